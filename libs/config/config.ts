@@ -1,0 +1,103 @@
+/** Everything the environment decides, parsed once by `loadConfig`. Each module is injected only its slice. */
+export interface Config {
+  readonly server: ServerConfig;
+  readonly auth: AuthConfig;
+  readonly database: DatabaseConfig;
+  readonly limits: LimitsConfig;
+  readonly functions: FunctionDefaults;
+  readonly orchestrator: OrchestratorConfig;
+  readonly reconcile: ReconcileConfig;
+  readonly log: LogConfig;
+}
+
+export interface ServerConfig {
+  readonly host: string;
+  readonly port: number;
+  /** The address asked for was every interface, and was narrowed to loopback because no API key is configured. */
+  readonly narrowedToLoopback: boolean;
+  /** How long shutdown waits for calls in flight, in milliseconds. */
+  readonly drainTimeoutMs: number;
+  /** How long shutdown keeps answering after `/readyz` turned 503, so that load balancers notice, in milliseconds. */
+  readonly shutdownDelayMs: number;
+  /** How long a client may take to send one whole request, in milliseconds. */
+  readonly requestTimeoutMs: number;
+}
+
+export interface AuthConfig {
+  readonly apiKeys: readonly string[];
+  readonly disabled: boolean;
+}
+
+export type DatabaseConfig =
+  | { readonly kind: 'server'; readonly url: string; readonly poolSize: number }
+  | { readonly kind: 'embedded'; readonly dataDir: string; readonly poolSize: number };
+
+export interface LimitsConfig {
+  readonly uploadBytes: number;
+  readonly payloadBytes: number;
+  /** Calls that may wait for a slot of one function. */
+  readonly queuePerFunction: number;
+}
+
+/** What a function gets that didn't ask for anything else. */
+export interface FunctionDefaults {
+  readonly timeoutMs: number;
+  readonly maxTimeoutMs: number;
+  readonly concurrency: number;
+  readonly memoryMiB: number;
+  readonly cpuMillis: number;
+  readonly pids: number;
+  /** How long an upload may take to become ready, in milliseconds. */
+  readonly readyTimeoutMs: number;
+}
+
+export type Engine = 'docker' | 'kubernetes' | 'process';
+
+export interface OrchestratorConfig {
+  /** Undefined: chosen at boot by what the machine has. */
+  readonly engine: Engine | undefined;
+  readonly docker: DockerConfig;
+  readonly process: ProcessConfig;
+}
+
+export interface DockerConfig {
+  readonly image: string;
+  readonly registry: RegistryLogin | undefined;
+  readonly network: string;
+  /** Workers get no route out of their network. */
+  readonly internal: boolean;
+  /** How the manager reaches a worker: through its port on loopback, by container address, or whichever works. */
+  readonly reach: 'auto' | 'published' | 'address';
+}
+
+export interface RegistryLogin {
+  readonly url: string;
+  readonly username: string;
+  readonly password: string;
+}
+
+export interface ProcessConfig {
+  /** The Python that has the worker's requirements. */
+  readonly python: string;
+  /** The folder that holds the `faas_worker` package. */
+  readonly workerDir: string;
+  /** Where workers' files and sockets live; short, because UNIX socket paths hold at most 107 bytes. */
+  readonly runtimeDir: string;
+}
+
+export interface ReconcileConfig {
+  /** Poll behind the notifications, in milliseconds. */
+  readonly pollMs: number;
+  /** How long a claimed row stays with its manager unless renewed, in milliseconds. */
+  readonly leaseMs: number;
+  /** How often a settled function is compared with reality, in milliseconds. */
+  readonly resyncMs: number;
+  readonly concurrency: number;
+  /** How often objects without a function are looked for, in milliseconds. */
+  readonly orphanSweepMs: number;
+}
+
+export interface LogConfig {
+  readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
+  readonly pretty: boolean;
+}

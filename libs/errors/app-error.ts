@@ -1,0 +1,36 @@
+/** What went wrong in terms of the domain; only the problem filter knows which HTTP status each kind has. */
+export type ErrorKind =
+  | 'invalid'
+  | 'unauthorized'
+  | 'forbidden'
+  | 'not_found'
+  | 'conflict'
+  | 'too_large'
+  | 'unsupported'
+  | 'unprocessable'
+  | 'saturated'
+  | 'failed'
+  | 'crashed'
+  | 'unavailable'
+  | 'timed_out';
+
+/** Extra members of the problem document (RFC 9457, section 3.2), such as the field at fault or a traceback. */
+export type ProblemExtras = Readonly<Record<string, unknown>>;
+
+/**
+ * Every error this service answers with. `code` is a stable machine word, the message one sentence for the caller:
+ * what is wrong and what to do. Nothing internal belongs in either; put that in `cause`, which only the log shows.
+ */
+export abstract class AppError extends Error {
+  abstract readonly code: string;
+  abstract readonly kind: ErrorKind;
+  /** Seconds after which trying again makes sense; becomes `Retry-After`. */
+  readonly retryAfterSeconds?: number;
+  readonly extras: ProblemExtras;
+
+  protected constructor(message: string, options: { cause?: unknown; extras?: ProblemExtras } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = new.target.name;
+    this.extras = options.extras ?? {};
+  }
+}

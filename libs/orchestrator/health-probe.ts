@@ -1,0 +1,99 @@
+import { request } from 'node:http';
+import type { EndpointAddress, FunctionId } from './workload.js';
+
+/** What the prober believes of one replica: not yet ready, ready, or ready once and silent since. */
+export type ReplicaHealth = 'starting' | 'ready' | 'unhealthy';
+
+const FIRST_INTERVAL_MS = 10;
+const SLOWEST_START_INTERVAL_MS = 250;
+const LIVENESS_INTERVAL_MS = 10_000;
+const PROBE_TIMEOUT_MS = 2_000;
+const FAILURES_UNTIL_UNHEALTHY = 3;
+
+/** One `GET /health`: true only for a 200 whose body says `"status": "ok"`. Never throws. */
+export function probeHealth(address: EndpointAddress, timeoutMs = PROBE_TIMEOUT_MS): Promise<boolean> {
+  const target = address.kind === 'tcp' ? { host: address.host, port: address.port } : { socketPath: address.path };
+  return new Promise((resolve) => {
+    const outgoing = request(
+      { ...target, path: '/health', agent: false, signal: AbortSignal.timeout(timeoutMs) },
+      (response) => {
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk));
+        response.on('error', () => resolve(false));
+        response.on('end', () => resolve(response.statusCode === 200 && saysOk(Buffer.concat(chunks))));
+      },
+    );
+    outgoing.on('error', () => resolve(false));
+    outgoing.end();
+  });
+}
+
+function saysOk(body: Buffer): boolean {
+  try {
+    const parsed: unknown = JSON.parse(body.toString('utf8'));
+    return typeof parsed === 'object' && parsed !== null && (parsed as { status?: unknown }).status === 'ok';
+  } catch {
+    return false;
+  }
+}
+
+interface Tracked {
+  readonly functionId: FunctionId;
+  readonly address: EndpointAddress;
+  health: ReplicaHealth;
+  failures: number;
+  intervalMs: number;
+  timer?: NodeJS.Timeout;
+}
+
+/**
+ * Probes replicas in the background, quickly until the first success and slowly afterwards, and tells the provider
+ * when its belief about one changes. Holds no engine objects: the provider tracks and forgets replicas as it sees them.
+ */
+export class HealthProber {
+  private readonly replicas = new Map<string, Tracked>();
+
+  constructor(private readonly onChange: (functionId: FunctionId) => void) {}
+
+  /** Starts probing a replica; does nothing when it is tracked already. `ready` adopts one that was seen ready before. */
+  track(replica: string, functionId: FunctionId, address: EndpointAddress): void {
+    if (this.replicas.has(replica)) return;
+    const tracked: Tracked = { functionId, address, health: 'starting', failures: 0, intervalMs: FIRST_INTERVAL_MS };
+    this.replicas.set(replica, tracked);
+    void this.probe(replica, tracked);
+  }
+
+  health(replica: string): ReplicaHealth {
+    return this.replicas.get(replica)?.health ?? 'starting';
+  }
+
+  /** Stops probing a replica that is gone or leaving. */
+  forget(replica: string): void {
+    clearTimeout(this.replicas.get(replica)?.timer);
+    this.replicas.delete(replica);
+  }
+
+  close(): void {
+    for (const replica of [...this.replicas.keys()]) this.forget(replica);
+  }
+
+  private async probe(replica: string, tracked: Tracked): Promise<void> {
+    const ok = await probeHealth(tracked.address);
+    if (this.replicas.get(replica) !== tracked) return;
+    const before = tracked.health;
+    if (ok) {
+      tracked.health = 'ready';
+      tracked.failures = 0;
+      tracked.intervalMs = LIVENESS_INTERVAL_MS;
+    } else if (before === 'starting') {
+      tracked.intervalMs = Math.min(tracked.intervalMs * 1.3, SLOWEST_START_INTERVAL_MS);
+    } else {
+      tracked.failures += 1;
+      tracked.intervalMs = PROBE_TIMEOUT_MS;
+      if (tracked.failures >= FAILURES_UNTIL_UNHEALTHY) tracked.health = 'unhealthy';
+    }
+    tracked.timer = setTimeout(() => void this.probe(replica, tracked), tracked.intervalMs);
+    tracked.timer.unref();
+    if (tracked.health !== before) this.onChange(tracked.functionId);
+  }
+}

@@ -1,0 +1,43 @@
+import type { FunctionId, LogLine, LogOptions, Observed, Workload } from './workload.js';
+
+/**
+ * The narrow port between the manager and an engine that runs workers. An abstract class, so that it is its own
+ * injection token. Everything particular to an engine stays behind it.
+ *
+ * Every method may throw {@link OrchestratorUnavailable} when the engine can't be reached; nothing else is expected of
+ * a sound engine. A fault of one workload is no exception: it is `Observed.reason`.
+ */
+export abstract class Orchestrator {
+  /** `docker`, `kubernetes`, `process` or `memory`; for logs and health. */
+  abstract readonly engine: string;
+
+  /**
+   * One idempotent step that moves reality towards `workload`, then what it saw. Never waits for readiness: it probes
+   * once and returns; `watch` tells when a replica became ready. Same spec: adopts what runs. Other spec: starts the
+   * new replicas, and once they are ready drains the old. A replica that ended is replaced, and `reason` says why it
+   * ended.
+   */
+  abstract ensure(workload: Workload, signal: AbortSignal): Promise<Observed>;
+
+  /**
+   * Removes all that the function owns on the engine and resolves when nothing is left. Replicas with calls in flight
+   * may finish them for `graceMs` at most. Already gone is success.
+   */
+  abstract remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void>;
+
+  /** Every function of this owner that has something on the engine, running or not. */
+  abstract list(signal: AbortSignal): Promise<FunctionId[]>;
+
+  /**
+   * Calls `onChange` when a workload may have changed (ready, ended, tampered with), and with `undefined` when any
+   * may have, as after a lost connection. Only a hint: losing one is harmless. Reconnects by itself until `signal`
+   * aborts; resolves then.
+   */
+  abstract watch(onChange: (functionId: FunctionId | undefined) => void, signal: AbortSignal): Promise<void>;
+
+  /** The function's log lines, oldest first within the tail asked for, then new ones when following. */
+  abstract logs(functionId: FunctionId, options: LogOptions): AsyncIterable<LogLine>;
+
+  /** Resolves when the engine answers; throws {@link OrchestratorUnavailable} with the reason otherwise. */
+  abstract ping(signal: AbortSignal): Promise<void>;
+}

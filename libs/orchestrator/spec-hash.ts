@@ -1,0 +1,19 @@
+import { createHash } from 'node:crypto';
+import type { Workload } from './workload.js';
+
+/**
+ * Names what a replica was made from: two replicas with the same hash are interchangeable. The wanted count is no part
+ * of it, and `engine` holds what the provider adds (image, network, …), so that changing those replaces replicas too.
+ */
+export function specHash(workload: Workload, engine: Readonly<Record<string, unknown>> = {}): string {
+  const { timeoutMs, concurrency, memoryMiB, cpuMillis, pids } = workload.limits;
+  const spec = [
+    workload.functionId,
+    workload.revision,
+    workload.functionName,
+    workload.codeSha256,
+    [timeoutMs, concurrency, memoryMiB, cpuMillis, pids],
+    Object.entries(engine).toSorted(([a], [b]) => (a < b ? -1 : 1)),
+  ];
+  return createHash('sha256').update(JSON.stringify(spec)).digest('hex').slice(0, 16);
+}

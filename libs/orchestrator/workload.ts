@@ -1,0 +1,99 @@
+/** 16 lower-case base32 characters; the key of everything a function owns on an engine. */
+export type FunctionId = string;
+
+/** What the reconciler wants to be true on the engine for one function. A value: same workload, same `specHash`. */
+export interface Workload {
+  readonly functionId: FunctionId;
+  readonly revision: number;
+  /** The callable's name inside the file. */
+  readonly functionName: string;
+  /** The handler file, byte for byte as uploaded. */
+  readonly code: Buffer;
+  /** Hex SHA-256 of `code`. */
+  readonly codeSha256: string;
+  /** Replicas wanted now; `0` keeps the function without any. */
+  readonly replicas: number;
+  readonly limits: WorkloadLimits;
+}
+
+export interface WorkloadLimits {
+  /** Time limit of one call, in milliseconds. Also bounds how long a leaving replica may drain. */
+  readonly timeoutMs: number;
+  /** Calls that may run at once in one replica. */
+  readonly concurrency: number;
+  readonly memoryMiB: number;
+  /** CPU share in thousandths of a core. */
+  readonly cpuMillis: number;
+  /** Processes and threads. */
+  readonly pids: number;
+}
+
+/** Where one ready replica answers HTTP. */
+export interface Endpoint {
+  /** The replica's id on its engine; a replaced replica never has the id of the one before. */
+  readonly replica: string;
+  readonly address: EndpointAddress;
+}
+
+export type EndpointAddress =
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  | { readonly kind: 'unix'; readonly path: string };
+
+/** What an engine showed of one function at one moment. */
+export interface Observed {
+  /** Replicas of the wanted spec that exist, ready or not. */
+  readonly replicas: number;
+  /** Replicas that passed a readiness probe. */
+  readonly ready: number;
+  /** The ready replicas that may get calls: the wanted spec's, or the former spec's until those are ready. */
+  readonly endpoints: readonly Endpoint[];
+  /** Docker container id, Deployment name or process name of the first replica; empty when there is none. */
+  readonly primary: string;
+  /** The host port of the first replica; 0 where there is none. */
+  readonly hostPort: number;
+  /** Why fewer than the wanted replicas are ready, or what last went wrong with one. */
+  readonly reason?: WorkloadFault;
+}
+
+export type WorkloadFaultCode =
+  /** The file can't be loaded: retrying the same code can't help. */
+  | 'handler_not_loadable'
+  /** A replica ended by itself. */
+  | 'worker_crashed'
+  /** A replica was ended because it reached its memory limit. */
+  | 'out_of_memory'
+  /** The worker's image is absent and can't be had. */
+  | 'image_unavailable'
+  /** The engine refused the workload (name taken, quota, admission). */
+  | 'rejected'
+  /** Nothing is wrong, replicas are on their way. */
+  | 'starting';
+
+export interface WorkloadFault {
+  readonly code: WorkloadFaultCode;
+  /** One sentence for the function's owner. */
+  readonly message: string;
+  /** What belongs to it: Python's traceback, the last log lines. */
+  readonly detail?: string;
+  /** Line of the handler file, where known. */
+  readonly line?: number;
+  /** The same generation can't succeed by trying again. */
+  readonly terminal: boolean;
+  /** When it happened, so that a fault seen twice is counted once. */
+  readonly at: Date;
+}
+
+export interface LogLine {
+  readonly replica: string;
+  readonly at: Date;
+  readonly stream: 'stdout' | 'stderr';
+  readonly text: string;
+}
+
+export interface LogOptions {
+  /** At most this many of the newest lines of each replica. */
+  readonly tail: number;
+  /** Goes on with new lines until `signal` aborts. */
+  readonly follow: boolean;
+  readonly signal: AbortSignal;
+}
