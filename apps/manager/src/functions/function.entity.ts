@@ -1,0 +1,111 @@
+import type { Endpoint, WorkloadFault } from '#libs/orchestrator/workload.js';
+import { Column, CreateDateColumn, Entity, PrimaryColumn } from 'typeorm';
+
+/** Where a function stands, as far as anybody has seen. */
+export type Phase = 'creating' | 'running' | 'idle' | 'stopped' | 'error' | 'deleting';
+
+/** A {@link WorkloadFault} as the row keeps it: or a fault of the engine itself. */
+export interface StoredFault extends Omit<WorkloadFault, 'code' | 'at'> {
+  readonly code: WorkloadFault['code'] | 'orchestrator_unavailable' | 'internal_error';
+  /** RFC 3339. */
+  readonly at: string;
+}
+
+/** Desired and observed state of one function; also the queue entry of its reconciling. */
+@Entity('functions')
+export class FunctionEntity {
+  @PrimaryColumn({ type: 'text' })
+  id: string;
+
+  /** Grows with every insert: the order of the list. */
+  @Column({ type: 'bigint', insert: false, update: false })
+  position: string;
+
+  @Column({ name: 'function_name', type: 'text' })
+  functionName: string;
+
+  @Column({ name: 'active_revision', type: 'integer' })
+  activeRevision: number;
+
+  @Column({ type: 'integer' })
+  replicas: number;
+
+  @Column({ name: 'timeout_ms', type: 'integer' })
+  timeoutMs: number;
+
+  @Column({ type: 'integer' })
+  concurrency: number;
+
+  @Column({ name: 'memory_mib', type: 'integer' })
+  memoryMiB: number;
+
+  @Column({ name: 'cpu_millis', type: 'integer' })
+  cpuMillis: number;
+
+  @Column({ type: 'integer' })
+  pids: number;
+
+  /** Grows whenever what is wanted changes. */
+  @Column({ type: 'integer', default: 1 })
+  generation: number;
+
+  /** The newest generation seen running as wanted. */
+  @Column({ name: 'observed_generation', type: 'integer', default: 0 })
+  observedGeneration: number;
+
+  @Column({ type: 'text' })
+  phase: Phase;
+
+  @Column({ name: 'phase_since', type: 'timestamptz', insert: false })
+  phaseSince: Date;
+
+  /** Why the function isn't as wanted at this moment; null when it is. */
+  @Column({ type: 'jsonb', nullable: true })
+  reason: StoredFault | null;
+
+  /** The last thing that went wrong, kept after it healed. */
+  @Column({ name: 'last_fault', type: 'jsonb', nullable: true })
+  lastFault: StoredFault | null;
+
+  @Column({ type: 'jsonb', default: [] })
+  endpoints: Endpoint[];
+
+  @Column({ name: 'primary_replica', type: 'text', default: '' })
+  primaryReplica: string;
+
+  @Column({ name: 'host_port', type: 'integer', default: 0 })
+  hostPort: number;
+
+  @CreateDateColumn({ name: 'created_at', type: 'timestamptz' })
+  createdAt: Date;
+
+  /** Set until the function was ready once: an upload that isn't ready by then leaves nothing behind. */
+  @Column({ name: 'provisional_until', type: 'timestamptz', nullable: true })
+  provisionalUntil: Date | null;
+
+  /** The finalizer: set by a removal, and the row goes when the engine has nothing left. */
+  @Column({ name: 'deleted_at', type: 'timestamptz', nullable: true })
+  deletedAt: Date | null;
+
+  /** When the next reconcile is due; null: only when something asks for one. */
+  @Column({ name: 'reconcile_at', type: 'timestamptz', nullable: true })
+  reconcileAt: Date | null;
+
+  /** Backoff: hints don't bring the next reconcile before this. */
+  @Column({ name: 'not_before', type: 'timestamptz', nullable: true })
+  notBefore: Date | null;
+
+  /** Grows with every request to reconcile, so that one arriving during a step isn't lost. */
+  @Column({ type: 'integer', default: 0 })
+  wakes: number;
+
+  /** Consecutive steps that failed or found a replica dead. */
+  @Column({ type: 'integer', default: 0 })
+  failures: number;
+
+  @Column({ name: 'lease_token', type: 'uuid', nullable: true })
+  leaseToken: string | null;
+
+  @Column({ name: 'lease_until', type: 'timestamptz', nullable: true })
+  leaseUntil: Date | null;
+}

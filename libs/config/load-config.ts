@@ -1,0 +1,231 @@
+import { tmpdir } from 'node:os';
+import { resolve } from 'node:path';
+import { z } from 'zod';
+import type { AuthConfig, Config, DatabaseConfig, RegistryLogin, ServerConfig } from './config.js';
+import { isLoopback, isWildcard, parseListenAddress } from './listen-address.js';
+
+/** Thrown at boot; its message names every faulty variable at once. */
+export class InvalidConfig extends Error {
+  constructor(readonly faults: readonly string[]) {
+    super(`The configuration has ${faults.length} fault(s):\n${faults.map((fault) => `  - ${fault}`).join('\n')}`);
+    this.name = 'InvalidConfig';
+  }
+}
+
+const flag = (fallback: boolean) =>
+  z
+    .enum(['true', 'false', '1', '0', 'yes', 'no'], { error: 'must be true or false' })
+    .default(fallback ? 'true' : 'false')
+    .transform((word) => word === 'true' || word === '1' || word === 'yes');
+
+const integer = (fallback: number, min: number, max: number) =>
+  z.coerce
+    .number({ error: 'must be a whole number' })
+    .int({ error: 'must be a whole number' })
+    .min(min, { error: `must be at least ${min}` })
+    .max(max, { error: `must be at most ${max}` })
+    .default(fallback);
+
+const MIB = 1024 * 1024;
+
+const environment = z.object({
+  LISTEN_ADDR: z.string().default(':8080'),
+  API_KEYS: z.string().default(''),
+  AUTH_DISABLED: flag(false),
+  REQUEST_TIMEOUT_MS: integer(60_000, 1_000, 3_600_000),
+  SHUTDOWN_DELAY_MS: integer(0, 0, 120_000),
+  DRAIN_TIMEOUT_MS: integer(30_000, 0, 3_600_000),
+
+  DATABASE_URL: z.string().optional(),
+  POSTGRES_HOST: z.string().optional(),
+  POSTGRES_PORT: integer(5432, 1, 65_535),
+  POSTGRES_USER: z.string().default('postgres'),
+  POSTGRES_PASSWORD: z.string().optional(),
+  POSTGRES_DB: z.string().default('faasdb'),
+  DATABASE_POOL_SIZE: integer(10, 2, 500),
+  FUNCTION_STORAGE_DIR: z.string().default('.data'),
+
+  MAX_UPLOAD_BYTES: integer(10 * MIB, 1, 256 * MIB),
+  MAX_PAYLOAD_BYTES: integer(6 * MIB, 1, 256 * MIB),
+  QUEUE_PER_FUNCTION: integer(256, 0, 100_000),
+
+  DEFAULT_TIMEOUT_MS: integer(30_000, 1, 3_600_000),
+  MAX_TIMEOUT_MS: integer(900_000, 1, 3_600_000),
+  READY_TIMEOUT_MS: integer(60_000, 100, 3_600_000),
+  WORKER_CONCURRENCY: integer(32, 1, 1_000),
+  WORKER_MEMORY_MIB: integer(512, 32, 1_048_576),
+  WORKER_CPU_MILLIS: integer(1_000, 10, 1_024_000),
+  WORKER_PIDS: integer(256, 16, 32_768),
+
+  DEPLOYMENT_ENV: z
+    .enum(['docker', 'kubernetes', 'process'], { error: 'must be docker, kubernetes or process, or be left out' })
+    .optional(),
+  WORKER_IMAGE: z.string().min(1).default('faas-worker:local'),
+  HARBOR_URL: z.string().optional(),
+  HARBOR_USER: z.string().optional(),
+  HARBOR_PASS: z.string().optional(),
+  DOCKER_NETWORK: z
+    .string()
+    .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/, { error: 'must be a Docker network name' })
+    .default('faas-workers'),
+  WORKER_NETWORK_INTERNAL: flag(false),
+  WORKER_REACH: z
+    .enum(['auto', 'published', 'address'], { error: 'must be auto, published or address' })
+    .default('auto'),
+  WORKER_PYTHON: z.string().default('.cache/worker-venv/bin/python'),
+  WORKER_DIR: z.string().default('apps/worker'),
+  PROCESS_RUNTIME_DIR: z.string().default(resolve(tmpdir(), 'faas')),
+
+  RECONCILE_CONCURRENCY: integer(16, 1, 1_000),
+  RECONCILE_POLL_MS: integer(2_000, 50, 600_000),
+  RECONCILE_LEASE_MS: integer(15_000, 1_000, 600_000),
+  RECONCILE_RESYNC_MS: integer(60_000, 500, 86_400_000),
+  ORPHAN_SWEEP_MS: integer(60_000, 500, 86_400_000),
+
+  LOG_LEVEL: z
+    .enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'], {
+      error: 'must be trace, debug, info, warn, error or silent',
+    })
+    .default('info'),
+  LOG_FORMAT: z.enum(['json', 'pretty'], { error: 'must be json or pretty' }).default('json'),
+});
+
+type Environment = z.infer<typeof environment>;
+
+/** Parses the environment; throws {@link InvalidConfig} with every fault. An empty variable counts as unset. */
+export function loadConfig(variables: NodeJS.ProcessEnv): Config {
+  const given = Object.fromEntries(
+    Object.entries(variables).filter(([, value]) => value !== undefined && value !== ''),
+  );
+  const parsed = environment.safeParse(given);
+  const faults = parsed.success ? [] : parsed.error.issues.map((issue) => `${issue.path.join('.')} ${issue.message}`);
+  if (!parsed.success) throw new InvalidConfig(faults);
+
+  const env = parsed.data;
+  const auth = authOf(env, faults);
+  const server = serverOf(env, auth, faults);
+  const database = databaseOf(env, faults);
+  const registry = registryOf(env, faults);
+  if (env.DEFAULT_TIMEOUT_MS > env.MAX_TIMEOUT_MS) {
+    faults.push(
+      `DEFAULT_TIMEOUT_MS (${env.DEFAULT_TIMEOUT_MS}) must not exceed MAX_TIMEOUT_MS (${env.MAX_TIMEOUT_MS})`,
+    );
+  }
+  if (!server || !database || faults.length > 0) throw new InvalidConfig(faults);
+
+  return {
+    server,
+    auth,
+    database,
+    limits: {
+      uploadBytes: env.MAX_UPLOAD_BYTES,
+      payloadBytes: env.MAX_PAYLOAD_BYTES,
+      queuePerFunction: env.QUEUE_PER_FUNCTION,
+    },
+    functions: {
+      timeoutMs: env.DEFAULT_TIMEOUT_MS,
+      maxTimeoutMs: env.MAX_TIMEOUT_MS,
+      concurrency: env.WORKER_CONCURRENCY,
+      memoryMiB: env.WORKER_MEMORY_MIB,
+      cpuMillis: env.WORKER_CPU_MILLIS,
+      pids: env.WORKER_PIDS,
+      readyTimeoutMs: env.READY_TIMEOUT_MS,
+    },
+    orchestrator: {
+      engine: env.DEPLOYMENT_ENV,
+      docker: {
+        image: env.WORKER_IMAGE,
+        registry,
+        network: env.DOCKER_NETWORK,
+        internal: env.WORKER_NETWORK_INTERNAL,
+        reach: env.WORKER_REACH,
+      },
+      process: {
+        python: resolve(env.WORKER_PYTHON),
+        workerDir: resolve(env.WORKER_DIR),
+        runtimeDir: resolve(env.PROCESS_RUNTIME_DIR),
+      },
+    },
+    reconcile: {
+      pollMs: env.RECONCILE_POLL_MS,
+      leaseMs: env.RECONCILE_LEASE_MS,
+      resyncMs: env.RECONCILE_RESYNC_MS,
+      concurrency: env.RECONCILE_CONCURRENCY,
+      orphanSweepMs: env.ORPHAN_SWEEP_MS,
+    },
+    log: { level: env.LOG_LEVEL, pretty: env.LOG_FORMAT === 'pretty' },
+  };
+}
+
+function authOf(env: Environment, faults: string[]): AuthConfig {
+  const apiKeys = env.API_KEYS.split(',')
+    .map((key) => key.trim())
+    .filter((key) => key !== '');
+  if (apiKeys.some((key) => key.length < 16)) faults.push('API_KEYS: every key must have at least 16 characters');
+  if (apiKeys.some((key) => !/^[\x21-\x7e]+$/.test(key))) {
+    faults.push('API_KEYS: keys may hold visible ASCII characters only');
+  }
+  if (env.AUTH_DISABLED && apiKeys.length > 0) {
+    faults.push('API_KEYS and AUTH_DISABLED=true contradict each other: remove one');
+  }
+  return { apiKeys, disabled: env.AUTH_DISABLED };
+}
+
+function serverOf(env: Environment, auth: AuthConfig, faults: string[]): ServerConfig | undefined {
+  const address = parseListenAddress(env.LISTEN_ADDR);
+  if (!address) {
+    faults.push('LISTEN_ADDR must be host:port, [ipv6]:port or :port');
+    return undefined;
+  }
+  const open = auth.disabled || auth.apiKeys.length > 0;
+  const narrowed = !open && isWildcard(address.host);
+  if (!open && !narrowed && !isLoopback(address.host)) {
+    faults.push(
+      `LISTEN_ADDR ${env.LISTEN_ADDR} is not loopback and no API key is configured: set API_KEYS, or AUTH_DISABLED=true to let anybody in`,
+    );
+  }
+  return {
+    host: narrowed ? '127.0.0.1' : address.host,
+    port: address.port,
+    narrowedToLoopback: narrowed,
+    drainTimeoutMs: env.DRAIN_TIMEOUT_MS,
+    shutdownDelayMs: env.SHUTDOWN_DELAY_MS,
+    requestTimeoutMs: env.REQUEST_TIMEOUT_MS,
+  };
+}
+
+function databaseOf(env: Environment, faults: string[]): DatabaseConfig | undefined {
+  const poolSize = env.DATABASE_POOL_SIZE;
+  if (env.DATABASE_URL !== undefined) {
+    if (!/^postgres(ql)?:\/\//.test(env.DATABASE_URL) || !URL.canParse(env.DATABASE_URL)) {
+      faults.push('DATABASE_URL must be a postgresql:// URL');
+      return undefined;
+    }
+    return { kind: 'server', url: env.DATABASE_URL, poolSize };
+  }
+  if (env.POSTGRES_HOST !== undefined) {
+    if (env.POSTGRES_PASSWORD === undefined) {
+      faults.push('POSTGRES_PASSWORD is missing: POSTGRES_HOST names a server and there is no default password');
+      return undefined;
+    }
+    const url = new URL(
+      `postgresql://${env.POSTGRES_HOST.includes(':') ? `[${env.POSTGRES_HOST}]` : env.POSTGRES_HOST}`,
+    );
+    url.port = String(env.POSTGRES_PORT);
+    url.username = encodeURIComponent(env.POSTGRES_USER);
+    url.password = encodeURIComponent(env.POSTGRES_PASSWORD);
+    url.pathname = `/${encodeURIComponent(env.POSTGRES_DB)}`;
+    return { kind: 'server', url: url.href, poolSize };
+  }
+  return { kind: 'embedded', dataDir: resolve(env.FUNCTION_STORAGE_DIR, 'postgres'), poolSize };
+}
+
+function registryOf(env: Environment, faults: string[]): RegistryLogin | undefined {
+  const given = [env.HARBOR_URL, env.HARBOR_USER, env.HARBOR_PASS];
+  if (given.every((value) => value === undefined)) return undefined;
+  if (env.HARBOR_URL === undefined || env.HARBOR_USER === undefined || env.HARBOR_PASS === undefined) {
+    faults.push('HARBOR_URL, HARBOR_USER and HARBOR_PASS belong together: set all three or none');
+    return undefined;
+  }
+  return { url: env.HARBOR_URL, username: env.HARBOR_USER, password: env.HARBOR_PASS };
+}

@@ -1,0 +1,33 @@
+const NETWORK_CODES = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ENOENT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ETIMEDOUT',
+]);
+
+/** Messages of faults for which node-postgres sets no code. */
+const CONNECTION_MESSAGES =
+  /connection terminated|timeout exceeded when trying to connect|client has encountered a connection error|not queryable|query read timeout|connection timeout/i;
+
+/**
+ * Whether the server couldn't be reached or gave the session up, rather than refusing a statement. SQLSTATE classes 08
+ * (connection), 57P (operator intervention), 53 (out of resources) and 25006 (a standby after fail-over):
+ * PostgreSQL manual, appendix A.
+ */
+export function isConnectionFault(error: unknown): boolean {
+  if (error instanceof AggregateError) return error.errors.some(isConnectionFault);
+  if (!(error instanceof Error)) return false;
+  const code = (error as { code?: unknown }).code;
+  if (typeof code === 'string') {
+    if (NETWORK_CODES.has(code)) return true;
+    if (/^(08...|57P..|53...|25006)$/.test(code)) return true;
+  }
+  const driver = (error as { driverError?: unknown }).driverError;
+  if (driver !== undefined && driver !== error && isConnectionFault(driver)) return true;
+  return CONNECTION_MESSAGES.test(error.message);
+}

@@ -1,0 +1,61 @@
+import { AppError } from './app-error.js';
+
+/** Anything nobody foresaw; the cause goes to the log, never into the answer. */
+export class InternalError extends AppError {
+  readonly code = 'internal_error';
+  readonly kind = 'failed';
+  constructor(cause: unknown) {
+    super('Something went wrong inside the manager. The log has the details under this request id.', { cause });
+  }
+}
+
+export class DatabaseUnavailable extends AppError {
+  readonly code = 'database_unavailable';
+  readonly kind = 'unavailable';
+  override readonly retryAfterSeconds = 5;
+  constructor(cause: unknown) {
+    super("The database can't be reached. Nothing was changed; try again.", { cause });
+  }
+}
+
+export class Unauthorized extends AppError {
+  readonly code = 'unauthorized';
+  readonly kind = 'unauthorized';
+  constructor() {
+    super('Send a valid API key as "Authorization: Bearer <key>" or "X-Api-Key: <key>".');
+  }
+}
+
+export class ForeignOrigin extends AppError {
+  readonly code = 'foreign_origin';
+  readonly kind = 'forbidden';
+  constructor() {
+    super(
+      'Without API keys this manager answers only requests made on this machine, not ones a web page elsewhere sent. Configure API_KEYS to allow more.',
+    );
+  }
+}
+
+export class RouteNotFound extends AppError {
+  readonly code = 'route_not_found';
+  readonly kind = 'not_found';
+  constructor(method: string, path: string) {
+    super(`There is no ${method} ${path.slice(0, 200)}. See /docs for what there is.`);
+  }
+}
+
+export class InvalidRequest extends AppError {
+  readonly code = 'invalid_request';
+  readonly kind = 'invalid';
+  constructor(message: string) {
+    super(message);
+  }
+}
+
+export class UnsupportedEncoding extends AppError {
+  readonly code = 'unsupported_encoding';
+  readonly kind = 'unsupported';
+  constructor(encoding: string) {
+    super(`Content-Encoding ${encoding.slice(0, 40)} is not supported: send the body uncompressed.`);
+  }
+}

@@ -1,0 +1,65 @@
+import type { ServerResponse } from 'node:http';
+import { AppError, type ErrorKind } from './app-error.js';
+
+const STATUS = {
+  invalid: 400,
+  unauthorized: 401,
+  forbidden: 403,
+  not_found: 404,
+  conflict: 409,
+  too_large: 413,
+  unsupported: 415,
+  unprocessable: 422,
+  saturated: 429,
+  failed: 500,
+  crashed: 502,
+  unavailable: 503,
+  timed_out: 504,
+} as const satisfies Record<ErrorKind, number>;
+
+/** An RFC 9457 problem document; `error` repeats `detail` for clients that read only that. */
+export interface Problem {
+  readonly type: string;
+  readonly title: string;
+  readonly status: number;
+  readonly detail: string;
+  readonly error: string;
+  readonly code: string;
+  readonly request_id: string;
+  readonly [extra: string]: unknown;
+}
+
+export function problemOf(error: AppError, requestId: string): Problem {
+  return {
+    type: `urn:service-faas:problem:${error.code}`,
+    title: titleOf(error.code),
+    status: STATUS[error.kind],
+    detail: error.message,
+    error: error.message,
+    code: error.code,
+    request_id: requestId,
+    ...error.extras,
+  };
+}
+
+/** Answers with the problem unless an answer has begun; then the connection is cut, so that nobody takes it for whole. */
+export function sendProblem(response: ServerResponse, error: AppError, requestId: string): void {
+  if (response.headersSent) {
+    response.destroy();
+    return;
+  }
+  const problem = problemOf(error, requestId);
+  const body = Buffer.from(JSON.stringify(problem));
+  response.statusCode = problem.status;
+  response.setHeader('Content-Type', 'application/problem+json; charset=utf-8');
+  response.setHeader('Content-Length', body.length);
+  response.setHeader('X-Request-Id', requestId);
+  if (error.retryAfterSeconds !== undefined) response.setHeader('Retry-After', error.retryAfterSeconds);
+  if (error.kind === 'unauthorized') response.setHeader('WWW-Authenticate', 'Bearer realm="service-faas"');
+  response.end(body);
+}
+
+function titleOf(code: string): string {
+  const words = code.replaceAll('_', ' ');
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
