@@ -1,0 +1,240 @@
+"""The FastAPI application; its two routes are served as plain ASGI, ahead of the router."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, MutableMapping
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.routing import Route
+
+from .calls import Call, CallTable, Send
+from .console import CallOutput, Sink
+from .invoking import Invoker
+from .pulse import NoticeBoard, Pulse
+from .results import Answer, handler_timeout, refused, worker_draining
+from .settings import Settings
+
+PROTOCOL = 1
+# The manager owns the deadline; this worker's own answer comes a little after.
+_GRACE_SECONDS = 0.01
+# How long a cancelled coroutine may take to clean up before its runner counts as stuck.
+_CANCEL_SECONDS = 0.25
+_REQUEST_ID_CHARS = 128
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Any]
+
+
+class FunctionApp(FastAPI):
+    def __init__(
+        self,
+        settings: Settings,
+        invoker: Invoker,
+        calls: CallTable,
+        pulse: Pulse,
+        board: NoticeBoard,
+        runner: int,
+        sinks: tuple[Sink, Sink],
+        on_stuck: Callable[[Call], None],
+    ) -> None:
+        super().__init__(
+            title="service-faas worker", docs_url=None, redoc_url=None, openapi_url=None
+        )
+        self.settings = settings
+        self.invoker = invoker
+        self.calls = calls
+        self.pulse = pulse
+        self.board = board
+        self.runner = runner
+        self.sinks = sinks
+        self.on_stuck = on_stuck
+        self.draining = False
+        self.on_start: Callable[[], None] = lambda: None
+        self.loop = asyncio.get_running_loop()
+        self.background: set[asyncio.Task[None]] = set()
+        # Here for the router's sake (405, 404); __call__ answers these two itself.
+        self.router.routes.append(Route("/", _Endpoint(self.execute), methods=["POST"]))
+        self.router.routes.append(Route("/health", _Endpoint(self.health), methods=["GET"]))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path, method = scope["path"], scope["method"]
+            if path == "/" and method == "POST":
+                return await self.execute(scope, receive, send)
+            if path == "/health" and method == "GET":
+                return await self.health(scope, receive, send)
+        return await super().__call__(scope, receive, send)
+
+    async def execute(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started_ns = time.monotonic_ns()
+        limit_ms = self.settings.timeout_ms
+        request_id = None
+        length = 0
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                request_id = _printable(value)
+            elif name == b"x-faas-timeout-ms":
+                if value.isdigit() and len(value) < 16:
+                    limit_ms = min(limit_ms, int(value))
+            elif name == b"content-length" and value.isdigit():
+                length = int(value) if len(value) < 16 else 2**63
+        body = await _read_body(receive, length, self.settings.max_body_bytes)
+        if type(body) is not bytes:
+            if body is not None:
+                await respond(send, body)
+            return None
+        payload = _payload_of(body)
+        if payload is None:
+            detail = 'The body must be a JSON object with a string "payload".'
+            return await respond(send, refused(422, detail))
+        if self.draining:
+            return await respond(send, worker_draining())
+        call = Call(payload, limit_ms, started_ns, CallOutput(request_id), send)
+        self.on_start()
+        seconds = (call.deadline_ns - time.monotonic_ns()) / 1e9 + _GRACE_SECONDS
+        call.timer = self.loop.call_later(max(seconds, 0), self._expire, call)
+        scope["faas.on_disconnect"] = lambda: self._abandon(call)
+        if not self.calls.enter(call):
+            admitted = await self._wait_turn(call)
+            if not admitted:
+                return None
+        try:
+            answer = await self.invoker.answer(call)
+        finally:
+            call.timer.cancel()
+            call.output.finish(self.sinks)
+            self.calls.leave(call)
+        if not call.settled and answer is not None:
+            call.settled = True
+            if answer.status == 200:
+                self.pulse.count_served()
+            await respond(send, answer)
+        return None
+
+    async def health(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            last_exit = json.loads(self.board.read() or b"null")
+        except ValueError:
+            last_exit = None
+        document = {
+            "status": "ok",
+            "timestamp": datetime.now(UTC).isoformat(),
+            "worker": {"protocol": PROTOCOL, "runner": self.runner, "last_exit": last_exit},
+        }
+        self.pulse.count_served()
+        await respond(send, Answer(200, json.dumps(document).encode()))
+
+    async def _wait_turn(self, call: Call) -> bool:
+        call.task = asyncio.current_task()
+        try:
+            admitted = await self.calls.wait_turn(call)
+        except asyncio.CancelledError:
+            admitted = False
+        finally:
+            call.task = None
+        if admitted and call.settled:
+            self.calls.leave(call)
+            admitted = False
+        if not admitted:
+            assert call.timer is not None
+            call.timer.cancel()
+            if not call.settled:
+                call.settled = True
+                await respond(call.send, worker_draining())
+            self.calls.note_if_empty()
+        return admitted
+
+    def _expire(self, call: Call) -> None:
+        call.overdue = True
+        if not call.settled:
+            call.settled = True
+            # Without a task it is a thread that can't be stopped: this runner is about to go.
+            answer = handler_timeout(call.limit_ms, close=call.task is None)
+            self._start(respond(call.send, answer))
+        if call.task is None:
+            if call in self.calls.running:
+                self.on_stuck(call)
+            return
+        call.task.cancel()
+        call.timer = self.loop.call_later(_CANCEL_SECONDS, self._check_ended, call)
+
+    def _check_ended(self, call: Call) -> None:
+        if call in self.calls.running:
+            self.on_stuck(call)
+
+    def _abandon(self, call: Call) -> None:
+        """The caller hung up: a coroutine ends now, a thread has until its limit."""
+        if not call.settled:
+            call.settled = True
+            if call.task is not None:
+                call.task.cancel()
+
+    def _start(self, answer: Any) -> None:
+        task = self.loop.create_task(answer)
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
+
+
+class _Endpoint:
+    """An ASGI application, as the router wants it: an object, not a function."""
+
+    def __init__(self, call: Callable[[Scope, Receive, Send], Any]) -> None:
+        self._call = call
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._call(scope, receive, send)
+
+
+async def respond(send: Send, answer: Answer) -> None:
+    body = answer.body
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if answer.close:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _read_body(receive: Receive, length: int, limit: int) -> bytes | Answer | None:
+    """The body, the refusal to send instead of it, or None when the caller hung up."""
+    message = await receive()
+    if message["type"] != "http.request":
+        return None
+    if not message["more_body"] and length <= limit:
+        body = message["body"]
+        return body if len(body) <= limit else _too_large(limit)
+    chunks, size = [message["body"]], len(message["body"])
+    # A refused body is read on for a while: closing early would reset the caller's socket
+    # before it has read the answer.
+    while message["more_body"] and size <= 2 * limit:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        size += len(message["body"])
+        if max(size, length) > limit:
+            chunks.clear()
+        else:
+            chunks.append(message["body"])
+    return b"".join(chunks) if max(size, length) <= limit else _too_large(limit)
+
+
+def _too_large(limit: int) -> Answer:
+    return refused(413, f"The body may have at most {limit} bytes.", close=True)
+
+
+def _payload_of(body: bytes) -> str | None:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    payload = document.get("payload") if type(document) is dict else None
+    return payload if type(payload) is str else None
+
+
+def _printable(value: bytes) -> str | None:
+    text = value[:_REQUEST_ID_CHARS].decode("latin-1")
+    return "".join(char if "!" <= char <= "~" else "?" for char in text) or None

@@ -1,0 +1,127 @@
+"""The calls one runner has in flight: how many may run, until when, and who waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from .console import CallOutput
+from .pulse import Pulse
+
+Send = Callable[[Any], Awaitable[None]]
+
+
+class Call:
+    """One request on its way through the handler.
+
+    `settled` means that it needs no answer any more: it has one, or nobody waits for it.
+    `overdue` means that its limit has passed; the handler may still be running.
+    """
+
+    __slots__ = (
+        "deadline_ns",
+        "done",
+        "limit_ms",
+        "output",
+        "overdue",
+        "payload",
+        "send",
+        "settled",
+        "task",
+        "timer",
+    )
+
+    def __init__(
+        self, payload: str, limit_ms: int, started_ns: int, output: CallOutput, send: Send
+    ) -> None:
+        self.payload = payload
+        self.limit_ms = limit_ms
+        self.deadline_ns = started_ns + limit_ms * 1_000_000
+        self.output = output
+        self.send = send
+        self.settled = False
+        self.overdue = False
+        self.task: asyncio.Task[Any] | None = None
+        self.done: asyncio.Future[Any] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class CallTable:
+    """Bounds the calls that run at once and tells the supervisor about them."""
+
+    def __init__(self, concurrency: int, pulse: Pulse) -> None:
+        self.running: set[Call] = set()
+        self._concurrency = concurrency
+        self._pulse = pulse
+        self._waiting: deque[asyncio.Future[bool]] = deque()
+        self._latest_ns = 0
+        self.on_empty: Callable[[], None] | None = None
+        self.last_start_ns = time.monotonic_ns()
+
+    def enter(self, call: Call) -> bool:
+        """False when the call must wait its turn."""
+        if len(self.running) >= self._concurrency:
+            return False
+        self.running.add(call)
+        self.last_start_ns = time.monotonic_ns()
+        if call.deadline_ns > self._latest_ns:
+            self._latest_ns = call.deadline_ns
+        self._pulse.calls(len(self.running), self._latest_ns)
+        return True
+
+    async def wait_turn(self, call: Call) -> bool:
+        """True once the call has entered; False when the runner takes no more calls."""
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            while await turn:
+                if self.enter(call):
+                    return True
+                turn = asyncio.get_running_loop().create_future()
+                self._waiting.appendleft(turn)
+            return False
+        finally:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+            elif call not in self.running:
+                self._admit_next()
+
+    def leave(self, call: Call) -> None:
+        self.running.discard(call)
+        if not self.running:
+            self._latest_ns = 0
+        self._pulse.calls(len(self.running), self._latest_ns)
+        if self._waiting:
+            self._admit_next()
+        self.note_if_empty()
+
+    def note_if_empty(self) -> None:
+        if self.on_empty is not None and self.idle:
+            self.on_empty()
+
+    def turn_away_waiting(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(False)
+
+    def refresh(self) -> None:
+        """The latest deadline of the calls that are still within theirs."""
+        live = [call.deadline_ns for call in self.running if not call.overdue]
+        self._latest_ns = max(live, default=0)
+        self._pulse.calls(len(self.running), self._latest_ns)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing in flight that could still be answered."""
+        return not self._waiting and all(call.overdue for call in self.running)
+
+    def _admit_next(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(True)
+                return

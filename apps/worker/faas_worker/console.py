@@ -1,0 +1,208 @@
+"""What handler code prints: whole lines, named by their call, bounded, and never blocking it."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterable
+from contextvars import ContextVar
+
+CALL_BYTES = 1024 * 1024
+_BACKLOG_BYTES = 4 * 1024 * 1024
+_LINE_CHARS = 16 * 1024
+# A pipe that polls as writable takes this much without blocking.
+_ATOMIC_BYTES = 4096
+
+
+class Sink:
+    """Writes to a file descriptor that nobody may be reading.
+
+    Small pieces go out at once, so that what a call printed before it killed the process is not
+    lost; the rest waits in a bounded backlog for a thread that may block.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._lock = threading.Lock()
+        self._more = threading.Condition(self._lock)
+        self._backlog: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._dropped = 0
+        self._thread: threading.Thread | None = None
+
+    def write(self, data: bytes) -> None:
+        with self._lock:
+            if not self._backlog and len(data) <= _ATOMIC_BYTES and self._writable():
+                self._write_now(data)
+            elif self._waiting_bytes + len(data) > _BACKLOG_BYTES:
+                self._dropped += len(data)
+            else:
+                self._backlog.append(data)
+                self._waiting_bytes += len(data)
+                self._wake()
+
+    def flush(self, seconds: float) -> None:
+        """Waits for the backlog, but not longer than this."""
+        with self._lock:
+            self._more.wait_for(lambda: not self._backlog, timeout=seconds)
+
+    def _writable(self) -> bool:
+        return any(event & select.POLLOUT for _, event in self._poll.poll(0))
+
+    def _write_now(self, data: bytes) -> None:
+        try:
+            os.write(self.fd, data)
+        except OSError:
+            self._dropped += len(data)
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            thread = threading.Thread(target=self._drain, name="faas-console", daemon=True)
+            try:
+                thread.start()
+                self._thread = thread
+            except RuntimeError:  # no more threads: the next line tries again
+                return
+        self._more.notify_all()
+
+    def _drain(self) -> None:
+        while True:
+            with self._lock:
+                self._more.wait_for(lambda: bool(self._backlog))
+                data = self._backlog[0]
+                if self._dropped:
+                    data += b"[%d bytes of output dropped: nobody reads it]\n" % self._dropped
+                    self._dropped = 0
+            view = memoryview(data)
+            try:
+                while view:
+                    view = view[os.write(self.fd, view) :]
+            except OSError:
+                pass
+            with self._lock:
+                self._backlog.popleft()
+                self._waiting_bytes = sum(map(len, self._backlog))
+                self._more.notify_all()
+
+
+class CallOutput:
+    """What one call (or, without an id, the process itself) has printed so far."""
+
+    __slots__ = ("_left", "_lock", "_partial", "dropped", "prefix")
+
+    def __init__(self, request_id: str | None, limit: int = CALL_BYTES) -> None:
+        self.prefix = f"[{request_id}] " if request_id else ""
+        self.dropped = 0
+        self._left = limit
+        self._partial: dict[Sink, str] | None = None
+        self._lock: threading.Lock | None = None
+
+    def write(self, sink: Sink, text: str) -> None:
+        size = len(text)
+        if size > self._left:
+            self.dropped += size - self._left
+            text = text[: self._left]
+            size = self._left
+        if not size:
+            return
+        self._left -= size
+        # Most calls print nothing, so the lock is made by the first that does.
+        if self._lock is None:
+            self._lock = threading.Lock()
+        with self._lock:
+            partial = self._partial = self._partial or {}
+            text = partial.pop(sink, "") + text
+            head, newline, tail = text.rpartition("\n")
+            if len(tail) > _LINE_CHARS:
+                head, newline, tail = text, "\n", ""
+            if tail:
+                partial[sink] = tail
+        if newline:
+            self._lines(sink, head)
+
+    def finish(self, sinks: Iterable[Sink]) -> None:
+        """Prints what has no newline yet, and how much was left out."""
+        partial, self._partial = self._partial, None
+        for sink, text in (partial or {}).items():
+            self._lines(sink, text)
+        if self.dropped:
+            dropped, self.dropped = self.dropped, 0
+            for sink in sinks:
+                self._lines(sink, f"[{dropped} characters of this call's output dropped]")
+                return
+
+    def _lines(self, sink: Sink, text: str) -> None:
+        prefix = self.prefix
+        if prefix:
+            text = prefix + text.replace("\n", "\n" + prefix)
+        sink.write(f"{text}\n".encode("utf-8", "backslashreplace"))
+
+
+PROCESS_OUTPUT = CallOutput(None, limit=1 << 62)
+CURRENT_OUTPUT: ContextVar[CallOutput] = ContextVar("faas_output", default=PROCESS_OUTPUT)
+
+
+class _Bytes(io.RawIOBase):
+    """`sys.stdout.buffer`."""
+
+    def __init__(self, text: LineWriter) -> None:
+        self._text = text
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._text.fileno()
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
+        self._text.write(bytes(data).decode("utf-8", "backslashreplace"))
+        return len(data)
+
+
+class LineWriter(io.TextIOBase):
+    """Stands where sys.stdout or sys.stderr was."""
+
+    def __init__(self, sink: Sink, name: str) -> None:
+        self._sink = sink
+        self.name = name
+        self.buffer = _Bytes(self)
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        CURRENT_OUTPUT.get().write(self._sink, text)
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return False
+
+    def fileno(self) -> int:
+        return self._sink.fd
+
+    def close(self) -> None:
+        """Stays open: the next call prints too."""
+
+
+def take_over_streams() -> tuple[Sink, Sink]:
+    """Puts the line writers in place and gives the process an empty stdin."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    if null != 0:
+        os.close(null)
+    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115 - lives as long as we do
+    sinks = Sink(1), Sink(2)
+    sys.stdout = sys.__stdout__ = LineWriter(sinks[0], "<stdout>")  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = LineWriter(sinks[1], "<stderr>")  # type: ignore[misc]
+    return sinks

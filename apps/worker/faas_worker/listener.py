@@ -1,0 +1,39 @@
+"""The listening socket, bound before anything slow is imported and shared by all runners."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+
+from .settings import Settings
+
+BACKLOG = 2048
+
+
+def listen(settings: Settings) -> socket.socket:
+    if settings.socket_path is not None:
+        return _listen_unix(settings.socket_path)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((settings.host, settings.port))
+    return _ready(sock)
+
+
+def _listen_unix(path: str) -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.unlink(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(path)
+    # The directory around it is private; the manager may run as another user.
+    os.chmod(path, 0o666)
+    return _ready(sock)
+
+
+def _ready(sock: socket.socket) -> socket.socket:
+    sock.setblocking(False)
+    sock.listen(BACKLOG)
+    return sock

@@ -1,0 +1,83 @@
+"""Imports the handler and checks that it can be called with one argument."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .failures import MESSAGE_CHARS, TRACEBACK_CHARS, Failure, cut, describe
+
+# What one message to the supervisor may hold.
+REPORT_BYTES = 60_000
+
+
+class HandlerNotLoadable(Exception):  # noqa: N818 - named for what happened
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    call: Callable[[Any], Any]
+    is_async: bool
+    file: str | None
+
+
+def load_handler(path: str, app_dir: str) -> Handler:
+    module_name, _, name = path.rpartition(".")
+    if not module_name or not all(part.isidentifier() for part in path.split(".")):
+        message = f"HANDLER_FUNCTION must look like package.module.function, not {cut(path, 200)!r}"
+        raise HandlerNotLoadable(Failure("ValueError", message, ""))
+    source = os.path.join(os.path.abspath(app_dir), *module_name.split(".")) + ".py"
+    sys.path.insert(0, os.path.abspath(app_dir))
+    try:
+        module = importlib.import_module(module_name)
+        function = getattr(module, name)
+        file = getattr(module, "__file__", None)
+        problem = _problem(function, name)
+        is_async = _is_async(function)
+    except BaseException as error:
+        raise HandlerNotLoadable(describe(error, source)) from None
+    if problem is not None:
+        raise HandlerNotLoadable(Failure("TypeError", problem, ""))
+    return Handler(function, is_async, file if type(file) is str else None)
+
+
+def _problem(function: Any, name: str) -> str | None:
+    if not callable(function):
+        return f"{name} is not callable: it is a {type(function).__name__}"
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        return None  # Many callables written in C don't tell their signature.
+    try:
+        signature.bind("payload")
+    except TypeError as error:
+        return f"{name}{signature} can't be called with one positional argument: {error}"
+    return None
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - not a test of callability
+    )
+
+
+def report_line(failure: Failure) -> bytes:
+    """One line of JSON that fits one message, whatever escapes its text needs."""
+    message_limit, traceback_limit = MESSAGE_CHARS, TRACEBACK_CHARS
+    while True:
+        fields = asdict(failure)
+        fields["message"] = cut(failure.message, message_limit)
+        fields["traceback"] = failure.traceback[-traceback_limit:]
+        line = json.dumps({"faas": "handler_not_loadable", **fields}).encode()
+        if len(line) <= REPORT_BYTES:
+            return line
+        message_limit, traceback_limit = message_limit // 2, traceback_limit // 2

@@ -1,0 +1,190 @@
+"""The process that loads the handler and answers; what goes wrong in here stays in here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+import uvloop
+
+from . import system
+from .app import FunctionApp
+from .calls import Call, CallTable
+from .console import take_over_streams
+from .invoking import THREAD_STACK_BYTES, Invoker
+from .loading import Handler, HandlerNotLoadable, load_handler, report_line
+from .pulse import NoticeBoard, Pulse
+from .server import Server
+from .settings import Settings
+
+BEAT_SECONDS = 0.04
+RESTING_BEAT_SECONDS = 0.5
+_ACTIVE_SECONDS = 5.0
+# After a drain was asked for, connections already in the backlog still get their answer.
+_DRAIN_GRACE_SECONDS = 0.02
+_FLUSH_SECONDS = 0.2
+
+
+class Runner:
+    def __init__(
+        self,
+        settings: Settings,
+        number: int,
+        listener: socket.socket,
+        channel: socket.socket,
+        pulse: Pulse,
+        board: NoticeBoard,
+    ) -> None:
+        self.settings = settings
+        self.number = number
+        self.listener = listener
+        self.channel = channel
+        self.pulse = pulse
+        self.board = board
+        self.pid = os.getpid()
+        self.resting = False
+        self.leaving = False
+
+    def run(self) -> None:
+        os.setsid()
+        system.die_with_parent()
+        system.prefer_as_oom_victim()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # The supervisor decides about leaving and tells it through the channel.
+            signal.signal(number, signal.SIG_IGN)
+        self.sinks = take_over_streams()
+        sys.dont_write_bytecode = True
+        random.seed()
+        system.apply_limits(self.settings, THREAD_STACK_BYTES)
+        try:
+            handler = load_handler(self.settings.handler, self.settings.app_dir)
+        except HandlerNotLoadable as error:
+            self.channel.setblocking(True)
+            self.channel.send(report_line(error.failure))
+            self.leave(65)
+        self.channel.setblocking(True)
+        self.channel.send(b"loaded")
+        if self.channel.recv(64) != b"go":
+            self.leave(0)
+        self.channel.setblocking(False)
+        self.loop = uvloop.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        self.loop.create_task(self.serve(handler))
+        while True:
+            # A handler's own task may stop the loop: by stop(), sys.exit() or KeyboardInterrupt.
+            with contextlib.suppress(BaseException):
+                self.loop.run_forever()
+            self.leave_if_forked()
+
+    async def serve(self, handler: Handler) -> None:
+        self.calls = CallTable(self.settings.concurrency, self.pulse)
+        invoker = Invoker(handler, self.settings.max_result_bytes, self.settings.concurrency)
+        self.app = FunctionApp(
+            self.settings,
+            invoker,
+            self.calls,
+            self.pulse,
+            self.board,
+            self.number,
+            self.sinks,
+            self.on_stuck,
+        )
+        self.app.on_start = self.wake
+        self.server = Server(self.app, self.listener, self.number)
+        os.register_at_fork(after_in_child=self.detach_copy)
+        self.loop.add_reader(self.channel.fileno(), self.on_order)
+        await self.server.start()
+        self.beat()
+
+    def beat(self) -> None:
+        self.leave_if_forked()
+        now = time.monotonic_ns()
+        self.pulse.beat(now)
+        self.calls.refresh()
+        idle_ns = now - self.calls.last_start_ns
+        self.resting = not self.calls.running and idle_ns > _ACTIVE_SECONDS * 1e9
+        self.pulse.rest(self.resting)
+        pause = RESTING_BEAT_SECONDS if self.resting else BEAT_SECONDS
+        self.beat_timer = self.loop.call_later(pause, self.beat)
+
+    def wake(self) -> None:
+        if self.resting:
+            self.beat_timer.cancel()
+            self.calls.last_start_ns = time.monotonic_ns()
+            self.beat()
+            self.tell(b"awake")
+
+    def tell(self, message: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self.channel.send(message)
+
+    def on_order(self) -> None:
+        try:
+            order = self.channel.recv(64)
+        except BlockingIOError:
+            return
+        except OSError:
+            order = b""
+        if order == b"drain":
+            self.app.draining = True
+            self.loop.call_later(_DRAIN_GRACE_SECONDS, self.retire)
+        elif order == b"retire":
+            self.retire()
+        elif not order:
+            self.leave(0)
+
+    def on_stuck(self, call: Call) -> None:
+        """A call that can't be ended: the next runner takes over at once."""
+        call.overdue = True
+        self.calls.refresh()
+        if not self.leaving:
+            self.tell(b"stuck %d" % call.limit_ms)
+            self.retire()
+            self.calls.turn_away_waiting()
+        self.calls.note_if_empty()
+
+    def retire(self) -> None:
+        if self.leaving:
+            return
+        self.leaving = True
+        self.app.draining = True
+        self.server.stop_accepting()
+        # A turn of the loop first: requests that have arrived already are refused properly.
+        self.loop.call_later(0.002, self.close_down)
+
+    def close_down(self) -> None:
+        self.server.close_idle_connections()
+        self.calls.on_empty = lambda: self.loop.call_later(0.002, self.leave_when_flushed, 100)
+        self.calls.note_if_empty()
+
+    def leave_when_flushed(self, turns: int) -> None:
+        """The last answers may still be in a socket's buffer."""
+        busy = self.app.background or self.server.connections
+        if busy and turns > 0:
+            self.loop.call_later(0.005, self.leave_when_flushed, turns - 1)
+            return
+        self.leave(0)
+
+    def leave(self, status: int) -> Any:
+        for sink in self.sinks:
+            sink.flush(_FLUSH_SECONDS)
+        os._exit(status)
+
+    def leave_if_forked(self) -> None:
+        if os.getpid() != self.pid:
+            os._exit(0)
+
+    def detach_copy(self) -> None:
+        """A fork made by the handler must neither answer nor hold our sockets open."""
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in [*self.server.descriptors(), self.channel.fileno()]:
+            with contextlib.suppress(OSError):
+                os.dup2(null, fd, inheritable=False)
+        os.close(null)

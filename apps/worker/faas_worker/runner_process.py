@@ -1,0 +1,132 @@
+"""The supervisor's side of one runner."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+from .pulse import NoticeBoard, Pulse
+from .settings import Settings
+from .watching import State, Watch
+
+_MESSAGE_BYTES = 65_536
+_MESSAGES_PER_TURN = 8
+
+
+class RunnerProcess:
+    def __init__(self, number: int, pid: int, channel: socket.socket, pulse: Pulse) -> None:
+        self.number = number
+        self.pid = pid
+        self.channel = channel
+        self.pulse = pulse
+        self.state: State = "loading"
+        self.watch = Watch()
+        self.started = time.monotonic()
+        self.stuck: str | None = None
+        self.surplus = False
+        self.end_by: float | None = None
+        self.load_report: bytes | None = None
+        # Handler code may flood the channel; such a runner is read once per tick only.
+        self.noisy = False
+        self.deaf = False
+
+    def order(self, message: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self.channel.send(message)
+
+    def messages(self) -> list[bytes]:
+        received: list[bytes] = []
+        self.noisy = False
+        try:
+            for _ in range(_MESSAGES_PER_TURN):
+                message = self.channel.recv(_MESSAGE_BYTES)
+                if not message:
+                    self.deaf = True
+                    return received
+                received.append(message)
+            self.noisy = True
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.deaf = True
+        return received
+
+    def kill(self) -> None:
+        """The runner and everything in its process group."""
+        for send in (os.killpg, os.kill):
+            with contextlib.suppress(OSError):
+                send(self.pid, signal.SIGKILL)
+
+    def forget(self) -> None:
+        self.channel.close()
+        self.pulse.close()
+
+
+def fork_runner(
+    settings: Settings,
+    number: int,
+    listener: socket.socket,
+    board: NoticeBoard,
+    release_in_child: Callable[[], None],
+) -> RunnerProcess:
+    """Raises BlockingIOError when there may be no more processes."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    pulse = Pulse()
+    try:
+        pid = os.fork()
+    except OSError:
+        ours.close()
+        theirs.close()
+        pulse.close()
+        raise
+    if pid == 0:
+        status = 70
+        try:
+            from .runner import Runner
+
+            ours.close()
+            release_in_child()
+            Runner(settings, number, listener, theirs, pulse, board).run()
+        finally:
+            os._exit(status)
+    theirs.close()
+    return RunnerProcess(number, pid, ours, pulse)
+
+
+def children() -> list[int]:
+    """The pids of our direct children, including orphans that came to us."""
+    own = os.getpid()
+    with contextlib.suppress(OSError), open(f"/proc/self/task/{own}/children") as file:
+        return [int(pid) for pid in file.read().split()]
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            with (
+                contextlib.suppress(OSError, ValueError, IndexError),
+                open(f"/proc/{entry}/stat") as file,
+            ):
+                if int(file.read().rpartition(")")[2].split()[1]) == own:
+                    found.append(int(entry))
+    return found
+
+
+def kill_strays(runners: set[int]) -> bool:
+    """Kills children of ours that are not runners; true when there were any."""
+    found = False
+    own_group = os.getpgrp()
+    for pid in children():
+        if pid in runners:
+            continue
+        found = True
+        with contextlib.suppress(OSError):
+            group = os.getpgid(pid)
+            if group != own_group and group not in runners:
+                os.killpg(group, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    return found

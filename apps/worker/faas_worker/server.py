@@ -1,0 +1,83 @@
+"""uvicorn's HTTP protocol on a listening socket that several processes share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from .listener import BACKLOG
+
+# The manager closes idle sockets; closing them here would race with its next request.
+_KEEP_ALIVE_SECONDS = 3600
+
+
+class _Protocol(HttpToolsProtocol):
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            on_disconnect: Any = cycle.scope.get("faas.on_disconnect")
+            if on_disconnect is not None:
+                on_disconnect()
+
+
+class Server:
+    def __init__(self, app: Any, sock: socket.socket, runner: int) -> None:
+        logging.getLogger("uvicorn").setLevel(logging.ERROR)
+        self._socket = sock
+        self._config = Config(
+            app,
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            headers=[("x-faas-runner", str(runner))],
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            interface="asgi3",
+        )
+        self._config.load()
+        self._state = ServerState()
+        self._state.default_headers = self._config.encoded_headers
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            self._connection, sock=self._socket, backlog=BACKLOG
+        )
+
+    def _connection(self) -> _Protocol:
+        return _Protocol(config=self._config, server_state=self._state, app_state={})
+
+    def stop_accepting(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def close_idle_connections(self) -> None:
+        """Those with a call in flight are told `Connection: close` with its answer."""
+        for connection in list(self._state.connections):
+            connection.shutdown()
+
+    def descriptors(self) -> list[int]:
+        """What a copy of this process must not answer on."""
+        found = [self._socket.fileno()]
+        for connection in list(self._state.connections):
+            sock = connection.transport.get_extra_info("socket")
+            if sock is not None:
+                found.append(sock.fileno())
+        return [fd for fd in found if fd >= 0]
+
+    @property
+    def connections(self) -> int:
+        return len(self._state.connections)

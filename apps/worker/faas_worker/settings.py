@@ -1,0 +1,71 @@
+"""The environment, parsed once; every fault is named at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+class SettingsError(ValueError):
+    """One or more environment variables can't be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    handler: str
+    app_dir: str
+    host: str
+    port: int
+    socket_path: str | None
+    timeout_ms: int
+    drain_ms: int
+    concurrency: int
+    max_result_bytes: int
+    max_body_bytes: int
+    limit_memory_bytes: int | None
+    limit_pids: int | None
+
+
+class _Reader:
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.faults: list[str] = []
+
+    def text(self, name: str, default: str) -> str:
+        return self.environ.get(name) or default
+
+    def number(self, name: str, default: int, least: int = 1, most: int = 2**53) -> int:
+        return self.optional_number(name, least, most) or default
+
+    def optional_number(self, name: str, least: int = 1, most: int = 2**53) -> int | None:
+        raw = self.environ.get(name, "").strip()
+        if not raw:
+            return None
+        # isdecimal() alone would let other scripts' digits through.
+        if raw.isascii() and raw.isdecimal() and len(raw) <= 16 and least <= int(raw) <= most:
+            return int(raw)
+        self.faults.append(f"{name} must be a whole number from {least} to {most}")
+        return None
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Raises SettingsError with all faults in one message."""
+    read = _Reader(environ)
+    timeout_ms = read.number("FAAS_TIMEOUT_MS", 30_000, most=86_400_000)
+    settings = Settings(
+        handler=read.text("HANDLER_FUNCTION", "function.handler.handle"),
+        app_dir=read.text("FAAS_APP_DIR", "/app"),
+        host=read.text("FAAS_HOST", "0.0.0.0"),
+        port=read.number("FAAS_PORT", 8000, most=65_535),
+        socket_path=environ.get("FAAS_SOCKET") or None,
+        timeout_ms=timeout_ms,
+        drain_ms=read.number("FAAS_DRAIN_MS", timeout_ms, most=86_400_000),
+        concurrency=read.number("FAAS_CONCURRENCY", 32, most=4096),
+        max_result_bytes=read.number("FAAS_MAX_RESULT_BYTES", 16 * 2**20),
+        max_body_bytes=read.number("FAAS_MAX_BODY_BYTES", 64 * 2**20),
+        limit_memory_bytes=read.optional_number("FAAS_LIMIT_MEMORY_BYTES"),
+        limit_pids=read.optional_number("FAAS_LIMIT_PIDS"),
+    )
+    if read.faults:
+        raise SettingsError("; ".join(read.faults))
+    return settings

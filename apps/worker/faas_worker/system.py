@@ -1,0 +1,90 @@
+"""The Linux calls the standard library lacks, and the limits a runner puts on itself."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import struct
+
+from .settings import Settings
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_SFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
+_SIGINFO = struct.Struct("=IiiI")
+_SIGINFO_SIZE = 128
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def become_subreaper() -> None:
+    """Orphans of a runner come to this process, which reaps and kills them."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+class SignalFile:
+    """Signals as something to poll, with the sender's pid (0: from outside our namespace)."""
+
+    def __init__(self, signals: set[signal.Signals]) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        mask = (ctypes.c_ulong * (128 // ctypes.sizeof(ctypes.c_ulong)))()
+        bits = ctypes.sizeof(ctypes.c_ulong) * 8
+        for number in signals:
+            mask[(number - 1) // bits] |= 1 << ((number - 1) % bits)
+        self.signals = signals
+        self.fd = _libc.signalfd(-1, ctypes.byref(mask), _SFD_FLAGS)
+        if self.fd < 0:
+            raise OSError(ctypes.get_errno(), "signalfd failed")
+
+    def read(self) -> list[tuple[int, int]]:
+        """The pending signals, as (number, sender's pid)."""
+        try:
+            data = os.read(self.fd, _SIGINFO_SIZE * 16)
+        except BlockingIOError:
+            return []
+        received = []
+        for offset in range(0, len(data), _SIGINFO_SIZE):
+            number, _errno, _code, pid = _SIGINFO.unpack_from(data, offset)
+            received.append((number, pid))
+        return received
+
+    def release_in_child(self) -> None:
+        os.close(self.fd)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.signals)
+
+
+def prefer_as_oom_victim() -> None:
+    """Raising one's own score needs no privilege; the kernel then spares the supervisor."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+
+
+def apply_limits(settings: Settings, thread_stack_bytes: int) -> None:
+    _lower(resource.RLIMIT_CORE, 0, 0)
+    if settings.limit_pids is not None and os.getuid() != 0:
+        _lower(resource.RLIMIT_NPROC, settings.limit_pids, settings.limit_pids)
+    if settings.limit_memory_bytes is not None:
+        # Thread stacks count as data: the soft limit grows by one stack per thread we start.
+        hard = settings.limit_memory_bytes + settings.concurrency * thread_stack_bytes
+        _lower(resource.RLIMIT_DATA, settings.limit_memory_bytes, hard)
+
+
+def allow_one_more_stack(stack_bytes: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft != resource.RLIM_INFINITY and soft + stack_bytes <= hard:
+        _lower(resource.RLIMIT_DATA, soft + stack_bytes, hard)
+
+
+def _lower(limit: int, soft: int, hard: int) -> None:
+    _, current_hard = resource.getrlimit(limit)
+    if current_hard != resource.RLIM_INFINITY:
+        soft, hard = min(soft, current_hard), min(hard, current_hard)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(limit, (soft, hard))

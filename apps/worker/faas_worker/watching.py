@@ -1,0 +1,78 @@
+"""What the supervisor decides, as functions of what it sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["loading", "serving", "retiring"]
+
+MAX_RUNNERS = 3
+SILENCE_SECONDS = 0.15
+RESTING_SILENCE_SECONDS = 1.5
+MAX_SILENCE_SECONDS = 2.0
+# A silent runner with nothing in flight may still hold requests it hasn't read.
+IDLE_PATIENCE_SECONDS = 1.0
+OVERTIME_SECONDS = 0.1
+_FREE_CRASHES = 3
+_FIRST_DELAY_SECONDS = 0.05
+_MAX_DELAY_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Watch:
+    """How long a runner has been silent, in time that the supervisor itself was awake for.
+
+    A machine too busy to run the runner hardly runs the supervisor either; counting its own
+    ticks, each up to a maximum, keeps that from looking like a stuck runner.
+    """
+
+    beat_ns: int = 0
+    silent_seconds: float = 0.0
+    silent: bool = False
+
+    def observe(self, beat_ns: int, passed: float, tick: float) -> None:
+        if beat_ns != self.beat_ns:
+            self.beat_ns = beat_ns
+            self.silent_seconds = 0.0
+        else:
+            self.silent_seconds += min(passed, 1.5 * tick)
+
+
+@dataclass(slots=True)
+class Patience:
+    """How much silence this function's runners are allowed.
+
+    Every false alarm doubles it: a handler that blocks its loop now and then is not worth a
+    new process each time.
+    """
+
+    seconds: float = SILENCE_SECONDS
+    last_alarm: float = 0.0
+
+    def false_alarm(self, now: float) -> None:
+        self.seconds = min(self.seconds * 2, MAX_SILENCE_SECONDS)
+        self.last_alarm = now
+
+    def limit(self, now: float, resting: bool) -> float:
+        if self.seconds > SILENCE_SECONDS and now - self.last_alarm > 60:
+            self.seconds = SILENCE_SECONDS
+        return max(self.seconds, RESTING_SILENCE_SECONDS) if resting else self.seconds
+
+
+def start_delay(crashes: int) -> float:
+    """Seconds before the next runner, after so many crashes without a good call between them."""
+    if crashes <= _FREE_CRASHES:
+        return 0.0
+    doublings = min(crashes - _FREE_CRASHES - 1, 10)
+    return min(_FIRST_DELAY_SECONDS * 2**doublings, _MAX_DELAY_SECONDS)
+
+
+def end_by(now: float, in_flight: int, deadline: float, timeout: float) -> float:
+    """When a runner that can't be talked to has to be gone.
+
+    The figures come from memory that handler code can write to, hence the upper bound.
+    """
+    if in_flight == 0:
+        return now + IDLE_PATIENCE_SECONDS
+    return min(max(deadline, now), now + timeout) + OVERTIME_SECONDS
