@@ -1,0 +1,73 @@
+export type EmbeddedPostgresFault =
+  'platform' | 'permission' | 'read_only' | 'disk_full' | 'other_version' | 'wrong_password' | 'timeout' | 'failed';
+
+/** Why the embedded server can't run; the message says what to do, for the person at the log. */
+export class EmbeddedPostgresError extends Error {
+  override readonly name = 'EmbeddedPostgresError';
+
+  constructor(
+    readonly fault: EmbeddedPostgresFault,
+    message: string,
+    options: { cause?: unknown } = {},
+  ) {
+    super(message, options);
+  }
+}
+
+const LOG_LINES = 12;
+
+/** The last lines of a server log, indented to be read below a sentence. */
+export function lastLines(log: string): string {
+  const lines = log.trimEnd().split('\n').slice(-LOG_LINES);
+  return lines.map((line) => `  ${line}`).join('\n');
+}
+
+/** Turns the output of `initdb` or of a server that ended into an error that says what to do. */
+export function explainOutput(program: string, home: string, output: string): EmbeddedPostgresError {
+  const tail = output.trim() === '' ? '' : `\nLast lines of its log:\n${lastLines(output)}`;
+  const say = (fault: EmbeddedPostgresFault, sentence: string) => new EmbeddedPostgresError(fault, sentence + tail);
+  if (/No space left on device|Disk quota exceeded/i.test(output)) {
+    return say('disk_full', `The disk that holds ${home} is full: free some space, then start again.`);
+  }
+  if (/Read-only file system/i.test(output)) {
+    return say('read_only', `${home} is on a read-only file system: choose another FUNCTION_STORAGE_DIR.`);
+  }
+  if (/database files are incompatible with server/i.test(output)) {
+    return say(
+      'other_version',
+      `The database in ${home} was made by another PostgreSQL: dump it there and load it here.`,
+    );
+  }
+  if (/Permission denied/i.test(output)) {
+    return say(
+      'permission',
+      `${program} was refused access below ${home}: its files must belong to the server's user.`,
+    );
+  }
+  return say('failed', `${program} could not run on ${home}.`);
+}
+
+/** Turns a fault of the file system into an error that says what to do; other errors pass through. */
+export function explainFileFault(error: unknown, path: string): unknown {
+  const options = { cause: error };
+  switch ((error as NodeJS.ErrnoException).code) {
+    case 'EROFS':
+      return new EmbeddedPostgresError(
+        'read_only',
+        `${path} is on a read-only file system: choose another FUNCTION_STORAGE_DIR.`,
+        options,
+      );
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return new EmbeddedPostgresError('disk_full', `The disk that holds ${path} is full: free some space.`, options);
+    case 'EACCES':
+    case 'EPERM':
+      return new EmbeddedPostgresError(
+        'permission',
+        `${path} can't be written by this user: change its owner, or choose another FUNCTION_STORAGE_DIR.`,
+        options,
+      );
+    default:
+      return error;
+  }
+}
