@@ -26,7 +26,7 @@ export function lastLines(log: string): string {
 export function explainOutput(program: string, home: string, output: string): EmbeddedPostgresError {
   const tail = output.trim() === '' ? '' : `\nLast lines of its log:\n${lastLines(output)}`;
   const say = (fault: EmbeddedPostgresFault, sentence: string) => new EmbeddedPostgresError(fault, sentence + tail);
-  if (/No space left on device|Disk quota exceeded/i.test(output)) {
+  if (/No space left on device|Disk quota exceeded|Check free disk space/i.test(output)) {
     return say('disk_full', `The disk that holds ${home} is full: free some space, then start again.`);
   }
   if (/Read-only file system/i.test(output)) {

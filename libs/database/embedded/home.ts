@@ -1,4 +1,17 @@
-import { chmod, chown, lstat, mkdir, mkdtemp, realpath, rm, rmdir, stat, symlink } from 'node:fs/promises';
+import {
+  access,
+  chmod,
+  chown,
+  constants,
+  lstat,
+  mkdir,
+  mkdtemp,
+  realpath,
+  rm,
+  rmdir,
+  stat,
+  symlink,
+} from 'node:fs/promises';
 import { createHash } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -29,7 +42,7 @@ const SOCKET_PATH_BYTES = 103;
 export async function prepareHome(dataDir: string, logger: Logger): Promise<Home> {
   const asked = resolve(dataDir);
   try {
-    await mkdir(dirname(asked), { recursive: true });
+    await makeFolder(dirname(asked), 0o755);
     const user = await ownerOf(asked);
     const path = await openFolder(asked, user, logger);
     await own(path, user);
@@ -73,7 +86,7 @@ async function openFolder(asked: string, user: ServerUser, logger: Logger): Prom
     () => false,
   );
   if (closed === undefined || linked) {
-    if (!linked) await mkdir(asked, { recursive: true, mode: 0o700 });
+    if (!linked) await makeFolder(asked, 0o700);
     return realpath(asked);
   }
   const remedy = `the database's user can't enter ${closed}: run chmod o+x ${closed}, or choose another FUNCTION_STORAGE_DIR`;
@@ -94,6 +107,14 @@ async function openFolder(asked: string, user: ServerUser, logger: Logger): Prom
   const path = await realpath(asked);
   logger.warn({ asked, path, closed }, `the database is kept in ${path}, because its user can't enter ${closed}`);
   return path;
+}
+
+async function makeFolder(path: string, mode: number): Promise<void> {
+  await mkdir(path, { recursive: true, mode }).catch(async (error: NodeJS.ErrnoException) => {
+    // Node says ENOENT for a read-only parent; asking the parent gives the true reason.
+    if (error.code === 'ENOENT') await access(dirname(path), constants.W_OK);
+    throw error;
+  });
 }
 
 async function own(path: string, user: ServerUser): Promise<void> {
