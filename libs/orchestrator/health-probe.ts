@@ -43,6 +43,7 @@ interface Tracked {
   health: ReplicaHealth;
   failures: number;
   intervalMs: number;
+  first?: Promise<void>;
   timer?: NodeJS.Timeout;
 }
 
@@ -55,12 +56,17 @@ export class HealthProber {
 
   constructor(private readonly onChange: (functionId: FunctionId) => void) {}
 
-  /** Starts probing a replica; does nothing when it is tracked already. `ready` adopts one that was seen ready before. */
+  /** Starts probing a replica; does nothing when it is tracked already. */
   track(replica: string, functionId: FunctionId, address: EndpointAddress): void {
     if (this.replicas.has(replica)) return;
     const tracked: Tracked = { functionId, address, health: 'starting', failures: 0, intervalMs: FIRST_INTERVAL_MS };
     this.replicas.set(replica, tracked);
-    void this.probe(replica, tracked);
+    tracked.first = this.probe(replica, tracked);
+  }
+
+  /** Resolves after a replica's first probe, so that one adopted from a former manager shows its endpoint at once. */
+  async probed(replica: string): Promise<void> {
+    await this.replicas.get(replica)?.first;
   }
 
   health(replica: string): ReplicaHealth {
