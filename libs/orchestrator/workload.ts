@@ -14,6 +14,11 @@ export interface Workload {
   /** Replicas wanted now; `0` keeps the function without any. */
   readonly replicas: number;
   readonly limits: WorkloadLimits;
+  /**
+   * Backoff: a replica that ended by itself is reported but not replaced before this moment. Unset: replaced at once.
+   * No part of the spec.
+   */
+  readonly replaceEndedFrom?: Date;
 }
 
 export interface WorkloadLimits {

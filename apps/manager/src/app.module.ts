@@ -1,0 +1,40 @@
+import type { Config } from '#libs/config/config.js';
+import { ConfigModule } from '#libs/config/config.module.js';
+import { DatabaseModule } from '#libs/database/database.module.js';
+import { ProblemFilter } from '#libs/errors/problem.filter.js';
+import { LoggingModule } from '#libs/observability/logging.module.js';
+import { type DynamicModule, Module } from '@nestjs/common';
+import { APP_FILTER } from '@nestjs/core';
+import type { Logger } from 'pino';
+import { AccessModule } from './access/access.module.js';
+import { ExecutionModule } from './execution/execution.module.js';
+import { FunctionEntity } from './functions/function.entity.js';
+import { FunctionsModule } from './functions/functions.module.js';
+import { RevisionEntity } from './functions/revision.entity.js';
+import { HealthModule } from './health/health.module.js';
+import { OrchestrationModule } from './orchestration/orchestration.module.js';
+
+@Module({})
+export class AppModule {
+  static forRoot(config: Config, databaseUrl: string, logger: Logger): DynamicModule {
+    return {
+      module: AppModule,
+      imports: [
+        ConfigModule.forRoot(config),
+        LoggingModule.forRoot(logger),
+        DatabaseModule.forRoot({
+          url: databaseUrl,
+          poolSize: config.database.poolSize,
+          entities: [FunctionEntity, RevisionEntity],
+          logger,
+        }),
+        AccessModule,
+        FunctionsModule,
+        ExecutionModule,
+        OrchestrationModule,
+        HealthModule,
+      ],
+      providers: [{ provide: APP_FILTER, useClass: ProblemFilter }],
+    };
+  }
+}

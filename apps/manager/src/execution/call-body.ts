@@ -1,0 +1,63 @@
+import { isUtf8 } from 'node:buffer';
+import type { IncomingMessage } from 'node:http';
+import { UnsupportedEncoding } from '#libs/errors/errors.js';
+import { CallCancelled, InvalidPayload, PayloadTooLarge } from './errors.js';
+
+/** JSON may write one byte of text as six: \u0000. */
+const LONGEST_ESCAPE = 6;
+const BODY_OVERHEAD_BYTES = 64 * 1024;
+
+/** Reads a call's body, bounded. Throws {@link PayloadTooLarge} as soon as the limit is certain to be passed. */
+export function readBody(request: IncomingMessage, payloadBytes: number): Promise<Buffer> {
+  const limit = payloadBytes * LONGEST_ESCAPE + BODY_OVERHEAD_BYTES;
+  const encoding = request.headers['content-encoding'];
+  if (encoding !== undefined && encoding !== 'identity') return Promise.reject(new UnsupportedEncoding(encoding));
+  if (Number(request.headers['content-length'] ?? 0) > limit) return Promise.reject(new PayloadTooLarge(payloadBytes));
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    request.on('data', (chunk: Buffer) => {
+      size += chunk.length;
+      if (size > limit) {
+        chunks.length = 0;
+        reject(new PayloadTooLarge(payloadBytes));
+      } else chunks.push(chunk);
+    });
+    request.on('end', () => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)));
+    request.on('error', () => reject(new CallCancelled()));
+    request.on('close', () => reject(new CallCancelled()));
+  });
+}
+
+/**
+ * Checks that a body is `{"payload": "<string>"}` and answers the bytes for the worker: the caller's own where they
+ * hold nothing else, so that they pass through untouched.
+ */
+export function checkedBody(body: Buffer, payloadBytes: number): Buffer {
+  if (!isUtf8(body)) throw new InvalidPayload('The body is not UTF-8.');
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(body.toString('utf8'));
+  } catch {
+    throw new InvalidPayload(body.length === 0 ? 'The body is empty.' : 'The body is not JSON.');
+  }
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
+    throw new InvalidPayload('The body is not a JSON object.');
+  }
+  if (!Object.hasOwn(parsed, 'payload')) throw new InvalidPayload('The member "payload" is missing.');
+  const { payload } = parsed as { payload: unknown };
+  if (typeof payload !== 'string') {
+    throw new InvalidPayload(`The member "payload" is ${kindOf(payload)}, not a string.`);
+  }
+  // A string has at most three bytes of UTF-8 for each UTF-16 unit, so most payloads need no count.
+  if (payload.length * 3 > payloadBytes && Buffer.byteLength(payload) > payloadBytes) {
+    throw new PayloadTooLarge(payloadBytes);
+  }
+  return Object.keys(parsed).length === 1 ? body : Buffer.from(JSON.stringify({ payload }));
+}
+
+function kindOf(value: unknown): string {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return 'an array';
+  return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
+}

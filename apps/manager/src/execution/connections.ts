@@ -1,0 +1,145 @@
+import type { EndpointAddress } from '#libs/orchestrator/workload.js';
+import { Client } from 'undici';
+
+/** One keep-alive socket to a replica; carries one call at a time. */
+export interface Connection {
+  readonly client: Client;
+  /** The runner process that accepted it, known after its first answer. */
+  runner: string | undefined;
+  closed: boolean;
+}
+
+interface Runner {
+  inFlight: number;
+  /** Since when it holds calls without having answered any, in `performance.now()` milliseconds. */
+  silentSince: number;
+}
+
+const CONNECT_TIMEOUT_MS = 2_000;
+/** Shorter than the five seconds after which common servers close an idle socket, so that we are always first. */
+const IDLE_MS = 4_000;
+/** A runner that holds calls and answered none for this long may be stuck: new calls take a fresh connection. */
+const SILENT_MS = 100;
+const MOST_IDLE = 64;
+
+/**
+ * The sockets of one replica. Behind its one address several runner processes may answer (a stuck one and its
+ * successor), each on the connections it accepted; so an idle socket is used again only while its runner is
+ * responsive. A fresh connection is accepted by whichever runner is alive.
+ */
+export class Connections {
+  private readonly idle: Connection[] = [];
+  private readonly open = new Set<Connection>();
+  private readonly runners = new Map<string, Runner>();
+  private newestRunner = '';
+  private closing = false;
+
+  constructor(private readonly address: EndpointAddress) {}
+
+  take(now: number): Connection {
+    for (let index = this.idle.length - 1; index >= 0; index -= 1) {
+      const connection = this.idle[index] as Connection;
+      if (this.isSilent(connection, now)) continue;
+      this.idle.splice(index, 1);
+      this.began(connection, now);
+      return connection;
+    }
+    const connection = this.connect();
+    this.began(connection, now);
+    return connection;
+  }
+
+  /** Notes an answer, and which runner gave it. */
+  heard(connection: Connection, runner: string, now: number): void {
+    if (connection.runner !== runner) {
+      this.ended(connection);
+      connection.runner = runner;
+      this.newestRunner = runner;
+      this.began(connection, now);
+    }
+    const known = this.runners.get(runner);
+    if (known) known.silentSince = now;
+  }
+
+  /** Puts a connection back after a whole answer. */
+  release(connection: Connection): void {
+    this.ended(connection);
+    if (connection.closed || this.closing || this.idle.length >= MOST_IDLE) this.discard(connection);
+    else this.idle.push(connection);
+  }
+
+  /** Ends a connection whose call didn't come to its end, and every idle one of the same runner: it may be stuck. */
+  abandon(connection: Connection): void {
+    this.ended(connection);
+    this.discard(connection);
+    const runner = this.runnerOf(connection);
+    for (const other of [...this.idle]) if (this.runnerOf(other) === runner) this.discard(other);
+  }
+
+  /** Closes idle connections now and the others as they are released. */
+  close(): void {
+    this.closing = true;
+    for (const connection of [...this.idle]) this.discard(connection);
+  }
+
+  private connect(): Connection {
+    const { address } = this;
+    const origin = address.kind === 'tcp' ? `http://${hostOf(address.host)}:${address.port}` : 'http://worker';
+    const client = new Client(origin, {
+      pipelining: 1,
+      keepAliveTimeout: IDLE_MS,
+      keepAliveMaxTimeout: IDLE_MS,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      connect: { timeout: CONNECT_TIMEOUT_MS, ...(address.kind === 'unix' ? { socketPath: address.path } : {}) },
+    });
+    const connection: Connection = { client, runner: undefined, closed: false };
+    client.on('disconnect', () => {
+      connection.closed = true;
+      if (this.idle.includes(connection)) this.discard(connection);
+    });
+    this.open.add(connection);
+    return connection;
+  }
+
+  private discard(connection: Connection): void {
+    const index = this.idle.indexOf(connection);
+    if (index >= 0) this.idle.splice(index, 1);
+    this.open.delete(connection);
+    connection.closed = true;
+    // A socket with an answer under way must not be waited for.
+    connection.client.destroy().catch(() => undefined);
+  }
+
+  private isSilent(connection: Connection, now: number): boolean {
+    const runner = this.runners.get(this.runnerOf(connection));
+    return runner !== undefined && runner.inFlight > 0 && now - runner.silentSince > SILENT_MS;
+  }
+
+  /** A connection that hasn't answered yet most probably went to the runner that answered last. */
+  private runnerOf(connection: Connection): string {
+    return connection.runner ?? this.newestRunner;
+  }
+
+  private began(connection: Connection, now: number): void {
+    const key = this.runnerOf(connection);
+    const runner = this.runners.get(key);
+    if (!runner) this.runners.set(key, { inFlight: 1, silentSince: now });
+    else {
+      if (runner.inFlight === 0) runner.silentSince = now;
+      runner.inFlight += 1;
+    }
+  }
+
+  private ended(connection: Connection): void {
+    const key = this.runnerOf(connection);
+    const runner = this.runners.get(key);
+    if (!runner) return;
+    runner.inFlight = Math.max(0, runner.inFlight - 1);
+    if (runner.inFlight === 0 && key !== this.newestRunner) this.runners.delete(key);
+  }
+}
+
+function hostOf(host: string): string {
+  return host.includes(':') ? `[${host}]` : host;
+}

@@ -1,0 +1,89 @@
+import { AppError } from '#libs/errors/app-error.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+
+export class InvalidPayload extends AppError {
+  readonly code = 'invalid_payload';
+  readonly kind = 'invalid';
+  constructor(message: string) {
+    super(`${message} Send {"payload": "<string>"} as JSON.`, { extras: { field: 'payload' } });
+  }
+}
+
+export class PayloadTooLarge extends AppError {
+  readonly code = 'payload_too_large';
+  readonly kind = 'too_large';
+  constructor(limitBytes: number) {
+    super(`The payload is larger than the limit of ${limitBytes} bytes.`, {
+      extras: { field: 'payload', limit_bytes: limitBytes },
+    });
+  }
+}
+
+export class FunctionNotRunnable extends AppError {
+  readonly code = 'function_not_runnable';
+  readonly kind = 'conflict';
+  constructor(id: FunctionId, phase: string, reason: string | undefined) {
+    super(`Function ${id} can't run now: its status is ${phase}${reason === undefined ? '' : ` (${reason})`}.`, {
+      extras: { function_status: phase },
+    });
+  }
+}
+
+export class FunctionOverloaded extends AppError {
+  readonly code = 'function_overloaded';
+  readonly kind = 'saturated';
+  override readonly retryAfterSeconds = 1;
+  constructor(id: FunctionId, waiting: number) {
+    super(`Function ${id} has all its slots taken and ${waiting} calls waiting. Try again shortly.`);
+  }
+}
+
+export class HandlerError extends AppError {
+  readonly code = 'handler_error';
+  readonly kind = 'failed';
+  constructor(message: string, python: { type?: string; message?: string; traceback?: string }) {
+    super(message, {
+      extras: {
+        python_type: python.type ?? null,
+        python_message: python.message ?? null,
+        traceback: python.traceback ?? null,
+      },
+    });
+  }
+}
+
+export class HandlerResultInvalid extends AppError {
+  readonly code = 'handler_result_invalid';
+  readonly kind = 'failed';
+  constructor(message: string) {
+    super(message);
+  }
+}
+
+export class HandlerTimeout extends AppError {
+  readonly code = 'handler_timeout';
+  readonly kind = 'timed_out';
+  constructor(timeoutMs: number) {
+    super(`The handler ran past its time limit of ${timeoutMs} ms.`, { extras: { timeout_ms: timeoutMs } });
+  }
+}
+
+/** How a worker ended, as far as anybody knows. */
+export type CrashReason = 'out_of_memory' | 'signal' | 'exit' | 'stuck' | 'unknown';
+
+export class WorkerCrashed extends AppError {
+  readonly code = 'worker_crashed';
+  readonly kind = 'crashed';
+  constructor(reason: CrashReason, message: string) {
+    super(`The worker ended while it ran the call: ${message}`, { extras: { reason } });
+  }
+}
+
+/** The caller is gone: nobody reads this. */
+export class CallCancelled extends AppError {
+  readonly code = 'call_cancelled';
+  readonly kind = 'failed';
+  constructor() {
+    super('The caller disconnected.');
+  }
+}

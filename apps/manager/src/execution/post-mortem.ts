@@ -1,0 +1,77 @@
+import { request } from 'node:http';
+import type { Endpoint, FunctionId } from '#libs/orchestrator/workload.js';
+import { Injectable } from '@nestjs/common';
+import { FunctionChanges } from '../functions/function-changes.js';
+import { FunctionRepository } from '../functions/function.repository.js';
+import { type CrashReason, WorkerCrashed } from './errors.js';
+
+const ASK_WORKER_MS = 1_000;
+const ASK_ENGINE_MS = 1_000;
+const REASONS: readonly string[] = ['out_of_memory', 'signal', 'exit', 'stuck'];
+
+/** Finds out why a call was cut off, so that its caller learns more than that it was. */
+@Injectable()
+export class PostMortem {
+  constructor(
+    private readonly repository: FunctionRepository,
+    private readonly changes: FunctionChanges,
+  ) {}
+
+  /** Asks the runner that follows, then what the engine saw of the replica. Bounded to two seconds; never throws. */
+  async of(id: FunctionId, endpoint: Endpoint, startedAt: Date, symptom: string): Promise<WorkerCrashed> {
+    const told = await lastExit(endpoint, startedAt);
+    if (told) return new WorkerCrashed(told.reason, told.message);
+    if (told === null) {
+      const fault = await this.changes
+        .until(id, ASK_ENGINE_MS, async () => {
+          const row = await this.repository.find(id);
+          if (row === null) return 'removed' as const;
+          return row.lastFault !== null && Date.parse(row.lastFault.at) >= startedAt.getTime() - 1_000
+            ? row.lastFault
+            : undefined;
+        })
+        .catch(() => undefined);
+      if (fault === 'removed') return new WorkerCrashed('exit', 'the function was removed.');
+      if (fault) return new WorkerCrashed(fault.code === 'out_of_memory' ? 'out_of_memory' : 'exit', fault.message);
+    }
+    return new WorkerCrashed('unknown', `the connection to it broke (${symptom}).`);
+  }
+}
+
+/** What the replica's next runner says of the one before; undefined when it says nothing, null when nobody answers. */
+async function lastExit(
+  endpoint: Endpoint,
+  startedAt: Date,
+): Promise<{ reason: CrashReason; message: string } | undefined | null> {
+  const health = await getHealth(endpoint);
+  if (health === null) return null;
+  const exit = (health as { worker?: { last_exit?: { reason?: unknown; message?: unknown; at?: unknown } | null } })
+    .worker?.last_exit;
+  if (!exit || typeof exit.reason !== 'string' || !REASONS.includes(exit.reason)) return undefined;
+  // An exit from before the call explains nothing; clocks of one machine differ by less than a second.
+  if (typeof exit.at === 'string' && Date.parse(exit.at) < startedAt.getTime() - 1_000) return undefined;
+  return { reason: exit.reason as CrashReason, message: typeof exit.message === 'string' ? exit.message : exit.reason };
+}
+
+function getHealth({ address }: Endpoint): Promise<object | null> {
+  const target = address.kind === 'tcp' ? { host: address.host, port: address.port } : { socketPath: address.path };
+  return new Promise((resolve) => {
+    const outgoing = request(
+      { ...target, path: '/health', agent: false, signal: AbortSignal.timeout(ASK_WORKER_MS) },
+      (response) => {
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk));
+        response.on('error', () => resolve(null));
+        response.on('end', () => {
+          try {
+            resolve(JSON.parse(Buffer.concat(chunks).toString('utf8')) as object);
+          } catch {
+            resolve(null);
+          }
+        });
+      },
+    );
+    outgoing.on('error', () => resolve(null));
+    outgoing.end();
+  });
+}

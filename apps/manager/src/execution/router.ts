@@ -1,0 +1,152 @@
+import type { LimitsConfig } from '#libs/config/config.js';
+import { LIMITS_CONFIG } from '#libs/config/config.module.js';
+import { AppError } from '#libs/errors/app-error.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { FunctionNotFound } from '../functions/errors.js';
+import { FunctionChanges } from '../functions/function-changes.js';
+import type { FunctionEntity } from '../functions/function.entity.js';
+import { isFunctionId } from '../functions/function-id.js';
+import { FunctionRepository } from '../functions/function.repository.js';
+import { FunctionNotRunnable } from './errors.js';
+import { SlotPool } from './slot-pool.js';
+
+/** What this manager holds in memory of one function it routes calls to. */
+export interface Route {
+  readonly id: FunctionId;
+  readonly pool: SlotPool;
+  timeoutMs: number;
+  /** Why calls are refused; undefined while they are not. */
+  refusal: AppError | undefined;
+  lastUsed: number;
+}
+
+const UNUSED_MS = 10 * 60_000;
+const SWEEP_MS = 60_000;
+const RELOAD_RETRY_MS = 500;
+
+/** From a function's id to its slots, from memory once it is warm; rows are read again only when one has changed. */
+@Injectable()
+export class Router implements OnApplicationShutdown {
+  private readonly routes = new Map<FunctionId, Route>();
+  private readonly loading = new Map<FunctionId, Promise<Route>>();
+  private readonly reloading = new Map<FunctionId, { again: boolean }>();
+  private readonly unsubscribe: () => void;
+  private readonly sweeper: NodeJS.Timeout;
+
+  constructor(
+    private readonly repository: FunctionRepository,
+    changes: FunctionChanges,
+    @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
+    @InjectPinoLogger(Router.name) private readonly logger: PinoLogger,
+  ) {
+    this.unsubscribe = changes.subscribe((id) => {
+      for (const known of id === undefined ? [...this.routes.keys()] : [id]) this.changed(known);
+    });
+    this.sweeper = setInterval(() => this.forgetUnused(), SWEEP_MS);
+    this.sweeper.unref();
+  }
+
+  /** The route of a function, without waiting when it is known. */
+  route(id: FunctionId): Route | Promise<Route> {
+    const known = this.routes.get(id);
+    if (known) {
+      known.lastUsed = Date.now();
+      return known;
+    }
+    if (!isFunctionId(id)) throw new FunctionNotFound(id);
+    let loading = this.loading.get(id);
+    if (!loading) {
+      loading = this.load(id).finally(() => this.loading.delete(id));
+      this.loading.set(id, loading);
+    }
+    return loading;
+  }
+
+  onApplicationShutdown(): void {
+    this.unsubscribe();
+    clearInterval(this.sweeper);
+    for (const { id, pool } of this.routes.values())
+      pool.close(new FunctionNotRunnable(id, 'stopped', 'shutting down'));
+    this.routes.clear();
+  }
+
+  private async load(id: FunctionId): Promise<Route> {
+    const row = await this.repository.find(id);
+    if (!row) throw new FunctionNotFound(id);
+    const route: Route = {
+      id,
+      pool: new SlotPool(row.concurrency, this.limits.queuePerFunction),
+      timeoutMs: row.timeoutMs,
+      refusal: undefined,
+      lastUsed: Date.now(),
+    };
+    this.apply(route, row);
+    this.routes.set(id, route);
+    // The row may have changed between the look and the moment this route began to be told of changes.
+    this.changed(id);
+    return route;
+  }
+
+  /** Reads a known function's row again; changes during the reading become one more. */
+  private changed(id: FunctionId): void {
+    if (!this.routes.has(id)) return;
+    const underWay = this.reloading.get(id);
+    if (underWay) {
+      underWay.again = true;
+      return;
+    }
+    this.reloading.set(id, { again: false });
+    void this.reload(id);
+  }
+
+  private async reload(id: FunctionId): Promise<void> {
+    let again = false;
+    try {
+      const row = await this.repository.find(id);
+      const route = this.routes.get(id);
+      if (route && row) this.apply(route, row);
+      else if (route) this.drop(route, new FunctionNotFound(id));
+      again = this.reloading.get(id)?.again === true;
+    } catch (error) {
+      // What is known goes on being served while the database is away.
+      this.logger.warn({ functionId: id, reason: (error as Error).message }, 'could not refresh a route');
+      await new Promise((resolve) => setTimeout(resolve, RELOAD_RETRY_MS).unref());
+      again = true;
+    }
+    this.reloading.delete(id);
+    if (again) this.changed(id);
+  }
+
+  private apply(route: Route, row: FunctionEntity): void {
+    route.timeoutMs = row.timeoutMs;
+    route.refusal = refusalOf(row);
+    route.pool.update(row.endpoints, row.concurrency);
+    if (route.refusal) route.pool.rejectWaiters(route.refusal);
+  }
+
+  private drop(route: Route, error: AppError): void {
+    this.routes.delete(route.id);
+    route.refusal = error;
+    route.pool.rejectWaiters(error);
+    route.pool.update([], 1);
+  }
+
+  private forgetUnused(): void {
+    const oldest = Date.now() - UNUSED_MS;
+    for (const route of this.routes.values()) {
+      if (route.lastUsed > oldest || route.pool.inFlight > 0 || route.pool.waiting > 0) continue;
+      this.routes.delete(route.id);
+      route.pool.update([], 1);
+    }
+  }
+}
+
+function refusalOf(row: FunctionEntity): AppError | undefined {
+  if (row.deletedAt !== null) return new FunctionNotRunnable(row.id, 'deleting', 'it is being removed');
+  if (row.phase === 'error' || row.phase === 'stopped') {
+    return new FunctionNotRunnable(row.id, row.phase, row.reason?.message ?? row.lastFault?.message);
+  }
+  return undefined;
+}

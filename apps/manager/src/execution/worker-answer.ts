@@ -1,0 +1,69 @@
+import type { AppError } from '#libs/errors/app-error.js';
+import { HandlerError, HandlerResultInvalid, HandlerTimeout } from './errors.js';
+
+interface WorkerError {
+  readonly detail?: unknown;
+  readonly error?: {
+    readonly code?: unknown;
+    readonly type?: unknown;
+    readonly message?: unknown;
+    readonly traceback?: unknown;
+  };
+}
+
+const SHOWN_CHARACTERS = 500;
+
+/** What a worker's refusal means. `refused` is sent elsewhere: the handler was never called. */
+export function meaningOf(status: number, body: Buffer, timeoutMs: number): AppError | 'refused' {
+  const parsed = parse(body);
+  const detail = text(parsed?.detail);
+  const type = text(parsed?.error?.type);
+  const message = text(parsed?.error?.message);
+  switch (parsed?.error?.code) {
+    case 'worker_draining':
+      return 'refused';
+    case 'handler_timeout':
+      return new HandlerTimeout(timeoutMs);
+    case 'handler_result_invalid':
+      return new HandlerResultInvalid(message ?? detail ?? "The handler's result is not JSON.");
+    case 'handler_error': {
+      const traceback = text(parsed.error.traceback);
+      return new HandlerError(sentence(type, message) ?? detail ?? 'The handler raised.', {
+        ...(type === undefined ? {} : { type }),
+        ...(message === undefined ? {} : { message }),
+        ...(traceback === undefined ? {} : { traceback }),
+      });
+    }
+    default:
+      return plainMeaning(status, detail ?? body.toString('utf8', 0, SHOWN_CHARACTERS));
+  }
+}
+
+/** Images that offer the bare contract: 400 with a `detail` means that the handler raised. */
+function plainMeaning(status: number, shown: string): AppError {
+  if (status === 400) return new HandlerError(shown, { message: shown });
+  if (status === 500) {
+    return new HandlerResultInvalid(
+      `The worker failed on the handler's result, most likely because it is not JSON: ${shown}`,
+    );
+  }
+  return new HandlerError(`The worker answered ${status}: ${shown}`, { message: shown });
+}
+
+function sentence(type: string | undefined, message: string | undefined): string | undefined {
+  if (type === undefined) return message;
+  return message === undefined || message === '' ? type : `${type}: ${message}`;
+}
+
+function parse(body: Buffer): WorkerError | undefined {
+  try {
+    const parsed: unknown = JSON.parse(body.toString('utf8'));
+    return typeof parsed === 'object' && parsed !== null ? (parsed as WorkerError) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function text(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
+}

@@ -1,0 +1,119 @@
+import type { Dispatcher } from 'undici';
+import type { Connection, Connections } from './connections.js';
+
+export interface WorkerCall {
+  readonly body: Buffer;
+  readonly requestId: string;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+}
+
+export type WorkerAnswer =
+  | { readonly kind: 'answered'; readonly status: number; readonly body: Buffer }
+  /** Not a byte of the call left: sending it again is safe. */
+  | { readonly kind: 'not_sent'; readonly reason: string }
+  /** The connection ended after the call was sent and before the answer was whole. */
+  | { readonly kind: 'cut_off'; readonly reason: string; readonly runner: string | undefined }
+  | { readonly kind: 'timed_out' }
+  | { readonly kind: 'cancelled' };
+
+/** A worker may not make the manager hold more than this of one answer. */
+const LARGEST_ANSWER_BYTES = 64 * 1024 * 1024;
+
+/** Sends one call over a connection of the replica and waits for the whole answer. Never throws. */
+export function callWorker(connections: Connections, call: WorkerCall): Promise<WorkerAnswer> {
+  return new Promise((resolve) => {
+    const connection = connections.take(performance.now());
+    const exchange = new Exchange(connections, connection, call, resolve);
+    connection.client.dispatch(
+      {
+        method: 'POST',
+        path: '/',
+        headers: [
+          'content-type',
+          'application/json',
+          'x-request-id',
+          call.requestId,
+          'x-faas-timeout-ms',
+          String(call.timeoutMs),
+        ],
+        body: call.body,
+      },
+      exchange,
+    );
+  });
+}
+
+class Exchange implements Dispatcher.DispatchHandler {
+  private controller: Dispatcher.DispatchController | undefined;
+  private status = 0;
+  private runner: string | undefined;
+  private readonly chunks: Buffer[] = [];
+  private size = 0;
+  private settled = false;
+  private readonly timer: NodeJS.Timeout;
+  private readonly onAbort = () => this.abandon({ kind: 'cancelled' });
+
+  constructor(
+    private readonly connections: Connections,
+    private readonly connection: Connection,
+    call: WorkerCall,
+    private readonly resolve: (answer: WorkerAnswer) => void,
+  ) {
+    this.signal = call.signal;
+    this.timer = setTimeout(() => this.abandon({ kind: 'timed_out' }), call.timeoutMs);
+    if (call.signal.aborted) queueMicrotask(this.onAbort);
+    else call.signal.addEventListener('abort', this.onAbort, { once: true });
+  }
+
+  private readonly signal: AbortSignal;
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.controller = controller;
+    if (this.settled) controller.abort(new Error('The call was given up before it began.'));
+  }
+
+  onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: Record<string, unknown>): void {
+    this.status = status;
+    const runner = headers['x-faas-runner'];
+    if (typeof runner === 'string') this.runner = runner;
+  }
+
+  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.size += chunk.length;
+    if (this.size > LARGEST_ANSWER_BYTES) {
+      this.abandon({ kind: 'cut_off', reason: `its answer passed ${LARGEST_ANSWER_BYTES} bytes`, runner: this.runner });
+    } else this.chunks.push(chunk);
+  }
+
+  onResponseEnd(): void {
+    if (!this.settle()) return;
+    if (this.runner !== undefined) this.connections.heard(this.connection, this.runner, performance.now());
+    this.connections.release(this.connection);
+    const body = this.chunks.length === 1 ? (this.chunks[0] as Buffer) : Buffer.concat(this.chunks);
+    this.resolve({ kind: 'answered', status: this.status, body });
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    if (!this.settle()) return;
+    const { runner } = this.connection;
+    this.connections.abandon(this.connection);
+    const reason = error.message;
+    this.resolve(this.controller === undefined ? { kind: 'not_sent', reason } : { kind: 'cut_off', reason, runner });
+  }
+
+  private abandon(answer: WorkerAnswer): void {
+    if (!this.settle()) return;
+    this.controller?.abort(new Error('The manager gave the call up.'));
+    this.connections.abandon(this.connection);
+    this.resolve(answer);
+  }
+
+  private settle(): boolean {
+    if (this.settled) return false;
+    this.settled = true;
+    clearTimeout(this.timer);
+    this.signal.removeEventListener('abort', this.onAbort);
+    return true;
+  }
+}

@@ -1,0 +1,153 @@
+import { ApiProperty } from '@nestjs/swagger';
+import type { FunctionEntity, Phase } from '../function.entity.js';
+
+export const PHASES = ['creating', 'running', 'idle', 'stopped', 'error', 'deleting'] as const satisfies Phase[];
+
+/** The function object of the REST contract. */
+export class FunctionDto {
+  @ApiProperty({
+    description: '16 lower-case base32 characters.',
+    pattern: '^[a-z2-7]{16}$',
+    example: 'mfrggzdfmztwq2lk',
+  })
+  id: string;
+
+  @ApiProperty({ description: 'The callable inside the uploaded file.', example: 'handle' })
+  function_name: string;
+
+  @ApiProperty({ example: 'function.handler.handle' })
+  handler_path: string;
+
+  @ApiProperty({
+    description: 'Docker container id, Kubernetes Deployment name or local process name; empty while nothing runs.',
+    example: '4f1c9a4be7d1',
+  })
+  container_id: string;
+
+  @ApiProperty({ example: 'faas-worker-mfrggzdfmztwq2lk' })
+  container_name: string;
+
+  @ApiProperty({
+    description: "The worker's port on the host (Docker) or the Service's port (Kubernetes); 0 where there is none.",
+    type: 'integer',
+    example: 49153,
+  })
+  host_port: number;
+
+  @ApiProperty({ enum: PHASES, enumName: 'FunctionStatus', example: 'running' })
+  status: Phase;
+
+  @ApiProperty({ description: 'RFC 3339, UTC.', format: 'date-time', example: '2026-11-23T12:00:00.000Z' })
+  created_at: string;
+
+  @ApiProperty({ description: 'Time limit of one call, in milliseconds.', type: 'integer', example: 30000 })
+  timeout_ms: number;
+
+  static of(row: FunctionEntity): FunctionDto {
+    return {
+      id: row.id,
+      function_name: row.functionName,
+      handler_path: `function.handler.${row.functionName}`,
+      container_id: row.primaryReplica,
+      container_name: `faas-worker-${row.id}`,
+      host_port: row.hostPort,
+      status: row.phase,
+      created_at: row.createdAt.toISOString(),
+      timeout_ms: row.timeoutMs,
+    };
+  }
+}
+
+/** One thing that is true or not of a function, and why. */
+export class ConditionDto {
+  @ApiProperty({ enum: ['Ready', 'Reconciled'], example: 'Ready' })
+  type: 'Ready' | 'Reconciled';
+
+  @ApiProperty({ example: true })
+  status: boolean;
+
+  @ApiProperty({ description: 'One stable word for the reason.', example: 'replicas_ready' })
+  reason: string;
+
+  @ApiProperty({ example: '1 of 1 replicas answer.' })
+  message: string;
+
+  @ApiProperty({ format: 'date-time', example: '2026-11-23T12:00:00.400Z' })
+  since: string;
+}
+
+export class LastErrorDto {
+  @ApiProperty({ example: 'out_of_memory' })
+  code: string;
+
+  @ApiProperty({ example: 'The worker was ended because it reached its memory limit of 512 MiB.' })
+  message: string;
+
+  @ApiProperty({ description: 'Traceback or last log lines.', type: String, nullable: true, example: null })
+  detail: string | null;
+
+  @ApiProperty({ format: 'date-time', example: '2026-11-23T12:03:10.000Z' })
+  at: string;
+}
+
+/** A function object with what explains its state. */
+export class FunctionDetailDto extends FunctionDto {
+  @ApiProperty({ type: [ConditionDto] })
+  conditions: ConditionDto[];
+
+  @ApiProperty({ type: LastErrorDto, nullable: true, description: 'The last thing that went wrong, healed or not.' })
+  last_error: LastErrorDto | null;
+
+  @ApiProperty({ description: 'Replicas wanted.', type: 'integer', example: 1 })
+  replicas: number;
+
+  @ApiProperty({ description: 'Replicas that answer.', type: 'integer', example: 1 })
+  ready_replicas: number;
+
+  @ApiProperty({
+    description: 'Hex SHA-256 of the uploaded file.',
+    example: 'b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9',
+  })
+  code_sha256: string;
+
+  static detail(row: FunctionEntity, codeSha256: string): FunctionDetailDto {
+    return {
+      ...FunctionDto.of(row),
+      conditions: conditionsOf(row),
+      last_error: row.lastFault && {
+        code: row.lastFault.code,
+        message: row.lastFault.message,
+        detail: row.lastFault.detail ?? null,
+        at: row.lastFault.at,
+      },
+      replicas: row.replicas,
+      ready_replicas: row.endpoints.length,
+      code_sha256: codeSha256,
+    };
+  }
+}
+
+function conditionsOf(row: FunctionEntity): ConditionDto[] {
+  const ready = row.phase === 'running';
+  const since = row.phaseSince.toISOString();
+  const reconciled = row.observedGeneration === row.generation && row.reason === null;
+  const counted = `${row.endpoints.length} of ${row.replicas} replicas answer.`;
+  return [
+    {
+      type: 'Ready',
+      status: ready,
+      reason: ready ? 'replicas_ready' : (row.reason?.code ?? row.phase),
+      message: ready ? counted : (row.reason?.message ?? counted),
+      since,
+    },
+    {
+      type: 'Reconciled',
+      status: reconciled,
+      reason: reconciled ? 'as_wanted' : (row.reason?.code ?? 'in_progress'),
+      message: reconciled
+        ? 'The engine holds what is wanted.'
+        : (row.reason?.message ?? 'The engine is being brought up to date.'),
+      since: row.reason?.at ?? since,
+    },
+  ];
+}

@@ -1,0 +1,63 @@
+import { AppError } from '#libs/errors/app-error.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+
+export class InvalidUpload extends AppError {
+  readonly code = 'invalid_upload';
+  readonly kind = 'invalid';
+  /** `field` is the form field at fault, or `form` for the upload as a whole. */
+  constructor(field: string, message: string) {
+    super(message, { extras: { field } });
+  }
+}
+
+export class UploadTooLarge extends AppError {
+  readonly code = 'upload_too_large';
+  readonly kind = 'too_large';
+  constructor(limitBytes: number) {
+    super(`The uploaded file is larger than the limit of ${limitBytes} bytes.`, {
+      extras: { field: 'python_file', limit_bytes: limitBytes },
+    });
+  }
+}
+
+export class HandlerNotLoadable extends AppError {
+  readonly code = 'handler_not_loadable';
+  readonly kind = 'unprocessable';
+  constructor(message: string, where: { traceback?: string | undefined; line?: number | undefined }) {
+    super(message, { extras: { traceback: where.traceback ?? null, line: where.line ?? null } });
+  }
+}
+
+export class FunctionNotFound extends AppError {
+  readonly code = 'function_not_found';
+  readonly kind = 'not_found';
+  constructor(id: string) {
+    super(`Function ${printable(id)} does not exist.`);
+  }
+}
+
+export class FunctionNotReady extends AppError {
+  readonly code = 'function_not_ready';
+  readonly kind = 'unavailable';
+  override readonly retryAfterSeconds = 2;
+  constructor(id: FunctionId, reason: string, options: { detail?: string | undefined } = {}) {
+    super(`Function ${id} did not become ready: ${reason}`, {
+      extras: options.detail === undefined ? {} : { log: options.detail },
+    });
+  }
+}
+
+/** The engine couldn't be reached when the reconcile loop last tried; `message` is what it said then. */
+export class EngineUnavailable extends AppError {
+  readonly code = 'orchestrator_unavailable';
+  readonly kind = 'unavailable';
+  override readonly retryAfterSeconds = 5;
+  constructor(message: string) {
+    super(message);
+  }
+}
+
+/** An id as it was sent may hold anything; what is shown of it is short and plain. */
+function printable(id: string): string {
+  return JSON.stringify(id.slice(0, 64));
+}

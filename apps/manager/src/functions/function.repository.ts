@@ -1,0 +1,214 @@
+import { Database } from '#libs/database/database.js';
+import { Injectable } from '@nestjs/common';
+import { randomUUID } from 'node:crypto';
+import { type Endpoint, type FunctionId } from '#libs/orchestrator/workload.js';
+import { FunctionEntity, type Phase, type StoredFault } from './function.entity.js';
+import { RevisionEntity } from './revision.entity.js';
+
+export type NewFunction = Pick<
+  FunctionEntity,
+  'id' | 'functionName' | 'replicas' | 'timeoutMs' | 'concurrency' | 'memoryMiB' | 'cpuMillis' | 'pids'
+> & { readonly code: Buffer; readonly codeSha256: string; readonly provisionalForMs: number };
+
+/** A row this manager may act upon until its lease ends. */
+export interface Claim {
+  readonly row: FunctionEntity;
+  readonly token: string;
+}
+
+/** What one reconcile step writes back. Times are relative, so that only the database's clock counts. */
+export interface Outcome {
+  readonly phase: Phase;
+  readonly reason: StoredFault | null;
+  readonly lastFault: StoredFault | null;
+  readonly endpoints: readonly Endpoint[];
+  readonly primaryReplica: string;
+  readonly hostPort: number;
+  readonly observedGeneration: number;
+  readonly provisional: boolean;
+  readonly failures: number;
+  /** Ended replicas are not replaced for this long; null: no backoff. */
+  readonly holdMs: number | null;
+  /** When to look again unless something asks sooner; null: only when asked. */
+  readonly nextMs: number | null;
+  /** The function never became ready and its time is over: remove it. */
+  readonly abandon: boolean;
+}
+
+const HYDRATED = `id, position, function_name AS "functionName", active_revision AS "activeRevision", replicas,
+  timeout_ms AS "timeoutMs", concurrency, memory_mib AS "memoryMiB", cpu_millis AS "cpuMillis", pids, generation,
+  observed_generation AS "observedGeneration", phase, phase_since AS "phaseSince", reason, last_fault AS "lastFault",
+  endpoints, primary_replica AS "primaryReplica", host_port AS "hostPort", created_at AS "createdAt",
+  provisional_until AS "provisionalUntil", deleted_at AS "deletedAt", reconcile_at AS "reconcileAt",
+  not_before AS "notBefore", wakes, failures, lease_token AS "leaseToken", lease_until AS "leaseUntil"`;
+
+/** All SQL about functions. The row is the queue: whoever changes what is wanted asks for its reconcile in the same statement. */
+@Injectable()
+export class FunctionRepository {
+  constructor(private readonly database: Database) {}
+
+  async insert(created: NewFunction): Promise<FunctionEntity> {
+    return this.database.transaction(async (manager) => {
+      const { code, codeSha256, provisionalForMs, ...columns } = created;
+      await manager.insert(FunctionEntity, {
+        ...columns,
+        activeRevision: 1,
+        phase: 'creating',
+        provisionalUntil: () => `now() + ${Math.trunc(provisionalForMs)} * interval '1 millisecond'`,
+        reconcileAt: () => 'now()',
+      });
+      await manager.insert(RevisionEntity, {
+        functionId: created.id,
+        number: 1,
+        functionName: created.functionName,
+        code,
+        codeSha256,
+      });
+      return manager.findOneByOrFail(FunctionEntity, { id: created.id });
+    });
+  }
+
+  find(id: FunctionId): Promise<FunctionEntity | null> {
+    return this.database.run((manager) => manager.findOneBy(FunctionEntity, { id }));
+  }
+
+  list(): Promise<FunctionEntity[]> {
+    return this.database.run((manager) => manager.find(FunctionEntity, { order: { position: 'ASC' } }));
+  }
+
+  revision(id: FunctionId, number: number): Promise<RevisionEntity | null> {
+    return this.database.run((manager) => manager.findOneBy(RevisionEntity, { functionId: id, number }));
+  }
+
+  /** Every id there is, for telling orphans from functions. */
+  async ids(): Promise<Set<FunctionId>> {
+    const rows = await this.database.query<{ id: FunctionId }>('SELECT id FROM functions');
+    return new Set(rows.map(({ id }) => id));
+  }
+
+  /** Records a removal; null when there is no such function. Doing it twice changes nothing. */
+  async markDeleted(id: FunctionId): Promise<FunctionEntity | null> {
+    const [row] = await this.database.query<FunctionEntity>(
+      `UPDATE functions SET
+         phase_since = CASE WHEN deleted_at IS NULL THEN now() ELSE phase_since END,
+         generation = CASE WHEN deleted_at IS NULL THEN generation + 1 ELSE generation END,
+         deleted_at = COALESCE(deleted_at, now()), phase = 'deleting',
+         endpoints = '[]', reason = NULL, failures = 0, reconcile_at = now(), not_before = NULL, wakes = wakes + 1
+       WHERE id = $1 RETURNING ${HYDRATED}`,
+      [id],
+    );
+    return row ?? null;
+  }
+
+  /** Asks for a reconcile of one function, or of all, as soon as possible. */
+  async requestReconcile(id?: FunctionId): Promise<void> {
+    await this.database.query(
+      `UPDATE functions SET reconcile_at = now(), wakes = wakes + 1 WHERE $1::text IS NULL OR id = $1`,
+      [id ?? null],
+    );
+  }
+
+  /** Takes up to `limit` due rows nobody else holds, the longest due first. */
+  async claim(limit: number, leaseMs: number): Promise<Claim[]> {
+    const token = randomUUID();
+    const rows = await this.database.query<FunctionEntity>(
+      `UPDATE functions SET lease_token = $1, lease_until = now() + $2 * interval '1 millisecond'
+       WHERE id IN (
+         SELECT id FROM functions
+         WHERE reconcile_at <= now() AND (lease_until IS NULL OR lease_until < now())
+         ORDER BY reconcile_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+       RETURNING ${HYDRATED}`,
+      [token, leaseMs, limit],
+    );
+    return rows.map((row) => ({ row, token }));
+  }
+
+  /** False when the lease was lost: whoever held it must stop acting. */
+  async renew({ row, token }: Claim, leaseMs: number): Promise<boolean> {
+    const renewed = await this.database.query(
+      `UPDATE functions SET lease_until = now() + $3 * interval '1 millisecond'
+       WHERE id = $1 AND lease_token = $2 RETURNING id`,
+      [row.id, token, leaseMs],
+    );
+    return renewed.length > 0;
+  }
+
+  /**
+   * Writes what a step found and gives the lease back. A request that arrived during the step makes the row due at
+   * once; a removal that did keeps its phase and endpoints. A late finisher whose lease was taken writes nothing.
+   */
+  async record({ row, token }: Claim, outcome: Outcome): Promise<void> {
+    await this.database.query(
+      `UPDATE functions SET
+         phase = CASE WHEN deleted_at IS NOT NULL OR $15 THEN 'deleting' ELSE $3 END,
+         phase_since = CASE WHEN phase = $3 AND NOT $15 OR deleted_at IS NOT NULL THEN phase_since ELSE now() END,
+         deleted_at = CASE WHEN $15 THEN COALESCE(deleted_at, now()) ELSE deleted_at END,
+         endpoints = CASE WHEN deleted_at IS NOT NULL THEN '[]' ELSE $6::jsonb END,
+         reason = $4, last_fault = $5, primary_replica = $7, host_port = $8, observed_generation = $9,
+         provisional_until = CASE WHEN $10 THEN provisional_until END, failures = $11,
+         not_before = now() + $12 * interval '1 millisecond',
+         reconcile_at = CASE WHEN wakes <> $14 THEN now() ELSE now() + $13 * interval '1 millisecond' END,
+         lease_token = NULL, lease_until = NULL
+       WHERE id = $1 AND lease_token = $2`,
+      [
+        row.id,
+        token,
+        outcome.phase,
+        outcome.reason,
+        outcome.lastFault,
+        JSON.stringify(outcome.endpoints),
+        outcome.primaryReplica,
+        outcome.hostPort,
+        outcome.observedGeneration,
+        outcome.provisional,
+        outcome.failures,
+        outcome.holdMs,
+        outcome.nextMs,
+        row.wakes,
+        outcome.abandon,
+      ],
+    );
+  }
+
+  /** A step that couldn't be made: tries again later, changing nothing else of what was seen. */
+  async postpone({ row, token }: Claim, fault: StoredFault, nextMs: number): Promise<void> {
+    await this.database.query(
+      `UPDATE functions SET reason = $3, failures = failures + 1, lease_token = NULL, lease_until = NULL,
+         reconcile_at = now() + $4 * interval '1 millisecond'
+       WHERE id = $1 AND lease_token = $2`,
+      [row.id, token, fault, nextMs],
+    );
+  }
+
+  /** Gives the lease back untouched, for a manager that is leaving. */
+  async release({ row, token }: Claim): Promise<void> {
+    await this.database.query(
+      `UPDATE functions SET lease_token = NULL, lease_until = NULL, wakes = wakes + 1
+       WHERE id = $1 AND lease_token = $2`,
+      [row.id, token],
+    );
+  }
+
+  /** Removes the row once the engine has nothing left of the function. */
+  async purge({ row, token }: Claim): Promise<void> {
+    await this.database.query(`DELETE FROM functions WHERE id = $1 AND lease_token = $2`, [row.id, token]);
+  }
+
+  /** Runs `work` on one manager at a time; false when another one is at it. */
+  async exclusively(lock: number, work: () => Promise<void>): Promise<boolean> {
+    return this.database.transaction(async (manager) => {
+      const [row] = (await manager.query('SELECT pg_try_advisory_xact_lock($1) AS taken', [lock])) as {
+        taken: boolean;
+      }[];
+      if (row?.taken === true) await work();
+      return row?.taken === true;
+    });
+  }
+
+  /** Names this installation on an engine that several may share. */
+  async installationId(): Promise<string> {
+    const [row] = await this.database.query<{ id: string }>('SELECT id FROM installation');
+    if (!row) throw new Error('The installation table is empty; the migration that fills it has been undone.');
+    return row.id;
+  }
+}

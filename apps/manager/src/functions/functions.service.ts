@@ -1,0 +1,127 @@
+import type { FunctionDefaults, LimitsConfig } from '#libs/config/config.js';
+import { FUNCTION_DEFAULTS, LIMITS_CONFIG } from '#libs/config/config.module.js';
+import { AppError } from '#libs/errors/app-error.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { Inject, Injectable } from '@nestjs/common';
+import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { createHash } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import { FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
+import { EngineUnavailable, FunctionNotFound } from './errors.js';
+import { FunctionChanges } from './function-changes.js';
+import { FunctionEntity } from './function.entity.js';
+import { isFunctionId, newFunctionId } from './function-id.js';
+import { FunctionRepository } from './function.repository.js';
+import type { RevisionEntity } from './revision.entity.js';
+import { uploadFailure, uploadVerdict } from './upload-verdict.js';
+import { readUpload } from './upload.js';
+
+/** How long a removal is waited for before the answer says that it goes on by itself. */
+const REMOVAL_WAIT_MS = 20_000;
+/** A crashed manager's upload is given up this much after its own wait would have ended. */
+const PROVISIONAL_MARGIN_MS = 15_000;
+
+export interface Removal {
+  readonly finished: boolean;
+  readonly row: FunctionEntity;
+}
+
+/** What users ask of functions: writes what is wanted, and waits for the reconcile loop to make it so. */
+@Injectable()
+export class FunctionsService {
+  constructor(
+    private readonly repository: FunctionRepository,
+    private readonly changes: FunctionChanges,
+    @Inject(FUNCTION_DEFAULTS) private readonly defaults: FunctionDefaults,
+    @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
+    @InjectPinoLogger(FunctionsService.name) private readonly logger: PinoLogger,
+  ) {}
+
+  /** Resolves once the handler answers a readiness probe; otherwise takes everything back and throws why. */
+  async add(request: IncomingMessage): Promise<FunctionDto> {
+    const upload = await readUpload(request, {
+      fileBytes: this.limits.uploadBytes,
+      maxTimeoutMs: this.defaults.maxTimeoutMs,
+    });
+    const { concurrency, memoryMiB, cpuMillis, pids, readyTimeoutMs } = this.defaults;
+    const row = await this.repository.insert({
+      id: newFunctionId(),
+      functionName: upload.functionName,
+      replicas: 1,
+      timeoutMs: upload.timeoutMs ?? this.defaults.timeoutMs,
+      concurrency,
+      memoryMiB,
+      cpuMillis,
+      pids,
+      code: upload.code,
+      codeSha256: createHash('sha256').update(upload.code).digest('hex'),
+      provisionalForMs: readyTimeoutMs + PROVISIONAL_MARGIN_MS,
+    });
+    this.logger.info(
+      { functionId: row.id, functionName: row.functionName, bytes: upload.code.length },
+      'function added',
+    );
+    return FunctionDto.of(await this.ready(row.id));
+  }
+
+  async list(): Promise<FunctionDto[]> {
+    return (await this.repository.list()).map((row) => FunctionDto.of(row));
+  }
+
+  async detail(id: string): Promise<FunctionDetailDto> {
+    const row = await this.find(id);
+    const revision = await this.revisionOf(row);
+    return FunctionDetailDto.detail(row, revision.codeSha256);
+  }
+
+  async code(id: string): Promise<Buffer> {
+    return (await this.revisionOf(await this.find(id))).code;
+  }
+
+  /** Removes a function. Not finished in time: recorded, refused to callers from now on, and finished by the loop. */
+  async remove(id: string): Promise<Removal> {
+    const row = isFunctionId(id) ? await this.repository.markDeleted(id) : null;
+    if (row === null) throw new FunctionNotFound(id);
+    return { finished: await this.gone(row.id), row };
+  }
+
+  async find(id: string): Promise<FunctionEntity> {
+    const row = isFunctionId(id) ? await this.repository.find(id) : null;
+    if (row === null) throw new FunctionNotFound(id);
+    return row;
+  }
+
+  private async ready(id: FunctionId): Promise<FunctionEntity> {
+    let last: FunctionEntity | null = null;
+    const verdict = await this.changes.until(id, this.defaults.readyTimeoutMs, async () => {
+      last = await this.repository.find(id);
+      return uploadVerdict(id, last);
+    });
+    if (verdict instanceof FunctionEntity) return verdict;
+    const failure = verdict ?? uploadFailure(id, last, this.defaults.readyTimeoutMs);
+    await this.takeBack(id, failure);
+    throw failure;
+  }
+
+  private async takeBack(id: FunctionId, failure: AppError): Promise<void> {
+    this.logger.info({ functionId: id, code: failure.code, reason: failure.message }, 'upload failed, taking it back');
+    if ((await this.repository.markDeleted(id)) === null) return;
+    if (failure instanceof EngineUnavailable) return;
+    await this.gone(id);
+  }
+
+  private async gone(id: FunctionId): Promise<boolean> {
+    const gone = await this.changes.until(id, REMOVAL_WAIT_MS, async () => {
+      const row = await this.repository.find(id);
+      if (row === null) return 'gone';
+      return row.reason?.code === 'orchestrator_unavailable' ? 'waiting' : undefined;
+    });
+    return gone === 'gone';
+  }
+
+  private async revisionOf(row: FunctionEntity): Promise<RevisionEntity> {
+    const revision = await this.repository.revision(row.id, row.activeRevision);
+    if (revision === null) throw new FunctionNotFound(row.id);
+    return revision;
+  }
+}

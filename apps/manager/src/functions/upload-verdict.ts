@@ -1,0 +1,42 @@
+import { AppError } from '#libs/errors/app-error.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { EngineUnavailable, FunctionNotFound, FunctionNotReady, HandlerNotLoadable } from './errors.js';
+import type { FunctionEntity } from './function.entity.js';
+
+/** A replica of a new function may end this often before its upload is given up. */
+const ENDS_UNTIL_GIVEN_UP = 2;
+/** The engine gets this many tries before an upload is told that it can't be reached. */
+const ENGINE_TRIES = 2;
+
+/** Whether an upload has come to an end: the ready row, why it can't be, or `undefined` while it may still become ready. */
+export function uploadVerdict(id: FunctionId, row: FunctionEntity | null): FunctionEntity | AppError | undefined {
+  if (row === null || row.deletedAt !== null) return new FunctionNotFound(id);
+  if (row.phase === 'running') return row;
+  const fault = row.reason;
+  if (fault === null) return undefined;
+  switch (fault.code) {
+    case 'handler_not_loadable':
+      return new HandlerNotLoadable(fault.message, { traceback: fault.detail, line: fault.line });
+    case 'image_unavailable':
+    case 'rejected':
+      return new FunctionNotReady(id, fault.message, { detail: fault.detail });
+    case 'worker_crashed':
+    case 'out_of_memory':
+      return row.failures < ENDS_UNTIL_GIVEN_UP
+        ? undefined
+        : new FunctionNotReady(id, fault.message, { detail: fault.detail });
+    case 'orchestrator_unavailable':
+      return row.failures < ENGINE_TRIES ? undefined : new EngineUnavailable(fault.message);
+    case 'starting':
+    case 'internal_error':
+      return undefined;
+  }
+}
+
+/** What to say of an upload whose time is over. */
+export function uploadFailure(id: FunctionId, row: FunctionEntity | null, waitedMs: number): AppError {
+  if (row?.reason?.code === 'orchestrator_unavailable') return new EngineUnavailable(row.reason.message);
+  const waited = `not within ${waitedMs} ms.`;
+  const reason = row?.lastFault ?? row?.reason;
+  return new FunctionNotReady(id, reason ? `${waited} ${reason.message}` : waited, { detail: reason?.detail });
+}

@@ -1,0 +1,54 @@
+import { Database } from '#libs/database/database.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { Injectable } from '@nestjs/common';
+import { HealthIndicatorService } from '@nestjs/terminus';
+import { Lifecycle } from './lifecycle.js';
+
+const PING_MS = 3_000;
+
+/** What `/readyz` and `/healthz` look at. Each answers within three seconds. */
+@Injectable()
+export class Indicators {
+  constructor(
+    private readonly indicators: HealthIndicatorService,
+    private readonly database: Database,
+    private readonly orchestrator: Orchestrator,
+    private readonly lifecycle: Lifecycle,
+  ) {}
+
+  checkDatabase = async () => {
+    const indicator = this.indicators.check('database');
+    const startedAt = performance.now();
+    try {
+      await within(this.database.ping());
+      return indicator.up({ elapsed_ms: Math.round(performance.now() - startedAt) });
+    } catch (error) {
+      return indicator.down({ reason: (error as Error).message });
+    }
+  };
+
+  checkEngine = async () => {
+    const indicator = this.indicators.check('engine');
+    const startedAt = performance.now();
+    try {
+      await within(this.orchestrator.ping(AbortSignal.timeout(PING_MS)));
+      const elapsed = Math.round(performance.now() - startedAt);
+      return indicator.up({ engine: this.orchestrator.engine, elapsed_ms: elapsed });
+    } catch (error) {
+      return indicator.down({ engine: this.orchestrator.engine, reason: (error as Error).message });
+    }
+  };
+
+  checkServing = async () => {
+    const indicator = this.indicators.check('serving');
+    return this.lifecycle.draining ? indicator.down({ reason: 'shutting down' }) : indicator.up();
+  };
+}
+
+async function within(work: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${PING_MS} ms`)), PING_MS);
+  });
+  await Promise.race([work, late]).finally(() => clearTimeout(timer));
+}

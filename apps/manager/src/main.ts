@@ -1,0 +1,38 @@
+import 'reflect-metadata';
+import { InvalidConfig, loadConfig } from '#libs/config/load-config.js';
+import { createLogger } from '#libs/observability/logger.js';
+import { Manager } from './manager.js';
+
+async function main(): Promise<void> {
+  const config = loadConfig(process.env);
+  const logger = createLogger(config.log);
+  if (config.server.narrowedToLoopback) {
+    logger.warn('no API key is configured, so only this machine is let in; set API_KEYS to listen on every interface');
+  }
+  if (config.auth.disabled) logger.warn('AUTH_DISABLED is set: whoever reaches this address can run code');
+  const manager = await Manager.start(config, logger);
+  logger.info({ host: config.server.host, port: manager.port, docs: '/docs' }, 'listening');
+
+  let stopping = false;
+  const stop = (signal: NodeJS.Signals) => {
+    if (stopping) process.exit(1);
+    stopping = true;
+    logger.info({ signal }, 'signal received');
+    manager.stop().then(
+      () => process.exit(0),
+      (error: unknown) => {
+        logger.error({ err: error }, 'shutdown failed');
+        process.exit(1);
+      },
+    );
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+}
+
+main().catch((error: unknown) => {
+  const shown =
+    error instanceof InvalidConfig ? error.message : error instanceof Error ? (error.stack ?? error.message) : error;
+  process.stderr.write(`service-faas can't start. ${String(shown)}\n`);
+  process.exit(1);
+});

@@ -1,0 +1,76 @@
+import type { Config } from '#libs/config/config.js';
+import { DatabaseServer } from '#libs/database/database-server.js';
+import { NestFactory } from '@nestjs/core';
+import { ExpressAdapter, type NestExpressApplication } from '@nestjs/platform-express';
+import express from 'express';
+import { Logger as NestLogger } from 'nestjs-pino';
+import type { AddressInfo } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Server } from 'node:http';
+import type { Logger } from 'pino';
+import { Access } from './access/access.js';
+import { AppModule } from './app.module.js';
+import { ExecutionHttp } from './execution/execution.http.js';
+import { Lifecycle } from './health/lifecycle.js';
+import { serveDocs } from './openapi-document.js';
+import { createHttpServer, executeAhead, listen } from './server.js';
+
+/** One running manager: its HTTP server, its application and, where there is no other, its database. */
+export class Manager {
+  private constructor(
+    private readonly config: Config,
+    private readonly logger: Logger,
+    private readonly database: DatabaseServer,
+    private readonly app: NestExpressApplication,
+    private readonly server: Server,
+  ) {}
+
+  static async start(config: Config, logger: Logger): Promise<Manager> {
+    const database = await DatabaseServer.open(config.database, logger);
+    try {
+      const handler = express();
+      const app = await NestFactory.create<NestExpressApplication>(
+        AppModule.forRoot(config, database.url, logger),
+        new ExpressAdapter(handler),
+        { bodyParser: false, bufferLogs: true, abortOnError: false },
+      );
+      app.useLogger(app.get(NestLogger));
+      app.disable('x-powered-by');
+      app.use(executeAhead(app.get(ExecutionHttp), app.get(Access)));
+      serveDocs(app);
+      await app.init();
+      const server = createHttpServer(handler, config.server);
+      await listen(server, config.server);
+      return new Manager(config, logger, database, app, server);
+    } catch (error) {
+      await database.close();
+      throw error;
+    }
+  }
+
+  get port(): number {
+    return (this.server.address() as AddressInfo).port;
+  }
+
+  /** Turns unready, lets calls in flight finish, then lets go of everything. Workers go on running. */
+  async stop(): Promise<void> {
+    this.app.get(Lifecycle).drain();
+    this.logger.info('shutting down');
+    await delay(this.config.server.shutdownDelayMs);
+    await this.drain();
+    await this.app.close();
+    await this.database.close();
+    this.logger.info('stopped');
+  }
+
+  private async drain(): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
+    this.server.closeIdleConnections();
+    const idle = setInterval(() => this.server.closeIdleConnections(), 50);
+    const late = AbortSignal.timeout(this.config.server.drainTimeoutMs);
+    await Promise.race([closed, new Promise((resolve) => late.addEventListener('abort', resolve))]);
+    clearInterval(idle);
+    this.server.closeAllConnections();
+    await closed;
+  }
+}

@@ -1,0 +1,89 @@
+import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import type { Workload } from '#libs/orchestrator/workload.js';
+import { Injectable } from '@nestjs/common';
+import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import type { FunctionEntity, StoredFault } from '../functions/function.entity.js';
+import { type Claim, FunctionRepository } from '../functions/function.repository.js';
+import { backoffMs, decide } from './outcome.js';
+
+/** Calls in flight when a function is removed may finish for this long at most. */
+const REMOVAL_GRACE_MS = 10_000;
+
+/** One step towards what one claimed row wants: observe and act through the port, decide, record. Safe to repeat. */
+@Injectable()
+export class FunctionReconciler {
+  constructor(
+    private readonly repository: FunctionRepository,
+    private readonly orchestrator: Orchestrator,
+    @InjectPinoLogger(FunctionReconciler.name) private readonly logger: PinoLogger,
+  ) {}
+
+  /** Answers in how many milliseconds the row is due again, or null. Throws only when the database can't be reached. */
+  async step(claim: Claim, resyncMs: number, signal: AbortSignal): Promise<number | null> {
+    try {
+      return claim.row.deletedAt === null
+        ? await this.converge(claim, resyncMs, signal)
+        : await this.remove(claim, signal);
+    } catch (error) {
+      if (signal.aborted) throw error;
+      return this.postpone(claim, error);
+    }
+  }
+
+  private async converge(claim: Claim, resyncMs: number, signal: AbortSignal): Promise<number | null> {
+    const { row } = claim;
+    const observed = await this.orchestrator.ensure(await this.workloadOf(row), signal);
+    const outcome = decide(row, observed, { now: new Date(), resyncMs, random: Math.random() });
+    if (outcome.phase !== row.phase) {
+      this.logger.info(
+        { functionId: row.id, phase: outcome.phase, ready: observed.ready, reason: outcome.reason?.message },
+        'function changed phase',
+      );
+    }
+    await this.repository.record(claim, outcome);
+    return outcome.abandon ? 0 : outcome.nextMs;
+  }
+
+  private async remove(claim: Claim, signal: AbortSignal): Promise<null> {
+    const { row } = claim;
+    await this.orchestrator.remove(row.id, Math.min(row.timeoutMs, REMOVAL_GRACE_MS), signal);
+    await this.repository.purge(claim);
+    this.logger.info({ functionId: row.id }, 'function removed');
+    return null;
+  }
+
+  private async postpone(claim: Claim, error: unknown): Promise<number> {
+    const { row } = claim;
+    const nextMs = backoffMs(row.failures + 1, Math.random());
+    const fault: StoredFault = {
+      code: error instanceof OrchestratorUnavailable ? 'orchestrator_unavailable' : 'internal_error',
+      message: error instanceof OrchestratorUnavailable ? error.message : 'The manager failed to act; see its log.',
+      terminal: false,
+      at: new Date().toISOString(),
+    };
+    if (error instanceof OrchestratorUnavailable) {
+      this.logger.warn({ functionId: row.id, nextMs, reason: error.message }, 'reconcile postponed');
+    } else {
+      this.logger.error({ functionId: row.id, nextMs, err: error }, 'reconcile failed');
+    }
+    await this.repository.postpone(claim, fault, nextMs);
+    return nextMs;
+  }
+
+  private async workloadOf(row: FunctionEntity): Promise<Workload> {
+    const revision = await this.repository.revision(row.id, row.activeRevision);
+    if (!revision) throw new Error(`Revision ${row.activeRevision} of function ${row.id} is missing.`);
+    const { timeoutMs, concurrency, memoryMiB, cpuMillis, pids } = row;
+    return {
+      functionId: row.id,
+      revision: revision.number,
+      functionName: revision.functionName,
+      code: revision.code,
+      codeSha256: revision.codeSha256,
+      replicas: row.replicas,
+      limits: { timeoutMs, concurrency, memoryMiB, cpuMillis, pids },
+      ...(row.notBefore === null ? {} : { replaceEndedFrom: row.notBefore }),
+    };
+  }
+}

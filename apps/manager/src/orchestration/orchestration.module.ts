@@ -1,0 +1,22 @@
+import { type BeforeApplicationShutdown, Module } from '@nestjs/common';
+import { FunctionsModule } from '../functions/functions.module.js';
+import { FunctionReconciler } from './function.reconciler.js';
+import { OrchestratorModule } from './orchestrator.module.js';
+import { OrphanCollector } from './orphan.collector.js';
+import { ReconcileLoop } from './reconcile.loop.js';
+
+@Module({
+  imports: [FunctionsModule, OrchestratorModule],
+  providers: [FunctionReconciler, ReconcileLoop, OrphanCollector],
+})
+export class OrchestrationModule implements BeforeApplicationShutdown {
+  constructor(
+    private readonly loop: ReconcileLoop,
+    private readonly orphans: OrphanCollector,
+  ) {}
+
+  /** Before the database closes: steps under way still have their results to write. */
+  async beforeApplicationShutdown(): Promise<void> {
+    await Promise.all([this.loop.stop(), this.orphans.stop()]);
+  }
+}

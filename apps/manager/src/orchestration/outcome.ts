@@ -1,0 +1,98 @@
+import type { Observed, WorkloadFault } from '#libs/orchestrator/workload.js';
+import type { FunctionEntity, Phase, StoredFault } from '../functions/function.entity.js';
+import type { Outcome } from '../functions/function.repository.js';
+
+/** After this many replicas ended in a row the function is in error: calls are refused with the reason, retries go on. */
+export const FAILURES_UNTIL_ERROR = 5;
+/** A ready function forgets its failures after this long without a new one. */
+const STABLE_AFTER_MS = 30_000;
+const STARTING_RECHECK_MS = 1_000;
+const BACKOFF_FIRST_MS = 500;
+const BACKOFF_CAP_MS = 60_000;
+
+/** Delay before attempt `failures + 1`: doubles up to a minute, with a fifth of jitter so that many don't march in step. */
+export function backoffMs(failures: number, random: number): number {
+  const full = Math.min(BACKOFF_CAP_MS, BACKOFF_FIRST_MS * 2 ** Math.max(0, Math.min(failures, 30) - 1));
+  return Math.round(full * (0.9 + 0.2 * random));
+}
+
+export interface DecideOptions {
+  readonly now: Date;
+  readonly resyncMs: number;
+  /** In [0, 1); injected so that decisions are repeatable. */
+  readonly random: number;
+}
+
+/** What the row should say after an engine showed `observed`. Pure. */
+export function decide(row: FunctionEntity, observed: Observed, options: DecideOptions): Outcome {
+  const fault = storedFault(observed.reason);
+  const fresh = isNewFault(fault, row.lastFault);
+  const satisfied = observed.ready >= row.replicas;
+  const serving = row.replicas > 0 && observed.endpoints.length > 0;
+  const failures = failuresAfter(row, satisfied, fresh, options.now);
+  const phase = phaseOf(row, observed, failures);
+  const waiting = !satisfied && fault?.terminal !== true;
+  const holdMs = fresh && failures > 0 ? backoffMs(failures, options.random) : remainingHold(row, options.now);
+  const provisional = row.provisionalUntil !== null && !(satisfied || serving);
+  return {
+    phase,
+    reason: satisfied ? null : fault,
+    lastFault: fault !== null && fault.code !== 'starting' ? fault : row.lastFault,
+    endpoints: observed.endpoints,
+    primaryReplica: observed.primary,
+    hostPort: observed.hostPort,
+    observedGeneration: satisfied ? row.generation : row.observedGeneration,
+    provisional,
+    failures,
+    holdMs,
+    nextMs: nextMs(row, { waiting, provisional, terminal: fault?.terminal === true, holdMs }, options),
+    abandon: provisional && row.provisionalUntil !== null && row.provisionalUntil <= options.now,
+  };
+}
+
+function failuresAfter(row: FunctionEntity, satisfied: boolean, fresh: boolean, now: Date): number {
+  if (fresh) return row.failures + 1;
+  if (!satisfied) return row.failures;
+  const lastAt = row.lastFault === null ? 0 : Date.parse(row.lastFault.at);
+  return now.getTime() - lastAt > STABLE_AFTER_MS ? 0 : row.failures;
+}
+
+function phaseOf(row: FunctionEntity, observed: Observed, failures: number): Phase {
+  if (row.replicas === 0) return observed.replicas === 0 ? 'idle' : row.phase;
+  if (observed.endpoints.length > 0) return 'running';
+  if (observed.reason?.terminal === true) return 'error';
+  if (observed.reason?.code === 'image_unavailable' || observed.reason?.code === 'rejected') return 'error';
+  return failures >= FAILURES_UNTIL_ERROR ? 'error' : 'creating';
+}
+
+function nextMs(
+  row: FunctionEntity,
+  state: { waiting: boolean; provisional: boolean; terminal: boolean; holdMs: number | null },
+  options: DecideOptions,
+): number | null {
+  const resync = Math.round(options.resyncMs * (0.8 + 0.4 * options.random));
+  const untilAbandoned =
+    state.provisional && row.provisionalUntil ? row.provisionalUntil.getTime() - options.now.getTime() : null;
+  if (state.waiting) {
+    const recheck = state.holdMs === null ? STARTING_RECHECK_MS : Math.max(state.holdMs, 1);
+    return Math.max(1, untilAbandoned === null ? recheck : Math.min(recheck, untilAbandoned));
+  }
+  if (state.terminal) return untilAbandoned === null ? null : Math.max(1, untilAbandoned);
+  return row.replicas === 0 ? null : resync;
+}
+
+function remainingHold(row: FunctionEntity, now: Date): number | null {
+  const left = row.notBefore === null ? 0 : row.notBefore.getTime() - now.getTime();
+  return left > 0 ? left : null;
+}
+
+function isNewFault(fault: StoredFault | null, last: StoredFault | null): boolean {
+  if (fault === null || fault.code === 'starting') return false;
+  return last === null || fault.at !== last.at || fault.code !== last.code;
+}
+
+function storedFault(fault: WorkloadFault | undefined): StoredFault | null {
+  if (!fault) return null;
+  const { at, ...rest } = fault;
+  return { ...rest, at: at.toISOString() };
+}

@@ -1,0 +1,106 @@
+import type { ServerConfig } from '#libs/config/config.js';
+import { requestIdOf } from '#libs/errors/request-id.js';
+import type { NextFunction, Request, Response } from 'express';
+import { createServer, type RequestListener, type Server, STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import { Access } from './access/access.js';
+import { ExecutionHttp } from './execution/execution.http.js';
+import { asAppError } from '#libs/errors/problem.filter.js';
+import { sendProblem } from '#libs/errors/problem.js';
+
+const EXECUTE_PATH = /^\/functions\/([^/?#]+)\/execute\/?(?:\?|$)/;
+const HEADER_BYTES = 16 * 1024;
+const HEADERS_TIMEOUT_MS = 10_000;
+const KEEP_ALIVE_MS = 75_000;
+const CHECK_MS = 1_000;
+
+/** An HTTP server whose every wait for a client is bounded. */
+export function createHttpServer(listener: RequestListener, config: ServerConfig): Server {
+  const server = createServer(
+    {
+      maxHeaderSize: HEADER_BYTES,
+      headersTimeout: Math.min(HEADERS_TIMEOUT_MS, config.requestTimeoutMs),
+      requestTimeout: config.requestTimeoutMs,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      connectionsCheckingInterval: Math.min(CHECK_MS, config.requestTimeoutMs),
+      noDelay: true,
+    },
+    listener,
+  );
+  server.on('clientError', answerBrokenRequest);
+  return server;
+}
+
+export function listen(server: Server, { host, port }: ServerConfig): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ host, port }, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}
+
+/**
+ * Runs calls ahead of the framework's router, which costs more than everything else the manager does for them. The
+ * controller of the same route documents it; access, limits and errors are the same objects.
+ */
+export function executeAhead(http: ExecutionHttp, access: Access) {
+  return (request: Request, response: Response, next: NextFunction): void => {
+    const matched = request.method === 'POST' ? EXECUTE_PATH.exec(request.url) : null;
+    if (!matched) {
+      response.setHeader('X-Request-Id', requestIdOf(request));
+      next();
+      return;
+    }
+    try {
+      access.check(request);
+    } catch (error) {
+      sendProblem(response, asAppError(error, request.method, request.url), requestIdOf(request));
+      return;
+    }
+    void http.handle(decoded(matched[1] as string), request, response);
+  };
+}
+
+/** An id that can't be decoded is as unknown as any other. */
+function decoded(segment: string): string {
+  if (!segment.includes('%')) return segment;
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return segment;
+  }
+}
+
+const BROKEN: Record<string, { status: number; code: string; detail: string }> = {
+  HPE_HEADER_OVERFLOW: {
+    status: 431,
+    code: 'headers_too_large',
+    detail: `The request's headers are larger than ${HEADER_BYTES} bytes.`,
+  },
+  ERR_HTTP_REQUEST_TIMEOUT: {
+    status: 408,
+    code: 'request_timeout',
+    detail: 'The request did not arrive in time.',
+  },
+};
+
+/** What is no HTTP never reaches a controller; its sender still gets a problem document. */
+function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable || socket.bytesWritten > 0) {
+    socket.destroy();
+    return;
+  }
+  const { status, code, detail } = BROKEN[error.code ?? ''] ?? {
+    status: 400,
+    code: 'invalid_request',
+    detail: 'The request is not valid HTTP.',
+  };
+  const title = STATUS_CODES[status];
+  const body = JSON.stringify({ type: `urn:service-faas:problem:${code}`, title, status, detail, error: detail, code });
+  socket.end(
+    `HTTP/1.1 ${status} ${title}\r\nContent-Type: application/problem+json; charset=utf-8\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+  );
+}

@@ -1,0 +1,79 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import pgConnectionString from 'pg-connection-string';
+import type { Logger } from 'pino';
+import { DataSource, type DataSourceOptions, type MixedList } from 'typeorm';
+import { isConnectionFault } from './connection-fault.js';
+import { Functions1764000000000 } from './migrations/1764000000000-functions.js';
+
+const CONNECT_TIMEOUT_MS = 3_000;
+const STATEMENT_TIMEOUT_MS = 15_000;
+const BOOT_DEADLINE_MS = 60_000;
+const MIGRATION_LOCK = 7_013_254;
+
+export interface DataSourceSettings {
+  readonly url: string;
+  readonly poolSize: number;
+  readonly entities: MixedList<Function>;
+  readonly logger: Logger;
+}
+
+/** Options of the one data source; every wait in it is bounded. */
+export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourceSettings): DataSourceOptions {
+  // Parsed by node-postgres's own parser, which knows UNIX socket folders as hosts.
+  const { host, port, user, password, database, ssl } = pgConnectionString.parse(url);
+  return {
+    type: 'postgres',
+    ...(host ? { host } : {}),
+    ...(port ? { port: Number(port) } : {}),
+    ...(user === undefined ? {} : { username: user }),
+    ...(password === undefined ? {} : { password }),
+    ...(database ? { database } : {}),
+    ...(ssl === undefined ? {} : { ssl: ssl as boolean }),
+    entities,
+    migrations: [Functions1764000000000],
+    migrationsTransactionMode: 'each',
+    synchronize: false,
+    logging: false,
+    poolSize,
+    connectTimeoutMS: CONNECT_TIMEOUT_MS,
+    applicationName: 'service-faas',
+    extra: {
+      statement_timeout: STATEMENT_TIMEOUT_MS,
+      query_timeout: STATEMENT_TIMEOUT_MS + 2_000,
+      keepAlive: true,
+    },
+    poolErrorHandler: (error: Error) => logger.warn({ reason: error.message }, 'database connection lost'),
+  };
+}
+
+/** Waits for the server up to a minute, then brings the schema up to date. Safe with many managers at once. */
+export async function openDataSource(options: DataSourceOptions, logger: Logger): Promise<DataSource> {
+  const source = new DataSource(options);
+  const deadline = Date.now() + BOOT_DEADLINE_MS;
+  for (;;) {
+    try {
+      await source.initialize();
+      break;
+    } catch (error) {
+      if (!isConnectionFault(error) || Date.now() > deadline) throw error;
+      logger.warn({ reason: (error as Error).message }, 'waiting for the database');
+      await delay(1_000);
+    }
+  }
+  await migrate(source);
+  return source;
+}
+
+/** Holds an advisory lock, so that of many managers booting at once one migrates and the others wait. */
+async function migrate(source: DataSource): Promise<void> {
+  const runner = source.createQueryRunner();
+  try {
+    await runner.query(`SET statement_timeout = 0`);
+    await runner.query(`SELECT pg_advisory_lock(${MIGRATION_LOCK})`);
+    await source.runMigrations();
+  } finally {
+    await runner.query(`SELECT pg_advisory_unlock(${MIGRATION_LOCK})`).catch(() => undefined);
+    await runner.query(`SET statement_timeout = ${STATEMENT_TIMEOUT_MS}`).catch(() => undefined);
+    await runner.release();
+  }
+}
