@@ -1,0 +1,60 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { projectNode } from './node-packages.mjs';
+import { run, step } from './progress.mjs';
+
+const CONFIGURATION = ['package-lock.json', 'nest-cli.json', 'tsconfig.json', 'tsconfig.build.json'];
+const SOURCES = ['apps/manager', 'libs'];
+
+/** Whether dist/ was built from the sources as they are now. */
+export function built(root) {
+  if (!existsSync(join(root, 'dist', 'apps', 'manager', 'src', 'main.js'))) return false;
+  return JSON.stringify(readStamp(root)) === JSON.stringify(sources(root));
+}
+
+export async function build(root) {
+  await step('building the manager', async () => {
+    const before = readStamp(root);
+    const now = sources(root);
+    rmSync(stampPath(root), { force: true });
+    // The compiler leaves the output of removed files behind, and writes nothing that it believes to be there.
+    if (before === undefined || Object.keys(before).some((name) => !(name in now))) {
+      rmSync(join(root, 'dist'), { recursive: true, force: true });
+      rmSync(join(root, '.cache', 'tsc', 'build.tsbuildinfo'), { force: true });
+    }
+    await run(projectNode(root), [join(root, 'node_modules', '@nestjs', 'cli', 'bin', 'nest.js'), 'build'], {
+      cwd: root,
+    });
+    mkdirSync(dirname(stampPath(root)), { recursive: true });
+    writeFileSync(stampPath(root), JSON.stringify(now));
+  });
+}
+
+function sources(root) {
+  const found = {};
+  const add = (name) => {
+    const path = join(root, name);
+    if (!existsSync(path)) return;
+    const { mtimeMs, size } = statSync(path);
+    found[name] = `${mtimeMs}:${size}`;
+  };
+  for (const name of CONFIGURATION) add(name);
+  for (const folder of SOURCES) {
+    if (!existsSync(join(root, folder))) continue;
+    const names = readdirSync(join(root, folder), { recursive: true }).map(String).sort();
+    for (const name of names) if (/\.(ts|json)$/.test(name) && !name.endsWith('.spec.ts')) add(`${folder}/${name}`);
+  }
+  return found;
+}
+
+function stampPath(root) {
+  return join(root, '.cache', 'build-stamp.json');
+}
+
+function readStamp(root) {
+  try {
+    return JSON.parse(readFileSync(stampPath(root), 'utf8'));
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,123 @@
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { attempt, run, SetupError, step } from './progress.mjs';
+
+const OLDEST_MINOR = 11;
+const CANDIDATES = ['python3', '/usr/bin/python3', '/usr/local/bin/python3', 'python3.14', 'python3.13', 'python3.12'];
+const LAST_CANDIDATES = ['python3.11', 'python'];
+const DESCRIBE = 'import sys; print("%d.%d.%d" % sys.version_info[:3], sys.base_prefix)';
+/** Where things go that other users must read, when the project itself lies in a folder closed to them. */
+const OPEN_DIR = '/var/lib/service-faas';
+
+export function workerPython(root) {
+  const parts = process.platform === 'win32' ? ['Scripts', 'python.exe'] : ['bin', 'python'];
+  return join(root, '.cache', 'worker-venv', ...parts);
+}
+
+/** Whether the environment holds what the lock files ask for, with an interpreter that still runs. */
+export async function workerPythonReady(root, { dev }) {
+  const stamp = readStamp(root);
+  if (stamp === undefined) return false;
+  const wanted = lockHashes(root);
+  if (stamp.requirements !== wanted.requirements || (dev && stamp.dev !== wanted.dev)) return false;
+  return (await identify(workerPython(root))) === stamp.python;
+}
+
+export async function installWorkerPython(root, { dev }) {
+  const { program, identity } = await findPython();
+  const stamp = readStamp(root);
+  rmSync(stampPath(root), { force: true });
+  await step(`making the worker's Python environment (Python ${identity})`, async () => {
+    const reusable =
+      (await identify(workerPython(root))) === identity &&
+      (await attempt(workerPython(root), ['-m', 'pip', '--version'])).ok;
+    if (!reusable) await run(program, ['-m', 'venv', emptyFolder(root)]);
+    // Once asked for, the development tools stay, so that tests and demos in turn don't undo each other.
+    const withDev = dev || (reusable && stamp?.dev !== undefined);
+    const hashes = lockHashes(root);
+    const worker = join(root, 'apps', 'worker');
+    const files = ['requirements.lock', ...(withDev ? ['requirements-dev.lock'] : [])];
+    const flags = files.flatMap((name) => ['-r', join(worker, name)]);
+    const quiet = ['--disable-pip-version-check', '--no-input', '--quiet', '--require-hashes'];
+    await run(workerPython(root), ['-m', 'pip', 'install', ...quiet, ...flags], { cwd: root });
+    const made = { python: identity, requirements: hashes.requirements, ...(withDev ? { dev: hashes.dev } : {}) };
+    writeFileSync(stampPath(root), JSON.stringify(made));
+  });
+}
+
+/**
+ * A manager that runs as root runs functions as another user, who must be able to read the environment; below a
+ * folder that only root may enter, `.cache/worker-venv` becomes a link to a place that is open.
+ */
+function emptyFolder(root) {
+  const folder = join(root, '.cache', 'worker-venv');
+  mkdirSync(dirname(folder), { recursive: true });
+  if (process.getuid?.() !== 0 || isOpen(dirname(folder))) {
+    rmSync(folder, { recursive: true, force: true });
+    return folder;
+  }
+  const elsewhere = join(OPEN_DIR, `worker-venv-${createHash('sha256').update(folder).digest('hex').slice(0, 12)}`);
+  rmSync(elsewhere, { recursive: true, force: true });
+  mkdirSync(elsewhere, { recursive: true });
+  rmSync(folder, { recursive: true, force: true });
+  symlinkSync(elsewhere, folder);
+  return elsewhere;
+}
+
+/** Whether everybody may enter the folder and all those above it. */
+function isOpen(path) {
+  const open = (statSync(path).mode & 0o001) !== 0;
+  return open && (dirname(path) === path || isOpen(dirname(path)));
+}
+
+async function findPython() {
+  const seen = [];
+  const usable = [];
+  const candidates = process.env.PYTHON ? [process.env.PYTHON] : [...CANDIDATES, ...LAST_CANDIDATES];
+  for (const program of candidates) {
+    const identity = await identify(program);
+    if (identity === undefined) continue;
+    const [major, minor] = identity.split(/[. ]/).map(Number);
+    const name = `${program} (${identity})`;
+    if (major !== 3 || minor < OLDEST_MINOR) seen.push(`${name} is too old`);
+    else if (!(await attempt(program, ['-c', 'import ensurepip, venv'])).ok) {
+      seen.push(`${name} can't make virtual environments: on Debian and Ubuntu, apt install python3-venv`);
+    } else usable.push({ program, identity });
+  }
+  // Root's own Python, in its home, is no use to the functions' users when the system has one too.
+  const reachable = ({ identity }) => process.getuid?.() !== 0 || isOpen(identity.slice(identity.indexOf(' ') + 1));
+  const chosen = usable.find(reachable) ?? usable[0];
+  if (chosen !== undefined) return chosen;
+  throw new SetupError(
+    `Python 3.${OLDEST_MINOR} or newer with venv is needed (${seen.length > 0 ? seen.join('; ') : 'none was found'}). ` +
+      'Install it (Debian and Ubuntu: apt install python3 python3-venv), or name one with PYTHON=/path/to/python3.',
+  );
+}
+
+/** The version and the installation of an interpreter, or of the one that an environment was made from. */
+async function identify(program) {
+  const { ok, output } = await attempt(program, ['-I', '-S', '-c', DESCRIBE]);
+  return ok ? output.trim() : undefined;
+}
+
+function lockHashes(root) {
+  const hash = (name) => {
+    const path = join(root, 'apps', 'worker', name);
+    if (!existsSync(path)) throw new SetupError(`${path} is missing: restore it from the repository.`);
+    return createHash('sha256').update(readFileSync(path)).digest('hex');
+  };
+  return { requirements: hash('requirements.lock'), dev: hash('requirements-dev.lock') };
+}
+
+function stampPath(root) {
+  return join(root, '.cache', 'worker-venv', 'setup-stamp.json');
+}
+
+function readStamp(root) {
+  try {
+    return JSON.parse(readFileSync(stampPath(root), 'utf8'));
+  } catch {
+    return undefined;
+  }
+}
