@@ -51,6 +51,7 @@ class Runner:
         self.pid = os.getpid()
         self.resting = False
         self.leaving = False
+        self.forked = False
 
     def run(self) -> None:
         os.setsid()
@@ -98,7 +99,7 @@ class Runner:
         )
         self.app.on_start = self.wake
         self.server = Server(self.app, self.listener, self.number)
-        os.register_at_fork(after_in_child=self.detach_copy)
+        os.register_at_fork(after_in_parent=self.note_fork, after_in_child=self.detach_copy)
         self.loop.add_reader(self.channel.fileno(), self.on_order)
         await self.server.start()
         self.beat()
@@ -111,6 +112,9 @@ class Runner:
         idle_ns = now - self.calls.last_start_ns
         self.resting = not self.calls.running and idle_ns > _ACTIVE_SECONDS * 1e9
         self.pulse.rest(self.resting)
+        if self.forked:
+            self.forked = False
+            self.tell(b"forked")
         pause = RESTING_BEAT_SECONDS if self.resting else BEAT_SECONDS
         self.beat_timer = self.loop.call_later(pause, self.beat)
 
@@ -180,6 +184,9 @@ class Runner:
     def leave_if_forked(self) -> None:
         if os.getpid() != self.pid:
             os._exit(0)
+
+    def note_fork(self) -> None:
+        self.forked = True
 
     def detach_copy(self) -> None:
         """A fork made by the handler must neither answer nor hold our sockets open."""

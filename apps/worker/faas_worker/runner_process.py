@@ -96,37 +96,3 @@ def fork_runner(
             os._exit(status)
     theirs.close()
     return RunnerProcess(number, pid, ours, pulse)
-
-
-def children() -> list[int]:
-    """The pids of our direct children, including orphans that came to us."""
-    own = os.getpid()
-    with contextlib.suppress(OSError), open(f"/proc/self/task/{own}/children") as file:
-        return [int(pid) for pid in file.read().split()]
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal():
-            with (
-                contextlib.suppress(OSError, ValueError, IndexError),
-                open(f"/proc/{entry}/stat") as file,
-            ):
-                if int(file.read().rpartition(")")[2].split()[1]) == own:
-                    found.append(int(entry))
-    return found
-
-
-def kill_strays(runners: set[int]) -> bool:
-    """Kills children of ours that are not runners; true when there were any."""
-    found = False
-    own_group = os.getpgrp()
-    for pid in children():
-        if pid in runners:
-            continue
-        found = True
-        with contextlib.suppress(OSError):
-            group = os.getpgid(pid)
-            if group != own_group and group not in runners:
-                os.killpg(group, signal.SIGKILL)
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-    return found

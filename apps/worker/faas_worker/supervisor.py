@@ -15,11 +15,19 @@ from . import system
 from .failures import Failure
 from .listener import BACKLOG, listen
 from .loading import report_line
+from .processes import kill_strays, left_behind
 from .pulse import NoticeBoard
 from .reports import LastExit, OomCounter, explain_exit, log, write_line
-from .runner_process import RunnerProcess, fork_runner, kill_strays
+from .runner_process import RunnerProcess, fork_runner
 from .settings import Settings
-from .watching import MAX_RUNNERS, Patience, end_by, start_delay
+from .watching import (
+    MAX_LEFT_BEHIND,
+    MAX_RUNNERS,
+    MULTIPLYING_SWEEPS,
+    Patience,
+    end_by,
+    start_delay,
+)
 
 EXIT_NOT_LOADABLE = 65
 _TICK_SECONDS = 0.04
@@ -28,6 +36,7 @@ _SWEEP_SECONDS = 1.0
 _SWEEP_ROUNDS = 50
 _LOAD_ATTEMPTS = 5
 _EVICT_SECONDS = 1.0
+_BOMB_SECONDS = 1.0
 
 
 class Supervisor:
@@ -46,6 +55,9 @@ class Supervisor:
         self.load_seconds: float | None = None
         self.start_at: float | None = 0.0
         self.sweep_at = 0.0
+        self.sweeps_with_strays = 0
+        # Strays that were sent SIGKILL and have not died of it yet.
+        self.signalled: set[int] = set()
         self.evict_at = 0.0
         self.drain_until: float | None = None
         self.exit_status: int | None = None
@@ -162,6 +174,7 @@ class Supervisor:
                 break
             if pid == 0:
                 break
+            self.signalled.discard(pid)
             runner = self.runners.pop(pid, None)
             if runner is not None:
                 self.on_exit(runner, status, now)
@@ -225,6 +238,8 @@ class Supervisor:
                 self.on_loaded(runner, now)
             elif message.startswith(b"{"):
                 runner.load_report = message
+        elif message == b"forked":
+            self.sweep_at = min(self.sweep_at, now)
         elif message.startswith(b"stuck") and runner.state == "serving":
             limit_ms = message[6:22].decode("ascii", "replace")
             reason = f"A call ran past its time limit of {limit_ms} ms and could not be ended."
@@ -264,19 +279,21 @@ class Supervisor:
                 self.on_return(runner, now)
             elif quiet > self.patience.limit(now, runner.pulse.resting) and not runner.watch.silent:
                 self.on_silence(runner, now)
-        if self.start_at is None and not self.serving():
-            self.replace(now)
+        if len(self.runners) >= MAX_RUNNERS and now >= self.evict_at:
+            self.evict(now)
+        self.replace(now)
 
     def on_silence(self, runner: RunnerProcess, now: float) -> None:
         runner.watch.silent = True
         runner.end_by = self.end_of(runner, now)
         log("runner_silent", runner=runner.number)
-        if len(self.runners) >= MAX_RUNNERS and now >= self.evict_at:
-            # All of them jammed: the one that would go first makes room now.
-            self.evict_at = now + _EVICT_SECONDS
-            jammed = [r for r in self.runners.values() if r.end_by is not None]
-            min(jammed, key=lambda r: r.end_by or 0).end_by = now
         self.replace(now)
+
+    def evict(self, now: float) -> None:
+        """When all of them are on their way out, the one that would go first makes room now."""
+        if all(runner.end_by is not None for runner in self.runners.values()):
+            self.evict_at = now + _EVICT_SECONDS
+            min(self.runners.values(), key=lambda runner: runner.end_by or 0).end_by = now
 
     def on_return(self, runner: RunnerProcess, now: float) -> None:
         """It was only slow. It keeps its connections; whoever stood in for it goes."""
@@ -314,11 +331,40 @@ class Supervisor:
         if now < self.sweep_at:
             return
         self.sweep_at = now + _SWEEP_SECONDS
+        for runner in self.runners.values():
+            if runner.state == "serving" and not runner.watch.silent:
+                self.check_left_behind(runner, now)
+        groups: set[int] = set()
         for _ in range(_SWEEP_ROUNDS):
-            if not kill_strays(set(self.runners)):
-                return
+            found = kill_strays(self.signalled, set(self.runners))
+            if not found:
+                break
+            groups |= found
             self.reap(now)
-        self.sweep_at = now
+        if self.signalled:
+            self.sweep_at = now + _TICK_SECONDS
+        self.sweeps_with_strays = self.sweeps_with_strays + 1 if groups else 0
+        if self.sweeps_with_strays >= MULTIPLYING_SWEEPS:
+            self.stop_multiplying(groups, now)
+
+    def stop_multiplying(self, groups: set[int], now: float) -> None:
+        """Strays that fork faster than they can be killed one by one go with their group."""
+        log("processes_multiply")
+        for runner in self.runners.values():
+            if runner.pid in groups and runner.state == "serving":
+                self.let_go(runner, "Its handler left processes behind that multiply.", now)
+                runner.order(b"retire")
+                patience = _BOMB_SECONDS if runner.pulse.in_flight else 0
+                runner.end_by = min(runner.end_by or now, now + patience)
+        if self.sweeps_with_strays >= 4 * MULTIPLYING_SWEEPS:
+            self.sweeps_with_strays = 0
+            self.make_room()
+
+    def check_left_behind(self, runner: RunnerProcess, now: float) -> None:
+        count = left_behind(runner.pid, runner.pulse.in_flight)
+        if count >= MAX_LEFT_BEHIND:
+            self.let_go(runner, f"Its handler left {count} processes behind.", now)
+            runner.order(b"retire")
 
     def listen_again(self) -> None:
         """Handler code has shut the shared socket down, for every process that has it."""
@@ -354,5 +400,5 @@ class Supervisor:
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
-            if not kill_strays(set()):
+            if not kill_strays(set(), set()):
                 return

@@ -8,6 +8,9 @@ from typing import Literal
 State = Literal["loading", "serving", "retiring"]
 
 MAX_RUNNERS = 3
+MAX_LEFT_BEHIND = 16
+# Sweeps in a row, one per tick, that each found new strays.
+MULTIPLYING_SWEEPS = 4
 SILENCE_SECONDS = 0.15
 RESTING_SILENCE_SECONDS = 1.5
 MAX_SILENCE_SECONDS = 2.0

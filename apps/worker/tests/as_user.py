@@ -1,0 +1,16 @@
+"""Starts the worker as another user, who may not be allowed to read this interpreter's library."""
+
+from __future__ import annotations
+
+import ctypes  # noqa: F401 - what the handlers import later
+import os
+import subprocess  # noqa: F401
+import sys
+
+from faas_worker import __main__, runner, supervisor  # noqa: F401
+
+user = int(sys.argv[1])
+os.setgroups([])
+os.setresgid(user, user, user)
+os.setresuid(user, user, user)
+sys.exit(__main__.main())

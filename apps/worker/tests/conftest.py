@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import Worker, running
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    """Starts workers that end with the test."""
+    with ExitStack() as stack:
+        count = 0
+
+        def start_worker(handler: str, **env: Any) -> Worker:
+            nonlocal count
+            count += 1
+            directory = tmp_path / str(count)
+            directory.mkdir()
+            if (uid := env.get("uid")) is not None:
+                for parent in list(directory.parents)[:3]:
+                    parent.chmod(0o755)
+                os.chown(directory, uid, uid)
+            env = {"HANDLER_FUNCTION": handler, **env}
+            return stack.enter_context(running(directory, **env))
+
+        yield start_worker

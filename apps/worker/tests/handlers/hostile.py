@@ -1,0 +1,249 @@
+"""What a handler shouldn't do, by name; anything else comes back as it went in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import functools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class StrangeError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+    __repr__ = __str__
+
+
+class NumberError(Exception):
+    def __str__(self) -> Any:
+        return 42
+
+
+class HugeError(Exception):
+    def __str__(self) -> str:
+        return "x" * 50_000_000
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def group_of_errors() -> None:
+    raise ExceptionGroup("several", [ValueError("one"), ExceptionGroup("in", [KeyError("two")])])
+
+
+def recurse(depth: int = 0) -> int:
+    return recurse(depth + 1) + 1
+
+
+def recurse_without_limit() -> int:
+    sys.setrecursionlimit(10**9)
+    return len(repr(functools.reduce(lambda inner, _: [inner], range(10**6), [])))
+
+
+def cycle() -> list[Any]:
+    found: list[Any] = []
+    found.append(found)
+    return found
+
+
+def deep() -> list[Any]:
+    return functools.reduce(lambda inner, _: [inner], range(100_000), [])
+
+
+def take_memory() -> int:
+    taken = []
+    while True:
+        taken.append(bytearray(16 * 1024 * 1024))
+
+
+def fork_bomb() -> None:
+    while True:
+        os.fork()
+
+
+def fork_and_return() -> int:
+    return os.fork() and 1
+
+
+def leave_threads() -> str:
+    for _ in range(5):
+        threading.Thread(target=time.sleep, args=(3600,)).start()
+    return "left"
+
+
+def leave_processes() -> list[int]:
+    command = [sys.executable, "-c", "import time; time.sleep(3600)"]
+    return [
+        subprocess.Popen(command).pid,
+        subprocess.Popen(command, start_new_session=True).pid,
+    ]
+
+
+def close_descriptors() -> str:
+    os.closerange(0, 4096)
+    return "closed"
+
+
+def shut_listener_down() -> str:
+    import gc
+    import socket
+
+    for found in gc.get_objects():
+        is_open = isinstance(found, socket.socket) and found.fileno() >= 0
+        if is_open and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            found.shutdown(socket.SHUT_RDWR)
+    return "shut"
+
+
+def flood_supervisor() -> str:
+    import gc
+    import socket
+
+    for found in gc.get_objects():
+        if isinstance(found, socket.socket) and found.type == socket.SOCK_SEQPACKET:
+            found.setblocking(False)
+            for _ in range(20_000):
+                with contextlib.suppress(BlockingIOError):
+                    found.send(b"stuck" + b"\xff" * 10_000)
+    return "flooded"
+
+
+def print_much() -> str:
+    line = "x" * 99
+    for _ in range(500_000):
+        print(line)
+    return "printed"
+
+
+def print_strangely() -> str:
+    print("lone \ud800, nul \0", end="")
+    sys.stdout.buffer.write(b"bytes \xff\n")
+    return "printed"
+
+
+SYNC: dict[str, Callable[[], Any]] = {
+    "spin": spin,
+    "exit": lambda: os._exit(3),
+    "segfault": lambda: ctypes.string_at(0),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "terminate parent": lambda: os.kill(os.getppid(), signal.SIGTERM),
+    "hold the gil": lambda: 7 ** (10**8),
+    "sys.exit": lambda: sys.exit(4),
+    "strange error": lambda: (_ for _ in ()).throw(StrangeError()),
+    "number error": lambda: (_ for _ in ()).throw(NumberError()),
+    "huge error": lambda: (_ for _ in ()).throw(HugeError()),
+    "keyboard interrupt": lambda: (_ for _ in ()).throw(KeyboardInterrupt()),
+    "generator exit": lambda: (_ for _ in ()).throw(GeneratorExit()),
+    "cancelled": lambda: (_ for _ in ()).throw(asyncio.CancelledError()),
+    "group": group_of_errors,
+    "recurse": recurse,
+    "recurse without limit": recurse_without_limit,
+    "nan": lambda: float("nan"),
+    "bytes": lambda: b"bytes",
+    "set": lambda: {1, 2},
+    "cycle": cycle,
+    "deep": deep,
+    "object": object,
+    "generator": lambda: (n for n in range(3)),
+    "tuple key": lambda: {(1, 2): 3},
+    "large": lambda: "x" * 2_000_000,
+    "memory": take_memory,
+    "fork bomb": fork_bomb,
+    "fork": fork_and_return,
+    "threads": leave_threads,
+    "processes": leave_processes,
+    "close descriptors": close_descriptors,
+    "shut listener down": shut_listener_down,
+    "flood": flood_supervisor,
+    "input": input,
+    "print much": print_much,
+    "print strangely": print_strangely,
+    "pid": os.getpid,
+}
+
+
+def handle(payload: str) -> Any:
+    name, _, argument = payload.partition(":")
+    if name == "sleep":
+        time.sleep(float(argument))
+        return payload
+    if name == "wait for":
+        while not Path(argument).exists():
+            time.sleep(0.005)
+        return payload
+    if name == "print":
+        print(argument)
+        return payload
+    if name == "awaitable":
+        return handle_async(argument)
+    return SYNC[name]() if name in SYNC else payload
+
+
+async def cancel_self() -> str:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(1)
+    return "not cancelled"
+
+
+async def refuse_cancelling() -> None:
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+
+
+async def stop_loop() -> str:
+    async def leave() -> None:
+        sys.exit(5)
+
+    asyncio.get_running_loop().stop()
+    task = asyncio.get_running_loop().create_task(leave())
+    await asyncio.wait([task])
+    return "still here"
+
+
+async def fork_and_wait() -> int:
+    pid = os.fork()
+    await asyncio.sleep(0.2)
+    return pid and 1
+
+
+async def spin_later() -> str:
+    asyncio.get_running_loop().call_later(0.05, spin)
+    return "good"
+
+
+ASYNC: dict[str, Callable[[], Any]] = {
+    "cancel self": cancel_self,
+    "refuse cancelling": refuse_cancelling,
+    "stop loop": stop_loop,
+    "fork and wait": fork_and_wait,
+    "spin later": spin_later,
+}
+
+
+async def handle_async(payload: str) -> Any:
+    name, _, argument = payload.partition(":")
+    if name == "async sleep":
+        await asyncio.sleep(float(argument))
+        return payload
+    if name == "mark when cancelled":
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            Path(argument).touch()
+    return await ASYNC[name]() if name in ASYNC else handle(payload)

@@ -1,0 +1,202 @@
+"""A real worker process and a plain HTTP client for it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+WORKER_DIR = Path(__file__).parent.parent
+HANDLERS_DIR = Path(__file__).parent / "handlers"
+AS_USER = Path(__file__).parent / "as_user.py"
+PATIENCE_SECONDS = 15.0
+RECOVERY_SECONDS = 0.25
+
+
+def eventually(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    end = time.monotonic() + seconds
+    pause = threading.Event()
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        pause.wait(0.01)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    seconds: float
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def result(self) -> Any:
+        assert self.status == 200, self.body[:2000]
+        return self.json["result"]
+
+    @property
+    def error(self) -> dict[str, Any]:
+        return self.json["error"]
+
+    @property
+    def runner(self) -> int:
+        return int(self.headers["x-faas-runner"])
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("worker", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Worker:
+    def __init__(
+        self, tmp_path: Path, uid: int | None = None, output: int | None = None, **env: str
+    ) -> None:
+        self.socket_path = str(tmp_path / "worker.sock")
+        self.log_path = tmp_path / "log"
+        environ = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(WORKER_DIR),
+            "FAAS_APP_DIR": str(HANDLERS_DIR),
+            "FAAS_SOCKET": self.socket_path,
+            "FAAS_TIMEOUT_MS": "10000",
+            **env,
+        }
+        with self.log_path.open("wb") as log:
+            command = ["-m", "faas_worker"] if uid is None else [str(AS_USER), str(uid)]
+            self.process = subprocess.Popen(
+                [sys.executable, *command],
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log if output is None else output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def connect(self, timeout: float = PATIENCE_SECONDS) -> http.client.HTTPConnection:
+        return _UnixConnection(self.socket_path, timeout)
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, timeout: float = 15, **headers: str
+    ) -> Answer:
+        connection = self.connect(timeout)
+        started = time.monotonic()
+        try:
+            names = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, names)
+            response = connection.getresponse()
+            content = response.read()
+        finally:
+            connection.close()
+        seconds = time.monotonic() - started
+        found = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, found, content, seconds)
+
+    def call(self, payload: str, timeout: float = 15, **headers: str) -> Answer:
+        body = json.dumps({"payload": payload}).encode()
+        return self.request("POST", "/", body, timeout, **headers)
+
+    def start_call(self, payload: str, **headers: str) -> Future[Answer]:
+        future: Future[Answer] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(self.call(payload, **headers))
+            except Exception as error:
+                future.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        return future
+
+    def is_cut_off(self, payload: str, **headers: str) -> bool:
+        try:
+            self.call(payload, **headers)
+        except (ConnectionError, http.client.HTTPException):
+            return True
+        return False
+
+    def health(self) -> dict[str, Any]:
+        answer = self.request("GET", "/health")
+        assert answer.status == 200
+        return answer.json
+
+    def last_exit(self) -> dict[str, Any]:
+        return eventually(lambda: self.health()["worker"]["last_exit"], "an exit is reported")
+
+    def wait_ready(self) -> Worker:
+        def ready() -> bool:
+            assert self.process.poll() is None, self.log()
+            with suppress(OSError):
+                return self.health()["status"] == "ok"
+            return False
+
+        eventually(ready, "the worker answers")
+        return self
+
+    def runner_pids(self) -> list[int]:
+        pid = self.process.pid
+        with suppress(OSError):
+            text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+            return [int(child) for child in text.split()]
+        return []
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def terminate(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_SECONDS)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(3)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+@contextmanager
+def running(tmp_path: Path, **env: Any) -> Iterator[Worker]:
+    worker = Worker(tmp_path, **env)
+    try:
+        yield worker.wait_ready()
+    finally:
+        worker.close()
+
+
+def recovers_after(worker: Worker, hostile: Callable[[], None]) -> None:
+    """The next good call is quick: the best of three, for the machine may be busy."""
+    times = []
+    for _ in range(3):
+        hostile()
+        answer = worker.call("good")
+        assert answer.result == "good"
+        times.append(answer.seconds)
+        if answer.seconds < RECOVERY_SECONDS:
+            return
+    raise AssertionError(f"the next good call took {times} seconds")

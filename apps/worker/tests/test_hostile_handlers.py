@@ -1,0 +1,288 @@
+"""Whatever one call does, it gets the right answer and the next one is served at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from support import Worker, eventually, recovers_after
+
+Start = Callable[..., Worker]
+SYNC, ASYNC = "hostile.handle", "hostile.handle_async"
+SHORT = {"X_Faas_Timeout_Ms": "400"}
+
+
+@pytest.mark.parametrize("handler", [SYNC, ASYNC])
+@pytest.mark.parametrize(
+    ("payload", "reason", "word"),
+    [
+        ("exit", "exit", "status 3"),
+        ("segfault", "signal", "SIGSEGV"),
+        ("kill", "signal", "SIGKILL"),
+        ("recurse without limit", "signal", "SIGSEGV"),
+    ],
+)
+def test_a_call_that_ends_its_process_is_cut_off_and_health_says_why(
+    start: Start, handler: str, payload: str, reason: str, word: str
+) -> None:
+    worker = start(handler)
+
+    def hostile() -> None:
+        assert worker.is_cut_off(payload)
+
+    recovers_after(worker, hostile)
+    last_exit = worker.last_exit()
+    assert last_exit["reason"] == reason
+    assert word in last_exit["message"]
+    assert last_exit["runner"] < worker.health()["worker"]["runner"]
+
+
+def test_an_endless_loop_in_a_thread_times_out_and_spares_the_other_calls(start: Start) -> None:
+    worker = start(SYNC)
+    other = worker.start_call("sleep:1.2")
+
+    def hostile() -> None:
+        answer = worker.call("spin", **SHORT)
+        assert answer.status == 504
+        assert answer.error["code"] == "handler_timeout"
+        assert 0.4 <= answer.seconds < 0.8
+
+    recovers_after(worker, hostile)
+    answer = other.result()
+    assert answer.result == "sleep:1.2"
+    assert answer.runner == 1
+    assert answer.headers["connection"] == "close"
+    assert worker.last_exit()["reason"] == "stuck"
+    eventually(lambda: len(worker.runner_pids()) == 1, "the stuck runner is gone")
+
+
+def test_an_endless_loop_on_the_event_loop_leaves_new_connections_answered(start: Start) -> None:
+    worker = start(ASYNC, FAAS_TIMEOUT_MS="1500")
+    stuck = worker.start_call("spin")
+    eventually(lambda: "runner_silent" in worker.log(), "the silence is noticed")
+    answer = worker.call("good")
+    assert answer.result == "good"
+    assert answer.seconds < 1.0
+    assert answer.runner == 2
+    assert not stuck.done()
+    with pytest.raises(ConnectionError):
+        stuck.result()
+    assert worker.last_exit()["reason"] == "stuck"
+    recovers_after(worker, lambda: None)
+    eventually(lambda: len(worker.runner_pids()) == 1, "the stuck runner is gone")
+
+
+def test_a_loop_jammed_after_its_call_was_answered_is_replaced(start: Start) -> None:
+    worker = start(ASYNC)
+    assert worker.call("spin later").result == "good"
+    eventually(lambda: "runner_silent" in worker.log(), "the silence is noticed")
+    recovers_after(worker, lambda: None)
+    assert worker.last_exit()["reason"] == "stuck"
+
+
+def test_code_that_never_lets_go_of_the_interpreter_is_replaced(start: Start) -> None:
+    worker = start(SYNC, FAAS_TIMEOUT_MS="700")
+
+    def hostile() -> None:
+        assert worker.is_cut_off("hold the gil")
+
+    recovers_after(worker, hostile)
+    assert worker.last_exit()["reason"] == "stuck"
+
+
+def test_a_stopped_runner_counts_as_silent(start: Start) -> None:
+    worker = start(SYNC)
+    (pid,) = worker.runner_pids()
+    os.kill(pid, signal.SIGSTOP)
+    answer = worker.call("good")
+    assert answer.result == "good"
+    assert answer.runner == 2
+    assert answer.seconds < 1.0
+    eventually(lambda: pid not in worker.runner_pids(), "the stopped runner is gone")
+    assert worker.last_exit()["reason"] == "stuck"
+
+
+def test_a_runner_that_was_only_slow_keeps_serving_alone(start: Start) -> None:
+    worker = start(ASYNC)
+    assert worker.call("sleep:0.5").result == "sleep:0.5"
+    eventually(lambda: "runner_back" in worker.log(), "its return is noticed")
+    eventually(lambda: len(worker.runner_pids()) == 1, "one runner is left")
+    assert worker.call("good").runner == 1
+    assert worker.health()["worker"]["last_exit"] is None
+
+
+def test_jamming_runner_after_runner_never_makes_more_than_three(start: Start) -> None:
+    worker = start(ASYNC, FAAS_TIMEOUT_MS="8000")
+    for silent in range(1, 6):
+        worker.start_call("spin")
+        eventually(
+            lambda silent=silent: worker.log().count("runner_silent") >= silent, "it is noticed"
+        )
+        assert len(worker.runner_pids()) <= 3
+    assert worker.call("good").result == "good"
+
+
+def test_a_coroutine_that_refuses_to_be_cancelled_times_out(start: Start) -> None:
+    worker = start(ASYNC)
+
+    def hostile() -> None:
+        answer = worker.call("refuse cancelling", **SHORT)
+        assert answer.status == 504
+        assert answer.error["code"] == "handler_timeout"
+
+    recovers_after(worker, hostile)
+    assert worker.last_exit()["reason"] == "stuck"
+
+
+def test_a_coroutine_past_its_limit_is_cancelled_without_a_new_runner(
+    start: Start, tmp_path: Path
+) -> None:
+    worker = start(ASYNC)
+    mark = tmp_path / "cancelled"
+    assert worker.call(f"mark when cancelled:{mark}", **SHORT).status == 504
+    assert mark.exists()
+    assert worker.call("good").runner == 1
+
+
+def test_the_limit_of_a_call_can_only_be_shortened(start: Start) -> None:
+    worker = start(ASYNC, FAAS_TIMEOUT_MS="300")
+    answer = worker.call("async sleep:5", X_Faas_Timeout_Ms="60000")
+    assert answer.status == 504
+    assert "300 ms" in answer.json["detail"]
+    assert 0.3 <= answer.seconds < 0.6
+
+
+def test_the_caller_hanging_up_cancels_a_coroutine(start: Start, tmp_path: Path) -> None:
+    worker = start(ASYNC)
+    mark = tmp_path / "cancelled"
+    with pytest.raises(TimeoutError):
+        worker.call(f"mark when cancelled:{mark}", timeout=0.1)
+    eventually(mark.exists, "the handler is cancelled")
+    assert worker.call("good").runner == 1
+
+
+def test_the_caller_hanging_up_leaves_a_thread_until_its_limit(start: Start) -> None:
+    worker = start(SYNC, FAAS_TIMEOUT_MS="600")
+    with pytest.raises(TimeoutError):
+        worker.call("spin", timeout=0.1)
+    assert worker.call("good").runner == 1
+    eventually(lambda: worker.health()["worker"]["runner"] == 2, "the stuck runner is replaced")
+
+
+def test_memory_past_the_limit_is_the_handlers_error(start: Start) -> None:
+    worker = start(SYNC, FAAS_LIMIT_MEMORY_BYTES=str(256 * 2**20))
+
+    def hostile() -> None:
+        answer = worker.call("memory")
+        assert answer.status == 400
+        assert answer.error["type"] == "MemoryError"
+
+    recovers_after(worker, hostile)
+    assert worker.call("good").runner == 1
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to run the worker as a user of its own")
+@pytest.mark.parametrize("handler", [SYNC, ASYNC])
+def test_a_fork_bomb_is_bounded_and_cleaned_up(start: Start, handler: str) -> None:
+    uid = 61_000 + os.getpid() % 1000
+    worker = start(handler, uid=uid, FAAS_LIMIT_PIDS="60", FAAS_TIMEOUT_MS="1000")
+
+    def processes() -> int:
+        return sum(
+            1 for entry in Path("/proc").iterdir() if entry.name.isdecimal() and _uid(entry) == uid
+        )
+
+    def hostile() -> None:
+        with suppress(ConnectionError):
+            assert worker.call("fork bomb").status in (400, 504)
+
+    recovers_after(worker, hostile)
+    eventually(lambda: processes() <= 3, "the bomb's processes are gone")
+
+
+def _uid(entry: Path) -> int | None:
+    try:
+        return entry.stat().st_uid
+    except OSError:
+        return None
+
+
+@pytest.mark.parametrize(("handler", "payload"), [(SYNC, "fork"), (ASYNC, "fork and wait")])
+def test_a_forked_copy_of_the_handler_never_answers(
+    start: Start, handler: str, payload: str
+) -> None:
+    worker = start(handler)
+    for _ in range(3):
+        answer = worker.call(payload)
+        assert answer.result == 1
+        assert answer.runner == 1
+    recovers_after(worker, lambda: None)
+
+
+def test_threads_left_behind_do_no_harm(start: Start) -> None:
+    worker = start(SYNC)
+    recovers_after(worker, lambda: worker.call("threads").result == "left")
+    assert worker.terminate() == 0
+
+
+def test_processes_left_behind_end_with_their_runner(start: Start) -> None:
+    worker = start(SYNC)
+    pids = worker.call("processes").result
+    assert worker.is_cut_off("exit")
+    worker.call("good")
+    eventually(lambda: not any(_alive(pid) for pid in pids), "the leftovers are gone")
+
+
+def _alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("handler", [SYNC, ASYNC])
+def test_closing_every_descriptor_costs_one_runner(start: Start, handler: str) -> None:
+    worker = start(handler)
+
+    def hostile() -> None:
+        assert worker.is_cut_off("close descriptors", X_Faas_Timeout_Ms="2000")
+
+    recovers_after(worker, hostile)
+
+
+def test_shutting_the_shared_listener_down_is_repaired(start: Start) -> None:
+    worker = start(SYNC)
+    worker.is_cut_off("shut listener down")
+
+    def good() -> bool:
+        try:
+            return worker.call("good").result == "good"
+        except OSError:
+            return False
+
+    eventually(good, "the worker listens again", seconds=2)
+
+
+def test_flooding_the_supervisor_costs_at_most_a_runner(start: Start) -> None:
+    worker = start(SYNC)
+    worker.is_cut_off("flood")
+    recovers_after(worker, lambda: None)
+    assert worker.process.poll() is None
+
+
+def test_stopping_the_loop_or_exiting_from_a_task_changes_nothing(start: Start) -> None:
+    worker = start(ASYNC)
+    assert worker.call("stop loop").result == "still here"
+    assert worker.call("good").runner == 1
+
+
+def test_a_crash_in_every_call_never_delays_the_first_good_one_for_long(start: Start) -> None:
+    worker = start(SYNC)
+    for _ in range(6):
+        assert worker.is_cut_off("exit")
+    started = time.monotonic()
+    assert worker.call("good").result == "good"
+    assert time.monotonic() - started < 2
+    recovers_after(worker, lambda: worker.is_cut_off("exit") and None)

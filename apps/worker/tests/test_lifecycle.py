@@ -1,0 +1,267 @@
+"""How a worker starts, can't start, and leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import PATIENCE_SECONDS, WORKER_DIR, Worker, eventually
+
+Start = Callable[..., Worker]
+SYNC, ASYNC = "hostile.handle", "hostile.handle_async"
+
+
+def run_worker(tmp_path: Path, **env: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "faas_worker"],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(WORKER_DIR),
+            "FAAS_APP_DIR": str(tmp_path),
+            "FAAS_SOCKET": str(tmp_path / "worker.sock"),
+            **env,
+        },
+        capture_output=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+
+def load_failure(tmp_path: Path, source: str | bytes, **env: str) -> dict[str, Any]:
+    package = tmp_path / "function"
+    package.mkdir()
+    code = source if isinstance(source, bytes) else source.encode()
+    (package / "handler.py").write_bytes(code)
+    done = run_worker(tmp_path, **env)
+    assert done.returncode == 65, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if b"not_loadable" in line]
+    assert len(line) < 65_536
+    report = json.loads(line)
+    assert report.pop("faas") == "handler_not_loadable"
+    assert set(report) == {"type", "message", "line", "traceback"}
+    return report
+
+
+def test_a_syntax_error_is_reported_with_its_line(tmp_path: Path) -> None:
+    report = load_failure(tmp_path, "def handle(payload):\n    return 1\n  oops\n")
+    assert report["type"] == "IndentationError"
+    assert report["line"] == 3
+    assert "handler.py" in report["traceback"]
+
+
+def test_an_exception_at_import_is_reported_from_the_handlers_file_on(tmp_path: Path) -> None:
+    source = "import json\n\ndef read():\n    json.loads('{')\n\nread()\n"
+    report = load_failure(tmp_path, source)
+    assert report["type"] == "JSONDecodeError"
+    assert report["line"] == 4
+    assert "handler.py" in report["traceback"].splitlines()[1]
+    assert "importlib" not in report["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "words"),
+    [
+        ("import no_such_module_anywhere", "ModuleNotFoundError", "no_such_module"),
+        ("import sys; sys.exit(3)", "SystemExit", "3"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt", ""),
+        ("import os; os._exit(3)", "ProcessExit", "status 3"),
+        ("import os; os.kill(os.getpid(), 9)", "ProcessExit", "SIGKILL"),
+        ("def other(payload): pass", "AttributeError", "handle"),
+        ("handle = 3", "TypeError", "not callable"),
+        ("def handle(): pass", "TypeError", "one positional argument"),
+        ("def handle(a, b): pass", "TypeError", "one positional argument"),
+        ("def handle(*, payload): pass", "TypeError", "one positional argument"),
+        ("raise ValueError('x' * 10_000_000)", "ValueError", "xxx"),
+        ("raise ValueError('\\N{SNAKE}' * 1_000_000)", "ValueError", "\N{SNAKE}"),
+        (b"# caf\xe9\n\xff\xfe\n", "SyntaxError", "utf-8"),
+        (b"def handle(payload):\0 pass\n", None, "null bytes"),
+    ],
+)
+def test_a_handler_that_cannot_be_loaded_ends_the_worker(
+    tmp_path: Path, source: str | bytes, kind: str | None, words: str
+) -> None:
+    report = load_failure(tmp_path, source)
+    assert kind is None or report["type"] == kind
+    assert words in report["message"]
+
+
+@pytest.mark.parametrize("path", ["handle", "function..handle", "function/handler.handle", "a b.c"])
+def test_a_handler_path_of_another_form_is_reported(tmp_path: Path, path: str) -> None:
+    report = load_failure(tmp_path, "def handle(payload): pass", HANDLER_FUNCTION=path)
+    assert report["type"] == "ValueError"
+    assert "HANDLER_FUNCTION" in report["message"]
+
+
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
+    done = run_worker(tmp_path)
+    assert done.returncode == 65
+    assert json.loads(done.stderr)["type"] == "ModuleNotFoundError"
+
+
+def test_settings_that_cannot_be_used_are_named_all_at_once(tmp_path: Path) -> None:
+    done = run_worker(tmp_path, FAAS_TIMEOUT_MS="soon", FAAS_CONCURRENCY="0")
+    assert done.returncode == 64
+    assert b"FAAS_TIMEOUT_MS" in done.stderr
+    assert b"FAAS_CONCURRENCY" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class Handler:\n    def __call__(self, p): return p\nhandle = Handler()",
+        "class Handler:\n    async def __call__(self, p): return p\nhandle = Handler()",
+        "import functools\ndef f(a, p): return p\nhandle = functools.partial(f, 1)",
+        "import functools\nasync def f(a, p): return p\nhandle = functools.partial(f, 1)",
+        "class Handler:\n    @staticmethod\n    def handle(p): return p\nhandle = Handler.handle",
+        "import functools\nasync def f(p): return p\n"
+        "@functools.wraps(f)\ndef handle(*a): return f(*a)",
+        "handle = lambda p, *rest, extra=None: p",
+        "handle = str",
+    ],
+)
+def test_any_callable_of_one_argument_will_do(start: Start, tmp_path: Path, source: str) -> None:
+    (tmp_path / "shape.py").write_text(source)
+    worker = start("shape.handle", FAAS_APP_DIR=str(tmp_path))
+    assert worker.call("good").result == "good"
+
+
+def test_a_later_runner_that_cannot_load_is_retried(start: Start, tmp_path: Path) -> None:
+    source = "import os\ndef handle(p): return p if p == 'good' else os._exit(1)\n"
+    code = tmp_path / "code.py"
+    code.write_text(source)
+    worker = start("code.handle", FAAS_APP_DIR=str(tmp_path))
+    code.write_text("not Python")
+    assert worker.is_cut_off("die")
+    eventually(lambda: "load_failed" in worker.log(), "the failure is noticed")
+    code.write_text(source)
+    assert worker.call("good").result == "good"
+    code.write_text("not Python")
+    assert worker.is_cut_off("die")
+    assert worker.process.wait(PATIENCE_SECONDS) == 65
+    assert "handler_not_loadable" in worker.log()
+
+
+def test_it_listens_on_tcp_before_the_handler_is_loaded(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    (tmp_path / "slow.py").write_text(
+        "import os, time\n"
+        f"while not os.path.exists({str(gate)!r}): time.sleep(0.01)\n"
+        "def handle(p): return p\n"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {"FAAS_HOST": "127.0.0.1", "FAAS_PORT": str(port), "FAAS_SOCKET": ""}
+    worker = Worker(tmp_path, HANDLER_FUNCTION="slow.handle", FAAS_APP_DIR=str(tmp_path), **env)
+    try:
+
+        def connected() -> socket.socket | None:
+            try:
+                return socket.create_connection(("127.0.0.1", port), 5)
+            except ConnectionRefusedError:
+                return None
+
+        with eventually(connected, "the socket is bound") as probe:
+            probe.sendall(b"GET /health HTTP/1.1\r\nHost: worker\r\n\r\n")
+            gate.touch()
+            assert probe.recv(4096).startswith(b"HTTP/1.1 200 OK")
+    finally:
+        worker.close()
+
+
+def test_a_stale_socket_file_is_replaced(tmp_path: Path, start: Start) -> None:
+    (tmp_path / "1").mkdir()
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(tmp_path / "1" / "worker.sock"))
+    worker = Worker(tmp_path / "1", HANDLER_FUNCTION=SYNC)
+    try:
+        assert worker.wait_ready().call("good").result == "good"
+    finally:
+        worker.close()
+
+
+def test_an_idle_worker_leaves_at_once(start: Start) -> None:
+    worker = start(SYNC)
+    worker.call("good")
+    started = time.monotonic()
+    assert worker.terminate() == 0
+    assert time.monotonic() - started < 1
+    assert not os.path.exists(worker.socket_path)
+
+
+@pytest.mark.parametrize(("handler", "payload"), [(SYNC, "sleep:0.6"), (ASYNC, "async sleep:0.6")])
+def test_calls_in_flight_finish_before_the_worker_leaves(
+    start: Start, handler: str, payload: str
+) -> None:
+    worker = start(handler)
+    call = worker.start_call(payload)
+    assert worker.call("good").result == "good"
+    assert worker.terminate() == 0
+    assert call.result().result == payload
+    assert call.result().headers["connection"] == "close"
+
+
+def test_a_request_on_a_kept_connection_is_refused_while_draining(start: Start) -> None:
+    worker = start(SYNC)
+    connection = worker.connect()
+    connection.request("GET", "/health")
+    connection.getresponse().read()
+    busy = worker.start_call("sleep:0.5")
+    assert worker.call("good").result == "good"
+    worker.process.send_signal(signal.SIGTERM)
+    try:
+        connection.request("POST", "/", b'{"payload": "good"}')
+        response = connection.getresponse()
+        # The signal may not have arrived yet.
+        assert response.status in (200, 503)
+        response.read()
+    except ConnectionError:
+        pass  # The connection was idle when the drain began.
+    assert busy.result().result == "sleep:0.5"
+    assert worker.process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_a_call_that_never_ends_holds_the_drain_no_longer_than_allowed(start: Start) -> None:
+    worker = start(SYNC, FAAS_DRAIN_MS="300")
+    call = worker.start_call("spin")
+    worker.call("good")
+    started = time.monotonic()
+    assert worker.terminate() == 0
+    assert time.monotonic() - started < 2
+    with pytest.raises(ConnectionError):
+        call.result()
+
+
+def test_a_second_signal_ends_the_worker_now(start: Start) -> None:
+    worker = start(SYNC)
+    worker.start_call("sleep:5")
+    worker.call("good")
+    worker.process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    eventually(lambda: worker.process.poll() is not None or worker.process.terminate(), "it ends")
+    assert time.monotonic() - started < 1
+    assert worker.process.returncode == 128 + signal.SIGTERM
+
+
+def test_runners_die_with_their_supervisor(start: Start) -> None:
+    worker = start(SYNC)
+    pid = worker.call("pid").result
+    worker.process.kill()
+    worker.process.wait()
+    eventually(lambda: not os.path.exists(f"/proc/{pid}"), "the runner is gone")
+
+
+def test_a_signal_from_handler_code_does_not_stop_the_worker(start: Start) -> None:
+    worker = start(SYNC)
+    assert worker.call("terminate parent").result is None
+    assert worker.call("good").result == "good"
+    assert worker.process.poll() is None
