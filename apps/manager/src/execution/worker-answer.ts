@@ -58,7 +58,7 @@ function sentence(type: string | undefined, message: string | undefined): string
 function parse(body: Buffer): WorkerError | undefined {
   try {
     const parsed: unknown = JSON.parse(body.toString('utf8'));
-    return typeof parsed === 'object' && parsed !== null ? (parsed as WorkerError) : undefined;
+    return typeof parsed === 'object' && parsed !== null ? parsed : undefined;
   } catch {
     return undefined;
   }

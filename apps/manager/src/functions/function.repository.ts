@@ -197,9 +197,7 @@ export class FunctionRepository {
   /** Runs `work` on one manager at a time; false when another one is at it. */
   async exclusively(lock: number, work: () => Promise<void>): Promise<boolean> {
     return this.database.transaction(async (manager) => {
-      const [row] = (await manager.query('SELECT pg_try_advisory_xact_lock($1) AS taken', [lock])) as {
-        taken: boolean;
-      }[];
+      const [row] = await manager.query<{ taken: boolean }[]>('SELECT pg_try_advisory_xact_lock($1) AS taken', [lock]);
       if (row?.taken === true) await work();
       return row?.taken === true;
     });

@@ -1,11 +1,10 @@
 import type { OrchestratorConfig } from '#libs/config/config.js';
 import { ORCHESTRATOR_CONFIG } from '#libs/config/config.module.js';
 import { LOGGER } from '#libs/observability/logging.module.js';
-import { DockerOrchestrator } from '#libs/orchestrator-docker/docker.orchestrator.js';
+import { createDockerOrchestrator } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
 import { ProcessOrchestrator } from '#libs/orchestrator-process/process.orchestrator.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { Global, Module } from '@nestjs/common';
-import Docker from 'dockerode';
 import type { Logger } from 'pino';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { FunctionsModule } from '../functions/functions.module.js';
@@ -34,7 +33,7 @@ async function createOrchestrator(
   logger: Logger,
 ): Promise<Orchestrator> {
   const owner = await repository.installationId();
-  const docker = () => new DockerOrchestrator(config.docker, owner, logger, new Docker());
+  const docker = () => createDockerOrchestrator(config.docker, owner, logger);
   const { engine, reason } = await chooseEngine({
     configured: config.engine,
     insideKubernetes: isInsideKubernetes(),

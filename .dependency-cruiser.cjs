@@ -1,0 +1,72 @@
+/** The import rules of docs/architecture.md. */
+module.exports = {
+  forbidden: [
+    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, dependencyTypesNot: ['type-only'] } },
+    {
+      name: 'libs-never-import-apps',
+      severity: 'error',
+      from: { path: '^libs/' },
+      to: { path: '^apps/' },
+    },
+    {
+      name: 'providers-import-the-port-only',
+      comment: 'A provider knows the port, its configuration and the errors, never another provider.',
+      severity: 'error',
+      from: { path: '^libs/(orchestrator-[a-z]+)/' },
+      to: { path: '^libs/orchestrator-[a-z]+/', pathNot: '^libs/$1/' },
+    },
+    {
+      name: 'the-port-knows-no-provider',
+      severity: 'error',
+      from: { path: '^libs/orchestrator/' },
+      to: { path: '^libs/orchestrator-[a-z]+/' },
+    },
+    {
+      name: 'dockerode-stays-in-its-provider',
+      severity: 'error',
+      from: { path: '^(apps|libs)/', pathNot: '^libs/orchestrator-docker/' },
+      to: { path: 'node_modules/dockerode' },
+    },
+    {
+      name: 'the-kubernetes-client-stays-in-its-provider',
+      severity: 'error',
+      from: { path: '^(apps|libs)/', pathNot: '^libs/orchestrator-kubernetes/' },
+      to: { path: 'node_modules/@kubernetes/client-node' },
+    },
+    {
+      name: 'only-the-orchestrator-module-names-providers',
+      severity: 'error',
+      from: { path: '^apps/', pathNot: '^apps/manager/src/orchestration/orchestrator\\.module\\.ts$' },
+      to: { path: '^libs/orchestrator-[a-z]+/' },
+    },
+    {
+      name: 'execution-and-orchestration-meet-in-the-row',
+      severity: 'error',
+      from: { path: '^apps/manager/src/(execution|orchestration)/' },
+      to: { path: '^apps/manager/src/(execution|orchestration)/', pathNot: '^apps/manager/src/$1/' },
+    },
+    {
+      name: 'functions-knows-neither-plane',
+      severity: 'error',
+      from: { path: '^apps/manager/src/functions/' },
+      to: { path: '^apps/manager/src/(execution|orchestration|health)/' },
+    },
+    {
+      name: 'production-code-imports-no-tests',
+      severity: 'error',
+      from: { path: '^(apps|libs)/', pathNot: '(\\.spec\\.ts$|/testing/)' },
+      to: { path: '(\\.spec\\.ts$|/testing/|^test/)' },
+    },
+  ],
+  options: {
+    tsConfig: { fileName: 'tsconfig.json' },
+    tsPreCompilationDeps: true,
+    doNotFollow: { path: 'node_modules' },
+    // The package's own #libs imports point at dist/, which need not exist here.
+    webpackConfig: { fileName: './.dependency-cruiser.resolve.cjs' },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'node', 'default'],
+    },
+  },
+};
