@@ -41,7 +41,7 @@ function sources(root) {
   for (const name of CONFIGURATION) add(name);
   for (const folder of SOURCES) {
     if (!existsSync(join(root, folder))) continue;
-    const names = readdirSync(join(root, folder), { recursive: true }).map(String).sort();
+    const names = readdirSync(join(root, folder), { recursive: true }).map(String).toSorted();
     for (const name of names) if (/\.(ts|json)$/.test(name) && !name.endsWith('.spec.ts')) add(`${folder}/${name}`);
   }
   return found;

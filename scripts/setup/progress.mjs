@@ -41,7 +41,7 @@ export function attempt(program, args, options = {}) {
     const keep = (chunk) => (output = (output + chunk).slice(-KEPT_OUTPUT));
     child.stdout.on('data', keep);
     child.stderr.on('data', keep);
-    child.on('error', (error) => resolve({ ok: false, output: String(error.message) }));
+    child.on('error', (error) => resolve({ ok: false, output: error.message }));
     child.on('close', (code) => resolve({ ok: code === 0, output }));
   });
 }

@@ -85,14 +85,17 @@ async function findPython() {
       seen.push(`${name} can't make virtual environments: on Debian and Ubuntu, apt install python3-venv`);
     } else usable.push({ program, identity });
   }
-  // Root's own Python, in its home, is no use to the functions' users when the system has one too.
-  const reachable = ({ identity }) => process.getuid?.() !== 0 || isOpen(identity.slice(identity.indexOf(' ') + 1));
   const chosen = usable.find(reachable) ?? usable[0];
   if (chosen !== undefined) return chosen;
   throw new SetupError(
     `Python 3.${OLDEST_MINOR} or newer with venv is needed (${seen.length > 0 ? seen.join('; ') : 'none was found'}). ` +
       'Install it (Debian and Ubuntu: apt install python3 python3-venv), or name one with PYTHON=/path/to/python3.',
   );
+}
+
+/** Root's own Python, in its home, is no use to the functions' users when the system has one too. */
+function reachable({ identity }) {
+  return process.getuid?.() !== 0 || isOpen(identity.slice(identity.indexOf(' ') + 1));
 }
 
 /** The version and the installation of an interpreter, or of the one that an environment was made from. */

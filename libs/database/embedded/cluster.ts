@@ -68,7 +68,8 @@ async function createCluster(home: Home, binaries: Binaries, signal: AbortSignal
       if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
     });
     const folder = await open(home.path);
-    await folder.sync().finally(() => folder.close());
+    await folder.sync();
+    await folder.close();
   } finally {
     await rm(draft, { recursive: true, force: true });
   }

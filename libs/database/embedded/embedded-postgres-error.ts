@@ -49,25 +49,20 @@ export function explainOutput(program: string, home: string, output: string): Em
 
 /** Turns a fault of the file system into an error that says what to do; other errors pass through. */
 export function explainFileFault(error: unknown, path: string): unknown {
-  const options = { cause: error };
-  switch ((error as NodeJS.ErrnoException).code) {
-    case 'EROFS':
-      return new EmbeddedPostgresError(
-        'read_only',
-        `${path} is on a read-only file system: choose another FUNCTION_STORAGE_DIR.`,
-        options,
-      );
-    case 'ENOSPC':
-    case 'EDQUOT':
-      return new EmbeddedPostgresError('disk_full', `The disk that holds ${path} is full: free some space.`, options);
-    case 'EACCES':
-    case 'EPERM':
-      return new EmbeddedPostgresError(
-        'permission',
-        `${path} can't be written by this user: change its owner, or choose another FUNCTION_STORAGE_DIR.`,
-        options,
-      );
-    default:
-      return error;
+  const code = (error as NodeJS.ErrnoException).code ?? '';
+  const say = (fault: EmbeddedPostgresFault, sentence: string) =>
+    new EmbeddedPostgresError(fault, sentence, { cause: error });
+  if (code === 'EROFS') {
+    return say('read_only', `${path} is on a read-only file system: choose another FUNCTION_STORAGE_DIR.`);
   }
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return say('disk_full', `The disk that holds ${path} is full: free some space, then start again.`);
+  }
+  if (code === 'EACCES' || code === 'EPERM') {
+    return say(
+      'permission',
+      `${path} can't be written by this user: change its owner, or choose another FUNCTION_STORAGE_DIR.`,
+    );
+  }
+  return error;
 }

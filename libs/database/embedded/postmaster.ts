@@ -56,7 +56,7 @@ export async function startServer(home: Home, binaries: Binaries, settings: Serv
     });
     const ended = new Promise<string>((resolve, reject) => {
       child.on('error', (error) => reject(explainSpawn(error, binaries.postgres)));
-      child.on('exit', () => readLogFrom(home.log, began).then(resolve, reject));
+      child.on('exit', () => void readLogFrom(home.log, began).then(resolve, reject));
     });
     // Whoever started it may have stopped looking long before it ends.
     ended.catch(() => undefined);

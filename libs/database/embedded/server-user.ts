@@ -43,7 +43,7 @@ async function lookUp(name: string): Promise<ServerUser> {
 export async function firstClosedFolder(path: string, user: ServerUser): Promise<string | undefined> {
   if (user === undefined) return undefined;
   const way = [path];
-  while (dirname(way[0]!) !== way[0]) way.unshift(dirname(way[0]!));
+  for (let folder = path; folder !== dirname(folder); folder = dirname(folder)) way.unshift(dirname(folder));
   for (const folder of way) {
     const found = await stat(folder).catch(() => undefined);
     if (found === undefined) return undefined;

@@ -1,0 +1,61 @@
+// Everything that is checked without running the program; all checks run, then the faulty ones are named.
+//   npm run check               or one or more of them: npm run check -- types lint
+//   npm run format              writes what the two formatters want
+import { join, dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { attempt, say } from './setup/progress.mjs';
+import { workerPython } from './setup/worker-python.mjs';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const node = (...path) => [process.execPath, join(root, 'node_modules', ...path)];
+const ruff = [workerPython(root), '-m', 'ruff'];
+const worker = join(root, 'apps', 'worker');
+const python = [worker, join(root, 'examples')];
+const configured = ['--config', join(worker, 'pyproject.toml')];
+
+const CHECKS = {
+  format: [...node('prettier', 'bin', 'prettier.cjs'), '--check', '--log-level', 'warn', '.'],
+  lint: [...node('oxlint', 'bin', 'oxlint'), '--type-aware', '--deny-warnings'],
+  types: [...node('typescript', 'bin', 'tsc'), '--noEmit'],
+  imports: [
+    ...node('dependency-cruiser', 'bin', 'dependency-cruiser.mjs'),
+    'apps',
+    'libs',
+    'test',
+    '--output-type',
+    'err',
+  ],
+  'dead code': [...node('knip', 'bin', 'knip.js')],
+  'python lint': [...ruff, 'check', ...configured, ...python],
+  'python format': [...ruff, 'format', '--check', ...configured, ...python],
+  openapi: [process.execPath, join(root, 'dist', 'apps', 'manager', 'src', 'openapi.js'), '--check'],
+};
+
+const FORMATTERS = {
+  prettier: [...node('prettier', 'bin', 'prettier.cjs'), '--write', '--log-level', 'warn', '.'],
+  ruff: [...ruff, 'format', ...configured, ...python],
+};
+
+const args = process.argv.slice(2);
+const commands = args.includes('--format') ? FORMATTERS : chosen(args);
+const faulty = [];
+for (const [name, [program, ...rest]] of Object.entries(commands)) {
+  const began = performance.now();
+  const { ok, output } = await attempt(program, rest, { cwd: root });
+  say(`${ok ? '✓' : '✗'} ${name} (${((performance.now() - began) / 1000).toFixed(1)} s)`);
+  if (ok) continue;
+  say(output.trimEnd());
+  faulty.push(name);
+}
+if (faulty.length > 0) {
+  say(`\n✗ ${faulty.join(', ')}`);
+  process.exitCode = 1;
+}
+
+function chosen(names) {
+  if (names.length === 0) return CHECKS;
+  const known = Object.entries(CHECKS).filter(([name]) => names.includes(name));
+  if (known.length === names.length) return Object.fromEntries(known);
+  say(`Known checks: ${Object.keys(CHECKS).join(', ')}`);
+  process.exit(2);
+}

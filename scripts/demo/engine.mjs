@@ -1,0 +1,115 @@
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import Docker from 'dockerode';
+import { pack } from 'tar-stream';
+import { say, step } from '../setup/progress.mjs';
+
+const PING_MS = 3_000;
+const IMAGE = 'faas-worker:local';
+const LOCAL_BASE = 'faas-base-python:local';
+const SOURCES_LABEL = 'service-faas.worker-sources';
+const LEFT_OUT = /(^|\/)(__pycache__|tests|\.pytest_cache|\.ruff_cache)(\/|$)/;
+
+/** What the manager gets as DEPLOYMENT_ENV: undefined lets it choose Docker, whose worker image is then there. */
+export async function prepareEngine(root) {
+  if (process.env.DEPLOYMENT_ENV) return process.env.DEPLOYMENT_ENV;
+  if (process.env.KUBERNETES_SERVICE_HOST) return undefined;
+  const docker = new Docker();
+  if (!(await answers(docker))) {
+    say('• No Docker engine answers: functions run as plain processes (fine for trying out, no isolation).');
+    return 'process';
+  }
+  if (process.env.WORKER_IMAGE) return undefined;
+  try {
+    await ensureImage(docker, join(root, 'apps', 'worker'));
+    return undefined;
+  } catch (error) {
+    const reason = String(error.message).trim().split('\n').at(-1);
+    say(`• The worker's image can't be built (${reason}): functions run as plain processes instead.`);
+    return 'process';
+  }
+}
+
+async function answers(docker) {
+  const late = new Promise((resolve) => setTimeout(resolve, PING_MS, false).unref());
+  return Promise.race([
+    docker.ping().then(
+      () => true,
+      () => false,
+    ),
+    late,
+  ]);
+}
+
+async function ensureImage(docker, folder) {
+  const files = sources(folder);
+  const hash = hashOf(files);
+  const found = await docker.getImage(IMAGE).inspect().catch(ignoreMissing);
+  const label = found?.Config.Labels?.[SOURCES_LABEL];
+  // An image without our label was built by hand, and is whoever built it's to update.
+  if (found !== undefined && (label === undefined || label === hash)) return;
+  const dockerfile = files.find(({ name }) => name === 'Dockerfile');
+  if (dockerfile === undefined) throw new Error('apps/worker/Dockerfile is missing');
+  const argument = /^ARG\s+(\w+)=(\S+)/m.exec(dockerfile.content.toString('utf8'));
+  const base = await chooseBase(docker, argument?.[2]);
+  await step(`building ${IMAGE}${base === undefined ? '' : ` on ${base}`}`, async () => {
+    const stream = await docker.buildImage(archive(files), {
+      t: IMAGE,
+      version: '1',
+      rm: true,
+      forcerm: true,
+      labels: { [SOURCES_LABEL]: hash },
+      ...(base === undefined || argument === null ? {} : { buildargs: { [argument[1]]: base } }),
+      ...(process.env.DOCKER_BUILD_NETWORK ? { networkmode: process.env.DOCKER_BUILD_NETWORK } : {}),
+    });
+    await follow(docker, stream);
+  });
+}
+
+/** The base asked for; else the pinned public one, or one made on this machine where that isn't here yet. */
+async function chooseBase(docker, pinned) {
+  if (process.env.WORKER_BASE_IMAGE) return process.env.WORKER_BASE_IMAGE;
+  const isHere = async (name) => (await docker.getImage(name).inspect().catch(ignoreMissing)) !== undefined;
+  if (pinned !== undefined && (await isHere(pinned))) return pinned;
+  return (await isHere(LOCAL_BASE)) ? LOCAL_BASE : pinned;
+}
+
+function follow(docker, stream) {
+  return new Promise((resolve, reject) => {
+    const finished = (error, events) => {
+      const failed = events?.find((event) => event.error !== undefined);
+      if (error || failed) reject(error ?? new Error(failed.error));
+      else resolve();
+    };
+    docker.modem.followProgress(stream, finished, ({ stream: line = '' }) => {
+      if (/^Step \d+/.test(line)) say(`  ${line.trim()}`);
+    });
+  });
+}
+
+function sources(folder) {
+  const names = readdirSync(folder, { recursive: true }).map((name) => String(name).replaceAll('\\', '/'));
+  return names
+    .filter((name) => !LEFT_OUT.test(name) && statSync(join(folder, name)).isFile())
+    .toSorted()
+    .map((name) => ({ name, content: readFileSync(join(folder, name)) }));
+}
+
+function hashOf(files) {
+  const hash = createHash('sha256');
+  for (const { name, content } of files) hash.update(`${name}\0${content.length}\0`).update(content);
+  return hash.digest('hex');
+}
+
+function archive(files) {
+  const tar = pack();
+  for (const { name, content } of files) tar.entry({ name, mode: 0o644 }, content);
+  tar.finalize();
+  return tar;
+}
+
+function ignoreMissing(error) {
+  if (error.statusCode === 404) return undefined;
+  throw error;
+}

@@ -1,0 +1,68 @@
+import { existsSync } from 'node:fs';
+import { relative } from 'node:path';
+
+/** What vitest's JSON report says. A file that could not even be loaded counts as one failed test. */
+export function vitestSummary(text, ok, root) {
+  if (text === undefined) return nothingReported('vitest', ok);
+  const report = JSON.parse(text);
+  const reasons = [];
+  const summary = { ok, passed: 0, failed: 0, skipped: 0, reasons };
+  for (const file of report.testResults) {
+    const left = new Map();
+    let failedHere = 0;
+    for (const test of file.assertionResults) {
+      if (test.status === 'passed') summary.passed += 1;
+      else if (test.status === 'failed') failedHere += 1;
+      else {
+        summary.skipped += 1;
+        const suite = test.ancestorTitles.find((title) => title !== '') ?? test.title;
+        left.set(suite, (left.get(suite) ?? 0) + 1);
+      }
+    }
+    summary.failed += failedHere > 0 || file.status !== 'failed' ? failedHere : 1;
+    for (const [suite, count] of left) reasons.push(`${relative(root, file.name)}: ${suite} (${count})`);
+  }
+  // Errors outside any test fail the run without failing a test.
+  if (!ok && summary.failed === 0 && summary.passed > 0) summary.failed = 1;
+  return summary;
+}
+
+/** What pytest's JUnit report says; skipped tests are grouped by the reason they give. */
+export function pytestSummary(text, ok) {
+  const totals = /<testsuite\b([^>]*)>/.exec(text ?? '')?.[1];
+  if (totals === undefined) return nothingReported('pytest', ok);
+  const count = (name) => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(totals)?.[1] ?? 0);
+  const failed = count('failures') + count('errors');
+  const skipped = count('skipped');
+  const left = new Map();
+  for (const [tag] of text.matchAll(/<skipped\b[^>]*>/g)) {
+    const reason = unescape(/\bmessage="([^"]*)"/.exec(tag)?.[1] ?? 'no reason given');
+    left.set(reason, (left.get(reason) ?? 0) + 1);
+  }
+  const reasons = [...left].map(([reason, times]) => `apps/worker: ${reason} (${times})`);
+  const passed = Math.max(0, count('tests') - failed - skipped);
+  return { ok, passed, failed: failed === 0 && !ok && passed > 0 ? 1 : failed, skipped, reasons };
+}
+
+/** Facts about this machine that explain most of what is skipped. */
+export function factsOf() {
+  const facts = [];
+  if (!process.env.DOCKER_HOST && !existsSync('/var/run/docker.sock')) {
+    facts.push('no Docker engine: neither DOCKER_HOST nor /var/run/docker.sock is there');
+  }
+  if (!process.env.KUBECONFIG && !existsSync(`${process.env.HOME}/.kube/config`)) {
+    facts.push('no Kubernetes cluster: neither KUBECONFIG nor ~/.kube/config is there');
+  }
+  if (process.getuid?.() !== 0) facts.push('not root: functions as processes run as the same user as these tests');
+  return facts;
+}
+
+function nothingReported(runner, ok) {
+  const failed = ok ? 0 : 1;
+  return { ok: false, passed: 0, failed, skipped: 0, reasons: [`${runner} wrote no report`] };
+}
+
+function unescape(text) {
+  const named = { quot: '"', apos: "'", lt: '<', gt: '>', amp: '&' };
+  return text.replace(/&(quot|apos|lt|gt|amp);/g, (_, name) => named[name]).replace(/&#10;/g, ' ');
+}
