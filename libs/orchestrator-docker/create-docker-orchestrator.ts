@@ -1,0 +1,24 @@
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
+import Docker from 'dockerode';
+import type { Logger } from 'pino';
+import type { DockerConfig } from '#libs/config/config.js';
+import { DockerOrchestrator } from './docker.orchestrator.js';
+
+const KEEP_ALIVE = { keepAlive: true, maxFreeSockets: 8 };
+
+/**
+ * The engine of this machine, or the one `DOCKER_HOST` (with `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`) names, over
+ * kept connections.
+ */
+export function connectDocker(options: Docker.DockerOptions = {}): Docker {
+  const docker = new Docker(options);
+  const modem = docker.modem as { protocol?: string; agent?: HttpAgent };
+  if (modem.protocol === 'https') modem.agent = new HttpsAgent(KEEP_ALIVE);
+  else if (modem.protocol === 'http') modem.agent = new HttpAgent(KEEP_ALIVE);
+  return docker;
+}
+
+export function createDockerOrchestrator(config: DockerConfig, owner: string, logger: Logger): DockerOrchestrator {
+  return new DockerOrchestrator(config, owner, logger, connectDocker());
+}

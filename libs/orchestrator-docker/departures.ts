@@ -1,0 +1,101 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import type { DockerEngine } from './docker-engine.js';
+import { EngineRefusal } from './engine-fault.js';
+import { leavingName, type Replica } from './replica.js';
+import type { Sightings } from './sightings.js';
+
+/** Routers of all managers learn of new endpoints before the old ones stop listening. */
+const NOTICE_MS = 1_000;
+const GONE_POLL_MS = 50;
+
+/** Lets replicas go: at once, or in the background after the calls they have. */
+export class Departures {
+  /** Containers that end because we want them to: their events are no news. */
+  private readonly going = new Set<string>();
+  private readonly closing = new AbortController();
+
+  constructor(
+    private readonly engine: DockerEngine,
+    private readonly sightings: Sightings,
+    private readonly logger: Logger,
+  ) {}
+
+  isGoing(id: string): boolean {
+    return this.going.has(id);
+  }
+
+  close(): void {
+    this.closing.abort();
+  }
+
+  /** Removes what doesn't run. A half-made container may have been started meanwhile; then it stays. */
+  async discard(replica: Replica, signal: AbortSignal): Promise<void> {
+    await this.engine.remove(replica.id, replica.state !== 'half', signal).catch(unlessRefused);
+  }
+
+  /**
+   * Marks the replica as leaving and returns; it drains in the background. Repeating it is harmless, and the mark lets
+   * another manager go on where this one was stopped.
+   */
+  async leave(replica: Replica, graceMs: number, signal: AbortSignal): Promise<void> {
+    if (this.going.has(replica.id)) return;
+    this.going.add(replica.id);
+    this.sightings.quiet(replica);
+    try {
+      if (!replica.leaving) await this.engine.rename(replica.id, leavingName(replica), signal).catch(unlessRefused);
+    } catch (error) {
+      this.going.delete(replica.id);
+      throw error;
+    }
+    void this.drain(replica, graceMs);
+  }
+
+  private async drain(replica: Replica, graceMs: number): Promise<void> {
+    const { signal } = this.closing;
+    try {
+      await delay(NOTICE_MS, undefined, { signal });
+      await this.engine.stop(replica.id, graceMs, signal);
+      await this.engine.remove(replica.id, true, signal);
+      this.logger.info({ functionId: replica.functionId, replica: replica.id.slice(0, 12) }, 'replica drained');
+    } catch (error) {
+      // Its name says that it is leaving, so the next step tries again.
+      if (!signal.aborted) this.logger.warn({ err: error, replica: replica.id.slice(0, 12) }, 'replica not drained');
+    } finally {
+      this.going.delete(replica.id);
+    }
+  }
+
+  /** Stops and removes all of a function's containers, and resolves when the engine has none. */
+  async removeAll(functionId: string, graceMs: number, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const replicas = await this.sightings.list(functionId, signal);
+      if (replicas.length === 0) break;
+      const results = await Promise.allSettled(replicas.map((replica) => this.remove(replica, graceMs, signal)));
+      const failure = results.find((result) => result.status === 'rejected');
+      if (failure !== undefined) throw failure.reason;
+      // Somebody else may be removing one right now: the engine says so and gives no way to wait.
+      if (results.some((result) => result.status === 'fulfilled' && !result.value)) {
+        await delay(GONE_POLL_MS, undefined, { signal });
+      }
+    }
+    this.sightings.forgetAllBut(functionId, new Set());
+  }
+
+  private async remove(replica: Replica, graceMs: number, signal: AbortSignal): Promise<boolean> {
+    const known = this.going.has(replica.id);
+    this.going.add(replica.id);
+    try {
+      const idle = replica.state !== 'running' || this.sightings.isStarting(replica);
+      this.sightings.quiet(replica);
+      if (graceMs > 0 && !idle) await this.engine.stop(replica.id, graceMs, signal);
+      return await this.engine.remove(replica.id, true, signal);
+    } finally {
+      if (!known) this.going.delete(replica.id);
+    }
+  }
+}
+
+function unlessRefused(error: unknown): void {
+  if (!(error instanceof EngineRefusal)) throw error;
+}

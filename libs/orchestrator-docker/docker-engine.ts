@@ -1,0 +1,186 @@
+import type { Readable } from 'node:stream';
+import type Docker from 'dockerode';
+import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
+import { ENGINE, engineFault, EngineRefusal, isConflict, isMissing } from './engine-fault.js';
+
+const CALL_TIMEOUT_MS = 30_000;
+const START_TIMEOUT_MS = 90_000;
+/** Beyond the grace itself: the engine kills, unmounts and writes. */
+const STOP_MARGIN_MS = 20_000;
+
+const NOT_MODIFIED = 304;
+
+/** The client library takes options where its types don't. */
+type WithOptions<T> = (options: { readonly abortSignal: AbortSignal }) => Promise<T>;
+
+/**
+ * The engine's calls we need, each bounded in time and each idempotent where the engine's own isn't. Throws
+ * `OrchestratorUnavailable`, `EngineRefusal`, or the caller's own abort reason.
+ */
+export class DockerEngine {
+  constructor(private readonly docker: Docker) {}
+
+  /** False for an engine on another machine. */
+  get isLocal(): boolean {
+    const { host } = this.docker.modem as { host?: string };
+    return host === undefined || /^(\[?::1\]?|localhost|127\.\d+\.\d+\.\d+)$/.test(host);
+  }
+
+  async ping(signal: AbortSignal): Promise<void> {
+    const ping = this.docker.ping.bind(this.docker) as WithOptions<unknown>;
+    await this.call('ping', signal, (abortSignal) => ping({ abortSignal }), 5_000);
+  }
+
+  list(labels: readonly string[], signal: AbortSignal): Promise<Docker.ContainerInfo[]> {
+    return this.call('list containers', signal, (abortSignal) =>
+      this.docker.listContainers({ all: true, filters: { label: [...labels] }, abortSignal }),
+    );
+  }
+
+  inspect(idOrName: string, signal: AbortSignal): Promise<Docker.ContainerInspectInfo> {
+    return this.call('inspect a container', signal, (abortSignal) =>
+      this.docker.getContainer(idOrName).inspect({ abortSignal }),
+    );
+  }
+
+  async create(name: string, config: Docker.ContainerCreateOptions, signal: AbortSignal): Promise<string> {
+    const created = await this.call(
+      'create a container',
+      signal,
+      // dockerode would put all of the options into the URL as well.
+      (abortSignal) => this.docker.createContainer({ _query: { name }, _body: config, abortSignal } as object),
+      START_TIMEOUT_MS,
+    );
+    return created.id;
+  }
+
+  async putArchive(id: string, path: string, archive: Buffer, signal: AbortSignal): Promise<void> {
+    await this.call('copy code', signal, (abortSignal) =>
+      this.docker.getContainer(id).putArchive(archive, { path, abortSignal }),
+    );
+  }
+
+  async start(id: string, signal: AbortSignal): Promise<void> {
+    const start = (abortSignal: AbortSignal) => this.docker.getContainer(id).start({ abortSignal });
+    await this.call('start a container', signal, start, START_TIMEOUT_MS).catch(ignoring(NOT_MODIFIED));
+  }
+
+  async rename(id: string, name: string, signal: AbortSignal): Promise<void> {
+    await this.call('rename a container', signal, (abortSignal) =>
+      this.docker.getContainer(id).rename({ name, abortSignal }),
+    );
+  }
+
+  /** SIGTERM, SIGKILL after the grace; resolves when it has ended or is gone. */
+  async stop(id: string, graceMs: number, signal: AbortSignal): Promise<void> {
+    const stop = (abortSignal: AbortSignal) =>
+      this.docker.getContainer(id).stop({ t: Math.ceil(graceMs / 1000), abortSignal } as object);
+    await this.call('stop a container', signal, stop, graceMs + STOP_MARGIN_MS).catch(ignoring(NOT_MODIFIED, 404));
+  }
+
+  /**
+   * Removes a container with its anonymous volumes. Without `force` one that runs is left alone. False when somebody
+   * else is removing it, or when it runs.
+   */
+  async remove(id: string, force: boolean, signal: AbortSignal): Promise<boolean> {
+    const remove = (abortSignal: AbortSignal) =>
+      this.docker.getContainer(id).remove({ v: true, force, abortSignal } as object);
+    try {
+      await this.call('remove a container', signal, remove, START_TIMEOUT_MS);
+      return true;
+    } catch (error) {
+      if (isMissing(error)) return true;
+      if (isConflict(error)) return false;
+      throw error;
+    }
+  }
+
+  /** The whole answer in the engine's multiplexed form. */
+  async logTail(id: string, tail: number, timestamps: boolean, signal: AbortSignal): Promise<Buffer> {
+    return this.call('read a log', signal, (abortSignal) =>
+      this.docker.getContainer(id).logs({ stdout: true, stderr: true, tail, timestamps, abortSignal } as object),
+    ) as unknown as Promise<Buffer>;
+  }
+
+  async logStream(id: string, tail: number, signal: AbortSignal): Promise<Readable> {
+    const options = { stdout: true, stderr: true, tail, timestamps: true, follow: true as const };
+    return this.open('follow a log', signal, (abortSignal) =>
+      this.docker.getContainer(id).logs({ ...options, abortSignal } as object),
+    );
+  }
+
+  async events(filters: Record<string, string[]>, signal: AbortSignal): Promise<Readable> {
+    return this.open('follow events', signal, (abortSignal) =>
+      this.docker.getEvents({ filters, abortSignal } as object),
+    );
+  }
+
+  async pull(image: string, authconfig: object | undefined, signal: AbortSignal): Promise<Readable> {
+    return this.open('pull an image', signal, (abortSignal) =>
+      this.docker.pull(image, { ...(authconfig && { authconfig }), abortSignal } as object),
+    );
+  }
+
+  network(name: string, signal: AbortSignal): Promise<Docker.NetworkInspectInfo> {
+    const network = this.docker.getNetwork(name);
+    const inspect = network.inspect.bind(network) as WithOptions<Docker.NetworkInspectInfo>;
+    return this.call('inspect a network', signal, (abortSignal) => inspect({ abortSignal }));
+  }
+
+  async createNetwork(options: Docker.NetworkCreateOptions, signal: AbortSignal): Promise<void> {
+    await this.call('create a network', signal, (abortSignal) =>
+      this.docker.createNetwork({ ...options, abortSignal }),
+    );
+  }
+
+  /** A stream has a deadline for its first answer only; afterwards it lasts until `signal` aborts. */
+  private async open(
+    what: string,
+    signal: AbortSignal,
+    attempt: (abortSignal: AbortSignal) => Promise<unknown>,
+  ): Promise<Readable> {
+    const lifetime = new AbortController();
+    const stream = AbortSignal.any([signal, lifetime.signal]);
+    try {
+      return (await this.call(what, signal, () => attempt(stream))) as Readable;
+    } catch (error) {
+      lifetime.abort();
+      throw error;
+    }
+  }
+
+  /**
+   * The client library never settles when the connection is cut in the middle of an answer, so the deadline is a race
+   * and not only a signal handed down.
+   */
+  private async call<T>(
+    what: string,
+    signal: AbortSignal,
+    attempt: (abortSignal: AbortSignal) => Promise<T>,
+    timeoutMs = CALL_TIMEOUT_MS,
+  ): Promise<T> {
+    signal.throwIfAborted();
+    const deadline = AbortSignal.timeout(timeoutMs);
+    const either = AbortSignal.any([signal, deadline]);
+    const { promise: over, reject } = Promise.withResolvers<never>();
+    const abort = () => reject(either.reason as Error);
+    either.addEventListener('abort', abort, { once: true });
+    try {
+      return await Promise.race([attempt(either), over]);
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      if (deadline.aborted)
+        throw new OrchestratorUnavailable(ENGINE, `no answer in ${timeoutMs} ms to "${what}"`, error);
+      throw engineFault(error) ?? error;
+    } finally {
+      either.removeEventListener('abort', abort);
+    }
+  }
+}
+
+function ignoring(...statuses: number[]): (error: unknown) => void {
+  return (error) => {
+    if (error instanceof EngineRefusal && statuses.includes(error.status)) return;
+    throw error;
+  };
+}

@@ -1,0 +1,175 @@
+import type Docker from 'dockerode';
+import type { Logger } from 'pino';
+import type { DockerConfig } from '#libs/config/config.js';
+import { HealthProber } from '#libs/orchestrator/health-probe.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { specHash } from '#libs/orchestrator/spec-hash.js';
+import type {
+  FunctionId,
+  LogLine,
+  LogOptions,
+  Observed,
+  Workload,
+  WorkloadFault,
+} from '#libs/orchestrator/workload.js';
+import { Departures } from './departures.js';
+import { DockerEngine } from './docker-engine.js';
+import { followEvents } from './event-stream.js';
+import { ImagePulls } from './image-pulls.js';
+import { LABEL, ownedBy } from './labels.js';
+import { observedOf } from './observe.js';
+import type { Reach } from './reach.js';
+import { addressOf } from './replica.js';
+import { followLines, newestLines } from './replica-logs.js';
+import { type Plan, planReplicas, type Seen } from './replica-plan.js';
+import { faultOf, ReplicaStarter } from './replica-starter.js';
+import { Sightings } from './sightings.js';
+import { Turns } from './turns.js';
+import { NetworkUnusable, WorkerNetwork } from './worker-network.js';
+
+type Listener = (functionId: FunctionId | undefined) => void;
+
+/** Runs workers as containers of one Docker engine, local or remote. */
+export class DockerOrchestrator extends Orchestrator {
+  readonly engine = 'docker';
+  private readonly docker: DockerEngine;
+  private readonly network: WorkerNetwork;
+  private readonly prober = new HealthProber((functionId) => this.changed(functionId));
+  private readonly sightings: Sightings;
+  private readonly images: ImagePulls;
+  private readonly starter: ReplicaStarter;
+  private readonly departures: Departures;
+  private readonly turns = new Turns();
+  private readonly listeners = new Set<Listener>();
+
+  /** `owner` names this installation on the engine; two that share an engine must differ. */
+  constructor(
+    private readonly config: DockerConfig,
+    private readonly owner: string,
+    private readonly logger: Logger,
+    docker: Docker,
+  ) {
+    super();
+    this.docker = new DockerEngine(docker);
+    this.network = new WorkerNetwork(this.docker, config, logger);
+    this.sightings = new Sightings(this.docker, this.prober, owner, config.network);
+    this.images = new ImagePulls(this.docker, config.registry, logger, (functionId) => this.changed(functionId));
+    this.starter = new ReplicaStarter(
+      this.docker,
+      this.images,
+      this.network,
+      this.sightings,
+      { owner, config },
+      logger,
+    );
+    this.departures = new Departures(this.docker, this.sightings, logger);
+  }
+
+  async ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {
+    return this.turns.run(workload.functionId, signal, () => this.step(workload, signal));
+  }
+
+  async remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
+    await this.turns.run(functionId, signal, () => this.departures.removeAll(functionId, graceMs, signal));
+  }
+
+  async list(signal: AbortSignal): Promise<FunctionId[]> {
+    const containers = await this.docker.list(ownedBy(this.owner), signal);
+    return [...new Set(containers.flatMap(({ Labels }) => Labels[LABEL.functionId] ?? []))];
+  }
+
+  async watch(onChange: Listener, signal: AbortSignal): Promise<void> {
+    // A function of its own for each watch, so that the same callback may watch twice.
+    const listener: Listener = (functionId) => onChange(functionId);
+    this.listeners.add(listener);
+    const sink = {
+      changed: (functionId: FunctionId, container: string) => {
+        if (!this.departures.isGoing(container)) listener(functionId);
+      },
+      resumed: () => listener(undefined),
+    };
+    try {
+      await followEvents(this.docker, this.owner, sink, this.logger, signal);
+    } finally {
+      this.listeners.delete(listener);
+    }
+  }
+
+  logs(functionId: FunctionId, options: LogOptions): AsyncIterable<LogLine> {
+    const read = options.follow ? followLines : newestLines;
+    return read(this.docker, (id, signal) => this.sightings.list(id, signal), functionId, options);
+  }
+
+  async ping(signal: AbortSignal): Promise<void> {
+    await this.docker.ping(signal);
+  }
+
+  /** Ends timers, pulls and connections. Workers go on; those that drain are taken up by the next manager. */
+  close(): void {
+    this.prober.close();
+    this.images.close();
+    this.departures.close();
+    this.listeners.clear();
+  }
+
+  private async step(workload: Workload, signal: AbortSignal): Promise<Observed> {
+    const { functionId, limits, replicas } = workload;
+    const { image, network, internal } = this.config;
+    const spec = specHash(workload, { image, network, internal });
+    const place = await this.place();
+    const look = () => this.sightings.look(functionId, spec, place.reach, signal);
+    const seen = await look();
+    const holdEnded = workload.replaceEndedFrom !== undefined && workload.replaceEndedFrom.getTime() > Date.now();
+    const wanted = { spec, replicas, holdEnded };
+    const plan = planReplicas(wanted, seen);
+
+    await all(plan.discard.map((replica) => this.departures.discard(replica, signal)));
+    await all(plan.leave.map((replica) => this.departures.leave(replica, limits.timeoutMs, signal)));
+    if (plan.promote !== undefined) await this.starter.promote(plan.promote, signal);
+    const refused = place.fault !== undefined && plan.start.length > 0 ? [place.fault] : [];
+    const start = refused.length > 0 ? [] : plan.start;
+    const started = await all(start.map((slot) => this.starter.start(workload, spec, slot, signal)));
+
+    const after = isStill(plan) ? plan : planReplicas(wanted, await look());
+    this.sightings.tell(seen);
+    return observedOf({
+      wanted: replicas,
+      keep: after.keep,
+      former: after.former,
+      faults: [...plan.faults, ...refused, ...started.filter((fault) => fault !== undefined)].toSorted(mostTelling),
+      addressOf: ({ replica }: Seen) => addressOf(replica, network, place.reach),
+    });
+  }
+
+  /** A network that can't be used keeps new replicas from starting and leaves the running ones alone. */
+  private async place(): Promise<{ reach: Reach; fault?: WorkloadFault }> {
+    try {
+      return { reach: await this.network.ready() };
+    } catch (error) {
+      if (error instanceof NetworkUnusable) return { reach: 'published', fault: faultOf(error.message) };
+      throw error;
+    }
+  }
+
+  private changed(functionId: FunctionId): void {
+    for (const listener of this.listeners) listener(functionId);
+  }
+}
+
+function isStill({ discard, leave, promote, start }: Plan): boolean {
+  return discard.length + leave.length + start.length === 0 && promote === undefined;
+}
+
+/** Terminal before passing, faults before progress, newer before older. */
+function mostTelling(a: WorkloadFault, b: WorkloadFault): number {
+  const weight = (fault: WorkloadFault) => (fault.terminal ? 2 : fault.code === 'starting' ? 0 : 1);
+  return weight(b) - weight(a) || b.at.getTime() - a.at.getTime();
+}
+
+/** Waits for all before the first failure is thrown, so that nothing goes on behind the caller's back. */
+async function all<T>(work: readonly Promise<T>[]): Promise<T[]> {
+  const results = await Promise.allSettled(work);
+  const failure = results.find((result) => result.status === 'rejected');
+  if (failure !== undefined) throw failure.reason;
+  return results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+}

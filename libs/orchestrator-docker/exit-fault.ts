@@ -1,0 +1,96 @@
+import { constants } from 'node:os';
+import type { WorkloadFault } from '#libs/orchestrator/workload.js';
+
+const EXIT_NOT_LOADABLE = 65;
+const SIGKILL_EXIT = 137;
+const DETAIL_CHARACTERS = 8_000;
+const HANDLER_FILE_LINE = /File "[^"\n]*\/function\/handler\.py", line (\d+)/g;
+const ABOUT_THE_HANDLER = /^Traceback \(most recent call last\):|function[./]handler\b/m;
+
+/** How a container ended, as the engine's inspection and its last log lines tell. */
+export interface Ending {
+  readonly exitCode: number;
+  readonly oomKilled: boolean;
+  readonly finishedAt: Date;
+  /** The engine's own complaint, mostly empty. */
+  readonly error: string;
+  readonly log: readonly string[];
+  /** This manager saw it from its start to its end, and never ready. */
+  readonly neverReady: boolean;
+}
+
+/** Why a replica ended by itself. Only a file that can't be loaded is terminal. */
+export function exitFault(ending: Ending): WorkloadFault {
+  // The engine remembers any out-of-memory kill inside the container, also one its first process survived.
+  if (ending.oomKilled && ending.exitCode === SIGKILL_EXIT) {
+    return fault(ending, 'out_of_memory', 'The worker was killed because it reached its memory limit.');
+  }
+  const report = ending.exitCode === EXIT_NOT_LOADABLE ? loadReport(ending) : undefined;
+  if (report !== undefined) return report;
+  if (ending.neverReady && ending.exitCode !== 0 && ending.exitCode < 128 && ABOUT_THE_HANDLER.test(text(ending))) {
+    return unreportedLoadFault(ending);
+  }
+  const reason = ending.error === '' ? '' : `: ${ending.error}`;
+  return fault(ending, 'worker_crashed', `The worker ${howItEnded(ending.exitCode)}${reason}.`);
+}
+
+function howItEnded(exitCode: number): string {
+  const signal = Object.entries(constants.signals).find(([, number]) => number === exitCode - 128)?.[0];
+  return signal === undefined ? `exited with code ${exitCode}` : `was killed by ${signal}`;
+}
+
+/** Our own worker says what is wrong in one JSON line. */
+function loadReport(ending: Ending): WorkloadFault | undefined {
+  for (const line of ending.log.toReversed()) {
+    const report = parseReport(line);
+    if (report === undefined) continue;
+    const { type, message, traceback } = report;
+    return {
+      code: 'handler_not_loadable',
+      message: [type, message].filter((part) => typeof part === 'string' && part !== '').join(': '),
+      ...(typeof traceback === 'string' && traceback !== '' && { detail: traceback.slice(-DETAIL_CHARACTERS) }),
+      ...(typeof report.line === 'number' && { line: report.line }),
+      terminal: true,
+      at: ending.finishedAt,
+    };
+  }
+  return undefined;
+}
+
+interface LoadReport {
+  readonly faas?: unknown;
+  readonly type?: unknown;
+  readonly message?: unknown;
+  readonly traceback?: unknown;
+  readonly line?: unknown;
+}
+
+function parseReport(line: string): LoadReport | undefined {
+  if (!line.includes('handler_not_loadable')) return undefined;
+  try {
+    const parsed = JSON.parse(line) as LoadReport | null;
+    return parsed?.faas === 'handler_not_loadable' ? parsed : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A plain image only prints and exits; its last line is Python's sentence or its own. */
+function unreportedLoadFault(ending: Ending): WorkloadFault {
+  const last = ending.log.findLast((line) => line.trim() !== '')?.trim() ?? `exit code ${ending.exitCode}`;
+  const line = [...text(ending).matchAll(HANDLER_FILE_LINE)].at(-1)?.[1];
+  return {
+    ...fault(ending, 'handler_not_loadable', last.slice(0, 500)),
+    ...(line !== undefined && { line: Number(line) }),
+    terminal: true,
+  };
+}
+
+function fault(ending: Ending, code: WorkloadFault['code'], message: string): WorkloadFault {
+  const detail = text(ending).slice(-DETAIL_CHARACTERS);
+  return { code, message, ...(detail !== '' && { detail }), terminal: false, at: ending.finishedAt };
+}
+
+function text(ending: Ending): string {
+  return ending.log.join('\n');
+}

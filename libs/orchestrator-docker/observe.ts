@@ -1,0 +1,44 @@
+import type { EndpointAddress, Observed, WorkloadFault } from '#libs/orchestrator/workload.js';
+import { bySeniority, type Seen } from './replica-plan.js';
+
+export interface Look {
+  readonly wanted: number;
+  /** Replicas of the wanted spec that run and stay. */
+  readonly keep: readonly Seen[];
+  /** Running replicas of the former spec that stay for now. */
+  readonly former: readonly Seen[];
+  /** What went wrong in this step, the most telling first. */
+  readonly faults: readonly WorkloadFault[];
+  readonly addressOf: (seen: Seen) => EndpointAddress | undefined;
+}
+
+/** What the port tells of one function: the former spec answers until every wanted replica is ready. */
+export function observedOf({ wanted, keep, former, faults, addressOf }: Look): Observed {
+  const senior = keep.toSorted((a, b) => bySeniority(a.replica, b.replica));
+  const ready = senior.filter(isReady);
+  const formerReady = former.filter(isReady);
+  const serving = ready.length < wanted && formerReady.length > 0 ? formerReady : ready;
+  const first = senior[0] ?? former[0];
+  const fault = faults[0] ?? (ready.length < wanted ? startingSince(senior) : undefined);
+  return {
+    replicas: keep.length,
+    ready: ready.length,
+    endpoints: serving.flatMap((seen) => {
+      const address = addressOf(seen);
+      return address === undefined ? [] : [{ replica: seen.replica.id, address }];
+    }),
+    primary: first?.replica.id ?? '',
+    hostPort: first?.replica.hostPort ?? 0,
+    ...(fault !== undefined && { reason: fault }),
+  };
+}
+
+function isReady({ health }: Seen): boolean {
+  return health === 'ready';
+}
+
+function startingSince(keep: readonly Seen[]): WorkloadFault {
+  const waiting = keep.filter((seen) => !isReady(seen));
+  const since = waiting.length === 0 ? Date.now() : Math.min(...waiting.map(({ replica }) => replica.createdAt * 1000));
+  return { code: 'starting', message: 'The worker is starting.', terminal: false, at: new Date(since) };
+}

@@ -1,0 +1,83 @@
+import type { ContainerInfo } from 'dockerode';
+import type { EndpointAddress, FunctionId } from '#libs/orchestrator/workload.js';
+import { LABEL } from './labels.js';
+import type { Reach } from './reach.js';
+
+export const WORKER_PORT = 8000;
+
+/** `half`: created and never started. `gone`: the engine is removing it. */
+export type ReplicaState = 'half' | 'running' | 'ended' | 'gone';
+
+/** One container of ours, as the engine's list shows it. */
+export interface Replica {
+  readonly id: string;
+  readonly name: string;
+  readonly functionId: FunctionId;
+  readonly spec: string;
+  readonly state: ReplicaState;
+  /** Its place among the function's names; undefined for one that is leaving or was renamed by hand. */
+  readonly slot: number | undefined;
+  /** Told to drain. Kept in the name, so that it survives a restart of the manager. */
+  readonly leaving: boolean;
+  /** Seconds since the epoch, by the engine's clock. */
+  readonly createdAt: number;
+  readonly hostPort: number;
+  readonly networks: Readonly<Record<string, string>>;
+}
+
+/** Slot 1 bears the function's own name. Names are predictable, so that two managers can't both fill one slot. */
+export function slotName(functionId: FunctionId, slot: number): string {
+  return slot === 1 ? `faas-worker-${functionId}` : `faas-worker-${functionId}-${slot}`;
+}
+
+export function leavingName(replica: Replica): string {
+  return `faas-worker-${replica.functionId}-leaving-${replica.id.slice(0, 12)}`;
+}
+
+export function replicaOf(container: ContainerInfo): Replica {
+  const functionId = container.Labels[LABEL.functionId] ?? '';
+  const name = (container.Names[0] ?? '').replace(/^\//, '');
+  return {
+    id: container.Id,
+    name,
+    functionId,
+    spec: container.Labels[LABEL.spec] ?? '',
+    state: stateOf(container.State),
+    slot: slotOf(functionId, name),
+    leaving: name.startsWith(`${slotName(functionId, 1)}-leaving-`),
+    createdAt: container.Created,
+    hostPort: container.Ports.find((port) => port.PrivatePort === WORKER_PORT && port.PublicPort)?.PublicPort ?? 0,
+    networks: Object.fromEntries(
+      Object.entries(container.NetworkSettings.Networks).map(([network, { IPAddress }]) => [network, IPAddress]),
+    ),
+  };
+}
+
+/** Where the manager calls a running replica; undefined while the engine hasn't given it an address. */
+export function addressOf(replica: Replica, network: string, reach: Reach): EndpointAddress | undefined {
+  if (reach === 'published') {
+    return replica.hostPort === 0 ? undefined : { kind: 'tcp', host: '127.0.0.1', port: replica.hostPort };
+  }
+  const host = replica.networks[network];
+  return host ? { kind: 'tcp', host, port: WORKER_PORT } : undefined;
+}
+
+function stateOf(state: string): ReplicaState {
+  switch (state) {
+    case 'created':
+      return 'half';
+    case 'exited':
+      return 'ended';
+    case 'removing':
+    case 'dead':
+      return 'gone';
+    default:
+      return 'running';
+  }
+}
+
+function slotOf(functionId: FunctionId, name: string): number | undefined {
+  if (name === slotName(functionId, 1)) return 1;
+  const suffix = /-([2-9]|[1-9]\d+)$/.exec(name)?.[1];
+  return suffix !== undefined && name === slotName(functionId, Number(suffix)) ? Number(suffix) : undefined;
+}

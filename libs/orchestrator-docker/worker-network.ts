@@ -1,0 +1,107 @@
+import { networkInterfaces } from 'node:os';
+import type { NetworkInspectInfo } from 'dockerode';
+import type { Logger } from 'pino';
+import type { DockerConfig } from '#libs/config/config.js';
+import type { DockerEngine } from './docker-engine.js';
+import { EngineRefusal, isConflict, isMissing } from './engine-fault.js';
+import { chooseReach, type Reach } from './reach.js';
+
+const ICC = 'com.docker.network.bridge.enable_icc';
+const NETWORK_LABEL = 'faas.network';
+
+/** The network of that name can't keep workers apart, or can't reach them. */
+export class NetworkUnusable extends Error {}
+
+/** Why a network that exists can't be ours to use; undefined when it can. */
+export function networkFault(network: NetworkInspectInfo, internal: boolean): string | undefined {
+  const say = (what: string) =>
+    `The Docker network ${network.Name} exists and ${what}. Remove it or configure another network name.`;
+  if (network.Driver !== 'bridge') return say(`is of the kind "${network.Driver}" instead of "bridge"`);
+  if (network.Options?.[ICC] !== 'false') return say('lets workers reach each other');
+  if (network.Internal && !internal) return say('has no route out, which is not what is configured');
+  if (!network.Internal && internal) return say('has a route out, which is not what is configured');
+  return undefined;
+}
+
+/** The workers' network, made when it is absent, and how this process reaches workers on it. */
+export class WorkerNetwork {
+  private known: Promise<Reach> | undefined;
+
+  constructor(
+    private readonly engine: DockerEngine,
+    private readonly config: DockerConfig,
+    private readonly logger: Logger,
+  ) {}
+
+  /** Looks once and remembers; throws {@link NetworkUnusable} when the network can't be used. */
+  ready(): Promise<Reach> {
+    if (this.known === undefined) {
+      // Shared by all callers, so no single one's signal may end it; the engine's calls have deadlines of their own.
+      const looking = this.look(new AbortController().signal);
+      this.known = looking;
+      looking.catch(() => {
+        if (this.known === looking) this.known = undefined;
+      });
+    }
+    return this.known;
+  }
+
+  /** The engine says that it is gone: the next use makes it again. */
+  forget(): void {
+    this.known = undefined;
+  }
+
+  private async look(signal: AbortSignal): Promise<Reach> {
+    const network = (await this.find(signal)) ?? (await this.make(signal));
+    const fault = networkFault(network, this.config.internal);
+    if (fault !== undefined) throw new NetworkUnusable(fault);
+    const { reach, why } = chooseReach({
+      configured: this.config.reach,
+      internal: this.config.internal,
+      engineIsLocal: this.engine.isLocal,
+      gateways: (network.IPAM?.Config ?? []).map((range) => String(range['Gateway'] ?? '').replace(/\/.*$/, '')),
+      ownAddresses: Object.values(networkInterfaces()).flatMap(
+        (addresses) => addresses?.map(({ address }) => address) ?? [],
+      ),
+    });
+    this.logger.info({ network: network.Name, reach, why }, 'chose how to reach workers');
+    return reach;
+  }
+
+  private async find(signal: AbortSignal): Promise<NetworkInspectInfo | undefined> {
+    try {
+      return await this.engine.network(this.config.network, signal);
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  private async make(signal: AbortSignal): Promise<NetworkInspectInfo> {
+    const { network, internal } = this.config;
+    try {
+      await this.engine.createNetwork(
+        {
+          Name: network,
+          // The engine allows two networks of one name unless asked not to.
+          CheckDuplicate: true,
+          Driver: 'bridge',
+          Internal: internal,
+          Options: { [ICC]: 'false' },
+          Labels: { [NETWORK_LABEL]: 'workers' },
+        },
+        signal,
+      );
+      this.logger.info({ network, internal }, 'made the workers’ network');
+    } catch (error) {
+      // Another manager was faster.
+      if (!isConflict(error))
+        throw error instanceof EngineRefusal ? new NetworkUnusable(refused(network, error)) : error;
+    }
+    return this.engine.network(network, signal);
+  }
+}
+
+function refused(network: string, error: EngineRefusal): string {
+  return `The Docker network ${network} can't be made: ${error.message}`;
+}

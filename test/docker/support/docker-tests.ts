@@ -1,0 +1,68 @@
+import { randomBytes } from 'node:crypto';
+import Docker from 'dockerode';
+import { pino } from 'pino';
+import type { DockerConfig } from '#libs/config/config.js';
+import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
+import { DockerOrchestrator } from '#libs/orchestrator-docker/docker.orchestrator.js';
+
+export const WORKER_IMAGE = process.env['DOCKER_TEST_WORKER_IMAGE'] ?? 'faas-worker:local';
+export const PLAIN_IMAGE = process.env['DOCKER_TEST_PLAIN_IMAGE'] ?? 'faas-plain:test';
+const REQUIRED = process.env['REQUIRE_DOCKER'] === '1';
+
+export const docker: Docker = connectDocker();
+export const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
+
+/**
+ * Why suites that need the engine and these images can't run here; undefined when they can. With REQUIRE_DOCKER=1 they
+ * run in any case, so that they fail where they should have been possible.
+ */
+export async function whyNoDocker(...images: string[]): Promise<string | undefined> {
+  const reason = await missing(images);
+  if (reason === undefined || REQUIRED) return undefined;
+  console.warn(`skipped: ${reason}`);
+  return reason;
+}
+
+async function missing(images: string[]): Promise<string | undefined> {
+  try {
+    await docker.ping();
+  } catch (error) {
+    return `no Docker engine answers (${(error as Error).message})`;
+  }
+  for (const image of images) {
+    const there = await docker
+      .getImage(image)
+      .inspect()
+      .then(
+        () => true,
+        () => false,
+      );
+    if (!there) return `the image ${image} has not been built`;
+  }
+  return undefined;
+}
+
+/** A network of its own for each suite, so that suites can't disturb each other. */
+export function testConfig(changes: Partial<DockerConfig> = {}): DockerConfig {
+  return {
+    image: WORKER_IMAGE,
+    registry: undefined,
+    network: `faas-test-${randomBytes(4).toString('hex')}`,
+    internal: false,
+    reach: 'auto',
+    ...changes,
+  };
+}
+
+export function openDocker(config: DockerConfig, owner: string, engine: Docker = connectDocker()): DockerOrchestrator {
+  return new DockerOrchestrator(config, owner, logger, engine);
+}
+
+export async function removeNetwork(name: string): Promise<void> {
+  await docker
+    .getNetwork(name)
+    .remove()
+    .catch((error: { statusCode?: number }) => {
+      if (error.statusCode !== 404) throw error;
+    });
+}
