@@ -1,0 +1,60 @@
+import type { WorkloadFault } from '#libs/orchestrator/workload.js';
+import type { ReplicaExit } from './replica-files.js';
+
+/** The worker's exit status when the handler can't be loaded. */
+const EXIT_NOT_LOADABLE = 65;
+const DETAIL_LINES = 20;
+
+interface LoadReport {
+  readonly type: string;
+  readonly message: string;
+  readonly line: number | null;
+  readonly traceback: string;
+}
+
+/**
+ * Why a replica ended by itself. Only the manager that started it learns the exit status; to any other, the worker's
+ * last words have to do.
+ *
+ * @param tail the replica's last log lines, oldest first
+ */
+export function faultOfExit(exit: ReplicaExit | undefined, tail: readonly string[], at: Date): WorkloadFault {
+  const status = exit?.code ?? undefined;
+  const report = status === undefined || status === EXIT_NOT_LOADABLE ? loadReportIn(tail) : undefined;
+  if (report !== undefined && exit?.signal == null) {
+    return {
+      code: 'handler_not_loadable',
+      message: `${report.type}: ${report.message}`,
+      detail: report.traceback,
+      ...(report.line === null ? {} : { line: report.line }),
+      terminal: true,
+      at,
+    };
+  }
+  const detail = tail.slice(-DETAIL_LINES).join('\n');
+  return { code: 'worker_crashed', message: howItEnded(exit), ...(detail && { detail }), terminal: false, at };
+}
+
+function howItEnded(exit: ReplicaExit | undefined): string {
+  if (exit?.signal != null) return `The worker was ended by ${exit.signal}.`;
+  if (exit?.code != null) return `The worker exited with status ${exit.code}.`;
+  return 'The worker ended while another manager, or none, looked after it.';
+}
+
+function loadReportIn(tail: readonly string[]): LoadReport | undefined {
+  for (const line of tail.toReversed()) {
+    if (!line.startsWith('{"faas": "handler_not_loadable"')) continue;
+    try {
+      const { type, message, line: at, traceback } = JSON.parse(line) as Record<string, unknown>;
+      return {
+        type: String(type),
+        message: String(message),
+        line: typeof at === 'number' ? at : null,
+        traceback: String(traceback),
+      };
+    } catch {
+      return undefined;
+    }
+  }
+  return undefined;
+}

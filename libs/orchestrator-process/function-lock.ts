@@ -1,0 +1,72 @@
+import { randomBytes } from 'node:crypto';
+import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { isAlive, type ProcessIdentity, type ProcessTable } from './process-table.js';
+
+const RETRY_MS = 15;
+
+/**
+ * Lets one manager at a time change a function's replicas. The lock is a file that names its holder, so that one whose
+ * holder was killed can be told from one in use. Were two to break the same stale lock in the same instant, both could
+ * hold it; the next step then finds a replica too many and drains it.
+ */
+export class FunctionLock {
+  constructor(
+    private readonly table: ProcessTable,
+    private readonly self: ProcessIdentity,
+  ) {}
+
+  async acquire(path: string, signal: AbortSignal): Promise<AsyncDisposable> {
+    const nonce = randomBytes(6).toString('hex');
+    const draft = `${path}.${nonce}`;
+    const mine = JSON.stringify({ ...this.self, nonce });
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await writeFile(draft, mine, { mode: 0o600 });
+    try {
+      for (;;) {
+        signal.throwIfAborted();
+        // A link appears with its content, and fails when there is one: a lock is never seen half made.
+        if (await succeeds(link(draft, path), 'EEXIST')) break;
+        await this.breakStale(path, nonce);
+        await delay(RETRY_MS, undefined, { signal });
+      }
+    } finally {
+      await rm(draft, { force: true });
+    }
+    return {
+      [Symbol.asyncDispose]: async () => {
+        if ((await contentOf(path)) === mine) await rm(path, { force: true });
+      },
+    };
+  }
+
+  private async breakStale(path: string, nonce: string): Promise<void> {
+    const content = await contentOf(path);
+    if (content === undefined || (await isAlive(this.table, JSON.parse(content) as ProcessIdentity))) return;
+    const aside = `${path}.${nonce}.stale`;
+    if (!(await succeeds(rename(path, aside), 'ENOENT'))) return;
+    // Somebody else may have broken it first and hold it by now: theirs goes back.
+    if ((await contentOf(aside)) !== content) await succeeds(link(aside, path), 'EEXIST');
+    await rm(aside, { force: true });
+  }
+}
+
+async function contentOf(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+async function succeeds(action: Promise<void>, expected: string): Promise<boolean> {
+  try {
+    await action;
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === expected) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,90 @@
+import { execFile, type ExecFileException } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { ProcessConfig } from '#libs/config/config.js';
+import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
+import { stageInterpreter } from './interpreter-stage.js';
+
+const PROBE_TIMEOUT_MS = 60_000;
+/** What the worker needs besides the standard library; the folder's path proves that its parents can be passed. */
+const PROBE = 'import sys, os, faas_worker.__main__, uvicorn, fastapi; os.stat(sys.argv[1] + "/.")';
+
+/** A Python that the workers' users can run, with the worker on its path. */
+export interface Interpreter {
+  readonly command: string;
+  readonly env: Readonly<Record<string, string>>;
+  /** Changes with the worker's own code: replicas of another worker are replaced. */
+  readonly key: string;
+}
+
+/**
+ * Finds out by running it, as the user that workers will have, whether Python can load the worker. Where it can't but
+ * we can, as with an interpreter in root's home, what it needs is copied once to a place that all may read.
+ *
+ * @param uid undefined: workers run as this process's own user
+ */
+export async function findInterpreter(config: ProcessConfig, uid: number | undefined): Promise<Interpreter> {
+  const key = await workerKey(config);
+  const direct = { command: config.python, env: { PYTHONPATH: config.workerDir }, key };
+  const asWorker = await probe(direct, config.runtimeDir, uid);
+  if (asWorker === undefined) return direct;
+  const asSelf = uid === undefined ? asWorker : await probe(direct, config.runtimeDir, undefined);
+  if (asSelf !== undefined) {
+    throw new OrchestratorUnavailable('process', `${config.python} can't load the worker: ${asSelf}`);
+  }
+  const staged = await stageInterpreter(config, key);
+  const asStaged = await probe(staged, config.runtimeDir, uid);
+  if (asStaged === undefined) return staged;
+  const blocked = await firstClosedFolder(config.runtimeDir);
+  const remedy = blocked === undefined ? '' : ` Let other users pass: chmod o+x ${blocked}.`;
+  throw new OrchestratorUnavailable(
+    'process',
+    `workers run as users of their own, and those can't run Python: ${asStaged}.${remedy}`,
+  );
+}
+
+async function workerKey({ python, workerDir }: ProcessConfig): Promise<string> {
+  const folder = join(workerDir, 'faas_worker');
+  const hash = createHash('sha256').update(python);
+  try {
+    hash.update(await realpath(python));
+    for (const name of (await readdir(folder)).filter((file) => file.endsWith('.py')).toSorted()) {
+      hash.update(name).update(await readFile(join(folder, name)));
+    }
+  } catch (error) {
+    throw new OrchestratorUnavailable('process', `its Python or its worker is missing: ${String(error)}`, error);
+  }
+  return hash.digest('hex').slice(0, 12);
+}
+
+/** Undefined when it works, else the reason in one line. */
+function probe(interpreter: Interpreter, folder: string, uid: number | undefined): Promise<string | undefined> {
+  const identity = uid === undefined ? {} : { uid, gid: uid };
+  const env = { ...interpreter.env, PATH: '/usr/bin:/bin', PYTHONDONTWRITEBYTECODE: '1' };
+  const options = { ...identity, env, cwd: '/', timeout: PROBE_TIMEOUT_MS };
+  return new Promise((resolve) => {
+    const finish = (error: ExecFileException | null, _stdout: string, stderr: string) => {
+      if (error === null) return resolve(undefined);
+      if (error.code === 'EPERM') {
+        return resolve('the manager is root but may not switch users (it lacks CAP_SETUID and CAP_SETGID)');
+      }
+      resolve(stderr.trim().split('\n').at(-1) || error.message);
+    };
+    try {
+      execFile(interpreter.command, ['-c', PROBE, folder], options, finish);
+    } catch (error) {
+      finish(error as ExecFileException, '', '');
+    }
+  });
+}
+
+/** The first folder on the way that other users can't pass. */
+export async function firstClosedFolder(path: string): Promise<string | undefined> {
+  const folders: string[] = [];
+  for (let folder = path; folder !== dirname(folder); folder = dirname(folder)) folders.unshift(folder);
+  for (const folder of folders) {
+    if (((await stat(folder)).mode & 0o001) === 0) return folder;
+  }
+  return undefined;
+}

@@ -1,0 +1,234 @@
+import { EventEmitter, on } from 'node:events';
+import { access, constants } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import type { ProcessConfig } from '#libs/config/config.js';
+import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
+import { HealthProber } from '#libs/orchestrator/health-probe.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { specHash } from '#libs/orchestrator/spec-hash.js';
+import type { FunctionId, LogLine, LogOptions, Observed, Workload } from '#libs/orchestrator/workload.js';
+import { FunctionLock } from './function-lock.js';
+import type { Interpreter } from './interpreter.js';
+import { ownUidRange, UidClaims } from './isolation.js';
+import { observedOf, planFor, type Standing, withheldOf } from './plan.js';
+import { type ProcessTable, processTable } from './process-table.js';
+import { ReplicaFiles, type ReplicaRecord } from './replica-files.js';
+import { ReplicaKeeper } from './replica-keeper.js';
+import { ReplicaWatch } from './replica-watch.js';
+import { prepareSite } from './site.js';
+import { WorkerLogs } from './worker-log.js';
+
+const LOOK_INTERVAL_MS = 250;
+const LOOKS_PER_UPKEEP = 4;
+const UPKEEP_LOCK_MS = 10_000;
+/** What an adopted replica gets to show that it is ready before `ensure` answers without it. */
+const ADOPTION_PROBE_MS = 300;
+
+/**
+ * Runs workers as processes of this machine. They outlive the manager: all that is known of them is in files and in
+ * the process list, and the next manager of the same owner goes on from there.
+ *
+ * @param owner one installation, such as one database
+ */
+export class ProcessOrchestrator extends Orchestrator {
+  readonly engine = 'process';
+  private readonly files: ReplicaFiles;
+  private readonly table: ProcessTable = processTable();
+  private readonly watched: ReplicaWatch;
+  private readonly prober: HealthProber;
+  private readonly workerLogs: WorkerLogs;
+  private readonly keeper: ReplicaKeeper;
+  private readonly claims: UidClaims | undefined;
+  private readonly changes = new EventEmitter().setMaxListeners(0);
+  private preparing: Promise<{ interpreter: Interpreter; lock: FunctionLock }> | undefined;
+  private timer: NodeJS.Timeout | undefined;
+  private looks = 0;
+  private looking = false;
+  private closed = false;
+
+  constructor(
+    private readonly config: ProcessConfig,
+    owner: string,
+    private readonly logger: Logger,
+  ) {
+    super();
+    const range = ownUidRange();
+    this.files = new ReplicaFiles(config.runtimeDir, owner);
+    this.claims = range && new UidClaims(config.runtimeDir, range, this.table);
+    this.prober = new HealthProber((functionId) => this.changes.emit('change', functionId));
+    this.watched = new ReplicaWatch(this.table, this.files, (record) => this.onEnd(record));
+    this.workerLogs = new WorkerLogs(this.files);
+    this.keeper = new ReplicaKeeper(
+      this.files,
+      this.table,
+      this.watched,
+      this.prober,
+      this.workerLogs,
+      this.claims,
+      logger,
+    );
+  }
+
+  async ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {
+    signal.throwIfAborted();
+    const { interpreter, lock } = await this.prepared();
+    const { functionId } = workload;
+    await using _held = await lock.acquire(this.files.lock(functionId), signal);
+    await this.files.makeFunctionDir(functionId);
+    const hash = specHash(workload, { worker: interpreter.key });
+    const living = (await this.keeper.settle(functionId)).filter(({ drainUntil }) => drainUntil === undefined);
+    await this.probe(living);
+
+    const fault = await this.files.faultOf(functionId);
+    const current = fault?.hash === hash ? fault : undefined;
+    const withheld = withheldOf(current, workload.replaceEndedFrom, new Date());
+    const plan = planFor(this.standing(living), hash, workload.replicas, withheld);
+    if (plan.start > 0 && current !== undefined && current.owed > 0 && withheld === 0) {
+      await this.files.saveFault(functionId, { ...current, owed: 0 });
+    }
+    for (let started = 0; started < plan.start; started += 1) {
+      signal.throwIfAborted();
+      living.push(await this.keeper.start(workload, hash, interpreter));
+    }
+    const leaving = living.filter(({ replica }) => plan.drain.includes(replica));
+    for (const record of leaving) await this.keeper.drain(record);
+    const staying = living.filter((record) => !leaving.includes(record));
+    return observedOf(this.standing(staying), hash, workload.replicas, `faas-worker-${functionId}`, current?.reason);
+  }
+
+  async remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const { lock } = await this.prepared();
+    await using _held = await lock.acquire(this.files.lock(functionId), signal);
+    const draining: ReplicaRecord[] = [];
+    for (const record of await this.keeper.settle(functionId)) draining.push(await this.keeper.drain(record, graceMs));
+    await this.keeper.waitForEnd(draining, graceMs, signal);
+    for (const record of draining) await this.keeper.bury(record);
+    await this.files.removeFunction(functionId);
+  }
+
+  async list(signal: AbortSignal): Promise<FunctionId[]> {
+    signal.throwIfAborted();
+    await this.prepared();
+    return this.files.functions();
+  }
+
+  async watch(onChange: (functionId: FunctionId | undefined) => void, signal: AbortSignal): Promise<void> {
+    const events = on(this.changes, 'change', { signal }) as AsyncIterable<[FunctionId | undefined]>;
+    try {
+      for await (const [functionId] of events) onChange(functionId);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+  }
+
+  logs(functionId: FunctionId, options: LogOptions): AsyncIterable<LogLine> {
+    return this.workerLogs.read(functionId, options);
+  }
+
+  async ping(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    await this.prepared();
+    try {
+      await access(this.files.ownerDir, constants.W_OK | constants.X_OK);
+    } catch (error) {
+      this.preparing = undefined;
+      throw new OrchestratorUnavailable('process', `${this.files.ownerDir} can't be written`, error);
+    }
+  }
+
+  /** Ends this manager's timers. Workers go on. */
+  close(): void {
+    this.closed = true;
+    clearInterval(this.timer);
+    this.prober.close();
+  }
+
+  /** Once, and again only after it failed: what stands in the way may have been put right. */
+  private prepared(): Promise<{ interpreter: Interpreter; lock: FunctionLock }> {
+    this.preparing ??= this.prepare().catch((error: unknown) => {
+      this.preparing = undefined;
+      throw error;
+    });
+    return this.preparing;
+  }
+
+  private async prepare(): Promise<{ interpreter: Interpreter; lock: FunctionLock }> {
+    if (this.claims === undefined && process.geteuid?.() === 0) {
+      throw new OrchestratorUnavailable('process', 'as root it needs a range of uids for workers, and none is mapped');
+    }
+    const interpreter = await prepareSite(this.config, this.files, this.claims?.range.first);
+    const startTime = (await this.table.startTime(process.pid)) ?? '';
+    for (const functionId of await this.files.functions()) {
+      for (const record of await this.files.peek(functionId)) {
+        if (record.process === undefined) continue;
+        this.watched.adopt(record);
+        if (record.drainUntil === undefined) this.track(record);
+      }
+    }
+    if (!this.closed) this.timer ??= setInterval(() => void this.look(), LOOK_INTERVAL_MS).unref();
+    return { interpreter, lock: new FunctionLock(this.table, { pid: process.pid, startTime }) };
+  }
+
+  private track(record: ReplicaRecord): void {
+    this.prober.track(record.replica, record.functionId, { kind: 'unix', path: this.files.socket(record) });
+  }
+
+  private async probe(records: readonly ReplicaRecord[]): Promise<void> {
+    for (const record of records) this.track(record);
+    const unknown = records.filter(({ replica }) => this.prober.health(replica) === 'starting');
+    if (unknown.length === 0) return;
+    const probed = Promise.all(unknown.map(({ replica }) => this.prober.probed(replica)));
+    const patience = new AbortController();
+    await Promise.race([
+      probed,
+      delay(ADOPTION_PROBE_MS, undefined, { signal: patience.signal }).catch(() => undefined),
+    ]);
+    patience.abort();
+  }
+
+  private standing(records: readonly ReplicaRecord[]): Standing[] {
+    return records.map((record) => ({
+      replica: record.replica,
+      hash: record.hash,
+      ready: this.prober.health(record.replica) === 'ready',
+      address: { kind: 'unix', path: this.files.socket(record) },
+    }));
+  }
+
+  private onEnd(record: ReplicaRecord): void {
+    this.changes.emit('change', record.functionId);
+    if (record.drainUntil !== undefined) this.tidy(record.functionId);
+  }
+
+  private async look(): Promise<void> {
+    if (this.looking) return;
+    this.looking = true;
+    try {
+      await this.watched.look();
+      this.looks += 1;
+      if (this.looks % LOOKS_PER_UPKEEP !== 0) return;
+      for (const record of this.watched.records()) {
+        await this.workerLogs.maintain(record);
+        if (record.drainUntil !== undefined && Date.now() >= record.drainUntil) this.tidy(record.functionId);
+      }
+    } catch (error) {
+      this.logger.warn({ err: error }, 'looking after workers failed');
+    } finally {
+      this.looking = false;
+    }
+  }
+
+  /** Clears away what has drained, without waiting for the next `ensure`. */
+  private tidy(functionId: FunctionId): void {
+    const work = async () => {
+      const { lock } = await this.prepared();
+      const signal = AbortSignal.timeout(UPKEEP_LOCK_MS);
+      await using _held = await lock.acquire(this.files.lock(functionId), signal);
+      await this.keeper.settle(functionId);
+    };
+    // Whoever holds the lock for so long clears up itself.
+    work().catch((error: unknown) => this.logger.debug({ err: error, functionId }, 'tidying was put off'));
+  }
+}
