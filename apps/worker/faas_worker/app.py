@@ -53,6 +53,7 @@ class FunctionApp(FastAPI):
         self.runner = runner
         self.sinks = sinks
         self.on_stuck = on_stuck
+        self.closing = False
         self.draining = False
         self.on_start: Callable[[], None] = lambda: None
         self.loop = asyncio.get_running_loop()
@@ -100,8 +101,8 @@ class FunctionApp(FastAPI):
         call.timer = self.loop.call_later(max(seconds, 0), self._expire, call)
         scope["faas.on_disconnect"] = lambda: self._abandon(call)
         if not self.calls.enter(call):
-            admitted = await self._wait_turn(call)
-            if not admitted:
+            entered = await self._wait_turn(call)
+            if not entered:
                 return None
         try:
             answer = await self.invoker.answer(call)
@@ -113,7 +114,7 @@ class FunctionApp(FastAPI):
             call.settled = True
             if answer.status == 200:
                 self.pulse.count_served()
-            await respond(send, answer)
+            await respond(send, answer, close=self.closing)
         return None
 
     async def health(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -127,27 +128,21 @@ class FunctionApp(FastAPI):
             "worker": {"protocol": PROTOCOL, "runner": self.runner, "last_exit": last_exit},
         }
         self.pulse.count_served()
-        await respond(send, Answer(200, json.dumps(document).encode()))
+        answer = Answer(200, json.dumps(document).encode())
+        await respond(send, answer, close=self.closing)
 
     async def _wait_turn(self, call: Call) -> bool:
         call.task = asyncio.current_task()
         try:
-            admitted = await self.calls.wait_turn(call)
+            await self.calls.wait_turn(call)
         except asyncio.CancelledError:
-            admitted = False
+            # Only its deadline or its caller ends a call that waits.
+            return False
         finally:
             call.task = None
-        if admitted and call.settled:
-            self.calls.leave(call)
-            admitted = False
-        if not admitted:
-            assert call.timer is not None
-            call.timer.cancel()
-            if not call.settled:
-                call.settled = True
-                await respond(call.send, worker_draining())
-            self.calls.note_if_empty()
-        return admitted
+            if call.settled:
+                self.calls.leave(call)
+        return not call.settled
 
     def _expire(self, call: Call) -> None:
         call.overdue = True
@@ -190,10 +185,10 @@ class _Endpoint:
         await self._call(scope, receive, send)
 
 
-async def respond(send: Send, answer: Answer) -> None:
+async def respond(send: Send, answer: Answer, *, close: bool = False) -> None:
     body = answer.body
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    if answer.close:
+    if answer.close or close:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

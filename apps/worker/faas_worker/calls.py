@@ -56,7 +56,7 @@ class CallTable:
         self.running: set[Call] = set()
         self._concurrency = concurrency
         self._pulse = pulse
-        self._waiting: deque[asyncio.Future[bool]] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._latest_ns = 0
         self.on_empty: Callable[[], None] | None = None
         self.last_start_ns = time.monotonic_ns()
@@ -72,17 +72,16 @@ class CallTable:
         self._pulse.calls(len(self.running), self._latest_ns)
         return True
 
-    async def wait_turn(self, call: Call) -> bool:
-        """True once the call has entered; False when the runner takes no more calls."""
-        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    async def wait_turn(self, call: Call) -> None:
+        """Returns once the call has entered."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
-            while await turn:
-                if self.enter(call):
-                    return True
+            await turn
+            while not self.enter(call):
                 turn = asyncio.get_running_loop().create_future()
                 self._waiting.appendleft(turn)
-            return False
+                await turn
         finally:
             if turn in self._waiting:
                 self._waiting.remove(turn)
@@ -102,11 +101,10 @@ class CallTable:
         if self.on_empty is not None and self.idle:
             self.on_empty()
 
-    def turn_away_waiting(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(False)
+    def lend_slot(self) -> None:
+        """A stuck call no longer counts against the bound: those behind it must get on."""
+        self._concurrency += 1
+        self._admit_next()
 
     def refresh(self) -> None:
         """The latest deadline of the calls that are still within theirs."""
@@ -123,5 +121,5 @@ class CallTable:
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
-                turn.set_result(True)
+                turn.set_result(None)
                 return

@@ -32,6 +32,11 @@ class Invoker:
             self._answer_on_loop if self._pool is None else self._answer_from_pool
         )
 
+    def lend_thread(self) -> None:
+        """In place of one that is stuck."""
+        if self._pool is not None:
+            self._pool.limit += 1
+
     async def _answer_on_loop(self, call: Call) -> Answer | None:
         return await self._finish_on_loop(call, self._handler.call, call.payload)
 
@@ -92,7 +97,7 @@ class ThreadPool:
     """Threads that are started when needed, fed by a queue in C, and answer in batches."""
 
     def __init__(self, limit: int, work: Callable[[Call], Any]) -> None:
-        self._limit = limit
+        self.limit = limit
         self._work = work
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[Call] = queue.SimpleQueue()
@@ -105,7 +110,7 @@ class ThreadPool:
 
     def submit(self, call: Call) -> None:
         self._busy += 1
-        if self._busy > self._threads and self._threads < self._limit:
+        if self._busy > self._threads and self._threads < self.limit:
             self._start_thread()
         self._queue.put(call)
 

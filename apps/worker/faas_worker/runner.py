@@ -28,7 +28,9 @@ BEAT_SECONDS = 0.04
 RESTING_BEAT_SECONDS = 0.5
 _ACTIVE_SECONDS = 5.0
 # After a drain was asked for, connections already in the backlog still get their answer.
-_DRAIN_GRACE_SECONDS = 0.02
+_BACKLOG_SECONDS = 0.02
+# What a caller that has just connected needs to send its request.
+_ARRIVING_SECONDS = 0.03
 _FLUSH_SECONDS = 0.2
 
 
@@ -86,10 +88,11 @@ class Runner:
 
     async def serve(self, handler: Handler) -> None:
         self.calls = CallTable(self.settings.concurrency, self.pulse)
-        invoker = Invoker(handler, self.settings.max_result_bytes, self.settings.concurrency)
+        concurrency, max_bytes = self.settings.concurrency, self.settings.max_result_bytes
+        self.invoker = Invoker(handler, max_bytes, concurrency)
         self.app = FunctionApp(
             self.settings,
-            invoker,
+            self.invoker,
             self.calls,
             self.pulse,
             self.board,
@@ -137,8 +140,7 @@ class Runner:
         except OSError:
             order = b""
         if order == b"drain":
-            self.app.draining = True
-            self.loop.call_later(_DRAIN_GRACE_SECONDS, self.retire)
+            self.retire(_BACKLOG_SECONDS)
         elif order == b"retire":
             self.retire()
         elif not order:
@@ -146,24 +148,27 @@ class Runner:
 
     def on_stuck(self, call: Call) -> None:
         """A call that can't be ended: the next runner takes over at once."""
-        call.overdue = True
+        self.invoker.lend_thread()
+        self.calls.lend_slot()
         self.calls.refresh()
         if not self.leaving:
             self.tell(b"stuck %d" % call.limit_ms)
             self.retire()
-            self.calls.turn_away_waiting()
         self.calls.note_if_empty()
 
-    def retire(self) -> None:
+    def retire(self, accept_seconds: float = 0) -> None:
+        """Requests that are on their way already are still served, then no more."""
         if self.leaving:
             return
         self.leaving = True
-        self.app.draining = True
-        self.server.stop_accepting()
-        # A turn of the loop first: requests that have arrived already are refused properly.
-        self.loop.call_later(0.002, self.close_down)
+        self.app.closing = True
+        if accept_seconds == 0:
+            self.server.stop_accepting()
+        self.loop.call_later(accept_seconds + _ARRIVING_SECONDS, self.close_down)
 
     def close_down(self) -> None:
+        self.app.draining = True
+        self.server.stop_accepting()
         self.server.close_idle_connections()
         self.calls.on_empty = lambda: self.loop.call_later(0.002, self.leave_when_flushed, 100)
         self.calls.note_if_empty()

@@ -29,6 +29,7 @@ class RunnerProcess:
         self.stuck: str | None = None
         self.surplus = False
         self.end_by: float | None = None
+        self.settles_at = 0.0
         self.load_report: bytes | None = None
         # Handler code may flood the channel; such a runner is read once per tick only.
         self.noisy = False

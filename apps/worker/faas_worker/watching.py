@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["loading", "serving", "retiring"]
 
 MAX_RUNNERS = 3
-MAX_LEFT_BEHIND = 16
-# Sweeps in a row, one per tick, that each found new strays.
-MULTIPLYING_SWEEPS = 4
+TICK_SECONDS = 0.04
 SILENCE_SECONDS = 0.15
 RESTING_SILENCE_SECONDS = 1.5
 MAX_SILENCE_SECONDS = 2.0
@@ -20,6 +19,9 @@ OVERTIME_SECONDS = 0.1
 _FREE_CRASHES = 3
 _FIRST_DELAY_SECONDS = 0.05
 _MAX_DELAY_SECONDS = 5.0
+_LOAD_ATTEMPTS = 5
+_FIRST_LOAD_PAUSE_SECONDS = 0.2
+_LEAST_LOAD_LIMIT_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -79,3 +81,29 @@ def end_by(now: float, in_flight: int, deadline: float, timeout: float) -> float
     if in_flight == 0:
         return now + IDLE_PATIENCE_SECONDS
     return min(max(deadline, now), now + timeout) + OVERTIME_SECONDS
+
+
+@dataclass(slots=True)
+class LoadHistory:
+    """How loading the handler went so far."""
+
+    first_seconds: float | None = None
+    failures: int = 0
+
+    def succeeded(self, seconds: float) -> None:
+        self.failures = 0
+        if self.first_seconds is None:
+            self.first_seconds = seconds
+
+    def failed(self) -> float | None:
+        """Seconds until the next attempt; none when it was the last, or never went well."""
+        self.failures += 1
+        if self.first_seconds is None or self.failures >= _LOAD_ATTEMPTS:
+            return None
+        return _FIRST_LOAD_PAUSE_SECONDS * 2 ** (self.failures - 1)
+
+    def limit_seconds(self) -> float:
+        """The first load may take its time; a later one that takes far longer hangs."""
+        if self.first_seconds is None:
+            return math.inf
+        return max(_LEAST_LOAD_LIMIT_SECONDS, 5 * self.first_seconds)

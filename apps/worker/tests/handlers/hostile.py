@@ -181,6 +181,7 @@ def handle(payload: str) -> Any:
         time.sleep(float(argument))
         return payload
     if name == "wait for":
+        Path(argument + ".reached").touch()
         while not Path(argument).exists():
             time.sleep(0.005)
         return payload

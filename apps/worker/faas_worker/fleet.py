@@ -1,0 +1,243 @@
+"""The runners of one function: which one serves, which are on their way in or out."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+
+from .failures import Failure
+from .loading import report_line
+from .pulse import NoticeBoard
+from .reports import LastExit, OomCounter, explain_exit, log, write_line
+from .runner_process import RunnerProcess, fork_runner
+from .settings import Settings
+from .watching import (
+    MAX_RUNNERS,
+    TICK_SECONDS,
+    LoadHistory,
+    Patience,
+    end_by,
+    start_delay,
+)
+
+EXIT_NOT_LOADABLE = 65
+_EVICT_SECONDS = 1.0
+# A retiring runner leaves by itself after its last answer; this is for one that doesn't.
+_LEAVE_SECONDS = 0.5
+_DEAF_SECONDS = 0.02
+# So long after it began to retire a runner may still take requests that were on their way.
+_SETTLE_SECONDS = 0.15
+
+
+class Fleet:
+    def __init__(
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        release_in_child: Callable[[], None],
+    ) -> None:
+        self.settings = settings
+        self.listener = listener
+        self.release_in_child = release_in_child
+        self.runners: dict[int, RunnerProcess] = {}
+        self.board = NoticeBoard()
+        self.oom = OomCounter()
+        self.patience = Patience()
+        self.loads = LoadHistory()
+        self.number = 0
+        self.crashes = 0
+        self.start_at: float | None = 0.0
+        self.evict_at = 0.0
+        self.draining = False
+        self.exit_status: int | None = None
+
+    def serving(self) -> list[RunnerProcess]:
+        return [r for r in self.runners.values() if r.state == "serving" and not r.watch.silent]
+
+    # Coming
+
+    def start_if_due(self, now: float) -> bool:
+        """False when there may be no more processes."""
+        if self.start_at is None or now < self.start_at or self.draining:
+            return True
+        self.start_at = None
+        if len(self.runners) >= MAX_RUNNERS:
+            return True
+        self.number += 1
+        try:
+            runner = fork_runner(
+                self.settings, self.number, self.listener, self.board, self._release_in_child
+            )
+        except OSError as error:
+            log("fork_failed", message=os.strerror(error.errno or 0))
+            self.start_at = now + TICK_SECONDS
+            return error.errno not in (errno.EAGAIN, errno.ENOMEM)
+        self.runners[runner.pid] = runner
+        return True
+
+    def _release_in_child(self) -> None:
+        self.release_in_child()
+        for runner in self.runners.values():
+            runner.channel.close()
+
+    def ensure_one(self, now: float) -> None:
+        """Starts the next runner unless one serves or is on its way."""
+        loading = any(runner.state == "loading" for runner in self.runners.values())
+        if not loading and not self.serving() and self.start_at is None:
+            self.start_at = now + start_delay(self.crashes)
+
+    def on_loaded(self, runner: RunnerProcess, now: float) -> None:
+        self.loads.succeeded(now - runner.started)
+        if self.serving() or self.draining:
+            runner.surplus = True
+            runner.kill()
+            return
+        runner.state = "serving"
+        runner.order(b"go")
+
+    # Going
+
+    def let_go(self, runner: RunnerProcess, reason: str, now: float) -> None:
+        """It takes no new calls, may finish those it has, and then has to leave."""
+        runner.stuck = reason
+        self.retire(runner, now)
+        self.ensure_one(now)
+
+    def retire(self, runner: RunnerProcess, now: float) -> None:
+        runner.state = "retiring"
+        runner.end_by = self.end_of(runner, now) + _LEAVE_SECONDS
+        runner.settles_at = now + _SETTLE_SECONDS
+        runner.order(b"retire")
+
+    def end_of(self, runner: RunnerProcess, now: float) -> float:
+        timeout = self.settings.timeout_ms / 1000
+        return end_by(now, runner.pulse.in_flight, runner.pulse.deadline_ns / 1e9, timeout)
+
+    def kill_all(self, reason: str) -> None:
+        for runner in self.runners.values():
+            runner.stuck = runner.stuck or reason
+            runner.kill()
+
+    def drain(self) -> None:
+        self.draining = True
+        for runner in self.runners.values():
+            if runner.state == "loading":
+                runner.kill()
+            elif runner.state == "serving":
+                runner.order(b"drain")
+
+    def on_exit(self, runner: RunnerProcess, wait_status: int, now: float) -> None:
+        del self.runners[runner.pid]
+        for message in runner.messages():
+            self.on_message(runner, message, now)
+        runner.kill()
+        out_of_memory = self.oom.grew()
+        if runner.pulse.served:
+            self.crashes = 0
+        runner.forget()
+        if self.draining:
+            return None
+        if runner.surplus:
+            return self.ensure_one(now)
+        last_exit = explain_exit(runner.number, wait_status, runner.stuck, out_of_memory)
+        if runner.state == "loading":
+            return self.on_load_failure(runner, last_exit, now)
+        self.board.post(last_exit.encode())
+        log(
+            "runner_exited",
+            runner=last_exit.runner,
+            reason=last_exit.reason,
+            message=last_exit.message,
+        )
+        self.crashes += 1
+        self.ensure_one(now)
+        return None
+
+    def on_load_failure(self, runner: RunnerProcess, last_exit: LastExit, now: float) -> None:
+        pause = self.loads.failed()
+        if pause is not None:
+            log("load_failed", runner=runner.number, attempt=self.loads.failures)
+            self.start_at = now + pause
+            return
+        report = runner.load_report
+        if report is None:
+            message = f"{last_exit.message} This was while the handler was being loaded."
+            report = report_line(Failure("ProcessExit", message, ""))
+        write_line(report, seconds=2)
+        self.exit_status = EXIT_NOT_LOADABLE
+
+    # What runners say
+
+    def read_channels(self, now: float) -> bool:
+        """True when a handler has forked, so that strays are worth looking for."""
+        forked = False
+        for runner in list(self.runners.values()):
+            for message in runner.messages():
+                forked = self.on_message(runner, message, now) or forked
+            if runner.deaf and runner.end_by is None:
+                # It has closed its descriptors or is just exiting.
+                runner.end_by = now + _DEAF_SECONDS
+        return forked
+
+    def on_message(self, runner: RunnerProcess, message: bytes, now: float) -> bool:
+        if runner.state == "loading":
+            if message == b"loaded":
+                self.on_loaded(runner, now)
+            elif message.startswith(b"{"):
+                runner.load_report = message
+        elif message.startswith(b"stuck") and runner.state == "serving":
+            limit_ms = message[6:22].decode("ascii", "replace")
+            reason = f"A call ran past its time limit of {limit_ms} ms and could not be ended."
+            self.let_go(runner, reason, now)
+        return message == b"forked"
+
+    # Silence
+
+    def watch(self, now: float, passed: float, tick: float) -> None:
+        for runner in self.runners.values():
+            if runner.state != "serving":
+                continue
+            watch = runner.watch
+            watch.observe(runner.pulse.last_beat_ns, passed, tick)
+            if watch.silent and watch.silent_seconds == 0.0:
+                self.on_return(runner, now)
+            elif not watch.silent and watch.silent_seconds > self.patience.limit(
+                now, runner.pulse.resting
+            ):
+                watch.silent = True
+                runner.end_by = self.end_of(runner, now)
+                log("runner_silent", runner=runner.number)
+        if len(self.runners) >= MAX_RUNNERS and now >= self.evict_at:
+            self.evict(now)
+        self.ensure_one(now)
+
+    def on_return(self, runner: RunnerProcess, now: float) -> None:
+        """It was only slow. It keeps its connections; whoever stood in for it goes."""
+        runner.watch.silent = False
+        runner.end_by = None
+        self.patience.false_alarm(now)
+        log("runner_back", runner=runner.number)
+        for other in self.runners.values():
+            if other.number > runner.number and other.state == "serving":
+                other.surplus = True
+                self.retire(other, now)
+
+    def evict(self, now: float) -> None:
+        """When all of them are on their way out, the one that would go first makes room now."""
+        if all(runner.end_by is not None for runner in self.runners.values()):
+            self.evict_at = now + _EVICT_SECONDS
+            min(self.runners.values(), key=lambda runner: runner.end_by or 0).end_by = now
+
+    def enforce(self, now: float) -> None:
+        """Ends the runners whose time has come."""
+        for runner in self.runners.values():
+            if runner.end_by is not None and now < runner.settles_at:
+                runner.end_by = max(runner.end_by, self.end_of(runner, now) + _LEAVE_SECONDS)
+            if runner.end_by is not None and now >= runner.end_by:
+                if runner.watch.silent and runner.stuck is None:
+                    runner.stuck = "It stopped answering: its event loop was blocked or stopped."
+                runner.kill()
+            elif runner.state == "loading" and now - runner.started > self.loads.limit_seconds():
+                runner.kill()

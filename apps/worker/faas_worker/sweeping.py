@@ -1,0 +1,78 @@
+"""Ends processes that handler code has left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .fleet import Fleet
+from .processes import kill_strays, left_behind
+from .reports import log
+from .watching import TICK_SECONDS
+
+_PAUSE_SECONDS = 1.0
+_ROUNDS = 50
+MAX_LEFT_BEHIND = 16
+# Sweeps in a row, one per tick, that each found new strays.
+_MULTIPLYING = 4
+_HOPELESS = 16
+# How long calls in flight may share the machine with processes that multiply.
+_BOMB_SECONDS = 1.0
+
+
+class Sweeper:
+    def __init__(self, fleet: Fleet, reap: Callable[[float], None]) -> None:
+        self._fleet = fleet
+        self._reap = reap
+        self._due = 0.0
+        self._sweeps_with_strays = 0
+        # Strays that were sent SIGKILL and have not died of it yet.
+        self._signalled: set[int] = set()
+
+    def hurry(self) -> None:
+        self._due = 0.0
+
+    def reaped(self, pid: int) -> None:
+        self._signalled.discard(pid)
+
+    def sweep_if_due(self, now: float) -> bool:
+        """True when strays come faster than they can be killed, whatever we do."""
+        if now < self._due:
+            return False
+        self._due = now + _PAUSE_SECONDS
+        self._check_left_behind(now)
+        groups = self._kill_strays(now)
+        self._sweeps_with_strays = self._sweeps_with_strays + 1 if groups else 0
+        if self._sweeps_with_strays >= _MULTIPLYING:
+            self._stop_multiplying(groups, now)
+        if self._sweeps_with_strays >= _HOPELESS:
+            self._sweeps_with_strays = 0
+            return True
+        return False
+
+    def _kill_strays(self, now: float) -> set[int]:
+        groups: set[int] = set()
+        for _ in range(_ROUNDS):
+            found = kill_strays(self._signalled, set(self._fleet.runners))
+            if not found:
+                break
+            groups |= found
+            self._reap(now)
+        if self._signalled:
+            self._due = now + TICK_SECONDS
+        return groups
+
+    def _stop_multiplying(self, groups: set[int], now: float) -> None:
+        """What forks faster than it can be killed one by one goes with its process group."""
+        log("processes_multiply")
+        for runner in self._fleet.runners.values():
+            if runner.pid in groups and runner.state == "serving":
+                self._fleet.let_go(runner, "Its handler left processes that multiply.", now)
+                patience = _BOMB_SECONDS if runner.pulse.in_flight else 0
+                runner.settles_at = 0.0
+                runner.end_by = min(runner.end_by or now, now + patience)
+
+    def _check_left_behind(self, now: float) -> None:
+        for runner in self._fleet.serving():
+            count = left_behind(runner.pid, runner.pulse.in_flight)
+            if count >= MAX_LEFT_BEHIND:
+                self._fleet.let_go(runner, f"Its handler left {count} processes behind.", now)
