@@ -6,6 +6,7 @@ import { pack } from 'tar-stream';
 import { say, step } from '../setup/progress.mjs';
 
 const PING_MS = 3_000;
+const STUCK_MS = 120_000;
 const IMAGE = 'faas-worker:local';
 const LOCAL_BASE = 'faas-base-python:local';
 const SOURCES_LABEL = 'service-faas.worker-sources';
@@ -75,15 +76,22 @@ async function chooseBase(docker, pinned) {
   return (await isHere(LOCAL_BASE)) ? LOCAL_BASE : pinned;
 }
 
+/** Shows the steps; a pull that no longer moves, on a machine without a way out, ends the build. */
 function follow(docker, stream) {
   return new Promise((resolve, reject) => {
+    const stuck = () => stream.destroy(new Error(`the build made no progress for ${STUCK_MS / 1000} s`));
+    let timer = setTimeout(stuck, STUCK_MS);
     const finished = (error, events) => {
+      clearTimeout(timer);
       const failed = events?.find((event) => event.error !== undefined);
       if (error || failed) reject(error ?? new Error(failed.error));
       else resolve();
     };
+    stream.on('error', reject);
     docker.modem.followProgress(stream, finished, ({ stream: line = '' }) => {
-      if (/^Step \d+/.test(line)) say(`  ${line.trim()}`);
+      clearTimeout(timer);
+      timer = setTimeout(stuck, STUCK_MS);
+      if (/^Step \d+/.test(line)) say(`  ${line.trim().replaceAll(/\s+/g, ' ').slice(0, 110)}`);
     });
   });
 }

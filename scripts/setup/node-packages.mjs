@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { basename, delimiter, join } from 'node:path';
 import { attempt, run, SetupError, step } from './progress.mjs';
 
@@ -59,12 +59,20 @@ export async function installNode(root) {
       cwd: folder,
       env: { ...outerEnvironment(root), npm_config_ignore_scripts: 'true' },
     });
-    if (ok && (await nodeInstalled(root))) return;
+    if (ok && (await nodeInstalled(root))) return linkNode(root);
     throw new SetupError(
       `The project's own Node.js (${projectNode(root)}) could not be installed. ` +
         `Try: npm rebuild node --ignore-scripts=false --allow-scripts=node\n${output.trim().split('\n').slice(-10).join('\n')}`,
     );
   });
+}
+
+/** npm could not link it as a command, because it wasn't there yet; `npm run` and npx look for it here. */
+function linkNode(root) {
+  const link = join(root, 'node_modules', '.bin', 'node');
+  if (process.platform === 'win32') return;
+  rmSync(link, { force: true });
+  symlinkSync(join('..', 'node', 'bin', 'node'), link);
 }
 
 function npmCommand() {
