@@ -9,10 +9,8 @@ export interface ReachFacts {
   readonly internal: boolean;
   /** The engine is reached over a local socket or loopback. */
   readonly engineIsLocal: boolean;
-  /** The addresses the engine's machine has on the network. */
-  readonly gateways: readonly string[];
-  /** This process's own interface addresses. */
-  readonly ownAddresses: readonly string[];
+  /** The address the engine's machine has on the network, when this process has the same one. */
+  readonly ownGateway: string | undefined;
 }
 
 export interface ReachChoice {
@@ -29,7 +27,8 @@ export function chooseReach(facts: ReachFacts): ReachChoice {
   if (facts.internal) return { reach: 'address', why: 'ports cannot be published on an internal network' };
   if (facts.configured !== 'auto') return { reach: facts.configured, why: 'configured' };
   if (!facts.engineIsLocal) return { reach: 'published', why: 'the engine is on another machine' };
-  const gateway = facts.gateways.find((address) => facts.ownAddresses.includes(address));
-  if (gateway !== undefined) return { reach: 'address', why: `this machine has the network's gateway ${gateway}` };
+  if (facts.ownGateway !== undefined) {
+    return { reach: 'address', why: `this machine has the network's gateway ${facts.ownGateway}` };
+  }
   return { reach: 'published', why: 'this process is outside the network; it must share loopback with the engine' };
 }

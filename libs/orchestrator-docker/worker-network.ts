@@ -1,9 +1,9 @@
-import { networkInterfaces } from 'node:os';
 import type { NetworkInspectInfo } from 'dockerode';
 import type { Logger } from 'pino';
 import type { DockerConfig } from '#libs/config/config.js';
 import type { DockerEngine } from './docker-engine.js';
 import { EngineRefusal, isConflict, isMissing } from './engine-fault.js';
+import { isOwnAddress } from './own-address.js';
 import { chooseReach, type Reach } from './reach.js';
 
 const ICC = 'com.docker.network.bridge.enable_icc';
@@ -55,14 +55,13 @@ export class WorkerNetwork {
     const network = (await this.find(signal)) ?? (await this.make(signal));
     const fault = networkFault(network, this.config.internal);
     if (fault !== undefined) throw new NetworkUnusable(fault);
+    const gateways = (network.IPAM?.Config ?? []).flatMap((range) => range['Gateway']?.replace(/\/.*$/, '') ?? []);
+    const own = await Promise.all(gateways.map(isOwnAddress));
     const { reach, why } = chooseReach({
       configured: this.config.reach,
       internal: this.config.internal,
       engineIsLocal: this.engine.isLocal,
-      gateways: (network.IPAM?.Config ?? []).map((range) => String(range['Gateway'] ?? '').replace(/\/.*$/, '')),
-      ownAddresses: Object.values(networkInterfaces()).flatMap(
-        (addresses) => addresses?.map(({ address }) => address) ?? [],
-      ),
+      ownGateway: gateways.find((_, index) => own[index]),
     });
     this.logger.info({ network: network.Name, reach, why }, 'chose how to reach workers');
     return reach;
