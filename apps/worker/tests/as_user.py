@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes  # noqa: F401 - what the handlers import later
 import os
+import resource
 import subprocess  # noqa: F401
 import sys
 
 from faas_worker import __main__, runner, supervisor  # noqa: F401
 
+if limit := int(os.environ.get("FAAS_TEST_PIDS", "0")):
+    resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
 user = int(sys.argv[1])
 os.setgroups([])
 os.setresgid(user, user, user)

@@ -13,6 +13,16 @@ from support import Worker, running
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
     """Starts workers that end with the test."""
+    yield from _starter(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Worker]]:
+    """Starts workers for calls that leave their runner as it was."""
+    yield from _starter(tmp_path_factory.mktemp("shared"))
+
+
+def _starter(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
     with ExitStack() as stack:
         count = 0
 

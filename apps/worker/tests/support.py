@@ -73,8 +73,14 @@ class _UnixConnection(http.client.HTTPConnection):
 
 class Worker:
     def __init__(
-        self, tmp_path: Path, uid: int | None = None, output: int | None = None, **env: str
+        self,
+        tmp_path: Path,
+        uid: int | None = None,
+        output: int | None = None,
+        namespace: bool = False,
+        **env: str,
     ) -> None:
+        self.namespace = namespace
         self.socket_path = str(tmp_path / "worker.sock")
         self.log_path = tmp_path / "log"
         environ = {
@@ -87,8 +93,11 @@ class Worker:
         }
         with self.log_path.open("wb") as log:
             command = ["-m", "faas_worker"] if uid is None else [str(AS_USER), str(uid)]
+            command.insert(0, sys.executable)
+            if namespace:
+                command = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child", *command]
             self.process = subprocess.Popen(
-                [sys.executable, *command],
+                command,
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log if output is None else output,
@@ -156,28 +165,36 @@ class Worker:
         return self
 
     def runner_pids(self) -> list[int]:
+        return _children(self.supervisor_pid())
+
+    def supervisor_pid(self) -> int:
         pid = self.process.pid
-        with suppress(OSError):
-            text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-            return [int(child) for child in text.split()]
-        return []
+        return _children(pid)[0] if self.namespace else pid
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
     def terminate(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
+        os.kill(self.supervisor_pid(), signal.SIGTERM)
         return self.process.wait(PATIENCE_SECONDS)
 
     def close(self) -> None:
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.send_signal(signal.SIGINT)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                with suppress(OSError, IndexError):
+                    os.kill(self.supervisor_pid(), number)
             try:
                 self.process.wait(3)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+def _children(pid: int) -> list[int]:
+    with suppress(OSError):
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return [int(child) for child in text.split()]
+    return []
 
 
 @contextmanager

@@ -15,9 +15,9 @@ Start = Callable[..., Worker]
 SYNC, ASYNC = "hostile.handle", "hostile.handle_async"
 
 
-@pytest.fixture(params=[SYNC, ASYNC])
-def worker(request: pytest.FixtureRequest, start: Start) -> Worker:
-    return start(request.param)
+@pytest.fixture(scope="module", params=[SYNC, ASYNC])
+def worker(request: pytest.FixtureRequest, start_shared: Start) -> Worker:
+    return start_shared(request.param)
 
 
 def test_any_string_comes_back_as_it_went_in(worker: Worker) -> None:
@@ -52,8 +52,7 @@ def test_health_names_the_protocol_and_the_runner(worker: Worker) -> None:
         b'{"payload": "x", "n": ' + b"9" * 10_000 + b"}",
     ],
 )
-def test_a_body_of_another_form_is_refused(start: Start, body: bytes) -> None:
-    worker = start(SYNC)
+def test_a_body_of_another_form_is_refused(worker: Worker, body: bytes) -> None:
     answer = worker.request("POST", "/", body)
     assert answer.status == 422
     assert isinstance(answer.json["detail"], str)

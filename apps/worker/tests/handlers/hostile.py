@@ -73,6 +73,22 @@ def fork_bomb() -> None:
         os.fork()
 
 
+def fork_bomb_and_wait() -> None:
+    while True:
+        with contextlib.suppress(OSError):
+            os.fork()
+
+
+def leave_daemon() -> str:
+    if pid := os.fork():
+        os.waitpid(pid, 0)
+        return "left"
+    os.setsid()
+    if os.fork() == 0:
+        time.sleep(3600)
+    os._exit(0)
+
+
 def fork_and_return() -> int:
     return os.fork() and 1
 
@@ -162,6 +178,8 @@ SYNC: dict[str, Callable[[], Any]] = {
     "large": lambda: "x" * 2_000_000,
     "memory": take_memory,
     "fork bomb": fork_bomb,
+    "fork bomb and wait": fork_bomb_and_wait,
+    "daemon": leave_daemon,
     "fork": fork_and_return,
     "threads": leave_threads,
     "processes": leave_processes,
@@ -188,6 +206,9 @@ def handle(payload: str) -> Any:
     if name == "print":
         print(argument)
         return payload
+    if name == "signal 1":
+        os.kill(1, int(argument))
+        return None
     if name == "awaitable":
         return handle_async(argument)
     return SYNC[name]() if name in SYNC else payload

@@ -1,0 +1,73 @@
+"""As process 1 of a container: signals from inside, and processes taken to the last one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from support import Worker, eventually, recovers_after
+
+Start = Callable[..., Worker]
+
+
+def _has_namespaces() -> bool:
+    command = ["unshare", "--fork", "--pid", "--mount-proc", "true"]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+pytestmark = pytest.mark.skipif(
+    os.getuid() != 0 or not _has_namespaces(), reason="needs a pid namespace of its own"
+)
+
+
+@pytest.mark.parametrize("number", ["15", "9", "2"])
+def test_no_signal_from_handler_code_reaches_it(start: Start, number: str) -> None:
+    worker = start("hostile.handle", namespace=True)
+    assert worker.call(f"signal 1:{number}").result is None
+    assert worker.call("good").result == "good"
+    assert worker.call("good").runner == 1
+
+
+def test_a_stop_from_outside_drains_it(start: Start) -> None:
+    worker = start("hostile.handle", namespace=True)
+    call = worker.start_call("sleep:0.4")
+    worker.call("good")
+    assert worker.terminate() == 0
+    assert call.result().result == "sleep:0.4"
+
+
+def test_a_fork_bomb_that_takes_every_process_is_cleared(start: Start) -> None:
+    # The limit holds for the supervisor too, as a container's does: its own fork fails.
+    uid = 62_000 + os.getpid() % 1000
+    worker = start("hostile.handle", namespace=True, uid=uid, FAAS_TEST_PIDS="60")
+
+    def hostile() -> None:
+        with suppress(ConnectionError):
+            assert worker.call("fork bomb and wait", X_Faas_Timeout_Ms="600").status == 504
+
+    recovers_after(worker, hostile)
+
+
+def test_daemons_left_behind_are_ended(start: Start) -> None:
+    worker = start("hostile.handle", namespace=True)
+    worker.call("daemon")
+    namespace = os.readlink(f"/proc/{worker.supervisor_pid()}/ns/pid")
+
+    def inside() -> int:
+        count = 0
+        for entry in os.listdir("/proc"):
+            if entry.isdecimal():
+                try:
+                    count += os.readlink(f"/proc/{entry}/ns/pid") == namespace
+                except OSError:
+                    continue
+        return count
+
+    eventually(lambda: inside() == 2, "only the supervisor and its runner are left")
+    assert worker.call("good").runner == 1
