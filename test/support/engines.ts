@@ -1,0 +1,101 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { describe, it } from 'vitest';
+import { docker, removeNetwork, whyNoDocker, WORKER_IMAGE } from '../docker/support/docker-tests.js';
+
+export interface TestEngine {
+  readonly name: 'docker' | 'process';
+  /** Why it can't be used here; undefined when it can. */
+  readonly missing: string | undefined;
+  openRoom(): Promise<EngineRoom>;
+}
+
+/** A part of an engine that one suite has for itself. */
+export interface EngineRoom {
+  /** What makes a manager use it. */
+  readonly env: Readonly<Record<string, string>>;
+  /** The workers there are, running or not. */
+  workers(): Promise<string[]>;
+  /** Ends and removes everything. */
+  clear(): Promise<void>;
+}
+
+const PYTHON = resolve(process.env['WORKER_PYTHON'] ?? '.cache/worker-venv/bin/python');
+
+const ofDocker: TestEngine = { name: 'docker', missing: await whyNoDocker(WORKER_IMAGE), openRoom: openNetwork };
+const ofProcesses: TestEngine = {
+  name: 'process',
+  missing: existsSync(PYTHON) ? undefined : `the worker's Python ${PYTHON} has not been set up`,
+  openRoom: openFolder,
+};
+
+/** Runs a suite once for each engine; one that can't be used here is skipped by a name that says why. */
+export function describeOnEachEngine(title: string, suite: (engine: TestEngine) => void): void {
+  for (const engine of [ofDocker, ofProcesses]) describeOn(engine, title, suite);
+}
+
+/** Runs a suite that is about the manager alone, on whichever engine there is. */
+export function describeOnAnyEngine(title: string, suite: (engine: TestEngine) => void): void {
+  describeOn(ofProcesses.missing === undefined ? ofProcesses : ofDocker, title, suite);
+}
+
+/** Runs a suite on Docker, or skips it by a name that says why. */
+export function describeOnDocker(title: string, suite: (engine: TestEngine) => void): void {
+  describeOn(ofDocker, title, suite);
+}
+
+function describeOn(engine: TestEngine, title: string, suite: (engine: TestEngine) => void): void {
+  const { name, missing } = engine;
+  if (missing === undefined) describe(`${title} [${name}]`, () => suite(engine));
+  else describe.skip(`${title} [${name}: ${missing}]`, () => it('is skipped', () => undefined));
+}
+
+async function openNetwork(): Promise<EngineRoom> {
+  const network = `faas-e2e-${randomBytes(4).toString('hex')}`;
+  const containers = () => docker.listContainers({ all: true, filters: { network: [network] } });
+  return {
+    env: { DEPLOYMENT_ENV: 'docker', WORKER_IMAGE, DOCKER_NETWORK: network },
+    workers: async () => (await containers()).map(({ Names, Id }) => Names[0] ?? Id),
+    clear: async () => {
+      for (const { Id } of await containers()) await docker.getContainer(Id).remove({ force: true, v: true });
+      await removeNetwork(network);
+    },
+  };
+}
+
+async function openFolder(): Promise<EngineRoom> {
+  // Short, for the sockets in it.
+  const folder = await mkdtemp(join(tmpdir(), 'fe-'));
+  return {
+    env: { DEPLOYMENT_ENV: 'process', WORKER_PYTHON: PYTHON, PROCESS_RUNTIME_DIR: folder },
+    workers: async () => (await workerProcesses(folder)).map((pid) => `process ${pid}`),
+    clear: async () => {
+      for (const pid of await workerProcesses(folder)) kill(pid);
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Workers have their socket's path, which is inside the folder, in their environment. */
+async function workerProcesses(folder: string): Promise<number[]> {
+  const pids = existsSync('/proc/self/environ')
+    ? (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)
+    : [];
+  const found: number[] = [];
+  for (const pid of pids) {
+    const environment = await readFile(`/proc/${pid}/environ`, 'utf8').catch(() => '');
+    if (environment.includes(`FAAS_SOCKET=${folder}/`)) found.push(pid);
+  }
+  return found;
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended meanwhile.
+  }
+}

@@ -1,0 +1,80 @@
+import 'reflect-metadata';
+import { loadConfig } from '#libs/config/load-config.js';
+import { createLogger } from '#libs/observability/logger.js';
+import { symbols } from 'pino';
+import { Manager } from '../../apps/manager/src/manager.js';
+import { createClient } from '../client/client/index.js';
+import { addFunction, type FunctionDto } from '../client/index.js';
+import { type Answer, send, type Sent } from './http.js';
+
+export type Env = Readonly<Record<string, string>>;
+export type Client = ReturnType<typeof createClient>;
+
+/** A manager of this process with all that tests ask of it. */
+export class TestManager {
+  readonly url: string;
+  /** The generated client. */
+  readonly client: Client;
+  private stopped: Promise<void> | undefined;
+
+  private constructor(
+    private readonly manager: Manager,
+    private readonly lines: readonly string[],
+    env: Env,
+  ) {
+    this.url = `http://127.0.0.1:${manager.port}`;
+    const key = env['API_KEYS']?.split(',')[0];
+    this.client = createClient({ baseUrl: this.url, ...(key === undefined ? {} : { auth: key }) });
+  }
+
+  static async start(env: Env): Promise<TestManager> {
+    const config = loadConfig({ LISTEN_ADDR: ':0', ...env });
+    const logger = createLogger(config.log);
+    const lines: string[] = [];
+    // The program's own logger with what it leaves out, but written to where tests can read it.
+    Object.assign(logger, { [symbols.streamSym]: { write: (line: string) => log(lines, line) } });
+    return new TestManager(await Manager.start(config, logger), lines, env);
+  }
+
+  get port(): number {
+    return Number(new URL(this.url).port);
+  }
+
+  /** All that it has logged. */
+  get log(): string {
+    return this.lines.join('');
+  }
+
+  send(path: string, sent?: Sent): Promise<Answer> {
+    return send(`${this.url}${path}`, sent);
+  }
+
+  /** Uploads a function that must become ready. */
+  async add(
+    code: string,
+    { name = 'handle', timeoutMs }: { name?: string; timeoutMs?: number } = {},
+  ): Promise<FunctionDto> {
+    const body = { python_file: new Blob([code]), function_name: name, ...(timeoutMs && { timeout_ms: timeoutMs }) };
+    const { data, error } = await addFunction({ client: this.client, body });
+    if (data === undefined) throw new Error(`The upload failed: ${JSON.stringify(error)}`);
+    return data;
+  }
+
+  call(id: string, payload = '', sent: Sent = {}): Promise<Answer> {
+    return this.send(`/functions/${id}/execute`, { method: 'POST', body: JSON.stringify({ payload }), ...sent });
+  }
+
+  remove(id: string): Promise<Answer> {
+    return this.send(`/functions/${id}`, { method: 'DELETE' });
+  }
+
+  /** As SIGTERM does; once, however often it is asked for. */
+  stop(): Promise<void> {
+    return (this.stopped ??= this.manager.stop());
+  }
+}
+
+function log(lines: string[], line: string): void {
+  lines.push(line);
+  if (process.env['LOG_LEVEL'] !== undefined) process.stderr.write(line);
+}

@@ -1,0 +1,71 @@
+import { afterAll, beforeAll, expect, vi } from 'vitest';
+import type { EngineRoom, TestEngine } from './engines.js';
+import { type Env, TestManager } from './manager.js';
+import { startTestPostgres, type TestPostgres } from './postgres.js';
+
+let server: Promise<TestPostgres> | undefined;
+
+// One server for each test file; a stage has a database of its own.
+afterAll(async () => (await server)?.stop());
+
+/** A database and a part of an engine, and the managers on them. At its end nothing of it is left. */
+export class Stage {
+  postgres: TestPostgres;
+  room: EngineRoom;
+  private database: string;
+  private readonly managers: TestManager[] = [];
+
+  private constructor(readonly engine: TestEngine) {}
+
+  /** For the suite that calls it, with its first manager started. */
+  static on(engine: TestEngine, env: Env = {}): Stage {
+    const stage = new Stage(engine);
+    beforeAll(async () => {
+      await stage.open();
+      await stage.start(env);
+    });
+    afterAll(() => stage.close());
+    return stage;
+  }
+
+  /** The manager that was started first. */
+  get manager(): TestManager {
+    return this.managers[0]!;
+  }
+
+  get databaseUrl(): string {
+    return this.database;
+  }
+
+  /** One more manager of the same installation. */
+  async start(env: Env = {}): Promise<TestManager> {
+    const manager = await TestManager.start({ DATABASE_URL: this.database, ...this.room.env, ...env });
+    this.managers.push(manager);
+    return manager;
+  }
+
+  private async open(): Promise<void> {
+    this.postgres = await (server ??= startTestPostgres());
+    this.database = await this.postgres.createDatabase();
+    this.room = await this.engine.openRoom();
+  }
+
+  /** Removing all functions must remove all workers: checked here once more after every suite. */
+  private async close(): Promise<void> {
+    try {
+      if (this.manager !== undefined) await this.checkNothingIsLeft();
+    } finally {
+      await Promise.all(this.managers.map((manager) => manager.stop()));
+      await this.room.clear();
+    }
+  }
+
+  private async checkNothingIsLeft(): Promise<void> {
+    await Promise.all(this.managers.map((manager) => manager.stop()));
+    const last = await this.start();
+    const functions = (await last.send('/functions')).json() as { id: string }[];
+    await Promise.all(functions.map(({ id }) => last.remove(id)));
+    await vi.waitFor(async () => expect((await last.send('/functions')).json()).toEqual([]), { timeout: 20_000 });
+    await vi.waitFor(async () => expect(await this.room.workers()).toEqual([]), { timeout: 5_000 });
+  }
+}
