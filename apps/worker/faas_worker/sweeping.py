@@ -67,9 +67,8 @@ class Sweeper:
         for runner in self._fleet.runners.values():
             if runner.pid in groups and runner.state == "serving":
                 self._fleet.let_go(runner, "Its handler left processes that multiply.", now)
-                patience = _BOMB_SECONDS if runner.pulse.in_flight else 0
                 runner.settles_at = 0.0
-                runner.end_by = min(runner.end_by or now, now + patience)
+                runner.end_by = min(runner.end_by or now, now + _BOMB_SECONDS)
 
     def _check_left_behind(self, now: float) -> None:
         for runner in self._fleet.serving():
