@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { attempt, run, SetupError, step } from './progress.mjs';
 
@@ -7,8 +7,6 @@ const OLDEST_MINOR = 11;
 const CANDIDATES = ['python3', '/usr/bin/python3', '/usr/local/bin/python3', 'python3.14', 'python3.13', 'python3.12'];
 const LAST_CANDIDATES = ['python3.11', 'python'];
 const DESCRIBE = 'import sys; print("%d.%d.%d" % sys.version_info[:3], sys.base_prefix)';
-/** Where things go that other users must read, when the project itself lies in a folder closed to them. */
-const OPEN_DIR = '/var/lib/service-faas';
 
 export function workerPython(root) {
   const parts = process.platform === 'win32' ? ['Scripts', 'python.exe'] : ['bin', 'python'];
@@ -32,7 +30,11 @@ export async function installWorkerPython(root, { dev }) {
     const reusable =
       (await identify(workerPython(root))) === identity &&
       (await attempt(workerPython(root), ['-m', 'pip', '--version'])).ok;
-    if (!reusable) await run(program, ['-m', 'venv', emptyFolder(root)]);
+    if (!reusable) {
+      const folder = join(root, '.cache', 'worker-venv');
+      rmSync(folder, { recursive: true, force: true });
+      await run(program, ['-m', 'venv', folder]);
+    }
     // Once asked for, the development tools stay, so that tests and demos in turn don't undo each other.
     const withDev = dev || (reusable && stamp?.dev !== undefined);
     const hashes = lockHashes(root);
@@ -44,25 +46,6 @@ export async function installWorkerPython(root, { dev }) {
     const made = { python: identity, requirements: hashes.requirements, ...(withDev ? { dev: hashes.dev } : {}) };
     writeFileSync(stampPath(root), JSON.stringify(made));
   });
-}
-
-/**
- * A manager that runs as root runs functions as another user, who must be able to read the environment; below a
- * folder that only root may enter, `.cache/worker-venv` becomes a link to a place that is open.
- */
-function emptyFolder(root) {
-  const folder = join(root, '.cache', 'worker-venv');
-  mkdirSync(dirname(folder), { recursive: true });
-  if (process.getuid?.() !== 0 || isOpen(dirname(folder))) {
-    rmSync(folder, { recursive: true, force: true });
-    return folder;
-  }
-  const elsewhere = join(OPEN_DIR, `worker-venv-${createHash('sha256').update(folder).digest('hex').slice(0, 12)}`);
-  rmSync(elsewhere, { recursive: true, force: true });
-  mkdirSync(elsewhere, { recursive: true });
-  rmSync(folder, { recursive: true, force: true });
-  symlinkSync(elsewhere, folder);
-  return elsewhere;
 }
 
 /** Whether everybody may enter the folder and all those above it. */
