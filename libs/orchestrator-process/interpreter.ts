@@ -8,7 +8,7 @@ import { stageInterpreter } from './interpreter-stage.js';
 
 const PROBE_TIMEOUT_MS = 60_000;
 /** What the worker needs besides the standard library; the folder's path proves that its parents can be passed. */
-const PROBE = 'import sys, os, faas_worker.__main__, uvicorn, fastapi; os.stat(sys.argv[1] + "/.")';
+const PROBE = 'import sys, os, faas_worker.runner, faas_worker.supervisor; os.stat(sys.argv[1] + "/.")';
 
 /** A Python that the workers' users can run, with the worker on its path. */
 export interface Interpreter {

@@ -17,13 +17,17 @@ import { ReplicaFiles, type ReplicaRecord } from './replica-files.js';
 import { ReplicaKeeper } from './replica-keeper.js';
 import { ReplicaWatch } from './replica-watch.js';
 import { prepareSite } from './site.js';
+import { Upkeep } from './upkeep.js';
 import { WorkerLogs } from './worker-log.js';
 
-const LOOK_INTERVAL_MS = 250;
-const LOOKS_PER_UPKEEP = 4;
 const UPKEEP_LOCK_MS = 10_000;
 /** What an adopted replica gets to show that it is ready before `ensure` answers without it. */
 const ADOPTION_PROBE_MS = 300;
+
+interface Site {
+  readonly interpreter: Interpreter;
+  readonly lock: FunctionLock;
+}
 
 /**
  * Runs workers as processes of this machine. They outlive the manager: all that is known of them is in files and in
@@ -39,13 +43,10 @@ export class ProcessOrchestrator extends Orchestrator {
   private readonly prober: HealthProber;
   private readonly workerLogs: WorkerLogs;
   private readonly keeper: ReplicaKeeper;
+  private readonly upkeep: Upkeep;
   private readonly claims: UidClaims | undefined;
   private readonly changes = new EventEmitter().setMaxListeners(0);
-  private preparing: Promise<{ interpreter: Interpreter; lock: FunctionLock }> | undefined;
-  private timer: NodeJS.Timeout | undefined;
-  private looks = 0;
-  private looking = false;
-  private closed = false;
+  private preparing: Promise<Site> | undefined;
 
   constructor(
     private readonly config: ProcessConfig,
@@ -59,6 +60,7 @@ export class ProcessOrchestrator extends Orchestrator {
     this.prober = new HealthProber((functionId) => this.changes.emit('change', functionId));
     this.watched = new ReplicaWatch(this.table, this.files, (record) => this.onEnd(record));
     this.workerLogs = new WorkerLogs(this.files);
+    this.upkeep = new Upkeep(this.watched, this.workerLogs, (functionId) => this.tidy(functionId), logger);
     this.keeper = new ReplicaKeeper(
       this.files,
       this.table,
@@ -70,9 +72,11 @@ export class ProcessOrchestrator extends Orchestrator {
     );
   }
 
-  async ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {
-    signal.throwIfAborted();
-    const { interpreter, lock } = await this.prepared();
+  ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {
+    return this.guarded(signal, (site) => this.step(workload, site, signal));
+  }
+
+  private async step(workload: Workload, { interpreter, lock }: Site, signal: AbortSignal): Promise<Observed> {
     const { functionId } = workload;
     await using _held = await lock.acquire(this.files.lock(functionId), signal);
     await this.files.makeFunctionDir(functionId);
@@ -97,21 +101,21 @@ export class ProcessOrchestrator extends Orchestrator {
     return observedOf(this.standing(staying), hash, workload.replicas, `faas-worker-${functionId}`, current?.reason);
   }
 
-  async remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    const { lock } = await this.prepared();
-    await using _held = await lock.acquire(this.files.lock(functionId), signal);
-    const draining: ReplicaRecord[] = [];
-    for (const record of await this.keeper.settle(functionId)) draining.push(await this.keeper.drain(record, graceMs));
-    await this.keeper.waitForEnd(draining, graceMs, signal);
-    for (const record of draining) await this.keeper.bury(record);
-    await this.files.removeFunction(functionId);
+  remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
+    return this.guarded(signal, async ({ lock }) => {
+      await using _held = await lock.acquire(this.files.lock(functionId), signal);
+      const draining: ReplicaRecord[] = [];
+      for (const record of await this.keeper.settle(functionId)) {
+        draining.push(await this.keeper.drain(record, graceMs));
+      }
+      await this.keeper.waitForEnd(draining, graceMs, signal);
+      for (const record of draining) await this.keeper.bury(record);
+      await this.files.removeFunction(functionId);
+    });
   }
 
-  async list(signal: AbortSignal): Promise<FunctionId[]> {
-    signal.throwIfAborted();
-    await this.prepared();
-    return this.files.functions();
+  list(signal: AbortSignal): Promise<FunctionId[]> {
+    return this.guarded(signal, () => this.files.functions());
   }
 
   async watch(onChange: (functionId: FunctionId | undefined) => void, signal: AbortSignal): Promise<void> {
@@ -127,26 +131,36 @@ export class ProcessOrchestrator extends Orchestrator {
     return this.workerLogs.read(functionId, options);
   }
 
-  async ping(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    await this.prepared();
-    try {
-      await access(this.files.ownerDir, constants.W_OK | constants.X_OK);
-    } catch (error) {
-      this.preparing = undefined;
-      throw new OrchestratorUnavailable('process', `${this.files.ownerDir} can't be written`, error);
-    }
+  ping(signal: AbortSignal): Promise<void> {
+    return this.guarded(signal, async () => {
+      try {
+        await access(this.files.ownerDir, constants.W_OK | constants.X_OK);
+      } catch (error) {
+        this.preparing = undefined;
+        throw error;
+      }
+    });
   }
 
   /** Ends this manager's timers. Workers go on. */
   close(): void {
-    this.closed = true;
-    clearInterval(this.timer);
+    this.upkeep.stop();
     this.prober.close();
   }
 
+  /** What the machine refuses, such as a full disk or no more processes, may pass: the port's word for that. */
+  private async guarded<T>(signal: AbortSignal, work: (site: Site) => Promise<T>): Promise<T> {
+    signal.throwIfAborted();
+    try {
+      return await work(await abortable(this.prepared(), signal));
+    } catch (error) {
+      if (signal.aborted || error instanceof OrchestratorUnavailable) throw error;
+      throw new OrchestratorUnavailable('process', String(error), error);
+    }
+  }
+
   /** Once, and again only after it failed: what stands in the way may have been put right. */
-  private prepared(): Promise<{ interpreter: Interpreter; lock: FunctionLock }> {
+  private prepared(): Promise<Site> {
     this.preparing ??= this.prepare().catch((error: unknown) => {
       this.preparing = undefined;
       throw error;
@@ -154,7 +168,7 @@ export class ProcessOrchestrator extends Orchestrator {
     return this.preparing;
   }
 
-  private async prepare(): Promise<{ interpreter: Interpreter; lock: FunctionLock }> {
+  private async prepare(): Promise<Site> {
     if (this.claims === undefined && process.geteuid?.() === 0) {
       throw new OrchestratorUnavailable('process', 'as root it needs a range of uids for workers, and none is mapped');
     }
@@ -167,7 +181,7 @@ export class ProcessOrchestrator extends Orchestrator {
         if (record.drainUntil === undefined) this.track(record);
       }
     }
-    if (!this.closed) this.timer ??= setInterval(() => void this.look(), LOOK_INTERVAL_MS).unref();
+    this.upkeep.start();
     return { interpreter, lock: new FunctionLock(this.table, { pid: process.pid, startTime }) };
   }
 
@@ -202,24 +216,6 @@ export class ProcessOrchestrator extends Orchestrator {
     if (record.drainUntil !== undefined) this.tidy(record.functionId);
   }
 
-  private async look(): Promise<void> {
-    if (this.looking) return;
-    this.looking = true;
-    try {
-      await this.watched.look();
-      this.looks += 1;
-      if (this.looks % LOOKS_PER_UPKEEP !== 0) return;
-      for (const record of this.watched.records()) {
-        await this.workerLogs.maintain(record);
-        if (record.drainUntil !== undefined && Date.now() >= record.drainUntil) this.tidy(record.functionId);
-      }
-    } catch (error) {
-      this.logger.warn({ err: error }, 'looking after workers failed');
-    } finally {
-      this.looking = false;
-    }
-  }
-
   /** Clears away what has drained, without waiting for the next `ensure`. */
   private tidy(functionId: FunctionId): void {
     const work = async () => {
@@ -230,5 +226,16 @@ export class ProcessOrchestrator extends Orchestrator {
     };
     // Whoever holds the lock for so long clears up itself.
     work().catch((error: unknown) => this.logger.debug({ err: error, functionId }, 'tidying was put off'));
+  }
+}
+
+async function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const abort = () => reject(signal.reason as Error);
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
   }
 }

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { FunctionId, WorkloadFault } from '#libs/orchestrator/workload.js';
 import type { ProcessIdentity } from './process-table.js';
@@ -140,7 +140,9 @@ export class ReplicaFiles {
   }
 
   async makeFunctionDir(functionId: FunctionId): Promise<void> {
-    await mkdir(this.functionDir(functionId), { recursive: true, mode: 0o711 });
+    await mkdir(this.functionDir(functionId), { recursive: true });
+    // Whatever the umask: its replicas must get through.
+    await chmod(this.functionDir(functionId), 0o711);
   }
 
   /** The record goes last: while there is one, somebody still looks after the replica. */

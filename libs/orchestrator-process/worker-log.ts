@@ -14,6 +14,8 @@ const ENDED = 'ended-';
 interface Source {
   readonly replica: string;
   readonly path: string;
+  /** What was cut off the file, where it may have been. */
+  readonly cutOff?: string;
 }
 
 /** Logs are plain files that workers append to, so that they need no manager; it only keeps them small and reads them. */
@@ -55,11 +57,18 @@ export class WorkerLogs {
     const newest: LogLine[] = [];
     for (const source of await this.sources(functionId)) {
       const { lines, end } = await this.linesFrom(source, -ROTATE_BYTES);
+      const { replica, cutOff } = source;
+      const missing = tail - lines.length;
+      if (missing > 0 && cutOff !== undefined) {
+        const earlier = (await this.linesFrom({ replica, path: cutOff }, -KEPT_BYTES)).lines;
+        newest.push(...earlier.slice(Math.max(0, earlier.length - missing)));
+      }
       newest.push(...lines.slice(Math.max(0, lines.length - tail)));
       offsets.set(source.replica, end);
     }
     yield* newest.toSorted((a, b) => a.at.getTime() - b.at.getTime());
-    while (follow && !signal.aborted) {
+    if (!follow) return;
+    while (!signal.aborted) {
       await delay(FOLLOW_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
       if (signal.aborted) return;
       for (const source of await this.sources(functionId)) {
@@ -96,7 +105,11 @@ export class WorkerLogs {
       .toSorted()
       .map((name) => ({ replica: name.split('-').slice(2).join('-'), path: join(dir, name) }));
     const records = await this.files.peek(functionId);
-    return [...ended, ...records.map((record) => ({ replica: record.replica, path: this.files.log(record) }))];
+    const living = records.map((record) => {
+      const path = this.files.log(record);
+      return { replica: record.replica, path, cutOff: `${path}.1` };
+    });
+    return [...ended, ...living];
   }
 
   private marksOf(path: string): LogMarks {

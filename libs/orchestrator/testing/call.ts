@@ -1,4 +1,5 @@
 import { request } from 'node:http';
+import { json } from 'node:stream/consumers';
 import type { EndpointAddress } from '../workload.js';
 
 export interface CallAnswer {
@@ -21,16 +22,7 @@ export function callOverHttp(address: EndpointAddress, payload: string, signal: 
         headers: { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body) },
       },
       (response) => {
-        const chunks: Buffer[] = [];
-        response.on('data', (chunk: Buffer) => chunks.push(chunk));
-        response.on('error', reject);
-        response.on('end', () => {
-          try {
-            resolve({ status: response.statusCode ?? 0, body: JSON.parse(Buffer.concat(chunks).toString('utf8')) });
-          } catch (error) {
-            reject(error as Error);
-          }
-        });
+        json(response).then((answer) => resolve({ status: response.statusCode ?? 0, body: answer }), reject);
       },
     );
     outgoing.on('error', reject);

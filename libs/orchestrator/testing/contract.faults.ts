@@ -48,6 +48,24 @@ export function faultBehaviour(stage: () => Stage): void {
     expect(replicaIds(after)).toContain(other);
   });
 
+  it('leaves a replica that ended unreplaced until it may be, keeping the others', async () => {
+    const manager = await stage().manager();
+    const workload = stage().workload(answering('one'), { replicas: 2 });
+    const [killed, other] = replicaIds(await stage().settleReady(manager, workload));
+    if (killed === undefined) throw new Error('There is no replica to kill.');
+    await stage().harness.kill(workload.functionId, killed);
+    const backingOff = { ...workload, replaceEndedFrom: new Date(Date.now() + 3_600_000) };
+    await stage().settle(manager, backingOff, ({ reason }) => reason?.code === 'worker_crashed');
+    for (let round = 0; round < 3; round += 1) {
+      const seen = await stage().ensure(manager, backingOff);
+      expect(seen).toMatchObject({ replicas: 1, ready: 1, reason: { code: 'worker_crashed' } });
+      expect(replicaIds(seen)).toEqual([other]);
+    }
+    const after = await stage().settleReady(manager, { ...workload, replaceEndedFrom: new Date(Date.now() - 1) });
+    expect(replicaIds(after)).toContain(other);
+    expect(replicaIds(after)).not.toContain(killed);
+  });
+
   it('replaces what ended while no manager ran', async () => {
     const former = await stage().manager();
     const workload = stage().workload(answering('one'));

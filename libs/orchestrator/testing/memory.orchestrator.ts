@@ -26,10 +26,9 @@ export class MemoryOrchestrator extends Orchestrator {
     const home = this.world.findOrCreate(this.owner, workload.functionId);
     const hash = specHash(workload);
     const wanted = () => [...home.replicas].filter((one) => one.hash === hash && one.state !== 'draining');
-    const hopeless = home.fault?.hash === hash && home.fault.reason.terminal;
-    if (!hopeless) {
-      for (let n = wanted().length; n < workload.replicas; n += 1) this.world.start(this.owner, workload, hash);
-    }
+    const allowed = workload.replicas - withheldOf(home, workload, hash);
+    if (wanted().length < allowed && home.fault?.hash === hash) home.fault = { ...home.fault, owed: 0 };
+    for (let n = wanted().length; n < allowed; n += 1) this.world.start(this.owner, workload, hash);
     for (const surplus of wanted().slice(workload.replicas)) surplus.drain(workload.limits.timeoutMs);
     const ready = wanted().filter(({ state }) => state === 'ready');
     if (ready.length === workload.replicas) {
@@ -59,19 +58,27 @@ export class MemoryOrchestrator extends Orchestrator {
 
   async *logs(functionId: FunctionId, { tail, follow, signal }: LogOptions): AsyncIterable<LogLine> {
     const shown = new Map<MemoryReplica, number>();
-    for (let first = true; first || (follow && !signal.aborted); first = false) {
+    for (let first = true; !signal.aborted; first = false) {
       for (const replica of this.world.find(this.owner, functionId)?.replicas ?? []) {
         const from = shown.get(replica) ?? (first ? Math.max(0, replica.lines.length - tail) : 0);
         shown.set(replica, replica.lines.length);
         yield* replica.lines.slice(from);
       }
-      if (follow) await delay(FOLLOW_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
+      if (!follow) return;
+      await delay(FOLLOW_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
     }
   }
 
   async ping(signal: AbortSignal): Promise<void> {
     this.world.check('ping', signal);
   }
+}
+
+/** Replicas that may not be started now: all when the code can't be loaded, those that ended while backing off. */
+function withheldOf({ fault }: MemoryFunction, { replaceEndedFrom }: Workload, hash: string): number {
+  if (fault?.hash !== hash) return 0;
+  if (fault.reason.terminal) return Infinity;
+  return replaceEndedFrom !== undefined && new Date() < replaceEndedFrom ? fault.owed : 0;
 }
 
 function formerOf(home: MemoryFunction, hash: string): MemoryReplica[] {

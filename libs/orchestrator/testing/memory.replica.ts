@@ -114,12 +114,13 @@ export class MemoryReplica {
   }
 
   private listen(): void {
-    this.server = createServer((request, response) => void this.serve(request, response));
-    this.server.listen(0, '127.0.0.1', () => {
-      this.address = { kind: 'tcp', host: '127.0.0.1', port: (this.server?.address() as AddressInfo).port };
+    const server = createServer((request, response) => void this.serve(request, response));
+    this.server = server;
+    server.listen(0, '127.0.0.1', () => {
+      this.address = { kind: 'tcp', host: '127.0.0.1', port: (server.address() as AddressInfo).port };
       this.becomeReady();
     });
-    this.server.unref();
+    server.unref();
   }
 
   private async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {

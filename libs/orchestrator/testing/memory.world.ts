@@ -17,8 +17,8 @@ type Operation = 'ensure' | 'remove' | 'list' | 'ping';
 /** What one owner has of one function; stays, without replicas, until it is removed. */
 export interface MemoryFunction {
   readonly replicas: Set<MemoryReplica>;
-  /** What last went wrong, and with which spec. */
-  fault?: { readonly hash: string; readonly reason: WorkloadFault };
+  /** What last went wrong, with which spec, and how many replicas of it ended and weren't replaced. */
+  fault?: { readonly hash: string; readonly reason: WorkloadFault; readonly owed: number };
 }
 
 /**
@@ -126,7 +126,8 @@ export class MemoryWorld {
         ready: () => this.emit(owner, workload.functionId),
         ended: (_, reason) => {
           home.replicas.delete(replica);
-          if (reason !== undefined) home.fault = { hash, reason };
+          const owed = home.fault?.hash === hash ? home.fault.owed + 1 : 1;
+          if (reason !== undefined) home.fault = { hash, reason, owed };
           this.emit(owner, workload.functionId);
         },
       },

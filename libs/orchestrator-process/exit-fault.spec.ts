@@ -1,0 +1,35 @@
+import { expect, it } from 'vitest';
+import { faultOfExit } from './exit-fault.js';
+
+const at = new Date('2026-01-02T03:04:05Z');
+const report =
+  '{"faas": "handler_not_loadable", "type": "SyntaxError", "message": "invalid syntax", "line": 3, "traceback": "Traceback: …"}';
+
+it('reads the report of a handler that cannot be loaded, whether or not the status is known', () => {
+  const expected = {
+    code: 'handler_not_loadable',
+    message: 'SyntaxError: invalid syntax',
+    detail: 'Traceback: …',
+    line: 3,
+    terminal: true,
+    at,
+  };
+  expect(faultOfExit({ code: 65, signal: null, at: 0 }, ['loading', report], at)).toEqual(expected);
+  expect(faultOfExit(undefined, [report], at)).toEqual(expected);
+});
+
+it('does not take what a handler printed for the worker’s own report when the status says otherwise', () => {
+  expect(faultOfExit({ code: 1, signal: null, at: 0 }, [report], at)).toMatchObject({ code: 'worker_crashed' });
+  expect(faultOfExit({ code: null, signal: 'SIGKILL', at: 0 }, [report], at)).toMatchObject({
+    code: 'worker_crashed',
+    message: 'The worker was ended by SIGKILL.',
+    terminal: false,
+  });
+});
+
+it('shows the last lines of a worker that crashed', () => {
+  const lines = Array.from({ length: 50 }, (_, index) => `line ${index}`);
+  const fault = faultOfExit({ code: 3, signal: null, at: 0 }, lines, at);
+  expect(fault.message).toBe('The worker exited with status 3.');
+  expect(fault.detail?.split('\n')).toEqual(lines.slice(-20));
+});
