@@ -121,10 +121,17 @@ export class DockerEngine {
     );
   }
 
-  network(name: string, signal: AbortSignal): Promise<Docker.NetworkInspectInfo> {
-    const network = this.docker.getNetwork(name);
-    const inspect = network.inspect.bind(network) as WithOptions<Docker.NetworkInspectInfo>;
-    return this.call('inspect a network', signal, (abortSignal) => inspect({ abortSignal }));
+  /** All networks of exactly this name: the engine doesn't keep names unique. */
+  async networks(name: string, signal: AbortSignal): Promise<Docker.NetworkInspectInfo[]> {
+    const filters = { name: [name] };
+    const list = (abortSignal: AbortSignal) => this.docker.listNetworks({ filters, abortSignal } as object);
+    return (await this.call('list networks', signal, list)).filter((network) => network.Name === name);
+  }
+
+  async removeNetwork(id: string, signal: AbortSignal): Promise<void> {
+    const network = this.docker.getNetwork(id);
+    const remove = network.remove.bind(network) as WithOptions<unknown>;
+    await this.call('remove a network', signal, (abortSignal) => remove({ abortSignal }));
   }
 
   async createNetwork(options: Docker.NetworkCreateOptions, signal: AbortSignal): Promise<void> {

@@ -1,6 +1,5 @@
 import type { Logger } from 'pino';
 import type { DockerConfig } from '#libs/config/config.js';
-import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import type { Workload, WorkloadFault } from '#libs/orchestrator/workload.js';
 import { codeArchive } from './code-archive.js';
 import { CODE_DIR, containerConfig } from './container-config.js';
@@ -10,7 +9,7 @@ import type { ImagePulls } from './image-pulls.js';
 import { LABEL } from './labels.js';
 import { type Replica, slotName } from './replica.js';
 import type { Sightings } from './sightings.js';
-import type { WorkerNetwork } from './worker-network.js';
+import { NetworkUnusable, type WorkerNetwork } from './worker-network.js';
 
 /** Brings one new replica up: create, hand the code over, start. */
 export class ReplicaStarter {
@@ -25,6 +24,28 @@ export class ReplicaStarter {
 
   /** Resolves with why it can't be, or `undefined` when it was started (or another manager starts it). */
   async start(workload: Workload, spec: string, slot: number, signal: AbortSignal): Promise<WorkloadFault | undefined> {
+    try {
+      return await this.attempt(workload, spec, slot, signal);
+    } catch (error) {
+      if (!(error instanceof EngineRefusal)) throw error;
+      if (!/network/i.test(error.message)) return rejected(error);
+    }
+    // It was removed, or made twice, since it was last looked at.
+    this.network.forget();
+    try {
+      await this.network.ready();
+      return await this.attempt(workload, spec, slot, signal);
+    } catch (error) {
+      return rejected(error);
+    }
+  }
+
+  private async attempt(
+    workload: Workload,
+    spec: string,
+    slot: number,
+    signal: AbortSignal,
+  ): Promise<WorkloadFault | undefined> {
     const { owner, config } = this.placement;
     const { image, network, internal } = config;
     const { functionId } = workload;
@@ -38,14 +59,15 @@ export class ReplicaStarter {
       if (isMissing(error) && /no such image|not found: manifest/i.test((error as Error).message)) {
         return this.images.absent(image, functionId);
       }
-      return rejected(error);
+      throw error;
     }
     try {
       await this.engine.putArchive(id, CODE_DIR, archive, signal);
       this.sightings.started(functionId, id);
       await this.engine.start(id, signal);
     } catch (error) {
-      return this.failed(id, error, signal);
+      if (await this.isTakenAway(id, error, signal)) return undefined;
+      throw error;
     }
     const { revision } = workload;
     this.logger.info({ functionId, revision, replica: id.slice(0, 12), name }, 'replica started');
@@ -62,14 +84,15 @@ export class ReplicaStarter {
     }
   }
 
-  /** What never ran is removed at once; when that fails too, the next step finds it by its state. */
-  private async failed(id: string, error: unknown, signal: AbortSignal): Promise<WorkloadFault | undefined> {
-    if (!(error instanceof EngineRefusal)) throw error;
-    if (isMissing(error) && /network/i.test(error.message)) this.network.forget();
-    // Another manager took it for a leftover and replaced it.
-    const vanished = isMissing(error) && /no such container/i.test(error.message);
-    if (!vanished) await this.engine.remove(id, true, signal);
-    return vanished ? undefined : rejected(error);
+  /**
+   * True when another manager took the new container for a leftover and replaced it. What was refused and never ran is
+   * removed at once; when that fails too, the next step finds it by its state.
+   */
+  private async isTakenAway(id: string, error: unknown, signal: AbortSignal): Promise<boolean> {
+    if (!(error instanceof EngineRefusal)) return false;
+    if (isMissing(error) && /no such container/i.test(error.message)) return true;
+    await this.engine.remove(id, true, signal);
+    return false;
   }
 
   private async nameTaken(name: string, signal: AbortSignal): Promise<WorkloadFault | undefined> {
@@ -85,7 +108,8 @@ export class ReplicaStarter {
 }
 
 function rejected(error: unknown): WorkloadFault {
-  if (error instanceof OrchestratorUnavailable || !(error instanceof EngineRefusal)) throw error;
+  if (error instanceof NetworkUnusable) return faultOf(error.message);
+  if (!(error instanceof EngineRefusal)) throw error;
   return faultOf(`The engine refused the worker: ${error.message}`);
 }
 

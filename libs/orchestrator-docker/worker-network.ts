@@ -52,7 +52,7 @@ export class WorkerNetwork {
   }
 
   private async look(signal: AbortSignal): Promise<Reach> {
-    const network = (await this.find(signal)) ?? (await this.make(signal));
+    const network = (await this.find(signal)) ?? (await this.make(signal)) ?? this.missing();
     const fault = networkFault(network, this.config.internal);
     if (fault !== undefined) throw new NetworkUnusable(fault);
     const gateways = (network.IPAM?.Config ?? []).flatMap((range) => range['Gateway']?.replace(/\/.*$/, '') ?? []);
@@ -67,16 +67,28 @@ export class WorkerNetwork {
     return reach;
   }
 
+  /**
+   * Two managers that start at once can both make the network, and then the engine finds its name ambiguous. All keep
+   * the oldest and remove the others of ours.
+   */
   private async find(signal: AbortSignal): Promise<NetworkInspectInfo | undefined> {
-    try {
-      return await this.engine.network(this.config.network, signal);
-    } catch (error) {
-      if (isMissing(error)) return undefined;
-      throw error;
+    const networks = await this.engine.networks(this.config.network, signal);
+    const [oldest, ...others] = networks.toSorted(byAge);
+    for (const other of others) {
+      if (other.Labels?.[NETWORK_LABEL] === undefined) throw new NetworkUnusable(ambiguous(other.Name));
+      await this.engine.removeNetwork(other.Id, signal).catch((error: unknown) => {
+        if (error instanceof EngineRefusal && !isMissing(error)) throw new NetworkUnusable(ambiguous(other.Name));
+        if (!isMissing(error)) throw error;
+      });
     }
+    return oldest;
   }
 
-  private async make(signal: AbortSignal): Promise<NetworkInspectInfo> {
+  private missing(): never {
+    throw new NetworkUnusable(`The Docker network ${this.config.network} vanished as soon as it was made.`);
+  }
+
+  private async make(signal: AbortSignal): Promise<NetworkInspectInfo | undefined> {
     const { network, internal } = this.config;
     try {
       await this.engine.createNetwork(
@@ -97,8 +109,16 @@ export class WorkerNetwork {
       if (!isConflict(error))
         throw error instanceof EngineRefusal ? new NetworkUnusable(refused(network, error)) : error;
     }
-    return this.engine.network(network, signal);
+    return this.find(signal);
   }
+}
+
+function byAge(a: NetworkInspectInfo, b: NetworkInspectInfo): number {
+  return a.Created < b.Created || (a.Created === b.Created && a.Id < b.Id) ? -1 : 1;
+}
+
+function ambiguous(network: string): string {
+  return `There are several Docker networks called ${network}. Remove all but one of them.`;
 }
 
 function refused(network: string, error: EngineRefusal): string {

@@ -1,0 +1,144 @@
+import { execFileSync } from 'node:child_process';
+import type { Observed, Workload } from '#libs/orchestrator/workload.js';
+import type { Stage } from '#libs/orchestrator/testing/contract.stage.js';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { dockerStage, endStage, python } from './support/docker-stage.js';
+import { docker, testConfig, whyNoDocker, WORKER_IMAGE } from './support/docker-tests.js';
+
+const PROBE = `import os
+import socket
+
+
+def status(field):
+    with open("/proc/self/status") as lines:
+        return next(line.split()[1] for line in lines if line.startswith(field + ":"))
+
+
+def attempt(action):
+    try:
+        action()
+        return "allowed"
+    except OSError as error:
+        return type(error).__name__
+
+
+def connect(host, port):
+    with socket.create_connection((host, int(port)), timeout=3):
+        pass
+
+
+def handle(payload: str):
+    word, *rest = payload.split(" ")
+    if word == "connect":
+        return attempt(lambda: connect(*rest))
+    if word == "write":
+        return attempt(lambda: open(rest[0], "ab").close())
+    if word == "remove":
+        return attempt(lambda: os.unlink(rest[0]))
+    if word == "exec":
+        def run():
+            with open("/tmp/script", "w") as script:
+                script.write("#!/bin/sh\\ntrue\\n")
+            os.chmod("/tmp/script", 0o755)
+            os.execv("/tmp/script", ["/tmp/script"])
+        return attempt(run)
+    return {
+        "uid": os.getuid(),
+        "gid": os.getgid(),
+        "groups": os.getgroups(),
+        "capabilities": [status(name) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")],
+        "noNewPrivs": status("NoNewPrivs"),
+        "seccomp": status("Seccomp"),
+        "host": socket.gethostbyname(socket.gethostname()),
+    }
+`;
+
+const reason = await whyNoDocker(WORKER_IMAGE);
+
+describe.skipIf(reason !== undefined)('a worker on Docker, seen from inside', { timeout: 60_000 }, () => {
+  const config = testConfig();
+  let stage: Stage;
+  let workload: Workload;
+  let seen: Observed;
+  const ask = async (payload: string) => (await stage.call(seen.endpoints[0], payload)).body;
+
+  beforeAll(async () => {
+    stage = dockerStage(config);
+    workload = stage.workload(python(PROBE), { replicas: 2 });
+    seen = await stage.settleReady(await stage.manager(), workload);
+  });
+  afterAll(() => endStage(stage));
+
+  it('runs as nobody, without any capability or way to new ones', async () => {
+    const none = '0000000000000000';
+    expect(await ask('')).toMatchObject({
+      result: {
+        uid: 65532,
+        gid: 65532,
+        capabilities: [none, none, none, none, none],
+        noNewPrivs: '1',
+        seccomp: '2',
+      },
+    });
+  });
+
+  it.each(['/app/x', '/etc/passwd', '/usr/x', '/opt/worker/x'])('cannot write %s', async (path) => {
+    expect(await ask(`write ${path}`)).not.toEqual({ result: 'allowed' });
+  });
+
+  it('can write to /tmp, but not execute what it wrote', async () => {
+    expect(await ask('write /tmp/x')).toEqual({ result: 'allowed' });
+    expect(await ask('exec')).toEqual({ result: 'PermissionError' });
+  });
+
+  it('cannot change its own code', async () => {
+    expect(await ask('write /app/function/handler.py')).toEqual({ result: 'PermissionError' });
+    expect(await ask('remove /app/function/handler.py')).toEqual({ result: 'PermissionError' });
+    expect(await ask('write /app/function/other.py')).toEqual({ result: 'PermissionError' });
+  });
+
+  it('cannot reach another worker', async () => {
+    const other = await docker.getContainer(seen.endpoints[1]?.replica ?? '').inspect();
+    const address = other.NetworkSettings.Networks[config.network]?.IPAddress;
+    expect(address).toMatch(/^\d+\./);
+    expect(await ask('connect 127.0.0.1 8000')).toEqual({ result: 'allowed' });
+    expect(await ask(`connect ${address} 8000`)).not.toEqual({ result: 'allowed' });
+  });
+
+  it('cannot reach what listens on the machine’s loopback', async () => {
+    const { NetworkSettings: settings } = await docker.getContainer(seen.primary).inspect();
+    const gateway = settings.Networks[config.network]?.Gateway;
+    expect(await ask(`connect ${gateway} ${seen.hostPort}`)).not.toEqual({ result: 'allowed' });
+  });
+
+  it('is published on loopback only', async () => {
+    const { NetworkSettings: settings } = await docker.getContainer(seen.primary).inspect();
+    expect(settings.Ports['8000/tcp']).toEqual([{ HostIp: '127.0.0.1', HostPort: String(seen.hostPort) }]);
+    const listening = execFileSync('cat', ['/proc/net/tcp', '/proc/net/tcp6'], { encoding: 'utf8' });
+    const port = seen.hostPort.toString(16).toUpperCase().padStart(4, '0');
+    const local = [...listening.matchAll(new RegExp(`: ([0-9A-F]+):${port} \\S+ 0A`, 'g'))].map(
+      ([, address]) => address,
+    );
+    expect(local.every((address) => address === '0100007F')).toBe(true);
+  });
+
+  it('has the limits the workload asks for', async () => {
+    const { HostConfig: host, Config: container } = await docker.getContainer(seen.primary).inspect();
+    expect(host).toMatchObject({
+      Memory: 256 * 2 ** 20,
+      MemorySwap: 256 * 2 ** 20,
+      NanoCpus: 500_000_000,
+      PidsLimit: 64,
+      ReadonlyRootfs: true,
+      Privileged: false,
+      OomKillDisable: false,
+      RestartPolicy: { Name: 'no' },
+      CapDrop: ['ALL'],
+      SecurityOpt: ['no-new-privileges'],
+      LogConfig: { Type: 'json-file', Config: { mode: 'non-blocking', 'max-size': '5m', 'max-file': '2' } },
+    });
+    expect(container.User).toBe('65532:65532');
+    expect(container.Image).toBe(config.image);
+    expect(host.Binds ?? []).toEqual([]);
+  });
+});

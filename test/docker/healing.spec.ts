@@ -1,0 +1,108 @@
+import type { Observed } from '#libs/orchestrator/workload.js';
+import type { Stage } from '#libs/orchestrator/testing/contract.stage.js';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { anonymousVolumes, containersOf, dockerStage, endStage, python } from './support/docker-stage.js';
+import { docker, testConfig, whyNoDocker, WORKER_IMAGE } from './support/docker-tests.js';
+import { LABEL } from '#libs/orchestrator-docker/labels.js';
+
+const ECHO = python('def handle(payload: str):\n    return payload\n');
+const reason = await whyNoDocker(WORKER_IMAGE);
+
+describe.skipIf(reason !== undefined)('Docker provider: healing', { timeout: 90_000 }, () => {
+  let stage: Stage;
+  beforeEach(() => {
+    stage = dockerStage(testConfig());
+  });
+  afterEach(() => endStage(stage));
+
+  async function nameOf(seen: Observed): Promise<string> {
+    return (await docker.getContainer(seen.primary).inspect()).Name;
+  }
+
+  it('hears of a container removed by hand and replaces it', async () => {
+    const manager = await stage.manager();
+    const workload = stage.workload(ECHO);
+    const before = await stage.settleReady(manager, workload);
+    const watching = stage.watch(manager);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const hint = watching.hint(workload.functionId);
+    await docker.getContainer(before.primary).remove({ force: true, v: true });
+    await hint;
+    const after = await stage.settleReady(manager, workload);
+    expect(after.primary).not.toBe(before.primary);
+    expect(await nameOf(after)).toBe(`/faas-worker-${workload.functionId}`);
+  });
+
+  it('gives the function’s own name to the replacement of a killed replica', async () => {
+    const manager = await stage.manager();
+    const workload = stage.workload(ECHO, { replicas: 2 });
+    const before = await stage.settleReady(manager, workload);
+    await docker.getContainer(before.primary).kill();
+    const settled = await stage.settleReady(manager, workload);
+    const after = await stage.ensure(manager, workload);
+    expect(after.replicas).toBe(2);
+    expect(settled.primary).not.toBe(before.primary);
+    expect(await nameOf(after)).toBe(`/faas-worker-${workload.functionId}`);
+    expect(await containersOf(stage.owner)).toHaveLength(2);
+  });
+
+  it('keeps an ended replica unreplaced until the backoff is over', async () => {
+    const manager = await stage.manager();
+    const workload = stage.workload(ECHO);
+    const before = await stage.settleReady(manager, workload);
+    await docker.getContainer(before.primary).kill();
+    const held = { ...workload, replaceEndedFrom: new Date(Date.now() + 60_000) };
+    const seen = await stage.settle(manager, held, ({ ready }) => ready === 0);
+    expect(seen).toMatchObject({ replicas: 0, reason: { code: 'worker_crashed' } });
+    expect((await stage.ensure(manager, held)).reason).toEqual(seen.reason);
+    expect(await containersOf(stage.owner)).toHaveLength(1);
+    expect((await stage.settleReady(manager, workload)).primary).not.toBe(before.primary);
+  });
+
+  it('replaces a container that was created and never started', async () => {
+    const workload = stage.workload(ECHO);
+    await docker.createContainer({
+      name: `faas-worker-${workload.functionId}`,
+      Image: WORKER_IMAGE,
+      Labels: { [LABEL.owner]: stage.owner, [LABEL.functionId]: workload.functionId, [LABEL.spec]: 'half' },
+      HostConfig: { Mounts: [{ Type: 'volume', Source: '', Target: '/app/function' }] },
+    });
+    const volumes = await anonymousVolumes();
+    const manager = await stage.manager();
+    expect(await stage.list(manager)).toEqual([workload.functionId]);
+    const seen = await stage.settleReady(manager, workload);
+    expect(await nameOf(seen)).toBe(`/faas-worker-${workload.functionId}`);
+    expect(await containersOf(stage.owner)).toHaveLength(1);
+    expect((await anonymousVolumes()).length).toBeLessThanOrEqual(volumes.length);
+  });
+
+  it('leaves no volume behind', async () => {
+    const manager = await stage.manager();
+    const before = new Set(await anonymousVolumes());
+    const workload = stage.workload(ECHO, { replicas: 2 });
+    const seen = await stage.settleReady(manager, workload);
+    const mounted = await Promise.all(seen.endpoints.map(({ replica }) => docker.getContainer(replica).inspect()));
+    const volumes = mounted.flatMap(({ Mounts }) => Mounts.flatMap(({ Name }) => Name ?? []));
+    expect(volumes).toHaveLength(2);
+    await stage.remove(manager, workload.functionId);
+    const left = await anonymousVolumes();
+    for (const volume of volumes) expect(left).not.toContain(volume);
+    expect(before.has(volumes[0] ?? '')).toBe(false);
+  });
+
+  it('replaces a replica that stopped answering', async () => {
+    const manager = await stage.manager();
+    const workload = stage.workload(ECHO, { limits: { ...stage.workload(ECHO).limits, timeoutMs: 1_000 } });
+    const before = await stage.settleReady(manager, workload);
+    const watching = stage.watch(manager);
+    await docker.getContainer(before.primary).pause();
+    await watching.hint(workload.functionId);
+    const after = await stage.settle(manager, workload, (seen) => seen.ready === 1 && seen.primary !== before.primary);
+    expect((await stage.call(after.endpoints[0], 'x')).body).toEqual({ result: 'x' });
+    await stage.until(
+      'the paused container is gone',
+      () => containersOf(stage.owner),
+      (left) => left.length === 1,
+    );
+  });
+});

@@ -1,0 +1,42 @@
+import { callOverHttp } from '#libs/orchestrator/testing/contract.js';
+import { type ContractHarness, Stage } from '#libs/orchestrator/testing/contract.stage.js';
+import { LABEL } from '#libs/orchestrator-docker/labels.js';
+import type { DockerOrchestrator } from '#libs/orchestrator-docker/docker.orchestrator.js';
+import type Docker from 'dockerode';
+import type { DockerConfig } from '#libs/config/config.js';
+import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
+import { docker, openDocker, removeNetwork } from './docker-tests.js';
+
+export function dockerHarness(config: DockerConfig, connect: () => Docker = connectDocker): ContractHarness {
+  return {
+    open: (owner) => openDocker(config, owner, connect()),
+    shut: (orchestrator) => (orchestrator as DockerOrchestrator).close(),
+    call: callOverHttp,
+    kill: (_functionId, replica) => docker.getContainer(replica).kill(),
+    close: () => removeNetwork(config.network),
+  };
+}
+
+/** One test's managers and functions on the real engine. */
+export function dockerStage(config: DockerConfig, connect?: () => Docker): Stage {
+  return new Stage(dockerHarness(config, connect), { deadlineMs: 30_000 });
+}
+
+export async function endStage(stage: Stage): Promise<void> {
+  await stage.close();
+  await stage.harness.close();
+}
+
+export function python(source: string, functionName = 'handle') {
+  return { functionName, source };
+}
+
+/** Everything of one owner on the engine. */
+export function containersOf(owner: string) {
+  return docker.listContainers({ all: true, filters: { label: [`${LABEL.owner}=${owner}`] } });
+}
+
+export async function anonymousVolumes(): Promise<string[]> {
+  const { Volumes } = await docker.listVolumes();
+  return Volumes.map(({ Name }) => Name).filter((name) => /^[0-9a-f]{64}$/.test(name));
+}
