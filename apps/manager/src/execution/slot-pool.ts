@@ -88,10 +88,7 @@ export class SlotPool {
   /** The replica refused a connection: it gets no calls for a moment. */
   setAside(replica: Replica): void {
     replica.setAsideUntil = performance.now() + SET_ASIDE_MS;
-    this.retry ??= setTimeout(() => {
-      this.retry = undefined;
-      this.serveWaiters();
-    }, SET_ASIDE_MS + 1);
+    this.serveWhenBack();
   }
 
   /** Refuses everybody who waits. */
@@ -169,6 +166,21 @@ export class SlotPool {
       if (!replica) return;
       waiter.resolve(this.slotOn(replica));
     }
+  }
+
+  /** Serves waiters as soon as the next replica set aside may be tried again, then looks out for the one after. */
+  private serveWhenBack(): void {
+    const now = performance.now();
+    const next = Math.min(...this.replicas.map((replica) => replica.setAsideUntil).filter((until) => until > now));
+    if (this.retry !== undefined || next === Infinity) return;
+    this.retry = setTimeout(
+      () => {
+        this.retry = undefined;
+        this.serveWaiters();
+        this.serveWhenBack();
+      },
+      Math.ceil(next - now) + 1,
+    );
   }
 
   private forgetIfDone(replica: Replica): void {
