@@ -1,14 +1,14 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { projectNode } from './node-packages.mjs';
-import { run, step } from './progress.mjs';
+import { run, SetupError, step } from './progress.mjs';
 
 const CONFIGURATION = ['package-lock.json', 'nest-cli.json', 'tsconfig.json', 'tsconfig.build.json'];
 const SOURCES = ['apps/manager', 'libs'];
 
 /** Whether dist/ was built from the sources as they are now. */
 export function built(root) {
-  if (!existsSync(join(root, 'dist', 'apps', 'manager', 'src', 'main.js'))) return false;
+  if (!existsSync(entry(root))) return false;
   return JSON.stringify(readStamp(root)) === JSON.stringify(sources(root));
 }
 
@@ -18,16 +18,21 @@ export async function build(root) {
     const now = sources(root);
     rmSync(stampPath(root), { force: true });
     // The compiler leaves the output of removed files behind, and writes nothing that it believes to be there.
-    if (before === undefined || Object.keys(before).some((name) => !(name in now))) {
+    if (before === undefined || !existsSync(entry(root)) || Object.keys(before).some((name) => !(name in now))) {
       rmSync(join(root, 'dist'), { recursive: true, force: true });
       rmSync(join(root, '.cache', 'tsc', 'build.tsbuildinfo'), { force: true });
     }
     await run(projectNode(root), [join(root, 'node_modules', '@nestjs', 'cli', 'bin', 'nest.js'), 'build'], {
       cwd: root,
     });
+    if (!existsSync(entry(root))) throw new SetupError(`The build made no ${entry(root)}.`);
     mkdirSync(dirname(stampPath(root)), { recursive: true });
     writeFileSync(stampPath(root), JSON.stringify(now));
   });
+}
+
+function entry(root) {
+  return join(root, 'dist', 'apps', 'manager', 'src', 'main.js');
 }
 
 function sources(root) {
