@@ -6,6 +6,8 @@ export interface Connection {
   readonly client: Client;
   /** The runner process that accepted it, known after its first answer. */
   runner: string | undefined;
+  /** The runner its call is counted for, which is a guess until `runner` is known. */
+  countedFor: string;
   closed: boolean;
 }
 
@@ -93,7 +95,7 @@ export class Connections {
       bodyTimeout: 0,
       connect: { timeout: CONNECT_TIMEOUT_MS, ...(address.kind === 'unix' ? { socketPath: address.path } : {}) },
     });
-    const connection: Connection = { client, runner: undefined, closed: false };
+    const connection: Connection = { client, runner: undefined, countedFor: '', closed: false };
     client.on('disconnect', () => {
       connection.closed = true;
       if (this.idle.includes(connection)) this.discard(connection);
@@ -123,6 +125,7 @@ export class Connections {
 
   private began(connection: Connection, now: number): void {
     const key = this.runnerOf(connection);
+    connection.countedFor = key;
     const runner = this.runners.get(key);
     if (!runner) this.runners.set(key, { inFlight: 1, silentSince: now });
     else {
@@ -132,7 +135,7 @@ export class Connections {
   }
 
   private ended(connection: Connection): void {
-    const key = this.runnerOf(connection);
+    const key = connection.countedFor;
     const runner = this.runners.get(key);
     if (!runner) return;
     runner.inFlight = Math.max(0, runner.inFlight - 1);
