@@ -1,0 +1,150 @@
+import { createServer as createHttpServer, type RequestListener } from 'node:http';
+import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from 'node:net';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Connections } from './connections.js';
+import { callWorker, type WorkerAnswer } from './worker-client.js';
+
+const BODY = Buffer.from('{"payload":"x"}');
+
+describe('callWorker', () => {
+  let connections: Connections;
+  let server: Server;
+  const sockets = new Set<Socket>();
+
+  const start = async (created: Server) => {
+    server = created;
+    server.on('connection', (socket: Socket) => {
+      sockets.add(socket.on('error', () => undefined));
+      socket.on('close', () => sockets.delete(socket));
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    connections = new Connections({ kind: 'tcp', host: '127.0.0.1', port: (server.address() as AddressInfo).port });
+  };
+  const http = (listener: RequestListener) => start(createHttpServer(listener));
+  const tcp = (onSocket: (socket: Socket) => void) => start(createTcpServer(onSocket));
+
+  const call = (options: { timeoutMs?: number; signal?: AbortSignal } = {}): Promise<WorkerAnswer> =>
+    callWorker(connections, {
+      body: BODY,
+      requestId: 'request-1',
+      timeoutMs: options.timeoutMs ?? 10_000,
+      signal: options.signal ?? new AbortController().signal,
+    });
+
+  beforeEach(() => sockets.clear());
+  afterEach(async () => {
+    connections.close();
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => server.close(resolve));
+  });
+
+  it('passes body, request id and time limit on, and the answer back, byte for byte', async () => {
+    const seen: unknown[] = [];
+    await http((request, response) => {
+      const chunks: Buffer[] = [];
+      request.on('data', (chunk: Buffer) => chunks.push(chunk));
+      request.on('end', () => {
+        const { 'x-request-id': id, 'x-faas-timeout-ms': limit, 'content-type': type } = request.headers;
+        seen.push(request.method, request.url, id, limit, type, Buffer.concat(chunks).toString());
+        response.writeHead(418, { 'X-Faas-Runner': 'r1' });
+        response.write('{"result"');
+        response.end(':"ü"}');
+      });
+    });
+    const answer = await call({ timeoutMs: 4_321 });
+    expect(answer).toEqual({ kind: 'answered', status: 418, body: Buffer.from('{"result":"ü"}') });
+    expect(seen).toEqual(['POST', '/', 'request-1', '4321', 'application/json', BODY.toString()]);
+  });
+
+  it('says that nothing was sent when the replica refuses the connection', async () => {
+    await http(() => undefined);
+    await new Promise((resolve) => server.close(resolve));
+    expect(await call()).toMatchObject({ kind: 'not_sent', reason: expect.stringContaining('ECONNREFUSED') as string });
+  });
+
+  it('never says that nothing was sent when the connection breaks after the call was read', async () => {
+    await tcp((socket) => socket.once('data', () => socket.resetAndDestroy()));
+    expect(await call()).toMatchObject({ kind: 'cut_off' });
+  });
+
+  it('never says that nothing was sent when a reused socket closes under the call', async () => {
+    let calls = 0;
+    await http((request, response) => {
+      calls += 1;
+      if (calls === 1) response.writeHead(200, { 'X-Faas-Runner': 'r1' }).end('{}');
+      else request.socket.destroy();
+    });
+    expect(await call()).toMatchObject({ kind: 'answered' });
+    expect(await call()).toEqual({ kind: 'cut_off', reason: expect.any(String) as string, runner: 'r1' });
+    expect(calls).toBe(2);
+  });
+
+  it('says cut off when the answer ends in its middle', async () => {
+    await tcp((socket) =>
+      socket.once('data', () => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"result":')),
+    );
+    expect(await call()).toMatchObject({ kind: 'cut_off' });
+  });
+
+  it.each(['not HTTP at all\r\n\r\n', 'HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n'])(
+    'says cut off when the answer is no HTTP: %j',
+    async (nonsense) => {
+      await tcp((socket) => socket.once('data', () => socket.write(nonsense)));
+      expect(await call()).toMatchObject({ kind: 'cut_off' });
+    },
+  );
+
+  it('ends a call at its time limit, and its socket with it', async () => {
+    await http(() => undefined);
+    const began = performance.now();
+    expect(await call({ timeoutMs: 80 })).toEqual({ kind: 'timed_out' });
+    expect(performance.now() - began).toBeLessThan(2_000);
+    await expect.poll(() => sockets.size).toBe(0);
+  });
+
+  it('counts an answer that never ends against the time limit', async () => {
+    await http((_, response) => void response.writeHead(200).write('{'));
+    expect(await call({ timeoutMs: 80 })).toEqual({ kind: 'timed_out' });
+  });
+
+  it('ends a call whose caller left, before, while and after it is sent', async () => {
+    const arrived = Promise.withResolvers<void>();
+    await http(() => arrived.resolve());
+    expect(await call({ signal: AbortSignal.abort() })).toEqual({ kind: 'cancelled' });
+    const early = new AbortController();
+    const atOnce = call({ signal: early.signal });
+    early.abort();
+    expect(await atOnce).toEqual({ kind: 'cancelled' });
+    const late = new AbortController();
+    const inFlight = call({ signal: late.signal });
+    await arrived.promise;
+    late.abort();
+    expect(await inFlight).toEqual({ kind: 'cancelled' });
+    await expect.poll(() => sockets.size).toBe(0);
+  });
+
+  it('leaves no listener behind on a signal that outlives the call', async () => {
+    await http((_, response) => void response.end('{}'));
+    const { signal } = new AbortController();
+    let listeners = 0;
+    const [add, remove] = [signal.addEventListener.bind(signal), signal.removeEventListener.bind(signal)];
+    signal.addEventListener = (...args: Parameters<typeof add>) => ((listeners += 1), add(...args));
+    signal.removeEventListener = (...args: Parameters<typeof remove>) => ((listeners -= 1), remove(...args));
+    await call({ signal });
+    expect(listeners).toBe(0);
+  });
+
+  it('cuts an answer that would fill the memory', async () => {
+    const chunk = Buffer.alloc(4 * 1024 * 1024, ' ');
+    await http((_, response) => {
+      const push = () => {
+        while (!response.destroyed && response.write(chunk));
+        response.once('drain', push);
+      };
+      push();
+    });
+    const answer = await call();
+    expect(answer).toMatchObject({ kind: 'cut_off', reason: expect.stringMatching(/passed \d+ bytes/) as string });
+    await expect.poll(() => sockets.size).toBe(0);
+  });
+});
