@@ -13,6 +13,7 @@ from contextvars import ContextVar
 
 CALL_BYTES = 1024 * 1024
 _BACKLOG_BYTES = 4 * 1024 * 1024
+_CHUNK_BYTES = 64 * 1024
 _LINE_CHARS = 16 * 1024
 # A pipe that polls as writable takes this much without blocking.
 _ATOMIC_BYTES = 4096
@@ -38,7 +39,7 @@ class Sink:
 
     def write(self, data: bytes) -> None:
         with self._lock:
-            if not self._backlog and len(data) <= _ATOMIC_BYTES and self._writable():
+            if not self._waiting_bytes and len(data) <= _ATOMIC_BYTES and self._writable():
                 self._write_now(data)
             elif self._waiting_bytes + len(data) > _BACKLOG_BYTES:
                 self._dropped += len(data)
@@ -50,7 +51,7 @@ class Sink:
     def flush(self, seconds: float) -> None:
         """Waits for the backlog, but not longer than this."""
         with self._lock:
-            self._more.wait_for(lambda: not self._backlog, timeout=seconds)
+            self._more.wait_for(lambda: not self._waiting_bytes, timeout=seconds)
 
     def _writable(self) -> bool:
         return any(event & select.POLLOUT for _, event in self._poll.poll(0))
@@ -75,19 +76,23 @@ class Sink:
         while True:
             with self._lock:
                 self._more.wait_for(lambda: bool(self._backlog))
-                data = self._backlog[0]
+                pieces, size = [], 0
+                while self._backlog and size < _CHUNK_BYTES:
+                    pieces.append(self._backlog.popleft())
+                    size += len(pieces[-1])
                 if self._dropped:
-                    data += b"[%d bytes of output dropped: nobody reads it]\n" % self._dropped
+                    note = b"[%d bytes of output dropped: nobody reads it]\n" % self._dropped
+                    pieces.append(note)
                     self._dropped = 0
-            view = memoryview(data)
+            view = memoryview(b"".join(pieces))
             try:
                 while view:
                     view = view[os.write(self.fd, view) :]
             except OSError:
                 pass
             with self._lock:
-                self._backlog.popleft()
-                self._waiting_bytes = sum(map(len, self._backlog))
+                # Only now, so that nothing overtakes what is being written.
+                self._waiting_bytes -= size
                 self._more.notify_all()
 
 

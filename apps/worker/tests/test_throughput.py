@@ -18,7 +18,7 @@ REQUEST = (
     b'Content-Length: 19\r\n\r\n{"payload":"hello"}'
 )
 CONNECTIONS = 16
-SECONDS = 0.6
+SECONDS = 0.4
 ROUNDS = 3
 
 
