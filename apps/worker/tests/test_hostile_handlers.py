@@ -272,6 +272,7 @@ def test_shutting_the_shared_listener_down_is_repaired(start: Start) -> None:
         except OSError:
             return False
 
+    eventually(lambda: "listener_shut_down" in worker.log(), "it is noticed")
     eventually(good, "the worker listens again", seconds=2)
 
 

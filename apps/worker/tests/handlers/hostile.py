@@ -8,6 +8,7 @@ import ctypes
 import functools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -112,23 +113,24 @@ def close_descriptors() -> str:
     return "closed"
 
 
-def shut_listener_down() -> str:
-    import gc
-    import socket
+def own_sockets() -> list[socket.socket]:
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.append(socket.socket(fileno=os.dup(int(fd))))
+    return found
 
-    for found in gc.get_objects():
-        is_open = isinstance(found, socket.socket) and found.fileno() >= 0
-        if is_open and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+
+def shut_listener_down() -> str:
+    for found in own_sockets():
+        if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             found.shutdown(socket.SHUT_RDWR)
     return "shut"
 
 
 def flood_supervisor() -> str:
-    import gc
-    import socket
-
-    for found in gc.get_objects():
-        if isinstance(found, socket.socket) and found.type == socket.SOCK_SEQPACKET:
+    for found in own_sockets():
+        if found.type == socket.SOCK_SEQPACKET:
             found.setblocking(False)
             for _ in range(20_000):
                 with contextlib.suppress(BlockingIOError):
