@@ -4,7 +4,6 @@ import { cp, mkdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import type { ProcessConfig } from '#libs/config/config.js';
-import type { Interpreter } from './interpreter.js';
 
 const run = promisify(execFile);
 
@@ -19,6 +18,11 @@ print(json.dumps({
     "library": var("INSTSONAME") if var("Py_ENABLE_SHARED") else None,
 }))`;
 
+export interface StagedInterpreter {
+  readonly command: string;
+  readonly env: Readonly<Record<string, string>>;
+}
+
 interface Installation {
   readonly executable: string;
   readonly version: string;
@@ -32,7 +36,7 @@ interface Installation {
 const LEFT_OUT = new Set(['site-packages', 'test', 'idlelib', 'tkinter', 'turtledemo', 'ensurepip', 'lib2to3', 'pip']);
 
 /** Copies the interpreter, its packages and the worker into the runtime folder, readable by all. Once per content. */
-export async function stageInterpreter(config: ProcessConfig, key: string): Promise<Interpreter> {
+export async function stageInterpreter(config: ProcessConfig, key: string): Promise<StagedInterpreter> {
   const { stdout } = await run(config.python, ['-c', DESCRIBE], { cwd: '/' });
   const installation = JSON.parse(stdout) as Installation;
   const target = join(config.runtimeDir, `.python-${await stageKey(installation, key)}`);
@@ -44,7 +48,6 @@ export async function stageInterpreter(config: ProcessConfig, key: string): Prom
   return {
     command: join(target, 'bin', basename(installation.executable)),
     env: { PYTHONHOME: target, PYTHONPATH: join(target, 'worker'), LD_LIBRARY_PATH: join(target, 'lib') },
-    key,
   };
 }
 
@@ -84,5 +87,6 @@ async function copyInto(target: string, installation: Installation, workerDir: s
 
 function copyTree(from: string, to: string, leftOut: (topName: string) => boolean): Promise<void> {
   const filter = (path: string) => !leftOut(relative(from, path).split('/')[0] ?? '');
-  return cp(from, to, { recursive: true, dereference: true, filter });
+  // With other times than the sources had, Python would take its compiled files for stale.
+  return cp(from, to, { recursive: true, dereference: true, preserveTimestamps: true, filter });
 }

@@ -33,7 +33,7 @@ export async function findInterpreter(config: ProcessConfig, uid: number | undef
   if (asSelf !== undefined) {
     throw new OrchestratorUnavailable('process', `${config.python} can't load the worker: ${asSelf}`);
   }
-  const staged = await stageInterpreter(config, key);
+  const staged = { ...(await stageInterpreter(config, key)), key };
   const asStaged = await probe(staged, config.runtimeDir, uid);
   if (asStaged === undefined) return staged;
   const blocked = await firstClosedFolder(config.runtimeDir);
@@ -80,7 +80,7 @@ function probe(interpreter: Interpreter, folder: string, uid: number | undefined
 }
 
 /** The first folder on the way that other users can't pass. */
-export async function firstClosedFolder(path: string): Promise<string | undefined> {
+async function firstClosedFolder(path: string): Promise<string | undefined> {
   const folders: string[] = [];
   for (let folder = path; folder !== dirname(folder); folder = dirname(folder)) folders.unshift(folder);
   for (const folder of folders) {

@@ -1,15 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chmod, chown, mkdir, open, writeFile } from 'node:fs/promises';
-import { constants, setPriority } from 'node:os';
+import { setPriority } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import type { Interpreter } from './interpreter.js';
 import type { ReplicaFiles, ReplicaRecord } from './replica-files.js';
 
 const MIB = 1024 * 1024;
+const WORKER_NICENESS = 5;
 
 /** All that a worker sees of an environment; nothing of the manager's own gets in. */
-export function workerEnvironment(
+function workerEnvironment(
   workload: Workload,
   interpreter: Interpreter,
   places: { readonly socket: string; readonly appDir: string; readonly workDir: string },
@@ -87,7 +88,7 @@ export async function launch(
 /** Best effort: handlers that compute leave the manager and the database able to answer. */
 function beNice(pid: number): void {
   try {
-    setPriority(pid, constants.priority.PRIORITY_BELOW_NORMAL);
+    setPriority(pid, WORKER_NICENESS);
   } catch {
     // It may have ended already, which its exit tells.
   }

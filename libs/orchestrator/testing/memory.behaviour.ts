@@ -10,7 +10,7 @@ export interface MemoryBehaviour {
   call(payload: string, call: MemoryCall): unknown;
 }
 
-export interface MemoryCall {
+interface MemoryCall {
   readonly print: (line: string) => void;
   readonly signal: AbortSignal;
   /** Shared by the calls of one replica, as a module's globals are. */
