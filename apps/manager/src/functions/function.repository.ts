@@ -170,13 +170,13 @@ export class FunctionRepository {
     );
   }
 
-  /** A step that couldn't be made: tries again later, changing nothing else of what was seen. */
+  /** A step that couldn't be made: tries again later, or at once where something asked meanwhile; keeps what was seen. */
   async postpone({ row, token }: Claim, fault: StoredFault, nextMs: number): Promise<void> {
     await this.database.query(
       `UPDATE functions SET reason = $3, failures = failures + 1, lease_token = NULL, lease_until = NULL,
-         reconcile_at = now() + $4 * interval '1 millisecond'
+         reconcile_at = CASE WHEN wakes <> $5 THEN now() ELSE now() + $4 * interval '1 millisecond' END
        WHERE id = $1 AND lease_token = $2`,
-      [row.id, token, fault, nextMs],
+      [row.id, token, fault, nextMs, row.wakes],
     );
   }
 

@@ -1,0 +1,189 @@
+import { createHash } from 'node:crypto';
+import type { ReconcileConfig } from '#libs/config/config.js';
+import { dataSourceOptions, openDataSource } from '#libs/database/data-source.js';
+import { Database } from '#libs/database/database.js';
+import { Notifications } from '#libs/database/notifications.js';
+import { MemoryOrchestrator } from '#libs/orchestrator/testing/memory.orchestrator.js';
+import { MemoryWorld } from '#libs/orchestrator/testing/memory.world.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { PinoLogger } from 'nestjs-pino';
+import { pino } from 'pino';
+import type { DataSource } from 'typeorm';
+import { expect } from 'vitest';
+import { FunctionChanges } from '../../apps/manager/src/functions/function-changes.js';
+import { FunctionEntity } from '../../apps/manager/src/functions/function.entity.js';
+import { newFunctionId } from '../../apps/manager/src/functions/function-id.js';
+import { FunctionRepository, type NewFunction } from '../../apps/manager/src/functions/function.repository.js';
+import { RevisionEntity } from '../../apps/manager/src/functions/revision.entity.js';
+import { FunctionReconciler } from '../../apps/manager/src/orchestration/function.reconciler.js';
+import { OrphanCollector } from '../../apps/manager/src/orchestration/orphan.collector.js';
+import { ReconcileLoop } from '../../apps/manager/src/orchestration/reconcile.loop.js';
+import { Life, MortalDatabase, MortalOrchestrator } from './life.js';
+
+export const silent = pino({ level: 'silent' });
+const logger = new PinoLogger({ pinoHttp: { level: 'silent' } });
+
+export const DEFAULTS: ReconcileConfig = {
+  pollMs: 100,
+  leaseMs: 1_000,
+  resyncMs: 60_000,
+  concurrency: 4,
+  orphanSweepMs: 60_000,
+};
+
+const OWNER = 'this-installation';
+
+/** Any manager of an installation without its HTTP side: a loop and an orphan collector of its own. */
+export class RunningManager {
+  readonly life = new Life();
+  readonly repository: FunctionRepository;
+  readonly changes: FunctionChanges;
+  readonly orchestrator: MortalOrchestrator;
+  private readonly notifications: Notifications;
+  private readonly loop: ReconcileLoop;
+  private readonly orphans: OrphanCollector;
+
+  constructor(installation: Installation, config: ReconcileConfig) {
+    this.repository = new FunctionRepository(new MortalDatabase(installation.source, this.life));
+    this.orchestrator = new MortalOrchestrator(installation.world, OWNER, this.life);
+    this.notifications = new Notifications(installation.url, silent);
+    this.changes = new FunctionChanges(this.notifications);
+    const reconciler = new FunctionReconciler(this.repository, this.orchestrator, logger);
+    this.loop = new ReconcileLoop(this.repository, reconciler, this.orchestrator, config, this.notifications, logger);
+    this.orphans = new OrphanCollector(this.repository, this.orchestrator, config, logger);
+  }
+
+  start({ deaf = false } = {}): this {
+    if (!deaf) this.notifications.start();
+    this.loop.onApplicationBootstrap();
+    this.orphans.onApplicationBootstrap();
+    return this;
+  }
+
+  /** As SIGTERM does. */
+  async stop(): Promise<void> {
+    await Promise.all([this.loop.stop(), this.orphans.stop()]);
+    await this.notifications.close();
+  }
+
+  /** As `kill -9` does: whatever it was about to do to the database or the engine stays undone. */
+  async crash(): Promise<void> {
+    this.life.end();
+    const stopped = this.stop();
+    this.life.bury();
+    await stopped;
+  }
+}
+
+/** One database and one engine in memory, which any number of managers share. */
+export class Installation {
+  readonly database: Database;
+  readonly repository: FunctionRepository;
+  world = new MemoryWorld();
+  private readonly managers = new Set<RunningManager>();
+
+  private constructor(
+    readonly url: string,
+    readonly source: DataSource,
+  ) {
+    this.database = new Database(source);
+    this.repository = new FunctionRepository(this.database);
+  }
+
+  static async open(url: string): Promise<Installation> {
+    const options = { url, poolSize: 20, entities: [FunctionEntity, RevisionEntity], logger: silent };
+    return new Installation(url, await openDataSource(dataSourceOptions(options), silent));
+  }
+
+  /** An orchestrator of another manager, or of another installation on the same engine. */
+  engine(owner = OWNER): MemoryOrchestrator {
+    return new MemoryOrchestrator(this.world, owner);
+  }
+
+  start(config: Partial<ReconcileConfig> = {}, options: { deaf?: boolean } = {}): RunningManager {
+    const manager = new RunningManager(this, { ...DEFAULTS, ...config }).start(options);
+    this.managers.add(manager);
+    return manager;
+  }
+
+  async add(overrides: Partial<NewFunction> = {}): Promise<FunctionId> {
+    return (await this.repository.insert(newFunction(overrides))).id;
+  }
+
+  async row(id: FunctionId): Promise<FunctionEntity> {
+    const row = await this.repository.find(id);
+    if (row === null) throw new Error(`Function ${id} is gone.`);
+    return row;
+  }
+
+  replicasOf(id: FunctionId): string[] {
+    return this.world
+      .replicas()
+      .filter(({ functionId, owner }) => functionId === id && owner === OWNER)
+      .map((replica) => replica.id);
+  }
+
+  /** Waits until a function is ready with exactly the replicas it wants. */
+  async ready(id: FunctionId, timeout = 10_000): Promise<FunctionEntity> {
+    await expect
+      .poll(
+        async () => {
+          const row = await this.repository.find(id);
+          const replicas = this.replicasOf(id);
+          const endpoints = row?.endpoints.map(({ replica }) => replica) ?? [];
+          return { phase: row?.phase, satisfied: endpoints.length === row?.replicas, same: same(endpoints, replicas) };
+        },
+        { timeout, interval: 10 },
+      )
+      .toEqual({ phase: 'running', satisfied: true, same: true });
+    return this.row(id);
+  }
+
+  /** Waits until nothing is left of a function, neither in the database nor on the engine. */
+  async gone(id: FunctionId, timeout = 10_000): Promise<void> {
+    await expect
+      .poll(async () => [await this.repository.find(id), this.replicasOf(id)], { timeout, interval: 10 })
+      .toEqual([null, []]);
+  }
+
+  /** Makes every row due at once, as if time had passed. */
+  async letTimePass(): Promise<void> {
+    await this.database.query(`UPDATE functions SET reconcile_at = now(), not_before = NULL`);
+  }
+
+  /** Ends all managers and forgets every function. */
+  async reset(): Promise<void> {
+    for (const manager of this.managers) await manager.crash();
+    this.managers.clear();
+    await this.database.query('TRUNCATE functions CASCADE');
+    for (const replica of this.world.replicas()) replica.end(undefined);
+    this.world = new MemoryWorld();
+  }
+
+  async close(): Promise<void> {
+    await this.reset();
+    await this.source.destroy();
+  }
+}
+
+export function newFunction(overrides: Partial<NewFunction> = {}): NewFunction {
+  const code = Buffer.from('def handle(payload):\n    return payload\n');
+  return {
+    id: newFunctionId(),
+    functionName: 'handle',
+    replicas: 1,
+    timeoutMs: 1_000,
+    concurrency: 4,
+    memoryMiB: 64,
+    cpuMillis: 100,
+    pids: 32,
+    code,
+    codeSha256: createHash('sha256').update(code).digest('hex'),
+    provisionalForMs: 60_000,
+    ...overrides,
+  };
+}
+
+function same(one: readonly string[], other: readonly string[]): boolean {
+  return one.toSorted().join() === other.toSorted().join();
+}

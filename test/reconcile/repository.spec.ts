@@ -1,0 +1,223 @@
+import { dataSourceOptions, openDataSource } from '#libs/database/data-source.js';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { FunctionEntity } from '../../apps/manager/src/functions/function.entity.js';
+import type { Claim, Outcome } from '../../apps/manager/src/functions/function.repository.js';
+import { startTestPostgres, type TestPostgres } from '../support/postgres.js';
+import { Installation, newFunction, silent } from './installation.js';
+
+const FAULT = {
+  code: 'worker_crashed',
+  message: 'It ended.',
+  terminal: false,
+  at: '2026-01-01T00:00:00.000Z',
+} as const;
+
+const READY: Outcome = {
+  phase: 'running',
+  reason: null,
+  lastFault: FAULT,
+  endpoints: [{ replica: 'one', address: { kind: 'tcp', host: '127.0.0.1', port: 1 } }],
+  primaryReplica: 'one',
+  hostPort: 1,
+  observedGeneration: 1,
+  provisional: false,
+  failures: 1,
+  holdMs: null,
+  nextMs: null,
+  abandon: false,
+};
+
+const postgres: { server?: TestPostgres; installation?: Installation } = {};
+
+beforeAll(async () => {
+  postgres.server = await startTestPostgres();
+  postgres.installation = await Installation.open(await postgres.server.createDatabase());
+});
+afterAll(async () => {
+  await postgres.installation?.close();
+  await postgres.server?.stop();
+});
+
+describe('FunctionRepository', () => {
+  const here = () => postgres.installation!;
+  const repository = () => here().repository;
+  afterEach(() => here().reset());
+
+  const claimOne = async (leaseMs = 60_000): Promise<Claim> => {
+    const claims = await repository().claim(10, leaseMs);
+    expect(claims).toHaveLength(1);
+    return claims[0]!;
+  };
+  const due = async () => (await repository().claim(10, 60_000)).map(({ row }) => row.id);
+
+  it('makes a function due from the moment it is inserted, with its first revision', async () => {
+    const wanted = newFunction();
+    const row = await repository().insert(wanted);
+    expect(row).toMatchObject({ phase: 'creating', generation: 1, observedGeneration: 0, failures: 0, endpoints: [] });
+    expect(await repository().revision(row.id, 1)).toMatchObject({ code: wanted.code, functionName: 'handle' });
+    expect(await due()).toEqual([row.id]);
+  });
+
+  it('hands out whole rows, the same as an ordinary look', async () => {
+    const id = await here().add();
+    const { row } = await claimOne();
+    expect({ ...row }).toEqual({ ...(await here().row(id)) });
+    expect(row.provisionalUntil).toBeInstanceOf(Date);
+  });
+
+  it('hands each due row to one of many managers that ask at once', async () => {
+    const ids = await Promise.all(Array.from({ length: 30 }, () => here().add()));
+    const claimed = await Promise.all(Array.from({ length: 12 }, () => repository().claim(4, 60_000)));
+    const got = claimed.flat().map(({ row }) => row.id);
+    expect(new Set(got).size).toBe(got.length);
+    expect([...got, ...(await due()), ...(await due()), ...(await due())].toSorted()).toEqual(ids.toSorted());
+  });
+
+  it('hands out those that are due longest first', async () => {
+    const ids = [await here().add(), await here().add(), await here().add()];
+    await here().database.query(
+      `UPDATE functions SET reconcile_at = now() - array_position($1::text[], id) * interval '1 second'`,
+      [ids],
+    );
+    expect((await repository().claim(1, 60_000))[0]!.row.id).toBe(ids[2]);
+  });
+
+  it('hands a row out again once its lease has ended, and not before', async () => {
+    await here().add();
+    const { row } = await claimOne(120);
+    expect(await due()).toEqual([]);
+    await expect.poll(due, { timeout: 3_000 }).toEqual([row.id]);
+  });
+
+  it('writes nothing for a late finisher whose lease was taken', async () => {
+    const id = await here().add();
+    const late = await claimOne(0);
+    const current = await claimOne();
+    const before = await here().row(id);
+    await repository().record(late, READY);
+    await repository().postpone(late, FAULT, 1);
+    await repository().release(late);
+    await repository().purge(late);
+    expect(await repository().renew(late, 1)).toBe(false);
+    expect(await here().row(id)).toEqual(before);
+    expect(await repository().renew(current, 60_000)).toBe(true);
+  });
+
+  it('gives the lease back with what a step found', async () => {
+    const id = await here().add();
+    await repository().record(await claimOne(), { ...READY, nextMs: 60_000, holdMs: 30_000 });
+    const row = await here().row(id);
+    expect(row).toMatchObject({ phase: 'running', failures: 1, hostPort: 1, lastFault: FAULT, leaseToken: null });
+    expect(row.endpoints).toEqual(READY.endpoints);
+    expect(row.provisionalUntil).toBeNull();
+    const [now] = await here().database.query<{ now: Date }>('SELECT now()');
+    expect(row.reconcileAt!.getTime() - now!.now.getTime()).toBeGreaterThan(55_000);
+    expect(row.notBefore!.getTime() - now!.now.getTime()).toBeGreaterThan(25_000);
+    expect(await due()).toEqual([]);
+  });
+
+  it('moves the start of a phase only when the phase changes', async () => {
+    const id = await here().add();
+    await repository().record(await claimOne(), { ...READY, nextMs: 0 });
+    const { phaseSince } = await here().row(id);
+    await repository().record(await claimOne(), { ...READY, nextMs: 0 });
+    expect((await here().row(id)).phaseSince).toEqual(phaseSince);
+    await repository().record(await claimOne(), { ...READY, phase: 'error' });
+    expect((await here().row(id)).phaseSince.getTime()).toBeGreaterThan(phaseSince.getTime());
+  });
+
+  it.each(['record', 'postpone', 'release'] as const)(
+    'keeps the newer request when one arrives mid-reconcile: %s',
+    async (how) => {
+      const id = await here().add();
+      const claim = await claimOne();
+      await repository().requestReconcile(id);
+      expect(await due()).toEqual([]);
+      if (how === 'record') await repository().record(claim, { ...READY, nextMs: 60_000 });
+      if (how === 'postpone') await repository().postpone(claim, FAULT, 60_000);
+      if (how === 'release') await repository().release(claim);
+      expect(await due()).toEqual([id]);
+    },
+  );
+
+  it.each(['record', 'postpone'] as const)('keeps a removal that arrives during a step: %s', async (how) => {
+    const id = await here().add();
+    const claim = await claimOne();
+    const removed = await repository().markDeleted(id);
+    expect(removed).toMatchObject({ phase: 'deleting', endpoints: [], failures: 0 });
+    if (how === 'record') await repository().record(claim, { ...READY, nextMs: 60_000 });
+    else await repository().postpone(claim, FAULT, 60_000);
+    const row = await here().row(id);
+    expect(row).toMatchObject({ phase: 'deleting', endpoints: [], deletedAt: removed!.deletedAt });
+    expect(row.phaseSince).toEqual(removed!.phaseSince);
+    expect(await due()).toEqual([id]);
+  });
+
+  it('removes twice as it removes once', async () => {
+    const id = await here().add();
+    const first = await repository().markDeleted(id);
+    const second = await repository().markDeleted(id);
+    expect(second).toMatchObject({ deletedAt: first!.deletedAt, generation: 2, phaseSince: first!.phaseSince });
+    expect(await repository().markDeleted('aaaaaaaaaaaaaaaa')).toBeNull();
+  });
+
+  it('waits as long as it is told to after a step that could not be made', async () => {
+    const id = await here().add();
+    await repository().postpone(await claimOne(), FAULT, 150);
+    expect(await due()).toEqual([]);
+    expect(await here().row(id)).toMatchObject({ reason: FAULT, failures: 1, phase: 'creating' });
+    await expect.poll(due, { timeout: 3_000 }).toEqual([id]);
+  });
+
+  it('turns an upload whose time is over into a removal', async () => {
+    const id = await here().add();
+    await repository().record(await claimOne(), {
+      ...READY,
+      phase: 'creating',
+      endpoints: [],
+      provisional: true,
+      abandon: true,
+      nextMs: 0,
+    });
+    expect(await here().row(id)).toMatchObject({ phase: 'deleting', endpoints: [] });
+    expect((await here().row(id)).deletedAt).not.toBeNull();
+  });
+
+  it('forgets code and revisions with the function', async () => {
+    const id = await here().add();
+    await repository().purge(await claimOne());
+    expect(await repository().revision(id, 1)).toBeNull();
+    expect(await repository().find(id)).toBeNull();
+  });
+
+  it('lets one manager at a time do what must be done once', async () => {
+    const inside = Promise.withResolvers<void>();
+    const leave = Promise.withResolvers<void>();
+    const first = repository().exclusively(42, async () => {
+      inside.resolve();
+      await leave.promise;
+    });
+    await inside.promise;
+    expect(await repository().exclusively(42, () => Promise.reject(new Error('two at once')))).toBe(false);
+    leave.resolve();
+    expect(await first).toBe(true);
+    await expect(repository().exclusively(42, () => Promise.reject(new Error('it failed')))).rejects.toThrow();
+    expect(await repository().exclusively(42, () => Promise.resolve())).toBe(true);
+  });
+});
+
+describe('Migrations', () => {
+  it('are made once when many managers start at once on an empty database', async () => {
+    const url = await postgres.server!.createDatabase();
+    const options = dataSourceOptions({ url, poolSize: 2, entities: [FunctionEntity], logger: silent });
+    const sources = await Promise.all(Array.from({ length: 4 }, () => openDataSource(options, silent)));
+    try {
+      const query = (sql: string) => sources[0]!.query<{ count: string }[]>(sql);
+      expect(await query('SELECT count(*) FROM migrations')).toEqual([{ count: '1' }]);
+      expect(await query('SELECT count(*) FROM installation')).toEqual([{ count: '1' }]);
+      expect(await query(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'`)).toEqual([{ count: '0' }]);
+    } finally {
+      await Promise.all(sources.map((source) => source.destroy()));
+    }
+  });
+});
