@@ -155,7 +155,7 @@ def test_a_coroutine_past_its_limit_is_cancelled_without_a_new_runner(
     worker = start(ASYNC)
     mark = tmp_path / "cancelled"
     assert worker.call(f"mark when cancelled:{mark}", **SHORT).status == 504
-    assert mark.exists()
+    eventually(mark.exists, "the handler is cancelled")
     assert worker.call("good").runner == 1
 
 
