@@ -5,6 +5,7 @@ import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, built } from './setup/build.mjs';
+import { clientMade, makeClient } from './setup/client.mjs';
 import { withLock } from './setup/lock.mjs';
 import { installNode, installPackages, nodeInstalled, packagesInstalled, projectNode } from './setup/node-packages.mjs';
 import { SetupError } from './setup/progress.mjs';
@@ -38,7 +39,7 @@ function checkNode() {
 async function ready() {
   if (!packagesInstalled(root)) return false;
   const [node, python] = await Promise.all([nodeInstalled(root), workerPythonReady(root, options)]);
-  return node && python && (flags.has('--no-build') || built(root));
+  return node && python && (flags.has('--no-build') || built(root)) && (!options.dev || clientMade(root));
 }
 
 async function setUp() {
@@ -46,6 +47,7 @@ async function setUp() {
   if (!(await nodeInstalled(root))) await installNode(root);
   if (!(await workerPythonReady(root, options))) await installWorkerPython(root, options);
   if (!flags.has('--no-build') && !built(root)) await build(root);
+  if (options.dev && !clientMade(root)) await makeClient(root);
 }
 
 function runOnProjectNode([script, ...rest]) {

@@ -24,5 +24,7 @@ export function createLogger(config: LogConfig): Logger {
     formatters: { level: (label: string) => ({ level: label }) },
     redact: { paths: SECRETS, censor: '[redacted]' },
   };
-  return config.pretty ? pino(options, pretty({ colorize: process.stdout.isTTY, sync: true })) : pino(options);
+  return config.pretty
+    ? pino(options, pretty({ colorize: process.stdout.isTTY, sync: true, singleLine: true }))
+    : pino(options);
 }

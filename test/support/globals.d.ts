@@ -1,2 +1,2 @@
 // The generated client names types of the browser's global scope that Node's own types keep in a module.
-type BodyInit = import('undici-types').BodyInit;
+type BodyInit = import('undici').BodyInit;

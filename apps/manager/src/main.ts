@@ -3,6 +3,8 @@ import { InvalidConfig, loadConfig } from '#libs/config/load-config.js';
 import { createLogger } from '#libs/observability/logger.js';
 import { Manager } from './manager.js';
 
+const IMPATIENT_AFTER_MS = 1_000;
+
 async function main(): Promise<void> {
   const config = loadConfig(process.env);
   const logger = createLogger(config.log);
@@ -13,10 +15,14 @@ async function main(): Promise<void> {
   const manager = await Manager.start(config, logger);
   logger.info({ host: config.server.host, port: manager.port, docs: '/docs' }, 'listening');
 
-  let stopping = false;
+  let stoppingSince: number | undefined;
   const stop = (signal: NodeJS.Signals) => {
-    if (stopping) process.exit(1);
-    stopping = true;
+    if (stoppingSince !== undefined) {
+      // A terminal and a process manager may both pass on the same request; only a later one is impatience.
+      if (performance.now() - stoppingSince > IMPATIENT_AFTER_MS) process.exit(1);
+      return;
+    }
+    stoppingSince = performance.now();
     logger.info({ signal }, 'signal received');
     manager.stop().then(
       () => process.exit(0),
