@@ -1,11 +1,11 @@
 import busboy from 'busboy';
-import { isUtf8 } from 'node:buffer';
+import { validateSync } from 'class-validator';
 import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import { AppError } from '#libs/errors/app-error.js';
 import { UnsupportedEncoding } from '#libs/errors/errors.js';
+import { UploadDto } from './dto/upload.dto.js';
 import { InvalidUpload, UploadTooLarge } from './errors.js';
-import { parseFunctionName } from './function-name.js';
 
 /** What a valid upload asks for. */
 export interface Upload {
@@ -38,11 +38,25 @@ export async function readUpload(request: IncomingMessage, limits: UploadLimits)
   if (Number(request.headers['content-length'] ?? 0) > limits.fileBytes + FORM_OVERHEAD_BYTES) {
     throw new UploadTooLarge(limits.fileBytes);
   }
-  const form = await readForm(request, limits.fileBytes);
+  return checked(await readForm(request, limits.fileBytes), limits.maxTimeoutMs);
+}
+
+function checked(form: Form, maxTimeoutMs: number): Upload {
+  const upload = Object.assign(new UploadDto(), {
+    [FILE]: form.file,
+    [NAME]: form.fields.get(NAME),
+    [TIMEOUT]: form.fields.get(TIMEOUT),
+  });
+  const [fault] = validateSync(upload, { stopAtFirstError: true });
+  if (fault) throw new InvalidUpload(fault.property, Object.values(fault.constraints ?? {}).join(' '));
+  const timeoutMs = upload.timeout_ms === undefined ? undefined : Number(upload.timeout_ms);
+  if (timeoutMs !== undefined && timeoutMs > maxTimeoutMs) {
+    throw new InvalidUpload(TIMEOUT, `${TIMEOUT} must be at most ${maxTimeoutMs}.`);
+  }
   return {
-    code: checkedCode(form.file),
-    functionName: checkedName(form.fields.get(NAME)),
-    timeoutMs: checkedTimeout(form.fields.get(TIMEOUT), limits.maxTimeoutMs),
+    code: upload.python_file as Buffer,
+    functionName: (upload.function_name as string).normalize('NFKC'),
+    timeoutMs,
   };
 }
 
@@ -64,6 +78,7 @@ function readForm(request: IncomingMessage, fileBytes: number): Promise<Form> {
       return;
     }
     const form: Form = { fields: new Map() };
+    const files: Promise<void>[] = [];
     parser.on('file', (name, stream) => {
       if (name !== FILE) {
         if (name === NAME || name === TIMEOUT)
@@ -71,7 +86,7 @@ function readForm(request: IncomingMessage, fileBytes: number): Promise<Form> {
         stream.resume();
         return;
       }
-      void collect(stream).then(
+      const collected = collect(stream).then(
         (content) => {
           if (content === undefined) fail(new UploadTooLarge(fileBytes));
           else if (form.file !== undefined) fail(new InvalidUpload(FILE, `${FILE} was sent more than once.`));
@@ -79,6 +94,7 @@ function readForm(request: IncomingMessage, fileBytes: number): Promise<Form> {
         },
         () => fail(new InvalidUpload('form', 'The upload ended in the middle of the file.')),
       );
+      files.push(collected);
     });
     parser.on('field', (name, value, info) => {
       if (name === FILE) {
@@ -94,8 +110,7 @@ function readForm(request: IncomingMessage, fileBytes: number): Promise<Form> {
     parser.on('error', (error) => {
       fail(new InvalidUpload('form', `The multipart form is malformed: ${(error as Error).message}.`));
     });
-    // The file's last chunk is collected a turn after the parser closes.
-    parser.on('close', () => setImmediate(() => resolve(form)));
+    parser.on('close', () => void Promise.all(files).then(() => resolve(form)));
     request.on('error', () => fail(new InvalidUpload('form', 'The upload was cut off.')));
     request.on('close', () => {
       if (!request.complete) fail(new InvalidUpload('form', 'The upload was cut off.'));
@@ -109,32 +124,4 @@ async function collect(stream: Readable & { truncated?: boolean }): Promise<Buff
   const chunks: Buffer[] = [];
   for await (const chunk of stream) chunks.push(chunk as Buffer);
   return stream.truncated === true ? undefined : Buffer.concat(chunks);
-}
-
-function checkedCode(file: Buffer | undefined): Buffer {
-  if (file === undefined) {
-    throw new InvalidUpload(FILE, `${FILE} is missing: send the Python file as a file part of that name.`);
-  }
-  if (file.length === 0) throw new InvalidUpload(FILE, `${FILE} is empty.`);
-  if (!isUtf8(file)) throw new InvalidUpload(FILE, `${FILE} is not UTF-8 text.`);
-  if (file.includes(0)) throw new InvalidUpload(FILE, `${FILE} holds a NUL byte, which Python source may not.`);
-  return file;
-}
-
-function checkedName(text: string | undefined): string {
-  if (text === undefined) {
-    throw new InvalidUpload(NAME, `${NAME} is missing: send the name of the function inside the file.`);
-  }
-  const parsed = parseFunctionName(text);
-  if ('fault' in parsed) throw new InvalidUpload(NAME, parsed.fault);
-  return parsed.name;
-}
-
-function checkedTimeout(text: string | undefined, maxTimeoutMs: number): number | undefined {
-  if (text === undefined) return undefined;
-  const timeoutMs = /^\d{1,10}$/.test(text) ? Number(text) : NaN;
-  if (!(timeoutMs >= 1 && timeoutMs <= maxTimeoutMs)) {
-    throw new InvalidUpload(TIMEOUT, `${TIMEOUT} must be a whole number of milliseconds from 1 to ${maxTimeoutMs}.`);
-  }
-  return timeoutMs;
 }

@@ -1,16 +1,32 @@
 import { ApiProperty } from '@nestjs/swagger';
+import { ValidateBy, type ValidationArguments } from 'class-validator';
+import { isUtf8 } from 'node:buffer';
+import { parseFunctionName } from '../function-name.js';
 
-/** The form of an upload, as the OpenAPI document describes it. */
+/** Holds when `faultOf` finds nothing; its sentence is the message otherwise. */
+function Faultless(faultOf: (value: unknown) => string | undefined): PropertyDecorator {
+  return ValidateBy({
+    name: 'faultless',
+    validator: {
+      validate: (value: unknown) => faultOf(value) === undefined,
+      defaultMessage: (checked?: ValidationArguments) => faultOf(checked?.value) ?? '',
+    },
+  });
+}
+
+/** The form of an upload: as the OpenAPI document describes it, and as it is checked. */
 export class UploadDto {
   @ApiProperty({
     type: 'string',
     format: 'binary',
     description: 'One Python source file, UTF-8. Its own name is ignored.',
   })
-  python_file: Blob;
+  @Faultless(fileFault)
+  python_file: Buffer | undefined;
 
-  @ApiProperty({ description: 'The callable inside the file that takes the payload.', example: 'handle' })
-  function_name: string;
+  @ApiProperty({ type: String, description: 'The callable inside the file that takes the payload.', example: 'handle' })
+  @Faultless(nameFault)
+  function_name: string | undefined;
 
   @ApiProperty({
     type: 'integer',
@@ -19,5 +35,24 @@ export class UploadDto {
     description: 'Time limit of one call, in milliseconds.',
     example: 30000,
   })
-  timeout_ms?: number;
+  @Faultless(timeoutFault)
+  timeout_ms: string | undefined;
+}
+
+function fileFault(file: unknown): string | undefined {
+  if (!Buffer.isBuffer(file)) return 'python_file is missing: send the Python file as a file part of that name.';
+  if (file.length === 0) return 'python_file is empty.';
+  if (!isUtf8(file)) return 'python_file is not UTF-8 text.';
+  return file.includes(0) ? 'python_file holds a NUL byte, which Python source may not.' : undefined;
+}
+
+function nameFault(name: unknown): string | undefined {
+  if (typeof name !== 'string') return 'function_name is missing: send the name of the function inside the file.';
+  const parsed = parseFunctionName(name);
+  return 'fault' in parsed ? parsed.fault : undefined;
+}
+
+function timeoutFault(text: unknown): string | undefined {
+  if (text === undefined || (typeof text === 'string' && /^\d{1,10}$/.test(text) && Number(text) > 0)) return undefined;
+  return 'timeout_ms must be a whole number of milliseconds, at least 1.';
 }
