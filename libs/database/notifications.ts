@@ -67,6 +67,8 @@ export class Notifications {
     try {
       await client.connect();
       for (const channel of this.listeners.keys()) await client.query(`LISTEN ${client.escapeIdentifier(channel)}`);
+      // Whoever closed while this session was being made had no session to end.
+      if (this.closing.signal.aborted) return;
       this.client = client;
       for (const listeners of this.listeners.values()) for (const listener of listeners) listener(undefined);
       await ended;
