@@ -66,8 +66,7 @@ describeOnEachEngine('the four operations', (engine) => {
   });
 
   it('lists functions in the order they were added', async () => {
-    const code = (name: string) => `async def ${name}(payload):\n    return "${name}"\n`;
-    const add = (name: string) => stage.manager.add(code(name), { name });
+    const add = (name: string) => stage.manager.add(`async def ${name}(payload):\n    return "${name}"\n`, { name });
     const first = await add('zebra');
     const middle = await Promise.all(['monkey', 'ape', 'lemur'].map(add));
     const last = await add('ant');

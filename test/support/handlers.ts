@@ -29,3 +29,25 @@ def handle(payload):
         return len(bytearray(int(argument) * 1024 * 1024))
     return command
 `;
+
+/** A coroutine that sleeps for as long as it is told. */
+export const SLEEPY = `import asyncio
+
+async def handle(payload):
+    await asyncio.sleep(float(payload.removeprefix("sleep ")))
+    return "slept"
+`;
+
+/** Loads, until it has been told to end its worker: from then on loading it fails there. */
+export const POISONABLE = `import os, tempfile
+
+MARK = os.path.join(tempfile.gettempdir(), "poisoned")
+if os.path.exists(MARK):
+    raise RuntimeError("it has been poisoned")
+
+def handle(payload):
+    if payload == "poison":
+        open(MARK, "w").close()
+        os._exit(3)
+    return payload
+`;
