@@ -2,7 +2,7 @@
 # Makes the base images of the two Dockerfiles without any image registry: Debian by debootstrap, Node from npm's
 # "node" package. For machines that can't pull; everyone else builds on the Dockerfiles' pinned public defaults.
 #
-#   scripts/make-base-images.sh [python] [node]      both without arguments; run as root
+#   scripts/make-base-images.sh [python] [node] [postgres]      python and node without arguments; run as root
 #
 # DEBIAN_SUITE (bookworm), DEBIAN_MIRROR (debootstrap's own default), FORCE=1 to make them again.
 set -eu
@@ -66,11 +66,18 @@ node_base() {
   image faas-base-node:local "$cache/node" --change 'CMD ["node"]' --change 'ENV LANG=C.UTF-8'
 }
 
+# Only tests need it: it plays the public image for which docker-compose.yml is written.
+postgres_base() {
+  rootfs postgres ca-certificates,postgresql
+  image faas-base-postgres:local "$cache/postgres" --change 'ENV LANG=C.UTF-8'
+}
+
 [ $# -gt 0 ] || set -- python node
 for base in "$@"; do
   case $base in
     python) python_base ;;
     node) node_base ;;
-    *) echo "unknown base $base: python or node" >&2; exit 2 ;;
+    postgres) postgres_base ;;
+    *) echo "unknown base $base: python, node or postgres" >&2; exit 2 ;;
   esac
 done

@@ -1,0 +1,73 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { Workload } from '#libs/orchestrator/workload.js';
+import { containerConfig, type Placement } from './container-config.js';
+
+const WORKLOAD: Workload = {
+  functionId: 'abcdefghijklmnop',
+  revision: 7,
+  functionName: 'greet',
+  code: Buffer.from('def greet(payload): ...'),
+  codeSha256: '0'.repeat(64),
+  replicas: 1,
+  limits: { timeoutMs: 1_500, concurrency: 4, memoryMiB: 128, cpuMillis: 250, pids: 32 },
+};
+const PLACEMENT: Placement = { owner: 'me', spec: 'hash', image: 'worker:1', network: 'workers', internal: false };
+
+describe('containerConfig', () => {
+  it('tells the worker what it serves and how long', () => {
+    const { Env } = containerConfig(WORKLOAD, PLACEMENT);
+    expect(Env).toEqual(
+      expect.arrayContaining(['HANDLER_FUNCTION=function.handler.greet', 'FAAS_TIMEOUT_MS=1500', 'FAAS_CONCURRENCY=4']),
+    );
+  });
+
+  it('labels the container with whose it is and what it was made from', () => {
+    expect(containerConfig(WORKLOAD, PLACEMENT).Labels).toEqual({
+      'faas.owner': 'me',
+      'faas.function': 'abcdefghijklmnop',
+      'faas.revision': '7',
+      'faas.spec': 'hash',
+    });
+  });
+
+  it('gives the grace of a whole call, in whole seconds', () => {
+    expect(containerConfig(WORKLOAD, PLACEMENT).StopTimeout).toBe(2);
+  });
+
+  it('publishes nothing on a network without a route out', () => {
+    const ports = { '8000/tcp': [{ HostIp: '127.0.0.1', HostPort: '' }] };
+    expect(containerConfig(WORKLOAD, PLACEMENT).HostConfig?.PortBindings).toEqual(ports);
+    expect(containerConfig(WORKLOAD, { ...PLACEMENT, internal: true }).HostConfig?.PortBindings).toEqual({});
+  });
+
+  it('isolates every workload alike and never names a host path', () => {
+    const limits = fc.record({
+      timeoutMs: fc.integer({ min: 1, max: 3_600_000 }),
+      concurrency: fc.integer({ min: 1, max: 1_000 }),
+      memoryMiB: fc.integer({ min: 32, max: 1_048_576 }),
+      cpuMillis: fc.integer({ min: 10, max: 1_024_000 }),
+      pids: fc.integer({ min: 16, max: 32_768 }),
+    });
+    fc.assert(
+      fc.property(limits, fc.boolean(), (some, internal) => {
+        const { HostConfig: host, User } = containerConfig({ ...WORKLOAD, limits: some }, { ...PLACEMENT, internal });
+        expect(User).toBe('65532:65532');
+        expect(host).toMatchObject({
+          Privileged: false,
+          ReadonlyRootfs: true,
+          CapDrop: ['ALL'],
+          SecurityOpt: ['no-new-privileges'],
+          IpcMode: 'private',
+          RestartPolicy: { Name: 'no' },
+        });
+        expect(host?.Memory).toBe(some.memoryMiB * 2 ** 20);
+        expect(host?.MemorySwap).toBe(host?.Memory);
+        expect(host?.NanoCpus).toBe(some.cpuMillis * 1e6);
+        expect(host?.PidsLimit).toBe(some.pids);
+        expect(host?.Binds).toBeUndefined();
+        expect(host?.Mounts?.map(({ Type, Source }) => [Type, Source])).toEqual([['volume', '']]);
+      }),
+    );
+  });
+});

@@ -1,0 +1,62 @@
+import { describe, expect, it } from 'vitest';
+import { type Ending, exitFault } from './exit-fault.js';
+
+const AT = new Date('2026-01-02T03:04:05.678Z');
+const ENDING: Ending = { exitCode: 1, oomKilled: false, finishedAt: AT, error: '', log: [], neverReady: false };
+const REPORT =
+  '{"faas": "handler_not_loadable", "type": "SyntaxError", "message": "invalid syntax", "line": 3, "traceback": "Traceback …"}';
+const TRACEBACK = [
+  'Traceback (most recent call last):',
+  '  File "/app/worker.py", line 60, in <module>',
+  '  File "/app/function/handler.py", line 12, in <module>',
+  "ModuleNotFoundError: No module named 'numpy'",
+];
+
+describe('exitFault', () => {
+  it('passes on what our worker says of a handler that can’t be loaded', () => {
+    expect(exitFault({ ...ENDING, exitCode: 65, log: ['hello', REPORT, 'bye'] })).toEqual({
+      code: 'handler_not_loadable',
+      message: 'SyntaxError: invalid syntax',
+      detail: 'Traceback …',
+      line: 3,
+      terminal: true,
+      at: AT,
+    });
+  });
+
+  it.each([
+    ['status 65 without the report', { exitCode: 65, log: ['{"faas": "other"}'] }],
+    ['the report without status 65', { exitCode: 1, log: [REPORT] }],
+    ['a broken report', { exitCode: 65, log: ['{"faas": "handler_not_loadable"'] }],
+    ['a traceback of a worker that was ready before', { exitCode: 1, log: TRACEBACK }],
+    ['an end without a word', { exitCode: 1, neverReady: true }],
+    ['a clean end before it was ready', { exitCode: 0, neverReady: true, log: TRACEBACK }],
+    ['a kill before it was ready', { exitCode: 137, neverReady: true, log: TRACEBACK }],
+  ])('takes %s for a crash', (_, ending) => {
+    expect(exitFault({ ...ENDING, ...ending })).toMatchObject({ code: 'worker_crashed', terminal: false, at: AT });
+  });
+
+  it('reads the traceback of a plain image that never was ready', () => {
+    expect(exitFault({ ...ENDING, neverReady: true, log: [...TRACEBACK, ''] })).toMatchObject({
+      code: 'handler_not_loadable',
+      message: "ModuleNotFoundError: No module named 'numpy'",
+      line: 12,
+      terminal: true,
+    });
+  });
+
+  it.each([
+    [1, 'The worker exited with code 1.'],
+    [0, 'The worker exited with code 0.'],
+    [137, 'The worker was killed by SIGKILL.'],
+    [139, 'The worker was killed by SIGSEGV.'],
+    [255, 'The worker exited with code 255.'],
+  ])('tells exit code %i', (exitCode, message) => {
+    expect(exitFault({ ...ENDING, exitCode })).toMatchObject({ code: 'worker_crashed', message });
+  });
+
+  it('tells lack of memory only when that was the end', () => {
+    expect(exitFault({ ...ENDING, exitCode: 137, oomKilled: true }).code).toBe('out_of_memory');
+    expect(exitFault({ ...ENDING, exitCode: 143, oomKilled: true }).code).toBe('worker_crashed');
+  });
+});
