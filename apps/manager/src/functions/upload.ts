@@ -27,6 +27,7 @@ interface Form {
 const FILE = 'python_file';
 const NAME = 'function_name';
 const TIMEOUT = 'timeout_ms';
+const MULTIPART = /^multipart\/form-data\b/i;
 const FIELD_BYTES = 4_096;
 /** What the other parts and the part headers may add to the file. */
 const FORM_OVERHEAD_BYTES = 256 * 1024;
@@ -35,6 +36,10 @@ const FORM_OVERHEAD_BYTES = 256 * 1024;
 export async function readUpload(request: IncomingMessage, limits: UploadLimits): Promise<Upload> {
   const encoding = request.headers['content-encoding'];
   if (encoding !== undefined && encoding !== 'identity') throw new UnsupportedEncoding(encoding);
+  // Busboy would read forms of the other kind as well.
+  if (!MULTIPART.test(request.headers['content-type'] ?? '')) {
+    throw new InvalidUpload('form', 'Send the upload as multipart/form-data.');
+  }
   if (Number(request.headers['content-length'] ?? 0) > limits.fileBytes + FORM_OVERHEAD_BYTES) {
     throw new UploadTooLarge(limits.fileBytes);
   }
@@ -64,6 +69,8 @@ function readForm(request: IncomingMessage, fileBytes: number): Promise<Form> {
   return new Promise((resolve, reject) => {
     const fail = (error: AppError) => {
       request.unpipe(parser);
+      // Most clients read no answer before they have sent everything; how long that may take is bounded.
+      request.resume();
       reject(error);
     };
     let parser: busboy.Busboy;
@@ -71,7 +78,8 @@ function readForm(request: IncomingMessage, fileBytes: number): Promise<Form> {
       parser = busboy({
         headers: request.headers,
         defParamCharset: 'utf8',
-        limits: { fileSize: fileBytes, fieldSize: FIELD_BYTES, fields: 50, files: 10, parts: 60, headerPairs: 50 },
+        // A file that reaches busboy's limit counts as cut, so ours is one byte less.
+        limits: { fileSize: fileBytes + 1, fieldSize: FIELD_BYTES, fields: 50, files: 10, parts: 60, headerPairs: 50 },
       });
     } catch (error) {
       reject(new InvalidUpload('form', `Send the upload as multipart/form-data: ${(error as Error).message}.`));
@@ -86,10 +94,10 @@ function readForm(request: IncomingMessage, fileBytes: number): Promise<Form> {
         stream.resume();
         return;
       }
+      stream.on('limit', () => fail(new UploadTooLarge(fileBytes)));
       const collected = collect(stream).then(
         (content) => {
-          if (content === undefined) fail(new UploadTooLarge(fileBytes));
-          else if (form.file !== undefined) fail(new InvalidUpload(FILE, `${FILE} was sent more than once.`));
+          if (form.file !== undefined) fail(new InvalidUpload(FILE, `${FILE} was sent more than once.`));
           else form.file = content;
         },
         () => fail(new InvalidUpload('form', 'The upload ended in the middle of the file.')),
@@ -119,9 +127,8 @@ function readForm(request: IncomingMessage, fileBytes: number): Promise<Form> {
   });
 }
 
-/** The stream's content; undefined when it reached busboy's size limit. */
-async function collect(stream: Readable & { truncated?: boolean }): Promise<Buffer | undefined> {
+async function collect(stream: Readable): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of stream) chunks.push(chunk as Buffer);
-  return stream.truncated === true ? undefined : Buffer.concat(chunks);
+  return Buffer.concat(chunks);
 }
