@@ -1,10 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isAlive, type ProcessIdentity, type ProcessTable } from './process-table.js';
 
 const RETRY_MS = 15;
+const ASIDE = '.stale';
+/** Putting a stale lock aside takes no longer than this, whoever does it. */
+const ASIDE_MS = 10_000;
 
 /**
  * Lets one manager at a time change a function's replicas. The lock is a file that names its holder, so that one whose
@@ -41,10 +44,24 @@ export class FunctionLock {
     };
   }
 
+  /** Removes what killed managers left beside the locks; the locks themselves are broken by the next to want them. */
+  async tidy(folder: string): Promise<void> {
+    const names = await readdir(folder).catch(() => []);
+    for (const name of names.filter((candidate) => candidate.includes('.'))) {
+      const path = join(folder, name);
+      const found = await stat(path).catch(() => undefined);
+      const content = await contentOf(path);
+      // Empty: just being written.
+      if (found === undefined || !content) continue;
+      if (name.endsWith(ASIDE) && Date.now() - found.ctimeMs < ASIDE_MS) continue;
+      if (!(await isAlive(this.table, JSON.parse(content) as ProcessIdentity))) await rm(path, { force: true });
+    }
+  }
+
   private async breakStale(path: string, nonce: string): Promise<void> {
     const content = await contentOf(path);
     if (content === undefined || (await isAlive(this.table, JSON.parse(content) as ProcessIdentity))) return;
-    const aside = `${path}.${nonce}.stale`;
+    const aside = `${path}.${nonce}${ASIDE}`;
     if (!(await succeeds(rename(path, aside), 'ENOENT'))) return;
     // Somebody else may have broken it first and hold it by now: theirs goes back.
     if ((await contentOf(aside)) !== content) await succeeds(link(aside, path), 'EEXIST');

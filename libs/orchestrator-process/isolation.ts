@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ProcessTable } from './process-table.js';
 
@@ -68,6 +68,11 @@ export class UidClaims {
     await rm(join(this.dir, String(uid)), { force: true });
   }
 
+  /** Removes void claims: a manager was killed between removing a replica's folder and giving its uid back. */
+  async tidy(): Promise<void> {
+    for (const name of await readdir(this.dir).catch(() => [])) await this.removeVoid(join(this.dir, name));
+  }
+
   private async take(uid: number, replicaDir: string): Promise<boolean> {
     const path = join(this.dir, String(uid));
     try {
@@ -76,8 +81,12 @@ export class UidClaims {
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     }
+    await this.removeVoid(path);
+    return false;
+  }
+
+  private async removeVoid(path: string): Promise<void> {
     const holder = await readFile(path, 'utf8').catch(() => '');
     if (holder !== '' && !existsSync(holder)) await rm(path, { force: true });
-    return false;
   }
 }

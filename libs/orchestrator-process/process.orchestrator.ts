@@ -115,7 +115,12 @@ export class ProcessOrchestrator extends Orchestrator {
   }
 
   list(signal: AbortSignal): Promise<FunctionId[]> {
-    return this.guarded(signal, () => this.files.functions());
+    return this.guarded(signal, async ({ lock }) => {
+      // Asked for now and then, to find what belongs to no function: such as a killed manager's own leftovers.
+      await lock.tidy(this.files.lockDir);
+      await this.claims?.tidy();
+      return this.files.functions();
+    });
   }
 
   async watch(onChange: (functionId: FunctionId | undefined) => void, signal: AbortSignal): Promise<void> {

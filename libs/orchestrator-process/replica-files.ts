@@ -82,8 +82,12 @@ export class ReplicaFiles {
     return join(this.replicaDir(record.functionId, record.replica), 'log');
   }
 
+  get lockDir(): string {
+    return join(this.ownerDir, '.locks');
+  }
+
   lock(functionId: FunctionId): string {
-    return join(this.ownerDir, '.locks', functionId);
+    return join(this.lockDir, functionId);
   }
 
   /** In the command line of every process of the replica; finds one whose manager ended before it noted the pid. */
