@@ -65,3 +65,14 @@ def left_behind(runner: int, in_flight: int) -> int:
     call is in flight, those still running."""
     found = children(runner)
     return len(found) if in_flight == 0 else sum(map(is_zombie, found))
+
+
+def count_below(parent: int, enough: int) -> int:
+    """How many descendants a process has, counted up to `enough`."""
+    found = 0
+    unseen = [parent]
+    while unseen and found < enough:
+        below = children(unseen.pop())
+        found += len(below)
+        unseen += below
+    return min(found, enough)

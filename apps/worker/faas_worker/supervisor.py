@@ -123,7 +123,7 @@ class Supervisor:
             # It spares the first process of a container, and only that.
             with contextlib.suppress(OSError):
                 os.kill(-1, signal.SIGKILL)
-        self.fleet.kill_all("It left no room for another process.")
+        self.fleet.kill_all("Its handler started too many processes.")
 
     def listen_again(self) -> None:
         """Handler code has shut the shared socket down, for every process that has it."""

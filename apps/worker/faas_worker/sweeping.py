@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from .fleet import Fleet
-from .processes import kill_strays, left_behind
+from .processes import count_below, kill_strays, left_behind
 from .reports import log
 from .watching import TICK_SECONDS
 
 _PAUSE_SECONDS = 1.0
 _ROUNDS = 50
 MAX_LEFT_BEHIND = 16
+# More than any sensible handler runs at once; what reaches it is ended before it fills the machine.
+MAX_PROCESSES = 64
 # Sweeps in a row, one per tick, that each found new strays.
 _MULTIPLYING = 4
 _HOPELESS = 16
@@ -35,10 +38,13 @@ class Sweeper:
         self._signalled.discard(pid)
 
     def sweep_if_due(self, now: float) -> bool:
-        """True when strays come faster than they can be killed, whatever we do."""
+        """True when processes come faster than they can be killed one by one."""
         if now < self._due:
             return False
         self._due = now + _PAUSE_SECONDS
+        if count_below(os.getpid(), MAX_PROCESSES) >= MAX_PROCESSES:
+            log("processes_multiply")
+            return True
         self._check_left_behind(now)
         groups = self._kill_strays(now)
         self._sweeps_with_strays = self._sweeps_with_strays + 1 if groups else 0
