@@ -1,5 +1,6 @@
 import {
   type ArgumentsHost,
+  BadRequestException,
   Catch,
   type ExceptionFilter,
   HttpException,
@@ -41,9 +42,18 @@ export function logProblem(
 
 export function asAppError(thrown: unknown, method: string, path: string): AppError {
   if (thrown instanceof AppError) return thrown;
-  if (thrown instanceof NotFoundException) return new RouteNotFound(method, path);
+  // Nest refuses a path that can't be decoded with a 400; it leads nowhere, like any other that isn't known.
+  const undecodable = thrown instanceof BadRequestException && !isDecodable(path);
+  if (thrown instanceof NotFoundException || undecodable) return new RouteNotFound(method, path);
   if (thrown instanceof HttpException && thrown.getStatus() < 500) return new InvalidRequest(thrown.message);
-  // Express's router refuses a path it can't decode with an error that carries a 400.
-  if (thrown instanceof URIError) return new RouteNotFound(method, path);
   return new InternalError(thrown);
+}
+
+function isDecodable(path: string): boolean {
+  try {
+    decodeURIComponent(path);
+    return true;
+  } catch {
+    return false;
+  }
 }

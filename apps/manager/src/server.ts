@@ -1,6 +1,7 @@
 import type { ServerConfig } from '#libs/config/config.js';
 import { requestIdOf } from '#libs/errors/request-id.js';
 import type { NextFunction, Request, Response } from 'express';
+import { randomUUID } from 'node:crypto';
 import { createServer, type RequestListener, type Server, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { Access } from './access/access.js';
@@ -98,9 +99,11 @@ function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Socket): void
     detail: 'The request is not valid HTTP.',
   };
   const title = STATUS_CODES[status];
-  const body = JSON.stringify({ type: `urn:service-faas:problem:${code}`, title, status, detail, error: detail, code });
+  const requestId = randomUUID();
+  const type = `urn:service-faas:problem:${code}`;
+  const body = JSON.stringify({ type, title, status, detail, error: detail, code, request_id: requestId });
   socket.end(
     `HTTP/1.1 ${status} ${title}\r\nContent-Type: application/problem+json; charset=utf-8\r\n` +
-      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+      `Content-Length: ${Buffer.byteLength(body)}\r\nX-Request-Id: ${requestId}\r\nConnection: close\r\n\r\n${body}`,
   );
 }

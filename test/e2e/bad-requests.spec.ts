@@ -1,0 +1,188 @@
+import { beforeAll, describe, expect, it, vi } from 'vitest';
+import { describeOnAnyEngine } from '../support/engines.js';
+import { ECHO } from '../support/handlers.js';
+import { converse, expectProblem } from '../support/http.js';
+import { Stage } from '../support/stage.js';
+import { upload } from '../support/uploads.js';
+
+const STRANGE_IDS = [
+  'aaaaaaaaaaaaaaaa',
+  'x',
+  'a'.repeat(5_000),
+  '..',
+  '%2e%2e',
+  '..%2Ffunctions',
+  'a%2Fb',
+  '%00',
+  'aaaaaaaaaaaaaaa%00',
+  '%',
+  '%zz',
+  '%c3%28',
+  '%F0%9F%92%A5',
+  "'%20OR%20'1'='1",
+  '{id}',
+  'null',
+];
+
+describeOnAnyEngine('a request', (engine) => {
+  const stage = Stage.on(engine, { REQUEST_TIMEOUT_MS: '1500' });
+  let id: string;
+  beforeAll(async () => {
+    ({ id } = await stage.manager.add(ECHO));
+  });
+  const raw = (text: string | Buffer) => converse(stage.manager.port, text);
+
+  it.each(STRANGE_IDS)('for the id %j is answered 404 by every operation', async (strange) => {
+    const { manager } = stage;
+    const paths = [
+      ['GET', `/functions/${strange}`],
+      ['GET', `/functions/${strange}/code`],
+      ['DELETE', `/functions/${strange}`],
+      ['POST', `/functions/${strange}/execute`],
+    ] as const;
+    for (const [method, path] of paths) {
+      const answer = await manager.send(path, { method, ...(method === 'POST' && { body: '{"payload":"x"}' }) });
+      const { code } = answer.json() as { code: string };
+      expectProblem(answer, 404, code);
+      expect(['function_not_found', 'route_not_found']).toContain(code);
+    }
+  });
+
+  it('for an id in capitals is answered 404', async () => {
+    expectProblem(await stage.manager.call(id.toUpperCase()), 404, 'function_not_found');
+    expectProblem(await stage.manager.remove(id.toUpperCase()), 404, 'function_not_found');
+    expect((await stage.manager.call(id, 'x')).status).toBe(200);
+  });
+
+  it.each([
+    ['GET', '/'],
+    ['GET', '/function'],
+    ['GET', '/functions/a/b/c'],
+    ['GET', '/favicon.ico'],
+    ['GET', '/../../etc/passwd'],
+    ['GET', '//functions'],
+    ['PUT', '/functions'],
+    ['DELETE', '/functions'],
+    ['PATCH', '/functions/aaaaaaaaaaaaaaaa'],
+    ['POST', '/functions/aaaaaaaaaaaaaaaa'],
+    ['GET', '/functions/aaaaaaaaaaaaaaaa/execute'],
+    ['PUT', '/functions/aaaaaaaaaaaaaaaa/execute'],
+    ['POST', '/functions/aaaaaaaaaaaaaaaa/execute/now'],
+    ['POST', '/livez'],
+    ['OPTIONS', '/nowhere'],
+    ['TRACE', '/functions'],
+  ])('of no known route is answered 404: %s %s', async (method, path) => {
+    const problem = expectProblem(await stage.manager.send(path, { method }), 404, 'route_not_found');
+    expect(problem.detail).toContain(method);
+  });
+
+  it('by HEAD is answered as by GET, without the body', async () => {
+    for (const path of ['/functions', `/functions/${id}`, `/functions/${id}/code`, '/livez']) {
+      const [get, head] = [await stage.manager.send(path), await stage.manager.send(path, { method: 'HEAD' })];
+      expect(head).toMatchObject({ status: 200, text: '' });
+      expect(head.headers['content-type']).toBe(get.headers['content-type']);
+      expect(head.headers['content-length']).toBe(get.headers['content-length']);
+    }
+    expect(await stage.manager.send('/functions/aaaaaaaaaaaaaaaa', { method: 'HEAD' })).toMatchObject({
+      status: 404,
+      text: '',
+    });
+  });
+
+  it('may have 10,000 bytes of headers; with 20,000 it is answered 431', async () => {
+    const long = (bytes: number) => ({ headers: { 'X-Long': 'x'.repeat(bytes) } });
+    expect((await stage.manager.send('/functions', long(10_000))).status).toBe(200);
+    const answer = await stage.manager.send('/functions', long(20_000));
+    expectProblem(answer, 431, 'headers_too_large');
+    expect((await stage.manager.send(`/functions?${'x'.repeat(20_000)}`)).status).toBe(431);
+  });
+
+  it.each([
+    'GARBAGE\r\n\r\n',
+    '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03',
+    'GET /functions HTTP/9.9\r\n\r\n',
+    'GET /functions HTTP/1.1\r\nBad Header: x\r\n\r\n',
+    'GET /functions HTTP/1.1\r\nHost: localhost\r\nX: a\0b\r\n\r\n',
+    'POST /functions HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n',
+    'POST /functions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n',
+  ])('that is no HTTP is answered 400 and its connection closed: %j', async (text) => {
+    const received = await raw(text).received;
+    expect(received).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n/);
+    expect(received).toMatch(/Content-Type: application\/problem\+json/i);
+    expect(JSON.parse(received.slice(received.indexOf('\r\n\r\n')))).toMatchObject({
+      status: 400,
+      code: 'invalid_request',
+    });
+  });
+
+  it('is answered in turn when several come at once on one connection', async () => {
+    const call = (payload: string) => {
+      const body = JSON.stringify({ payload });
+      return `POST /functions/${id}/execute HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n`;
+    };
+    const whole = (payload: string, more = '') => `${call(payload)}${more}\r\n${JSON.stringify({ payload })}`;
+    const list = 'GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n';
+    const { received } = raw(whole('1') + whole('2') + list + whole('3') + whole('4', 'Connection: close\r\n'));
+    const bodies = [...(await received).matchAll(/\{"(?:result|status)":"(\w+)"/g)].map(([, found]) => found);
+    expect(bodies).toEqual(['1', '2', 'ok', '3', '4']);
+  });
+
+  it('after one that was refused is served on the same connection', async () => {
+    const refused = `POST /functions/${id}/execute HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}`;
+    const { headers, body } = upload(ECHO, 'no name');
+    const form =
+      `POST /functions HTTP/1.1\r\nHost: localhost\r\nContent-Type: ${headers['Content-Type']}\r\n` +
+      `Content-Length: ${body.length}\r\n\r\n${body.toString()}`;
+    const last = 'GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n';
+    const received = await raw(refused + form + refused + last).received;
+    expect([...received.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status)).toEqual([
+      '400',
+      '400',
+      '400',
+      '200',
+    ]);
+  });
+
+  describe('whose client stalls', () => {
+    const start = (path: string, more = '') => `POST ${path} HTTP/1.1\r\nHost: localhost\r\n${more}`;
+    const body = 'Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 999\r\n\r\n';
+
+    it.each([
+      ['before its first byte', () => ''],
+      ['in its headers', () => start('/functions', 'X-Slow:')],
+      ['before its upload', () => start('/functions', body)],
+      [
+        'in its file',
+        () =>
+          `${start('/functions', body)}--b\r\nContent-Disposition: form-data; name="python_file"; filename="a"\r\n\r\nx`,
+      ],
+      ['before its payload', () => start(`/functions/${id}/execute`, 'Content-Length: 99\r\n\r\n')],
+      ['in its payload', () => start(`/functions/${id}/execute`, 'Content-Length: 99\r\n\r\n{"payload": "')],
+      ['in a chunk', () => start(`/functions/${id}/execute`, 'Transfer-Encoding: chunked\r\n\r\nff\r\n{')],
+    ])('%s is answered 408, or closed, in time', async (_, text) => {
+      const began = performance.now();
+      const received = await raw(text()).received;
+      expect(performance.now() - began).toBeLessThan(6_000);
+      if (received !== '') expect(received).toMatch(/^HTTP\/1\.1 408 Request Timeout\r\n/);
+    });
+
+    it('costs nothing that lasts: the manager goes on', async () => {
+      expect((await stage.manager.call(id, 'x')).status).toBe(200);
+      expect((await stage.manager.send('/functions')).json()).toHaveLength(1);
+      expect(stage.manager.log).not.toContain('unexpectedly');
+    });
+  });
+
+  it('whose client leaves in the middle leaves nothing behind', async () => {
+    const { headers, body } = upload(ECHO);
+    const head = `POST /functions HTTP/1.1\r\nHost: localhost\r\nContent-Type: ${headers['Content-Type']}\r\nContent-Length: ${body.length}\r\n\r\n`;
+    for (const part of [head, head + body.subarray(0, 90).toString()]) {
+      const { socket, received } = raw(part);
+      await vi.waitFor(() => expect(socket.bytesWritten).toBe(part.length));
+      socket.resetAndDestroy();
+      await received;
+    }
+    expect((await stage.manager.send('/functions')).json()).toHaveLength(1);
+    await vi.waitFor(() => expect(stage.manager.log).toMatch(/cut off|aborted|"status":400/));
+  });
+});
