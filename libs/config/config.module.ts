@@ -1,9 +1,7 @@
 import { type DynamicModule, Module } from '@nestjs/common';
 import type { Config } from './config.js';
 
-export const SERVER_CONFIG = Symbol('ServerConfig');
 export const AUTH_CONFIG = Symbol('AuthConfig');
-export const DATABASE_CONFIG = Symbol('DatabaseConfig');
 export const LIMITS_CONFIG = Symbol('LimitsConfig');
 export const FUNCTION_DEFAULTS = Symbol('FunctionDefaults');
 export const ORCHESTRATOR_CONFIG = Symbol('OrchestratorConfig');
@@ -14,9 +12,7 @@ export const RECONCILE_CONFIG = Symbol('ReconcileConfig');
 export class ConfigModule {
   static forRoot(config: Config): DynamicModule {
     const providers = [
-      { provide: SERVER_CONFIG, useValue: config.server },
       { provide: AUTH_CONFIG, useValue: config.auth },
-      { provide: DATABASE_CONFIG, useValue: config.database },
       { provide: LIMITS_CONFIG, useValue: config.limits },
       { provide: FUNCTION_DEFAULTS, useValue: config.functions },
       { provide: ORCHESTRATOR_CONFIG, useValue: config.orchestrator },
