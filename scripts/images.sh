@@ -6,15 +6,15 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-build() { # tag, context, local base
-  tag=$1 context=$2 base=$3
+build() { # tag, context, Dockerfile, local base
+  tag=$1 context=$2 dockerfile=$3 base=$4
   set --
   [ "${BASES:-}" = local ] && set -- "$@" --build-arg "BASE_IMAGE=$base"
   [ -n "${DOCKER_BUILD_NETWORK:-}" ] && set -- "$@" --network "$DOCKER_BUILD_NETWORK"
-  docker build --quiet -t "$tag" "$@" "$context" >/dev/null
+  docker build --quiet -t "$tag" -f "$dockerfile" "$@" "$context" >/dev/null
   echo "$tag built"
 }
 
 [ "${BASES:-}" = local ] && scripts/make-base-images.sh
-build faas-worker:local apps/worker faas-base-python:local
-build faas-manager:local . faas-base-node:local
+build faas-worker:local apps/worker apps/worker/Dockerfile faas-base-python:local
+build faas-manager:local . apps/manager/Dockerfile faas-base-node:local

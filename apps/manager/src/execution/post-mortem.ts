@@ -7,7 +7,7 @@ import { type CrashReason, WorkerCrashed } from './errors.js';
 
 const ASK_WORKER_MS = 1_000;
 const ASK_ENGINE_MS = 1_000;
-const REASONS: readonly string[] = ['out_of_memory', 'signal', 'exit', 'stuck'];
+const REASONS: ReadonlySet<string> = new Set(['out_of_memory', 'signal', 'exit', 'stuck']);
 
 /** Finds out why a call was cut off, so that its caller learns more than that it was. */
 @Injectable()
@@ -47,7 +47,7 @@ async function lastExit(
   if (health === null) return null;
   const exit = (health as { worker?: { last_exit?: { reason?: unknown; message?: unknown; at?: unknown } | null } })
     .worker?.last_exit;
-  if (!exit || typeof exit.reason !== 'string' || !REASONS.includes(exit.reason)) return undefined;
+  if (!exit || typeof exit.reason !== 'string' || !REASONS.has(exit.reason)) return undefined;
   // An exit from before the call explains nothing; clocks of one machine differ by less than a second.
   if (typeof exit.at === 'string' && Date.parse(exit.at) < startedAt.getTime() - 1_000) return undefined;
   return { reason: exit.reason as CrashReason, message: typeof exit.message === 'string' ? exit.message : exit.reason };
