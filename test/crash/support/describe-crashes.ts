@@ -1,0 +1,121 @@
+import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { BuildCopy } from './build-copy.js';
+import type { Caller } from './caller.js';
+import { Chaos } from './chaos.js';
+import { isAnswerOf, payloadOf } from './handlers.js';
+import type { ManagerProcess } from './manager-process.js';
+import { describePlan, planRound } from './plan.js';
+import type { CrashSite } from './site.js';
+import { Stage } from './stage.js';
+
+const DEFAULT_ROUNDS = 100;
+const ROUND_TIMEOUT_MS = 150_000;
+const OPEN_TIMEOUT_MS = 120_000;
+const FUNCTIONS = 4;
+
+interface CrashSuite {
+  readonly engine: 'process' | 'docker';
+  /** Of all rounds; the rest belongs to the other engine. */
+  readonly share: number;
+  open(folder: string, build: BuildCopy): Promise<CrashSite>;
+}
+
+/** `CRASH_ROUNDS` says how many rounds there are on all engines together, `CRASH_SEED` which. */
+export function describeCrashes({ engine, share, open }: CrashSuite): void {
+  const seed = process.env['CRASH_SEED'] || randomBytes(4).toString('hex');
+  const rounds = Math.max(1, Math.round(Number(process.env['CRASH_ROUNDS'] || DEFAULT_ROUNDS) * share));
+
+  describe(`crashes on the ${engine} engine (seed ${seed})`, () => {
+    let stage: Stage;
+    let chaos: Chaos;
+    let began = 0;
+    let broken = false;
+
+    beforeAll(async () => {
+      process.stdout.write(`crashes on the ${engine} engine: ${rounds} rounds, CRASH_SEED=${seed}\n`);
+      began = performance.now();
+      stage = await Stage.open(open);
+      chaos = new Chaos(stage, seed);
+    }, OPEN_TIMEOUT_MS);
+
+    afterAll(async () => {
+      if (chaos !== undefined) process.stdout.write(`${summary(chaos, performance.now() - began)}\n`);
+      await stage?.close();
+    }, OPEN_TIMEOUT_MS);
+
+    /** After one failure the state is not as the next test expects it, and its failure would tell nothing. */
+    function check(title: string, work: () => Promise<void>): void {
+      it(title, { timeout: ROUND_TIMEOUT_MS }, async (context) => {
+        context.skip(broken, 'an earlier check failed');
+        broken = true;
+        await work();
+        broken = false;
+      });
+    }
+
+    check('serves every function through two managers with one worker each', async () => {
+      const entries = await chaos.populate(FUNCTIONS);
+      expect(entries).toHaveLength(FUNCTIONS);
+    });
+
+    check('keeps every worker when its managers are stopped and started again', async () => {
+      const before = await chaos.settled('before SIGTERM');
+      const statuses = await Promise.all(stage.managers.map((manager) => manager.terminate()));
+      expect(statuses, chaos.report(new Error('A manager did not end well.')).message).toEqual([0, 0]);
+      await Promise.all(stage.managers.map((manager) => manager.start()));
+      expect(identities(await chaos.settled('after SIGTERM'))).toEqual(identities(before));
+    });
+
+    check('keeps every worker when its managers are killed and started again', async () => {
+      const before = await chaos.settled('before SIGKILL');
+      await Promise.all(stage.managers.map((manager) => manager.kill()));
+      expect(identities(await stage.site.workers())).toEqual(identities(before));
+      await Promise.all(stage.managers.map((manager) => manager.start()));
+      expect(identities(await chaos.settled('after SIGKILL'))).toEqual(identities(before));
+    });
+
+    check('finishes calls in flight when a manager is asked to stop', async () => {
+      const entries = await chaos.populate(FUNCTIONS);
+      const manager = stage.managers[0] as ManagerProcess;
+      const caller = stage.callers[0] as Caller;
+      const calls = entries.flatMap((entry) =>
+        [0.6, 0.8, 1, 1.2].map(async (nap) => {
+          const text = `${entry.handler.token}-drain-${nap}`;
+          const reply = await caller.execute(entry.id ?? '', payloadOf(nap, text));
+          return reply.kind === 'answer' && isAnswerOf(entry.handler, text, reply.body) ? 'right' : reply;
+        }),
+      );
+      await delay(300);
+      const status = await manager.terminate();
+      const wrong = (await Promise.all(calls)).filter((outcome) => outcome !== 'right');
+      expect(wrong, chaos.report(new Error('Calls in flight were hurt.')).message).toEqual([]);
+      expect(status).toBe(0);
+      await manager.start();
+      await chaos.settled('after draining');
+    });
+
+    for (let round = 1; round <= rounds; round += 1) {
+      const killed = describePlan(planRound(seed, engine, round));
+      check(`round ${round}: ${killed}`, () => chaos.round(round));
+    }
+
+    check('leaves nothing behind when every function is removed', () => chaos.finish());
+  });
+}
+
+function identities(workers: Awaited<ReturnType<CrashSite['workers']>>): string[] {
+  return workers.map(({ functionId, replica, pid }) => `${functionId} ${replica} ${pid}`).toSorted();
+}
+
+function summary({ replies, recoveries }: Chaos, elapsedMs: number): string {
+  const calls = [...replies].map(([outcome, count]) => `${count} ${outcome}`).join(', ');
+  const lines = [...recoveries]
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([victims, times]) => {
+      const mean = times.reduce((sum, time) => sum + time, 0) / times.length;
+      return `  ${victims}: ${times.length} rounds, well again after ${mean.toFixed(0)} ms, at worst ${Math.max(...times).toFixed(0)} ms`;
+    });
+  return [`${(elapsedMs / 1000).toFixed(0)} s; calls: ${calls}`, ...lines].join('\n');
+}

@@ -1,0 +1,65 @@
+import { Random } from './random.js';
+
+export type Victim = 'manager' | 'managers' | 'worker' | 'runner' | 'database' | 'engine';
+
+export interface Kill {
+  readonly victim: Victim;
+  /** Milliseconds after the operations have begun. */
+  readonly at: number;
+  /** Milliseconds until it is started again. */
+  readonly downFor: number;
+  /** Which manager. */
+  readonly which: number;
+  /** Of an engine: its workers live on. */
+  readonly keepWorkers: boolean;
+}
+
+export interface Operation {
+  readonly at: number;
+  readonly manager: number;
+}
+
+/** All that is decided before a round begins; the same for the same seed. */
+export interface Plan {
+  readonly kills: readonly Kill[];
+  readonly uploads: readonly Operation[];
+  readonly removals: readonly Operation[];
+  readonly callers: number;
+  readonly random: Random;
+}
+
+/** About as long as the operations take when nothing is killed. */
+const LATEST_MS = { process: 700, docker: 1_300 };
+
+export function planRound(seed: string, engine: 'process' | 'docker', round: number): Plan {
+  const random = new Random(`${seed}/${engine}/${round}`);
+  const kills = victimsOf(engine, random).map((victim) => ({
+    victim,
+    at: random.integer(0, LATEST_MS[engine]),
+    downFor: random.integer(0, 250),
+    which: random.integer(0, 1),
+    keepWorkers: random.chance(0.5),
+  }));
+  const operations = (from: number, to: number) =>
+    Array.from({ length: random.integer(from, to) }, () => ({
+      at: random.integer(0, LATEST_MS[engine] / 2),
+      manager: random.integer(0, 1),
+    }));
+  return { kills, uploads: operations(1, 2), removals: operations(2, 3), callers: 4, random };
+}
+
+/** One victim in most rounds; sometimes a second at nearly the same time. */
+function victimsOf(engine: 'process' | 'docker', random: Random): Victim[] {
+  const all: Victim[] = ['manager', 'managers', 'worker', 'runner', 'database'];
+  if (engine === 'docker') all.push('engine', 'engine');
+  const first = random.pick(all);
+  const second = random.chance(0.4) ? random.pick(all) : first;
+  const isSame = second === first || (first.startsWith('manager') && second.startsWith('manager'));
+  return isSame ? [first] : [first, second];
+}
+
+export function describePlan({ kills }: Plan): string {
+  const named = ({ victim, keepWorkers }: Kill) =>
+    victim === 'engine' && keepWorkers ? 'engine (its workers live on)' : victim;
+  return kills.map(named).join(' and ');
+}

@@ -1,0 +1,115 @@
+import { mkdir, readdir } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import type { BuildCopy } from './build-copy.js';
+import { killProcess, processes, type ProcessView } from './processes.js';
+import type { CrashSite, WorkerView } from './site.js';
+
+const TAG = /^faas_replica=([^/]+)\/([a-z2-7]{16})-([0-9a-f]+)$/;
+
+/** Workers as processes of this machine, known by the tag in their command lines and by their runtime folder. */
+export class ProcessSite implements CrashSite {
+  readonly engine = 'process';
+  readonly env: Readonly<Record<string, string>>;
+
+  private constructor(
+    private readonly runtimeDir: string,
+    build: BuildCopy,
+  ) {
+    this.env = {
+      DEPLOYMENT_ENV: 'process',
+      PROCESS_RUNTIME_DIR: runtimeDir,
+      WORKER_DIR: build.workerDir,
+      WORKER_PYTHON: resolve(process.env['WORKER_PYTHON'] ?? '.cache/worker-venv/bin/python'),
+    };
+  }
+
+  static async open(folder: string, build: BuildCopy): Promise<ProcessSite> {
+    const runtimeDir = join(folder, 'r');
+    await mkdir(runtimeDir);
+    return new ProcessSite(runtimeDir, build);
+  }
+
+  async workers(): Promise<WorkerView[]> {
+    const owner = await this.owner();
+    const tagged = processes().flatMap((view) => {
+      const match = tagOf(view);
+      return match?.[1] === owner ? [{ ...view, functionId: match?.[2] ?? '', replica: match?.[3] ?? '' }] : [];
+    });
+    const pids = new Set(tagged.map(({ pid }) => pid));
+    return tagged
+      .filter(({ parent }) => !pids.has(parent))
+      .map(({ pid, functionId, replica }) => ({
+        functionId,
+        replica,
+        pid,
+        runners: tagged.filter(({ parent }) => parent === pid).map((one) => one.pid),
+      }));
+  }
+
+  async leaks(functionIds: ReadonlySet<string>): Promise<string[]> {
+    const workers = new Map((await this.workers()).map((worker) => [worker.replica, worker]));
+    return [
+      ...this.strayProcesses(new Set([...workers.values()].map(({ pid }) => pid))),
+      ...(await this.strayFiles(functionIds, new Set(workers.keys()))),
+    ];
+  }
+
+  async close(): Promise<void> {
+    for (let left = this.ours(); left.length > 0; left = this.ours()) {
+      for (const { pid } of left) killProcess(pid);
+      await new Promise((done) => setTimeout(done, 20));
+    }
+  }
+
+  private strayProcesses(workers: ReadonlySet<number>): string[] {
+    const parents = new Map(processes().map(({ pid, parent }) => [pid, parent]));
+    const belongs = (pid: number | undefined): boolean =>
+      pid !== undefined && (workers.has(pid) || belongs(parents.get(pid)));
+    return this.ours()
+      .filter(({ pid }) => !belongs(pid))
+      .map(({ pid, command }) => `process ${pid} belongs to no worker: ${command.join(' ')}`);
+  }
+
+  private async strayFiles(functionIds: ReadonlySet<string>, replicas: ReadonlySet<string>): Promise<string[]> {
+    const owner = await this.owner();
+    if (owner === undefined) return [];
+    const dir = join(this.runtimeDir, owner);
+    const leaks: string[] = [];
+    for (const name of await readdir(dir)) {
+      if (name === '.locks') continue;
+      if (!functionIds.has(name)) {
+        leaks.push(`folder ${name} belongs to no function`);
+        continue;
+      }
+      for (const entry of await readdir(join(dir, name), { withFileTypes: true })) {
+        if (entry.isDirectory() && !replicas.has(entry.name)) leaks.push(`folder ${name}/${entry.name} has no worker`);
+      }
+    }
+    for (const name of await readdir(join(dir, '.locks')).catch(() => [])) {
+      if (!functionIds.has(name)) leaks.push(`lock ${name} belongs to no function`);
+    }
+    const claims = await readdir(join(this.runtimeDir, '.uids')).catch(() => []);
+    if (claims.length > replicas.size) leaks.push(`${claims.length} uids are claimed for ${replicas.size} workers`);
+    return leaks;
+  }
+
+  /** Whatever bears this site's tag or lives in its folder. */
+  private ours(): ProcessView[] {
+    return processes().filter(
+      (view) => view.cwd?.startsWith(`${this.runtimeDir}/`) === true || this.env['PROCESS_RUNTIME_DIR'] === view.cwd,
+    );
+  }
+
+  /** The managers name their folder after their database's installation. */
+  private async owner(): Promise<string | undefined> {
+    return (await readdir(this.runtimeDir)).find((name) => !name.startsWith('.'));
+  }
+}
+
+function tagOf({ command }: ProcessView): RegExpExecArray | undefined {
+  for (const word of command) {
+    const match = TAG.exec(word);
+    if (match !== null) return match;
+  }
+  return undefined;
+}

@@ -1,0 +1,29 @@
+/** One running worker, as the machine itself shows it. */
+export interface WorkerView {
+  readonly functionId: string;
+  /** Another one after each replacement. */
+  readonly replica: string;
+  /** The supervisor: the process to kill for the whole worker to die. */
+  readonly pid: number;
+  /** The processes that run handler code. */
+  readonly runners: readonly number[];
+}
+
+/** Where the managers' workers live, looked at past the managers. */
+export interface CrashSite {
+  readonly engine: 'process' | 'docker';
+  /** What the managers need to know of it. */
+  readonly env: Readonly<Record<string, string>>;
+  workers(): Promise<WorkerView[]>;
+  /** One sentence for each thing that should not be there when only these functions exist. */
+  leaks(functionIds: ReadonlySet<string>): Promise<string[]>;
+  /** Only where the engine is a process of its own. */
+  readonly daemon?: EngineDaemon;
+  close(): Promise<void>;
+}
+
+export interface EngineDaemon {
+  kill(): Promise<void>;
+  /** With `keepWorkers` its workers live through the crash. */
+  restart(keepWorkers: boolean): Promise<void>;
+}
