@@ -162,8 +162,12 @@ function isStill({ discard, leave, promote, start }: Plan): boolean {
 
 /** Terminal before passing, faults before progress, newer before older. */
 function mostTelling(a: WorkloadFault, b: WorkloadFault): number {
-  const weight = (fault: WorkloadFault) => (fault.terminal ? 2 : fault.code === 'starting' ? 0 : 1);
   return weight(b) - weight(a) || b.at.getTime() - a.at.getTime();
+}
+
+function weight({ terminal, code }: WorkloadFault): number {
+  if (terminal) return 2;
+  return code === 'starting' ? 0 : 1;
 }
 
 /** Waits for all before the first failure is thrown, so that nothing goes on behind the caller's back. */

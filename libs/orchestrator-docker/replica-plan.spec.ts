@@ -31,9 +31,10 @@ function seen(shape: Shape): Seen {
   };
 }
 
+const ids = (some: readonly Replica[]) => some.map(({ id }) => id).toSorted();
+
 function plan(replicas: number, shapes: Shape[], holdEnded = false) {
   const planned = planReplicas({ spec: 'new', replicas, holdEnded }, shapes.map(seen));
-  const ids = (some: readonly Replica[]) => some.map(({ id }) => id).toSorted();
   return {
     discard: ids(planned.discard),
     leave: ids(planned.leave),

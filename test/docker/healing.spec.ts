@@ -6,6 +6,10 @@ import { docker, testConfig, whyNoDocker, WORKER_IMAGE } from './support/docker-
 import { LABEL } from '#libs/orchestrator-docker/labels.js';
 
 const ECHO = python('def handle(payload: str):\n    return payload\n');
+async function nameOf(seen: Observed): Promise<string> {
+  return (await docker.getContainer(seen.primary).inspect()).Name;
+}
+
 const reason = await whyNoDocker(WORKER_IMAGE);
 
 describe.skipIf(reason !== undefined)('Docker provider: healing', { timeout: 90_000 }, () => {
@@ -14,10 +18,6 @@ describe.skipIf(reason !== undefined)('Docker provider: healing', { timeout: 90_
     stage = dockerStage(testConfig());
   });
   afterEach(() => endStage(stage));
-
-  async function nameOf(seen: Observed): Promise<string> {
-    return (await docker.getContainer(seen.primary).inspect()).Name;
-  }
 
   it('hears of a container removed by hand and replaces it', async () => {
     const manager = await stage.manager();

@@ -1,20 +1,39 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { callOverHttp } from '#libs/orchestrator/testing/contract.js';
 import { type ContractHarness, Stage } from '#libs/orchestrator/testing/contract.stage.js';
 import { LABEL } from '#libs/orchestrator-docker/labels.js';
 import type { DockerOrchestrator } from '#libs/orchestrator-docker/docker.orchestrator.js';
 import type Docker from 'dockerode';
+import type { EndpointAddress } from '#libs/orchestrator/workload.js';
 import type { DockerConfig } from '#libs/config/config.js';
 import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
 import { docker, openDocker, removeNetwork } from './docker-tests.js';
+
+const CONNECT_TIMEOUT_MS = 2_000;
 
 export function dockerHarness(config: DockerConfig, connect: () => Docker = connectDocker): ContractHarness {
   return {
     open: (owner) => openDocker(config, owner, connect()),
     shut: (orchestrator) => (orchestrator as DockerOrchestrator).close(),
-    call: callOverHttp,
+    call: async (address, payload, signal) => {
+      await reachable(address);
+      return callOverHttp(address, payload, signal);
+    },
     kill: (_functionId, replica) => docker.getContainer(replica).kill(),
     close: () => removeNetwork(config.network),
   };
+}
+
+/** The address of a container that is gone swallows what is sent to it: only a deadline of one's own tells. */
+async function reachable(address: EndpointAddress): Promise<void> {
+  const target = address.kind === 'tcp' ? { host: address.host, port: address.port } : { path: address.path };
+  const socket = connect(target);
+  try {
+    await once(socket, 'connect', { signal: AbortSignal.timeout(CONNECT_TIMEOUT_MS) });
+  } finally {
+    socket.on('error', () => undefined).destroy();
+  }
 }
 
 /** One test's managers and functions on the real engine. */

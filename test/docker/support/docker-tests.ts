@@ -10,7 +10,7 @@ export const PLAIN_IMAGE = process.env['DOCKER_TEST_PLAIN_IMAGE'] ?? 'faas-plain
 const REQUIRED = process.env['REQUIRE_DOCKER'] === '1';
 
 export const docker: Docker = connectDocker();
-export const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
+const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
 
 /**
  * Why suites that need the engine and these images can't run here; undefined when they can. With REQUIRE_DOCKER=1 they
@@ -19,7 +19,7 @@ export const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
 export async function whyNoDocker(...images: string[]): Promise<string | undefined> {
   const reason = await missing(images);
   if (reason === undefined || REQUIRED) return undefined;
-  console.warn(`skipped: ${reason}`);
+  process.stderr.write(`skipped: ${reason}\n`);
   return reason;
 }
 
