@@ -24,6 +24,9 @@ const STRANGE_IDS = [
   'null',
 ];
 
+const long = (bytes: number) => ({ headers: { 'X-Long': 'x'.repeat(bytes) } });
+const start = (path: string, more = '') => `POST ${path} HTTP/1.1\r\nHost: localhost\r\n${more}`;
+
 describeOnAnyEngine('a request', (engine) => {
   const stage = Stage.on(engine, { REQUEST_TIMEOUT_MS: '1500' });
   let id: string;
@@ -90,7 +93,6 @@ describeOnAnyEngine('a request', (engine) => {
   });
 
   it('may have 10,000 bytes of headers; with 20,000 it is answered 431', async () => {
-    const long = (bytes: number) => ({ headers: { 'X-Long': 'x'.repeat(bytes) } });
     expect((await stage.manager.send('/functions', long(10_000))).status).toBe(200);
     const answer = await stage.manager.send('/functions', long(20_000));
     expectProblem(answer, 431, 'headers_too_large');
@@ -116,11 +118,10 @@ describeOnAnyEngine('a request', (engine) => {
   });
 
   it('is answered in turn when several come at once on one connection', async () => {
-    const call = (payload: string) => {
+    const whole = (payload: string, more = '') => {
       const body = JSON.stringify({ payload });
-      return `POST /functions/${id}/execute HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n`;
+      return `${start(`/functions/${id}/execute`, more)}Content-Length: ${body.length}\r\n\r\n${body}`;
     };
-    const whole = (payload: string, more = '') => `${call(payload)}${more}\r\n${JSON.stringify({ payload })}`;
     const list = 'GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n';
     const { received } = raw(whole('1') + whole('2') + list + whole('3') + whole('4', 'Connection: close\r\n'));
     const bodies = [...(await received).matchAll(/\{"(?:result|status)":"(\w+)"/g)].map(([, found]) => found);
@@ -144,7 +145,6 @@ describeOnAnyEngine('a request', (engine) => {
   });
 
   describe('whose client stalls', () => {
-    const start = (path: string, more = '') => `POST ${path} HTTP/1.1\r\nHost: localhost\r\n${more}`;
     const body = 'Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 999\r\n\r\n';
 
     it.each([

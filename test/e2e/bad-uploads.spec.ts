@@ -59,6 +59,8 @@ const NAMES = [
   'x'.repeat(4_096),
 ];
 
+const padded = (bytes: number) => ECHO + `# ${'x'.repeat(bytes - ECHO.length - 3)}\n`;
+
 describeOnAnyEngine('an upload form', (engine) => {
   const stage = Stage.on(engine, { REQUEST_TIMEOUT_MS: '30000' });
   const post = (sent: Form) => stage.manager.send('/functions', { method: 'POST', ...sent });
@@ -133,8 +135,6 @@ describeOnAnyEngine('an upload form', (engine) => {
   });
 
   describe('at its limit', () => {
-    const padded = (bytes: number) => ECHO + `# ${'x'.repeat(bytes - ECHO.length - 3)}\n`;
-
     it('takes a file of exactly 10 MiB', async () => {
       const code = padded(10 * MIB);
       const answer = await post(upload(code));

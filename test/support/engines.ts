@@ -71,23 +71,23 @@ async function openFolder(): Promise<EngineRoom> {
   const folder = await mkdtemp(join(tmpdir(), 'fe-'));
   return {
     env: { DEPLOYMENT_ENV: 'process', WORKER_PYTHON: PYTHON, PROCESS_RUNTIME_DIR: folder },
-    workers: async () => (await workerProcesses(folder)).map((pid) => `process ${pid}`),
+    // A worker is several processes around one socket.
+    workers: async () => [...new Set((await workerProcesses(folder)).map(({ socket }) => socket))].toSorted(),
     clear: async () => {
-      for (const pid of await workerProcesses(folder)) kill(pid);
+      for (const { pid } of await workerProcesses(folder)) kill(pid);
       await rm(folder, { recursive: true, force: true });
     },
   };
 }
 
 /** Workers have their socket's path, which is inside the folder, in their environment. */
-async function workerProcesses(folder: string): Promise<number[]> {
-  const pids = existsSync('/proc/self/environ')
-    ? (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)
-    : [];
-  const found: number[] = [];
-  for (const pid of pids) {
+async function workerProcesses(folder: string): Promise<{ pid: number; socket: string }[]> {
+  const names = existsSync('/proc/self/environ') ? await readdir('/proc') : [];
+  const found: { pid: number; socket: string }[] = [];
+  for (const pid of names.filter((name) => /^\d+$/.test(name)).map(Number)) {
     const environment = await readFile(`/proc/${pid}/environ`, 'utf8').catch(() => '');
-    if (environment.includes(`FAAS_SOCKET=${folder}/`)) found.push(pid);
+    const socket = environment.split('\0').find((variable) => variable.startsWith(`FAAS_SOCKET=${folder}/`));
+    if (socket !== undefined) found.push({ pid, socket });
   }
   return found;
 }

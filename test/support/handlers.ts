@@ -51,3 +51,15 @@ def handle(payload):
         os._exit(3)
     return payload
 `;
+
+/** Tells which load of the file it is, and sleeps when told how long. */
+export const WITNESS = `import asyncio, uuid
+
+ME = str(uuid.uuid4())
+
+async def handle(payload):
+    if payload == "who":
+        return ME
+    await asyncio.sleep(float(payload))
+    return "slept"
+`;

@@ -10,6 +10,8 @@ import { type Answer, send, type Sent } from './http.js';
 export type Env = Readonly<Record<string, string>>;
 export type Client = ReturnType<typeof createClient>;
 
+const lines: string[] = [];
+
 /** A manager of this process with all that tests ask of it. */
 export class TestManager {
   readonly url: string;
@@ -19,7 +21,6 @@ export class TestManager {
 
   private constructor(
     private readonly manager: Manager,
-    private readonly lines: readonly string[],
     env: Env,
   ) {
     this.url = `http://127.0.0.1:${manager.port}`;
@@ -30,19 +31,18 @@ export class TestManager {
   static async start(env: Env): Promise<TestManager> {
     const config = loadConfig({ LISTEN_ADDR: ':0', ...env });
     const logger = createLogger(config.log);
-    const lines: string[] = [];
     // The program's own logger with what it leaves out, but written to where tests can read it.
-    Object.assign(logger, { [symbols.streamSym]: { write: (line: string) => log(lines, line) } });
-    return new TestManager(await Manager.start(config, logger), lines, env);
+    Object.assign(logger, { [symbols.streamSym]: { write: log } });
+    return new TestManager(await Manager.start(config, logger), env);
   }
 
   get port(): number {
     return Number(new URL(this.url).port);
   }
 
-  /** All that it has logged. */
+  /** All that was logged. Managers of one process share a log: nestjs-pino keeps the first logger it is given. */
   get log(): string {
-    return this.lines.join('');
+    return lines.join('');
   }
 
   send(path: string, sent?: Sent): Promise<Answer> {
@@ -74,7 +74,7 @@ export class TestManager {
   }
 }
 
-function log(lines: string[], line: string): void {
+function log(line: string): void {
   lines.push(line);
   if (process.env['LOG_LEVEL'] !== undefined) process.stderr.write(line);
 }

@@ -1,0 +1,58 @@
+import { expect, it, vi } from 'vitest';
+import { describeOnAnyEngine } from '../support/engines.js';
+import { ECHO, SLEEPY } from '../support/handlers.js';
+import { expectProblem } from '../support/http.js';
+import { Stage } from '../support/stage.js';
+import { upload } from '../support/uploads.js';
+
+describeOnAnyEngine('a database that goes away and comes back', (engine) => {
+  const stage = Stage.on(engine);
+
+  it('costs everything but calls to functions that are known, and needs no restart', async () => {
+    const { manager, postgres } = stage;
+    const [warm, cold] = [(await manager.add(ECHO)).id, (await manager.add(ECHO)).id];
+    expect((await manager.call(warm, 'before')).status).toBe(200);
+    const before = (await manager.send('/functions')).json();
+
+    await postgres.kill();
+    for (let time = 0; time < 20; time += 1) {
+      expect((await manager.call(warm, 'during')).text).toBe('{"result":"during"}');
+    }
+    const refused = await Promise.all([
+      manager.send('/functions'),
+      manager.send(`/functions/${warm}`),
+      manager.send(`/functions/${warm}/code`),
+      manager.remove(warm),
+      manager.call(cold),
+      manager.send('/functions', { method: 'POST', ...upload(ECHO) }),
+    ]);
+    for (const answer of refused) expectProblem(answer, 503, 'database_unavailable');
+    const ready = await manager.send('/readyz');
+    expect(ready.status).toBe(503);
+    expect(ready.json()).toMatchObject({ status: 'error', error: { database: { status: 'down' } } });
+    expect((await manager.send('/healthz')).json()).toMatchObject({ info: { engine: { status: 'up' } } });
+    expect((await manager.send('/livez')).status).toBe(200);
+    expect((await manager.call(warm, 'still')).status).toBe(200);
+
+    await postgres.restart();
+    await vi.waitFor(async () => expect((await manager.send('/readyz')).status).toBe(200), { timeout: 15_000 });
+    await vi.waitFor(async () => expect((await manager.send('/functions')).json()).toEqual(before));
+    expect((await manager.call(cold, 'after')).text).toBe('{"result":"after"}');
+    const added = await manager.add(ECHO);
+    expect((await manager.call(added.id, 'new')).text).toBe('{"result":"new"}');
+    // The manager is told of changes again: it stops calling what is gone.
+    expect((await manager.remove(warm)).status).toBe(204);
+    expectProblem(await manager.call(warm), 404, 'function_not_found');
+    expect(manager.log).not.toContain('failed unexpectedly');
+  });
+
+  it('loses no call in flight', async () => {
+    const { manager, postgres } = stage;
+    const { id } = await manager.add(SLEEPY);
+    await manager.call(id, 'sleep 0');
+    const inFlight = manager.call(id, 'sleep 1.5');
+    await manager.call(id, 'sleep 0');
+    await postgres.restart();
+    expect((await inFlight).text).toBe('{"result":"slept"}');
+  });
+});
