@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net';
 import { tmpdir } from 'node:os';
 import { resolve } from 'node:path';
 import { z } from 'zod';
@@ -98,10 +99,10 @@ export function loadConfig(variables: NodeJS.ProcessEnv): Config {
     Object.entries(variables).filter(([, value]) => value !== undefined && value !== ''),
   );
   const parsed = environment.safeParse(given);
-  const faults = parsed.success ? [] : parsed.error.issues.map((issue) => `${issue.path.join('.')} ${issue.message}`);
-  if (!parsed.success) throw new InvalidConfig(faults);
+  if (!parsed.success) throw new InvalidConfig(everyFault(given, parsed.error.issues));
 
   const env = parsed.data;
+  const faults: string[] = [];
   const auth = authOf(env, faults);
   const server = serverOf(env, auth, faults);
   const database = databaseOf(env, faults);
@@ -157,6 +158,19 @@ export function loadConfig(variables: NodeJS.ProcessEnv): Config {
   };
 }
 
+/** The faulty variables, and what is wrong with the others, except for what may only follow from a faulty one. */
+function everyFault(given: NodeJS.ProcessEnv, issues: readonly z.core.$ZodIssue[]): string[] {
+  const faulty = issues.map((issue) => issue.path.join('.'));
+  const found = issues.map((issue, index) => `${faulty[index]} ${issue.message}`);
+  try {
+    loadConfig(Object.fromEntries(Object.entries(given).filter(([name]) => !faulty.includes(name))));
+  } catch (error) {
+    if (!(error instanceof InvalidConfig)) throw error;
+    found.push(...error.faults.filter((fault) => !faulty.some((name) => fault.includes(name))));
+  }
+  return found;
+}
+
 function authOf(env: Environment, faults: string[]): AuthConfig {
   const apiKeys = env.API_KEYS.split(',')
     .map((key) => key.trim())
@@ -208,9 +222,12 @@ function databaseOf(env: Environment, faults: string[]): DatabaseConfig | undefi
       faults.push('POSTGRES_PASSWORD is missing: POSTGRES_HOST names a server and there is no default password');
       return undefined;
     }
-    const url = new URL(
-      `postgresql://${env.POSTGRES_HOST.includes(':') ? `[${env.POSTGRES_HOST}]` : env.POSTGRES_HOST}`,
-    );
+    const host = urlHostOf(env.POSTGRES_HOST);
+    if (host === undefined) {
+      faults.push('POSTGRES_HOST must be a host name, an IP address or the folder of a UNIX socket');
+      return undefined;
+    }
+    const url = new URL(`postgresql://${host}`);
     url.port = String(env.POSTGRES_PORT);
     url.username = encodeURIComponent(env.POSTGRES_USER);
     url.password = encodeURIComponent(env.POSTGRES_PASSWORD);
@@ -218,6 +235,12 @@ function databaseOf(env: Environment, faults: string[]): DatabaseConfig | undefi
     return { kind: 'server', url: url.href, poolSize };
   }
   return { kind: 'embedded', dataDir: resolve(env.FUNCTION_STORAGE_DIR, 'postgres'), poolSize };
+}
+
+function urlHostOf(host: string): string | undefined {
+  if (isIPv6(host)) return host.includes('%') ? undefined : `[${host}]`;
+  if (host.startsWith('/')) return encodeURIComponent(host);
+  return /^[\w.-]+$/.test(host) ? host : undefined;
 }
 
 function registryOf(env: Environment, faults: string[]): RegistryLogin | undefined {

@@ -1,0 +1,154 @@
+import fc from 'fast-check';
+import pgConnectionString from 'pg-connection-string';
+import { describe, expect, it } from 'vitest';
+import { InvalidConfig, loadConfig } from './load-config.js';
+
+const KEY = 'a-key-of-sixteen';
+
+function faultsOf(variables: NodeJS.ProcessEnv): readonly string[] {
+  try {
+    loadConfig(variables);
+    return [];
+  } catch (error) {
+    if (error instanceof InvalidConfig) return error.faults;
+    throw error;
+  }
+}
+
+function serverUrl(variables: NodeJS.ProcessEnv) {
+  const { database } = loadConfig(variables);
+  if (database.kind !== 'server') throw new Error('The embedded database was chosen.');
+  return pgConnectionString.parse(database.url);
+}
+
+describe('loadConfig', () => {
+  it('needs nothing: loopback, an embedded database, an engine chosen later', () => {
+    const config = loadConfig({});
+    expect(config.server).toMatchObject({ host: '127.0.0.1', port: 8080, narrowedToLoopback: true });
+    expect(config.database.kind).toBe('embedded');
+    expect(config.orchestrator.engine).toBeUndefined();
+    expect(config.auth).toEqual({ apiKeys: [], disabled: false });
+  });
+
+  it('takes an empty variable for an unset one', () => {
+    const empty = { LISTEN_ADDR: '', WORKER_PIDS: '', DATABASE_URL: '', DEPLOYMENT_ENV: '', HARBOR_URL: '' };
+    expect(loadConfig(empty)).toEqual(loadConfig({}));
+  });
+
+  it('names every faulty variable at once', () => {
+    const faults = faultsOf({
+      WORKER_PIDS: 'many',
+      LOG_LEVEL: 'loud',
+      DEPLOYMENT_ENV: 'mesos',
+      LISTEN_ADDR: 'nonsense',
+      API_KEYS: 'short',
+      POSTGRES_HOST: 'db',
+      HARBOR_URL: 'https://harbor',
+    });
+    for (const name of ['WORKER_PIDS', 'LOG_LEVEL', 'DEPLOYMENT_ENV', 'LISTEN_ADDR', 'API_KEYS', 'HARBOR_USER']) {
+      expect(faults.filter((fault) => fault.includes(name))).toHaveLength(1);
+    }
+    expect(faults.some((fault) => fault.startsWith('POSTGRES_PASSWORD'))).toBe(true);
+  });
+
+  it('blames no variable for what follows from another one’s fault', () => {
+    expect(faultsOf({ MAX_TIMEOUT_MS: '10', DEFAULT_TIMEOUT_MS: 'soon' })).toEqual([
+      'DEFAULT_TIMEOUT_MS must be a whole number',
+    ]);
+    expect(faultsOf({ LISTEN_ADDR: '10.0.0.1:80', AUTH_DISABLED: 'maybe' })).toHaveLength(1);
+  });
+
+  it.each([
+    ['WORKER_PIDS', '15', 'at least 16'],
+    ['WORKER_PIDS', '1.5', 'whole number'],
+    ['POSTGRES_PORT', '65536', 'at most 65535'],
+    ['AUTH_DISABLED', 'perhaps', 'true or false'],
+    ['DOCKER_NETWORK', '../net', 'network name'],
+    ['DEFAULT_TIMEOUT_MS', '900001', 'MAX_TIMEOUT_MS'],
+    ['DATABASE_URL', 'mysql://db', 'postgresql://'],
+    ['DATABASE_URL', 'postgresql://[', 'postgresql://'],
+    ['LISTEN_ADDR', '::1:8080', 'host:port'],
+  ])('refuses %s=%s and says what is allowed', (name, value, told) => {
+    const faults = faultsOf({ [name]: value });
+    expect(faults).toHaveLength(1);
+    expect(faults[0]).toContain(name);
+    expect(faults[0]).toContain(told);
+  });
+
+  it('shows no secret in its faults', () => {
+    const faults = faultsOf({
+      API_KEYS: 'hush,  hush-hush\u00e9-hush-hush',
+      DATABASE_URL: 'postgres:user:hush@db',
+      HARBOR_PASS: 'hush',
+    });
+    expect(faults.length).toBeGreaterThan(2);
+    expect(faults.join()).not.toContain('hush');
+  });
+
+  describe('who may ask', () => {
+    it.each([
+      [{ LISTEN_ADDR: ':8080' }, '127.0.0.1'],
+      [{ LISTEN_ADDR: '0.0.0.0:1' }, '127.0.0.1'],
+      [{ LISTEN_ADDR: '[::1]:1' }, '::1'],
+      [{ LISTEN_ADDR: '127.0.0.2:1' }, '127.0.0.2'],
+      [{ LISTEN_ADDR: ':8080', API_KEYS: KEY }, '::'],
+      [{ LISTEN_ADDR: '10.0.0.1:1', API_KEYS: KEY }, '10.0.0.1'],
+      [{ LISTEN_ADDR: '0.0.0.0:1', AUTH_DISABLED: 'yes' }, '0.0.0.0'],
+    ])('%j listens on %s', (variables, host) => {
+      expect(loadConfig(variables).server.host).toBe(host);
+    });
+
+    it.each(['10.0.0.1:80', 'example.org:80', '[2001:db8::1]:80', '0:80', '[0:0::0]:80'])(
+      'refuses to serve everybody at %s without a key',
+      (address) => expect(faultsOf({ LISTEN_ADDR: address })[0]).toMatch(/not loopback and no API key/),
+    );
+
+    it('reads several keys, and refuses short and strange ones and keys that nobody would check', () => {
+      expect(loadConfig({ API_KEYS: ` ${KEY} ,, ${KEY}2 ` }).auth.apiKeys).toEqual([KEY, `${KEY}2`]);
+      expect(faultsOf({ API_KEYS: `${KEY},short` })[0]).toMatch(/at least 16/);
+      expect(faultsOf({ API_KEYS: 'sixteen chars not' })[0]).toMatch(/visible ASCII/);
+      expect(faultsOf({ API_KEYS: KEY, AUTH_DISABLED: 'true' })[0]).toMatch(/contradict/);
+    });
+  });
+
+  describe('the database', () => {
+    const text = fc.string({ minLength: 1, unit: 'grapheme' }).filter((value) => !value.includes('\0'));
+
+    // node-postgres's parser leaves escapes of URL syntax in a database's name as they are.
+    const plain = fc.string({ minLength: 1, unit: 'grapheme' }).filter((value) => !/[\0;/?:@&=+$,#%]/.test(value));
+
+    it('reaches node-postgres with the user, password and database as given, whatever they hold', () => {
+      fc.assert(
+        fc.property(text, text, plain, fc.integer({ min: 1, max: 65_535 }), (user, password, name, port) => {
+          const url = serverUrl({
+            POSTGRES_HOST: 'db.example.org',
+            POSTGRES_PORT: String(port),
+            POSTGRES_USER: user,
+            POSTGRES_PASSWORD: password,
+            POSTGRES_DB: name,
+          });
+          expect(url).toMatchObject({ host: 'db.example.org', port: String(port), user, password, database: name });
+        }),
+      );
+    });
+
+    it.each([
+      ['127.0.0.1', '127.0.0.1'],
+      ['2001:db8::1', '2001:db8::1'],
+      ['/var/run/postgresql', '/var/run/postgresql'],
+    ])('finds the host %s', (given, host) => {
+      expect(serverUrl({ POSTGRES_HOST: given, POSTGRES_PASSWORD: 'p' })).toMatchObject({ host, user: 'postgres' });
+    });
+
+    it.each(['two words', 'fe80::1%eth0', 'host:x', 'a/b'])('refuses the host %j by name', (host) => {
+      expect(faultsOf({ POSTGRES_HOST: host, POSTGRES_PASSWORD: 'p' })).toEqual([
+        expect.stringContaining('POSTGRES_HOST'),
+      ]);
+    });
+
+    it('prefers a URL, and passes it on as it is', () => {
+      const url = 'postgres://u:p%40@h:1/d?sslmode=require';
+      expect(loadConfig({ DATABASE_URL: url, POSTGRES_HOST: 'other' }).database).toMatchObject({ kind: 'server', url });
+    });
+  });
+});
