@@ -11,14 +11,10 @@ import type { DataSource, EntityManager } from 'typeorm';
 export class Life {
   private momentsLeft = Infinity;
   private over = false;
-  private readonly burial = Promise.withResolvers<never>();
+  readonly burial = Promise.withResolvers<never>();
 
   constructor() {
     this.burial.promise.catch(() => undefined);
-  }
-
-  get ended(): boolean {
-    return this.over;
   }
 
   endAfter(moments: number): void {
@@ -74,7 +70,7 @@ export class MortalOrchestrator extends MemoryOrchestrator {
   override async ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {
     await this.life.moment();
     this.steps.push({ at: performance.now(), id: workload.functionId });
-    await this.duringEnsure(workload);
+    await Promise.race([this.duringEnsure(workload), this.life.burial.promise]);
     const observed = await super.ensure(workload, signal);
     await this.life.moment();
     return observed;

@@ -22,6 +22,7 @@ export class ReconcileLoop implements OnApplicationBootstrap {
   private readonly timers = new Set<NodeJS.Timeout>();
   private poll: NodeJS.Timeout | undefined;
   private claiming = false;
+  private look: Promise<void> = Promise.resolve();
   private claimAgain = false;
 
   constructor(
@@ -50,6 +51,8 @@ export class ReconcileLoop implements OnApplicationBootstrap {
     clearInterval(this.poll);
     for (const timer of this.timers) clearTimeout(timer);
     const cut = setTimeout(() => this.cutting.abort(), STOP_GRACE_MS);
+    // What a look under way still claims is stepped too.
+    await this.look;
     while (this.steps.size > 0) await Promise.allSettled(this.steps);
     clearTimeout(cut);
   }
@@ -62,7 +65,7 @@ export class ReconcileLoop implements OnApplicationBootstrap {
       return;
     }
     this.claiming = true;
-    void this.claimAll()
+    this.look = this.claimAll()
       .catch((error: unknown) => this.report(error, 'could not claim due functions'))
       .finally(() => {
         this.claiming = false;
@@ -113,6 +116,7 @@ export class ReconcileLoop implements OnApplicationBootstrap {
   }
 
   private kickIn(ms: number): void {
+    if (this.stopping.signal.aborted) return;
     const timer = setTimeout(() => {
       this.timers.delete(timer);
       this.kick();
