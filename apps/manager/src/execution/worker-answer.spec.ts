@@ -1,0 +1,54 @@
+import { AppError } from '#libs/errors/app-error.js';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { meaningOf } from './worker-answer.js';
+
+const meaning = (status: number, body: unknown) =>
+  meaningOf(status, Buffer.from(typeof body === 'string' ? body : JSON.stringify(body)), 5_000);
+
+describe('meaningOf', () => {
+  it('sends a call that a leaving worker refused elsewhere', () => {
+    expect(meaning(503, { detail: 'leaving', error: { code: 'worker_draining' } })).toBe('refused');
+  });
+
+  it('tells of a handler that raised, with Python’s type, message and traceback', () => {
+    const error = { code: 'handler_error', type: 'ValueError', message: 'no', traceback: 'Traceback' };
+    expect(meaning(400, { detail: 'x', error })).toMatchObject({
+      code: 'handler_error',
+      message: 'ValueError: no',
+      extras: { python_type: 'ValueError', python_message: 'no', traceback: 'Traceback' },
+    });
+    expect(meaning(400, { error: { code: 'handler_error', type: 'KeyError', message: '' } })).toMatchObject({
+      message: 'KeyError',
+    });
+    expect(meaning(400, { detail: 'it raised', error: { code: 'handler_error' } })).toMatchObject({
+      message: 'it raised',
+      extras: { python_type: null, traceback: null },
+    });
+  });
+
+  it('tells a time limit and a result that is not JSON apart', () => {
+    const timeout = meaning(504, { error: { code: 'handler_timeout' } });
+    expect(timeout).toMatchObject({ code: 'handler_timeout', extras: { timeout_ms: 5_000 } });
+    const invalid = meaning(500, { error: { code: 'handler_result_invalid', message: 'a set' } });
+    expect(invalid).toMatchObject({ code: 'handler_result_invalid', message: 'a set' });
+  });
+
+  it.each([
+    [400, { detail: 'Error: x' }, 'handler_error', 'Error: x'],
+    [500, 'Internal Server Error', 'handler_result_invalid', 'Internal Server Error'],
+    [404, '<html>', 'handler_error', 'The worker answered 404: <html>'],
+  ])('understands plain images that answer %d', (status, body, code, told) => {
+    const error = meaning(status, body);
+    expect(error).toMatchObject({ code, message: expect.stringContaining(told) as string });
+  });
+
+  it('makes an error with a short message of whatever a worker answers', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 201, max: 599 }), fc.oneof(fc.json(), fc.string()), (status, body) => {
+        expect(meaning(status, body)).toBeInstanceOf(AppError);
+      }),
+    );
+    expect((meaning(418, 'x'.repeat(100_000)) as AppError).message.length).toBeLessThan(600);
+  });
+});

@@ -1,0 +1,65 @@
+import { describe, expect, it } from 'vitest';
+import type { FunctionEntity, StoredFault } from './function.entity.js';
+import { uploadFailure, uploadVerdict } from './upload-verdict.js';
+
+const ID = 'aaaaaaaaaaaaaaaa';
+
+function rowOf(code: StoredFault['code'] | undefined, overrides: Partial<FunctionEntity> = {}): FunctionEntity {
+  const reason = code && { code, message: `It is ${code}.`, detail: 'the log', line: 7, terminal: false, at: '' };
+  const row: Partial<FunctionEntity> = { id: ID, phase: 'creating', failures: 0, deletedAt: null, lastFault: null };
+  return { ...row, reason: reason ?? null, ...overrides } as FunctionEntity;
+}
+
+describe('uploadVerdict', () => {
+  it('is the row once the function runs, even when something is still wrong with it', () => {
+    const row = rowOf('worker_crashed', { phase: 'running', failures: 9 });
+    expect(uploadVerdict(ID, row)).toBe(row);
+  });
+
+  it.each([
+    [undefined, 0],
+    ['starting', 9],
+    ['internal_error', 9],
+    ['worker_crashed', 1],
+    ['out_of_memory', 1],
+    ['orchestrator_unavailable', 1],
+  ] as const)('is still open for %s after %d failures', (code, failures) =>
+    expect(uploadVerdict(ID, rowOf(code, { failures }))).toBeUndefined(),
+  );
+
+  it.each([
+    ['handler_not_loadable', 0, 'handler_not_loadable'],
+    ['image_unavailable', 0, 'function_not_ready'],
+    ['rejected', 0, 'function_not_ready'],
+    ['worker_crashed', 2, 'function_not_ready'],
+    ['out_of_memory', 2, 'function_not_ready'],
+    ['orchestrator_unavailable', 2, 'orchestrator_unavailable'],
+  ] as const)('is a refusal for %s after %d failures: %s', (code, failures, refusal) => {
+    expect(uploadVerdict(ID, rowOf(code, { failures }))).toMatchObject({
+      code: refusal,
+      message: expect.stringContaining(`It is ${code}.`) as string,
+    });
+  });
+
+  it('carries traceback and line of a file that can’t be loaded', () => {
+    expect(uploadVerdict(ID, rowOf('handler_not_loadable'))).toMatchObject({
+      extras: { traceback: 'the log', line: 7 },
+    });
+  });
+
+  it('is a refusal when somebody removed the function meanwhile', () => {
+    expect(uploadVerdict(ID, null)).toMatchObject({ code: 'function_not_found' });
+    const deleted = rowOf(undefined, { deletedAt: new Date(), phase: 'deleting' });
+    expect(uploadVerdict(ID, deleted)).toMatchObject({ code: 'function_not_found' });
+  });
+});
+
+describe('uploadFailure', () => {
+  it('names the engine, else the last fault, else only the time', () => {
+    expect(uploadFailure(ID, rowOf('orchestrator_unavailable'), 5)).toMatchObject({ code: 'orchestrator_unavailable' });
+    expect(uploadFailure(ID, rowOf('starting'), 5).message).toMatch(/not within 5 ms\. It is starting/);
+    const lastFault = rowOf('out_of_memory').reason;
+    expect(uploadFailure(ID, rowOf('starting', { lastFault }), 5).message).toMatch(/It is out_of_memory/);
+    expect(uploadFailure(ID, null, 5)).toMatchObject({ code: 'function_not_ready', extras: {} });
+  });
+});

@@ -1,0 +1,190 @@
+import type { Observed, WorkloadFault, WorkloadFaultCode } from '#libs/orchestrator/workload.js';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { FunctionEntity, StoredFault } from '../functions/function.entity.js';
+import { backoffMs, decide, FAILURES_UNTIL_ERROR } from './outcome.js';
+
+const NOW = new Date('2026-06-01T12:00:00Z');
+const OPTIONS = { now: NOW, resyncMs: 60_000, random: 0.5 };
+const from = (ms: number) => new Date(NOW.getTime() + ms);
+
+function rowOf(overrides: Partial<FunctionEntity> = {}): FunctionEntity {
+  const row: Partial<FunctionEntity> = {
+    id: 'aaaaaaaaaaaaaaaa',
+    replicas: 1,
+    generation: 3,
+    observedGeneration: 2,
+    phase: 'creating',
+    reason: null,
+    lastFault: null,
+    endpoints: [],
+    provisionalUntil: null,
+    deletedAt: null,
+    notBefore: null,
+    failures: 0,
+    ...overrides,
+  };
+  return row as FunctionEntity;
+}
+
+function faultOf(code: WorkloadFaultCode, at = NOW, terminal = code === 'handler_not_loadable'): WorkloadFault {
+  return { code, message: `It is ${code}.`, terminal, at };
+}
+
+function seen(ready: number, reason?: WorkloadFault, replicas = ready): Observed {
+  const endpoints = Array.from({ length: ready }, (_, index) => ({
+    replica: `r${index}`,
+    address: { kind: 'tcp' as const, host: '127.0.0.1', port: 1 + index },
+  }));
+  return { replicas, ready, endpoints, primary: 'r0', hostPort: 0, ...(reason === undefined ? {} : { reason }) };
+}
+
+const stored = (fault: WorkloadFault): StoredFault => ({ ...fault, at: fault.at.toISOString() });
+
+describe('backoffMs', () => {
+  const random = fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true });
+
+  it('begins at half a second and grows with every failure, up to a minute and a tenth', () => {
+    expect([0, 1, 2, 3, 8, 9].map((failures) => backoffMs(failures, 0.5))).toEqual([
+      500, 500, 1_000, 2_000, 60_000, 60_000,
+    ]);
+    fc.assert(
+      fc.property(fc.nat(1_000_000), random, (failures, random) => {
+        const pause = backoffMs(failures, random);
+        expect(pause).toBeLessThanOrEqual(backoffMs(failures + 1, random));
+        expect(pause).toBeGreaterThanOrEqual(450);
+        expect(pause).toBeLessThanOrEqual(66_000);
+      }),
+    );
+  });
+});
+
+describe('decide', () => {
+  it('calls a function with all its replicas running, whatever went wrong before', () => {
+    const fault = faultOf('worker_crashed', from(-1_000));
+    const row = rowOf({ failures: 2, lastFault: stored(fault), provisionalUntil: from(10_000) });
+    expect(decide(row, seen(1, fault), OPTIONS)).toMatchObject({
+      phase: 'running',
+      reason: null,
+      lastFault: stored(fault),
+      observedGeneration: 3,
+      provisional: false,
+      failures: 2,
+      abandon: false,
+    });
+  });
+
+  it('looks again soon while a function starts, and holds nothing against it', () => {
+    const outcome = decide(rowOf(), seen(0, faultOf('starting'), 1), OPTIONS);
+    expect(outcome).toMatchObject({ phase: 'creating', failures: 0, holdMs: null, nextMs: 1_000, lastFault: null });
+    expect(outcome.reason?.code).toBe('starting');
+  });
+
+  it('goes on serving with some of its replicas, without claiming that all is as wanted', () => {
+    const outcome = decide(rowOf({ replicas: 3 }), seen(1, faultOf('worker_crashed')), OPTIONS);
+    expect(outcome).toMatchObject({ phase: 'running', observedGeneration: 2, reason: { code: 'worker_crashed' } });
+  });
+
+  it('counts a fault once, however often it is seen', () => {
+    const fault = faultOf('worker_crashed');
+    const first = decide(rowOf(), seen(0, fault), OPTIONS);
+    expect(first).toMatchObject({ failures: 1, holdMs: 500 });
+    const row = rowOf({ failures: 1, lastFault: first.lastFault, notBefore: from(500) });
+    const second = decide(row, seen(0, fault), { ...OPTIONS, now: from(200) });
+    expect(second).toMatchObject({ failures: 1, holdMs: 300, nextMs: 300 });
+    expect(decide(row, seen(0, faultOf('worker_crashed', from(1))), OPTIONS)).toMatchObject({ failures: 2 });
+  });
+
+  it('doubles the pause with every new fault', () => {
+    const pauses = [0, 1, 2, 3].map(
+      (failures) => decide(rowOf({ failures }), seen(0, faultOf('rejected')), OPTIONS).holdMs,
+    );
+    expect(pauses).toEqual([500, 1_000, 2_000, 4_000]);
+  });
+
+  it('calls a function that fails again and again an error, and one that can’t be started at once', () => {
+    const crashed = (failures: number) =>
+      decide(rowOf({ failures }), seen(0, faultOf('worker_crashed')), OPTIONS).phase;
+    expect(crashed(FAILURES_UNTIL_ERROR - 2)).toBe('creating');
+    expect(crashed(FAILURES_UNTIL_ERROR - 1)).toBe('error');
+    for (const code of ['image_unavailable', 'rejected', 'handler_not_loadable'] as const) {
+      expect(decide(rowOf(), seen(0, faultOf(code)), OPTIONS).phase).toBe('error');
+    }
+  });
+
+  it('never tries the same file again once it can’t be loaded, unless asked', () => {
+    expect(decide(rowOf(), seen(0, faultOf('handler_not_loadable')), OPTIONS).nextMs).toBeNull();
+  });
+
+  it('lets a provisional function wait for its deadline, then abandons it', () => {
+    const row = rowOf({ provisionalUntil: from(7_000) });
+    const terminal = seen(0, faultOf('handler_not_loadable'));
+    expect(decide(row, terminal, OPTIONS)).toMatchObject({ provisional: true, nextMs: 7_000, abandon: false });
+    expect(decide(row, terminal, { ...OPTIONS, now: from(7_000) })).toMatchObject({ abandon: true, nextMs: 1 });
+    const starting = seen(0, faultOf('starting'), 1);
+    expect(decide(row, starting, { ...OPTIONS, now: from(6_600) }).nextMs).toBe(400);
+    expect(decide(row, seen(1), { ...OPTIONS, now: from(9_000) })).toMatchObject({
+      abandon: false,
+      provisional: false,
+    });
+  });
+
+  it('forgets failures only when a function was ready for half a minute without a new one', () => {
+    const ended = (ms: number) => rowOf({ failures: 3, lastFault: stored(faultOf('worker_crashed', from(-ms))) });
+    expect(decide(ended(30_000), seen(1), OPTIONS).failures).toBe(3);
+    expect(decide(ended(30_001), seen(1), OPTIONS).failures).toBe(0);
+    expect(decide(ended(60_000), seen(0, undefined, 1), OPTIONS).failures).toBe(3);
+  });
+
+  it('leaves a function without replicas alone until something asks', () => {
+    expect(decide(rowOf({ replicas: 0 }), seen(0), OPTIONS)).toMatchObject({ phase: 'idle', nextMs: null });
+  });
+
+  it('holds what it promises for every row and everything seen', () => {
+    const maybeDate = fc.option(
+      fc.integer({ min: -100_000, max: 100_000 }).map((ms) => from(ms)),
+      { nil: null },
+    );
+    const fault = fc.record({
+      code: fc.constantFrom<WorkloadFaultCode>(
+        'handler_not_loadable',
+        'worker_crashed',
+        'out_of_memory',
+        'image_unavailable',
+        'rejected',
+        'starting',
+      ),
+      at: fc.integer({ min: -100_000, max: 0 }),
+      terminal: fc.boolean(),
+    });
+    const row = fc.record({
+      replicas: fc.nat(4),
+      failures: fc.nat(50),
+      provisionalUntil: maybeDate,
+      notBefore: maybeDate,
+      lastFault: fc.option(fault, { nil: null }),
+    });
+    const look = fc.record({ ready: fc.nat(5), replicas: fc.nat(5), reason: fc.option(fault, { nil: null }) });
+    const random = fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true });
+    const real = ({ code, at, terminal }: { code: WorkloadFaultCode; at: number; terminal: boolean }) =>
+      faultOf(code, from(at), terminal && code !== 'starting');
+    fc.assert(
+      fc.property(row, look, random, ({ lastFault, ...columns }, { ready, replicas, reason }, random) => {
+        const given = rowOf({ ...columns, lastFault: lastFault === null ? null : stored(real(lastFault)) });
+        const observed = seen(ready, reason === null ? undefined : real(reason), replicas);
+        const outcome = decide(given, observed, { ...OPTIONS, random });
+        for (const ms of [outcome.nextMs, outcome.holdMs]) {
+          if (ms !== null) expect(ms).toBeGreaterThan(0);
+          if (ms !== null) expect(ms).toBeLessThanOrEqual(100_000);
+        }
+        const late = given.provisionalUntil !== null && given.provisionalUntil <= NOW;
+        expect(outcome.abandon).toBe(outcome.provisional && late);
+        if (outcome.endpoints.length > 0 && given.replicas > 0) expect(outcome.abandon).toBe(false);
+        if (outcome.provisional) expect(outcome.nextMs).not.toBeNull();
+        expect(outcome.failures).toBeLessThanOrEqual(given.failures + 1);
+        if (outcome.reason === null && given.replicas > 0 && ready === 0) expect(reason).toBeNull();
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
