@@ -5,11 +5,21 @@ import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type Docker from 'dockerode';
 import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
-import { ended, killProcess, processes } from './processes.js';
+import { ended, killProcess, processes, type ProcessView } from './processes.js';
 
 const BOOT_DEADLINE_MS = 30_000;
 /** Far from what other engines of the machine hand out. */
 const ADDRESSES = 'base=10.213.0.0/16,size=24';
+/** A default bridge of its own: with none, or left to itself, dockerd deletes or renumbers the machine's docker0. */
+const BRIDGE = 'faascrash0';
+const BRIDGE_ADDRESS = '10.214.0.1/24';
+
+export interface Shim {
+  readonly pid: number;
+  readonly container: string;
+  /** Its container's first process, while that lives. */
+  readonly inside: readonly number[];
+}
 
 /** Why an engine of our own can't run here; undefined when it can. */
 export function whyNoDaemon(): string | undefined {
@@ -27,6 +37,9 @@ export class DockerDaemon {
   readonly host: string;
   readonly docker: Docker;
   private child: ChildProcess | undefined;
+  private survivors: Shim[] = [];
+  /** Containers that it forgot when it was killed while it started them. */
+  forgotten = 0;
 
   constructor(private readonly folder: string) {
     const socket = join(folder, 'docker.sock');
@@ -39,6 +52,10 @@ export class DockerDaemon {
     // A dead containerd counts as running for as long as nobody has collected it, and would be waited for.
     await rm(join(this.folder, 'exec', 'containerd', 'containerd.pid'), { force: true });
     await rm(join(this.folder, 'pid'), { force: true });
+    // Failing where it exists already is what is wanted.
+    await run('ip', ['link', 'add', BRIDGE, 'type', 'bridge']);
+    await run('ip', ['address', 'add', BRIDGE_ADDRESS, 'dev', BRIDGE]);
+    await run('ip', ['link', 'set', BRIDGE, 'up']);
     const log = openSync(join(this.folder, 'log'), 'a');
     const child = spawn('dockerd', this.flags(liveRestore), { stdio: ['ignore', log, log] });
     closeSync(log);
@@ -50,6 +67,7 @@ export class DockerDaemon {
       }
       await delay(20);
     }
+    await this.endForgotten();
   }
 
   /** It takes its containerd along; the containers' shims live on. */
@@ -60,6 +78,7 @@ export class DockerDaemon {
     const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
     child.kill('SIGKILL');
     await exited;
+    this.survivors = this.shims();
     for (const { pid, command } of children) if (command[0]?.includes('containerd') === true) await ended(pid);
   }
 
@@ -72,15 +91,17 @@ export class DockerDaemon {
 
   /** Stops it with everything it runs, also when it is broken, and removes its folder. */
   async close(): Promise<void> {
-    await this.empty().catch(() => undefined);
+    const bridges = await this.empty().catch(() => []);
     const { child } = this;
     if (child?.pid !== undefined && child.exitCode === null && child.signalCode === null) {
       child.kill('SIGTERM');
       await Promise.race([ended(child.pid), delay(10_000)]);
     }
+    for (const { pid, inside } of this.shims()) [pid, ...inside].forEach((one) => killProcess(one));
     for (const { pid } of this.ours()) killProcess(pid);
     while (this.ours().length > 0) await delay(20);
     await this.unmount();
+    for (const bridge of [...bridges, BRIDGE]) await run('ip', ['link', 'delete', bridge]);
     await rm(this.folder, { recursive: true, force: true });
   }
 
@@ -89,24 +110,62 @@ export class DockerDaemon {
     return log.trimEnd().split('\n').slice(-40).join('\n');
   }
 
-  /** Processes that name the folder: the engine, its containerd and the shims, each of which takes its container along. */
-  ours() {
+  /** What holds a container each, and outlives the engine. */
+  shims(): Shim[] {
+    const table = processes();
+    return this.ours()
+      .filter(({ command }) => command[0]?.includes('containerd-shim') === true)
+      .map(({ pid, command }) => ({
+        pid,
+        container: command[command.indexOf('-id') + 1] ?? '',
+        inside: table.filter(({ parent }) => parent === pid).map((one) => one.pid),
+      }));
+  }
+
+  /**
+   * Killed while it starts or removes a container, the engine takes it for one that never ran, gives its address away
+   * and forgets it at the next removal, though it runs. No client can know of it, so it is ended here.
+   */
+  private async endForgotten(): Promise<void> {
+    const known = await this.docker.listContainers();
+    const running = new Set(known.map(({ Id }) => Id));
+    for (const { pid, container, inside } of this.survivors) {
+      if (running.has(container)) continue;
+      if (inside.some((one) => killProcess(one))) this.forgotten += 1;
+      killProcess(pid);
+    }
+    this.survivors = [];
+  }
+
+  /** Processes that name the folder: the engine, its containerd and the shims. */
+  private ours(): ProcessView[] {
     return processes().filter(({ command }) => command.some((word) => word.includes(`${this.folder}/`)));
   }
 
-  private async empty(): Promise<void> {
+  /** Answers the bridges of its networks, which stay behind when a network can't be removed. */
+  private async empty(): Promise<string[]> {
+    const networks = (await this.docker.listNetworks()).filter(
+      ({ Driver, Name }) => Driver === 'bridge' && Name !== 'bridge',
+    );
     for (const { Id } of await this.docker.listContainers({ all: true })) {
-      await this.docker.getContainer(Id).remove({ force: true, v: true });
+      await this.docker
+        .getContainer(Id)
+        .remove({ force: true, v: true })
+        .catch(() => undefined);
     }
-    for (const { Id, Driver } of await this.docker.listNetworks()) {
-      if (Driver === 'bridge') await this.docker.getNetwork(Id).remove();
+    for (const { Id } of networks) {
+      await this.docker
+        .getNetwork(Id)
+        .remove()
+        .catch(() => undefined);
     }
+    return networks.map(({ Id }) => `br-${Id.slice(0, 12)}`);
   }
 
   private async unmount(): Promise<void> {
     const mounts = (await readFile('/proc/self/mounts', 'utf8')).split('\n').map((line) => line.split(' ')[1] ?? '');
     for (const mount of mounts.filter((path) => path.startsWith(`${this.folder}/`)).toReversed()) {
-      await new Promise<void>((resolve) => spawn('umount', ['-l', mount]).once('close', () => resolve()));
+      await run('umount', ['-l', mount]);
     }
   }
 
@@ -114,8 +173,7 @@ export class DockerDaemon {
     const under = (name: string) => join(this.folder, name);
     return [
       ...['--data-root', under('data'), '--exec-root', under('exec'), '--pidfile', under('pid')],
-      // No --bridge=none: that would delete docker0, which belongs to the machine's own engine as well.
-      ...['--host', this.host, '--default-address-pool', ADDRESSES, '--shutdown-timeout=5'],
+      ...['--host', this.host, `--bridge=${BRIDGE}`, '--default-address-pool', ADDRESSES, '--shutdown-timeout=5'],
       ...['--iptables=false', '--ip6tables=false', '--ip-forward=false', '--ip-masq=false'],
       ...(liveRestore ? ['--live-restore'] : []),
     ];
@@ -127,4 +185,13 @@ export class DockerDaemon {
       () => false,
     );
   }
+}
+
+/** Only for clearing up: what has gone already is no fault. */
+function run(program: string, args: string[]): Promise<void> {
+  return new Promise((resolve) => {
+    const child = spawn(program, args, { stdio: 'ignore' });
+    child.once('error', () => resolve());
+    child.once('close', () => resolve());
+  });
 }
