@@ -8,9 +8,7 @@ import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestra
 import { ended, killProcess, processes, type ProcessView } from './processes.js';
 
 const BOOT_DEADLINE_MS = 30_000;
-/** Far from what other engines of the machine hand out. */
-const ADDRESSES = 'base=10.213.0.0/16,size=24';
-/** A default bridge of its own: with none, or left to itself, dockerd deletes or renumbers the machine's docker0. */
+/** A default bridge of its own: with none, or with an address pool of its own, dockerd deletes the machine's docker0. */
 const BRIDGE = 'faascrash0';
 const BRIDGE_ADDRESS = '10.214.0.1/24';
 
@@ -173,7 +171,7 @@ export class DockerDaemon {
     const under = (name: string) => join(this.folder, name);
     return [
       ...['--data-root', under('data'), '--exec-root', under('exec'), '--pidfile', under('pid')],
-      ...['--host', this.host, `--bridge=${BRIDGE}`, '--default-address-pool', ADDRESSES, '--shutdown-timeout=5'],
+      ...['--host', this.host, `--bridge=${BRIDGE}`, '--shutdown-timeout=5'],
       ...['--iptables=false', '--ip6tables=false', '--ip-forward=false', '--ip-masq=false'],
       ...(liveRestore ? ['--live-restore'] : []),
     ];
