@@ -4,7 +4,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { describe, it } from 'vitest';
-import { docker, removeNetwork, whyNoDocker, WORKER_IMAGE } from '../docker/support/docker-tests.js';
+import { docker, PLAIN_IMAGE, removeNetwork, whyNoDocker, WORKER_IMAGE } from '../docker/support/docker-tests.js';
 
 export interface TestEngine {
   readonly name: 'docker' | 'process';
@@ -25,7 +25,11 @@ export interface EngineRoom {
 
 const PYTHON = resolve(process.env['WORKER_PYTHON'] ?? '.cache/worker-venv/bin/python');
 
-const ofDocker: TestEngine = { name: 'docker', missing: await whyNoDocker(WORKER_IMAGE), openRoom: openNetwork };
+const ofDocker: TestEngine = {
+  name: 'docker',
+  missing: await whyNoDocker(WORKER_IMAGE),
+  openRoom: () => openNetwork(WORKER_IMAGE),
+};
 const ofProcesses: TestEngine = {
   name: 'process',
   missing: existsSync(PYTHON) ? undefined : `the worker's Python ${PYTHON} has not been set up`,
@@ -47,17 +51,23 @@ export function describeOnDocker(title: string, suite: (engine: TestEngine) => v
   describeOn(ofDocker, title, suite);
 }
 
+/** Runs a suite on Docker with an image that offers the bare contract, or skips it by a name that says why. */
+export async function describeOnPlainImage(title: string, suite: (engine: TestEngine) => void): Promise<void> {
+  const missing = await whyNoDocker(PLAIN_IMAGE);
+  describeOn({ name: 'docker', missing, openRoom: () => openNetwork(PLAIN_IMAGE) }, title, suite);
+}
+
 function describeOn(engine: TestEngine, title: string, suite: (engine: TestEngine) => void): void {
   const { name, missing } = engine;
   if (missing === undefined) describe(`${title} [${name}]`, () => suite(engine));
   else describe.skip(`${title} [${name}: ${missing}]`, () => it('is skipped', () => undefined));
 }
 
-async function openNetwork(): Promise<EngineRoom> {
+async function openNetwork(image: string): Promise<EngineRoom> {
   const network = `faas-e2e-${randomBytes(4).toString('hex')}`;
   const containers = () => docker.listContainers({ all: true, filters: { network: [network] } });
   return {
-    env: { DEPLOYMENT_ENV: 'docker', WORKER_IMAGE, DOCKER_NETWORK: network },
+    env: { DEPLOYMENT_ENV: 'docker', WORKER_IMAGE: image, DOCKER_NETWORK: network },
     workers: async () => (await containers()).map(({ Names, Id }) => Names[0] ?? Id),
     clear: async () => {
       for (const { Id } of await containers()) await docker.getContainer(Id).remove({ force: true, v: true });

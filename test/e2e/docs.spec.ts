@@ -1,0 +1,155 @@
+import { readFile } from 'node:fs/promises';
+import { expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { describeOnAnyEngine } from '../support/engines.js';
+import { Stage } from '../support/stage.js';
+
+interface Media {
+  readonly schema?: Schema;
+  readonly example?: unknown;
+  readonly examples?: Record<string, { readonly value: Record<string, unknown> }>;
+}
+interface Schema {
+  readonly $ref?: string;
+  readonly type?: string;
+  readonly items?: Schema;
+  readonly allOf?: Schema[];
+  readonly example?: unknown;
+  readonly properties?: Record<string, Schema>;
+}
+interface Operation {
+  readonly operationId?: string;
+  readonly summary?: string;
+  readonly tags?: string[];
+  readonly requestBody?: { readonly content: Record<string, Media> };
+  readonly responses: Record<
+    string,
+    { readonly description?: string; readonly content?: Record<string, Media>; readonly headers?: object }
+  >;
+}
+interface Document {
+  readonly paths: Record<string, Record<string, Operation>>;
+  readonly components: { readonly schemas: Record<string, Schema> };
+}
+
+const committed = JSON.parse(await readFile('openapi.json', 'utf8')) as Document;
+const operations = Object.entries(committed.paths).flatMap(([path, methods]) =>
+  Object.entries(methods).map(([method, operation]) => ({ title: `${method.toUpperCase()} ${path}`, operation })),
+);
+const problemsOf = ({ responses }: Operation) =>
+  Object.entries(responses).flatMap(([status, { content }]) =>
+    Object.entries(content?.['application/problem+json']?.examples ?? {}).map(([code, { value }]) => ({
+      status,
+      code,
+      value,
+    })),
+  );
+
+/** The error table, by operation. */
+const PROMISED: Record<string, string[]> = {
+  addFunction: [
+    '400 invalid_upload',
+    '401 unauthorized',
+    '413 upload_too_large',
+    '415 unsupported_encoding',
+    '422 handler_not_loadable',
+    '500 internal_error',
+    '503 database_unavailable',
+    '503 function_not_ready',
+    '503 orchestrator_unavailable',
+  ],
+  executeFunction: [
+    '400 invalid_payload',
+    '401 unauthorized',
+    '404 function_not_found',
+    '409 function_not_runnable',
+    '413 payload_too_large',
+    '415 unsupported_encoding',
+    '429 function_overloaded',
+    '500 handler_error',
+    '500 handler_result_invalid',
+    '500 internal_error',
+    '502 worker_crashed',
+    '503 database_unavailable',
+    '503 function_not_ready',
+    '504 handler_timeout',
+  ],
+  listFunctions: ['401 unauthorized', '500 internal_error', '503 database_unavailable'],
+  removeFunction: ['401 unauthorized', '404 function_not_found', '500 internal_error', '503 database_unavailable'],
+};
+
+describeOnAnyEngine('the documentation', (engine) => {
+  const stage = Stage.on(engine);
+
+  it('is shown by Swagger UI at /docs, with all that the page loads', async () => {
+    const page = await stage.manager.send('/docs');
+    expect(page.status).toBe(200);
+    expect(page.headers['content-type']).toMatch(/^text\/html/);
+    expect(page.text).toContain('<title>service-faas</title>');
+    const parts = [...page.text.matchAll(/(?:src|href)="(\.[^"]+)"/g)].map(([, part]) => part!);
+    expect(parts.length).toBeGreaterThan(3);
+    for (const part of parts) {
+      const { pathname } = new URL(part, `${stage.manager.url}/docs`);
+      expect({ part, status: (await stage.manager.send(pathname)).status }).toEqual({ part, status: 200 });
+    }
+    expect((await stage.manager.send('/docs/')).status).toBe(200);
+  });
+
+  it('is served as JSON and as YAML, and is what was committed', async () => {
+    const json = await stage.manager.send('/docs/doc.json');
+    expect(json.headers['content-type']).toMatch(/^application\/json/);
+    expect(json.json()).toEqual(committed);
+    const yaml = await stage.manager.send('/docs/doc.yaml');
+    expect(yaml.headers['content-type']).toMatch(/yaml/);
+    expect(parse(yaml.text)).toEqual(committed);
+  });
+
+  it.each(operations)('names and tags $title, and shows an example of each of its answers', ({ operation }) => {
+    expect(operation.operationId).toMatch(/^[a-z][A-Za-z]+$/);
+    expect(operation.summary).toMatch(/\S/);
+    expect(operation.tags).toHaveLength(1);
+    const bodies = [operation.requestBody, ...Object.values(operation.responses)].flatMap((body) =>
+      Object.values(body?.content ?? {}),
+    );
+    expect(bodies.length).toBeGreaterThan(0);
+    for (const media of bodies) expect(withoutExample(media)).toEqual([]);
+  });
+
+  it.each(operations)('shows for every failure of $title a whole problem document', ({ operation }) => {
+    for (const { status, code, value } of problemsOf(operation)) {
+      expect(value).toMatchObject({
+        type: `urn:service-faas:problem:${code}`,
+        status: Number(status),
+        code,
+        detail: expect.any(String) as string,
+        error: value['detail'],
+        request_id: expect.any(String) as string,
+      });
+    }
+    for (const status of ['429', '503']) {
+      const response = operation.responses[status];
+      if (response?.content?.['application/problem+json']) expect(response.headers).toHaveProperty('Retry-After');
+    }
+  });
+
+  it.each(Object.entries(PROMISED))('promises the error table for %s', (id, promised) => {
+    const { operation } = operations.find(({ operation: { operationId } }) => operationId === id)!;
+    const shown = problemsOf(operation).map(({ status, code }) => `${status} ${code}`);
+    expect(shown).toEqual(expect.arrayContaining(promised));
+  });
+});
+
+/** What of a body has neither an example nor properties that all have one. */
+function withoutExample(media: Media): string[] {
+  if (media.example !== undefined || media.examples !== undefined) return [];
+  return missing(media.schema ?? {}, 'body');
+}
+
+function missing(schema: Schema, at: string): string[] {
+  if (schema.example !== undefined) return [];
+  if (schema.$ref !== undefined) return missing(committed.components.schemas[schema.$ref.split('/').at(-1)!]!, at);
+  if (schema.allOf) return schema.allOf.flatMap((part) => missing(part, at));
+  if (schema.items) return missing(schema.items, `${at}[]`);
+  if (!schema.properties) return schema.type === 'string' && at.endsWith('python_file') ? [] : [at];
+  return Object.entries(schema.properties).flatMap(([name, property]) => missing(property, `${at}.${name}`));
+}
