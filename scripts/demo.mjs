@@ -4,7 +4,7 @@
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { DemoCalls } from './demo/calls.mjs';
-import { prepareEngine } from './demo/engine.mjs';
+import { prepareEngine } from './setup/engine.mjs';
 import { chooseAddress, ManagerProcess } from './demo/manager-process.mjs';
 import { say, step } from './setup/progress.mjs';
 

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import Docker from 'dockerode';
 import { pack } from 'tar-stream';
-import { say, step } from '../setup/progress.mjs';
+import { say, step } from './progress.mjs';
 
 const PING_MS = 3_000;
 const STUCK_MS = 120_000;
@@ -12,21 +12,25 @@ const LOCAL_BASE = 'faas-base-python:local';
 const SOURCES_LABEL = 'service-faas.worker-sources';
 const LEFT_OUT = /(^|\/)(__pycache__|tests|\.pytest_cache|\.ruff_cache)(\/|$)/;
 
-/** What the manager gets as DEPLOYMENT_ENV: undefined lets it choose Docker, whose worker image is then there. */
+/** What the manager gets as DEPLOYMENT_ENV, with the worker's image there for Docker; undefined lets it choose. */
 export async function prepareEngine(root) {
-  if (process.env.DEPLOYMENT_ENV) return process.env.DEPLOYMENT_ENV;
+  const asked = process.env.DEPLOYMENT_ENV;
+  if (asked && asked !== 'docker') return asked;
   if (process.env.KUBERNETES_SERVICE_HOST) return undefined;
   const docker = new Docker();
+  // Where Docker was asked for, the manager says best what is wrong with it.
   if (!(await answers(docker))) {
+    if (asked) return asked;
     say('• No Docker engine answers: functions run as plain processes (fine for trying out, no isolation).');
     return 'process';
   }
-  if (process.env.WORKER_IMAGE) return undefined;
+  if (process.env.WORKER_IMAGE) return asked;
   try {
     await ensureImage(docker, join(root, 'apps', 'worker'));
-    return undefined;
+    return asked;
   } catch (error) {
     const reason = String(error.message).trim().split('\n').at(-1);
+    if (asked) throw new Error(`The worker's image can't be built: ${reason}`, { cause: error });
     say(`• The worker's image can't be built (${reason}): functions run as plain processes instead.`);
     return 'process';
   }
