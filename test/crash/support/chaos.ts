@@ -103,7 +103,7 @@ export class Chaos {
 
   report(error: unknown): Error {
     const parts = [
-      `${(error as Error).message}`,
+      (error as Error).message,
       `--- seed ${this.seed} (replay with CRASH_SEED=${this.seed}), engine ${this.stage.site.engine}`,
       ...this.history,
       this.stage.logs(60),

@@ -52,15 +52,9 @@ export class DockerSite implements CrashSite {
   async leaks(functionIds: ReadonlySet<string>): Promise<string[]> {
     const containers = await this.containers();
     const ids = new Set(containers.map(({ Id }) => Id));
-    const running = containers.filter(({ State }) => State === 'running');
     const { Volumes: volumes } = await this.own.docker.listVolumes();
     const used = new Set(containers.flatMap(({ Mounts }) => Mounts.map(({ Name }) => Name)));
-    const network = await this.own.docker
-      .getNetwork(NETWORK)
-      .inspect()
-      .catch(() => undefined);
-    const endpoints = Object.keys((network as Docker.NetworkInspectInfo | undefined)?.Containers ?? {});
-    const shims = this.own.ours().filter(({ command }) => command[0]?.includes('containerd-shim') === true);
+    const endpoints = Object.keys((await this.network())?.Containers ?? {});
     return [
       ...containers
         .filter(({ Labels }) => !functionIds.has(Labels[LABEL.functionId] ?? ''))
@@ -70,12 +64,31 @@ export class DockerSite implements CrashSite {
         .map(({ Id, Names, State }) => `container ${Id.slice(0, 12)} ${Names[0]} is ${State}`),
       ...volumes.filter(({ Name }) => !used.has(Name)).map(({ Name }) => `volume ${Name} belongs to no container`),
       ...endpoints.filter((id) => !ids.has(id)).map((id) => `network endpoint of ${id}, which is gone`),
-      ...(shims.length === running.length ? [] : [`${shims.length} shims for ${running.length} containers`]),
+      ...this.bereft(ids),
     ];
   }
 
   async close(): Promise<void> {
     await this.own.close();
+  }
+
+  /** Containers that run although the engine knows them no more. */
+  private bereft(ids: ReadonlySet<string>): string[] {
+    return this.own
+      .shims()
+      .filter(({ container, inside }) => inside.length > 0 && !ids.has(container))
+      .map(({ container }) => `container ${container.slice(0, 12)} runs although it is gone`);
+  }
+
+  private async network(): Promise<Docker.NetworkInspectInfo | undefined> {
+    try {
+      const found: Docker.NetworkInspectInfo = await this.own.docker.getNetwork(NETWORK).inspect();
+      return found;
+    } catch (error) {
+      // The first upload makes it.
+      if ((error as { statusCode?: number }).statusCode === 404) return undefined;
+      throw error;
+    }
   }
 
   private containers(): Promise<Docker.ContainerInfo[]> {

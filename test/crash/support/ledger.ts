@@ -74,7 +74,10 @@ export class Ledger {
         return `function ${id} is ${status} after its removal was recorded with 202`;
       case 'refused':
         return `function ${id} is ${status} after its upload was refused`;
-      default:
+      case 'uploading':
+      case 'unsure':
+      case 'present':
+      case 'removing':
         return undefined;
     }
   }

@@ -35,14 +35,14 @@ export function planRound(seed: string, engine: 'process' | 'docker', round: num
   const random = new Random(`${seed}/${engine}/${round}`);
   const kills = victimsOf(engine, random).map((victim) => ({
     victim,
-    at: random.integer(0, LATEST_MS[engine]),
+    at: random.integer(50, LATEST_MS[engine]),
     downFor: random.integer(0, 250),
     which: random.integer(0, 1),
     keepWorkers: random.chance(0.5),
   }));
   const operations = (from: number, to: number) =>
     Array.from({ length: random.integer(from, to) }, () => ({
-      at: random.integer(0, LATEST_MS[engine] / 2),
+      at: random.integer(0, LATEST_MS[engine] / 3),
       manager: random.integer(0, 1),
     }));
   return { kills, uploads: operations(1, 2), removals: operations(2, 3), callers: 4, random };

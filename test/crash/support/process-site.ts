@@ -75,13 +75,14 @@ export class ProcessSite implements CrashSite {
     if (owner === undefined) return [];
     const dir = join(this.runtimeDir, owner);
     const leaks: string[] = [];
-    for (const name of await readdir(dir)) {
+    for (const name of await readdir(dir).catch(() => [])) {
       if (name === '.locks') continue;
       if (!functionIds.has(name)) {
         leaks.push(`folder ${name} belongs to no function`);
         continue;
       }
-      for (const entry of await readdir(join(dir, name), { withFileTypes: true })) {
+      // It may go while it is being looked at.
+      for (const entry of await readdir(join(dir, name), { withFileTypes: true }).catch(() => [])) {
         if (entry.isDirectory() && !replicas.has(entry.name)) leaks.push(`folder ${name}/${entry.name} has no worker`);
       }
     }
