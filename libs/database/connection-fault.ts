@@ -1,3 +1,5 @@
+import { QueryRunnerAlreadyReleasedError } from 'typeorm';
+
 const NETWORK_CODES = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
@@ -20,6 +22,8 @@ const CONNECTION_MESSAGES =
  * PostgreSQL manual, appendix A.
  */
 export function isConnectionFault(error: unknown): boolean {
+  // TypeORM takes a transaction's session away when its connection ends between two statements.
+  if (error instanceof QueryRunnerAlreadyReleasedError) return true;
   if (error instanceof AggregateError) return error.errors.some(isConnectionFault);
   if (!(error instanceof Error)) return false;
   const code = (error as { code?: unknown }).code;
