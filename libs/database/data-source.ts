@@ -48,32 +48,38 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
 
 /** Waits for the server up to a minute, then brings the schema up to date. Safe with many managers at once. */
 export async function openDataSource(options: DataSourceOptions, logger: Logger): Promise<DataSource> {
-  const source = new DataSource(options);
+  // Migrating, and waiting for another manager that does, may take longer than any other statement.
+  const migrator = new DataSource({ ...options, poolSize: 2, extra: {} } as DataSourceOptions);
+  await connect(migrator, logger);
+  try {
+    await migrate(migrator);
+  } finally {
+    await migrator.destroy();
+  }
+  return connect(new DataSource(options), logger);
+}
+
+async function connect(source: DataSource, logger: Logger): Promise<DataSource> {
   const deadline = Date.now() + BOOT_DEADLINE_MS;
   for (;;) {
     try {
-      await source.initialize();
-      break;
+      return await source.initialize();
     } catch (error) {
       if (!isConnectionFault(error) || Date.now() > deadline) throw error;
       logger.warn({ reason: (error as Error).message }, 'waiting for the database');
       await delay(1_000);
     }
   }
-  await migrate(source);
-  return source;
 }
 
 /** Holds an advisory lock, so that of many managers booting at once one migrates and the others wait. */
 async function migrate(source: DataSource): Promise<void> {
   const runner = source.createQueryRunner();
   try {
-    await runner.query(`SET statement_timeout = 0`);
     await runner.query(`SELECT pg_advisory_lock(${MIGRATION_LOCK})`);
     await source.runMigrations();
   } finally {
     await runner.query(`SELECT pg_advisory_unlock(${MIGRATION_LOCK})`).catch(() => undefined);
-    await runner.query(`SET statement_timeout = ${STATEMENT_TIMEOUT_MS}`).catch(() => undefined);
     await runner.release();
   }
 }

@@ -239,7 +239,7 @@ describe('ReconcileLoop', () => {
     } finally {
       clearInterval(killer);
     }
-    // The first end and every second one after a pause is made good at once; between them pauses double.
+    // The first end is made good at once; every later replacement waits, each time longer.
     expect(started.length).toBeLessThanOrEqual(4);
     expect(started[2]! - started[0]!).toBeGreaterThanOrEqual(850);
     const row = await here.row(id);

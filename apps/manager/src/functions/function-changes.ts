@@ -1,4 +1,5 @@
 import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { Notifications } from '#libs/database/notifications.js';
 import { Injectable } from '@nestjs/common';
 
@@ -24,7 +25,8 @@ export class FunctionChanges {
 
   /**
    * Calls `look` now and after every change of the function until it answers something else than `undefined`.
-   * Answers `undefined` when `deadlineMs` passed first. A slow poll covers a lost notification.
+   * Answers `undefined` when `deadlineMs` passed first. A slow poll covers a lost notification, and a database that
+   * goes away meanwhile is waited for as well.
    */
   async until<T>(id: FunctionId, deadlineMs: number, look: () => Promise<T | undefined>): Promise<T | undefined> {
     const deadline = performance.now() + deadlineMs;
@@ -34,7 +36,10 @@ export class FunctionChanges {
     });
     try {
       for (;;) {
-        const found = await look();
+        const found = await look().catch((error: unknown) => {
+          if (!(error instanceof DatabaseUnavailable) || performance.now() >= deadline) throw error;
+          return undefined;
+        });
         if (found !== undefined) return found;
         const left = deadline - performance.now();
         if (left <= 0) return undefined;

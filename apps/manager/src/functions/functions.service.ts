@@ -20,6 +20,8 @@ import { readUpload } from './upload.js';
 const REMOVAL_WAIT_MS = 20_000;
 /** A crashed manager's upload is given up this much after its own wait would have ended. */
 const PROVISIONAL_MARGIN_MS = 15_000;
+/** How long taking back a failed upload is tried while the database is away. */
+const TAKE_BACK_MS = 10 * 60_000;
 
 export interface Removal {
   readonly finished: boolean;
@@ -105,9 +107,21 @@ export class FunctionsService {
 
   private async takeBack(id: FunctionId, failure: AppError): Promise<void> {
     this.logger.info({ functionId: id, code: failure.code, reason: failure.message }, 'upload failed, taking it back');
-    if ((await this.repository.markDeleted(id)) === null) return;
+    const marked = await this.repository.markDeleted(id).catch((error: unknown) => {
+      void this.takeBackLater(id);
+      throw error;
+    });
+    if (marked === null) return;
     if (failure instanceof EngineUnavailable) return;
     await this.gone(id);
+  }
+
+  /** The database went away before the failure could be recorded, and the function must not come up after all. */
+  private async takeBackLater(id: FunctionId): Promise<void> {
+    const recorded = await this.changes
+      .until(id, TAKE_BACK_MS, async () => ((await this.repository.markDeleted(id)) === null ? 'gone' : 'marked'))
+      .catch(() => undefined);
+    if (recorded === undefined) this.logger.error({ functionId: id }, 'a failed upload could not be taken back');
   }
 
   private async gone(id: FunctionId): Promise<boolean> {

@@ -1,3 +1,4 @@
+import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
@@ -26,7 +27,8 @@ export class FunctionReconciler {
         ? await this.converge(claim, resyncMs, signal)
         : await this.remove(claim, signal);
     } catch (error) {
-      if (signal.aborted) throw error;
+      // Without the database nothing can be recorded: the lease runs out and the step is made again.
+      if (signal.aborted || error instanceof DatabaseUnavailable) throw error;
       return this.postpone(claim, error);
     }
   }

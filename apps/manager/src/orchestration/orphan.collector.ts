@@ -39,20 +39,27 @@ export class OrphanCollector implements OnApplicationBootstrap {
 
   private async sweep(): Promise<void> {
     const { signal } = this.stopping;
-    try {
-      await this.repository.exclusively(SWEEP_LOCK, async () => {
+    await this.reported('sweep for orphans', () =>
+      this.repository.exclusively(SWEEP_LOCK, async () => {
         const present = await this.orchestrator.list(signal);
         const known = await this.repository.ids();
         for (const id of present) {
           if (known.has(id) || signal.aborted) continue;
           this.logger.warn({ functionId: id }, 'removing what is left of a function that no longer exists');
-          await this.orchestrator.remove(id, 0, signal);
+          // One that can't be removed must not keep the others.
+          await this.reported(`removal of ${id}`, () => this.orchestrator.remove(id, 0, signal));
         }
-      });
+      }),
+    );
+  }
+
+  private async reported(what: string, work: () => Promise<unknown>): Promise<void> {
+    try {
+      await work();
     } catch (error) {
-      if (signal.aborted) return;
-      if (error instanceof AppError) this.logger.warn({ reason: error.message }, 'sweep for orphans postponed');
-      else this.logger.error({ err: error }, 'sweep for orphans failed');
+      if (this.stopping.signal.aborted) return;
+      if (error instanceof AppError) this.logger.warn({ reason: error.message }, `${what} postponed`);
+      else this.logger.error({ err: error }, `${what} failed`);
     }
   }
 }

@@ -102,6 +102,20 @@ describe('decide', () => {
     expect(pauses).toEqual([500, 1_000, 2_000, 4_000]);
   });
 
+  it('holds the next replacement back as well, for as long as the failures are not forgotten', () => {
+    const lastFault = stored(faultOf('worker_crashed', from(-3_000)));
+    const replaced = decide(rowOf({ failures: 3, lastFault, notBefore: from(-1) }), seen(0), OPTIONS);
+    expect(replaced).toMatchObject({ failures: 3, holdMs: 2_000 });
+    const healed = decide(rowOf({ failures: 3, lastFault, notBefore: from(1_500) }), seen(1), OPTIONS);
+    expect(healed).toMatchObject({ failures: 3, holdMs: 1_500 });
+    const stable = decide(
+      rowOf({ failures: 3, lastFault: stored(faultOf('worker_crashed', from(-60_000))) }),
+      seen(1),
+      OPTIONS,
+    );
+    expect(stable).toMatchObject({ failures: 0, holdMs: null });
+  });
+
   it('calls a function that fails again and again an error, and one that can’t be started at once', () => {
     const crashed = (failures: number) =>
       decide(rowOf({ failures }), seen(0, faultOf('worker_crashed')), OPTIONS).phase;

@@ -32,7 +32,7 @@ export function decide(row: FunctionEntity, observed: Observed, options: DecideO
   const failures = failuresAfter(row, satisfied, fresh, options.now);
   const phase = phaseOf(row, observed, failures);
   const waiting = !satisfied && fault?.terminal !== true;
-  const holdMs = fresh && failures > 0 ? backoffMs(failures, options.random) : remainingHold(row, options.now);
+  const holdMs = holdOf(row, failures, fresh, options);
   const provisional = row.provisionalUntil !== null && !(satisfied || serving);
   return {
     phase,
@@ -74,16 +74,22 @@ function nextMs(
   const untilAbandoned =
     state.provisional && row.provisionalUntil ? row.provisionalUntil.getTime() - options.now.getTime() : null;
   if (state.waiting) {
-    const recheck = state.holdMs === null ? STARTING_RECHECK_MS : Math.max(state.holdMs, 1);
+    const recheck =
+      state.holdMs === null ? STARTING_RECHECK_MS : Math.min(Math.max(state.holdMs, 1), STARTING_RECHECK_MS);
     return Math.max(1, untilAbandoned === null ? recheck : Math.min(recheck, untilAbandoned));
   }
   if (state.terminal) return untilAbandoned === null ? null : Math.max(1, untilAbandoned);
   return row.replicas === 0 ? null : resync;
 }
 
-function remainingHold(row: FunctionEntity, now: Date): number | null {
-  const left = row.notBefore === null ? 0 : row.notBefore.getTime() - now.getTime();
-  return left > 0 ? left : null;
+/**
+ * How long the next replica that ends waits for its replacement. A hold that is over begins anew for as long as the
+ * failures aren't forgotten: the step that found it over is the one that made the replacement.
+ */
+function holdOf(row: FunctionEntity, failures: number, fresh: boolean, options: DecideOptions): number | null {
+  if (failures === 0) return null;
+  const left = row.notBefore === null ? 0 : row.notBefore.getTime() - options.now.getTime();
+  return fresh || left <= 0 ? backoffMs(failures, options.random) : left;
 }
 
 function isNewFault(fault: StoredFault | null, last: StoredFault | null): boolean {
