@@ -39,21 +39,23 @@ interface Thrown {
 export function engineFault(thrown: unknown): OrchestratorUnavailable | EngineRefusal | undefined {
   if (thrown instanceof OrchestratorUnavailable || thrown instanceof EngineRefusal) return thrown;
   if (typeof thrown !== 'object' || thrown === null) return undefined;
-  const { code, statusCode, address } = thrown as Thrown;
-  if (typeof statusCode === 'number') return refusalOf(thrown as Thrown, statusCode);
+  const { code, statusCode, address, message }: Thrown = thrown;
+  if (typeof statusCode === 'number') return refusalOf(thrown, statusCode);
   if (code === 'EACCES' || code === 'EPERM') {
     const where = typeof address === 'string' ? address : 'its socket';
     return unavailable(`permission denied on ${where}; add the user to the docker group`, thrown);
   }
-  const message = (thrown as Thrown).message;
-  if (typeof code === 'string' && UNREACHABLE.has(code)) return unavailable(String(message ?? code), thrown);
+  if (typeof code === 'string' && UNREACHABLE.has(code)) {
+    return unavailable(typeof message === 'string' ? message : code, thrown);
+  }
   if (message === 'socket hang up' || message === 'aborted') return unavailable('the connection was cut', thrown);
   return undefined;
 }
 
 function refusalOf(thrown: Thrown, status: number): OrchestratorUnavailable | EngineRefusal {
   const said = (thrown.json as { message?: unknown } | null | undefined)?.message;
-  const message = typeof said === 'string' ? said.trim() : String(thrown.message ?? `status ${status}`).trim();
+  const spoken = [said, thrown.message].find((text) => typeof text === 'string') ?? `status ${status}`;
+  const message = spoken.trim();
   if (status === 503 || (status >= 500 && GOING_DOWN.test(message))) return unavailable(message, thrown);
   return new EngineRefusal(status, message);
 }

@@ -88,7 +88,8 @@ export function containerOf(service: ComposeService, { name, network }: Project)
 
 function nanoseconds(duration: unknown): number {
   if (duration === undefined) return 0;
-  const match = /^(\d+)(ms|s|m)$/.exec(String(duration)) ?? unsupported(String(duration));
+  const text = typeof duration === 'string' ? duration : JSON.stringify(duration);
+  const match = /^(\d+)(ms|s|m)$/.exec(text) ?? unsupported(text);
   return Number(match[1]) * { ms: 1e6, s: 1e9, m: 60e9 }[match[2] as 'ms' | 's' | 'm'];
 }
 
