@@ -1,0 +1,125 @@
+// Sends calls as fast as they are answered, one at a time on each keep-alive connection, in a process of its own so
+// that what is measured doesn't wait for it. Takes jobs from its parent, and ends with it.
+import { Client } from 'undici';
+import { quantile } from '../report/statistics.mjs';
+
+const IDLE_MS = 60_000;
+const ANSWER_MS = 30_000;
+const headers = ['content-type', 'application/json'];
+/** Connections stay open from round to round. */
+const open = new Map();
+
+process.on('message', (job) => {
+  round(job).then(
+    (result) => process.send({ result }),
+    (error) => process.send({ error: error.message }),
+  );
+});
+process.on('disconnect', () => process.exit());
+
+/** A number of calls, or as many as fit into some seconds. */
+async function round({ target, connections, calls = Infinity, seconds = Infinity, body, result }) {
+  const clients = clientsOf(target, connections);
+  const times = [];
+  const began = performance.now();
+  const until = began + seconds * 1000;
+  let begun = 0;
+  const mayBegin = () => begun < calls && performance.now() < until && (begun += 1) > 0;
+  const check = checker(result);
+  try {
+    await Promise.all(clients.map((client) => drive(client, { path: target.path, body, mayBegin, check, times })));
+  } catch (error) {
+    for (const client of clients) client.destroy().catch(() => undefined);
+    open.delete(keyOf(target));
+    throw error;
+  }
+  const elapsedMs = performance.now() - began;
+  const sorted = times.toSorted((a, b) => a - b);
+  return {
+    calls: times.length,
+    elapsedMs: rounded(elapsedMs),
+    perSecond: rounded((times.length / elapsedMs) * 1000),
+    p50: rounded(quantile(sorted, 0.5)),
+    p99: rounded(quantile(sorted, 0.99)),
+  };
+}
+
+function drive(client, { path, body, mayBegin, check, times }) {
+  return new Promise((resolve, reject) => {
+    const next = () => {
+      if (!mayBegin()) {
+        resolve();
+        return;
+      }
+      const began = performance.now();
+      const chunks = [];
+      let status = 0;
+      client.dispatch(
+        { method: 'POST', path, headers, body },
+        {
+          onRequestStart() {},
+          onResponseStart(_, code) {
+            status = code;
+          },
+          onResponseData(_, chunk) {
+            chunks.push(chunk);
+          },
+          onResponseEnd() {
+            times.push(performance.now() - began);
+            try {
+              check(status, chunks.length === 1 ? chunks[0] : Buffer.concat(chunks));
+            } catch (error) {
+              reject(error);
+              return;
+            }
+            next();
+          },
+          onResponseError(_, error) {
+            reject(error);
+          },
+        },
+      );
+    };
+    next();
+  });
+}
+
+/** Every answer must be the right one: the first is read, the others must be the same bytes. */
+function checker(result) {
+  let right;
+  return (status, answer) => {
+    if (status === 200 && right?.equals(answer)) return;
+    const text = answer.toString('utf8');
+    if (status !== 200 || JSON.parse(text).result !== result) {
+      throw new Error(`A call was answered ${status}: ${text.slice(0, 300)}`);
+    }
+    right = Buffer.from(answer);
+  };
+}
+
+function clientsOf(target, connections) {
+  const key = keyOf(target);
+  const clients = open.get(key) ?? [];
+  open.set(key, clients);
+  while (clients.length < connections) {
+    clients.push(
+      new Client(target.origin, {
+        pipelining: 1,
+        keepAliveTimeout: IDLE_MS,
+        keepAliveMaxTimeout: IDLE_MS,
+        headersTimeout: ANSWER_MS,
+        bodyTimeout: ANSWER_MS,
+        ...(target.socketPath === undefined ? {} : { connect: { socketPath: target.socketPath } }),
+      }),
+    );
+  }
+  return clients.slice(0, connections);
+}
+
+function keyOf({ origin, socketPath = '' }) {
+  return `${origin} ${socketPath}`;
+}
+
+function rounded(value) {
+  return Math.round(value * 1000) / 1000;
+}

@@ -1,0 +1,16 @@
+"""The handlers of every figure: the manager, the worker and the plain routes run this one file."""
+
+import time
+
+
+def handle(payload: str) -> str:
+    return payload
+
+
+async def handle_async(payload: str) -> str:
+    return payload
+
+
+def sleep(payload: str) -> str:
+    time.sleep(0.1)
+    return payload
