@@ -9,12 +9,23 @@ interface Case {
   readonly extras?: Readonly<Record<string, unknown>>;
 }
 
-const EVERYWHERE: readonly Case[] = [
+/** What the access check answers on every route that isn't open. */
+const ACCESS: readonly Case[] = [
   {
     status: 401,
     code: 'unauthorized',
     detail: 'Send a valid API key as "Authorization: Bearer <key>" or "X-Api-Key: <key>".',
   },
+  {
+    status: 403,
+    code: 'foreign_origin',
+    detail:
+      'Without API keys this manager answers only requests made on this machine, not ones a web page elsewhere sent. Configure API_KEYS to allow more.',
+  },
+];
+
+const EVERYWHERE: readonly Case[] = [
+  ...ACCESS,
   {
     status: 500,
     code: 'internal_error',
@@ -29,7 +40,16 @@ const EVERYWHERE: readonly Case[] = [
 
 /** Documents an operation's failures, with an example of each; several codes may share a status. */
 export function ApiProblems(...cases: readonly Case[]): MethodDecorator {
-  const byStatus = Map.groupBy([...cases, ...EVERYWHERE], ({ status }) => status);
+  return documented([...cases, ...EVERYWHERE]);
+}
+
+/** Documents what the access check answers, for a route that fails in no other way. */
+export function ApiAccessProblems(): MethodDecorator {
+  return documented(ACCESS);
+}
+
+function documented(cases: readonly Case[]): MethodDecorator {
+  const byStatus = Map.groupBy(cases, ({ status }) => status);
   return applyDecorators(
     ApiExtraModels(ProblemDto),
     ...[...byStatus.entries()].map(([status, group]) =>

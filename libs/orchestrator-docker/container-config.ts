@@ -1,6 +1,6 @@
 import type { ContainerCreateOptions } from 'dockerode';
 import type { Workload } from '#libs/orchestrator/workload.js';
-import { replicaLabels } from './labels.js';
+import { LABEL, replicaLabels } from './labels.js';
 import { WORKER_PORT } from './replica.js';
 
 export const CODE_DIR = '/app/function';
@@ -34,7 +34,7 @@ export function containerConfig(workload: Workload, placement: Placement): Conta
     OpenStdin: false,
     Tty: false,
     HostConfig: {
-      ...isolation(),
+      ...isolation(placement.owner),
       ...resources(workload),
       NetworkMode: placement.network,
       PortBindings: placement.internal ? {} : { [PORT_KEY]: [{ HostIp: '127.0.0.1', HostPort: '' }] },
@@ -48,7 +48,7 @@ export function containerConfig(workload: Workload, placement: Placement): Conta
   };
 }
 
-function isolation() {
+function isolation(owner: string) {
   return {
     Init: false,
     Privileged: false,
@@ -60,12 +60,15 @@ function isolation() {
     // The root is read-only for the engine too, so the code needs a volume. NoCopy: whatever the image has there, and
     // whoever owns it, stays out; a fresh volume belongs to root.
     Mounts: [
-      { Type: 'volume' as const, Source: '', Target: CODE_DIR, ReadOnly: false, VolumeOptions: VOLUME_WITHOUT_COPY },
+      { Type: 'volume' as const, Source: '', Target: CODE_DIR, ReadOnly: false, VolumeOptions: emptyVolume(owner) },
     ],
   };
 }
 
-const VOLUME_WITHOUT_COPY = { NoCopy: true, Labels: {}, DriverConfig: { Name: '', Options: {} } };
+/** Its label tells whose it was when an engine that was killed has lost its container. */
+function emptyVolume(owner: string) {
+  return { NoCopy: true, Labels: { [LABEL.owner]: owner }, DriverConfig: { Name: '', Options: {} } };
+}
 
 function resources({ limits }: Workload) {
   const memory = limits.memoryMiB * 1024 * 1024;
@@ -79,8 +82,9 @@ function resources({ limits }: Workload) {
   };
 }
 
-function environment({ functionName, limits }: Workload): string[] {
+function environment({ functionId, functionName, limits }: Workload): string[] {
   return [
+    `FAAS_FUNCTION=${functionId}`,
     `HANDLER_FUNCTION=function.handler.${functionName}`,
     `FAAS_TIMEOUT_MS=${limits.timeoutMs}`,
     `FAAS_CONCURRENCY=${limits.concurrency}`,

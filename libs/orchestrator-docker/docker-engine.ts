@@ -95,6 +95,14 @@ export class DockerEngine {
     }
   }
 
+  /** Removes volumes of these labels that no container has. */
+  async pruneVolumes(labels: readonly string[], signal: AbortSignal): Promise<void> {
+    const attempt = (abortSignal: AbortSignal) =>
+      this.docker.pruneVolumes({ filters: { label: [...labels] }, abortSignal });
+    // One is going on already.
+    await this.call('prune volumes', signal, attempt).catch(ignoring(409));
+  }
+
   /** The whole answer in the engine's multiplexed form. */
   async logTail(id: string, tail: number, timestamps: boolean, signal: AbortSignal): Promise<Buffer> {
     return this.call('read a log', signal, (abortSignal) =>

@@ -27,6 +27,8 @@ import { Sightings } from './sightings.js';
 import { Turns } from './turns.js';
 import { NetworkUnusable, WorkerNetwork } from './worker-network.js';
 
+const SECOND_HINT_MS = 300;
+
 type Listener = (functionId: FunctionId | undefined) => void;
 
 /** Runs workers as containers of one Docker engine, local or remote. */
@@ -74,6 +76,8 @@ export class DockerOrchestrator extends Orchestrator {
   }
 
   async list(signal: AbortSignal): Promise<FunctionId[]> {
+    // Asked for now and then, to find what belongs to no function: such as volumes whose containers a crash has taken.
+    await this.docker.pruneVolumes(ownedBy(this.owner), signal);
     const containers = await this.docker.list(ownedBy(this.owner), signal);
     return [...new Set(containers.flatMap(({ Labels }) => Labels[LABEL.functionId] ?? []))];
   }
@@ -84,7 +88,10 @@ export class DockerOrchestrator extends Orchestrator {
     this.listeners.add(listener);
     const sink = {
       changed: (functionId: FunctionId, container: string) => {
-        if (!this.departures.isGoing(container)) listener(functionId);
+        if (this.departures.isGoing(container)) return;
+        listener(functionId);
+        // The engine tells of an end before its own list shows it; whoever looks at once may see it running still.
+        setTimeout(() => signal.aborted || listener(functionId), SECOND_HINT_MS).unref();
       },
       resumed: () => listener(undefined),
     };
@@ -105,7 +112,7 @@ export class DockerOrchestrator extends Orchestrator {
   }
 
   /** Ends timers, pulls and connections. Workers go on; those that drain are taken up by the next manager. */
-  close(): void {
+  override close(): void {
     this.prober.close();
     this.images.close();
     this.departures.close();

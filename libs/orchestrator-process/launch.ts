@@ -25,6 +25,7 @@ function workerEnvironment(
     PYTHONDONTWRITEBYTECODE: '1',
     ...interpreter.env,
     HANDLER_FUNCTION: `function.handler.${workload.functionName}`,
+    FAAS_FUNCTION: workload.functionId,
     FAAS_APP_DIR: places.appDir,
     FAAS_SOCKET: places.socket,
     FAAS_TIMEOUT_MS: String(timeoutMs),

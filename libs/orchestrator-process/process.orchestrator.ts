@@ -148,7 +148,7 @@ export class ProcessOrchestrator extends Orchestrator {
   }
 
   /** Ends this manager's timers. Workers go on. */
-  close(): void {
+  override close(): void {
     this.upkeep.stop();
     this.prober.close();
   }

@@ -25,7 +25,7 @@ export async function startTestPostgres(): Promise<TestPostgres> {
   const folder = await mkdtemp(join(tmpdir(), 'faas-test-postgres-'));
   // The server's user must be able to get to its data when the tests run as root.
   await chmod(folder, 0o755);
-  const settings = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', max_connections: '200' };
+  const settings = { fsync: 'off', full_page_writes: 'off', max_connections: '200' };
   const server = new EmbeddedPostgres({
     dataDir: join(folder, 'postgres'),
     logger: pino({ level: 'silent' }),

@@ -16,7 +16,7 @@ from .calls import Call, CallTable, Send
 from .console import CallOutput, Sink
 from .invoking import Invoker
 from .pulse import NoticeBoard, Pulse
-from .results import Answer, handler_timeout, refused, worker_draining
+from .results import Answer, handler_timeout, refused, worker_draining, worker_misdirected
 from .settings import Settings
 
 PROTOCOL = 1
@@ -46,6 +46,7 @@ class FunctionApp(FastAPI):
             title="service-faas worker", docs_url=None, redoc_url=None, openapi_url=None
         )
         self.settings = settings
+        self.function = settings.function.encode() if settings.function else None
         self.invoker = invoker
         self.calls = calls
         self.pulse = pulse
@@ -76,12 +77,15 @@ class FunctionApp(FastAPI):
         limit_ms = self.settings.timeout_ms
         request_id = None
         length = 0
+        misdirected = False
         for name, value in scope["headers"]:
             if name == b"x-request-id":
                 request_id = _printable(value)
             elif name == b"x-faas-timeout-ms":
                 if value.isdigit() and len(value) < 16:
                     limit_ms = min(limit_ms, int(value))
+            elif name == b"x-faas-function":
+                misdirected = self.function is not None and value != self.function
             elif name == b"content-length" and value.isdigit():
                 length = int(value) if len(value) < 16 else 2**63
         body = await _read_body(receive, length, self.settings.max_body_bytes)
@@ -93,6 +97,8 @@ class FunctionApp(FastAPI):
         if payload is None:
             detail = 'The body must be a JSON object with a string "payload".'
             return await respond(send, refused(422, detail))
+        if misdirected:
+            return await respond(send, worker_misdirected())
         if self.draining:
             return await respond(send, worker_draining())
         call = Call(payload, limit_ms, started_ns, CallOutput(request_id), send)

@@ -55,6 +55,12 @@ def worker_draining() -> Answer:
     return _error(503, message, "worker_draining", failure, close=True)
 
 
+def worker_misdirected() -> Answer:
+    message = "This worker serves another function. The handler was not called."
+    failure = Failure("WorkerMisdirected", message, "")
+    return _error(421, message, "worker_misdirected", failure, close=True)
+
+
 def refused(status: int, detail: str, *, close: bool = False) -> Answer:
     return Answer(status, json.dumps({"detail": detail}).encode(), close)
 

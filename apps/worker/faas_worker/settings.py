@@ -17,6 +17,7 @@ class Settings:
     host: str
     port: int
     socket_path: str | None
+    function: str | None
     timeout_ms: int
     drain_ms: int
     concurrency: int
@@ -58,10 +59,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         host=read.text("FAAS_HOST", "0.0.0.0"),
         port=read.number("FAAS_PORT", 8000, most=65_535),
         socket_path=environ.get("FAAS_SOCKET") or None,
+        function=environ.get("FAAS_FUNCTION") or None,
         timeout_ms=timeout_ms,
         drain_ms=read.number("FAAS_DRAIN_MS", timeout_ms, most=86_400_000),
         concurrency=read.number("FAAS_CONCURRENCY", 32, most=4096),
-        max_result_bytes=read.number("FAAS_MAX_RESULT_BYTES", 16 * 2**20),
+        max_result_bytes=read.number("FAAS_MAX_RESULT_BYTES", 40 * 2**20),
         max_body_bytes=read.number("FAAS_MAX_BODY_BYTES", 64 * 2**20),
         limit_memory_bytes=read.optional_number("FAAS_LIMIT_MEMORY_BYTES"),
         limit_pids=read.optional_number("FAAS_LIMIT_PIDS"),

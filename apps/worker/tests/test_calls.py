@@ -25,6 +25,14 @@ def test_any_string_comes_back_as_it_went_in(worker: Worker) -> None:
         assert worker.call(payload).result == payload
 
 
+def test_a_call_meant_for_another_function_never_reaches_the_handler(start: Start) -> None:
+    worker = start(SYNC, FAAS_FUNCTION="mine")
+    answer = worker.call("good", X_Faas_Function="another")
+    assert (answer.status, answer.json["error"]["code"]) == (421, "worker_misdirected")
+    assert worker.call("good", X_Faas_Function="mine").result == "good"
+    assert worker.call("good").result == "good"
+
+
 def test_health_names_the_protocol_and_the_runner(worker: Worker) -> None:
     answer = worker.request("GET", "/health")
     document = answer.json

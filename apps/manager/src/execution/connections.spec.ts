@@ -48,6 +48,7 @@ async function serve(path?: string): Promise<{ address: EndpointAddress; sockets
 const call = (connections: Connections) =>
   callWorker(connections, {
     body: Buffer.from('{"payload":""}'),
+    functionId: 'aaaaaaaaaaaaaaaa',
     requestId: 'id',
     timeoutMs: 5_000,
     signal: new AbortController().signal,

@@ -51,7 +51,7 @@ export class ExecutionService {
     });
     const { timeoutMs } = route;
     const startedAt = new Date();
-    const answer = await callWorker(slot.replica.connections, { ...call, timeoutMs });
+    const answer = await callWorker(slot.replica.connections, { ...call, functionId: route.id, timeoutMs });
     switch (answer.kind) {
       case 'answered': {
         if (answer.status === 200) return answer.body;

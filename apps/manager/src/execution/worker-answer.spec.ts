@@ -9,6 +9,7 @@ const meaning = (status: number, body: unknown) =>
 describe('meaningOf', () => {
   it('sends a call that a leaving worker refused elsewhere', () => {
     expect(meaning(503, { detail: 'leaving', error: { code: 'worker_draining' } })).toBe('refused');
+    expect(meaning(421, { detail: 'elsewhere', error: { code: 'worker_misdirected' } })).toBe('refused');
   });
 
   it('tells of a handler that raised, with Python’s type, message and traceback', () => {

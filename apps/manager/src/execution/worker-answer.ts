@@ -21,6 +21,7 @@ export function meaningOf(status: number, body: Buffer, timeoutMs: number): AppE
   const message = text(parsed?.error?.message);
   switch (parsed?.error?.code) {
     case 'worker_draining':
+    case 'worker_misdirected':
       return 'refused';
     case 'handler_timeout':
       return new HandlerTimeout(timeoutMs);

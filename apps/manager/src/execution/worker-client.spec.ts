@@ -26,6 +26,7 @@ describe('callWorker', () => {
   const call = (options: { timeoutMs?: number; signal?: AbortSignal } = {}): Promise<WorkerAnswer> =>
     callWorker(connections, {
       body: BODY,
+      functionId: 'aaaaaaaaaaaaaaaa',
       requestId: 'request-1',
       timeoutMs: options.timeoutMs ?? 10_000,
       signal: options.signal ?? new AbortController().signal,

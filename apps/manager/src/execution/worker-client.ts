@@ -1,7 +1,10 @@
+import type { FunctionId } from '#libs/orchestrator/workload.js';
 import type { Dispatcher } from 'undici';
 import type { Connection, Connections } from './connections.js';
 
 export interface WorkerCall {
+  /** The function it is for: a worker that serves another refuses. */
+  readonly functionId: FunctionId;
   readonly body: Buffer;
   readonly requestId: string;
   readonly timeoutMs: number;
@@ -32,6 +35,8 @@ export function callWorker(connections: Connections, call: WorkerCall): Promise<
         headers: [
           'content-type',
           'application/json',
+          'x-faas-function',
+          call.functionId,
           'x-request-id',
           call.requestId,
           'x-faas-timeout-ms',

@@ -1,3 +1,4 @@
+import { ApiAccessProblems } from '#libs/errors/api-problems.js';
 import { Controller, Get, Header, Res, ServiceUnavailableException } from '@nestjs/common';
 import { ApiOkResponse, ApiOperation, ApiServiceUnavailableResponse, ApiTags } from '@nestjs/swagger';
 import { HealthCheck, HealthCheckService } from '@nestjs/terminus';
@@ -17,7 +18,7 @@ export class HealthController {
   @Get('livez')
   @Open()
   @Header('Cache-Control', 'no-store')
-  @ApiOperation({ operationId: 'livez', summary: 'The process answers' })
+  @ApiOperation({ operationId: 'livez', summary: 'The process answers', security: [] })
   @ApiOkResponse({ type: HealthDto })
   live(): HealthDto {
     return { status: 'ok', info: {}, error: {}, details: {} };
@@ -25,8 +26,12 @@ export class HealthController {
 
   @Get('readyz')
   @Open()
-  @HealthCheck({ swaggerDocumentation: false })
-  @ApiOperation({ operationId: 'readyz', summary: 'Database and engine answer, and the manager is not leaving' })
+  @HealthCheck({ swaggerDocumentation: false, noCache: true })
+  @ApiOperation({
+    operationId: 'readyz',
+    summary: 'Database and engine answer, and the manager is not leaving',
+    security: [],
+  })
   @ApiOkResponse({ type: HealthDto })
   @ApiServiceUnavailableResponse({ type: HealthDto, description: 'Send traffic elsewhere.' })
   ready(@Res({ passthrough: true }) response: Response): Promise<HealthDto> {
@@ -34,10 +39,11 @@ export class HealthController {
   }
 
   @Get('healthz')
-  @HealthCheck({ swaggerDocumentation: false })
+  @HealthCheck({ swaggerDocumentation: false, noCache: true })
   @ApiOperation({ operationId: 'healthz', summary: 'What /readyz looks at, in detail' })
   @ApiOkResponse({ type: HealthDto })
   @ApiServiceUnavailableResponse({ type: HealthDto, description: 'Something is down; `error` says what.' })
+  @ApiAccessProblems()
   detail(@Res({ passthrough: true }) response: Response): Promise<HealthDto> {
     return this.all(response);
   }

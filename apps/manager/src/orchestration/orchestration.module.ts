@@ -1,4 +1,5 @@
-import { type BeforeApplicationShutdown, Module } from '@nestjs/common';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { type BeforeApplicationShutdown, Module, type OnApplicationShutdown } from '@nestjs/common';
 import { FunctionsModule } from '../functions/functions.module.js';
 import { FunctionReconciler } from './function.reconciler.js';
 import { OrchestratorModule } from './orchestrator.module.js';
@@ -9,14 +10,19 @@ import { ReconcileLoop } from './reconcile.loop.js';
   imports: [FunctionsModule, OrchestratorModule],
   providers: [FunctionReconciler, ReconcileLoop, OrphanCollector],
 })
-export class OrchestrationModule implements BeforeApplicationShutdown {
+export class OrchestrationModule implements BeforeApplicationShutdown, OnApplicationShutdown {
   constructor(
     private readonly loop: ReconcileLoop,
     private readonly orphans: OrphanCollector,
+    private readonly orchestrator: Orchestrator,
   ) {}
 
   /** Before the database closes: steps under way still have their results to write. */
   async beforeApplicationShutdown(): Promise<void> {
     await Promise.all([this.loop.stop(), this.orphans.stop()]);
+  }
+
+  onApplicationShutdown(): void {
+    this.orchestrator.close();
   }
 }
