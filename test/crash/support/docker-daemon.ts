@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
@@ -36,6 +36,7 @@ export class DockerDaemon {
   readonly docker: Docker;
   private child: ChildProcess | undefined;
   private survivors: Shim[] = [];
+  private readonly linksBefore = new Set(halfMadeLinks());
   /** Containers that it forgot when it was killed while it started them. */
   forgotten = 0;
 
@@ -71,7 +72,7 @@ export class DockerDaemon {
   /** It takes its containerd along; the containers' shims live on. */
   async kill(): Promise<void> {
     const { child } = this;
-    if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    if (child?.pid === undefined || !this.isRunning()) return;
     const children = processes().filter(({ parent }) => parent === child.pid);
     const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
     child.kill('SIGKILL');
@@ -89,9 +90,11 @@ export class DockerDaemon {
 
   /** Stops it with everything it runs, also when it is broken, and removes its folder. */
   async close(): Promise<void> {
+    // What it keeps in the kernel only it can name: killed by the last round, it is needed once more.
+    if (!this.isRunning()) await this.start(false).catch(() => undefined);
     const bridges = await this.empty().catch(() => []);
     const { child } = this;
-    if (child?.pid !== undefined && child.exitCode === null && child.signalCode === null) {
+    if (child?.pid !== undefined && this.isRunning()) {
       child.kill('SIGTERM');
       await Promise.race([ended(child.pid), delay(10_000)]);
     }
@@ -99,7 +102,8 @@ export class DockerDaemon {
     for (const { pid } of this.ours()) killProcess(pid);
     while (this.ours().length > 0) await delay(20);
     await this.unmount();
-    for (const bridge of [...bridges, BRIDGE]) await run('ip', ['link', 'delete', bridge]);
+    const halfMade = halfMadeLinks().filter((name) => !this.linksBefore.has(name));
+    for (const link of [...bridges, BRIDGE, ...halfMade]) await run('ip', ['link', 'delete', link]);
     await rm(this.folder, { recursive: true, force: true });
   }
 
@@ -160,6 +164,11 @@ export class DockerDaemon {
     return networks.map(({ Id }) => `br-${Id.slice(0, 12)}`);
   }
 
+  private isRunning(): boolean {
+    const { child } = this;
+    return child !== undefined && child.exitCode === null && child.signalCode === null;
+  }
+
   private async unmount(): Promise<void> {
     const mounts = (await readFile('/proc/self/mounts', 'utf8')).split('\n').map((line) => line.split(' ')[1] ?? '');
     for (const mount of mounts.filter((path) => path.startsWith(`${this.folder}/`)).toReversed()) {
@@ -192,4 +201,10 @@ function run(program: string, args: string[]): Promise<void> {
     child.once('error', () => resolve());
     child.once('close', () => resolve());
   });
+}
+
+/** A container's pair of links before one is moved into the container: killed right then, the engine leaves both. */
+function halfMadeLinks(): string[] {
+  const { stdout } = spawnSync('ip', ['-o', 'link', 'show', 'type', 'veth'], { encoding: 'utf8' });
+  return [...(stdout ?? '').matchAll(/^\d+: (veth[0-9a-f]+)@veth/gm)].map(([, name = '']) => name);
 }

@@ -69,6 +69,7 @@ export class DockerSite implements CrashSite {
   }
 
   async close(): Promise<void> {
+    if (this.own.forgotten > 0) process.stdout.write(`the engine itself forgot ${this.own.forgotten} containers\n`);
     await this.own.close();
   }
 
