@@ -2,7 +2,7 @@ import { makeRow, pick } from '../report/rows.mjs';
 import { ECHO } from '../reference/handlers.mjs';
 import { inPairs } from './pairs.mjs';
 
-const PAIRS = { count: 20, seconds: 60 };
+const PAIRS = { count: 20, seconds: 45 };
 const GIVE_UP_MS = 60_000;
 
 /** From the first byte of an upload to the answer of the first successful call, beside a worker started by hand. */

@@ -28,7 +28,7 @@ function cellsOf({ figure, unit, ours, against, reference, ratio, difference, ta
     figure,
     amount(ours, unit),
     `${amount(reference, unit)} (${against})`,
-    between(ratio, (value) => value.toFixed(2)),
+    ratio === undefined ? '' : between(ratio, (value) => value.toFixed(2)),
     difference === undefined ? '' : `${between(difference, signed)} ${unit}`,
     target ?? '',
     met === undefined ? '' : met ? 'yes' : 'NO',

@@ -22,7 +22,8 @@ export function makeRow(pairs, { figure, reference, unit, quantile = 0.5, differ
       pairs.map((pair) => pair.reference),
       quantile,
     ),
-    ratio: spread(pairs.map((pair) => pair.ours / pair.reference)),
+    // Of the slow end there is one number for a whole run, so there is nothing to pair.
+    ...(quantile === 0.5 ? { ratio: spread(pairs.map((pair) => pair.ours / pair.reference)) } : {}),
     ...(difference ? { difference: spread(pairs.map((pair) => pair.ours - pair.reference)) } : {}),
     pairs: pairs.length,
   };
