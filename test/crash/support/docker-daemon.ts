@@ -1,5 +1,5 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { closeSync, existsSync, openSync } from 'node:fs';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -8,6 +8,7 @@ import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestra
 import { ended, killProcess, processes, type ProcessView } from './processes.js';
 
 const BOOT_DEADLINE_MS = 30_000;
+const LINKS = '/sys/class/net';
 /** A default bridge of its own: with none, or with an address pool of its own, dockerd deletes the machine's docker0. */
 const BRIDGE = 'faascrash0';
 const BRIDGE_ADDRESS = '10.214.0.1/24';
@@ -205,6 +206,17 @@ function run(program: string, args: string[]): Promise<void> {
 
 /** A container's pair of links before one is moved into the container: killed right then, the engine leaves both. */
 function halfMadeLinks(): string[] {
-  const { stdout } = spawnSync('ip', ['-o', 'link', 'show', 'type', 'veth'], { encoding: 'utf8' });
-  return [...(stdout ?? '').matchAll(/^\d+: (veth[0-9a-f]+)@veth/gm)].map(([, name = '']) => name);
+  const names = readdirSync(LINKS).filter((name) => name.startsWith('veth'));
+  const numberOf = (name: string, file: string) => {
+    try {
+      return readFileSync(join(LINKS, name, file), 'utf8').trim();
+    } catch {
+      return undefined;
+    }
+  };
+  const here = new Set(names.map((name) => numberOf(name, 'ifindex')));
+  return names.filter((name) => {
+    const peer = numberOf(name, 'iflink');
+    return peer !== undefined && here.has(peer);
+  });
 }
