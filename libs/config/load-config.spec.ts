@@ -114,8 +114,16 @@ describe('loadConfig', () => {
   describe('the database', () => {
     const text = fc.string({ minLength: 1, unit: 'grapheme' }).filter((value) => !value.includes('\0'));
 
-    // node-postgres's parser leaves escapes of URL syntax in a database's name as they are.
-    const plain = fc.string({ minLength: 1, unit: 'grapheme' }).filter((value) => !/[\0;/?:@&=+$,#%]/.test(value));
+    // node-postgres's parser leaves escapes of URL syntax in a database's name as they are, so such names are refused.
+    const plain = fc
+      .string({ minLength: 1, unit: 'grapheme' })
+      .filter((value) => !/^\.{1,2}$|[\0;/?:@&=+$,#%]/.test(value));
+
+    it.each(['.', '..', 'a/b', 'a%20b'])('refuses the database name %j', (name) => {
+      expect(faultsOf({ POSTGRES_HOST: 'db', POSTGRES_PASSWORD: 'p', POSTGRES_DB: name })).toEqual([
+        expect.stringContaining('POSTGRES_DB'),
+      ]);
+    });
 
     it('reaches node-postgres with the user, password and database as given, whatever they hold', () => {
       fc.assert(

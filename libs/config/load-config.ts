@@ -42,7 +42,12 @@ const environment = z.object({
   POSTGRES_PORT: integer(5432, 1, 65_535),
   POSTGRES_USER: z.string().default('postgres'),
   POSTGRES_PASSWORD: z.string().optional(),
-  POSTGRES_DB: z.string().default('faasdb'),
+  POSTGRES_DB: z
+    .string()
+    .regex(/^(?!\.{1,2}$)[^;/?:@&=+$,#%]+$/, {
+      error: 'must be a plain database name, without characters of URL syntax',
+    })
+    .default('faasdb'),
   DATABASE_POOL_SIZE: integer(10, 2, 500),
   FUNCTION_STORAGE_DIR: z.string().default('.data'),
 
