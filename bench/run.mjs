@@ -57,6 +57,7 @@ async function run() {
     machine,
     load,
     seconds,
+    discarded: stage.discarded,
     figures,
   });
   console.log(`\n${seconds} s, load average ${load.before[0]} before and ${load.after[0]} after; written to ${file}`);

@@ -25,7 +25,7 @@ export async function measureDeploy(stage) {
   };
   await deploy();
   await byHand();
-  const pairs = await inPairs(PAIRS, deploy, byHand);
+  const pairs = await inPairs(stage, PAIRS, deploy, byHand);
   const rows = [0.5, 0.95].map((q) =>
     makeRow(pairs, {
       figure: `deploy on ${stage.engine.name}: upload to first answer, p${q * 100}`,

@@ -21,6 +21,7 @@ export async function measureOverhead(stage) {
     const round = (target, amount = calls) => load.round({ target, connections, calls: amount, ...ECHO_CALL });
     for (const target of [through, straight]) await round(target, WARM_UP_CALLS);
     const pairs = await inPairs(
+      stage,
       { count, seconds },
       () => round(through),
       () => round(straight),

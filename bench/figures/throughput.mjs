@@ -25,6 +25,7 @@ export async function measureThroughput(stage) {
   const through = { target: manager.target(id), pid: manager.pid };
   for (const way of [through, proxy]) await round(way, WARM_UP_SECONDS);
   const pairs = await inPairs(
+    stage,
     PAIRS,
     () => round(through),
     () => round(proxy),

@@ -32,6 +32,7 @@ async function throughput(stage, plain, { handler, path, text }) {
   const round = (target) => load.round({ target, connections: CONNECTIONS, seconds: ROUND_SECONDS, ...ECHO_CALL });
   for (const target of [worker.target, plain.target(path)]) await round(target);
   const pairs = await inPairs(
+    stage,
     PAIRS,
     () => round(worker.target),
     () => round(plain.target(path)),
@@ -54,6 +55,7 @@ async function sleepers(stage, plain) {
   const round = (target) => load.round({ target, connections: SLEEPERS, calls: SLEEPERS, ...ECHO_CALL });
   for (const target of [worker.target, plain.target('/sleep')]) await round(target);
   const pairs = await inPairs(
+    stage,
     PAIRS,
     () => round(worker.target),
     () => round(plain.target('/sleep')),

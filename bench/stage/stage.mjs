@@ -16,6 +16,8 @@ const reference = join(root, 'bench', 'reference');
 /** What figures are measured on; each part is started when it is first asked for, and ended at the end. */
 export class Stage {
   root = root;
+  /** Why pairs were left out of the figures. */
+  discarded = [];
   #manager;
   #load;
 
