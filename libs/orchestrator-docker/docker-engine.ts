@@ -107,7 +107,7 @@ export class DockerEngine {
   async logTail(id: string, tail: number, timestamps: boolean, signal: AbortSignal): Promise<Buffer> {
     return this.call('read a log', signal, (abortSignal) =>
       this.docker.getContainer(id).logs({ stdout: true, stderr: true, tail, timestamps, abortSignal } as object),
-    ) as unknown as Promise<Buffer>;
+    );
   }
 
   async logStream(id: string, tail: number, signal: AbortSignal): Promise<Readable> {
@@ -125,7 +125,7 @@ export class DockerEngine {
 
   async pull(image: string, authconfig: object | undefined, signal: AbortSignal): Promise<Readable> {
     return this.open('pull an image', signal, (abortSignal) =>
-      this.docker.pull(image, { ...(authconfig && { authconfig }), abortSignal } as object),
+      this.docker.pull(image, { ...(authconfig && { authconfig }), abortSignal }),
     );
   }
 
