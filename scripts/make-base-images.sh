@@ -30,23 +30,25 @@ rootfs() { # name, extra packages
   touch "$target.done"
 }
 
+made() { # tag
+  [ "${FORCE:-}" != 1 ] && docker image inspect "$1" >/dev/null 2>&1 && echo "$1 is there"
+}
+
 image() { # tag, rootfs, import changes …
   tag=$1 source=$2
   shift 2
-  if [ "${FORCE:-}" != 1 ] && docker image inspect "$tag" >/dev/null 2>&1; then
-    echo "$tag is there"
-    return
-  fi
   tar -C "$source" --numeric-owner --one-file-system -c . | docker import "$@" - "$tag" >/dev/null
   echo "$tag made"
 }
 
 python_base() {
+  if made faas-base-python:local; then return; fi
   rootfs python ca-certificates,python3,python3-venv
   image faas-base-python:local "$cache/python" --change 'CMD ["python3"]' --change 'ENV LANG=C.UTF-8'
 }
 
 node_base() {
+  if made faas-base-node:local; then return; fi
   rootfs node ca-certificates
   node=node_modules/node/bin/node
   [ -x "$node" ] || { echo "$node is missing: run npm install first" >&2; exit 1; }
@@ -68,6 +70,7 @@ node_base() {
 
 # Only tests need it: it plays the public image for which docker-compose.yml is written.
 postgres_base() {
+  if made faas-base-postgres:local; then return; fi
   rootfs postgres ca-certificates,postgresql
   image faas-base-postgres:local "$cache/postgres" --change 'ENV LANG=C.UTF-8'
 }
