@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { cp, mkdir, rename, rm, stat } from 'node:fs/promises';
-import { basename, join, relative } from 'node:path';
+import { basename, delimiter, join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import type { ProcessConfig } from '#libs/config/config.js';
 
@@ -45,9 +45,15 @@ export async function stageInterpreter(config: ProcessConfig, key: string): Prom
     () => false,
   );
   if (!isThere) await copyInto(target, installation, config.workerDir);
+  // A distribution's own Python looks for packages elsewhere than in site-packages, so that folder is named.
+  const packages = join(target, 'lib', installation.version, 'site-packages');
   return {
     command: join(target, 'bin', basename(installation.executable)),
-    env: { PYTHONHOME: target, PYTHONPATH: join(target, 'worker'), LD_LIBRARY_PATH: join(target, 'lib') },
+    env: {
+      PYTHONHOME: target,
+      PYTHONPATH: [join(target, 'worker'), packages].join(delimiter),
+      LD_LIBRARY_PATH: join(target, 'lib'),
+    },
   };
 }
 
