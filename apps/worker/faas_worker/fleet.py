@@ -14,6 +14,7 @@ from .reports import LastExit, OomCounter, explain_exit, log, write_line
 from .runner_process import RunnerProcess, fork_runner
 from .settings import Settings
 from .watching import (
+    LINGER_SECONDS,
     MAX_RUNNERS,
     TICK_SECONDS,
     LoadHistory,
@@ -105,11 +106,17 @@ class Fleet:
         self.retire(runner, now)
         self.ensure_one(now)
 
-    def retire(self, runner: RunnerProcess, now: float) -> None:
+    def retire(
+        self,
+        runner: RunnerProcess,
+        now: float,
+        order: bytes = b"retire",
+        settle_seconds: float = _SETTLE_SECONDS,
+    ) -> None:
         runner.state = "retiring"
-        runner.end_by = self.end_of(runner, now) + _LEAVE_SECONDS
-        runner.settles_at = now + _SETTLE_SECONDS
-        runner.order(b"retire")
+        runner.settles_at = now + settle_seconds
+        runner.end_by = max(self.end_of(runner, now) + _LEAVE_SECONDS, runner.settles_at)
+        runner.order(order)
 
     def end_of(self, runner: RunnerProcess, now: float) -> float:
         timeout = self.settings.timeout_ms / 1000
@@ -222,7 +229,7 @@ class Fleet:
         for other in self.runners.values():
             if other.number > runner.number and other.state == "serving":
                 other.surplus = True
-                self.retire(other, now)
+                self.retire(other, now, b"linger", LINGER_SECONDS + _SETTLE_SECONDS)
 
     def evict(self, now: float) -> None:
         """When all of them are on their way out, the one that would go first makes room now."""

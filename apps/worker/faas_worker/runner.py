@@ -23,6 +23,7 @@ from .loading import Handler, HandlerNotLoadable, load_handler, report_line
 from .pulse import NoticeBoard, Pulse
 from .server import Server
 from .settings import Settings
+from .watching import LINGER_SECONDS
 
 BEAT_SECONDS = 0.04
 RESTING_BEAT_SECONDS = 0.5
@@ -32,6 +33,7 @@ _BACKLOG_SECONDS = 0.02
 # What a caller that has just connected needs to send its request.
 _ARRIVING_SECONDS = 0.03
 _FLUSH_SECONDS = 0.2
+_LINGER_LOOK_SECONDS = 0.05
 
 
 class Runner:
@@ -143,6 +145,8 @@ class Runner:
             self.retire(_BACKLOG_SECONDS)
         elif order == b"retire":
             self.retire()
+        elif order == b"linger":
+            self.linger()
         elif not order:
             self.leave(0)
 
@@ -165,6 +169,21 @@ class Runner:
         if accept_seconds == 0:
             self.server.stop_accepting()
         self.loop.call_later(accept_seconds + _ARRIVING_SECONDS, self.close_down)
+
+    def linger(self) -> None:
+        """A stand-in that is no longer needed serves its callers until they have all let go."""
+        if self.leaving:
+            return
+        self.leaving = True
+        self.app.closing = True
+        self.server.stop_accepting()
+        self.close_down_when_unused(time.monotonic() + LINGER_SECONDS)
+
+    def close_down_when_unused(self, latest: float) -> None:
+        if self.server.connections and time.monotonic() < latest:
+            self.loop.call_later(_LINGER_LOOK_SECONDS, self.close_down_when_unused, latest)
+        else:
+            self.close_down()
 
     def close_down(self) -> None:
         self.app.draining = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import time
@@ -124,6 +125,27 @@ def test_a_runner_that_was_only_slow_keeps_serving_alone(start: Start) -> None:
     eventually(lambda: len(worker.runner_pids()) == 1, "one runner is left")
     assert worker.call("good").runner == 1
     assert worker.health()["worker"]["last_exit"] is None
+
+
+def test_a_stand_in_that_is_no_longer_needed_still_answers_its_callers(start: Start) -> None:
+    worker = start(ASYNC)
+    slow = worker.start_call("sleep:0.5")
+    eventually(lambda: len(worker.runner_pids()) == 2, "a stand-in has come")
+    kept = worker.connect()
+
+    def answer() -> http.client.HTTPResponse:
+        kept.request("POST", "/", b'{"payload": "good"}')
+        response = kept.getresponse()
+        response.read()
+        return response
+
+    assert answer().getheader("x-faas-runner") == "2"
+    assert slow.result().runner == 1
+    eventually(lambda: "runner_back" in worker.log(), "its return is noticed")
+    last = answer()
+    assert (last.status, last.getheader("x-faas-runner")) == (200, "2")
+    assert last.getheader("connection") == "close"
+    eventually(lambda: len(worker.runner_pids()) == 1, "the stand-in is gone")
 
 
 def test_jamming_runner_after_runner_never_makes_more_than_three(start: Start) -> None:
