@@ -36,10 +36,9 @@ export class Manager {
       );
       app.useLogger(app.get(NestLogger));
       app.disable('x-powered-by');
-      app.use(executeAhead(app.get(ExecutionHttp), app.get(Access)));
       serveDocs(app);
       await app.init();
-      const server = createHttpServer(handler, config.server);
+      const server = createHttpServer(executeAhead(app.get(ExecutionHttp), app.get(Access), handler), config.server);
       await listen(server, config.server);
       return new Manager(config, logger, database, app, server);
     } catch (error) {

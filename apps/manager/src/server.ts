@@ -1,6 +1,5 @@
 import type { ServerConfig } from '#libs/config/config.js';
 import { requestIdOf } from '#libs/errors/request-id.js';
-import type { NextFunction, Request, Response } from 'express';
 import { randomUUID } from 'node:crypto';
 import { createServer, type RequestListener, type Server, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
@@ -46,18 +45,19 @@ export function listen(server: Server, { host, port }: ServerConfig): Promise<vo
  * Runs calls ahead of the framework's router, which costs more than everything else the manager does for them. The
  * controller of the same route documents it; access, limits and errors are the same objects.
  */
-export function executeAhead(http: ExecutionHttp, access: Access) {
-  return (request: Request, response: Response, next: NextFunction): void => {
-    const matched = request.method === 'POST' ? EXECUTE_PATH.exec(request.url) : null;
+export function executeAhead(http: ExecutionHttp, access: Access, others: RequestListener): RequestListener {
+  return (request, response): void => {
+    const url = request.url ?? '';
+    const matched = request.method === 'POST' ? EXECUTE_PATH.exec(url) : null;
     if (!matched) {
       response.setHeader('X-Request-Id', requestIdOf(request));
-      next();
+      others(request, response);
       return;
     }
     try {
       access.check(request);
     } catch (error) {
-      sendProblem(response, asAppError(error, request.method, request.url), requestIdOf(request));
+      sendProblem(response, asAppError(error, request.method ?? '', url), requestIdOf(request));
       return;
     }
     void http.handle(decoded(matched[1] as string), request, response);

@@ -5,7 +5,7 @@ import { FunctionChanges } from '../functions/function-changes.js';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { type CrashReason, WorkerCrashed } from './errors.js';
 
-const ASK_WORKER_MS = 1_000;
+const ASK_WORKER_MS = 3_000;
 const ASK_ENGINE_MS = 1_000;
 const REASONS: ReadonlySet<string> = new Set(['out_of_memory', 'signal', 'exit', 'stuck']);
 
@@ -17,7 +17,7 @@ export class PostMortem {
     private readonly changes: FunctionChanges,
   ) {}
 
-  /** Asks the runner that follows, then what the engine saw of the replica. Bounded to two seconds; never throws. */
+  /** Asks the runner that follows, then what the engine saw of the replica. Bounded to four seconds; never throws. */
   async of(id: FunctionId, endpoint: Endpoint, startedAt: Date, symptom: string): Promise<WorkerCrashed> {
     const told = await lastExit(endpoint, startedAt);
     if (told) return new WorkerCrashed(told.reason, told.message);
