@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ProcessTable } from './process-table.js';
+
+const FORGOTTEN_MS = 5_000;
 
 export interface UidRange {
   readonly first: number;
@@ -87,6 +89,13 @@ export class UidClaims {
 
   private async removeVoid(path: string): Promise<void> {
     const holder = await readFile(path, 'utf8').catch(() => '');
-    if (holder !== '' && !existsSync(holder)) await rm(path, { force: true });
+    const isVoid = holder === '' ? await isForgotten(path) : !existsSync(holder);
+    if (isVoid) await rm(path, { force: true });
   }
+}
+
+/** Made but never filled: its manager was killed between the two, which take no time otherwise. */
+async function isForgotten(path: string): Promise<boolean> {
+  const made = await stat(path).catch(() => undefined);
+  return made !== undefined && Date.now() - made.mtimeMs > FORGOTTEN_MS;
 }

@@ -91,6 +91,17 @@ describe.skipIf(reason !== undefined)(
         await engine.cut();
         await step;
         await engine.mend();
+        // Kept connections that were cut may fail once more each before it is noticed.
+        const pings = () => Promise.all(Array.from({ length: 8 }, () => manager.ping(stage.signal())));
+        const answers = () =>
+          pings()
+            .then(() => true)
+            .catch(() => false);
+        manager
+          .ping(stage.signal())
+          .then(() => true)
+          .catch(() => false);
+        await stage.until('the engine answers again', answers, Boolean);
         const seen = await stage.settleReady(manager, workload);
         expect((await stage.call(seen.endpoints[0], 'x')).body).toEqual({ result: 'x' });
         await stage.remove(manager, workload.functionId);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -91,6 +92,11 @@ class Worker:
             "FAAS_TIMEOUT_MS": "10000",
             **env,
         }
+        if uid is not None:
+            # The checkout may lie where only its owner may look.
+            environ["FAAS_APP_DIR"] = str(
+                shutil.copytree(environ["FAAS_APP_DIR"], tmp_path / "handlers")
+            )
         with self.log_path.open("wb") as log:
             command = ["-m", "faas_worker"] if uid is None else [str(AS_USER), str(uid)]
             command.insert(0, sys.executable)
