@@ -9,6 +9,7 @@ import random
 import signal
 import socket
 import sys
+import threading
 import time
 from typing import Any
 
@@ -34,6 +35,11 @@ _BACKLOG_SECONDS = 0.02
 _ARRIVING_SECONDS = 0.03
 _FLUSH_SECONDS = 0.2
 _LINGER_LOOK_SECONDS = 0.05
+_LEAVING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _take_no_notice(_number: int, _frame: object) -> None:
+    pass
 
 
 class Runner:
@@ -54,6 +60,7 @@ class Runner:
         self.board = board
         self.pid = os.getpid()
         self.resting = False
+        self.masks: dict[int, set[signal.Signals]] = {}
         self.leaving = False
         self.forked = False
 
@@ -61,9 +68,10 @@ class Runner:
         os.setsid()
         system.die_with_parent()
         system.prefer_as_oom_victim()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # The supervisor decides about leaving and tells it through the channel.
-            signal.signal(number, signal.SIG_IGN)
+        for number in _LEAVING_SIGNALS:
+            # The supervisor decides about leaving and tells it through the channel. Not SIG_IGN:
+            # programs that the handler starts would inherit it, and could not be terminated.
+            signal.signal(number, _take_no_notice)
         self.sinks = take_over_streams()
         sys.dont_write_bytecode = True
         random.seed()
@@ -104,7 +112,11 @@ class Runner:
         )
         self.app.on_start = self.wake
         self.server = Server(self.app, self.listener, self.number)
-        os.register_at_fork(after_in_parent=self.note_fork, after_in_child=self.detach_copy)
+        os.register_at_fork(
+            before=self.hold_signals,
+            after_in_parent=self.note_fork,
+            after_in_child=self.detach_copy,
+        )
         self.loop.add_reader(self.channel.fileno(), self.on_order)
         await self.server.start()
         self.beat()
@@ -209,11 +221,23 @@ class Runner:
         if os.getpid() != self.pid:
             os._exit(0)
 
+    def hold_signals(self) -> None:
+        """A signal for a fork waits until the fork has its own way with signals."""
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _LEAVING_SIGNALS)
+        self.masks[threading.get_ident()] = mask
+
+    def release_signals(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.masks.pop(threading.get_ident()))
+
     def note_fork(self) -> None:
+        self.release_signals()
         self.forked = True
 
     def detach_copy(self) -> None:
         """A fork made by the handler must neither answer nor hold our sockets open."""
+        for number in _LEAVING_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        self.release_signals()
         null = os.open(os.devnull, os.O_RDWR)
         for fd in [*self.server.descriptors(), self.channel.fileno()]:
             with contextlib.suppress(OSError):

@@ -64,7 +64,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         drain_ms=read.number("FAAS_DRAIN_MS", timeout_ms, most=86_400_000),
         concurrency=read.number("FAAS_CONCURRENCY", 32, most=4096),
         max_result_bytes=read.number("FAAS_MAX_RESULT_BYTES", 40 * 2**20),
-        max_body_bytes=read.number("FAAS_MAX_BODY_BYTES", 64 * 2**20),
+        max_body_bytes=read.number("FAAS_MAX_BODY_BYTES", 400 * 2**20),
         limit_memory_bytes=read.optional_number("FAAS_LIMIT_MEMORY_BYTES"),
         limit_pids=read.optional_number("FAAS_LIMIT_PIDS"),
     )

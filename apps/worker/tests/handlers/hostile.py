@@ -211,6 +211,9 @@ def handle(payload: str) -> Any:
     if name == "signal 1":
         os.kill(1, int(argument))
         return None
+    if name == "signal self":
+        os.kill(os.getpid(), int(argument))
+        return None
     if name == "awaitable":
         return handle_async(argument)
     return SYNC[name]() if name in SYNC else payload

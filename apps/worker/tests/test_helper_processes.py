@@ -1,0 +1,38 @@
+"""Handlers may start processes of their own and end them again."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+from support import Worker
+
+Start = Callable[..., Worker]
+
+
+def test_a_handler_can_terminate_a_program_it_started(start: Start) -> None:
+    answer = start("helpers.terminate").call("")
+    assert answer.result == -signal.SIGTERM
+    assert answer.seconds < 5
+
+
+def test_a_handler_can_terminate_a_fork_of_itself(start: Start) -> None:
+    worker = start("helpers.terminate_fork")
+    for _ in range(3):
+        assert worker.call("").result == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn", "forkserver"])
+def test_a_pool_of_processes_does_its_work_and_ends(start: Start, context: str) -> None:
+    worker = start("helpers.pool")
+    for _ in range(4):
+        assert worker.call(context).result == [0, 1, 4, 9, 16]
+
+
+def test_signals_from_its_own_handler_do_not_end_a_runner(start: Start) -> None:
+    worker = start("hostile.handle")
+    assert worker.call("good").runner == 1
+    for number in (signal.SIGTERM, signal.SIGINT):
+        worker.call(f"signal self:{int(number)}")
+    assert worker.call("good").runner == 1
