@@ -52,7 +52,7 @@ const environment = z.object({
   FUNCTION_STORAGE_DIR: z.string().default('.data'),
 
   MAX_UPLOAD_BYTES: integer(10 * MIB, 1, 256 * MIB),
-  MAX_PAYLOAD_BYTES: integer(6 * MIB, 1, 256 * MIB),
+  MAX_PAYLOAD_BYTES: integer(6 * MIB, 1, 64 * MIB),
   QUEUE_PER_FUNCTION: integer(256, 0, 100_000),
 
   DEFAULT_TIMEOUT_MS: integer(30_000, 1, 3_600_000),
@@ -64,7 +64,9 @@ const environment = z.object({
   WORKER_PIDS: integer(256, 16, 32_768),
 
   DEPLOYMENT_ENV: z
-    .enum(['docker', 'kubernetes', 'process'], { error: 'must be docker, kubernetes or process, or be left out' })
+    .enum(['docker', 'process'], {
+      error: 'must be docker or process, or be left out (Kubernetes is not in this version yet)',
+    })
     .optional(),
   WORKER_IMAGE: z.string().min(1).default('faas-worker:local'),
   HARBOR_URL: z.string().optional(),

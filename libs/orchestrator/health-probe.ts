@@ -10,30 +10,45 @@ const LIVENESS_INTERVAL_MS = 10_000;
 const PROBE_TIMEOUT_MS = 2_000;
 const FAILURES_UNTIL_UNHEALTHY = 3;
 
+/** A worker's `/health` is a few hundred bytes; handler code that answers in its stead may send anything. */
+const LARGEST_HEALTH_BYTES = 64 * 1024;
+
 /** One `GET /health`: true only for a 200 whose body says `"status": "ok"`. Never throws. */
-export function probeHealth(address: EndpointAddress, timeoutMs = PROBE_TIMEOUT_MS): Promise<boolean> {
+export async function probeHealth(address: EndpointAddress, timeoutMs = PROBE_TIMEOUT_MS): Promise<boolean> {
+  const health = await getHealth(address, timeoutMs);
+  return health?.['status'] === 'ok';
+}
+
+/** The document of `GET /health`, or null when there is none within the time: no answer, not 200, no JSON object, too large. */
+export function getHealth(address: EndpointAddress, timeoutMs: number): Promise<Record<string, unknown> | null> {
   const target = address.kind === 'tcp' ? { host: address.host, port: address.port } : { socketPath: address.path };
   return new Promise((resolve) => {
     const outgoing = request(
       { ...target, path: '/health', agent: false, signal: AbortSignal.timeout(timeoutMs) },
       (response) => {
         const chunks: Buffer[] = [];
-        response.on('data', (chunk: Buffer) => chunks.push(chunk));
-        response.on('error', () => resolve(false));
-        response.on('end', () => resolve(response.statusCode === 200 && saysOk(Buffer.concat(chunks))));
+        let size = 0;
+        response.on('data', (chunk: Buffer) => {
+          size += chunk.length;
+          if (size > LARGEST_HEALTH_BYTES) outgoing.destroy();
+          else chunks.push(chunk);
+        });
+        response.on('error', () => resolve(null));
+        response.on('close', () => resolve(null));
+        response.on('end', () => resolve(response.statusCode === 200 ? objectOf(Buffer.concat(chunks)) : null));
       },
     );
-    outgoing.on('error', () => resolve(false));
+    outgoing.on('error', () => resolve(null));
     outgoing.end();
   });
 }
 
-function saysOk(body: Buffer): boolean {
+function objectOf(body: Buffer): Record<string, unknown> | null {
   try {
     const parsed: unknown = JSON.parse(body.toString('utf8'));
-    return typeof parsed === 'object' && parsed !== null && (parsed as { status?: unknown }).status === 'ok';
+    return typeof parsed === 'object' && parsed !== null ? (parsed as Record<string, unknown>) : null;
   } catch {
-    return false;
+    return null;
   }
 }
 

@@ -19,9 +19,15 @@ export async function prepareEngine(root) {
   if (process.env.KUBERNETES_SERVICE_HOST) return undefined;
   const docker = new Docker();
   // Where Docker was asked for, the manager says best what is wrong with it.
-  if (!(await answers(docker))) {
+  const fault = await faultOf(docker);
+  if (fault !== undefined) {
     if (asked) return asked;
-    say('• No Docker engine answers: functions run as plain processes (fine for trying out, no isolation).');
+    if (/EACCES|permission denied/i.test(fault)) {
+      throw new Error(
+        `The Docker engine refuses this user (${fault}): add the user to the group of its socket, or ask for plain processes with DEPLOYMENT_ENV=process.`,
+      );
+    }
+    say(`• No Docker engine answers (${fault}): functions run as plain processes, fine for trying out, not isolated.`);
     return 'process';
   }
   if (process.env.WORKER_IMAGE) return asked;
@@ -36,12 +42,13 @@ export async function prepareEngine(root) {
   }
 }
 
-async function answers(docker) {
-  const late = new Promise((resolve) => setTimeout(resolve, PING_MS, false).unref());
+/** Undefined when the engine answers. */
+async function faultOf(docker) {
+  const late = new Promise((resolve) => setTimeout(resolve, PING_MS, `no answer within ${PING_MS} ms`).unref());
   return Promise.race([
     docker.ping().then(
-      () => true,
-      () => false,
+      () => undefined,
+      (error) => error.message,
     ),
     late,
   ]);

@@ -1,5 +1,6 @@
 import 'reflect-metadata';
 import { InvalidConfig, loadConfig } from '#libs/config/load-config.js';
+import { EmbeddedPostgresError } from '#libs/database/embedded/embedded-postgres-error.js';
 import { createLogger } from '#libs/observability/logger.js';
 import { Manager } from './manager.js';
 
@@ -37,8 +38,15 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: unknown) => {
-  const shown =
-    error instanceof InvalidConfig ? error.message : error instanceof Error ? (error.stack ?? error.message) : error;
-  process.stderr.write(`service-faas can't start. ${String(shown)}\n`);
+  process.stderr.write(`service-faas can't start. ${explained(error)}\n`);
   process.exit(1);
 });
+
+/** Faults that a person can mend are told in a sentence, all others with their stack. */
+function explained(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { code, syscall } = error as NodeJS.ErrnoException;
+  if (code === 'EADDRINUSE') return `The address is taken: ${error.message}. Set LISTEN_ADDR to another.`;
+  const mendable = error instanceof InvalidConfig || error instanceof EmbeddedPostgresError || syscall === 'listen';
+  return mendable ? error.message : (error.stack ?? error.message);
+}

@@ -28,6 +28,10 @@ export function createHttpServer(listener: RequestListener, config: ServerConfig
     listener,
   );
   server.on('clientError', answerBrokenRequest);
+  server.on('checkExpectation', (request, response) => {
+    const { head, body } = brokenRequest('EXPECTATION', requestIdOf(request));
+    response.writeHead(417, head).end(body);
+  });
   return server;
 }
 
@@ -85,6 +89,11 @@ const BROKEN: Record<string, { status: number; code: string; detail: string }> =
     code: 'request_timeout',
     detail: 'The request did not arrive in time.',
   },
+  EXPECTATION: {
+    status: 417,
+    code: 'expectation_failed',
+    detail: 'Only "Expect: 100-continue" can be met.',
+  },
 };
 
 /** What is no HTTP never reaches a controller; its sender still gets a problem document. */
@@ -93,17 +102,25 @@ function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Socket): void
     socket.destroy();
     return;
   }
-  const { status, code, detail } = BROKEN[error.code ?? ''] ?? {
+  const { status, title, head, body } = brokenRequest(error.code ?? '', randomUUID());
+  const lines = Object.entries(head).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(`HTTP/1.1 ${status} ${title}\r\n${lines.join('')}\r\n${body}`);
+}
+
+function brokenRequest(fault: string, requestId: string) {
+  const { status, code, detail } = BROKEN[fault] ?? {
     status: 400,
     code: 'invalid_request',
     detail: 'The request is not valid HTTP.',
   };
   const title = STATUS_CODES[status];
-  const requestId = randomUUID();
   const type = `urn:service-faas:problem:${code}`;
   const body = JSON.stringify({ type, title, status, detail, error: detail, code, request_id: requestId });
-  socket.end(
-    `HTTP/1.1 ${status} ${title}\r\nContent-Type: application/problem+json; charset=utf-8\r\n` +
-      `Content-Length: ${Buffer.byteLength(body)}\r\nX-Request-Id: ${requestId}\r\nConnection: close\r\n\r\n${body}`,
-  );
+  const head = {
+    'Content-Type': 'application/problem+json; charset=utf-8',
+    'Content-Length': Buffer.byteLength(body),
+    'X-Request-Id': requestId,
+    Connection: 'close',
+  };
+  return { status, title, head, body };
 }

@@ -44,6 +44,12 @@ export function explainOutput(program: string, home: string, output: string): Em
       `${program} was refused access below ${home}: its files must belong to the server's user.`,
     );
   }
+  if (/could not look up effective user ID/i.test(output)) {
+    return say(
+      'failed',
+      `${program} needs a user that the system knows: run as one that exists, or name a server with DATABASE_URL.`,
+    );
+  }
   return say('failed', `${program} could not run on ${home}.`);
 }
 

@@ -12,9 +12,13 @@ export class InvalidPayload extends AppError {
 export class PayloadTooLarge extends AppError {
   readonly code = 'payload_too_large';
   readonly kind = 'too_large';
-  constructor(limitBytes: number) {
-    super(`The payload is larger than the limit of ${limitBytes} bytes.`, {
-      extras: { field: 'payload', limit_bytes: limitBytes },
+  /** `limitBytes` is undefined where only the worker knows it. */
+  constructor(
+    limitBytes: number | undefined,
+    message = `The payload is larger than the limit of ${limitBytes} bytes.`,
+  ) {
+    super(message, {
+      extras: { field: 'payload', ...(limitBytes === undefined ? {} : { limit_bytes: limitBytes }) },
     });
   }
 }

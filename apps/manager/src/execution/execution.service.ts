@@ -3,11 +3,11 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { FunctionNotReady } from '../functions/errors.js';
 import { FunctionRepository } from '../functions/function.repository.js';
-import { CallCancelled, FunctionOverloaded, HandlerTimeout } from './errors.js';
+import { CallCancelled, FunctionOverloaded, HandlerResultInvalid, HandlerTimeout } from './errors.js';
 import { PostMortem } from './post-mortem.js';
 import { type Route, Router } from './router.js';
 import type { Replica } from './slot-pool.js';
-import { meaningOf } from './worker-answer.js';
+import { isResult, meaningOf } from './worker-answer.js';
 import { callWorker } from './worker-client.js';
 
 export interface Call {
@@ -20,6 +20,8 @@ export interface Call {
 
 /** A replaced worker takes a moment to come back, so calls wait at least this long for one. */
 const SHORTEST_WAIT_MS = 10_000;
+/** Workers refuse while they are being replaced; one that goes on refusing is no worker of ours. */
+const MOST_REFUSALS = 8;
 
 /** Runs one call: route, slot, worker, meaning of the answer. */
 @Injectable()
@@ -35,15 +37,21 @@ export class ExecutionService {
     const found = this.router.route(id);
     const route = found instanceof Promise ? await found : found;
     const giveUpAt = performance.now() + Math.max(route.timeoutMs, SHORTEST_WAIT_MS);
+    let refusals = 0;
     for (;;) {
       if (route.refusal) throw route.refusal;
       const result = await this.attempt(route, call, giveUpAt - performance.now());
-      if (result !== 'not_sent') return result;
+      if (result instanceof Buffer) return result;
+      if (result === 'refused') refusals += 1;
+      if (refusals > MOST_REFUSALS) throw new FunctionNotReady(route.id, 'its workers take no calls.');
     }
   }
 
-  /** One try on one replica; `not_sent` when the handler certainly wasn't called, so that it may be tried again. */
-  private async attempt(route: Route, call: Call, waitMs: number): Promise<Buffer | 'not_sent'> {
+  /**
+   * One try on one replica. It may be tried again when nothing was sent, and when the worker says that it refused the
+   * call before the handler was called.
+   */
+  private async attempt(route: Route, call: Call, waitMs: number): Promise<Buffer | 'not_sent' | 'refused'> {
     using slot = await route.pool.acquire({
       waitMs: Math.max(waitMs, 1),
       signal: call.signal,
@@ -54,15 +62,20 @@ export class ExecutionService {
     const answer = await callWorker(slot.replica.connections, { ...call, functionId: route.id, timeoutMs });
     switch (answer.kind) {
       case 'answered': {
-        if (answer.status === 200) return answer.body;
+        if (answer.status === 200) {
+          if (isResult(answer.body)) return answer.body;
+          throw new HandlerResultInvalid('The worker did not answer {"result": …}.');
+        }
         const meaning = meaningOf(answer.status, answer.body, timeoutMs);
         if (meaning !== 'refused') throw meaning;
-        return this.setAside(route, slot.replica);
+        this.setAside(route, slot.replica);
+        return 'refused';
       }
       case 'not_sent':
-        return this.setAside(route, slot.replica);
+        this.setAside(route, slot.replica);
+        return 'not_sent';
       case 'cut_off':
-        throw await this.postMortem.of(route.id, slot.replica.endpoint, startedAt, answer.reason);
+        throw await this.postMortem.of(route.id, slot.replica.endpoint, startedAt);
       case 'timed_out':
         throw new HandlerTimeout(timeoutMs);
       case 'cancelled':
@@ -71,11 +84,10 @@ export class ExecutionService {
   }
 
   /** A replica that refuses is left alone for a moment, and the engine is asked to look at the function. */
-  private setAside(route: Route, replica: Replica): 'not_sent' {
+  private setAside(route: Route, replica: Replica): void {
     route.pool.setAside(replica);
     // A lost request is harmless: the engine's own hints and the resync say the same.
     this.repository.requestReconcile(route.id).catch(() => undefined);
-    return 'not_sent';
   }
 }
 

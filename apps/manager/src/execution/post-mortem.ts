@@ -1,4 +1,4 @@
-import { request } from 'node:http';
+import { getHealth } from '#libs/orchestrator/health-probe.js';
 import type { Endpoint, FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { FunctionChanges } from '../functions/function-changes.js';
@@ -18,7 +18,7 @@ export class PostMortem {
   ) {}
 
   /** Asks the runner that follows, then what the engine saw of the replica. Bounded to four seconds; never throws. */
-  async of(id: FunctionId, endpoint: Endpoint, startedAt: Date, symptom: string): Promise<WorkerCrashed> {
+  async of(id: FunctionId, endpoint: Endpoint, startedAt: Date): Promise<WorkerCrashed> {
     const told = await lastExit(endpoint, startedAt);
     if (told) return new WorkerCrashed(told.reason, told.message);
     if (told === null) {
@@ -34,7 +34,7 @@ export class PostMortem {
       if (fault === 'removed') return new WorkerCrashed('exit', 'the function was removed.');
       if (fault) return new WorkerCrashed(fault.code === 'out_of_memory' ? 'out_of_memory' : 'exit', fault.message);
     }
-    return new WorkerCrashed('unknown', `the connection to it broke (${symptom}).`);
+    return new WorkerCrashed('unknown', 'the connection to it broke.');
   }
 }
 
@@ -43,7 +43,7 @@ async function lastExit(
   endpoint: Endpoint,
   startedAt: Date,
 ): Promise<{ reason: CrashReason; message: string } | undefined | null> {
-  const health = await getHealth(endpoint);
+  const health = await getHealth(endpoint.address, ASK_WORKER_MS);
   if (health === null) return null;
   const exit = (health as { worker?: { last_exit?: { reason?: unknown; message?: unknown; at?: unknown } | null } })
     .worker?.last_exit;
@@ -51,27 +51,4 @@ async function lastExit(
   // An exit from before the call explains nothing; clocks of one machine differ by less than a second.
   if (typeof exit.at === 'string' && Date.parse(exit.at) < startedAt.getTime() - 1_000) return undefined;
   return { reason: exit.reason as CrashReason, message: typeof exit.message === 'string' ? exit.message : exit.reason };
-}
-
-function getHealth({ address }: Endpoint): Promise<object | null> {
-  const target = address.kind === 'tcp' ? { host: address.host, port: address.port } : { socketPath: address.path };
-  return new Promise((resolve) => {
-    const outgoing = request(
-      { ...target, path: '/health', agent: false, signal: AbortSignal.timeout(ASK_WORKER_MS) },
-      (response) => {
-        const chunks: Buffer[] = [];
-        response.on('data', (chunk: Buffer) => chunks.push(chunk));
-        response.on('error', () => resolve(null));
-        response.on('end', () => {
-          try {
-            resolve(JSON.parse(Buffer.concat(chunks).toString('utf8')) as object);
-          } catch {
-            resolve(null);
-          }
-        });
-      },
-    );
-    outgoing.on('error', () => resolve(null));
-    outgoing.end();
-  });
 }

@@ -1,7 +1,7 @@
 import { AppError } from '#libs/errors/app-error.js';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { meaningOf } from './worker-answer.js';
+import { isResult, meaningOf } from './worker-answer.js';
 
 const meaning = (status: number, body: unknown) =>
   meaningOf(status, Buffer.from(typeof body === 'string' ? body : JSON.stringify(body)), 5_000);
@@ -28,6 +28,11 @@ describe('meaningOf', () => {
     });
   });
 
+  it('takes what a worker refuses of the body for the caller’s fault', () => {
+    expect(meaning(422, { detail: 'too deep' })).toMatchObject({ code: 'invalid_payload', kind: 'invalid' });
+    expect(meaning(413, { detail: 'too large' })).toMatchObject({ code: 'payload_too_large', kind: 'too_large' });
+  });
+
   it('tells a time limit and a result that is not JSON apart', () => {
     const timeout = meaning(504, { error: { code: 'handler_timeout' } });
     expect(timeout).toMatchObject({ code: 'handler_timeout', extras: { timeout_ms: 5_000 } });
@@ -51,5 +56,15 @@ describe('meaningOf', () => {
       }),
     );
     expect((meaning(418, 'x'.repeat(100_000)) as AppError).message.length).toBeLessThan(600);
+  });
+});
+
+describe('isResult', () => {
+  it.each(['{"result":1}', '{"result": null}', '{ "result" : [] }', '{"more":1,"result":2}'])('takes %j', (body) => {
+    expect(isResult(Buffer.from(body))).toBe(true);
+  });
+
+  it.each(['', 'hello', '[]', 'null', '{}', '{"results":1}', '{"result":1'])('refuses %j', (body) => {
+    expect(isResult(Buffer.from(body))).toBe(false);
   });
 });

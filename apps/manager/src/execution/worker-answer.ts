@@ -1,5 +1,5 @@
 import type { AppError } from '#libs/errors/app-error.js';
-import { HandlerError, HandlerResultInvalid, HandlerTimeout } from './errors.js';
+import { HandlerError, HandlerResultInvalid, HandlerTimeout, InvalidPayload, PayloadTooLarge } from './errors.js';
 
 interface WorkerError {
   readonly detail?: unknown;
@@ -12,6 +12,7 @@ interface WorkerError {
 }
 
 const SHOWN_CHARACTERS = 500;
+const CLOSING_BRACE = 0x7d;
 
 /** What a worker's refusal means. `refused` is sent elsewhere: the handler was never called. */
 export function meaningOf(status: number, body: Buffer, timeoutMs: number): AppError | 'refused' {
@@ -42,6 +43,8 @@ export function meaningOf(status: number, body: Buffer, timeoutMs: number): AppE
 
 /** Images that offer the bare contract: 400 with a `detail` means that the handler raised. */
 function plainMeaning(status: number, shown: string): AppError {
+  if (status === 413) return new PayloadTooLarge(undefined, `The worker refused the payload as too large: ${shown}`);
+  if (status === 422) return new InvalidPayload(`The worker could not read the body: ${shown}`);
   if (status === 400) return new HandlerError(shown, { message: shown });
   if (status === 500) {
     return new HandlerResultInvalid(
@@ -67,4 +70,13 @@ function parse(body: Buffer): WorkerError | undefined {
 
 function text(value: unknown): string | undefined {
   return typeof value === 'string' ? value : undefined;
+}
+
+const RESULT_FIRST = Buffer.from('{"result":');
+
+/** Whether a worker's 200 is `{"result": …}`. The usual form is told by its first bytes, without parsing the rest. */
+export function isResult(body: Buffer): boolean {
+  if (body.subarray(0, RESULT_FIRST.length).equals(RESULT_FIRST)) return body.at(-1) === CLOSING_BRACE;
+  const parsed: unknown = parse(body);
+  return typeof parsed === 'object' && parsed !== null && Object.hasOwn(parsed, 'result');
 }
