@@ -7,6 +7,8 @@ import logging
 import socket
 from typing import Any
 
+# uvicorn loads it by name; here it is loaded once, before the fork, and not in every runner.
+import uvicorn.lifespan.off  # noqa: F401
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
