@@ -31,7 +31,6 @@ const MOST_IDLE = 64;
  */
 export class Connections {
   private readonly idle: Connection[] = [];
-  private readonly open = new Set<Connection>();
   private readonly runners = new Map<string, Runner>();
   private newestRunner = '';
   private closing = false;
@@ -100,14 +99,12 @@ export class Connections {
       connection.closed = true;
       if (this.idle.includes(connection)) this.discard(connection);
     });
-    this.open.add(connection);
     return connection;
   }
 
   private discard(connection: Connection): void {
     const index = this.idle.indexOf(connection);
     if (index >= 0) this.idle.splice(index, 1);
-    this.open.delete(connection);
     connection.closed = true;
     // A socket with an answer under way must not be waited for.
     connection.client.destroy().catch(() => undefined);

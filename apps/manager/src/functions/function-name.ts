@@ -9,11 +9,14 @@ const IDENTIFIER = /^[\p{XID_Start}_][\p{XID_Continue}]*$/u;
 
 const LONGEST = 200;
 
-/**
- * The name as Python will look it up (identifiers are compared in normal form KC), or why it can't name a function.
- */
+/** A name as Python looks it up: identifiers are compared in normal form KC. */
+export function asPythonReads(name: string): string {
+  return name.normalize('NFKC');
+}
+
+/** The name as Python will look it up, or why it can't name a function. */
 export function parseFunctionName(text: string): { name: string } | { fault: string } {
-  const name = text.normalize('NFKC');
+  const name = asPythonReads(text);
   if (name === '') return { fault: 'function_name is empty: give the name of the function inside the file.' };
   if (name.length > LONGEST) return { fault: `function_name is longer than ${LONGEST} characters.` };
   if (!IDENTIFIER.test(name)) {

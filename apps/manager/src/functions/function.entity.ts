@@ -91,7 +91,7 @@ export class FunctionEntity {
   @Column({ name: 'reconcile_at', type: 'timestamptz', nullable: true })
   reconcileAt: Date | null;
 
-  /** Backoff: hints don't bring the next reconcile before this. */
+  /** Backoff: a replica that ended is not replaced before this. */
   @Column({ name: 'not_before', type: 'timestamptz', nullable: true })
   notBefore: Date | null;
 

@@ -80,6 +80,15 @@ export class FunctionRepository {
     return this.database.run((manager) => manager.findOneBy(RevisionEntity, { functionId: id, number }));
   }
 
+  /** Hex SHA-256 of a revision's code, without reading the code. */
+  async codeSha256(id: FunctionId, number: number): Promise<string | null> {
+    const select = { functionId: true, number: true, codeSha256: true } as const;
+    const revision = await this.database.run((manager) =>
+      manager.findOne(RevisionEntity, { select, where: { functionId: id, number } }),
+    );
+    return revision?.codeSha256 ?? null;
+  }
+
   /** Every id there is, for telling orphans from functions. */
   async ids(): Promise<Set<FunctionId>> {
     const rows = await this.database.query<{ id: FunctionId }>('SELECT id FROM functions');

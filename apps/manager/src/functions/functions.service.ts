@@ -12,7 +12,6 @@ import { FunctionChanges } from './function-changes.js';
 import { FunctionEntity } from './function.entity.js';
 import { isFunctionId, newFunctionId } from './function-id.js';
 import { FunctionRepository } from './function.repository.js';
-import type { RevisionEntity } from './revision.entity.js';
 import { uploadFailure, uploadVerdict } from './upload-verdict.js';
 import { readUpload } from './upload.js';
 
@@ -72,12 +71,16 @@ export class FunctionsService {
 
   async detail(id: string): Promise<FunctionDetailDto> {
     const row = await this.find(id);
-    const revision = await this.revisionOf(row);
-    return FunctionDetailDto.detail(row, revision.codeSha256);
+    const codeSha256 = await this.repository.codeSha256(row.id, row.activeRevision);
+    if (codeSha256 === null) throw new FunctionNotFound(row.id);
+    return FunctionDetailDto.detail(row, codeSha256);
   }
 
   async code(id: string): Promise<Buffer> {
-    return (await this.revisionOf(await this.find(id))).code;
+    const row = await this.find(id);
+    const revision = await this.repository.revision(row.id, row.activeRevision);
+    if (revision === null) throw new FunctionNotFound(row.id);
+    return revision.code;
   }
 
   /** Removes a function. Not finished in time: recorded, refused to callers from now on, and finished by the loop. */
@@ -131,11 +134,5 @@ export class FunctionsService {
       return row.reason?.code === 'orchestrator_unavailable' ? 'waiting' : undefined;
     });
     return gone === 'gone';
-  }
-
-  private async revisionOf(row: FunctionEntity): Promise<RevisionEntity> {
-    const revision = await this.repository.revision(row.id, row.activeRevision);
-    if (revision === null) throw new FunctionNotFound(row.id);
-    return revision;
   }
 }

@@ -6,6 +6,7 @@ import { AppError } from '#libs/errors/app-error.js';
 import { UnsupportedEncoding } from '#libs/errors/errors.js';
 import { UploadDto } from './dto/upload.dto.js';
 import { InvalidUpload, UploadTooLarge } from './errors.js';
+import { asPythonReads } from './function-name.js';
 
 /** What a valid upload asks for. */
 export interface Upload {
@@ -60,7 +61,7 @@ function checked(form: Form, maxTimeoutMs: number): Upload {
   }
   return {
     code: upload.python_file as Buffer,
-    functionName: (upload.function_name as string).normalize('NFKC'),
+    functionName: asPythonReads(upload.function_name as string),
     timeoutMs,
   };
 }

@@ -33,7 +33,8 @@ async function createOrchestrator(
   logger: Logger,
 ): Promise<Orchestrator> {
   const owner = await repository.installationId();
-  const docker = () => createDockerOrchestrator(config.docker, owner, logger);
+  let connected: Orchestrator | undefined;
+  const docker = () => (connected ??= createDockerOrchestrator(config.docker, owner, logger));
   const { engine, reason } = await chooseEngine({
     configured: config.engine,
     insideKubernetes: isInsideKubernetes(),
