@@ -57,6 +57,7 @@ export interface OrchestratorConfig {
   /** Undefined: chosen at boot by what the machine has. */
   readonly engine: Engine | undefined;
   readonly docker: DockerConfig;
+  readonly kubernetes: KubernetesConfig;
   readonly process: ProcessConfig;
 }
 
@@ -68,6 +69,43 @@ export interface DockerConfig {
   readonly internal: boolean;
   /** How the manager reaches a worker: through its port on loopback, by container address, or whichever works. */
   readonly reach: 'auto' | 'published' | 'address';
+}
+
+export interface KubernetesConfig {
+  /** Paths of kubeconfig files, parted by `:`; undefined: the cluster this process is a pod of, else the user's own file. */
+  readonly kubeconfig: string | undefined;
+  /** This process is a pod. */
+  readonly insideCluster: boolean;
+  /** Where functions live; may be another namespace than the manager's. */
+  readonly namespace: string;
+  readonly image: string;
+  readonly imagePullPolicy: 'IfNotPresent' | 'Always' | 'Never';
+  /** A Secret of the namespace with a registry's login. */
+  readonly imagePullSecret: string | undefined;
+  /** Such as gVisor's or Kata's. */
+  readonly runtimeClass: string | undefined;
+  /** The workers' account, which may do nothing. */
+  readonly workerServiceAccount: string;
+  readonly reach: 'auto' | 'pod' | 'service' | 'proxy';
+  /** What a worker is sure to get; its limits are the function's. */
+  readonly requests: { readonly cpuMillis: number; readonly memoryMiB: number };
+  readonly autoscale: AutoscaleConfig;
+  /** How long a pod may wait for a node before the function says so, in milliseconds. */
+  readonly schedulingPatienceMs: number;
+}
+
+export interface AutoscaleConfig {
+  /** At most this many replicas of one function; 1 means no autoscaler. */
+  readonly maxReplicas: number;
+  readonly cpuPercent: number;
+  readonly memoryPercent: number;
+  /** At most `upPods` more in each period, for what was wanted throughout the window. */
+  readonly upWindowSeconds: number;
+  readonly upPods: number;
+  readonly upPeriodSeconds: number;
+  readonly downWindowSeconds: number;
+  readonly downPods: number;
+  readonly downPeriodSeconds: number;
 }
 
 export interface RegistryLogin {

@@ -1,8 +1,9 @@
+import { existsSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
 import { tmpdir } from 'node:os';
 import { resolve } from 'node:path';
 import { z } from 'zod';
-import type { AuthConfig, Config, DatabaseConfig, RegistryLogin, ServerConfig } from './config.js';
+import type { AuthConfig, Config, DatabaseConfig, KubernetesConfig, RegistryLogin, ServerConfig } from './config.js';
 import { isLoopback, isWildcard, parseListenAddress } from './listen-address.js';
 
 /** Thrown at boot; its message names every faulty variable at once. */
@@ -26,6 +27,11 @@ const integer = (fallback: number, min: number, max: number) =>
     .min(min, { error: `must be at least ${min}` })
     .max(max, { error: `must be at most ${max}` })
     .default(fallback);
+
+const name = (what: string) =>
+  z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, {
+    error: `must be ${what}: lower-case letters, digits and hyphens, at most 63`,
+  });
 
 const MIB = 1024 * 1024;
 
@@ -64,9 +70,7 @@ const environment = z.object({
   WORKER_PIDS: integer(256, 16, 32_768),
 
   DEPLOYMENT_ENV: z
-    .enum(['docker', 'process'], {
-      error: 'must be docker or process, or be left out (Kubernetes is not in this version yet)',
-    })
+    .enum(['docker', 'kubernetes', 'process'], { error: 'must be docker, kubernetes or process, or be left out' })
     .optional(),
   WORKER_IMAGE: z.string().min(1).default('faas-worker:local'),
   HARBOR_URL: z.string().optional(),
@@ -80,6 +84,31 @@ const environment = z.object({
   WORKER_REACH: z
     .enum(['auto', 'published', 'address'], { error: 'must be auto, published or address' })
     .default('auto'),
+  KUBECONFIG: z.string().optional(),
+  KUBERNETES_SERVICE_HOST: z.string().optional(),
+  KUBERNETES_NAMESPACE: name('a namespace').default('scadable-faas'),
+  KUBERNETES_IMAGE_PULL_POLICY: z
+    .enum(['IfNotPresent', 'Always', 'Never'], { error: 'must be IfNotPresent, Always or Never' })
+    .default('IfNotPresent'),
+  KUBERNETES_IMAGE_PULL_SECRET: name("a Secret's name").optional(),
+  KUBERNETES_RUNTIME_CLASS: name("a RuntimeClass's name").optional(),
+  KUBERNETES_WORKER_SERVICE_ACCOUNT: name("a ServiceAccount's name").default('faas-worker'),
+  KUBERNETES_REACH: z
+    .enum(['auto', 'pod', 'service', 'proxy'], { error: 'must be auto, pod, service or proxy' })
+    .default('auto'),
+  KUBERNETES_REQUEST_CPU_MILLIS: integer(100, 1, 1_024_000),
+  KUBERNETES_REQUEST_MEMORY_MIB: integer(128, 1, 1_048_576),
+  KUBERNETES_SCHEDULING_PATIENCE_MS: integer(10_000, 0, 3_600_000),
+  HPA_MAX_REPLICAS: integer(20, 1, 10_000),
+  HPA_CPU_PERCENT: integer(70, 1, 10_000),
+  HPA_MEMORY_PERCENT: integer(80, 1, 10_000),
+  HPA_UP_WINDOW_SECONDS: integer(30, 0, 3_600),
+  HPA_UP_PODS: integer(2, 1, 1_000),
+  HPA_UP_PERIOD_SECONDS: integer(15, 1, 1_800),
+  HPA_DOWN_WINDOW_SECONDS: integer(120, 0, 3_600),
+  HPA_DOWN_PODS: integer(1, 1, 1_000),
+  HPA_DOWN_PERIOD_SECONDS: integer(60, 1, 1_800),
+
   WORKER_PYTHON: z.string().default('.cache/worker-venv/bin/python'),
   WORKER_DIR: z.string().default('apps/worker'),
   PROCESS_RUNTIME_DIR: z.string().default(resolve(tmpdir(), 'faas')),
@@ -148,6 +177,7 @@ export function loadConfig(variables: NodeJS.ProcessEnv): Config {
         internal: env.WORKER_NETWORK_INTERNAL,
         reach: env.WORKER_REACH,
       },
+      kubernetes: kubernetesOf(env),
       process: {
         python: resolve(env.WORKER_PYTHON),
         workerDir: resolve(env.WORKER_DIR),
@@ -162,6 +192,35 @@ export function loadConfig(variables: NodeJS.ProcessEnv): Config {
       orphanSweepMs: env.ORPHAN_SWEEP_MS,
     },
     log: { level: env.LOG_LEVEL, pretty: env.LOG_FORMAT === 'pretty' },
+  };
+}
+
+const SERVICE_ACCOUNT_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
+
+function kubernetesOf(env: Environment): KubernetesConfig {
+  return {
+    kubeconfig: env.KUBECONFIG,
+    insideCluster: env.KUBERNETES_SERVICE_HOST !== undefined && existsSync(SERVICE_ACCOUNT_TOKEN),
+    namespace: env.KUBERNETES_NAMESPACE,
+    image: env.WORKER_IMAGE,
+    imagePullPolicy: env.KUBERNETES_IMAGE_PULL_POLICY,
+    imagePullSecret: env.KUBERNETES_IMAGE_PULL_SECRET,
+    runtimeClass: env.KUBERNETES_RUNTIME_CLASS,
+    workerServiceAccount: env.KUBERNETES_WORKER_SERVICE_ACCOUNT,
+    reach: env.KUBERNETES_REACH,
+    requests: { cpuMillis: env.KUBERNETES_REQUEST_CPU_MILLIS, memoryMiB: env.KUBERNETES_REQUEST_MEMORY_MIB },
+    autoscale: {
+      maxReplicas: env.HPA_MAX_REPLICAS,
+      cpuPercent: env.HPA_CPU_PERCENT,
+      memoryPercent: env.HPA_MEMORY_PERCENT,
+      upWindowSeconds: env.HPA_UP_WINDOW_SECONDS,
+      upPods: env.HPA_UP_PODS,
+      upPeriodSeconds: env.HPA_UP_PERIOD_SECONDS,
+      downWindowSeconds: env.HPA_DOWN_WINDOW_SECONDS,
+      downPods: env.HPA_DOWN_PODS,
+      downPeriodSeconds: env.HPA_DOWN_PERIOD_SECONDS,
+    },
+    schedulingPatienceMs: env.KUBERNETES_SCHEDULING_PATIENCE_MS,
   };
 }
 

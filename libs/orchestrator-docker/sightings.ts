@@ -2,7 +2,7 @@ import type { HealthProber } from '#libs/orchestrator/health-probe.js';
 import type { EndpointAddress, FunctionId, WorkloadFault } from '#libs/orchestrator/workload.js';
 import type { DockerEngine } from './docker-engine.js';
 import { isMissing } from './engine-fault.js';
-import { exitFault } from './exit-fault.js';
+import { exitFault } from '#libs/orchestrator/exit-fault.js';
 import { ownedBy } from './labels.js';
 import { logLines } from './log-frames.js';
 import type { Reach } from './reach.js';

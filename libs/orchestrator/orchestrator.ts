@@ -1,4 +1,4 @@
-import type { FunctionId, LogLine, LogOptions, Observed, Workload } from './workload.js';
+import type { Endpoint, EndpointAddress, FunctionId, LogLine, LogOptions, Observed, Workload } from './workload.js';
 
 /**
  * The narrow port between the manager and an engine that runs workers. An abstract class, so that it is its own
@@ -40,6 +40,17 @@ export abstract class Orchestrator {
 
   /** Resolves when the engine answers; throws {@link OrchestratorUnavailable} with the reason otherwise. */
   abstract ping(signal: AbortSignal): Promise<void>;
+
+  /**
+   * Where this manager itself reaches an endpoint. Rows are shared by all managers, the way to a replica may not be: one
+   * outside a cluster goes through a gateway that it opened for itself.
+   */
+  reach(endpoint: Endpoint): EndpointAddress {
+    return endpoint.address;
+  }
+
+  /** The largest handler file the engine can hand to a replica, in bytes. */
+  readonly largestCodeBytes: number = Infinity;
 
   /** Lets go of timers and connections at shutdown. Workers go on running. */
   close(): void {}

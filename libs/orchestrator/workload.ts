@@ -71,6 +71,8 @@ export type WorkloadFaultCode =
   | 'image_unavailable'
   /** The engine refused the workload (name taken, quota, admission). */
   | 'rejected'
+  /** No machine of the engine has room for a replica. */
+  | 'unschedulable'
   /** Nothing is wrong, replicas are on their way. */
   | 'starting';
 

@@ -1,6 +1,7 @@
 import type { LimitsConfig } from '#libs/config/config.js';
 import { LIMITS_CONFIG } from '#libs/config/config.module.js';
 import { AppError } from '#libs/errors/app-error.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
@@ -37,6 +38,7 @@ export class Router implements OnApplicationShutdown {
 
   constructor(
     private readonly repository: FunctionRepository,
+    private readonly orchestrator: Orchestrator,
     changes: FunctionChanges,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     @InjectPinoLogger(Router.name) private readonly logger: PinoLogger,
@@ -122,7 +124,8 @@ export class Router implements OnApplicationShutdown {
   private apply(route: Route, row: FunctionEntity): void {
     route.timeoutMs = row.timeoutMs;
     route.refusal = refusalOf(row);
-    route.pool.update(row.endpoints, row.concurrency);
+    const endpoints = row.endpoints.map((endpoint) => ({ ...endpoint, address: this.orchestrator.reach(endpoint) }));
+    route.pool.update(endpoints, row.concurrency);
     if (route.refusal) route.pool.rejectWaiters(route.refusal);
   }
 

@@ -1,6 +1,7 @@
 import type { FunctionDefaults, LimitsConfig } from '#libs/config/config.js';
 import { FUNCTION_DEFAULTS, LIMITS_CONFIG } from '#libs/config/config.module.js';
 import { AppError } from '#libs/errors/app-error.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
@@ -33,6 +34,7 @@ export class FunctionsService {
   constructor(
     private readonly repository: FunctionRepository,
     private readonly changes: FunctionChanges,
+    private readonly orchestrator: Orchestrator,
     @Inject(FUNCTION_DEFAULTS) private readonly defaults: FunctionDefaults,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     @InjectPinoLogger(FunctionsService.name) private readonly logger: PinoLogger,
@@ -41,7 +43,7 @@ export class FunctionsService {
   /** Resolves once the handler answers a readiness probe; otherwise takes everything back and throws why. */
   async add(request: IncomingMessage): Promise<FunctionDto> {
     const upload = await readUpload(request, {
-      fileBytes: this.limits.uploadBytes,
+      fileBytes: Math.min(this.limits.uploadBytes, this.orchestrator.largestCodeBytes),
       maxTimeoutMs: this.defaults.maxTimeoutMs,
     });
     const { concurrency, memoryMiB, cpuMillis, pids, readyTimeoutMs } = this.defaults;

@@ -19,6 +19,7 @@ export function uploadVerdict(id: FunctionId, row: FunctionEntity | null): Funct
       return new HandlerNotLoadable(fault.message, { traceback: fault.detail, line: fault.line });
     case 'image_unavailable':
     case 'rejected':
+    case 'unschedulable':
       return new FunctionNotReady(id, fault.message, { detail: fault.detail });
     case 'worker_crashed':
     case 'out_of_memory':

@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import type { Engine } from '#libs/config/config.js';
 
 export interface Choice {
@@ -11,13 +10,6 @@ export interface Surroundings {
   readonly insideKubernetes: boolean;
   /** Answers why Docker can't be used, or undefined when it can. */
   readonly dockerFault: () => Promise<string | undefined>;
-}
-
-const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount/token';
-
-/** Whether this process is a pod: the service's address and the account's token are there. */
-export function isInsideKubernetes(): boolean {
-  return process.env['KUBERNETES_SERVICE_HOST'] !== undefined && existsSync(SERVICE_ACCOUNT);
 }
 
 /** The configured engine, else Kubernetes inside a cluster, else Docker where it answers, else processes. */

@@ -2,13 +2,14 @@ import type { OrchestratorConfig } from '#libs/config/config.js';
 import { ORCHESTRATOR_CONFIG } from '#libs/config/config.module.js';
 import { LOGGER } from '#libs/observability/logging.module.js';
 import { createDockerOrchestrator } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
+import { createKubernetesOrchestrator } from '#libs/orchestrator-kubernetes/create-kubernetes-orchestrator.js';
 import { ProcessOrchestrator } from '#libs/orchestrator-process/process.orchestrator.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { Global, Module } from '@nestjs/common';
 import type { Logger } from 'pino';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { FunctionsModule } from '../functions/functions.module.js';
-import { chooseEngine, isInsideKubernetes } from './choose-engine.js';
+import { chooseEngine } from './choose-engine.js';
 
 const DOCKER_PROBE_MS = 3_000;
 
@@ -37,7 +38,7 @@ async function createOrchestrator(
   const docker = () => (connected ??= createDockerOrchestrator(config.docker, owner, logger));
   const { engine, reason } = await chooseEngine({
     configured: config.engine,
-    insideKubernetes: isInsideKubernetes(),
+    insideKubernetes: config.kubernetes.insideCluster,
     dockerFault: () => faultOf(docker()),
   });
   logger.info({ engine, reason }, 'engine chosen');
@@ -50,7 +51,7 @@ async function createOrchestrator(
       );
       return new ProcessOrchestrator(config.process, owner, logger);
     case 'kubernetes':
-      throw new Error('This version has no Kubernetes provider yet: set DEPLOYMENT_ENV to docker or process.');
+      return createKubernetesOrchestrator(config.kubernetes, owner, logger);
   }
 }
 

@@ -10,6 +10,9 @@ const STARTING_RECHECK_MS = 1_000;
 const BACKOFF_FIRST_MS = 500;
 const BACKOFF_CAP_MS = 60_000;
 
+/** Faults that keep every replica from starting; each is tried again, and calls are told why meanwhile. */
+const CANT_START: ReadonlySet<string> = new Set(['image_unavailable', 'rejected', 'unschedulable']);
+
 /** Delay before attempt `failures + 1`: doubles up to a minute, with a fifth of jitter so that many don't march in step. */
 export function backoffMs(failures: number, random: number): number {
   const full = Math.min(BACKOFF_CAP_MS, BACKOFF_FIRST_MS * 2 ** Math.max(0, Math.min(failures, 30) - 1));
@@ -61,7 +64,7 @@ function phaseOf(row: FunctionEntity, observed: Observed, failures: number): Pha
   if (row.replicas === 0) return observed.replicas === 0 ? 'idle' : row.phase;
   if (observed.endpoints.length > 0) return 'running';
   if (observed.reason?.terminal === true) return 'error';
-  if (observed.reason?.code === 'image_unavailable' || observed.reason?.code === 'rejected') return 'error';
+  if (observed.reason !== undefined && CANT_START.has(observed.reason.code)) return 'error';
   return failures >= FAILURES_UNTIL_ERROR ? 'error' : 'creating';
 }
 

@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import type { WorkloadFault } from '#libs/orchestrator/workload.js';
+import type { WorkloadFault } from './workload.js';
 
 const EXIT_NOT_LOADABLE = 65;
 const SIGKILL_EXIT = 137;

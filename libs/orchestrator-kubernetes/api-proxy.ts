@@ -1,0 +1,113 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { HttpMethod, RequestContext } from '@kubernetes/client-node';
+import { type Dispatcher, request } from 'undici';
+import type { EndpointAddress } from '#libs/orchestrator/workload.js';
+import type { ClusterAccess } from './cluster-access.js';
+import { WORKER_PORT } from './names.js';
+
+const HOP_BY_HOP = new Set(['connection', 'host', 'keep-alive', 'transfer-encoding', 'content-length', 'expect']);
+
+/** A worker of ours says this of a call it never ran; so does the gate of one that never left it. */
+const NEVER_SENT = JSON.stringify({
+  detail: 'The pod could not be reached through the API server.',
+  error: { code: 'worker_draining' },
+});
+
+/**
+ * Gates to pods through the API server's proxy, for a manager outside the cluster: a socket for each pod, in a folder
+ * that only this user may enter.
+ */
+export class ApiProxy {
+  private readonly folder = mkdtempSync(join(tmpdir(), 'faas-pods-'));
+  private readonly gates = new Map<string, { readonly server: Server; readonly path: string }>();
+  private opened = 0;
+
+  constructor(
+    private readonly access: ClusterAccess,
+    private readonly namespace: string,
+    private readonly isThere: (pod: string) => boolean,
+  ) {}
+
+  /** The gate to one pod, opened when it isn't yet. */
+  to(pod: string): EndpointAddress {
+    const known = this.gates.get(pod);
+    if (known !== undefined) return { kind: 'unix', path: known.path };
+    const path = join(this.folder, `${(this.opened += 1)}.sock`);
+    const server = createServer((incoming, outgoing) => void this.pass(pod, incoming, outgoing));
+    server.on('error', () => this.close(pod));
+    server.listen(path);
+    server.unref();
+    this.gates.set(pod, { server, path });
+    for (const other of [...this.gates.keys()]) if (other !== pod && !this.isThere(other)) this.close(other);
+    return { kind: 'unix', path };
+  }
+
+  closeAll(): void {
+    for (const pod of [...this.gates.keys()]) this.close(pod);
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  private close(pod: string): void {
+    this.gates.get(pod)?.server.close();
+    this.gates.delete(pod);
+  }
+
+  private async pass(pod: string, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    const leaving = new AbortController();
+    outgoing.once('close', () => leaving.abort());
+    try {
+      const answer = await this.forward(pod, incoming, leaving.signal);
+      if (answer.statusCode >= 500 && (await this.isOfTheApiServer(answer, outgoing))) return;
+      outgoing.writeHead(answer.statusCode, passedOn(answer.headers));
+      await pipeline(answer.body, outgoing);
+    } catch {
+      // Whether the call arrived isn't known: a broken connection says just that.
+      outgoing.destroy();
+    }
+  }
+
+  private async forward(pod: string, incoming: IncomingMessage, signal: AbortSignal): Promise<Dispatcher.ResponseData> {
+    const method = (incoming.method ?? 'GET') as HttpMethod;
+    const path = `/api/v1/namespaces/${this.namespace}/pods/${pod}:${WORKER_PORT}/proxy${incoming.url ?? '/'}`;
+    const context = new RequestContext(this.access.server.replace(/\/$/, '') + path, method);
+    await this.access.applySecurityAuthentication(context);
+    const dispatcher = context.getDispatcher();
+    const body = Buffer.concat(await incoming.toArray());
+    return request(context.getUrl(), {
+      method: method as Dispatcher.HttpMethod,
+      headers: { ...(passedOn(incoming.headers) as Record<string, string>), ...context.getHeaders() },
+      ...(body.length > 0 && { body }),
+      ...(dispatcher !== undefined && { dispatcher }),
+      signal,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+    });
+  }
+
+  /**
+   * The API server's own word that it couldn't connect, which a worker's never looks like: then nothing was sent, and
+   * the caller may try another pod.
+   */
+  private async isOfTheApiServer(answer: Dispatcher.ResponseData, outgoing: ServerResponse): Promise<boolean> {
+    const body = Buffer.from(await answer.body.arrayBuffer());
+    const isStatus = body.includes('"kind":"Status"') || body.includes('"kind": "Status"');
+    if (!isStatus) {
+      outgoing.writeHead(answer.statusCode, passedOn(answer.headers));
+      outgoing.end(body);
+      return true;
+    }
+    if (!/dial tcp|connection refused|no endpoints available/.test(body.toString())) throw new Error('cut off');
+    outgoing.writeHead(503, { 'content-type': 'application/json' });
+    outgoing.end(NEVER_SENT);
+    return true;
+  }
+}
+
+function passedOn(headers: Readonly<Record<string, string | string[] | undefined>>): Record<string, string | string[]> {
+  const kept = Object.entries(headers).filter(([name, value]) => value !== undefined && !HOP_BY_HOP.has(name));
+  return Object.fromEntries(kept) as Record<string, string | string[]>;
+}

@@ -1,0 +1,83 @@
+import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { KubeConfig, type RequestContext } from '@kubernetes/client-node';
+import type { Dispatcher } from 'undici';
+
+/** How long one pool of connections is used: client certificates and authorities are read again for the next. */
+const POOL_LIFE_MS = 5 * 60_000;
+/** An old pool's requests, watches among them, come to their end within this. */
+const POOL_LINGER_MS = 60_000;
+
+/** No cluster can be found, or the file that names one is wrong. Its message says what to do. */
+export class NoCluster extends Error {}
+
+/** A `KubeConfig` that keeps its connections: the library's own opens a new one, with its handshake, for every request. */
+export class ClusterAccess extends KubeConfig {
+  private pool: { readonly dispatcher: Dispatcher; readonly until: number } | undefined;
+
+  override async applySecurityAuthentication(context: RequestContext): Promise<void> {
+    await super.applySecurityAuthentication(context);
+    const fresh = context.getDispatcher();
+    const now = Date.now();
+    if (this.pool !== undefined && now < this.pool.until) {
+      context.setDispatcher(this.pool.dispatcher);
+      return;
+    }
+    const former = this.pool;
+    this.pool = fresh === undefined ? undefined : { dispatcher: fresh, until: now + POOL_LIFE_MS };
+    if (former !== undefined) setTimeout(() => void former.dispatcher.destroy(), POOL_LINGER_MS).unref();
+  }
+
+  get server(): string {
+    return this.getCurrentCluster()?.server ?? '';
+  }
+
+  /** Ends every connection. */
+  close(): void {
+    void this.pool?.dispatcher.destroy();
+    this.pool = undefined;
+  }
+}
+
+/**
+ * The cluster this process is a pod of, else the one of `kubeconfig` (paths parted by `:` as `KUBECONFIG` has them),
+ * else that of `~/.kube/config`. Throws {@link NoCluster}.
+ */
+export function accessCluster(kubeconfig: string | undefined, insideCluster: boolean): ClusterAccess {
+  const access = new ClusterAccess();
+  if (insideCluster && kubeconfig === undefined) {
+    access.loadFromCluster();
+    return access;
+  }
+  const home = join(homedir(), '.kube', 'config');
+  const path = kubeconfig ?? (existsSync(home) ? home : undefined);
+  if (path === undefined) {
+    throw new NoCluster(
+      'DEPLOYMENT_ENV=kubernetes needs a cluster: this process is no pod of one, KUBECONFIG is not set and ~/.kube/config is not there.',
+    );
+  }
+  try {
+    load(access, path);
+  } catch (error) {
+    throw new NoCluster(`The kubeconfig ${path} can't be read: ${(error as Error).message}`, { cause: error });
+  }
+  if (access.getCurrentCluster() === null || access.getCurrentUser() === null) {
+    const context = access.getCurrentContext();
+    throw new NoCluster(
+      `The kubeconfig ${path} has no usable current context${context ? ` ("${context}" lacks its cluster or user)` : ''}: choose one with kubectl config use-context.`,
+    );
+  }
+  return access;
+}
+
+function load(access: ClusterAccess, paths: string): void {
+  for (const [index, path] of paths.split(':').filter(Boolean).entries()) {
+    if (index === 0) access.loadFromFile(path);
+    else {
+      const next = new KubeConfig();
+      next.loadFromFile(path);
+      access.mergeConfig(next);
+    }
+  }
+}

@@ -1,0 +1,125 @@
+import type { KubernetesObject, V1Deployment, V1OwnerReference } from '@kubernetes/client-node';
+import type { Logger } from 'pino';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { ApiRefusal, isConflict, isMissing } from './api-fault.js';
+import { covers } from './covers.js';
+import type { Informer } from './informer.js';
+import { AUTOSCALER, CONFIG_MAP, DEPLOYMENT, type Kind } from './kinds.js';
+import type { KubeApi } from './kube-api.js';
+import { FAULT_ANNOTATION, LABEL } from './labels.js';
+import type { Manifests } from './manifests.js';
+import { replicasToSet, type ScaleWish } from './scale.js';
+import type { View } from './view.js';
+
+/** An object has the name one of ours must have, and is somebody else's. */
+export class NameTaken extends ApiRefusal {
+  constructor(kind: Kind, name: string) {
+    super(409, 'NameTaken', `the ${kind.kind} ${name} exists already and is not ours; it was left as it is`);
+  }
+}
+
+/** Makes a function's objects as their manifests say, with no request for those that are so already. */
+export class Convergence {
+  constructor(
+    private readonly api: KubeApi,
+    private readonly view: View,
+    private readonly owner: string,
+    private readonly logger: Logger,
+  ) {}
+
+  /** Code before the Deployment that mounts it; all others hang on the Deployment, so that one deletion takes all. */
+  async apply(functionId: FunctionId, manifests: Manifests, signal: AbortSignal): Promise<V1Deployment> {
+    const { view } = this;
+    const { code, deployment, service, autoscaler } = manifests;
+    const known = view.deployments.get(functionId, deployment.metadata?.name ?? '');
+    await this.applyOne(view.code, known === undefined ? code : ownedBy(code, known), signal);
+    const applied = await this.applyOne(view.deployments, deployment, signal);
+    const rest: Promise<unknown>[] = [this.applyOne(view.services, ownedBy(service, applied), signal)];
+    if (autoscaler !== undefined) rest.push(this.applyOne(view.autoscalers, ownedBy(autoscaler, applied), signal));
+    if (known === undefined) rest.push(this.applyOne(view.code, ownedBy(code, applied), signal));
+    await Promise.all(rest);
+    return applied;
+  }
+
+  /** Sets the Deployment's replicas where they are ours to set. Somebody who was faster is left to it. */
+  async scale(deployment: V1Deployment, wish: ScaleWish, signal: AbortSignal): Promise<V1Deployment> {
+    const replicas = replicasToSet(deployment, wish);
+    if (replicas === undefined) return deployment;
+    return this.nudge(deployment, { spec: { replicas } }, signal);
+  }
+
+  /** Keeps a fault for good with the Deployment. */
+  async note(deployment: V1Deployment, fault: string, signal: AbortSignal): Promise<V1Deployment> {
+    return this.nudge(deployment, { metadata: { annotations: { [FAULT_ANNOTATION]: fault } } }, signal);
+  }
+
+  /** Removes what a former workload needed and this one doesn't: an autoscaler, and the code of replicas that are gone. */
+  async prune(functionId: FunctionId, manifests: Manifests, signal: AbortSignal): Promise<void> {
+    const { view, api } = this;
+    const inUse = new Set(view.pods.of(functionId).map((pod) => pod.metadata?.labels?.[LABEL.revision]));
+    const codes = view.code
+      .of(functionId)
+      .filter(({ metadata }) => metadata?.name !== manifests.code.metadata?.name)
+      .filter(({ metadata }) => !inUse.has(metadata?.labels?.[LABEL.revision]));
+    const autoscalers = manifests.autoscaler === undefined ? view.autoscalers.of(functionId) : [];
+    const remove = (kind: Kind) => (object: KubernetesObject) =>
+      api.delete(kind, object.metadata?.name ?? '', preconditions(object), signal);
+    await Promise.all([...codes.map(remove(CONFIG_MAP)), ...autoscalers.map(remove(AUTOSCALER))]);
+  }
+
+  private async applyOne<T extends KubernetesObject>(
+    informer: Informer<T>,
+    manifest: T,
+    signal: AbortSignal,
+  ): Promise<T> {
+    const name = manifest.metadata?.name ?? '';
+    const functionId = manifest.metadata?.labels?.[LABEL.functionId] ?? '';
+    const known = informer.get(functionId, name);
+    if (known !== undefined && covers(known, informer.kind === CONFIG_MAP ? withoutData(manifest) : manifest)) {
+      return known;
+    }
+    if (known === undefined) await this.checkName(informer.kind, name, signal);
+    const applied = await this.api.apply(informer.kind, manifest, signal);
+    this.logger.debug({ functionId, kind: informer.kind.kind, name }, 'applied');
+    informer.learn(informer.kind === CONFIG_MAP ? withoutData(applied) : applied);
+    return applied;
+  }
+
+  private async checkName(kind: Kind, name: string, signal: AbortSignal): Promise<void> {
+    const there = await this.api.find(kind, name, signal);
+    if (there !== undefined && there.metadata?.labels?.[LABEL.owner] !== this.owner) throw new NameTaken(kind, name);
+  }
+
+  private async nudge(deployment: V1Deployment, change: object, signal: AbortSignal): Promise<V1Deployment> {
+    const { name = '', resourceVersion } = deployment.metadata ?? {};
+    const metadata = { resourceVersion, ...(change as { metadata?: object }).metadata };
+    try {
+      const set = (await this.api.merge(DEPLOYMENT, name, { ...change, metadata }, signal)) as V1Deployment;
+      this.view.deployments.learn(set);
+      return set;
+    } catch (error) {
+      if (isConflict(error) || isMissing(error)) return deployment;
+      throw error;
+    }
+  }
+}
+
+function ownedBy<T extends KubernetesObject>(object: T, deployment: V1Deployment): T {
+  const owner: V1OwnerReference = {
+    apiVersion: DEPLOYMENT.apiVersion,
+    kind: DEPLOYMENT.kind,
+    name: deployment.metadata?.name ?? '',
+    uid: deployment.metadata?.uid ?? '',
+  };
+  return { ...object, metadata: { ...object.metadata, ownerReferences: [owner] } };
+}
+
+/** What is known of a ConfigMap: its content never changes. */
+function withoutData<T extends KubernetesObject>({ metadata }: T): T {
+  return { metadata } as T;
+}
+
+/** Only this very object, not one made anew under its name. */
+function preconditions({ metadata }: KubernetesObject): object {
+  return metadata?.uid === undefined ? {} : { preconditions: { uid: metadata.uid } };
+}

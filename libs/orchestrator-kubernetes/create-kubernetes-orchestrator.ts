@@ -1,0 +1,15 @@
+import type { Logger } from 'pino';
+import type { KubernetesConfig } from '#libs/config/config.js';
+import { accessCluster } from './cluster-access.js';
+import { KubernetesOrchestrator } from './kubernetes.orchestrator.js';
+
+/** The provider on the cluster that the configuration names or that this process runs in. Throws `NoCluster`. */
+export function createKubernetesOrchestrator(
+  config: KubernetesConfig,
+  owner: string,
+  logger: Logger,
+): KubernetesOrchestrator {
+  const access = accessCluster(config.kubeconfig, config.insideCluster);
+  logger.info({ server: access.server, namespace: config.namespace }, 'cluster found');
+  return new KubernetesOrchestrator(config, owner, logger, access);
+}

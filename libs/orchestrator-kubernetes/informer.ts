@@ -1,0 +1,189 @@
+import {
+  type KubernetesListObject,
+  type KubernetesObject,
+  ListWatch,
+  type RequestContext,
+  Watch,
+} from '@kubernetes/client-node';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import type { ClusterAccess } from './cluster-access.js';
+import { type Kind, pathOf } from './kinds.js';
+import { LABEL, ownedBy } from './labels.js';
+import type { KubeApi } from './kube-api.js';
+
+const FIRST_RETRY_MS = 250;
+const SLOWEST_RETRY_MS = 15_000;
+const METADATA = 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1';
+
+export interface InformerEvents {
+  changed(functionId: FunctionId): void;
+  /** It may be behind from now on. */
+  cutOff(kind: Kind, reason: string): void;
+  /** It has seen everything again. */
+  resumed(kind: Kind): void;
+}
+
+/** Everything of one kind that this owner has, kept up to date by one list and one watch. */
+export class Informer<T extends KubernetesObject> {
+  private readonly byFunction = new Map<FunctionId, Map<string, T>>();
+  private readonly closing = new AbortController();
+  private readonly listed = Promise.withResolvers<void>();
+  private readonly selector: string;
+  private listWatch: ListWatch<T> | undefined;
+  private retryMs = FIRST_RETRY_MS;
+  private retry: NodeJS.Timeout | undefined;
+  private fault: string | undefined = 'the first list is not there yet';
+
+  constructor(
+    private readonly access: ClusterAccess,
+    private readonly api: KubeApi,
+    readonly kind: Kind,
+    owner: string,
+    private readonly events: InformerEvents,
+    private readonly options: { readonly metadataOnly: boolean } = { metadataOnly: false },
+  ) {
+    this.selector = ownedBy(owner);
+  }
+
+  /** Lists, then watches; begins anew, ever more slowly, after each failure. */
+  start(): void {
+    const { access, api, kind, selector, options } = this;
+    const watch = new SlimWatch(access, options.metadataOnly);
+    const listWatch = new ListWatch<T>(pathOf(kind, api.namespace), watch, () => this.list(), false, selector);
+    listWatch.on('add', (object) => this.put(object));
+    listWatch.on('update', (object) => this.put(object));
+    listWatch.on('delete', (object) => this.drop(object));
+    listWatch.on('error', (error: unknown) => this.failed(listWatch, error));
+    this.listWatch = listWatch;
+    void listWatch.start();
+  }
+
+  /** Resolves once it has listed everything for the first time. */
+  get synced(): Promise<void> {
+    return this.listed.promise;
+  }
+
+  /** Why it may be behind; undefined while it is up to date. */
+  get behind(): string | undefined {
+    return this.fault;
+  }
+
+  of(functionId: FunctionId): T[] {
+    return [...(this.byFunction.get(functionId)?.values() ?? [])];
+  }
+
+  get(functionId: FunctionId, name: string): T | undefined {
+    return this.byFunction.get(functionId)?.get(name);
+  }
+
+  /** What a call of ours was answered: newer than what the watch has told so far. */
+  learn(object: T): void {
+    const known = this.get(functionOf(object), object.metadata?.name ?? '');
+    if (known !== undefined && isNewer(known, object)) return;
+    this.keep(object);
+  }
+
+  /** Whatever it still shows of a function that the API server has shown to be gone. */
+  forget(functionId: FunctionId): void {
+    this.byFunction.delete(functionId);
+  }
+
+  close(): void {
+    clearTimeout(this.retry);
+    this.closing.abort();
+    void this.listWatch?.stop();
+  }
+
+  private async list(): Promise<KubernetesListObject<T>> {
+    const { api, kind, selector, closing } = this;
+    const found = this.options.metadataOnly
+      ? ((await api.listMetadata(kind, selector, closing.signal)) as { items: T[] })
+      : await api.list<T>(kind, selector, closing.signal);
+    const there = new Set(found.items.map((object) => object.metadata?.name));
+    for (const objects of [...this.byFunction.values()]) {
+      for (const object of [...objects.values()]) if (!there.has(object.metadata?.name)) this.drop(object);
+    }
+    // The library puts the items into its cache, and so into ours, right after this.
+    setImmediate(() => this.caughtUp());
+    return found;
+  }
+
+  private caughtUp(): void {
+    if (this.closing.signal.aborted) return;
+    this.listed.resolve();
+    this.retryMs = FIRST_RETRY_MS;
+    if (this.fault === undefined) return;
+    this.fault = undefined;
+    this.events.resumed(this.kind);
+  }
+
+  private failed(listWatch: ListWatch<T>, error: unknown): void {
+    if (this.closing.signal.aborted || listWatch !== this.listWatch) return;
+    this.listWatch = undefined;
+    void listWatch.stop();
+    this.fault = (error as Error | undefined)?.message ?? 'the watch ended';
+    this.events.cutOff(this.kind, this.fault);
+    this.retry = setTimeout(() => this.start(), this.retryMs * (0.8 + 0.4 * Math.random()));
+    this.retryMs = Math.min(this.retryMs * 2, SLOWEST_RETRY_MS);
+  }
+
+  private put(object: T): void {
+    this.keep(object);
+    this.events.changed(functionOf(object));
+  }
+
+  private keep(object: T): void {
+    slim(object);
+    const functionId = functionOf(object);
+    let objects = this.byFunction.get(functionId);
+    if (objects === undefined) this.byFunction.set(functionId, (objects = new Map<string, T>()));
+    objects.set(object.metadata?.name ?? '', object);
+  }
+
+  private drop(object: T): void {
+    const functionId = functionOf(object);
+    const objects = this.byFunction.get(functionId);
+    objects?.delete(object.metadata?.name ?? '');
+    if (objects?.size === 0) this.byFunction.delete(functionId);
+    this.events.changed(functionId);
+  }
+}
+
+/** Asks for bookmarks, so that a quiet watch can go on from where it was instead of from the beginning. */
+class SlimWatch extends Watch {
+  constructor(access: ClusterAccess, metadataOnly: boolean) {
+    super(metadataOnly ? metadataAccess(access) : access);
+  }
+
+  override watch(
+    path: string,
+    parameters: Record<string, string | number | boolean | undefined>,
+    ...rest: [Parameters<Watch['watch']>[2], Parameters<Watch['watch']>[3]]
+  ): ReturnType<Watch['watch']> {
+    return super.watch(path, { ...parameters, allowWatchBookmarks: true }, ...rest);
+  }
+}
+
+function metadataAccess(access: ClusterAccess): ClusterAccess {
+  const asMetadata = async (context: RequestContext) => {
+    await access.applySecurityAuthentication(context);
+    context.setHeaderParam('accept', METADATA);
+  };
+  return new Proxy(access, {
+    get: (target, key) => (key === 'applySecurityAuthentication' ? asMetadata : (Reflect.get(target, key) as unknown)),
+  });
+}
+
+function functionOf(object: KubernetesObject): FunctionId {
+  return object.metadata?.labels?.[LABEL.functionId] ?? '';
+}
+
+/** Who set which field is of no use here, and the larger half of most objects. */
+function slim(object: KubernetesObject): void {
+  delete object.metadata?.managedFields;
+}
+
+/** Versions of one kind grow; the API promises that they can be compared as numbers. */
+function isNewer(known: KubernetesObject, object: KubernetesObject): boolean {
+  return Number(known.metadata?.resourceVersion) > Number(object.metadata?.resourceVersion);
+}

@@ -1,0 +1,182 @@
+import type { Readable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import { HttpMethod, type KubernetesObject, PatchStrategy, RequestContext } from '@kubernetes/client-node';
+import { type Dispatcher, errors, request } from 'undici';
+import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
+import { ENGINE, isMissing, refusalOf } from './api-fault.js';
+import type { ClusterAccess } from './cluster-access.js';
+import { type Kind, pathOf } from './kinds.js';
+
+const CALL_TIMEOUT_MS = 20_000;
+/** A server that is busy says when to come again; we do, this often and within the call's time. */
+const MOST_THROTTLED_TRIES = 5;
+const LONGEST_RETRY_AFTER_MS = 10_000;
+const TOO_MANY_REQUESTS = 429;
+
+export const FIELD_MANAGER = 'service-faas';
+/** Owns what we set once and leave to others then: a Deployment's replicas. */
+const NUDGE_MANAGER = 'service-faas-scale';
+
+const METADATA_LIST = 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1';
+
+interface Call {
+  readonly method?: HttpMethod;
+  readonly query?: Readonly<Record<string, string>>;
+  readonly body?: unknown;
+  readonly contentType?: string;
+  readonly accept?: string;
+}
+
+export interface ObjectList<T> {
+  readonly metadata?: { readonly resourceVersion?: string };
+  readonly items: T[];
+}
+
+/**
+ * The API server's calls we need, in one namespace, each bounded in time. Objects come as JSON has them: times are
+ * strings. Throws `OrchestratorUnavailable`, `ApiRefusal`, or the caller's own abort reason.
+ */
+export class KubeApi {
+  constructor(
+    private readonly access: ClusterAccess,
+    readonly namespace: string,
+  ) {}
+
+  /** Answers when the API server lets us at this namespace. */
+  async ping(signal: AbortSignal): Promise<void> {
+    await this.json(`/apis/apps/v1/namespaces/${this.namespace}/deployments`, { query: { limit: '1' } }, signal);
+  }
+
+  async list<T extends KubernetesObject>(kind: Kind, selector: string, signal: AbortSignal): Promise<ObjectList<T>> {
+    return this.json(pathOf(kind, this.namespace), { query: { labelSelector: selector } }, signal);
+  }
+
+  /** Objects' metadata only: code stays where it is. */
+  async listMetadata(kind: Kind, selector: string, signal: AbortSignal): Promise<ObjectList<KubernetesObject>> {
+    const call = { query: { labelSelector: selector }, accept: METADATA_LIST };
+    return this.json(pathOf(kind, this.namespace), call, signal);
+  }
+
+  async find(kind: Kind, name: string, signal: AbortSignal): Promise<KubernetesObject | undefined> {
+    try {
+      return await this.json<KubernetesObject>(pathOf(kind, this.namespace, name), {}, signal);
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /** Server-side apply: our fields become as the manifest says, the others stay whose they are. */
+  async apply<T extends KubernetesObject>(kind: Kind, manifest: T, signal: AbortSignal): Promise<T> {
+    const query = { fieldManager: FIELD_MANAGER, force: 'true', fieldValidation: 'Strict' };
+    const call = { method: HttpMethod.PATCH, query, body: manifest, contentType: PatchStrategy.ServerSideApply };
+    return this.json(pathOf(kind, this.namespace, manifest.metadata?.name), call, signal);
+  }
+
+  /** Sets fields that aren't ours to keep. With a `resourceVersion` in it, only if nobody was faster. */
+  async merge(kind: Kind, name: string, patch: unknown, signal: AbortSignal): Promise<KubernetesObject> {
+    const query = { fieldManager: NUDGE_MANAGER };
+    const call = { method: HttpMethod.PATCH, query, body: patch, contentType: PatchStrategy.MergePatch };
+    return this.json(pathOf(kind, this.namespace, name), call, signal);
+  }
+
+  /** Already gone is success. */
+  async delete(kind: Kind, name: string, options: object, signal: AbortSignal): Promise<void> {
+    try {
+      const call = { method: HttpMethod.DELETE, body: options, contentType: 'application/json' };
+      await this.json(pathOf(kind, this.namespace, name), call, signal);
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+    }
+  }
+
+  async log(pod: string, query: Readonly<Record<string, string>>, signal: AbortSignal): Promise<string> {
+    const response = await this.send(`/api/v1/namespaces/${this.namespace}/pods/${pod}/log`, { query }, signal);
+    return this.bounded(signal, () => response.body.text());
+  }
+
+  /** A log that goes on; not bounded in time. */
+  async followLog(pod: string, query: Readonly<Record<string, string>>, signal: AbortSignal): Promise<Readable> {
+    const path = `/api/v1/namespaces/${this.namespace}/pods/${pod}/log`;
+    return (await this.send(path, { query: { ...query, follow: 'true' } }, signal, signal)).body;
+  }
+
+  private async json<T>(path: string, call: Call, signal: AbortSignal): Promise<T> {
+    const response = await this.send(path, call, signal);
+    return (await this.bounded(signal, () => response.body.json())) as T;
+  }
+
+  private async send(
+    path: string,
+    call: Call,
+    signal: AbortSignal,
+    lifetime = AbortSignal.any([signal, AbortSignal.timeout(CALL_TIMEOUT_MS)]),
+  ): Promise<Dispatcher.ResponseData> {
+    for (let tries = 1; ; tries += 1) {
+      const response = await this.bounded(signal, () => this.once(path, call, lifetime));
+      if (response.statusCode < 300) return response;
+      const body = await this.bounded(signal, () => response.body.text());
+      const retryAfterMs = Number(response.headers['retry-after'] ?? 1) * 1000;
+      if (response.statusCode !== TOO_MANY_REQUESTS || tries === MOST_THROTTLED_TRIES) {
+        throw refusalOf(response.statusCode, body);
+      }
+      await this.bounded(signal, () =>
+        delay(Math.min(retryAfterMs || 1000, LONGEST_RETRY_AFTER_MS), undefined, { signal: lifetime }),
+      );
+    }
+  }
+
+  private async once(path: string, call: Call, signal: AbortSignal): Promise<Dispatcher.ResponseData> {
+    const method = call.method ?? HttpMethod.GET;
+    const url = new URL(this.access.server.replace(/\/$/, '') + path);
+    for (const [name, value] of Object.entries(call.query ?? {})) url.searchParams.set(name, value);
+    const context = new RequestContext(url.href, method);
+    await this.authenticate(context);
+    const dispatcher = context.getDispatcher();
+    return request(url, {
+      method: method as Dispatcher.HttpMethod,
+      headers: {
+        ...context.getHeaders(),
+        accept: call.accept ?? 'application/json',
+        ...(call.contentType !== undefined && { 'content-type': call.contentType }),
+      },
+      ...(call.body !== undefined && { body: JSON.stringify(call.body) }),
+      ...(dispatcher !== undefined && { dispatcher }),
+      signal,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+    });
+  }
+
+  /** A kubeconfig may name a program or files that give the credentials. */
+  private async authenticate(context: RequestContext): Promise<void> {
+    try {
+      await this.access.applySecurityAuthentication(context);
+    } catch (error) {
+      const reason = `the kubeconfig's credentials can't be had: ${(error as Error).message}`;
+      throw new OrchestratorUnavailable(ENGINE, reason, error);
+    }
+  }
+
+  private async bounded<T>(signal: AbortSignal, attempt: () => Promise<T>): Promise<T> {
+    signal.throwIfAborted();
+    try {
+      return await attempt();
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      throw faultOf(error);
+    }
+  }
+}
+
+function faultOf(error: unknown): unknown {
+  if (!(error instanceof Error)) return error;
+  if (error.name === 'TimeoutError' || error.name === 'AbortError') {
+    return new OrchestratorUnavailable(ENGINE, `the API server gave no answer in ${CALL_TIMEOUT_MS} ms`, error);
+  }
+  if (error instanceof errors.UndiciError || typeof (error as NodeJS.ErrnoException).code === 'string') {
+    const reason = error.message || (error as NodeJS.ErrnoException).code || 'the connection broke';
+    return new OrchestratorUnavailable(ENGINE, reason, error);
+  }
+  return error;
+}

@@ -1,0 +1,182 @@
+import type { V1Deployment } from '@kubernetes/client-node';
+import type { Logger } from 'pino';
+import type { KubernetesConfig } from '#libs/config/config.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { specHash } from '#libs/orchestrator/spec-hash.js';
+import type {
+  Endpoint,
+  EndpointAddress,
+  FunctionId,
+  LogLine,
+  LogOptions,
+  Observed,
+  Workload,
+  WorkloadFault,
+} from '#libs/orchestrator/workload.js';
+import { ApiRefusal, rejection } from './api-fault.js';
+import type { ClusterAccess } from './cluster-access.js';
+import { Convergence } from './convergence.js';
+import { Endings } from './endings.js';
+import { OWNED } from './kinds.js';
+import { KubeApi } from './kube-api.js';
+import { LABEL, ownedBy } from './labels.js';
+import { isAutoscaled, manifestsFor } from './manifests.js';
+import { deploymentName } from './names.js';
+import { notedFault, noteOf } from './noted-fault.js';
+import { observedOf } from './observe.js';
+import { followLines, newestLines } from './pod-logs.js';
+import { podTemplate } from './pod-template.js';
+import { Removal } from './removal.js';
+import { type Replica, replicasOf } from './replica.js';
+import { replicaFailure, waitingFault } from './waiting-fault.js';
+import { View } from './view.js';
+import { Ways } from './ways.js';
+
+/** What a ConfigMap can hold: the API server refuses more. */
+const LARGEST_CODE_BYTES = 1024 * 1024;
+
+/** Runs each function as a Deployment with a Service and an autoscaler, in one namespace of one cluster. */
+export class KubernetesOrchestrator extends Orchestrator {
+  readonly engine = 'kubernetes';
+  override readonly largestCodeBytes = LARGEST_CODE_BYTES;
+  private readonly api: KubeApi;
+  private readonly view: View;
+  private readonly convergence: Convergence;
+  private readonly endings: Endings;
+  private readonly removal: Removal;
+  private readonly ways: Ways;
+
+  /** `owner` names this installation in the namespace; two that share it must differ. */
+  constructor(
+    private readonly config: KubernetesConfig,
+    private readonly owner: string,
+    logger: Logger,
+    private readonly access: ClusterAccess,
+  ) {
+    super();
+    this.api = new KubeApi(access, config.namespace);
+    this.view = new View(access, this.api, owner, logger);
+    this.convergence = new Convergence(this.api, this.view, owner, logger);
+    this.endings = new Endings(this.api);
+    this.removal = new Removal(this.api, this.view, owner);
+    this.ways = new Ways(config, access, this.view, logger);
+  }
+
+  async ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {
+    await this.view.current(signal);
+    const spec = this.specOf(workload);
+    try {
+      return await this.step(workload, spec, signal);
+    } catch (error) {
+      if (!(error instanceof ApiRefusal)) throw error;
+      return this.see(workload, spec, this.deploymentOf(workload), [rejection(error)]);
+    }
+  }
+
+  async remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
+    await this.removal.all(functionId, graceMs, signal);
+  }
+
+  async list(signal: AbortSignal): Promise<FunctionId[]> {
+    const lists = await Promise.all(OWNED.map((kind) => this.api.listMetadata(kind, ownedBy(this.owner), signal)));
+    const ids = lists.flatMap(({ items }) =>
+      items.flatMap(({ metadata }) => metadata?.labels?.[LABEL.functionId] ?? []),
+    );
+    return [...new Set(ids)];
+  }
+
+  async watch(onChange: (functionId: FunctionId | undefined) => void, signal: AbortSignal): Promise<void> {
+    // A listener of its own for each watch, so that the same callback may watch twice.
+    await this.view.follow((functionId) => onChange(functionId), signal);
+  }
+
+  async *logs(functionId: FunctionId, options: LogOptions): AsyncIterable<LogLine> {
+    await this.view.current(options.signal);
+    const read = options.follow ? followLines : newestLines;
+    yield* read(this.api, (id) => this.replicasOf(id), functionId, options);
+  }
+
+  async ping(signal: AbortSignal): Promise<void> {
+    await this.api.ping(signal);
+  }
+
+  override reach(endpoint: Endpoint): EndpointAddress {
+    return this.ways.to(endpoint);
+  }
+
+  /** Ends watches and connections. Everything in the cluster goes on. */
+  override close(): void {
+    this.view.close();
+    this.ways.close();
+    this.access.close();
+  }
+
+  private async step(workload: Workload, spec: string, signal: AbortSignal): Promise<Observed> {
+    const { functionId, replicas: wanted } = workload;
+    const manifests = manifestsFor(workload, { owner: this.owner, spec, config: this.config });
+    const applied = await this.convergence.apply(functionId, manifests, signal);
+    const noted = notedFault(applied, spec);
+    const faults = noted === undefined ? await this.faultsOf(workload, spec, applied, signal) : [noted];
+    const terminal = faults.find((fault) => fault.terminal);
+    let deployment = applied;
+    if (terminal !== undefined && noted === undefined) {
+      deployment = await this.convergence.note(applied, noteOf(terminal, spec), signal);
+    }
+    const hopeless = terminal !== undefined && !this.servesFormer(functionId, spec);
+    const autoscaled = isAutoscaled(workload, this.config.autoscale);
+    deployment = await this.convergence.scale(deployment, { wanted, autoscaled, hopeless }, signal);
+    await this.convergence.prune(functionId, manifests, signal);
+    return this.see(workload, spec, deployment, faults);
+  }
+
+  private async see(
+    workload: Workload,
+    spec: string,
+    deployment: V1Deployment | undefined,
+    faults: readonly WorkloadFault[],
+  ): Promise<Observed> {
+    const replicas = this.replicasOf(workload.functionId);
+    const observed = observedOf({ workload, spec, deployment, replicas, faults });
+    return { ...observed, endpoints: await this.ways.choose(workload.functionId, observed.endpoints) };
+  }
+
+  /** Terminal before passing, faults before progress, newer before older. */
+  private async faultsOf(
+    workload: Workload,
+    spec: string,
+    deployment: V1Deployment,
+    signal: AbortSignal,
+  ): Promise<WorkloadFault[]> {
+    const now = new Date();
+    const wanted = this.replicasOf(workload.functionId).filter((replica) => replica.spec === spec && !replica.leaving);
+    const endings = await Promise.all(wanted.map((replica) => this.endings.of(replica, signal)));
+    const waits = wanted
+      .filter(({ ready }) => !ready)
+      .map((replica) => waitingFault(replica, this.config.schedulingPatienceMs, now));
+    const failure = wanted.length < workload.replicas ? replicaFailure(deployment) : undefined;
+    const faults = [...endings, ...waits, failure].filter((fault) => fault !== undefined);
+    return faults.toSorted((a, b) => weight(b) - weight(a) || b.at.getTime() - a.at.getTime());
+  }
+
+  private servesFormer(functionId: FunctionId, spec: string): boolean {
+    return this.replicasOf(functionId).some((replica) => replica.spec !== spec && replica.ready);
+  }
+
+  private replicasOf(functionId: FunctionId): readonly Replica[] {
+    return replicasOf(this.view.pods.of(functionId), this.view.slices.of(functionId));
+  }
+
+  private deploymentOf({ functionId }: Workload): V1Deployment | undefined {
+    return this.view.deployments.get(functionId, deploymentName(functionId));
+  }
+
+  /** Names the whole pod, so that another image, class or policy replaces the pods as another revision does. */
+  private specOf(workload: Workload): string {
+    return specHash(workload, { pod: podTemplate(workload, { owner: this.owner, spec: '', config: this.config }) });
+  }
+}
+
+function weight({ terminal, code }: WorkloadFault): number {
+  if (terminal) return 2;
+  return code === 'starting' ? 0 : 1;
+}

@@ -1,0 +1,108 @@
+import type { V1ConfigMap, V1Deployment, V1Service, V2HorizontalPodAutoscaler } from '@kubernetes/client-node';
+import type { AutoscaleConfig } from '#libs/config/config.js';
+import type { Workload } from '#libs/orchestrator/workload.js';
+import { LABEL, objectLabels, podSelector } from './labels.js';
+import { autoscalerName, CODE_KEY, codeName, deploymentName, SERVICE_PORT, serviceName, WORKER_PORT } from './names.js';
+import { type Placement, podTemplate } from './pod-template.js';
+
+export interface Manifests {
+  readonly code: V1ConfigMap;
+  readonly deployment: V1Deployment;
+  readonly service: V1Service;
+  /** Undefined where there is nothing to scale: the function has a fixed number of replicas. */
+  readonly autoscaler: V2HorizontalPodAutoscaler | undefined;
+}
+
+/**
+ * Everything a function owns in the namespace. The Deployment's count of replicas is no part of it: the autoscaler sets
+ * it, and what nobody applies nobody takes away.
+ */
+export function manifestsFor(workload: Workload, placement: Placement): Manifests {
+  const { autoscale, namespace } = placement.config;
+  const metadata = (name: string) => ({
+    name,
+    namespace,
+    labels: objectLabels(placement.owner, workload.functionId),
+  });
+  return {
+    code: codeOf(workload, metadata(codeName(workload.functionId, workload.revision))),
+    deployment: deploymentOf(workload, placement, metadata(deploymentName(workload.functionId))),
+    service: serviceOf(workload, metadata(serviceName(workload.functionId))),
+    autoscaler: isAutoscaled(workload, autoscale)
+      ? autoscalerOf(workload, autoscale, metadata(autoscalerName(workload.functionId)))
+      : undefined,
+  };
+}
+
+/** Whether the number of replicas is the cluster's to choose, between the wanted one and the most that may be. */
+export function isAutoscaled({ replicas }: Workload, { maxReplicas }: AutoscaleConfig): boolean {
+  return maxReplicas > Math.max(1, replicas);
+}
+
+type Metadata = NonNullable<V1Deployment['metadata']>;
+
+function codeOf(workload: Workload, metadata: Metadata): V1ConfigMap {
+  const labels = { ...metadata.labels, [LABEL.revision]: String(workload.revision) };
+  return {
+    apiVersion: 'v1',
+    kind: 'ConfigMap',
+    metadata: { ...metadata, labels },
+    immutable: true,
+    data: { [CODE_KEY]: workload.code.toString('utf8') },
+  };
+}
+
+function deploymentOf(workload: Workload, placement: Placement, metadata: Metadata): V1Deployment {
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'Deployment',
+    metadata: { ...metadata, labels: { ...metadata.labels, [LABEL.spec]: placement.spec } },
+    spec: {
+      revisionHistoryLimit: 2,
+      selector: { matchLabels: podSelector(workload.functionId) },
+      // The new ones are ready before an old one goes.
+      strategy: { type: 'RollingUpdate', rollingUpdate: { maxSurge: '25%', maxUnavailable: 0 } },
+      template: podTemplate(workload, placement),
+    },
+  };
+}
+
+function serviceOf(workload: Workload, metadata: Metadata): V1Service {
+  return {
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata,
+    spec: {
+      type: 'ClusterIP',
+      selector: podSelector(workload.functionId),
+      ports: [{ name: 'http', port: SERVICE_PORT, targetPort: WORKER_PORT, protocol: 'TCP' }],
+    },
+  };
+}
+
+function autoscalerOf(workload: Workload, autoscale: AutoscaleConfig, metadata: Metadata): V2HorizontalPodAutoscaler {
+  const utilization = (name: string, averageUtilization: number) => ({
+    type: 'Resource',
+    resource: { name, target: { type: 'Utilization', averageUtilization } },
+  });
+  const byPods = (value: number, periodSeconds: number, stabilizationWindowSeconds: number) => ({
+    stabilizationWindowSeconds,
+    selectPolicy: 'Max',
+    policies: [{ type: 'Pods', value, periodSeconds }],
+  });
+  return {
+    apiVersion: 'autoscaling/v2',
+    kind: 'HorizontalPodAutoscaler',
+    metadata,
+    spec: {
+      scaleTargetRef: { apiVersion: 'apps/v1', kind: 'Deployment', name: deploymentName(workload.functionId) },
+      minReplicas: Math.max(1, workload.replicas),
+      maxReplicas: autoscale.maxReplicas,
+      metrics: [utilization('cpu', autoscale.cpuPercent), utilization('memory', autoscale.memoryPercent)],
+      behavior: {
+        scaleUp: byPods(autoscale.upPods, autoscale.upPeriodSeconds, autoscale.upWindowSeconds),
+        scaleDown: byPods(autoscale.downPods, autoscale.downPeriodSeconds, autoscale.downWindowSeconds),
+      },
+    },
+  };
+}

@@ -1,0 +1,16 @@
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+
+export const WORKER_PORT = 8000;
+export const SERVICE_PORT = 80;
+export const CONTAINER = 'worker';
+export const CODE_KEY = 'handler.py';
+
+export const deploymentName = (functionId: FunctionId): string => `faas-worker-${functionId}`;
+export const serviceName = (functionId: FunctionId): string => `service-${functionId}`;
+export const autoscalerName = (functionId: FunctionId): string => `hpa-${functionId}`;
+
+/** One for each revision: a ConfigMap never changes, so that a replica can't come up with another one's code. */
+export const codeName = (functionId: FunctionId, revision: number): string => `handler-code-${functionId}-${revision}`;
+
+/** The function that a pod's name, which its Deployment's begins, tells of. */
+export const functionOf = (pod: string): FunctionId => pod.split('-')[2] ?? '';

@@ -1,0 +1,54 @@
+import type { KubernetesObject, V1Pod } from '@kubernetes/client-node';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { isConflict } from './api-fault.js';
+import { DEPLOYMENT, type Kind, OWNED, POD } from './kinds.js';
+import type { KubeApi } from './kube-api.js';
+import { ownedBy } from './labels.js';
+import type { View } from './view.js';
+
+/** A change that the informers don't tell of is looked for this often. */
+const LOOK_AGAIN_MS = 500;
+
+/** Takes all of a function's objects away, and returns when the API server has none of them left. */
+export class Removal {
+  constructor(
+    private readonly api: KubeApi,
+    private readonly view: View,
+    private readonly owner: string,
+  ) {}
+
+  async all(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
+    // A pod that is let go at once is still ended by its node, not only forgotten by the API server.
+    const graceSeconds = Math.max(1, Math.ceil(graceMs / 1000));
+    const selector = ownedBy(this.owner, functionId);
+    for (;;) {
+      const found = await Promise.all(
+        OWNED.map(async (kind) => ({ kind, ...(await this.api.listMetadata(kind, selector, signal)) })),
+      );
+      const pods = await this.api.list<V1Pod>(POD, selector, signal);
+      if (pods.items.length === 0 && found.every(({ items }) => items.length === 0)) break;
+      await Promise.all(found.flatMap(({ kind, items }) => items.map((object) => this.remove(kind, object, signal))));
+      await Promise.all(pods.items.map((pod) => this.end(pod, graceSeconds, signal)));
+      await this.view.change(functionId, LOOK_AGAIN_MS, signal);
+    }
+    this.view.forget(functionId);
+  }
+
+  /** In the foreground, so that a Deployment is there for as long as anything of it is. */
+  private async remove(kind: Kind, { metadata }: KubernetesObject, signal: AbortSignal): Promise<void> {
+    if (metadata?.deletionTimestamp !== undefined) return;
+    const options = kind === DEPLOYMENT ? { propagationPolicy: 'Foreground' } : {};
+    await this.api.delete(kind, metadata?.name ?? '', options, signal);
+  }
+
+  /** A pod's own grace covers the longest call; this one may be shorter. */
+  private async end({ metadata }: V1Pod, graceSeconds: number, signal: AbortSignal): Promise<void> {
+    const leaving = metadata?.deletionTimestamp !== undefined;
+    if (leaving && (metadata.deletionGracePeriodSeconds ?? 0) <= graceSeconds) return;
+    const options = { gracePeriodSeconds: graceSeconds, preconditions: { uid: metadata?.uid } };
+    await this.api.delete(POD, metadata?.name ?? '', options, signal).catch((error: unknown) => {
+      // Another pod has its name already: that one is the next look's.
+      if (!isConflict(error)) throw error;
+    });
+  }
+}

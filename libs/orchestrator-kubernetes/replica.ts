@@ -1,0 +1,70 @@
+import type { V1ContainerStatus, V1EndpointSlice, V1Pod } from '@kubernetes/client-node';
+import type { EndpointAddress } from '#libs/orchestrator/workload.js';
+import { LABEL } from './labels.js';
+import { CONTAINER, WORKER_PORT } from './names.js';
+
+/** One pod of a function, as the informers show it. */
+export interface Replica {
+  readonly pod: V1Pod;
+  readonly name: string;
+  readonly spec: string;
+  /** On its way out, by whosever wish. */
+  readonly leaving: boolean;
+  readonly status: V1ContainerStatus | undefined;
+  /** The EndpointSlices say that it may get calls. */
+  readonly ready: boolean;
+  /** Of the container that runs in it; one that was restarted in place is another replica. */
+  readonly id: string;
+  readonly address: EndpointAddress | undefined;
+}
+
+const SHOWN_ID = 12;
+
+export function replicasOf(pods: readonly V1Pod[], slices: readonly V1EndpointSlice[]): Replica[] {
+  const serving = servingPods(slices);
+  return pods
+    .map((pod) => replicaOf(pod, serving))
+    .toSorted((a, b) => createdAt(a) - createdAt(b) || (a.name < b.name ? -1 : 1));
+}
+
+/** Names of the pods that the cluster would send traffic to. */
+function servingPods(slices: readonly V1EndpointSlice[]): Set<string> {
+  const names = slices.flatMap(({ endpoints }) =>
+    (endpoints ?? [])
+      .filter(({ conditions }) => conditions?.ready !== false && conditions?.terminating !== true)
+      .map(({ targetRef }) => (targetRef?.kind === 'Pod' ? (targetRef.name ?? '') : '')),
+  );
+  return new Set(names);
+}
+
+function replicaOf(pod: V1Pod, serving: ReadonlySet<string>): Replica {
+  const name = pod.metadata?.name ?? '';
+  const status = pod.status?.containerStatuses?.find((container) => container.name === CONTAINER);
+  const leaving = pod.metadata?.deletionTimestamp !== undefined;
+  const running = status?.state?.running !== undefined && status.ready;
+  const ip = pod.status?.podIP;
+  return {
+    pod,
+    name,
+    spec: pod.metadata?.labels?.[LABEL.spec] ?? '',
+    leaving,
+    status,
+    ready: serving.has(name) && running && !leaving && ip !== undefined,
+    id: replicaId(name, status?.containerID),
+    address: ip === undefined ? undefined : { kind: 'tcp', host: ip, port: WORKER_PORT },
+  };
+}
+
+function replicaId(pod: string, containerId: string | undefined): string {
+  const id = containerId?.replace(/^[a-z-]+:\/\//, '').slice(0, SHOWN_ID);
+  return id === undefined ? pod : `${pod}/${id}`;
+}
+
+/** The pod that a replica's id names. */
+export function podOf(replica: string): string {
+  return replica.split('/', 1)[0] ?? replica;
+}
+
+function createdAt({ pod }: Replica): number {
+  return new Date(pod.metadata?.creationTimestamp ?? 0).getTime();
+}

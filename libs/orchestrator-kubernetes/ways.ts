@@ -1,0 +1,70 @@
+import type { Logger } from 'pino';
+import type { KubernetesConfig } from '#libs/config/config.js';
+import type { Endpoint, EndpointAddress, FunctionId } from '#libs/orchestrator/workload.js';
+import { ApiProxy } from './api-proxy.js';
+import type { ClusterAccess } from './cluster-access.js';
+import { functionOf, SERVICE_PORT, serviceName } from './names.js';
+import { firstReach, type Reach, reachBySight } from './reach.js';
+import { podOf } from './replica.js';
+import type { View } from './view.js';
+
+/** How this manager's calls get to replicas: found out once, with the first replica that is ready. */
+export class Ways {
+  private reach: Reach;
+  private isSure: boolean;
+  private proxy: ApiProxy | undefined;
+
+  constructor(
+    private readonly config: KubernetesConfig,
+    private readonly access: ClusterAccess,
+    private readonly view: View,
+    private readonly logger: Logger,
+  ) {
+    this.reach = firstReach({ configured: config.reach, insideCluster: config.insideCluster });
+    this.isSure = config.reach !== 'auto' || this.reach !== 'pod';
+    logger.info({ reach: this.reach }, 'way to the workers chosen');
+  }
+
+  /** The endpoints to use: the pods' own, or the one of the Service in front of them. */
+  async choose(functionId: FunctionId, pods: readonly Endpoint[]): Promise<readonly Endpoint[]> {
+    const [first] = pods;
+    if (first === undefined || this.reach === 'proxy') return pods;
+    const service = this.serviceOf(functionId);
+    if (!this.isSure) {
+      this.isSure = true;
+      this.reach = await reachBySight(first.address, service);
+      if (this.reach === 'service') {
+        this.logger.warn(
+          { pod: first.address },
+          "pods' own addresses can't be reached: calls go to Services' addresses",
+        );
+      }
+    }
+    if (this.reach === 'pod' || service === undefined) return pods;
+    // Connections end with the pods behind it, so that none is kept to a pod that is gone.
+    return [
+      { replica: `${serviceName(functionId)}/${pods.map(({ replica }) => replica).join('+')}`, address: service },
+    ];
+  }
+
+  to({ replica, address }: Endpoint): EndpointAddress {
+    if (this.reach !== 'proxy') return address;
+    const { view } = this;
+    this.proxy ??= new ApiProxy(
+      this.access,
+      this.config.namespace,
+      (pod) => view.pods.get(functionOf(pod), pod) !== undefined,
+    );
+    return this.proxy.to(podOf(replica));
+  }
+
+  close(): void {
+    this.proxy?.closeAll();
+  }
+
+  private serviceOf(functionId: FunctionId): EndpointAddress | undefined {
+    const host = this.view.services.get(functionId, serviceName(functionId))?.spec?.clusterIP;
+    if (host === undefined || host === '' || host === 'None') return undefined;
+    return { kind: 'tcp', host, port: SERVICE_PORT };
+  }
+}
