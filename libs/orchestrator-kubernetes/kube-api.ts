@@ -48,13 +48,12 @@ export class KubeApi {
   }
 
   async list<T extends KubernetesObject>(kind: Kind, selector: string, signal: AbortSignal): Promise<ObjectList<T>> {
-    return this.json(pathOf(kind, this.namespace), { query: { labelSelector: selector } }, signal);
+    return this.listAs(kind, selector, 'application/json', signal);
   }
 
   /** Objects' metadata only: code stays where it is. */
   async listMetadata(kind: Kind, selector: string, signal: AbortSignal): Promise<ObjectList<KubernetesObject>> {
-    const call = { query: { labelSelector: selector }, accept: METADATA_LIST };
-    return this.json(pathOf(kind, this.namespace), call, signal);
+    return this.listAs(kind, selector, METADATA_LIST, signal);
   }
 
   async find(kind: Kind, name: string, signal: AbortSignal): Promise<KubernetesObject | undefined> {
@@ -99,6 +98,13 @@ export class KubeApi {
   async followLog(pod: string, query: Readonly<Record<string, string>>, signal: AbortSignal): Promise<Readable> {
     const path = `/api/v1/namespaces/${this.namespace}/pods/${pod}/log`;
     return (await this.send(path, { query: { ...query, follow: 'true' } }, signal, signal)).body;
+  }
+
+  private async listAs<T>(kind: Kind, selector: string, accept: string, signal: AbortSignal): Promise<ObjectList<T>> {
+    const call = { query: { labelSelector: selector }, accept };
+    const list = await this.json<ObjectList<T>>(pathOf(kind, this.namespace), call, signal);
+    // An empty list of metadata has `null` for its items.
+    return { ...list, items: (list.items as T[] | null) ?? [] };
   }
 
   private async json<T>(path: string, call: Call, signal: AbortSignal): Promise<T> {

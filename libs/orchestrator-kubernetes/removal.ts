@@ -23,7 +23,7 @@ export class Removal {
     const selector = ownedBy(this.owner, functionId);
     for (;;) {
       const found = await Promise.all(
-        OWNED.map(async (kind) => ({ kind, ...(await this.api.listMetadata(kind, selector, signal)) })),
+        OWNED.map(async (kind) => ({ kind, items: (await this.api.listMetadata(kind, selector, signal)).items })),
       );
       const pods = await this.api.list<V1Pod>(POD, selector, signal);
       if (pods.items.length === 0 && found.every(({ items }) => items.length === 0)) break;

@@ -54,6 +54,15 @@ export function faultBehaviour(stage: () => Stage): void {
     const [killed, other] = replicaIds(await stage().settleReady(manager, workload));
     if (killed === undefined) throw new Error('There is no replica to kill.');
     await stage().harness.kill(workload.functionId, killed);
+    if (stage().harness.restartsByItself === true) {
+      const after = await stage().settle(
+        manager,
+        workload,
+        (seen) => seen.ready === 2 && !replicaIds(seen).includes(killed),
+      );
+      expect(replicaIds(after)).toContain(other);
+      return;
+    }
     const backingOff = { ...workload, replaceEndedFrom: new Date(Date.now() + 3_600_000) };
     await stage().settle(manager, backingOff, ({ reason }) => reason?.code === 'worker_crashed');
     for (let round = 0; round < 3; round += 1) {

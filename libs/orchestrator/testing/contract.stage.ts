@@ -11,6 +11,8 @@ export interface ContractHarness {
   open(owner: string): Orchestrator | Promise<Orchestrator>;
   /** Ends one manager's timers and connections, leaving its replicas alone as a manager that exits does. */
   shut?(orchestrator: Orchestrator): Promise<void> | void;
+  /** The engine itself restarts what ended, with a back-off of its own, and can't be asked to wait. */
+  readonly restartsByItself?: boolean;
   /** `POST /` of one replica. Rejects when it can't be reached or the connection is cut. */
   call(address: EndpointAddress, payload: string, signal: AbortSignal): Promise<CallAnswer>;
   /** Ends a replica without warning and without asking the provider. */

@@ -1,0 +1,74 @@
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import {
+  CoreV1Api,
+  KubeConfig,
+  type KubernetesObject,
+  KubernetesObjectApi,
+  loadAllYaml,
+} from '@kubernetes/client-node';
+import { vi } from 'vitest';
+
+const POLICY = 'pod-security.kubernetes.io/enforce';
+const GONE_MS = 90_000;
+
+/** The cluster that `KUBECONFIG` names, and one namespace of it for functions, which ends with the suite. */
+export class TestCluster {
+  readonly admin = new KubeConfig();
+  readonly objects: KubernetesObjectApi;
+  readonly core: CoreV1Api;
+  readonly namespace = `faas-test-${randomBytes(4).toString('hex')}`;
+
+  private constructor() {
+    this.admin.loadFromDefault();
+    this.objects = KubernetesObjectApi.makeApiClient(this.admin);
+    this.core = this.admin.makeApiClient(CoreV1Api);
+  }
+
+  static async open(): Promise<TestCluster> {
+    const cluster = new TestCluster();
+    await cluster.core.createNamespace({
+      body: { metadata: { name: cluster.namespace, labels: { [POLICY]: 'restricted' } } },
+    });
+    for (const name of ['faas-worker', 'faas-manager']) {
+      await cluster.core.createNamespacedServiceAccount({ namespace: cluster.namespace, body: { metadata: { name } } });
+    }
+    for (const file of ['role.yaml', 'role-binding.yaml']) {
+      for (const object of loadAllYaml(readFileSync(resolve('k8s/functions', file), 'utf8')) as KubernetesObject[]) {
+        await cluster.objects.create(cluster.inNamespace(object));
+      }
+    }
+    return cluster;
+  }
+
+  /** What a manager in the cluster is: its ServiceAccount, with the rights of k8s/functions and no others. */
+  async managerConfig(): Promise<string> {
+    const body = { spec: { audiences: [], expirationSeconds: 7200 } };
+    const { status } = await this.core.createNamespacedServiceAccountToken({
+      name: 'faas-manager',
+      namespace: this.namespace,
+      body,
+    });
+    const config = new KubeConfig();
+    config.loadFromClusterAndUser(this.admin.getCurrentCluster()!, { name: 'manager', token: status?.token });
+    return config.exportConfig();
+  }
+
+  async close(): Promise<void> {
+    await this.core.deleteNamespace({ name: this.namespace });
+    await vi.waitFor(
+      async () => {
+        const { items } = await this.core.listNamespace();
+        if (items.some(({ metadata }) => metadata?.name === this.namespace)) throw new Error('The namespace is there.');
+      },
+      { timeout: GONE_MS, interval: 500 },
+    );
+  }
+
+  private inNamespace(object: KubernetesObject): KubernetesObject {
+    const subjects = (object as { subjects?: { namespace?: string }[] }).subjects;
+    for (const subject of subjects ?? []) subject.namespace = this.namespace;
+    return { ...object, metadata: { ...object.metadata, namespace: this.namespace } };
+  }
+}
