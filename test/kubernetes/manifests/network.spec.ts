@@ -1,5 +1,6 @@
 import type { KubernetesObject } from '@kubernetes/client-node';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { ofKind } from './objects.js';
 import { letsThrough, type Party } from './walls.js';
 import { renderOverlay, whyNoKustomize } from './rendering.js';
 
@@ -28,7 +29,6 @@ const INNER = [
   '192.0.0.192',
   'fd00:ec2::254',
   'fd20:ce::254',
-  '::ffff:169.254.169.254',
   '64:ff9b::a9fe:a9fe',
   '127.0.0.1',
   '10.96.0.1',
@@ -87,6 +87,21 @@ describe.skipIf(whyNoKustomize() !== undefined)('The network policies', () => {
   ])('let workers reach the internet by %s only with the component that allows it', (_family, site) => {
     expect(letsThrough(without, WORKER, site, tcp(443))).toBe(false);
     expect(letsThrough(withInternet, WORKER, site, tcp(443))).toBe(true);
+  });
+
+  it('name no address block that an API server refuses', () => {
+    const blocks = ofKind(withInternet, 'NetworkPolicy')
+      .flatMap(({ spec }) => (spec?.egress ?? []).flatMap(({ to = [] }) => to))
+      .flatMap(({ ipBlock }) => (ipBlock === undefined ? [] : [ipBlock]));
+    expect(blocks).toHaveLength(2);
+    for (const { cidr, except = [] } of blocks) {
+      expect(new Set(except).size).toBe(except.length);
+      for (const range of except) {
+        expect(range.includes(':'), range).toBe(cidr.includes(':'));
+        expect(range, 'IPv4 written as IPv6').not.toMatch(/^::ffff:/);
+        expect(Number(range.split('/')[1]), range).toBeGreaterThan(Number(cidr.split('/')[1]));
+      }
+    }
   });
 
   it.each(INNER)('never let workers reach %s', (address) => {

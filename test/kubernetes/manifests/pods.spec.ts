@@ -24,7 +24,9 @@ describe.skipIf(whyNoKustomize() !== undefined).each(['overlays/dev', 'overlays/
 
   it('live in namespaces that refuse any less restricted pod', () => {
     const namespaces = ofKind(objects, 'Namespace');
-    expect(new Set(namespaces.map(({ metadata }) => metadata?.name))).toEqual(new Set(['faas-system', 'scadable-faas']));
+    expect(new Set(namespaces.map(({ metadata }) => metadata?.name))).toEqual(
+      new Set(['faas-system', 'scadable-faas']),
+    );
     for (const { metadata } of namespaces) {
       expect(metadata?.labels).toMatchObject({
         'pod-security.kubernetes.io/enforce': 'restricted',
