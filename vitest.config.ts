@@ -22,10 +22,23 @@ export default defineConfig({
           // Engines and databases are shared, and some behaviours are promised within milliseconds: one file at a time.
           name: 'whole',
           include: ['test/**/*.spec.ts'],
+          exclude: ['test/kubernetes-cluster/**'],
           fileParallelism: false,
           testTimeout: 60_000,
           hookTimeout: 120_000,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        resolve: { alias },
+        test: {
+          // Run by npm run test:kubernetes alone, on a cluster that is given to it.
+          name: 'cluster',
+          include: ['test/kubernetes-cluster/**/*.spec.ts'],
+          fileParallelism: false,
+          testTimeout: 180_000,
+          hookTimeout: 300_000,
+          sequence: { groupOrder: 2 },
         },
       },
     ],

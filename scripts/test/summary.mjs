@@ -1,5 +1,21 @@
 import { existsSync } from 'node:fs';
 import { relative } from 'node:path';
+import { say } from '../setup/progress.mjs';
+
+/** Says what was skipped and how many passed, and answers the exit code. */
+export function closeWith(summaries) {
+  const total = (key) => summaries.reduce((sum, summary) => sum + summary[key], 0);
+  const [passed, failed, skipped] = [total('passed'), total('failed'), total('skipped')];
+  const reasons = summaries.flatMap(({ reasons }) => reasons);
+  if (reasons.length > 0) {
+    say('\nSkipped:');
+    for (const reason of reasons) say(`  - ${reason}`);
+    for (const fact of factsOf()) say(`  (${fact})`);
+  }
+  if (passed + failed === 0) say('\nNo test ran: that counts as a failure.');
+  say(`\n${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);
+  return failed > 0 || passed === 0 || summaries.some(({ ok }) => !ok) ? 1 : 0;
+}
 
 /** What vitest's JSON report says. A file that could not even be loaded counts as one failed test. */
 export function vitestSummary(text, ok, root) {
@@ -45,7 +61,7 @@ export function pytestSummary(text, ok) {
 }
 
 /** Facts about this machine that explain most of what is skipped. */
-export function factsOf() {
+function factsOf() {
   const facts = [];
   if (!process.env.DOCKER_HOST && !existsSync('/var/run/docker.sock')) {
     facts.push('no Docker engine: neither DOCKER_HOST nor /var/run/docker.sock is there');
