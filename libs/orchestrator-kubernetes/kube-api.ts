@@ -102,9 +102,9 @@ export class KubeApi {
 
   private async listAs<T>(kind: Kind, selector: string, accept: string, signal: AbortSignal): Promise<ObjectList<T>> {
     const call = { query: { labelSelector: selector }, accept };
-    const list = await this.json<ObjectList<T>>(pathOf(kind, this.namespace), call, signal);
+    const list = await this.json<Partial<ObjectList<T>>>(pathOf(kind, this.namespace), call, signal);
     // An empty list of metadata has `null` for its items.
-    return { ...list, items: (list.items as T[] | null) ?? [] };
+    return { ...list, items: list.items ?? [] };
   }
 
   private async json<T>(path: string, call: Call, signal: AbortSignal): Promise<T> {

@@ -9,8 +9,12 @@ import {
   loadAllYaml,
 } from '@kubernetes/client-node';
 import { vi } from 'vitest';
+import { NodeReaper } from './node-reaper.js';
 
 const POLICY = 'pod-security.kubernetes.io/enforce';
+/** The worker's image, as the cluster's nodes know it. */
+export const WORKER_IMAGE = process.env['WORKER_IMAGE'] ?? 'docker.io/library/faas-worker:local';
+
 const GONE_MS = 90_000;
 
 /** The cluster that `KUBECONFIG` names, and one namespace of it for functions, which ends with the suite. */
@@ -19,6 +23,8 @@ export class TestCluster {
   readonly objects: KubernetesObjectApi;
   readonly core: CoreV1Api;
   readonly namespace = `faas-test-${randomBytes(4).toString('hex')}`;
+
+  private reaping: Promise<NodeReaper> | undefined;
 
   private constructor() {
     this.admin.loadFromDefault();
@@ -55,7 +61,13 @@ export class TestCluster {
     return config.exportConfig();
   }
 
+  /** Kills workers from outside of them. */
+  reaper(): Promise<NodeReaper> {
+    return (this.reaping ??= NodeReaper.start(this.admin, this.core, `${this.namespace}-host`, WORKER_IMAGE));
+  }
+
   async close(): Promise<void> {
+    await (await this.reaping)?.close();
     await this.core.deleteNamespace({ name: this.namespace });
     await vi.waitFor(
       async () => {

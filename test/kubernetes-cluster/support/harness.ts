@@ -3,8 +3,6 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PassThrough } from 'node:stream';
-import { Exec } from '@kubernetes/client-node';
 import { pino } from 'pino';
 import { loadConfig } from '#libs/config/load-config.js';
 import type { KubernetesConfig } from '#libs/config/config.js';
@@ -12,11 +10,10 @@ import { callOverHttp, type ContractHarness } from '#libs/orchestrator/testing/c
 import type { EndpointAddress } from '#libs/orchestrator/workload.js';
 import { accessCluster } from '#libs/orchestrator-kubernetes/cluster-access.js';
 import { KubernetesOrchestrator } from '#libs/orchestrator-kubernetes/kubernetes.orchestrator.js';
-import type { TestCluster } from './cluster.js';
+import { type TestCluster, WORKER_IMAGE } from './cluster.js';
 
 const CONNECT_TIMEOUT_MS = 2_000;
 
-/** `WORKER_IMAGE` names the worker's image as the cluster's nodes know it. */
 export async function clusterConfig(
   cluster: TestCluster,
   changes: Partial<KubernetesConfig> = {},
@@ -28,7 +25,7 @@ export async function clusterConfig(
     KUBERNETES_NAMESPACE: cluster.namespace,
     KUBERNETES_REACH: 'pod',
     HPA_MAX_REPLICAS: '1',
-    WORKER_IMAGE: process.env['WORKER_IMAGE'] ?? 'docker.io/library/faas-worker:local',
+    WORKER_IMAGE,
   }).orchestrator;
   return { ...kubernetes, ...changes };
 }
@@ -43,26 +40,9 @@ export function clusterHarness(cluster: TestCluster, config: KubernetesConfig): 
       await reachable(address);
       return callOverHttp(address, payload, signal);
     },
-    kill: (_functionId, replica) => terminate(cluster, replica.split('/', 1)[0] ?? replica),
+    kill: async (_functionId, replica) => (await cluster.reaper()).kill(replica.split('/')[1] ?? ''),
     close: () => cluster.close(),
   };
-}
-
-/** From inside nothing can kill a container's first process, but it does end when asked to. */
-async function terminate(cluster: TestCluster, pod: string): Promise<void> {
-  const nowhere = new PassThrough().resume();
-  const command = ['python3', '-c', 'import os, signal; os.kill(1, signal.SIGTERM)'];
-  const socket = await new Exec(cluster.admin).exec(
-    cluster.namespace,
-    pod,
-    'worker',
-    command,
-    nowhere,
-    nowhere,
-    null,
-    false,
-  );
-  await once(socket, 'close');
 }
 
 /** The address of a pod that is gone swallows what is sent to it: only a deadline of one's own tells. */
