@@ -213,6 +213,21 @@ export class FunctionRepository {
     });
   }
 
+  /** Notes that functions run on this engine from now on; answers every engine that may have workers of theirs. */
+  async noteEngine(engine: string): Promise<string[]> {
+    const [row] = await this.database.query<{ engines: string[] }>(
+      `UPDATE installation SET engines = CASE WHEN $1 = ANY (engines) THEN engines ELSE engines || $1::text END
+       RETURNING engines`,
+      [engine],
+    );
+    return row?.engines ?? [];
+  }
+
+  /** Nothing is left there. */
+  async forgetEngine(engine: string): Promise<void> {
+    await this.database.query('UPDATE installation SET engines = array_remove(engines, $1)', [engine]);
+  }
+
   /** Names this installation on an engine that several may share. */
   async installationId(): Promise<string> {
     const [row] = await this.database.query<{ id: string }>('SELECT id FROM installation');
