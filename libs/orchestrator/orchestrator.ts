@@ -1,4 +1,4 @@
-import type { FunctionId, LogLine, LogOptions, Observed, Workload } from './workload.js';
+import type { Endpoint, FunctionId, LogLine, LogOptions, Observed, Workload } from './workload.js';
 
 /**
  * The narrow port between the manager and an engine that runs workers. An abstract class, so that it is its own
@@ -40,6 +40,15 @@ export abstract class Orchestrator {
 
   /** Resolves when the engine answers; throws {@link OrchestratorUnavailable} with the reason otherwise. */
   abstract ping(signal: AbortSignal): Promise<void>;
+
+  /**
+   * Whether the replica runs and has this address at this moment. Asked once a connection is open and before anything
+   * is sent over it: a yes then means that it leads to this replica. Engines that give no address to a second replica
+   * leave it at that.
+   */
+  confirms(_endpoint: Endpoint, _signal: AbortSignal): Promise<boolean> {
+    return Promise.resolve(true);
+  }
 
   /** Lets go of timers and connections at shutdown. Workers go on running. */
   close(): void {}

@@ -3,8 +3,6 @@ import { describeOnBothEngines, type EngineRoom } from '../support/engines.js';
 import { ECHO } from '../support/handlers.js';
 import { Stage } from '../support/stage.js';
 
-const NO_ENGINE = { DOCKER_HOST: 'unix:///nowhere/docker.sock' };
-
 describeOnBothEngines('functions whose DEPLOYMENT_ENV was changed', (process, docker) => {
   const stage = Stage.on(process);
   let docks: EngineRoom;
@@ -21,14 +19,14 @@ describeOnBothEngines('functions whose DEPLOYMENT_ENV was changed', (process, do
     const moved = await stage.start(docks.env);
     expect((await moved.call(id, 'x')).text).toBe('{"result":"x"}');
     await vi.waitFor(async () => expect(await room.workers()).toEqual([]), { timeout: 10_000 });
-    expect(await docks.workers()).toHaveLength(1);
+    await vi.waitFor(async () => expect(await docks.workers()).toHaveLength(1), { timeout: 10_000 });
     expect(moved.log).toMatch(/"former":"process","engine":"docker".*ran on process until now and move to docker/);
     await moved.stop();
 
     const back = await stage.start();
     expect((await back.call(id, 'y')).text).toBe('{"result":"y"}');
     await vi.waitFor(async () => expect(await docks.workers()).toEqual([]), { timeout: 10_000 });
-    expect(await room.workers()).toHaveLength(1);
+    await vi.waitFor(async () => expect(await room.workers()).toHaveLength(1), { timeout: 10_000 });
     await vi.waitFor(() => expect(back.log).toContain('is left on docker'));
     await back.stop();
   });
@@ -38,11 +36,13 @@ describeOnBothEngines('functions whose DEPLOYMENT_ENV was changed', (process, do
     const { id } = await onDocker.add(ECHO);
     await onDocker.stop();
 
-    const alone = await stage.start(NO_ENGINE);
+    vi.stubEnv('DOCKER_HOST', 'unix:///nowhere/docker.sock');
+    const alone = await stage.start();
     expect((await alone.call(id, 'x')).text).toBe('{"result":"x"}');
     await vi.waitFor(() => expect(alone.log).toMatch(/may still run on docker: start the manager again/));
     expect(await docks.workers()).not.toEqual([]);
     await alone.stop();
+    vi.unstubAllEnvs();
 
     const sighted = await stage.start();
     await vi.waitFor(async () => expect(await docks.workers()).toEqual([]), { timeout: 10_000 });

@@ -1,7 +1,8 @@
 import type { LimitsConfig } from '#libs/config/config.js';
 import { LIMITS_CONFIG } from '#libs/config/config.module.js';
 import { AppError } from '#libs/errors/app-error.js';
-import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import type { Endpoint, FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { FunctionNotFound } from '../functions/errors.js';
@@ -9,6 +10,7 @@ import { FunctionChanges } from '../functions/function-changes.js';
 import type { FunctionEntity } from '../functions/function.entity.js';
 import { isFunctionId } from '../functions/function-id.js';
 import { FunctionRepository } from '../functions/function.repository.js';
+import { Connections } from './connections.js';
 import { FunctionNotRunnable } from './errors.js';
 import { SlotPool } from './slot-pool.js';
 
@@ -37,6 +39,7 @@ export class Router implements OnApplicationShutdown {
 
   constructor(
     private readonly repository: FunctionRepository,
+    private readonly orchestrator: Orchestrator,
     changes: FunctionChanges,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     @InjectPinoLogger(Router.name) private readonly logger: PinoLogger,
@@ -77,7 +80,7 @@ export class Router implements OnApplicationShutdown {
     if (!row) throw new FunctionNotFound(id);
     const route: Route = {
       id,
-      pool: new SlotPool(row.concurrency, this.limits.queuePerFunction),
+      pool: new SlotPool(row.concurrency, this.limits.queuePerFunction, (endpoint) => this.connectionsTo(endpoint)),
       timeoutMs: row.timeoutMs,
       refusal: undefined,
       lastUsed: Date.now(),
@@ -87,6 +90,12 @@ export class Router implements OnApplicationShutdown {
     // The row may have changed between the look and the moment this route began to be told of changes.
     this.changed(id);
     return route;
+  }
+
+  private connectionsTo(endpoint: Endpoint): Connections {
+    const { address, guard } = endpoint;
+    if (guard !== undefined) return new Connections(address, { guard });
+    return new Connections(address, { confirm: (signal) => this.orchestrator.confirms(endpoint, signal) });
   }
 
   /** Reads a known function's row again; changes during the reading become one more. */
