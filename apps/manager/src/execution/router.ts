@@ -21,6 +21,8 @@ export interface Route {
   timeoutMs: number;
   /** Why calls are refused; undefined while they are not. */
   refusal: AppError | undefined;
+  /** Its removal was asked for: the row may be gone at any moment. */
+  leaving: boolean;
   lastUsed: number;
 }
 
@@ -54,14 +56,14 @@ export class Router implements OnApplicationShutdown {
   /** The route of a function, without waiting when it is known. */
   route(id: FunctionId): Route | Promise<Route> {
     const known = this.routes.get(id);
-    if (known) {
+    if (known && !known.leaving) {
       known.lastUsed = Date.now();
       return known;
     }
     if (!isFunctionId(id)) throw new FunctionNotFound(id);
     let loading = this.loading.get(id);
     if (!loading) {
-      loading = this.load(id).finally(() => this.loading.delete(id));
+      loading = (known ? this.whetherGone(known) : this.load(id)).finally(() => this.loading.delete(id));
       this.loading.set(id, loading);
     }
     return loading;
@@ -83,12 +85,21 @@ export class Router implements OnApplicationShutdown {
       pool: new SlotPool(row.concurrency, this.limits.queuePerFunction, (endpoint) => this.connectionsTo(endpoint)),
       timeoutMs: row.timeoutMs,
       refusal: undefined,
+      leaving: false,
       lastUsed: Date.now(),
     };
     this.apply(route, row);
     this.routes.set(id, route);
     // The row may have changed between the look and the moment this route began to be told of changes.
     this.changed(id);
+    return route;
+  }
+
+  /** A call may come right after the answer that a function is gone, and ahead of the notification that says so. */
+  private async whetherGone(route: Route): Promise<Route> {
+    // Without the database what is known is the answer.
+    const row = await this.repository.find(route.id).catch(() => undefined);
+    if (row === null) this.drop(route, new FunctionNotFound(route.id));
     return route;
   }
 
@@ -131,6 +142,7 @@ export class Router implements OnApplicationShutdown {
   private apply(route: Route, row: FunctionEntity): void {
     route.timeoutMs = row.timeoutMs;
     route.refusal = refusalOf(row);
+    route.leaving = row.deletedAt !== null;
     route.pool.update(row.endpoints, row.concurrency);
     if (route.refusal) route.pool.rejectWaiters(route.refusal);
   }
