@@ -4,6 +4,8 @@ import type { Logger } from 'pino';
 import { DataSource, type DataSourceOptions, type MixedList } from 'typeorm';
 import { isConnectionFault } from './connection-fault.js';
 import { Functions1764000000000 } from './migrations/1764000000000-functions.js';
+import { Engines1764050000000 } from './migrations/1764050000000-engines.js';
+import { Postponed1764060000000 } from './migrations/1764060000000-postponed.js';
 
 const CONNECT_TIMEOUT_MS = 3_000;
 const STATEMENT_TIMEOUT_MS = 15_000;
@@ -30,7 +32,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
     ...(database ? { database } : {}),
     ...(ssl === undefined ? {} : { ssl: ssl as boolean }),
     entities,
-    migrations: [Functions1764000000000],
+    migrations: [Functions1764000000000, Engines1764050000000, Postponed1764060000000],
     migrationsTransactionMode: 'each',
     synchronize: false,
     logging: false,

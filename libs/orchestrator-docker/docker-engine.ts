@@ -37,10 +37,9 @@ export class DockerEngine {
     );
   }
 
-  inspect(idOrName: string, signal: AbortSignal): Promise<Docker.ContainerInspectInfo> {
-    return this.call('inspect a container', signal, (abortSignal) =>
-      this.docker.getContainer(idOrName).inspect({ abortSignal }),
-    );
+  inspect(idOrName: string, signal: AbortSignal, timeoutMs?: number): Promise<Docker.ContainerInspectInfo> {
+    const inspect = (abortSignal: AbortSignal) => this.docker.getContainer(idOrName).inspect({ abortSignal });
+    return this.call('inspect a container', signal, inspect, timeoutMs);
   }
 
   async create(name: string, config: Docker.ContainerCreateOptions, signal: AbortSignal): Promise<string> {

@@ -5,6 +5,7 @@ import { HealthProber } from '#libs/orchestrator/health-probe.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
 import type {
+  Endpoint,
   FunctionId,
   LogLine,
   LogOptions,
@@ -14,12 +15,13 @@ import type {
 } from '#libs/orchestrator/workload.js';
 import { Departures } from './departures.js';
 import { DockerEngine } from './docker-engine.js';
+import { isMissing } from './engine-fault.js';
 import { followEvents } from './event-stream.js';
 import { ImagePulls } from './image-pulls.js';
 import { LABEL, ownedBy } from './labels.js';
 import { observedOf } from './observe.js';
 import type { Reach } from './reach.js';
-import { addressOf } from './replica.js';
+import { addressOf, hasAddress } from './replica.js';
 import { followLines, newestLines } from './replica-logs.js';
 import { type Plan, planReplicas, type Seen } from './replica-plan.js';
 import { faultOf, ReplicaStarter } from './replica-starter.js';
@@ -28,6 +30,8 @@ import { Turns } from './turns.js';
 import { NetworkUnusable, WorkerNetwork } from './worker-network.js';
 
 const SECOND_HINT_MS = 300;
+/** A call waits for this answer. */
+const CONFIRM_TIMEOUT_MS = 2_000;
 
 type Listener = (functionId: FunctionId | undefined) => void;
 
@@ -107,6 +111,11 @@ export class DockerOrchestrator extends Orchestrator {
     return read(this.docker, (id, signal) => this.sightings.list(id, signal), functionId, options);
   }
 
+  override async confirms({ replica, address }: Endpoint, signal: AbortSignal): Promise<boolean> {
+    const inspection = await this.docker.inspect(replica, signal, CONFIRM_TIMEOUT_MS).catch(unlessMissing);
+    return inspection !== undefined && hasAddress(inspection, this.config.network, address);
+  }
+
   async ping(signal: AbortSignal): Promise<void> {
     await this.docker.ping(signal);
   }
@@ -161,6 +170,10 @@ export class DockerOrchestrator extends Orchestrator {
   private changed(functionId: FunctionId): void {
     for (const listener of this.listeners) listener(functionId);
   }
+}
+
+function unlessMissing(error: unknown): undefined {
+  if (!isMissing(error)) throw error;
 }
 
 function isStill({ discard, leave, promote, start }: Plan): boolean {

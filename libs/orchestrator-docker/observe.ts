@@ -25,7 +25,9 @@ export function observedOf({ wanted, keep, former, faults, addressOf }: Look): O
     ready: ready.length,
     endpoints: serving.flatMap((seen) => {
       const address = addressOf(seen);
-      return address === undefined ? [] : [{ replica: seen.replica.id, address }];
+      if (address === undefined) return [];
+      const { replica, guard } = seen;
+      return [{ replica: replica.id, address, ...(guard !== undefined && { guard }) }];
     }),
     primary: first?.replica.id ?? '',
     hostPort: first?.replica.hostPort ?? 0,

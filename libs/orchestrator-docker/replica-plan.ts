@@ -1,11 +1,12 @@
 import type { ReplicaHealth } from '#libs/orchestrator/health-probe.js';
-import type { WorkloadFault } from '#libs/orchestrator/workload.js';
+import type { EndpointGuard, WorkloadFault } from '#libs/orchestrator/workload.js';
 import type { Replica } from './replica.js';
 
 /** A replica and what this manager knows of it beyond the engine's list. */
 export interface Seen {
   readonly replica: Replica;
   readonly health: ReplicaHealth;
+  readonly guard?: EndpointGuard;
   /** Why it ended; only for ended replicas of the wanted spec. */
   readonly fault?: WorkloadFault;
   /** An earlier step told the fault already. */

@@ -1,4 +1,4 @@
-import type { ContainerInfo } from 'dockerode';
+import type { ContainerInfo, ContainerInspectInfo } from 'dockerode';
 import type { EndpointAddress, FunctionId } from '#libs/orchestrator/workload.js';
 import { LABEL } from './labels.js';
 import type { Reach } from './reach.js';
@@ -60,6 +60,17 @@ export function addressOf(replica: Replica, network: string, reach: Reach): Endp
   }
   const host = replica.networks[network];
   return host ? { kind: 'tcp', host, port: WORKER_PORT } : undefined;
+}
+
+/** Whether a container, as its inspection shows it, runs and is the one that answers at this address. */
+export function hasAddress(
+  { State: state, NetworkSettings: settings }: ContainerInspectInfo,
+  network: string,
+  address: EndpointAddress,
+): boolean {
+  if (!state.Running || address.kind !== 'tcp') return false;
+  if (address.port === WORKER_PORT && settings.Networks[network]?.IPAddress === address.host) return true;
+  return (settings.Ports[`${WORKER_PORT}/tcp`] ?? []).some(({ HostPort }) => Number(HostPort) === address.port);
 }
 
 function stateOf(state: string): ReplicaState {

@@ -76,7 +76,8 @@ export class Sightings {
     if (replica.state === 'running') {
       const address = addressOf(replica, this.network, reach);
       if (address !== undefined && !replica.leaving) await this.probe(replica, note, address);
-      return { replica, health: this.health(note), told: false };
+      const guard = note.probe === undefined ? undefined : this.prober.guard(note.probe);
+      return { replica, health: this.health(note), told: false, ...(guard !== undefined && { guard }) };
     }
     if (replica.state === 'ended' && replica.spec === spec && !replica.leaving) {
       const fault = note.fault ?? (await this.whyEnded(replica, note, signal));

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { V1Deployment } from '@kubernetes/client-node';
 import type { Logger } from 'pino';
 import type { KubernetesConfig } from '#libs/config/config.js';
@@ -21,13 +22,13 @@ import { OWNED } from './kinds.js';
 import { KubeApi } from './kube-api.js';
 import { LABEL, ownedBy } from './labels.js';
 import { isAutoscaled, manifestsFor } from './manifests.js';
-import { deploymentName } from './names.js';
+import { deploymentName, functionOf } from './names.js';
 import { notedFault, noteOf } from './noted-fault.js';
 import { observedOf } from './observe.js';
 import { followLines, newestLines } from './pod-logs.js';
 import { podTemplate } from './pod-template.js';
 import { Removal } from './removal.js';
-import { type Replica, replicasOf } from './replica.js';
+import { podOf, type Replica, replicasOf } from './replica.js';
 import { replicaFailure, waitingFault } from './waiting-fault.js';
 import { View } from './view.js';
 import { Ways } from './ways.js';
@@ -98,6 +99,15 @@ export class KubernetesOrchestrator extends Orchestrator {
 
   async ping(signal: AbortSignal): Promise<void> {
     await this.api.ping(signal);
+  }
+
+  /** Pods' addresses are given away again, so whose one is must be seen; what the watch tells is enough for that. */
+  override confirms(endpoint: Endpoint): Promise<boolean> {
+    const { replica, address } = endpoint;
+    const there = this.replicasOf(functionOf(podOf(replica))).find(({ id }) => id === replica);
+    return Promise.resolve(
+      this.ways.goesByName || (there?.ready === true && isDeepStrictEqual(there.address, address)),
+    );
   }
 
   override reach(endpoint: Endpoint): EndpointAddress {

@@ -25,6 +25,11 @@ export class Ways {
     logger.info({ reach: this.reach }, 'way to the workers chosen');
   }
 
+  /** Calls go to names, a pod's or a Service's, that nobody else ever gets, and not to pods' own addresses. */
+  get goesByName(): boolean {
+    return this.reach !== 'pod';
+  }
+
   /** The endpoints to use: the pods' own, or the one of the Service in front of them. */
   async choose(functionId: FunctionId, pods: readonly Endpoint[]): Promise<readonly Endpoint[]> {
     const [first] = pods;

@@ -1,5 +1,6 @@
-import { chmod, lstat, mkdir } from 'node:fs/promises';
+import { chmod, lstat } from 'node:fs/promises';
 import type { ProcessConfig } from '#libs/config/config.js';
+import { makeFolder } from '#libs/files/make-folder.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { findInterpreter, type Interpreter } from './interpreter.js';
 import { type ReplicaFiles, SOCKET_PATH_BYTES } from './replica-files.js';
@@ -29,7 +30,7 @@ export async function prepareSite(
 
 /** In a folder such as `/tmp` anybody may have made one before us, and would own what we put into it. */
 async function makePassable(folder: string): Promise<void> {
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder, 0o755);
   const found = await lstat(folder);
   const self = process.geteuid?.();
   if (!found.isDirectory() || (self !== undefined && found.uid !== self)) {

@@ -26,11 +26,25 @@ describe('a worker’s health', () => {
       ['ok', false],
     ]);
     for (const [body, good] of answers) {
-      expect(await probeHealth(await answering((_, response) => response.end(body)))).toBe(good);
+      expect(await probeHealth(await answering((_, response) => response.end(body)))).toMatchObject({ good });
       server?.close();
     }
     const refused = await answering((_, response) => response.writeHead(500).end('{"status":"ok"}'));
-    expect(await probeHealth(refused)).toBe(false);
+    expect(await probeHealth(refused)).toMatchObject({ good: false });
+  });
+
+  it('tells a worker that refuses other functions’ calls from an image that answers whoever calls', async () => {
+    const answers = new Map([
+      ['{"status":"ok","worker":{"protocol":1}}', 'worker'],
+      ['{"status":"ok","worker":{"protocol":2}}', 'worker'],
+      ['{"status":"ok","worker":{"protocol":"1"}}', undefined],
+      ['{"status":"ok","worker":null}', undefined],
+      ['{"status":"ok"}', undefined],
+    ]);
+    for (const [body, guard] of answers) {
+      expect(await probeHealth(await answering((_, response) => response.end(body)))).toEqual({ good: true, guard });
+      server?.close();
+    }
   });
 
   it('is not read without end from one who answers without end', async () => {

@@ -1,5 +1,5 @@
 import { request } from 'node:http';
-import type { EndpointAddress, FunctionId } from './workload.js';
+import type { EndpointAddress, EndpointGuard, FunctionId } from './workload.js';
 
 /** What the prober believes of one replica: not yet ready, ready, or ready once and silent since. */
 export type ReplicaHealth = 'starting' | 'ready' | 'unhealthy';
@@ -13,10 +13,18 @@ const FAILURES_UNTIL_UNHEALTHY = 3;
 /** A worker's `/health` is a few hundred bytes; handler code that answers in its stead may send anything. */
 const LARGEST_HEALTH_BYTES = 64 * 1024;
 
-/** One `GET /health`: true only for a 200 whose body says `"status": "ok"`. Never throws. */
-export async function probeHealth(address: EndpointAddress, timeoutMs = PROBE_TIMEOUT_MS): Promise<boolean> {
-  const health = await getHealth(address, timeoutMs);
-  return health?.['status'] === 'ok';
+/** One `GET /health`: good only for a 200 whose body says `"status": "ok"`. Never throws. */
+export async function probeHealth(
+  address: EndpointAddress,
+): Promise<{ readonly good: boolean; readonly guard: EndpointGuard | undefined }> {
+  const health = await getHealth(address, PROBE_TIMEOUT_MS);
+  return { good: health?.['status'] === 'ok', guard: guardOf(health) };
+}
+
+/** Our own worker tells its protocol, and from the first one on it refuses calls that name another function. */
+function guardOf(health: Record<string, unknown> | null): EndpointGuard | undefined {
+  const worker = health?.['worker'] as { readonly protocol?: unknown } | null | undefined;
+  return typeof worker?.protocol === 'number' && worker.protocol >= 1 ? 'worker' : undefined;
 }
 
 /** The document of `GET /health`, or null when there is none within the time: no answer, not 200, no JSON object, too large. */
@@ -56,6 +64,7 @@ interface Tracked {
   readonly functionId: FunctionId;
   readonly address: EndpointAddress;
   health: ReplicaHealth;
+  guard: EndpointGuard | undefined;
   failures: number;
   intervalMs: number;
   first?: Promise<void>;
@@ -74,7 +83,14 @@ export class HealthProber {
   /** Starts probing a replica; does nothing when it is tracked already. */
   track(replica: string, functionId: FunctionId, address: EndpointAddress): void {
     if (this.replicas.has(replica)) return;
-    const tracked: Tracked = { functionId, address, health: 'starting', failures: 0, intervalMs: FIRST_INTERVAL_MS };
+    const tracked: Tracked = {
+      functionId,
+      address,
+      health: 'starting',
+      guard: undefined,
+      failures: 0,
+      intervalMs: FIRST_INTERVAL_MS,
+    };
     this.replicas.set(replica, tracked);
     tracked.first = this.probe(replica, tracked);
   }
@@ -88,6 +104,11 @@ export class HealthProber {
     return this.replicas.get(replica)?.health ?? 'starting';
   }
 
+  /** Who sees to it that the replica gets its own function's calls only, as its last good answer tells. */
+  guard(replica: string): EndpointGuard | undefined {
+    return this.replicas.get(replica)?.guard;
+  }
+
   /** Stops probing a replica that is gone or leaving. */
   forget(replica: string): void {
     clearTimeout(this.replicas.get(replica)?.timer);
@@ -99,10 +120,11 @@ export class HealthProber {
   }
 
   private async probe(replica: string, tracked: Tracked): Promise<void> {
-    const ok = await probeHealth(tracked.address);
+    const { good, guard } = await probeHealth(tracked.address);
     if (this.replicas.get(replica) !== tracked) return;
     const before = tracked.health;
-    if (ok) {
+    if (good) {
+      tracked.guard = guard;
       tracked.health = 'ready';
       tracked.failures = 0;
       tracked.intervalMs = LIVENESS_INTERVAL_MS;

@@ -52,6 +52,15 @@ export abstract class Orchestrator {
   /** The largest handler file the engine can hand to a replica, in bytes. */
   readonly largestCodeBytes: number = Infinity;
 
+  /**
+   * Whether the replica runs and has this address at this moment. Asked once a connection is open and before anything
+   * is sent over it: a yes then means that it leads to this replica. Engines that give no address to a second replica
+   * leave it at that.
+   */
+  confirms(_endpoint: Endpoint, _signal: AbortSignal): Promise<boolean> {
+    return Promise.resolve(true);
+  }
+
   /** Lets go of timers and connections at shutdown. Workers go on running. */
   close(): void {}
 }

@@ -38,7 +38,14 @@ export interface Endpoint {
   /** The replica's id on its engine; a replaced replica never has the id of the one before. */
   readonly replica: string;
   readonly address: EndpointAddress;
+  /**
+   * `worker`: it refuses calls that name another function. Unset: it answers whoever calls, and engines give addresses
+   * away again, so that whoever opens a connection asks the engine first whose it is (`Orchestrator.confirms`).
+   */
+  readonly guard?: EndpointGuard;
 }
+
+export type EndpointGuard = 'worker';
 
 export type EndpointAddress =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }

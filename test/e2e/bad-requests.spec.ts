@@ -117,6 +117,29 @@ describeOnAnyEngine('a request', (engine) => {
     });
   });
 
+  it.each([
+    ['two Host headers', 'GET /functions HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n'],
+    ['the same Host header twice', 'GET /functions HTTP/1.1\r\nHOST: localhost\r\nX: y\r\nhost: localhost\r\n\r\n'],
+    ['two Host headers in HTTP/1.0', 'GET /functions HTTP/1.0\r\nHost: localhost\r\nHost: localhost\r\n\r\n'],
+    ['no Host header', 'GET /functions HTTP/1.1\r\n\r\n'],
+    [
+      'two Host headers and a payload',
+      'POST /functions/aaaaaaaaaaaaaaaa/execute HTTP/1.1\r\nHost: a\r\nHost: b\r\nContent-Length: 14\r\n\r\n{"payload":""}',
+    ],
+  ])('with %s is answered 400 and its connection closed', async (_, text) => {
+    const received = await raw(text).received;
+    expect(received).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n/);
+    expect(received).toMatch(/Content-Type: application\/problem\+json/i);
+    expect(JSON.parse(received.slice(received.indexOf('\r\n\r\n')))).toMatchObject({
+      code: 'invalid_request',
+      detail: expect.stringContaining('Host header') as string,
+    });
+  });
+
+  it('in HTTP/1.0 needs no Host header', async () => {
+    expect(await raw('GET /livez HTTP/1.0\r\n\r\n').received).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
+  });
+
   it('is answered in turn when several come at once on one connection', async () => {
     const whole = (payload: string, more = '') => {
       const body = JSON.stringify({ payload });

@@ -77,7 +77,7 @@ describeOnAnyEngine('an upload form', (engine) => {
   });
 
   it('takes dunder names for what they are: there is no such callable, or it takes something else', async () => {
-    for (const name of ['__name__', '__builtins__', '_', 'match']) {
+    for (const name of ['__name__', '__builtins__', '__init__', '__class__', '__dir__', '_', 'match']) {
       expectProblem(await post(upload(ECHO, name)), 422, 'handler_not_loadable');
     }
   });

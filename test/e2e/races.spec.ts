@@ -32,6 +32,19 @@ describeOnEachEngine('at the same moment', (engine) => {
     expect(await stage.room.workers()).toEqual([]);
   });
 
+  it('a call through any manager after a removal was answered finds nothing', async () => {
+    const { manager } = stage;
+    const other = await stage.start();
+    for (let round = 0; round < 5; round += 1) {
+      const { id } = await manager.add(ECHO);
+      for (const one of [manager, other]) expect((await one.call(id, 'x')).status).toBe(200);
+      expect((await manager.remove(id)).status).toBe(204);
+      const answers = await Promise.all([manager.call(id), other.call(id)]);
+      for (const answer of answers) expectProblem(answer, 404, 'function_not_found');
+    }
+    await other.stop();
+  });
+
   it('two removals: both are answered, and one function is gone', async () => {
     const { manager } = stage;
     const { id } = await manager.add(ECHO);

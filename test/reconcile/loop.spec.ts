@@ -210,7 +210,7 @@ describe('ReconcileLoop', () => {
     const before = await here.ready(id);
     here.world.goDown();
     await here.letTimePass();
-    await expect.poll(async () => (await here.row(id)).failures, { timeout: 10_000 }).toBeGreaterThanOrEqual(2);
+    await expect.poll(async () => (await here.row(id)).postponed, { timeout: 10_000 }).toBeGreaterThanOrEqual(2);
     expect(await here.row(id)).toMatchObject({
       phase: 'running',
       endpoints: before.endpoints,
@@ -221,6 +221,25 @@ describe('ReconcileLoop', () => {
     here.world.comeBack();
     await expect.poll(async () => (await here.row(id)).reason, { timeout: 5_000 }).toBeNull();
     expect(here.world.started).toBe(1);
+  });
+
+  it('holds no outage of the engine against a function whose replica ends after it', async () => {
+    here.start();
+    const id = await here.add();
+    await here.ready(id);
+    here.world.goDown();
+    for (let postponed = 1; postponed <= 5; postponed += 1) {
+      await here.repository.requestReconcile(id);
+      await expect
+        .poll(async () => (await here.row(id)).postponed, { timeout: 5_000 })
+        .toBeGreaterThanOrEqual(postponed);
+    }
+    here.world.comeBack();
+    await expect.poll(async () => (await here.row(id)).reason, { timeout: 5_000 }).toBeNull();
+    expect(await here.row(id)).toMatchObject({ failures: 0, postponed: 0, phase: 'running' });
+    here.world.killReplica(here.world.replicas()[0]!.id);
+    await expect.poll(async () => (await here.row(id)).failures, { timeout: 5_000 }).toBe(1);
+    expect(await here.ready(id)).toMatchObject({ phase: 'running', failures: 1 });
   });
 
   it('starts a function that crashes again and again less and less often', async () => {

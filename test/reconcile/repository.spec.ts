@@ -165,7 +165,12 @@ describe('FunctionRepository', () => {
     const id = await here().add();
     await repository().postpone(await claimOne(), FAULT, 150);
     expect(await due()).toEqual([]);
-    expect(await here().row(id)).toMatchObject({ reason: FAULT, failures: 1, phase: 'creating' });
+    expect(await here().row(id)).toMatchObject({ reason: FAULT, failures: 0, postponed: 1, phase: 'creating' });
+    await repository().requestReconcile(id);
+    await repository().record(await claimOne(), READY);
+    expect(await here().row(id)).toMatchObject({ postponed: 0, phase: 'running' });
+    await repository().requestReconcile(id);
+    await repository().postpone(await claimOne(), FAULT, 150);
     await expect.poll(due, { timeout: 3_000 }).toEqual([id]);
   });
 
@@ -213,7 +218,10 @@ describe('Migrations', () => {
     const sources = await Promise.all(Array.from({ length: 4 }, () => openDataSource(options, silent)));
     try {
       const query = (sql: string) => sources[0]!.query<{ count: string }[]>(sql);
-      expect(await query('SELECT count(*) FROM migrations')).toEqual([{ count: '1' }]);
+      const names = `SELECT count(*) FROM migrations GROUP BY name`;
+      const times = await query(names);
+      expect(times).not.toEqual([]);
+      for (const once of times) expect(once).toEqual({ count: '1' });
       expect(await query('SELECT count(*) FROM installation')).toEqual([{ count: '1' }]);
       expect(await query(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'`)).toEqual([{ count: '0' }]);
     } finally {

@@ -41,6 +41,13 @@ export function describeOnEachEngine(title: string, suite: (engine: TestEngine) 
   for (const engine of [ofDocker, ofProcesses]) describeOn(engine, title, suite);
 }
 
+/** Runs a suite about moving from one engine to the other, or skips it by a name that says why. */
+export function describeOnBothEngines(title: string, suite: (one: TestEngine, other: TestEngine) => void): void {
+  const missing = ofDocker.missing ?? ofProcesses.missing;
+  if (missing === undefined) describe(title, () => suite(ofProcesses, ofDocker));
+  else describe.skip(`${title} [${missing}]`, () => it('is skipped', () => undefined));
+}
+
 /** Runs a suite that is about the manager alone, on whichever engine there is. */
 export function describeOnAnyEngine(title: string, suite: (engine: TestEngine) => void): void {
   describeOn(ofProcesses.missing === undefined ? ofProcesses : ofDocker, title, suite);

@@ -1,12 +1,14 @@
 import type { ServerConfig } from '#libs/config/config.js';
+import { InvalidRequest } from '#libs/errors/errors.js';
 import { requestIdOf } from '#libs/errors/request-id.js';
 import { randomUUID } from 'node:crypto';
-import { createServer, type RequestListener, type Server, STATUS_CODES } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type Server, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { Access } from './access/access.js';
 import { ExecutionHttp } from './execution/execution.http.js';
 import { asAppError } from '#libs/errors/problem.filter.js';
 import { sendProblem } from '#libs/errors/problem.js';
+import { serveHalfClosed } from './half-closed.js';
 
 const EXECUTE_PATH = /^\/functions\/([^/?#]+)\/execute\/?(?:\?|$)/;
 const HEADER_BYTES = 16 * 1024;
@@ -24,15 +26,42 @@ export function createHttpServer(listener: RequestListener, config: ServerConfig
       keepAliveTimeout: KEEP_ALIVE_MS,
       connectionsCheckingInterval: Math.min(CHECK_MS, config.requestTimeoutMs),
       noDelay: true,
+      // Looked at here, so that its sender gets a problem document.
+      requireHostHeader: false,
     },
-    listener,
+    forOneHost(listener),
   );
+  serveHalfClosed(server);
   server.on('clientError', answerBrokenRequest);
   server.on('checkExpectation', (request, response) => {
     const { head, body } = brokenRequest('EXPECTATION', requestIdOf(request));
     response.writeHead(417, head).end(body);
   });
   return server;
+}
+
+/** Refuses a request that names two hosts: who may ask is decided by one, and what stands in front may read the other. */
+function forOneHost(listener: RequestListener): RequestListener {
+  return (request, response): void => {
+    const hosts = hostsOf(request);
+    if (hosts === 1 || (hosts === 0 && request.httpVersion === '1.0')) {
+      listener(request, response);
+      return;
+    }
+    response.setHeader('Connection', 'close');
+    const fault = hosts === 0 ? 'The Host header is missing.' : 'There is more than one Host header.';
+    sendProblem(response, new InvalidRequest(fault), requestIdOf(request));
+  };
+}
+
+/** Node itself keeps only the first of several. */
+function hostsOf({ rawHeaders }: IncomingMessage): number {
+  let hosts = 0;
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index] as string;
+    if (name.length === 4 && name.toLowerCase() === 'host') hosts += 1;
+  }
+  return hosts;
 }
 
 export function listen(server: Server, { host, port }: ServerConfig): Promise<void> {

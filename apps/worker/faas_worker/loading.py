@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from types import ModuleType
 from typing import Any
 
 from .failures import MESSAGE_CHARS, TRACEBACK_CHARS, Failure, cut, describe
@@ -39,7 +40,7 @@ def load_handler(path: str, app_dir: str) -> Handler:
     sys.path.insert(0, os.path.abspath(app_dir))
     try:
         module = importlib.import_module(module_name)
-        function = getattr(module, name)
+        function = _defined(module, name)
         file = getattr(module, "__file__", None)
         problem = _problem(function, name)
         is_async = _is_async(function)
@@ -48,6 +49,13 @@ def load_handler(path: str, app_dir: str) -> Handler:
     if problem is not None:
         raise HandlerNotLoadable(Failure("TypeError", problem, ""))
     return Handler(function, is_async, file if type(file) is str else None)
+
+
+def _defined(module: Any, name: str) -> Any:
+    """What the file defines: every module also has callables of its own, __init__ and __class__ among them."""
+    if isinstance(module, ModuleType) and not {name, "__getattr__"} & vars(module).keys():
+        raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+    return getattr(module, name)
 
 
 def _problem(function: Any, name: str) -> str | None:

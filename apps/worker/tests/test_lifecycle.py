@@ -94,6 +94,13 @@ def test_a_handler_that_cannot_be_loaded_ends_the_worker(
     assert words in report["message"]
 
 
+@pytest.mark.parametrize("name", ["__init__", "__class__", "__dir__", "__builtins__", "__name__"])
+def test_what_every_module_has_is_no_handler_of_the_file(tmp_path: Path, name: str) -> None:
+    source = "def handle(payload): pass"
+    report = load_failure(tmp_path, source, HANDLER_FUNCTION=f"function.handler.{name}")
+    assert report["type"] in {"AttributeError", "TypeError"}
+
+
 @pytest.mark.parametrize("path", ["handle", "function..handle", "function/handler.handle", "a b.c"])
 def test_a_handler_path_of_another_form_is_reported(tmp_path: Path, path: str) -> None:
     report = load_failure(tmp_path, "def handle(payload): pass", HANDLER_FUNCTION=path)

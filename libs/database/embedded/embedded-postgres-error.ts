@@ -1,5 +1,13 @@
 export type EmbeddedPostgresFault =
-  'platform' | 'permission' | 'read_only' | 'disk_full' | 'other_version' | 'wrong_password' | 'timeout' | 'failed';
+  | 'platform'
+  | 'permission'
+  | 'read_only'
+  | 'unusable'
+  | 'disk_full'
+  | 'other_version'
+  | 'wrong_password'
+  | 'timeout'
+  | 'failed';
 
 /** Why the embedded server can't run; the message says what to do, for the person at the log. */
 export class EmbeddedPostgresError extends Error {
@@ -13,6 +21,9 @@ export class EmbeddedPostgresError extends Error {
     super(message, options);
   }
 }
+
+/** System calls by which a place for the database is made. */
+const MAKING = new Set(['mkdir', 'mkdtemp', 'symlink', 'chown', 'chmod']);
 
 const LOG_LINES = 12;
 
@@ -69,6 +80,13 @@ export function explainFileFault(error: unknown, path: string): unknown {
       'permission',
       `${path} can't be written by this user: change its owner, or choose another FUNCTION_STORAGE_DIR.`,
     );
+  }
+  if (code === 'EEXIST' || code === 'ENOTDIR') {
+    return say('unusable', `${path} is a file, or lies below one: choose another FUNCTION_STORAGE_DIR.`);
+  }
+  // Whatever else a file system says to making a folder: /proc and its like take none.
+  if (MAKING.has((error as NodeJS.ErrnoException).syscall ?? '')) {
+    return say('unusable', `${path} can't be made (${code}): choose another FUNCTION_STORAGE_DIR.`);
   }
   return error;
 }

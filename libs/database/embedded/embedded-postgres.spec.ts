@@ -7,6 +7,7 @@ import pg from 'pg';
 import { pino } from 'pino';
 import { DataSource } from 'typeorm';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { EmbeddedPostgresError } from './embedded-postgres-error.js';
 import { EmbeddedPostgres } from './embedded-postgres.js';
 
 const signal = () => AbortSignal.timeout(30_000);
@@ -156,6 +157,23 @@ describe('EmbeddedPostgres', () => {
     expect(await rows(url, 'SELECT 1 AS one')).toHaveLength(1);
     await servers[0]!.stop();
     await rm(decodeURIComponent(new URL(url).hostname), { recursive: true });
+  });
+
+  it.each([
+    ['in a file system that takes no folders', '/proc/nowhere/postgres'],
+    ['in one that takes none even below', '/proc/self/nowhere/deeper/postgres'],
+    ['in place of a file', '/etc/hostname'],
+    ['below a file', '/etc/hostname/postgres'],
+    ['in place of a device', '/dev/null'],
+    ['under a name that is too long', join(tmpdir(), 'x'.repeat(300))],
+  ])('says at once that its folder can not be %s', async (_, dataDir) => {
+    if (process.platform !== 'linux') return;
+    const refusal = await server(dataDir)
+      .ensureRunning(signal())
+      .catch((error: Error) => error);
+    expect(refusal).toBeInstanceOf(EmbeddedPostgresError);
+    expect((refusal as Error).message).toContain('choose another FUNCTION_STORAGE_DIR');
+    expect((refusal as Error).message).toContain(dataDir);
   });
 
   it('gives up at once when told to', async () => {

@@ -1,21 +1,9 @@
-import {
-  access,
-  chmod,
-  chown,
-  constants,
-  lstat,
-  mkdir,
-  mkdtemp,
-  realpath,
-  rm,
-  rmdir,
-  stat,
-  symlink,
-} from 'node:fs/promises';
+import { chmod, chown, lstat, mkdir, mkdtemp, realpath, rm, rmdir, stat, symlink } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import type { Logger } from 'pino';
+import { makeFolder } from '#libs/files/make-folder.js';
 import { EmbeddedPostgresError, explainFileFault } from './embedded-postgres-error.js';
 import { chooseServerUser, firstClosedFolder, type ServerUser } from './server-user.js';
 
@@ -94,7 +82,7 @@ async function openFolder(asked: string, user: ServerUser, logger: Logger): Prom
     if (error.code === 'ENOTEMPTY') throw new EmbeddedPostgresError('permission', `${asked} is in use, but ${remedy}.`);
   });
   try {
-    await mkdir(SYSTEM_DIR, { recursive: true, mode: 0o755 });
+    await makeFolder(SYSTEM_DIR, 0o755);
   } catch (error) {
     throw new EmbeddedPostgresError('permission', `${remedy}.`, { cause: error });
   }
@@ -107,14 +95,6 @@ async function openFolder(asked: string, user: ServerUser, logger: Logger): Prom
   const path = await realpath(asked);
   logger.warn({ asked, path, closed }, `the database is kept in ${path}, because its user can't enter ${closed}`);
   return path;
-}
-
-async function makeFolder(path: string, mode: number): Promise<void> {
-  await mkdir(path, { recursive: true, mode }).catch(async (error: NodeJS.ErrnoException) => {
-    // Node says ENOENT for a read-only parent; asking the parent gives the true reason.
-    if (error.code === 'ENOENT') await access(dirname(path), constants.W_OK);
-    throw error;
-  });
 }
 
 async function own(path: string, user: ServerUser): Promise<void> {

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { EndpointAddress } from '#libs/orchestrator/workload.js';
-import { afterEach, describe, expect, it } from 'vitest';
-import { type Connection, Connections } from './connections.js';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { type Connection, Connections, type Protection } from './connections.js';
 import { callWorker } from './worker-client.js';
 
 /** No socket opens before a call is sent, so what only takes and gives back needs no server. */
@@ -22,8 +22,8 @@ afterEach(async () => {
   }
 });
 
-function connectionsTo(address = NOWHERE): Connections {
-  const connections = new Connections(address);
+function connectionsTo(address = NOWHERE, protection: Protection = {}): Connections {
+  const connections = new Connections(address, protection);
   opened.push(connections);
   return connections;
 }
@@ -34,14 +34,18 @@ function answered(connections: Connections, connection: Connection, runner: stri
   connections.release(connection);
 }
 
-async function serve(path?: string): Promise<{ address: EndpointAddress; sockets: Set<Socket> }> {
+async function serve(path?: string): Promise<{ address: EndpointAddress; sockets: Set<Socket>; calls: string[] }> {
   const sockets = new Set<Socket>();
-  const server = createServer((request, response) => request.resume().on('end', () => response.end('{}')));
+  const calls: string[] = [];
+  const server = createServer((request, response) => {
+    calls.push(request.url ?? '');
+    request.resume().on('end', () => response.end('{}'));
+  });
   server.on('connection', (socket) => sockets.add(socket));
   servers.push(server);
   await new Promise<void>((resolve) => server.listen(path ?? { port: 0, host: '127.0.0.1' }, resolve));
-  if (path !== undefined) return { address: { kind: 'unix', path }, sockets };
-  return { address: { kind: 'tcp', host: '127.0.0.1', port: (server.address() as AddressInfo).port }, sockets };
+  if (path !== undefined) return { address: { kind: 'unix', path }, sockets, calls };
+  return { address: { kind: 'tcp', host: '127.0.0.1', port: (server.address() as AddressInfo).port }, sockets, calls };
 }
 
 /** One small call. */
@@ -171,5 +175,53 @@ describe('Connections to a server', () => {
     await new Promise((resolve) => socket!.once('close', resolve));
     expect(performance.now() - began).toBeLessThan(4_800);
     expect(await call(connections)).toMatchObject({ kind: 'answered' });
+  });
+});
+
+describe('Connections to an address that may be given away', () => {
+  it('send the first call of each only once it is confirmed whose it is, and ask no more while it is kept', async () => {
+    const { address, sockets, calls } = await serve();
+    const asked: number[] = [];
+    const confirm = async () => {
+      // The question is put when the connection stands: a yes is about that one.
+      await vi.waitFor(() => expect(sockets.size).toBe(asked.push(calls.length)));
+      return true;
+    };
+    const connections = connectionsTo(address, { confirm });
+    for (let n = 0; n < 3; n += 1) expect(await call(connections)).toMatchObject({ kind: 'answered' });
+    expect(asked).toEqual([0]);
+    for (const socket of sockets) socket.destroy();
+    sockets.clear();
+    await delay(20);
+    asked.length = 0;
+    expect(await call(connections)).toMatchObject({ kind: 'answered' });
+    expect(asked).toEqual([3]);
+  });
+
+  it('send nothing where the address is another’s by now, or nobody can tell', async () => {
+    const { address, sockets, calls } = await serve();
+    const away = new Error('the engine is away');
+    const others = connectionsTo(address, { confirm: () => Promise.resolve(false) });
+    const unknown = connectionsTo(address, { confirm: () => Promise.reject(away) });
+    expect(await call(others)).toMatchObject({
+      kind: 'not_sent',
+      reason: expect.stringContaining('another') as string,
+    });
+    expect(await call(unknown)).toMatchObject({ kind: 'not_sent', error: away });
+    expect(sockets.size).toBe(2);
+    await vi.waitFor(() =>
+      expect([...sockets].every(({ readableEnded, destroyed }) => readableEnded || destroyed)).toBe(true),
+    );
+    expect(calls).toEqual([]);
+  });
+
+  it('give a call up in time though nobody says whose the address is', async () => {
+    const { address, calls } = await serve();
+    const connections = connectionsTo(address, { confirm: () => new Promise(() => undefined) });
+    const body = Buffer.from('{"payload":""}');
+    const { signal } = new AbortController();
+    const asked = { body, functionId: 'aaaaaaaaaaaaaaaa', requestId: 'id', timeoutMs: 150, signal };
+    expect(await callWorker(connections, asked)).toEqual({ kind: 'timed_out' });
+    expect(calls).toEqual([]);
   });
 });

@@ -1,5 +1,7 @@
-import type { EndpointAddress } from '#libs/orchestrator/workload.js';
-import { Client } from 'undici';
+import type { EndpointAddress, EndpointGuard } from '#libs/orchestrator/workload.js';
+import type { Socket } from 'node:net';
+import { callbackify } from 'node:util';
+import { buildConnector, Client } from 'undici';
 
 /** One keep-alive socket to a replica; carries one call at a time. */
 export interface Connection {
@@ -17,7 +19,17 @@ interface Runner {
   silentSince: number;
 }
 
+/** How a replica is kept apart from others that are given its address after it. */
+export interface Protection {
+  /** Our worker refuses calls of other functions by itself, and its answers show that it is one. */
+  readonly guard?: EndpointGuard;
+  /** Whether an opened connection leads to the replica; asked before anything is sent over it. */
+  readonly confirm?: (signal: AbortSignal) => Promise<boolean>;
+}
+
 const CONNECT_TIMEOUT_MS = 2_000;
+/** Beyond the engine's own deadline for the question. */
+const CONFIRM_TIMEOUT_MS = 5_000;
 /** Shorter than the five seconds after which common servers close an idle socket, so that we are always first. */
 const IDLE_MS = 4_000;
 /** A runner that holds calls and answered none for this long may be stuck: new calls take a fresh connection. */
@@ -35,7 +47,15 @@ export class Connections {
   private newestRunner = '';
   private closing = false;
 
-  constructor(private readonly address: EndpointAddress) {}
+  constructor(
+    private readonly address: EndpointAddress,
+    private readonly protection: Protection = {},
+  ) {}
+
+  /** False when an answer can't come from the replica: an image without our worker's guard has its address now. */
+  accepts(runner: string | undefined): boolean {
+    return this.protection.guard === undefined || runner !== undefined;
+  }
 
   take(now: number): Connection {
     for (let index = this.idle.length - 1; index >= 0; index -= 1) {
@@ -92,7 +112,7 @@ export class Connections {
       keepAliveMaxTimeout: IDLE_MS,
       headersTimeout: 0,
       bodyTimeout: 0,
-      connect: { timeout: CONNECT_TIMEOUT_MS, ...(address.kind === 'unix' ? { socketPath: address.path } : {}) },
+      connect: this.connector(),
     });
     const connection: Connection = { client, runner: undefined, countedFor: '', closed: false };
     client.on('disconnect', () => {
@@ -100,6 +120,23 @@ export class Connections {
       if (this.idle.includes(connection)) this.discard(connection);
     });
     return connection;
+  }
+
+  private connector(): buildConnector.BuildOptions | buildConnector.connector {
+    const { address, protection } = this;
+    const { confirm } = protection;
+    const options = {
+      timeout: CONNECT_TIMEOUT_MS,
+      ...(address.kind === 'unix' ? { socketPath: address.path } : {}),
+    };
+    if (confirm === undefined) return options;
+    const open = buildConnector(options);
+    const check = callbackify((socket: Socket) => confirmed(socket, confirm));
+    return (target, callback) =>
+      open(target, (error, socket) => {
+        if (error !== null) callback(error, null);
+        else check(socket, callback as (error: Error | null, socket: Socket | null) => void);
+      });
   }
 
   private discard(connection: Connection): void {
@@ -137,6 +174,17 @@ export class Connections {
     if (!runner) return;
     runner.inFlight = Math.max(0, runner.inFlight - 1);
     if (runner.inFlight === 0 && key !== this.newestRunner) this.runners.delete(key);
+  }
+}
+
+/** The socket once it is known to lead to the replica; rejects, and ends it, otherwise. */
+async function confirmed(socket: Socket, confirm: NonNullable<Protection['confirm']>): Promise<Socket> {
+  try {
+    if (await confirm(AbortSignal.timeout(CONFIRM_TIMEOUT_MS))) return socket;
+    throw new Error('The address belongs to another replica.');
+  } catch (error) {
+    socket.destroy();
+    throw error;
   }
 }
 

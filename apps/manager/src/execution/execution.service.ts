@@ -1,4 +1,5 @@
 import type { AppError } from '#libs/errors/app-error.js';
+import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { FunctionNotReady } from '../functions/errors.js';
@@ -72,6 +73,8 @@ export class ExecutionService {
         return 'refused';
       }
       case 'not_sent':
+        // Nobody can tell whether the address is still this function's: better no answer than another one's.
+        if (answer.error instanceof OrchestratorUnavailable) throw answer.error;
         this.setAside(route, slot.replica);
         return 'not_sent';
       case 'cut_off':

@@ -2,7 +2,7 @@ import type { LimitsConfig } from '#libs/config/config.js';
 import { LIMITS_CONFIG } from '#libs/config/config.module.js';
 import { AppError } from '#libs/errors/app-error.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
-import type { FunctionId } from '#libs/orchestrator/workload.js';
+import type { Endpoint, FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { FunctionNotFound } from '../functions/errors.js';
@@ -10,6 +10,7 @@ import { FunctionChanges } from '../functions/function-changes.js';
 import type { FunctionEntity } from '../functions/function.entity.js';
 import { isFunctionId } from '../functions/function-id.js';
 import { FunctionRepository } from '../functions/function.repository.js';
+import { Connections } from './connections.js';
 import { FunctionNotRunnable } from './errors.js';
 import { SlotPool } from './slot-pool.js';
 
@@ -20,6 +21,8 @@ export interface Route {
   timeoutMs: number;
   /** Why calls are refused; undefined while they are not. */
   refusal: AppError | undefined;
+  /** Its removal was asked for: the row may be gone at any moment. */
+  leaving: boolean;
   lastUsed: number;
 }
 
@@ -53,14 +56,14 @@ export class Router implements OnApplicationShutdown {
   /** The route of a function, without waiting when it is known. */
   route(id: FunctionId): Route | Promise<Route> {
     const known = this.routes.get(id);
-    if (known) {
+    if (known && !known.leaving) {
       known.lastUsed = Date.now();
       return known;
     }
     if (!isFunctionId(id)) throw new FunctionNotFound(id);
     let loading = this.loading.get(id);
     if (!loading) {
-      loading = this.load(id).finally(() => this.loading.delete(id));
+      loading = (known ? this.whetherGone(known) : this.load(id)).finally(() => this.loading.delete(id));
       this.loading.set(id, loading);
     }
     return loading;
@@ -79,9 +82,10 @@ export class Router implements OnApplicationShutdown {
     if (!row) throw new FunctionNotFound(id);
     const route: Route = {
       id,
-      pool: new SlotPool(row.concurrency, this.limits.queuePerFunction),
+      pool: new SlotPool(row.concurrency, this.limits.queuePerFunction, (endpoint) => this.connectionsTo(endpoint)),
       timeoutMs: row.timeoutMs,
       refusal: undefined,
+      leaving: false,
       lastUsed: Date.now(),
     };
     this.apply(route, row);
@@ -89,6 +93,20 @@ export class Router implements OnApplicationShutdown {
     // The row may have changed between the look and the moment this route began to be told of changes.
     this.changed(id);
     return route;
+  }
+
+  /** A call may come right after the answer that a function is gone, and ahead of the notification that says so. */
+  private async whetherGone(route: Route): Promise<Route> {
+    // Without the database what is known is the answer.
+    const row = await this.repository.find(route.id).catch(() => undefined);
+    if (row === null) this.drop(route, new FunctionNotFound(route.id));
+    return route;
+  }
+
+  private connectionsTo(endpoint: Endpoint): Connections {
+    const { address, guard } = endpoint;
+    if (guard !== undefined) return new Connections(address, { guard });
+    return new Connections(address, { confirm: (signal) => this.orchestrator.confirms(endpoint, signal) });
   }
 
   /** Reads a known function's row again; changes during the reading become one more. */
@@ -124,6 +142,7 @@ export class Router implements OnApplicationShutdown {
   private apply(route: Route, row: FunctionEntity): void {
     route.timeoutMs = row.timeoutMs;
     route.refusal = refusalOf(row);
+    route.leaving = row.deletedAt !== null;
     const endpoints = row.endpoints.map((endpoint) => ({ ...endpoint, address: this.orchestrator.reach(endpoint) }));
     route.pool.update(endpoints, row.concurrency);
     if (route.refusal) route.pool.rejectWaiters(route.refusal);

@@ -2,6 +2,7 @@ import type { Endpoint } from '#libs/orchestrator/workload.js';
 import { InvalidRequest } from '#libs/errors/errors.js';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Connections } from './connections.js';
 import { type Replica, type Slot, SlotPool } from './slot-pool.js';
 
 class Refused extends InvalidRequest {
@@ -18,10 +19,11 @@ const endpoint = (replica: string, port = 1): Endpoint => ({
   address: { kind: 'tcp', host: '127.0.0.1', port },
 });
 const [A, B] = [endpoint('a'), endpoint('b')];
+const connectionsTo = ({ address }: Endpoint) => new Connections(address);
 const SET_ASIDE_MS = 250;
 
 function poolOf(endpoints: readonly Endpoint[], { concurrency = 1, queue = 10 } = {}): SlotPool {
-  const pool = new SlotPool(concurrency, queue);
+  const pool = new SlotPool(concurrency, queue, connectionsTo);
   pool.update(endpoints, concurrency);
   return pool;
 }
@@ -203,7 +205,7 @@ interface Caller {
 
 /** Plays one story and checks after every act what must always be true. */
 async function play(story: readonly Action[], queue: number): Promise<void> {
-  const pool = new SlotPool(1, queue);
+  const pool = new SlotPool(1, queue, connectionsTo);
   let wanted: readonly string[] = [];
   let concurrency = 1;
   const callers: Caller[] = [];

@@ -1,6 +1,6 @@
 import type { Endpoint } from '#libs/orchestrator/workload.js';
 import type { AppError } from '#libs/errors/app-error.js';
-import { Connections } from './connections.js';
+import type { Connections } from './connections.js';
 
 /** One replica as this manager sees it. */
 export interface Replica {
@@ -44,6 +44,7 @@ export class SlotPool {
   constructor(
     private concurrency: number,
     private readonly queueLimit: number,
+    private readonly connectionsTo: (endpoint: Endpoint) => Connections,
   ) {}
 
   get waiting(): number {
@@ -67,7 +68,7 @@ export class SlotPool {
       replica.leaving = !wanted.delete(keyOf(replica.endpoint));
     }
     for (const endpoint of wanted.values()) {
-      const connections = new Connections(endpoint.address);
+      const connections = this.connectionsTo(endpoint);
       this.replicas.push({ endpoint, connections, inFlight: 0, setAsideUntil: 0, leaving: false });
     }
     for (const replica of this.replicas) if (replica.leaving) this.forgetIfDone(replica);
@@ -190,6 +191,6 @@ export class SlotPool {
   }
 }
 
-function keyOf({ replica, address }: Endpoint): string {
-  return `${replica} ${address.kind === 'tcp' ? `${address.host}:${address.port}` : address.path}`;
+function keyOf({ replica, address, guard }: Endpoint): string {
+  return `${replica} ${guard ?? ''} ${address.kind === 'tcp' ? `${address.host}:${address.port}` : address.path}`;
 }

@@ -1,7 +1,7 @@
 import { createServer as createHttpServer, type RequestListener } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Connections } from './connections.js';
+import { Connections, type Protection } from './connections.js';
 import { callWorker, type WorkerAnswer } from './worker-client.js';
 
 const BODY = Buffer.from('{"payload":"x"}');
@@ -11,14 +11,15 @@ describe('callWorker', () => {
   let server: Server;
   const sockets = new Set<Socket>();
 
-  const start = async (created: Server) => {
+  const start = async (created: Server, protection: Protection = {}) => {
     server = created;
     server.on('connection', (socket: Socket) => {
       sockets.add(socket.on('error', () => undefined));
       socket.on('close', () => sockets.delete(socket));
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    connections = new Connections({ kind: 'tcp', host: '127.0.0.1', port: (server.address() as AddressInfo).port });
+    const { port } = server.address() as AddressInfo;
+    connections = new Connections({ kind: 'tcp', host: '127.0.0.1', port }, protection);
   };
   const http = (listener: RequestListener) => start(createHttpServer(listener));
   const tcp = (onSocket: (socket: Socket) => void) => start(createTcpServer(onSocket));
@@ -55,6 +56,19 @@ describe('callWorker', () => {
     const answer = await call({ timeoutMs: 4_321 });
     expect(answer).toEqual({ kind: 'answered', status: 418, body: Buffer.from('{"result":"ü"}') });
     expect(seen).toEqual(['POST', '/', 'request-1', '4321', 'application/json', BODY.toString()]);
+  });
+
+  it('takes no answer from an image that has the address of a worker of ours by now', async () => {
+    const answer =
+      (headers: Record<string, string>): RequestListener =>
+      (request, response) => {
+        request.resume().on('end', () => response.writeHead(200, headers).end('{"result":"another function\'s"}'));
+      };
+    await start(createHttpServer(answer({})), { guard: 'worker' });
+    expect(await call()).toEqual({ kind: 'cut_off', reason: expect.any(String) as string, runner: undefined });
+    server.close();
+    await start(createHttpServer(answer({ 'X-Faas-Runner': '1' })), { guard: 'worker' });
+    expect(await call()).toMatchObject({ kind: 'answered', status: 200 });
   });
 
   it('says that nothing was sent when the replica refuses the connection', async () => {

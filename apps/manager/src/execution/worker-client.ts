@@ -14,7 +14,7 @@ export interface WorkerCall {
 export type WorkerAnswer =
   | { readonly kind: 'answered'; readonly status: number; readonly body: Buffer }
   /** Not a byte of the call left: sending it again is safe. */
-  | { readonly kind: 'not_sent'; readonly reason: string }
+  | { readonly kind: 'not_sent'; readonly reason: string; readonly error: Error }
   /** The connection ended after the call was sent and before the answer was whole. */
   | { readonly kind: 'cut_off'; readonly reason: string; readonly runner: string | undefined }
   | { readonly kind: 'timed_out' }
@@ -92,6 +92,10 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseEnd(): void {
+    if (!this.connections.accepts(this.runner)) {
+      this.abandon({ kind: 'cut_off', reason: 'another worker has its address', runner: undefined });
+      return;
+    }
     if (!this.settle()) return;
     if (this.runner !== undefined) this.connections.heard(this.connection, this.runner, performance.now());
     this.connections.release(this.connection);
@@ -104,7 +108,9 @@ class Exchange implements Dispatcher.DispatchHandler {
     const { runner } = this.connection;
     this.connections.abandon(this.connection);
     const reason = error.message;
-    this.resolve(this.controller === undefined ? { kind: 'not_sent', reason } : { kind: 'cut_off', reason, runner });
+    this.resolve(
+      this.controller === undefined ? { kind: 'not_sent', reason, error } : { kind: 'cut_off', reason, runner },
+    );
   }
 
   private abandon(answer: WorkerAnswer): void {

@@ -99,9 +99,13 @@ export class FunctionEntity {
   @Column({ type: 'integer', default: 0 })
   wakes: number;
 
-  /** Consecutive steps that failed or found a replica dead. */
+  /** How often in a row a replica ended by itself or could not be started. */
   @Column({ type: 'integer', default: 0 })
   failures: number;
+
+  /** How often in a row a step could not be made, which is no fault of the function. */
+  @Column({ type: 'integer', default: 0 })
+  postponed: number;
 
   @Column({ name: 'lease_token', type: 'uuid', nullable: true })
   leaseToken: string | null;

@@ -40,7 +40,7 @@ const HYDRATED = `id, position, function_name AS "functionName", active_revision
   observed_generation AS "observedGeneration", phase, phase_since AS "phaseSince", reason, last_fault AS "lastFault",
   endpoints, primary_replica AS "primaryReplica", host_port AS "hostPort", created_at AS "createdAt",
   provisional_until AS "provisionalUntil", deleted_at AS "deletedAt", reconcile_at AS "reconcileAt",
-  not_before AS "notBefore", wakes, failures, lease_token AS "leaseToken", lease_until AS "leaseUntil"`;
+  not_before AS "notBefore", wakes, failures, postponed, lease_token AS "leaseToken", lease_until AS "leaseUntil"`;
 
 /** All SQL about functions. The row is the queue: whoever changes what is wanted asks for its reconcile in the same statement. */
 @Injectable()
@@ -102,7 +102,8 @@ export class FunctionRepository {
          phase_since = CASE WHEN deleted_at IS NULL THEN now() ELSE phase_since END,
          generation = CASE WHEN deleted_at IS NULL THEN generation + 1 ELSE generation END,
          deleted_at = COALESCE(deleted_at, now()), phase = 'deleting',
-         endpoints = '[]', reason = NULL, failures = 0, reconcile_at = now(), not_before = NULL, wakes = wakes + 1
+         endpoints = '[]', reason = NULL, failures = 0, postponed = 0,
+         reconcile_at = now(), not_before = NULL, wakes = wakes + 1
        WHERE id = $1 RETURNING ${HYDRATED}`,
       [id],
     );
@@ -154,7 +155,7 @@ export class FunctionRepository {
          deleted_at = CASE WHEN $15 THEN COALESCE(deleted_at, now()) ELSE deleted_at END,
          endpoints = CASE WHEN deleted_at IS NOT NULL THEN '[]' ELSE $6::jsonb END,
          reason = $4, last_fault = $5, primary_replica = $7, host_port = $8, observed_generation = $9,
-         provisional_until = CASE WHEN $10 THEN provisional_until END, failures = $11,
+         provisional_until = CASE WHEN $10 THEN provisional_until END, failures = $11, postponed = 0,
          not_before = now() + $12 * interval '1 millisecond',
          reconcile_at = CASE WHEN wakes <> $14 THEN now() ELSE now() + $13 * interval '1 millisecond' END,
          lease_token = NULL, lease_until = NULL
@@ -182,7 +183,7 @@ export class FunctionRepository {
   /** A step that couldn't be made: tries again later, or at once where something asked meanwhile; keeps what was seen. */
   async postpone({ row, token }: Claim, fault: StoredFault, nextMs: number): Promise<void> {
     await this.database.query(
-      `UPDATE functions SET reason = $3, failures = failures + 1, lease_token = NULL, lease_until = NULL,
+      `UPDATE functions SET reason = $3, postponed = postponed + 1, lease_token = NULL, lease_until = NULL,
          reconcile_at = CASE WHEN wakes <> $5 THEN now() ELSE now() + $4 * interval '1 millisecond' END
        WHERE id = $1 AND lease_token = $2`,
       [row.id, token, fault, nextMs, row.wakes],
@@ -210,6 +211,21 @@ export class FunctionRepository {
       if (row?.taken === true) await work();
       return row?.taken === true;
     });
+  }
+
+  /** Notes that functions run on this engine from now on; answers every engine that may have workers of theirs. */
+  async noteEngine(engine: string): Promise<string[]> {
+    const [row] = await this.database.query<{ engines: string[] }>(
+      `UPDATE installation SET engines = CASE WHEN $1 = ANY (engines) THEN engines ELSE engines || $1::text END
+       RETURNING engines`,
+      [engine],
+    );
+    return row?.engines ?? [];
+  }
+
+  /** Nothing is left there. */
+  async forgetEngine(engine: string): Promise<void> {
+    await this.database.query('UPDATE installation SET engines = array_remove(engines, $1)', [engine]);
   }
 
   /** Names this installation on an engine that several may share. */

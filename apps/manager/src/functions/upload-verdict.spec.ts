@@ -6,7 +6,8 @@ const ID = 'aaaaaaaaaaaaaaaa';
 
 function rowOf(code: StoredFault['code'] | undefined, overrides: Partial<FunctionEntity> = {}): FunctionEntity {
   const reason = code && { code, message: `It is ${code}.`, detail: 'the log', line: 7, terminal: false, at: '' };
-  const row: Partial<FunctionEntity> = { id: ID, phase: 'creating', failures: 0, deletedAt: null, lastFault: null };
+  const counts = { failures: 0, postponed: 0 };
+  const row: Partial<FunctionEntity> = { id: ID, phase: 'creating', ...counts, deletedAt: null, lastFault: null };
   return { ...row, reason: reason ?? null, ...overrides } as FunctionEntity;
 }
 
@@ -22,10 +23,17 @@ describe('uploadVerdict', () => {
     ['internal_error', 9],
     ['worker_crashed', 1],
     ['out_of_memory', 1],
-    ['orchestrator_unavailable', 1],
   ] as const)('is still open for %s after %d failures', (code, failures) =>
     expect(uploadVerdict(ID, rowOf(code, { failures }))).toBeUndefined(),
   );
+
+  it('is a refusal once the engine could not be reached twice in a row, whatever failed before', () => {
+    expect(uploadVerdict(ID, rowOf('orchestrator_unavailable', { postponed: 1, failures: 1 }))).toBeUndefined();
+    expect(uploadVerdict(ID, rowOf('orchestrator_unavailable', { postponed: 2 }))).toMatchObject({
+      code: 'orchestrator_unavailable',
+      message: expect.stringContaining('It is orchestrator_unavailable.') as string,
+    });
+  });
 
   it.each([
     ['handler_not_loadable', 0, 'handler_not_loadable'],
@@ -33,7 +41,6 @@ describe('uploadVerdict', () => {
     ['rejected', 0, 'function_not_ready'],
     ['worker_crashed', 2, 'function_not_ready'],
     ['out_of_memory', 2, 'function_not_ready'],
-    ['orchestrator_unavailable', 2, 'orchestrator_unavailable'],
   ] as const)('is a refusal for %s after %d failures: %s', (code, failures, refusal) => {
     expect(uploadVerdict(ID, rowOf(code, { failures }))).toMatchObject({
       code: refusal,

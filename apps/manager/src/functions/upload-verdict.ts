@@ -27,7 +27,7 @@ export function uploadVerdict(id: FunctionId, row: FunctionEntity | null): Funct
         ? undefined
         : new FunctionNotReady(id, fault.message, { detail: fault.detail });
     case 'orchestrator_unavailable':
-      return row.failures < ENGINE_TRIES ? undefined : new EngineUnavailable(fault.message);
+      return row.postponed < ENGINE_TRIES ? undefined : new EngineUnavailable(fault.message);
     case 'starting':
     case 'internal_error':
       return undefined;

@@ -57,7 +57,7 @@ export class FunctionReconciler {
 
   private async postpone(claim: Claim, error: unknown): Promise<number> {
     const { row } = claim;
-    const nextMs = backoffMs(row.failures + 1, Math.random());
+    const nextMs = backoffMs(row.postponed + 1, Math.random());
     const fault: StoredFault = {
       code: error instanceof OrchestratorUnavailable ? 'orchestrator_unavailable' : 'internal_error',
       message: error instanceof OrchestratorUnavailable ? error.message : 'The manager failed to act; see its log.',

@@ -1,6 +1,7 @@
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { type BeforeApplicationShutdown, Module, type OnApplicationShutdown } from '@nestjs/common';
 import { FunctionsModule } from '../functions/functions.module.js';
+import { FormerEngines } from './former-engines.js';
 import { FunctionReconciler } from './function.reconciler.js';
 import { OrchestratorModule } from './orchestrator.module.js';
 import { OrphanCollector } from './orphan.collector.js';
@@ -8,18 +9,19 @@ import { ReconcileLoop } from './reconcile.loop.js';
 
 @Module({
   imports: [FunctionsModule, OrchestratorModule],
-  providers: [FunctionReconciler, ReconcileLoop, OrphanCollector],
+  providers: [FormerEngines, FunctionReconciler, ReconcileLoop, OrphanCollector],
 })
 export class OrchestrationModule implements BeforeApplicationShutdown, OnApplicationShutdown {
   constructor(
     private readonly loop: ReconcileLoop,
     private readonly orphans: OrphanCollector,
+    private readonly former: FormerEngines,
     private readonly orchestrator: Orchestrator,
   ) {}
 
   /** Before the database closes: steps under way still have their results to write. */
   async beforeApplicationShutdown(): Promise<void> {
-    await Promise.all([this.loop.stop(), this.orphans.stop()]);
+    await Promise.all([this.loop.stop(), this.orphans.stop(), this.former.stop()]);
   }
 
   onApplicationShutdown(): void {

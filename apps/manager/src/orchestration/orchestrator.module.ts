@@ -1,4 +1,4 @@
-import type { OrchestratorConfig } from '#libs/config/config.js';
+import type { Engine, OrchestratorConfig } from '#libs/config/config.js';
 import { ORCHESTRATOR_CONFIG } from '#libs/config/config.module.js';
 import { LOGGER } from '#libs/observability/logging.module.js';
 import { createDockerOrchestrator } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
@@ -10,6 +10,7 @@ import type { Logger } from 'pino';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { FunctionsModule } from '../functions/functions.module.js';
 import { chooseEngine } from './choose-engine.js';
+import { OPEN_ENGINE, type OpenEngine } from './open-engine.js';
 
 const DOCKER_PROBE_MS = 3_000;
 
@@ -19,40 +20,58 @@ const DOCKER_PROBE_MS = 3_000;
   imports: [FunctionsModule],
   providers: [
     {
-      provide: Orchestrator,
+      provide: OPEN_ENGINE,
       inject: [ORCHESTRATOR_CONFIG, FunctionRepository, LOGGER],
+      useFactory: engineOpener,
+    },
+    {
+      provide: Orchestrator,
+      inject: [ORCHESTRATOR_CONFIG, OPEN_ENGINE, LOGGER],
       useFactory: createOrchestrator,
     },
   ],
-  exports: [Orchestrator],
+  exports: [Orchestrator, OPEN_ENGINE],
 })
 export class OrchestratorModule {}
 
-async function createOrchestrator(
+async function engineOpener(
   config: OrchestratorConfig,
   repository: FunctionRepository,
   logger: Logger,
-): Promise<Orchestrator> {
+): Promise<OpenEngine> {
   const owner = await repository.installationId();
-  let connected: Orchestrator | undefined;
-  const docker = () => (connected ??= createDockerOrchestrator(config.docker, owner, logger));
-  const { engine, reason } = await chooseEngine({
-    configured: config.engine,
-    insideKubernetes: config.kubernetes.insideCluster,
-    dockerFault: () => faultOf(docker()),
-  });
-  logger.info({ engine, reason }, 'engine chosen');
+  const opened = new Map<Engine, Orchestrator>();
+  return (engine) => {
+    const known = opened.get(engine) ?? openEngine(engine, config, owner, logger);
+    opened.set(engine, known);
+    return known;
+  };
+}
+
+function openEngine(engine: Engine, config: OrchestratorConfig, owner: string, logger: Logger): Orchestrator {
   switch (engine) {
     case 'docker':
-      return docker();
+      return createDockerOrchestrator(config.docker, owner, logger);
     case 'process':
-      logger.warn(
-        'functions run as plain processes of this machine: for development only, they are not isolated as in containers',
-      );
       return new ProcessOrchestrator(config.process, owner, logger);
     case 'kubernetes':
       return createKubernetesOrchestrator(config.kubernetes, owner, logger);
   }
+}
+
+async function createOrchestrator(config: OrchestratorConfig, open: OpenEngine, logger: Logger): Promise<Orchestrator> {
+  const { engine, reason } = await chooseEngine({
+    configured: config.engine,
+    insideKubernetes: config.kubernetes.insideCluster,
+    dockerFault: () => faultOf(open('docker')),
+  });
+  logger.info({ engine, reason }, 'engine chosen');
+  if (engine === 'process') {
+    logger.warn(
+      'functions run as plain processes of this machine: for development only, they are not isolated as in containers',
+    );
+  }
+  return open(engine);
 }
 
 async function faultOf(orchestrator: Orchestrator): Promise<string | undefined> {

@@ -1,7 +1,7 @@
 import type { Observed, WorkloadFault, WorkloadFaultCode } from '#libs/orchestrator/workload.js';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { FunctionEntity, StoredFault } from '../functions/function.entity.js';
+import type { FunctionEntity, Phase, StoredFault } from '../functions/function.entity.js';
 import { backoffMs, decide, FAILURES_UNTIL_ERROR } from './outcome.js';
 
 const NOW = new Date('2026-06-01T12:00:00Z');
@@ -15,6 +15,7 @@ function rowOf(overrides: Partial<FunctionEntity> = {}): FunctionEntity {
     generation: 3,
     observedGeneration: 2,
     phase: 'creating',
+    phaseSince: from(-100_000),
     reason: null,
     lastFault: null,
     endpoints: [],
@@ -109,7 +110,7 @@ describe('decide', () => {
     const healed = decide(rowOf({ failures: 3, lastFault, notBefore: from(1_500) }), seen(1), OPTIONS);
     expect(healed).toMatchObject({ failures: 3, holdMs: 1_500 });
     const stable = decide(
-      rowOf({ failures: 3, lastFault: stored(faultOf('worker_crashed', from(-60_000))) }),
+      rowOf({ failures: 3, phase: 'running', lastFault: stored(faultOf('worker_crashed', from(-60_000))) }),
       seen(1),
       OPTIONS,
     );
@@ -143,11 +144,23 @@ describe('decide', () => {
     });
   });
 
-  it('forgets failures only when a function was ready for half a minute without a new one', () => {
-    const ended = (ms: number) => rowOf({ failures: 3, lastFault: stored(faultOf('worker_crashed', from(-ms))) });
-    expect(decide(ended(30_000), seen(1), OPTIONS).failures).toBe(3);
-    expect(decide(ended(30_001), seen(1), OPTIONS).failures).toBe(0);
-    expect(decide(ended(60_000), seen(0, undefined, 1), OPTIONS).failures).toBe(3);
+  it('forgets failures once a function was ready for twice the pause they cost it', () => {
+    const ready = (ms: number, overrides: Partial<FunctionEntity> = {}) =>
+      rowOf({ failures: 3, phase: 'running', phaseSince: from(-ms), ...overrides });
+    const ended = (ms: number) => ({ lastFault: stored(faultOf('worker_crashed', from(-ms))) });
+    expect(decide(ready(4_000), seen(1), OPTIONS).failures).toBe(3);
+    expect(decide(ready(4_001), seen(1), OPTIONS).failures).toBe(0);
+    expect(decide(ready(60_000, ended(4_000)), seen(1), OPTIONS).failures).toBe(3);
+    expect(decide(ready(60_000, ended(4_001)), seen(1), OPTIONS).failures).toBe(0);
+    expect(decide(ready(60_000, { phase: 'creating' }), seen(1), OPTIONS).failures).toBe(3);
+    expect(decide(ready(60_000), seen(0, undefined, 1), OPTIONS).failures).toBe(3);
+  });
+
+  it('counts a new failure from one again where the former are forgotten', () => {
+    const crash = seen(0, faultOf('worker_crashed'));
+    const row = (ms: number) => rowOf({ failures: 4, phase: 'running', phaseSince: from(-ms) });
+    expect(decide(row(8_001), crash, OPTIONS)).toMatchObject({ failures: 1, phase: 'creating', holdMs: 500 });
+    expect(decide(row(8_000), crash, OPTIONS)).toMatchObject({ failures: 5, phase: 'error', holdMs: 8_000 });
   });
 
   it('leaves a function without replicas alone until something asks', () => {
@@ -174,6 +187,8 @@ describe('decide', () => {
     const row = fc.record({
       replicas: fc.nat(4),
       failures: fc.nat(50),
+      phase: fc.constantFrom<Phase>('creating', 'running', 'error', 'idle'),
+      phaseSince: fc.integer({ min: -200_000, max: 1_000 }).map(from),
       provisionalUntil: maybeDate,
       notBefore: maybeDate,
       lastFault: fc.option(fault, { nil: null }),

@@ -4,8 +4,11 @@ import type { Outcome } from '../functions/function.repository.js';
 
 /** After this many replicas ended in a row the function is in error: calls are refused with the reason, retries go on. */
 export const FAILURES_UNTIL_ERROR = 5;
-/** A ready function forgets its failures after this long without a new one. */
-const STABLE_AFTER_MS = 30_000;
+/**
+ * Failures are forgotten once a function was ready this many times longer than the pause they cost it: so ends far
+ * apart never add up, and quick ones do.
+ */
+const FORGIVEN_AFTER_PAUSES = 2;
 const STARTING_RECHECK_MS = 1_000;
 const BACKOFF_FIRST_MS = 500;
 const BACKOFF_CAP_MS = 60_000;
@@ -54,10 +57,15 @@ export function decide(row: FunctionEntity, observed: Observed, options: DecideO
 }
 
 function failuresAfter(row: FunctionEntity, satisfied: boolean, fresh: boolean, now: Date): number {
-  if (fresh) return row.failures + 1;
-  if (!satisfied) return row.failures;
-  const lastAt = row.lastFault === null ? 0 : Date.parse(row.lastFault.at);
-  return now.getTime() - lastAt > STABLE_AFTER_MS ? 0 : row.failures;
+  const kept = isForgiven(row, now) ? 0 : row.failures;
+  if (fresh) return kept + 1;
+  return satisfied ? kept : row.failures;
+}
+
+function isForgiven({ failures, phase, phaseSince, lastFault }: FunctionEntity, now: Date): boolean {
+  if (failures === 0 || phase !== 'running') return false;
+  const readySince = Math.max(phaseSince.getTime(), lastFault === null ? 0 : Date.parse(lastFault.at));
+  return now.getTime() - readySince > FORGIVEN_AFTER_PAUSES * backoffMs(failures, 0.5);
 }
 
 function phaseOf(row: FunctionEntity, observed: Observed, failures: number): Phase {

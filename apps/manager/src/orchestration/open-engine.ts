@@ -1,0 +1,7 @@
+import type { Engine } from '#libs/config/config.js';
+import type { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+
+/** Opens an engine for this installation; each once, however often it is asked for. */
+export type OpenEngine = (engine: Engine) => Orchestrator;
+
+export const OPEN_ENGINE = Symbol('OpenEngine');
