@@ -6,6 +6,7 @@ export const LIMITS_CONFIG = Symbol('LimitsConfig');
 export const FUNCTION_DEFAULTS = Symbol('FunctionDefaults');
 export const ORCHESTRATOR_CONFIG = Symbol('OrchestratorConfig');
 export const RECONCILE_CONFIG = Symbol('ReconcileConfig');
+export const SCALE_CONFIG = Symbol('ScaleConfig');
 
 /** Makes each slice of the parsed configuration injectable by its own token. */
 @Module({})
@@ -17,6 +18,7 @@ export class ConfigModule {
       { provide: FUNCTION_DEFAULTS, useValue: config.functions },
       { provide: ORCHESTRATOR_CONFIG, useValue: config.orchestrator },
       { provide: RECONCILE_CONFIG, useValue: config.reconcile },
+      { provide: SCALE_CONFIG, useValue: config.scale },
     ];
     return { module: ConfigModule, global: true, providers, exports: providers.map(({ provide }) => provide) };
   }

@@ -7,6 +7,7 @@ export interface Config {
   readonly functions: FunctionDefaults;
   readonly orchestrator: OrchestratorConfig;
   readonly reconcile: ReconcileConfig;
+  readonly scale: ScaleConfig;
   readonly log: LogConfig;
 }
 
@@ -47,6 +48,12 @@ export interface FunctionDefaults {
   readonly memoryMiB: number;
   readonly cpuMillis: number;
   readonly pids: number;
+  /** A function that nobody calls for this long loses its replicas until it is called again, in milliseconds; 0: never. */
+  readonly idleTimeoutMs: number;
+  readonly minReplicas: number;
+  /** The largest number that an upload may name. */
+  readonly mostReplicas: number;
+  readonly mostConcurrency: number;
   /** How long an upload may take to become ready, in milliseconds. */
   readonly readyTimeoutMs: number;
 }
@@ -133,6 +140,16 @@ export interface ReconcileConfig {
   readonly concurrency: number;
   /** How often objects without a function are looked for, in milliseconds. */
   readonly orphanSweepMs: number;
+}
+
+export interface ScaleConfig {
+  /** How often the number of replicas is thought over, in milliseconds. */
+  readonly intervalMs: number;
+  /** Where an upload names no limit: at most this many replicas of a function, on one machine and on a cluster. */
+  readonly maxReplicas: number;
+  readonly maxClusterReplicas: number;
+  /** What the memory limits of all replicas on one machine may add up to before no more are added. */
+  readonly memoryMiB: number;
 }
 
 export interface LogConfig {

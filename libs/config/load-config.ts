@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
-import { tmpdir } from 'node:os';
+import { tmpdir, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import type { AuthConfig, Config, DatabaseConfig, KubernetesConfig, RegistryLogin, ServerConfig } from './config.js';
@@ -35,6 +35,9 @@ const name = (what: string) =>
 
 const MIB = 1024 * 1024;
 
+const MOST_REPLICAS = 1_000;
+const MOST_CONCURRENCY = 1_000;
+
 const environment = z.object({
   LISTEN_ADDR: z.string().default(':8080'),
   API_KEYS: z.string().default(''),
@@ -64,7 +67,12 @@ const environment = z.object({
   DEFAULT_TIMEOUT_MS: integer(30_000, 1, 3_600_000),
   MAX_TIMEOUT_MS: integer(900_000, 1, 3_600_000),
   READY_TIMEOUT_MS: integer(60_000, 100, 3_600_000),
-  WORKER_CONCURRENCY: integer(32, 1, 1_000),
+  IDLE_TIMEOUT_MS: integer(600_000, 0, 2_147_483_647),
+  MIN_REPLICAS: integer(0, 0, 100),
+  MAX_REPLICAS: integer(10, 1, MOST_REPLICAS),
+  SCALE_INTERVAL_MS: integer(1_000, 50, 600_000),
+  REPLICAS_MEMORY_MIB: integer(Math.floor((totalmem() / MIB) * 0.8), 32, 1_073_741_824),
+  WORKER_CONCURRENCY: integer(32, 1, MOST_CONCURRENCY),
   WORKER_MEMORY_MIB: integer(512, 32, 1_048_576),
   WORKER_CPU_MILLIS: integer(1_000, 10, 1_024_000),
   WORKER_PIDS: integer(256, 16, 32_768),
@@ -148,6 +156,9 @@ export function loadConfig(variables: NodeJS.ProcessEnv): Config {
       `DEFAULT_TIMEOUT_MS (${env.DEFAULT_TIMEOUT_MS}) must not exceed MAX_TIMEOUT_MS (${env.MAX_TIMEOUT_MS})`,
     );
   }
+  if (env.MIN_REPLICAS > Math.min(env.MAX_REPLICAS, env.HPA_MAX_REPLICAS)) {
+    faults.push(`MIN_REPLICAS (${env.MIN_REPLICAS}) must not exceed MAX_REPLICAS and HPA_MAX_REPLICAS`);
+  }
   if (!server || !database || faults.length > 0) throw new InvalidConfig(faults);
 
   return {
@@ -166,6 +177,10 @@ export function loadConfig(variables: NodeJS.ProcessEnv): Config {
       memoryMiB: env.WORKER_MEMORY_MIB,
       cpuMillis: env.WORKER_CPU_MILLIS,
       pids: env.WORKER_PIDS,
+      idleTimeoutMs: env.IDLE_TIMEOUT_MS,
+      minReplicas: env.MIN_REPLICAS,
+      mostReplicas: MOST_REPLICAS,
+      mostConcurrency: MOST_CONCURRENCY,
       readyTimeoutMs: env.READY_TIMEOUT_MS,
     },
     orchestrator: {
@@ -190,6 +205,12 @@ export function loadConfig(variables: NodeJS.ProcessEnv): Config {
       resyncMs: env.RECONCILE_RESYNC_MS,
       concurrency: env.RECONCILE_CONCURRENCY,
       orphanSweepMs: env.ORPHAN_SWEEP_MS,
+    },
+    scale: {
+      intervalMs: env.SCALE_INTERVAL_MS,
+      maxReplicas: env.MAX_REPLICAS,
+      maxClusterReplicas: env.HPA_MAX_REPLICAS,
+      memoryMiB: env.REPLICAS_MEMORY_MIB,
     },
     log: { level: env.LOG_LEVEL, pretty: env.LOG_FORMAT === 'pretty' },
   };

@@ -35,8 +35,12 @@ export function manifestsFor(workload: Workload, placement: Placement): Manifest
 }
 
 /** Whether the number of replicas is the cluster's to choose, between the wanted one and the most that may be. */
-export function isAutoscaled({ replicas }: Workload, { maxReplicas }: AutoscaleConfig): boolean {
-  return maxReplicas > Math.max(1, replicas);
+export function isAutoscaled(workload: Workload, autoscale: AutoscaleConfig): boolean {
+  return mostReplicas(workload, autoscale) > 1;
+}
+
+function mostReplicas({ maxReplicas }: Workload, autoscale: AutoscaleConfig): number {
+  return maxReplicas ?? autoscale.maxReplicas;
 }
 
 type Metadata = NonNullable<V1Deployment['metadata']>;
@@ -97,7 +101,7 @@ function autoscalerOf(workload: Workload, autoscale: AutoscaleConfig, metadata: 
     spec: {
       scaleTargetRef: { apiVersion: 'apps/v1', kind: 'Deployment', name: deploymentName(workload.functionId) },
       minReplicas: Math.max(1, workload.replicas),
-      maxReplicas: autoscale.maxReplicas,
+      maxReplicas: Math.max(workload.replicas, mostReplicas(workload, autoscale)),
       metrics: [utilization('cpu', autoscale.cpuPercent), utilization('memory', autoscale.memoryPercent)],
       behavior: {
         scaleUp: byPods(autoscale.upPods, autoscale.upPeriodSeconds, autoscale.upWindowSeconds),

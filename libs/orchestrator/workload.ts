@@ -13,6 +13,8 @@ export interface Workload {
   readonly codeSha256: string;
   /** Replicas wanted now; `0` keeps the function without any. */
   readonly replicas: number;
+  /** Engines that scale by themselves may go up to this many; unset: to their own limit. No part of the spec. */
+  readonly maxReplicas?: number;
   readonly limits: WorkloadLimits;
   /**
    * Backoff: a replica that ended by itself is reported but not replaced before this moment. Unset: replaced at once.

@@ -171,6 +171,9 @@ export function newFunction(overrides: Partial<NewFunction> = {}): NewFunction {
   return {
     id: newFunctionId(),
     functionName: 'handle',
+    minReplicas: 0,
+    maxReplicas: null,
+    idleTimeoutMs: 600_000,
     replicas: 1,
     timeoutMs: 1_000,
     concurrency: 4,

@@ -4,7 +4,7 @@ import { createLogger } from '#libs/observability/logger.js';
 import { symbols } from 'pino';
 import { Manager } from '../../apps/manager/src/manager.js';
 import { createClient } from '../client/client/index.js';
-import { addFunction, type FunctionDto } from '../client/index.js';
+import { addFunction, type FunctionDto, type UploadDto } from '../client/index.js';
 import { type Answer, send, type Sent } from './http.js';
 
 export type Env = Readonly<Record<string, string>>;
@@ -52,9 +52,14 @@ export class TestManager {
   /** Uploads a function that must become ready. */
   async add(
     code: string,
-    { name = 'handle', timeoutMs }: { name?: string; timeoutMs?: number } = {},
+    {
+      name = 'handle',
+      timeoutMs,
+      ...fields
+    }: Partial<Omit<UploadDto, 'python_file' | 'function_name'>> & { name?: string; timeoutMs?: number } = {},
   ): Promise<FunctionDto> {
-    const body = { python_file: new Blob([code]), function_name: name, ...(timeoutMs && { timeout_ms: timeoutMs }) };
+    const timeout = timeoutMs === undefined ? {} : { timeout_ms: timeoutMs };
+    const body = { python_file: new Blob([code]), function_name: name, ...timeout, ...fields };
     const { data, error } = await addFunction({ client: this.client, body });
     if (data === undefined) throw new Error(`The upload failed: ${JSON.stringify(error)}`);
     return data;

@@ -1,5 +1,6 @@
 import { Module } from '@nestjs/common';
 import { FunctionsModule } from '../functions/functions.module.js';
+import { DemandRecorder } from './demand.recorder.js';
 import { ExecutionController } from './execution.controller.js';
 import { ExecutionHttp } from './execution.http.js';
 import { ExecutionService } from './execution.service.js';
@@ -9,7 +10,7 @@ import { Router } from './router.js';
 @Module({
   imports: [FunctionsModule],
   controllers: [ExecutionController],
-  providers: [Router, PostMortem, ExecutionService, ExecutionHttp],
+  providers: [Router, PostMortem, DemandRecorder, ExecutionService, ExecutionHttp],
   exports: [ExecutionHttp],
 })
 export class ExecutionModule {}

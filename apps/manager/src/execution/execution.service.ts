@@ -5,6 +5,7 @@ import { Injectable } from '@nestjs/common';
 import { FunctionNotReady } from '../functions/errors.js';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { CallCancelled, FunctionOverloaded, HandlerResultInvalid, HandlerTimeout } from './errors.js';
+import { DemandRecorder } from './demand.recorder.js';
 import { PostMortem } from './post-mortem.js';
 import { type Route, Router } from './router.js';
 import type { Replica } from './slot-pool.js';
@@ -31,6 +32,7 @@ export class ExecutionService {
     private readonly router: Router,
     private readonly repository: FunctionRepository,
     private readonly postMortem: PostMortem,
+    private readonly demand: DemandRecorder,
   ) {}
 
   /** The worker's body of a successful call, byte for byte. Throws the domain error of everything else. */
@@ -41,6 +43,7 @@ export class ExecutionService {
     let refusals = 0;
     for (;;) {
       if (route.refusal) throw route.refusal;
+      if (route.sleeps && route.pool.size === 0) this.demand.wake(route);
       const result = await this.attempt(route, call, giveUpAt - performance.now());
       if (result instanceof Buffer) return result;
       if (result === 'refused') refusals += 1;

@@ -24,6 +24,11 @@ export interface Route {
   /** Its removal was asked for: the row may be gone at any moment. */
   leaving: boolean;
   lastUsed: number;
+  /** It has no replicas, and gets them when it is called. */
+  sleeps: boolean;
+  idleTimeoutMs: number;
+  /** The number of its replicas never changes while it is awake. */
+  isFixed: boolean;
 }
 
 const UNUSED_MS = 10 * 60_000;
@@ -69,6 +74,11 @@ export class Router implements OnApplicationShutdown {
     return loading;
   }
 
+  /** Every function that has been called here lately. */
+  known(): Iterable<Route> {
+    return this.routes.values();
+  }
+
   onApplicationShutdown(): void {
     this.unsubscribe();
     clearInterval(this.sweeper);
@@ -87,6 +97,9 @@ export class Router implements OnApplicationShutdown {
       refusal: undefined,
       leaving: false,
       lastUsed: Date.now(),
+      sleeps: false,
+      idleTimeoutMs: 0,
+      isFixed: true,
     };
     this.apply(route, row);
     this.routes.set(id, route);
@@ -143,6 +156,9 @@ export class Router implements OnApplicationShutdown {
     route.timeoutMs = row.timeoutMs;
     route.refusal = refusalOf(row);
     route.leaving = row.deletedAt !== null;
+    route.sleeps = row.replicas === 0;
+    route.idleTimeoutMs = row.idleTimeoutMs;
+    route.isFixed = row.maxReplicas !== null && row.maxReplicas <= Math.max(1, row.minReplicas);
     const endpoints = row.endpoints.map((endpoint) => ({ ...endpoint, address: this.orchestrator.reach(endpoint) }));
     route.pool.update(endpoints, row.concurrency);
     if (route.refusal) route.pool.rejectWaiters(route.refusal);

@@ -27,8 +27,25 @@ export class FunctionEntity {
   @Column({ name: 'active_revision', type: 'integer' })
   activeRevision: number;
 
+  /** Wanted at this moment; the autoscaler's to change. */
   @Column({ type: 'integer' })
   replicas: number;
+
+  /** Kept ready though nobody calls; 0: none are. */
+  @Column({ name: 'min_replicas', type: 'integer' })
+  minReplicas: number;
+
+  /** Null: as many as the engine's default allows. */
+  @Column({ name: 'max_replicas', type: 'integer', nullable: true })
+  maxReplicas: number | null;
+
+  /** Without a call for this long it loses its replicas; 0: never. */
+  @Column({ name: 'idle_timeout_ms', type: 'integer' })
+  idleTimeoutMs: number;
+
+  /** Written now and then while there are calls. */
+  @Column({ name: 'last_used_at', type: 'timestamptz', insert: false })
+  lastUsedAt: Date;
 
   @Column({ name: 'timeout_ms', type: 'integer' })
   timeoutMs: number;

@@ -7,7 +7,17 @@ import { RevisionEntity } from './revision.entity.js';
 
 export type NewFunction = Pick<
   FunctionEntity,
-  'id' | 'functionName' | 'replicas' | 'timeoutMs' | 'concurrency' | 'memoryMiB' | 'cpuMillis' | 'pids'
+  | 'id'
+  | 'functionName'
+  | 'minReplicas'
+  | 'maxReplicas'
+  | 'idleTimeoutMs'
+  | 'replicas'
+  | 'timeoutMs'
+  | 'concurrency'
+  | 'memoryMiB'
+  | 'cpuMillis'
+  | 'pids'
 > & { readonly code: Buffer; readonly codeSha256: string; readonly provisionalForMs: number };
 
 /** A row this manager may act upon until its lease ends. */
@@ -36,6 +46,8 @@ export interface Outcome {
 }
 
 const HYDRATED = `id, position, function_name AS "functionName", active_revision AS "activeRevision", replicas,
+  min_replicas AS "minReplicas", max_replicas AS "maxReplicas", idle_timeout_ms AS "idleTimeoutMs",
+  last_used_at AS "lastUsedAt",
   timeout_ms AS "timeoutMs", concurrency, memory_mib AS "memoryMiB", cpu_millis AS "cpuMillis", pids, generation,
   observed_generation AS "observedGeneration", phase, phase_since AS "phaseSince", reason, last_fault AS "lastFault",
   endpoints, primary_replica AS "primaryReplica", host_port AS "hostPort", created_at AS "createdAt",

@@ -1,4 +1,5 @@
 import { Module } from '@nestjs/common';
+import { DemandRepository } from './demand.repository.js';
 import { FunctionChanges } from './function-changes.js';
 import { FunctionRepository } from './function.repository.js';
 import { FunctionsController } from './functions.controller.js';
@@ -6,7 +7,7 @@ import { FunctionsService } from './functions.service.js';
 
 @Module({
   controllers: [FunctionsController],
-  providers: [FunctionRepository, FunctionChanges, FunctionsService],
-  exports: [FunctionRepository, FunctionChanges],
+  providers: [FunctionRepository, DemandRepository, FunctionChanges, FunctionsService],
+  exports: [FunctionRepository, DemandRepository, FunctionChanges],
 })
 export class FunctionsModule {}

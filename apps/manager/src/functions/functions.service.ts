@@ -45,14 +45,20 @@ export class FunctionsService {
     const upload = await readUpload(request, {
       fileBytes: Math.min(this.limits.uploadBytes, this.orchestrator.largestCodeBytes),
       maxTimeoutMs: this.defaults.maxTimeoutMs,
+      mostReplicas: this.defaults.mostReplicas,
+      mostConcurrency: this.defaults.mostConcurrency,
     });
-    const { concurrency, memoryMiB, cpuMillis, pids, readyTimeoutMs } = this.defaults;
+    const { memoryMiB, cpuMillis, pids, readyTimeoutMs } = this.defaults;
+    const minReplicas = upload.minReplicas ?? Math.min(this.defaults.minReplicas, upload.maxReplicas ?? Infinity);
     const row = await this.repository.insert({
       id: newFunctionId(),
       functionName: upload.functionName,
-      replicas: 1,
+      minReplicas,
+      maxReplicas: upload.maxReplicas ?? null,
+      idleTimeoutMs: upload.idleTimeoutMs ?? this.defaults.idleTimeoutMs,
+      replicas: Math.max(1, minReplicas),
       timeoutMs: upload.timeoutMs ?? this.defaults.timeoutMs,
-      concurrency,
+      concurrency: upload.concurrency ?? this.defaults.concurrency,
       memoryMiB,
       cpuMillis,
       pids,

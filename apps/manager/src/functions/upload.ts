@@ -13,11 +13,17 @@ export interface Upload {
   readonly functionName: string;
   readonly code: Buffer;
   readonly timeoutMs: number | undefined;
+  readonly idleTimeoutMs: number | undefined;
+  readonly minReplicas: number | undefined;
+  readonly maxReplicas: number | undefined;
+  readonly concurrency: number | undefined;
 }
 
 export interface UploadLimits {
   readonly fileBytes: number;
   readonly maxTimeoutMs: number;
+  readonly mostReplicas: number;
+  readonly mostConcurrency: number;
 }
 
 interface Form {
@@ -28,6 +34,12 @@ interface Form {
 const FILE = 'python_file';
 const NAME = 'function_name';
 const TIMEOUT = 'timeout_ms';
+const IDLE_TIMEOUT = 'idle_timeout_ms';
+const MIN_REPLICAS = 'min_replicas';
+const MAX_REPLICAS = 'max_replicas';
+const CONCURRENCY = 'concurrency';
+const TEXT_FIELDS = [NAME, TIMEOUT, IDLE_TIMEOUT, MIN_REPLICAS, MAX_REPLICAS, CONCURRENCY] as const;
+const LONGEST_IDLE_MS = 2_147_483_647;
 const MULTIPART = /^multipart\/form-data\b/i;
 const FIELD_BYTES = 4_096;
 /** What the other parts and the part headers may add to the file. */
@@ -44,26 +56,34 @@ export async function readUpload(request: IncomingMessage, limits: UploadLimits)
   if (Number(request.headers['content-length'] ?? 0) > limits.fileBytes + FORM_OVERHEAD_BYTES) {
     throw new UploadTooLarge(limits.fileBytes);
   }
-  return checked(await readForm(request, limits.fileBytes), limits.maxTimeoutMs);
+  return checked(await readForm(request, limits.fileBytes), limits);
 }
 
-function checked(form: Form, maxTimeoutMs: number): Upload {
-  const upload = Object.assign(new UploadDto(), {
-    [FILE]: form.file,
-    [NAME]: form.fields.get(NAME),
-    [TIMEOUT]: form.fields.get(TIMEOUT),
-  });
+function checked(form: Form, limits: UploadLimits): Upload {
+  const texts = Object.fromEntries(TEXT_FIELDS.map((name) => [name, form.fields.get(name)]));
+  const upload = Object.assign(new UploadDto(), texts, { [FILE]: form.file });
   const [fault] = validateSync(upload, { stopAtFirstError: true });
   if (fault) throw new InvalidUpload(fault.property, Object.values(fault.constraints ?? {}).join(' '));
-  const timeoutMs = upload.timeout_ms === undefined ? undefined : Number(upload.timeout_ms);
-  if (timeoutMs !== undefined && timeoutMs > maxTimeoutMs) {
-    throw new InvalidUpload(TIMEOUT, `${TIMEOUT} must be at most ${maxTimeoutMs}.`);
+  const minReplicas = bounded(MIN_REPLICAS, upload.min_replicas, limits.mostReplicas);
+  const maxReplicas = bounded(MAX_REPLICAS, upload.max_replicas, limits.mostReplicas);
+  if (minReplicas !== undefined && maxReplicas !== undefined && minReplicas > maxReplicas) {
+    throw new InvalidUpload(MIN_REPLICAS, `${MIN_REPLICAS} must not be more than ${MAX_REPLICAS}.`);
   }
   return {
     code: upload.python_file as Buffer,
     functionName: asPythonReads(upload.function_name as string),
-    timeoutMs,
+    timeoutMs: bounded(TIMEOUT, upload.timeout_ms, limits.maxTimeoutMs),
+    idleTimeoutMs: bounded(IDLE_TIMEOUT, upload.idle_timeout_ms, LONGEST_IDLE_MS),
+    minReplicas,
+    maxReplicas,
+    concurrency: bounded(CONCURRENCY, upload.concurrency, limits.mostConcurrency),
   };
+}
+
+function bounded(name: string, text: string | undefined, most: number): number | undefined {
+  if (text === undefined) return undefined;
+  if (Number(text) > most) throw new InvalidUpload(name, `${name} must be at most ${most}.`);
+  return Number(text);
 }
 
 function readForm(request: IncomingMessage, fileBytes: number): Promise<Form> {
@@ -90,7 +110,7 @@ function readForm(request: IncomingMessage, fileBytes: number): Promise<Form> {
     const files: Promise<void>[] = [];
     parser.on('file', (name, stream) => {
       if (name !== FILE) {
-        if (name === NAME || name === TIMEOUT)
+        if ((TEXT_FIELDS as readonly string[]).includes(name))
           fail(new InvalidUpload(name, `${name} must be a text field, not a file.`));
         stream.resume();
         return;

@@ -84,6 +84,7 @@ export class FunctionReconciler {
       code: revision.code,
       codeSha256: revision.codeSha256,
       replicas: row.replicas,
+      ...(row.maxReplicas === null ? {} : { maxReplicas: row.maxReplicas }),
       limits: { timeoutMs, concurrency, memoryMiB, cpuMillis, pids },
       ...(row.notBefore === null ? {} : { replaceEndedFrom: row.notBefore }),
     };

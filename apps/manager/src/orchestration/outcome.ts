@@ -10,6 +10,8 @@ export const FAILURES_UNTIL_ERROR = 5;
  */
 const FORGIVEN_AFTER_PAUSES = 2;
 const STARTING_RECHECK_MS = 1_000;
+/** Beyond the longest call. */
+const GOING_TO_SLEEP_MS = 5_000;
 const BACKOFF_FIRST_MS = 500;
 const BACKOFF_CAP_MS = 60_000;
 
@@ -90,7 +92,9 @@ function nextMs(
     return Math.max(1, untilAbandoned === null ? recheck : Math.min(recheck, untilAbandoned));
   }
   if (state.terminal) return untilAbandoned === null ? null : Math.max(1, untilAbandoned);
-  return row.replicas === 0 ? null : resync;
+  if (row.replicas > 0) return resync;
+  // Once more when its last replicas must be gone: the manager that let them go may not have lived to see it.
+  return row.phase === 'idle' ? null : row.timeoutMs + GOING_TO_SLEEP_MS;
 }
 
 /**

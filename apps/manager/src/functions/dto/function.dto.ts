@@ -43,6 +43,27 @@ export class FunctionDto {
   @ApiProperty({ description: 'Time limit of one call, in milliseconds.', type: 'integer', example: 30000 })
   timeout_ms: number;
 
+  @ApiProperty({
+    description: 'Without a call for this long it loses its replicas until the next call, in milliseconds; 0: never.',
+    type: 'integer',
+    example: 600000,
+  })
+  idle_timeout_ms: number;
+
+  @ApiProperty({ description: 'Replicas that stay ready though nobody calls.', type: 'integer', example: 0 })
+  min_replicas: number;
+
+  @ApiProperty({
+    description: "Replicas there may be at most; null: the manager's own limit.",
+    type: 'integer',
+    nullable: true,
+    example: null,
+  })
+  max_replicas: number | null;
+
+  @ApiProperty({ description: 'Calls that run at once in one replica.', type: 'integer', example: 32 })
+  concurrency: number;
+
   static of(row: FunctionEntity): FunctionDto {
     return {
       id: row.id,
@@ -54,6 +75,10 @@ export class FunctionDto {
       status: row.phase,
       created_at: row.createdAt.toISOString(),
       timeout_ms: row.timeoutMs,
+      idle_timeout_ms: row.idleTimeoutMs,
+      min_replicas: row.minReplicas,
+      max_replicas: row.maxReplicas,
+      concurrency: row.concurrency,
     };
   }
 }
@@ -127,8 +152,11 @@ export class FunctionDetailDto extends FunctionDto {
   }
 }
 
+const SLEEPING = 'Nobody called it for its idle time, so no replica runs; the next call starts one.';
+
 function conditionsOf(row: FunctionEntity): ConditionDto[] {
   const ready = row.phase === 'running';
+  const idle = row.phase === 'idle';
   const since = row.phaseSince.toISOString();
   const reconciled = row.observedGeneration === row.generation && row.reason === null;
   const counted = `${row.endpoints.length} of ${row.replicas} replicas answer.`;
@@ -137,7 +165,7 @@ function conditionsOf(row: FunctionEntity): ConditionDto[] {
       type: 'Ready',
       status: ready,
       reason: ready ? 'replicas_ready' : (row.reason?.code ?? row.phase),
-      message: ready ? counted : (row.reason?.message ?? counted),
+      message: idle ? SLEEPING : ready ? counted : (row.reason?.message ?? counted),
       since,
     },
     {

@@ -35,8 +35,49 @@ export class UploadDto {
     description: 'Time limit of one call, in milliseconds.',
     example: 30000,
   })
-  @Faultless(timeoutFault)
+  @Faultless(integerFault('timeout_ms', 1, 'milliseconds'))
   timeout_ms: string | undefined;
+
+  @ApiProperty({
+    type: 'integer',
+    minimum: 0,
+    required: false,
+    description:
+      'Without a call for this long the function loses its replicas until the next call, in milliseconds; 0: never.',
+    example: 600000,
+  })
+  @Faultless(integerFault('idle_timeout_ms', 0, 'milliseconds'))
+  idle_timeout_ms: string | undefined;
+
+  @ApiProperty({
+    type: 'integer',
+    minimum: 0,
+    required: false,
+    description: 'Replicas that stay ready though nobody calls. With 1 or more the function never sleeps.',
+    example: 0,
+  })
+  @Faultless(integerFault('min_replicas', 0, 'replicas'))
+  min_replicas: string | undefined;
+
+  @ApiProperty({
+    type: 'integer',
+    minimum: 1,
+    required: false,
+    description: 'Replicas there may be at most, however many calls come.',
+    example: 10,
+  })
+  @Faultless(integerFault('max_replicas', 1, 'replicas'))
+  max_replicas: string | undefined;
+
+  @ApiProperty({
+    type: 'integer',
+    minimum: 1,
+    required: false,
+    description: 'Calls that run at once in one replica.',
+    example: 32,
+  })
+  @Faultless(integerFault('concurrency', 1, 'calls'))
+  concurrency: string | undefined;
 }
 
 function fileFault(file: unknown): string | undefined {
@@ -52,7 +93,9 @@ function nameFault(name: unknown): string | undefined {
   return 'fault' in parsed ? parsed.fault : undefined;
 }
 
-function timeoutFault(text: unknown): string | undefined {
-  if (text === undefined || (typeof text === 'string' && /^\d{1,10}$/.test(text) && Number(text) > 0)) return undefined;
-  return 'timeout_ms must be a whole number of milliseconds, at least 1.';
+function integerFault(name: string, least: number, unit: string): (text: unknown) => string | undefined {
+  return (text) => {
+    const isGood = typeof text === 'string' && /^\d{1,10}$/.test(text) && Number(text) >= least;
+    return text === undefined || isGood ? undefined : `${name} must be a whole number of ${unit}, at least ${least}.`;
+  };
 }

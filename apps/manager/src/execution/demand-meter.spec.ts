@@ -1,0 +1,32 @@
+import { describe, expect, it } from 'vitest';
+import { DemandMeter } from './demand-meter.js';
+
+function after(calls: number, ms: number, meter = new DemandMeter(0), from = 0): DemandMeter {
+  for (let at = from + 250; at <= from + ms; at += 250) meter.read(calls, at);
+  return meter;
+}
+
+describe('DemandMeter', () => {
+  it('sees a burst within seconds in the calls of now, and hardly in those of lately', () => {
+    const meter = after(100, 3_000);
+    expect(meter.callsNow).toBeGreaterThan(80);
+    expect(meter.callsLately).toBeLessThan(20);
+  });
+
+  it('remembers a long load for a minute after its end', () => {
+    const meter = after(0, 20_000, after(100, 120_000), 120_000);
+    expect(meter.callsNow).toBeLessThan(1);
+    expect(meter.callsLately).toBeGreaterThan(30);
+  });
+
+  it('is still in the end', () => {
+    expect(after(0, 300_000, after(100, 60_000), 60_000).isStill).toBe(true);
+  });
+
+  it('counts a reading for as long as it lasted, however seldom it is read', () => {
+    const often = after(10, 2_000);
+    const once = new DemandMeter(0);
+    once.read(10, 2_000);
+    expect(once.callsNow).toBeCloseTo(often.callsNow, 5);
+  });
+});
