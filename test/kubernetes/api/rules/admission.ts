@@ -1,0 +1,99 @@
+import { forbidden, Refusal } from '../rest/problems.js';
+import { PODS, QUOTAS, type Resource, SERVICE_ACCOUNTS } from '../rest/resources.js';
+import type { KubeObject } from '../store/objects.js';
+import type { Store } from '../store/store.js';
+import { type Fields, fields, list } from './fields.js';
+import { quantity } from './quantity.js';
+
+export type Operation = 'CREATE' | 'UPDATE' | 'DELETE';
+
+/** A validating webhook of a test. */
+export interface Webhook {
+  readonly name: string;
+  readonly resource: string;
+  readonly operations: readonly Operation[];
+  readonly message: string;
+}
+
+/** What says no, or adds to an object, once it is known to be sound. */
+export class Admission {
+  readonly webhooks: Webhook[] = [];
+  private readonly store: Store;
+
+  constructor(store: Store) {
+    this.store = store;
+  }
+
+  /** May change the object in place. */
+  admit(operation: Operation, resource: Resource, object: KubeObject): void {
+    if (resource === PODS && operation === 'CREATE') this.useServiceAccount(object);
+    for (const { name, resource: plural, operations, message } of this.webhooks) {
+      if (plural !== resource.plural || !operations.includes(operation)) continue;
+      throw new Refusal(400, undefined, `admission webhook "${name}" denied the request: ${message}`);
+    }
+    if (resource === PODS && operation === 'CREATE') this.chargeQuota(object);
+  }
+
+  private useServiceAccount(pod: KubeObject): void {
+    const spec = fields(pod.spec);
+    const { namespace, name } = pod.metadata;
+    const account = String(spec['serviceAccountName'] ?? 'default');
+    const found = this.store.get(SERVICE_ACCOUNTS.key, namespace, account);
+    if (found === undefined) {
+      const why = `error looking up service account ${namespace}/${account}: serviceaccount "${account}" not found`;
+      throw forbidden(PODS, name, why);
+    }
+    if ((spec['automountServiceAccountToken'] ?? found['automountServiceAccountToken']) === false) return;
+    const token = {
+      name: 'kube-api-access',
+      mountPath: '/var/run/secrets/kubernetes.io/serviceaccount',
+      readOnly: true,
+    };
+    const sources = [{ serviceAccountToken: { expirationSeconds: 3607, path: 'token' } }];
+    spec['volumes'] = [...list(spec['volumes']), { name: token.name, projected: { sources, defaultMode: 420 } }];
+    for (const container of list(spec['containers'])) {
+      container['volumeMounts'] = [...list(container['volumeMounts']), token];
+    }
+  }
+
+  private chargeQuota(pod: KubeObject): void {
+    const { namespace, name } = pod.metadata;
+    for (const quota of this.store.list(QUOTAS.key, namespace)) {
+      const hard = fields(fields(quota.spec)['hard']);
+      const limited = Object.entries(hard).flatMap(([resource, limit]) => {
+        const requested = usage(pod, resource);
+        if (requested === undefined) return [];
+        const used = this.store
+          .list(PODS.key, namespace)
+          .filter((other) => !isFinished(other))
+          .reduce((sum, other) => sum + (usage(other, resource) ?? 0), 0);
+        return used + requested > (quantity(limit) ?? 0) ? [{ resource, requested, used, limit: String(limit) }] : [];
+      });
+      if (limited.length === 0) continue;
+      const text = (pick: (one: (typeof limited)[number]) => number | string) =>
+        limited.map((one) => `${one.resource}=${pick(one)}`).join(',');
+      throw forbidden(
+        PODS,
+        name,
+        `exceeded quota: ${quota.metadata.name}, requested: ${text((one) => one.requested)}, used: ${text((one) => one.used)}, limited: ${text((one) => one.limit)}`,
+      );
+    }
+  }
+}
+
+/** What a pod takes of a quota's resource: `pods`, `requests.cpu`, `limits.memory`; undefined for others. */
+export function usage(pod: KubeObject, resource: string): number | undefined {
+  if (resource === 'pods') return 1;
+  const match = /^(?:(requests|limits)\.)?(cpu|memory)$/.exec(resource);
+  if (match === null) return undefined;
+  const [, kind = 'requests', name = ''] = match;
+  return list(fields(pod.spec)['containers']).reduce(
+    (sum, container: Fields) => sum + (quantity(fields(fields(container['resources'])[kind])[name] ?? 0) ?? 0),
+    0,
+  );
+}
+
+export function isFinished(pod: KubeObject): boolean {
+  const { phase } = fields(pod.status);
+  return phase === 'Succeeded' || phase === 'Failed';
+}
