@@ -19,6 +19,8 @@ const UNOWNED = new Set(
   ),
 );
 
+const REPLICAS = ['f:spec', 'f:replicas'];
+
 function isOwnable(path: Path): boolean {
   const [first, second] = path;
   if (first === 'f:apiVersion' || first === 'f:kind' || path.length === 0) return false;
@@ -87,6 +89,10 @@ export function updated(previous: KubeObject | undefined, next: KubeObject, writ
     );
   });
   const entries = previous?.metadata.managedFields ?? [];
+  // A scale is followed only where somebody owned the replicas before.
+  const isFollowed =
+    writer.subresource !== 'scale' || entries.some((entry) => FieldSet.parse(entry.fieldsV1).has(REPLICAS));
+  if (!isFollowed) return next;
   const own = entries.find((entry) => isOf(entry, 'Update', writer));
   const others = entries
     .filter((entry) => entry !== own)

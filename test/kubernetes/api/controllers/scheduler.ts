@@ -5,9 +5,7 @@ import { PODS } from '../rest/resources.js';
 import { clone, isLeaving, timestamp } from '../store/objects.js';
 import type { Change } from '../store/store.js';
 import { keyOf, Queue, splitKey } from './queue.js';
-import { conditionOf, type Pod } from './types.js';
-
-const MANAGER = { manager: 'kube-scheduler' };
+import { type Condition, conditionOf, type Pod } from './types.js';
 
 export const NODE_NAME = 'node1';
 
@@ -64,10 +62,11 @@ export class Scheduler {
       return used + (usage(pod, use) ?? 0) > (quantity(this.capacity[resource]) ?? 0);
     });
     if (lacking.length > 0) return this.refuse(pod, lacking.map(([, , reason]) => `1 ${reason}`).join(', '));
-    const next = clone(pod);
-    next.spec.nodeName = NODE_NAME;
-    const bound = this.cluster.update(PODS, next, pod, MANAGER);
-    this.cluster.setStatus(PODS, bound, { ...pod.status, conditions: [scheduled('True')] });
+    // A binding is no change of the spec that counts as a generation.
+    const bound = clone(pod);
+    bound.spec.nodeName = NODE_NAME;
+    bound.status = { ...pod.status, conditions: [scheduled('True')] };
+    this.cluster.store.replace(PODS.key, bound, pod);
   }
 
   private refuse(pod: Pod, why: string): void {
@@ -78,6 +77,7 @@ export class Scheduler {
   }
 }
 
-function scheduled(status: string, why: object = {}) {
-  return { type: 'PodScheduled', status, lastProbeTime: null, lastTransitionTime: timestamp(), ...why };
+function scheduled(status: Condition['status'], why: object = {}): Condition {
+  const times = { lastProbeTime: null, lastTransitionTime: timestamp() };
+  return { type: 'PodScheduled', status, ...times, ...why };
 }

@@ -159,7 +159,7 @@ export class ObjectsApi {
     named(manifest, name);
     if (resource.namespaced) this.mustExist(namespace);
     refuseUndeclared(manifest, resource, namespace);
-    const decoded = decode(manifest, resource);
+    const decoded = decode(manifest, resource, 'part');
     const previous = this.cluster.store.get(resource.key, namespace, name);
     const writer = { manager, subresource };
     const force = query.get('force') === 'true';
@@ -168,11 +168,11 @@ export class ObjectsApi {
       this.authorize(request, 'create');
       if (decoded.metadata.uid !== undefined) throw uidMismatch(request, decoded.metadata.uid);
       const { apiVersion, kind } = decoded;
-      const object = applied({ apiVersion, kind, metadata: { name } }, decoded, writer, force);
+      const object = decode(applied({ apiVersion, kind, metadata: { name } }, decoded, writer, force), resource);
       if (isDryRun(query)) return { code: 201, body: object };
       return { code: 201, body: this.cluster.create(resource, object, writer) };
     }
-    const object = applied(previous, decoded, writer, force);
+    const object = decode(applied(previous, decoded, writer, force), resource);
     if (decoded.metadata.resourceVersion === undefined) delete object.metadata.resourceVersion;
     if (isDryRun(query)) return { code: 200, body: object };
     return { code: 200, body: this.cluster.update(resource, object, previous, undefined, subresource) };

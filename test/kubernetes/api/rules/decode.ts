@@ -7,8 +7,12 @@ import { quantity } from './quantity.js';
 
 const QUANTITY_RULE = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
 
-/** An object as a client sent it, refused where its kind, fields or types are not the resource's. */
-export function decode(body: unknown, resource: Resource): KubeObject {
+/**
+ * An object as a client sent it, refused where its kind, fields or types are not the resource's.
+ *
+ * @param part of an object, as appliers send it: what is missing others may have set
+ */
+export function decode(body: unknown, resource: Resource, part: 'whole' | 'part' = 'whole'): KubeObject {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw badRequest(`the object provided is unrecognized (must be of type ${resource.kind})`);
   }
@@ -21,7 +25,8 @@ export function decode(body: unknown, resource: Resource): KubeObject {
     );
   }
   if (hasBadQuantity(object)) throw cannotBeHandled(resource, QUANTITY_RULE);
-  refuseFaults(schemaFaults(object), object, resource);
+  const faults = schemaFaults(object).filter(({ type }) => part === 'whole' || type !== 'missing');
+  refuseFaults(faults, object, resource);
   return object;
 }
 

@@ -134,7 +134,11 @@ export function configOf(kubeconfig: string): KubeConfig {
 }
 
 /** Looks until something truthy is seen, and answers that. */
-export async function until<T>(what: string, look: () => Promise<T> | T, deadlineMs = 30_000): Promise<T> {
+export async function until<T>(
+  what: string,
+  look: () => Promise<T | undefined> | T | undefined,
+  deadlineMs = 30_000,
+): Promise<T> {
   const deadline = Date.now() + deadlineMs;
   for (let pause = 10; ; pause = Math.min(pause * 1.5, 250)) {
     const seen = await look();
