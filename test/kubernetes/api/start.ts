@@ -11,6 +11,7 @@ import { DeploymentController } from './controllers/deployments.js';
 import { EndpointSliceController } from './controllers/endpoint-slices.js';
 import { GarbageCollector } from './controllers/garbage.js';
 import { NamespaceController } from './controllers/namespaces.js';
+import { QuotaController } from './controllers/quotas.js';
 import { ReplicaSetController } from './controllers/replica-sets.js';
 import { Scheduler } from './controllers/scheduler.js';
 import { Addresses } from './node/addresses.js';
@@ -53,6 +54,7 @@ export async function start(options: ApiOptions = {}): Promise<KubernetesApi> {
     new NamespaceController(cluster),
     new DeploymentController(cluster),
     new ReplicaSetController(cluster),
+    new QuotaController(cluster),
     new Scheduler(cluster, settings.capacity),
     new EndpointSliceController(cluster),
     new GarbageCollector(cluster),

@@ -3,7 +3,7 @@ import { PODS, QUOTAS, type Resource, SERVICE_ACCOUNTS } from '../rest/resources
 import type { KubeObject } from '../store/objects.js';
 import type { Store } from '../store/store.js';
 import { type Fields, fields, list } from './fields.js';
-import { quantity } from './quantity.js';
+import { quantity, quantityText } from './quantity.js';
 
 export type Operation = 'CREATE' | 'UPDATE' | 'DELETE';
 
@@ -58,27 +58,39 @@ export class Admission {
 
   private chargeQuota(pod: KubeObject): void {
     const { namespace, name } = pod.metadata;
+    const others = this.store.list(PODS.key, namespace);
     for (const quota of this.store.list(QUOTAS.key, namespace)) {
-      const hard = fields(fields(quota.spec)['hard']);
-      const limited = Object.entries(hard).flatMap(([resource, limit]) => {
-        const requested = usage(pod, resource);
-        if (requested === undefined) return [];
-        const used = this.store
-          .list(PODS.key, namespace)
-          .filter((other) => !isFinished(other))
-          .reduce((sum, other) => sum + (usage(other, resource) ?? 0), 0);
-        return used + requested > (quantity(limit) ?? 0) ? [{ resource, requested, used, limit: String(limit) }] : [];
+      const used = quotaUse(quota, others);
+      const limited = Object.entries(quotaLimits(quota)).flatMap(([resource, limit]) => {
+        const requested = usage(pod, resource) ?? 0;
+        const isOver = (used[resource] ?? 0) + requested > (quantity(limit) ?? 0);
+        return requested > 0 && isOver ? [{ resource, requested, used: used[resource] ?? 0, limit }] : [];
       });
       if (limited.length === 0) continue;
-      const text = (pick: (one: (typeof limited)[number]) => number | string) =>
+      const text = (pick: (one: (typeof limited)[number]) => string) =>
         limited.map((one) => `${one.resource}=${pick(one)}`).join(',');
-      throw forbidden(
-        PODS,
-        name,
-        `exceeded quota: ${quota.metadata.name}, requested: ${text((one) => one.requested)}, used: ${text((one) => one.used)}, limited: ${text((one) => one.limit)}`,
-      );
+      const requested = text((one) => quantityText(one.requested));
+      const use = text((one) => quantityText(one.used));
+      const limits = text(({ limit }) => limit);
+      const why = `exceeded quota: ${quota.metadata.name}, requested: ${requested}, used: ${use}, limited: ${limits}`;
+      throw forbidden(PODS, name, why);
     }
   }
+}
+
+export function quotaLimits(quota: KubeObject): Record<string, string> {
+  return fields(fields(quota.spec)['hard']) as Record<string, string>;
+}
+
+/** What these pods take of a quota, by its resources; those that pods don't take of are left out. */
+export function quotaUse(quota: KubeObject, pods: readonly KubeObject[]): Record<string, number> {
+  const counted = pods.filter((pod) => !isFinished(pod));
+  return Object.fromEntries(
+    Object.keys(quotaLimits(quota)).map((resource) => [
+      resource,
+      counted.reduce((sum, pod) => sum + (usage(pod, resource) ?? 0), 0),
+    ]),
+  );
 }
 
 /** What a pod takes of a quota's resource: `pods`, `requests.cpu`, `limits.memory`; undefined for others. */

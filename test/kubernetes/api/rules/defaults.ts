@@ -40,7 +40,7 @@ const DEFAULTS: Readonly<Record<string, (spec: Fields, object: KubeObject) => vo
         { key: 'node.kubernetes.io/unreachable', operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 300 },
       ],
     });
-    byDefault(object, { status: { phase: 'Pending', qosClass: qosClass(spec) } });
+    object.status = { phase: 'Pending', qosClass: qosClass(spec), ...fields(object.status) };
   },
   Service: (spec) => {
     byDefault(spec, {

@@ -26,3 +26,10 @@ export function quantity(text: unknown): number | undefined {
   const value = Number(number) * (FACTORS[suffix] ?? (suffix === '' ? 1 : Number(`1${suffix}`)));
   return Number.isFinite(value) ? value : undefined;
 }
+
+/** As sums of quantities are written: `600m`, `2`, `128Mi`. */
+export function quantityText(value: number): string {
+  if (!Number.isInteger(value)) return `${Math.round(value * 1000)}m`;
+  const unit = ['Gi', 'Mi', 'Ki'].find((one) => value > 0 && value % (FACTORS[one] ?? 1) === 0);
+  return unit === undefined ? String(value) : `${value / (FACTORS[unit] ?? 1)}${unit}`;
+}
