@@ -38,7 +38,7 @@ export class Informer<T extends KubernetesObject> {
   private readonly byFunction = new Map<FunctionId, Map<string, T>>();
   private readonly gone = new Set<string>();
   private readonly closing = new AbortController();
-  private readonly listed = Promise.withResolvers<void>();
+  private readonly firstTry = Promise.withResolvers<void>();
   private readonly selector: string;
   private listWatch: ListWatch<T> | undefined;
   private retryMs = FIRST_RETRY_MS;
@@ -69,9 +69,9 @@ export class Informer<T extends KubernetesObject> {
     void listWatch.start();
   }
 
-  /** Resolves once it has listed everything for the first time. */
-  get synced(): Promise<void> {
-    return this.listed.promise;
+  /** Resolves once it has listed everything for the first time, or has failed to: `behind` tells which. */
+  get tried(): Promise<void> {
+    return this.firstTry.promise;
   }
 
   /** Why it may be behind; undefined while it is up to date. */
@@ -122,7 +122,7 @@ export class Informer<T extends KubernetesObject> {
 
   private caughtUp(): void {
     if (this.closing.signal.aborted) return;
-    this.listed.resolve();
+    this.firstTry.resolve();
     this.retryMs = FIRST_RETRY_MS;
     if (this.fault === undefined) return;
     this.fault = undefined;
@@ -134,6 +134,7 @@ export class Informer<T extends KubernetesObject> {
     this.listWatch = undefined;
     void listWatch.stop();
     this.fault = (error as Error | undefined)?.message ?? 'the watch ended';
+    this.firstTry.resolve();
     this.events.cutOff(this.kind, this.fault);
     this.retry = setTimeout(() => this.start(), this.retryMs * (0.8 + 0.4 * Math.random()));
     this.retryMs = Math.min(this.retryMs * 2, SLOWEST_RETRY_MS);

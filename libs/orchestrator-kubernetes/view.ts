@@ -103,7 +103,7 @@ export class View {
     const { promise: over, resolve } = Promise.withResolvers<void>();
     const either = AbortSignal.any([signal, AbortSignal.timeout(FIRST_SYNC_MS)]);
     either.addEventListener('abort', () => resolve(), { once: true });
-    await Promise.race([Promise.all(this.all.map(({ synced }) => synced)), over]);
+    await Promise.race([Promise.all(this.all.map(({ tried }) => tried)), over]);
     signal.throwIfAborted();
   }
 
