@@ -3,6 +3,19 @@ import { defineConfig } from 'vitest/config';
 
 const alias = [{ find: /^#libs\/(.*)\.js$/, replacement: fileURLToPath(new URL('./libs/$1.ts', import.meta.url)) }];
 
+/** Suites of users' view that an engine can make a difference to. */
+const onTheClusterToo = [
+  'bad-calls',
+  'call-errors',
+  'database-outage',
+  'engine-outage',
+  'functions',
+  'lifecycle',
+  'plain-image',
+  'races',
+  'upload-errors',
+].map((name) => `test/e2e/${name}.spec.ts`);
+
 export default defineConfig({
   test: {
     projects: [
@@ -34,7 +47,8 @@ export default defineConfig({
         test: {
           // Run by npm run test:kubernetes alone, on a cluster that is given to it.
           name: 'cluster',
-          include: ['test/kubernetes-cluster/**/*.spec.ts'],
+          env: { TEST_ENGINE: 'kubernetes' },
+          include: ['test/kubernetes-cluster/**/*.spec.ts', ...onTheClusterToo],
           fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 300_000,

@@ -10,6 +10,10 @@ import type { ClusterAccess } from './cluster-access.js';
 import { WORKER_PORT } from './names.js';
 
 const HOP_BY_HOP = new Set(['connection', 'host', 'keep-alive', 'transfer-encoding', 'content-length', 'expect']);
+/** What an API server with too much to do says, the only word of its own that is no `Status`. */
+const TOO_BUSY = 'Too many requests, please try again later.';
+/** Given by the API server itself, these mean that it passed nothing on: not let in, no such pod, too busy. */
+const NOT_PASSED_ON = new Set([401, 403, 404, 429]);
 
 /** A worker of ours says this of a call it never ran; so does the gate of one that never left it. */
 const NEVER_SENT = JSON.stringify({
@@ -61,7 +65,7 @@ export class ApiProxy {
     outgoing.once('close', () => leaving.abort());
     try {
       const answer = await this.forward(pod, incoming, leaving.signal);
-      if (answer.statusCode >= 500 && (await this.isOfTheApiServer(answer, outgoing))) return;
+      if (answer.statusCode >= 400 && (await this.isOfTheApiServer(answer, outgoing))) return;
       outgoing.writeHead(answer.statusCode, passedOn(answer.headers));
       await pipeline(answer.body, outgoing);
     } catch {
@@ -89,21 +93,30 @@ export class ApiProxy {
   }
 
   /**
-   * The API server's own word that it couldn't connect, which a worker's never looks like: then nothing was sent, and
-   * the caller may try another pod.
+   * The API server's own word, which a worker's never looks like. That it couldn't connect, or wouldn't, means that
+   * nothing was sent, and that the caller may try another pod.
    */
   private async isOfTheApiServer(answer: Dispatcher.ResponseData, outgoing: ServerResponse): Promise<boolean> {
     const body = Buffer.from(await answer.body.arrayBuffer());
-    const isStatus = body.includes('"kind":"Status"') || body.includes('"kind": "Status"');
-    if (!isStatus) {
+    if (!isStatus(body) && !body.toString().startsWith(TOO_BUSY)) {
       outgoing.writeHead(answer.statusCode, passedOn(answer.headers));
       outgoing.end(body);
       return true;
     }
-    if (!/dial tcp|connection refused|no endpoints available/.test(body.toString())) throw new Error('cut off');
+    const neverSent = NOT_PASSED_ON.has(answer.statusCode) || /dial tcp|connection refused/.test(body.toString());
+    if (!neverSent) throw new Error('cut off');
     outgoing.writeHead(503, { 'content-type': 'application/json' });
     outgoing.end(NEVER_SENT);
     return true;
+  }
+}
+
+function isStatus(body: Buffer): boolean {
+  try {
+    const said = JSON.parse(body.toString()) as { kind?: unknown; apiVersion?: unknown } | null;
+    return said?.kind === 'Status' && said.apiVersion === 'v1';
+  } catch {
+    return false;
   }
 }
 

@@ -6,7 +6,7 @@ import type { Dispatcher } from 'undici';
 
 /** How long one pool of connections is used: client certificates and authorities are read again for the next. */
 const POOL_LIFE_MS = 5 * 60_000;
-/** An old pool's requests, watches among them, come to their end within this. */
+/** Whoever was given an old pool has begun to use it within this. */
 const POOL_LINGER_MS = 60_000;
 
 /** No cluster can be found, or the file that names one is wrong. Its message says what to do. */
@@ -15,6 +15,7 @@ export class NoCluster extends Error {}
 /** A `KubeConfig` that keeps its connections: the library's own opens a new one, with its handshake, for every request. */
 export class ClusterAccess extends KubeConfig {
   private pool: { readonly dispatcher: Dispatcher; readonly until: number } | undefined;
+  private readonly former = new Set<Dispatcher>();
 
   override async applySecurityAuthentication(context: RequestContext): Promise<void> {
     await super.applySecurityAuthentication(context);
@@ -24,9 +25,8 @@ export class ClusterAccess extends KubeConfig {
       context.setDispatcher(this.pool.dispatcher);
       return;
     }
-    const former = this.pool;
+    if (this.pool !== undefined) this.retire(this.pool.dispatcher);
     this.pool = fresh === undefined ? undefined : { dispatcher: fresh, until: now + POOL_LIFE_MS };
-    if (former !== undefined) setTimeout(() => void former.dispatcher.destroy(), POOL_LINGER_MS).unref();
   }
 
   get server(): string {
@@ -35,8 +35,16 @@ export class ClusterAccess extends KubeConfig {
 
   /** Ends every connection. */
   close(): void {
+    for (const dispatcher of this.former) void dispatcher.destroy();
     void this.pool?.dispatcher.destroy();
     this.pool = undefined;
+  }
+
+  /** Its requests come to their own end, a watch after many minutes: cut, it would have to list everything again. */
+  private retire(dispatcher: Dispatcher): void {
+    this.former.add(dispatcher);
+    const forget = () => this.former.delete(dispatcher);
+    setTimeout(() => void dispatcher.close().then(forget, forget), POOL_LINGER_MS).unref();
   }
 }
 

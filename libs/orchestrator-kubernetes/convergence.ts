@@ -4,11 +4,12 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { ApiRefusal, isConflict, isMissing } from './api-fault.js';
 import { covers } from './covers.js';
 import type { Informer } from './informer.js';
-import { AUTOSCALER, CONFIG_MAP, DEPLOYMENT, type Kind } from './kinds.js';
-import type { KubeApi } from './kube-api.js';
+import { AUTOSCALER, CONFIG_MAP, DEPLOYMENT, type Kind, POD } from './kinds.js';
+import { FIELD_MANAGER, type KubeApi } from './kube-api.js';
 import { FAULT_ANNOTATION, LABEL } from './labels.js';
 import type { Manifests } from './manifests.js';
 import { replicasToSet, type ScaleWish } from './scale.js';
+import { isEnded } from './replica.js';
 import type { View } from './view.js';
 
 /** An object has the name one of ours must have, and is somebody else's. */
@@ -53,18 +54,34 @@ export class Convergence {
     return this.nudge(deployment, { metadata: { annotations: { [FAULT_ANNOTATION]: fault } } }, signal);
   }
 
-  /** Removes what a former workload needed and this one doesn't: an autoscaler, and the code of replicas that are gone. */
-  async prune(functionId: FunctionId, manifests: Manifests, signal: AbortSignal): Promise<void> {
+  /**
+   * Removes what a former workload needed and this one doesn't, an autoscaler and the code of replicas that are gone, and
+   * pods that ended for good, which Kubernetes replaces and keeps.
+   */
+  async prune(
+    functionId: FunctionId,
+    manifests: Manifests,
+    deployment: V1Deployment,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { view, api } = this;
-    const inUse = new Set(view.pods.of(functionId).map((pod) => pod.metadata?.labels?.[LABEL.revision]));
-    const codes = view.code
-      .of(functionId)
+    const pods = view.pods.of(functionId);
+    const inUse = new Set(pods.map((pod) => pod.metadata?.labels?.[LABEL.revision]));
+    const codes = (isRolledOut(deployment) ? view.code.of(functionId) : [])
       .filter(({ metadata }) => metadata?.name !== manifests.code.metadata?.name)
       .filter(({ metadata }) => !inUse.has(metadata?.labels?.[LABEL.revision]));
     const autoscalers = manifests.autoscaler === undefined ? view.autoscalers.of(functionId) : [];
+    const ended = pods.filter(({ metadata, status }) => isEnded(status) && metadata?.deletionTimestamp === undefined);
     const remove = (kind: Kind) => (object: KubernetesObject) =>
-      api.delete(kind, object.metadata?.name ?? '', preconditions(object), signal);
-    await Promise.all([...codes.map(remove(CONFIG_MAP)), ...autoscalers.map(remove(AUTOSCALER))]);
+      api.delete(kind, object.metadata?.name ?? '', preconditions(object), signal).catch((error: unknown) => {
+        // Another object has its name already.
+        if (!isConflict(error)) throw error;
+      });
+    await Promise.all([
+      ...codes.map(remove(CONFIG_MAP)),
+      ...autoscalers.map(remove(AUTOSCALER)),
+      ...ended.map(remove(POD)),
+    ]);
   }
 
   private async applyOne<T extends KubernetesObject>(
@@ -87,7 +104,15 @@ export class Convergence {
 
   private async checkName(kind: Kind, name: string, signal: AbortSignal): Promise<void> {
     const there = await this.api.find(kind, name, signal);
-    if (there !== undefined && there.metadata?.labels?.[LABEL.owner] !== this.owner) throw new NameTaken(kind, name);
+    if (there !== undefined && !this.isOurs(there)) throw new NameTaken(kind, name);
+  }
+
+  /** One whose label somebody took away is still known by who made it. */
+  private isOurs({ metadata }: KubernetesObject): boolean {
+    const owner = metadata?.labels?.[LABEL.owner];
+    if (owner !== undefined) return owner === this.owner;
+    const managers = metadata?.managedFields ?? [];
+    return managers.some(({ manager, operation }) => manager === FIELD_MANAGER && operation === 'Apply');
   }
 
   private async nudge(deployment: V1Deployment, change: object, signal: AbortSignal): Promise<V1Deployment> {
@@ -112,6 +137,12 @@ function ownedBy<T extends KubernetesObject>(object: T, deployment: V1Deployment
     uid: deployment.metadata?.uid ?? '',
   };
   return { ...object, metadata: { ...object.metadata, ownerReferences: [owner] } };
+}
+
+/** Until then a replica of the former spec may be made again, on another node, and needs its code. */
+function isRolledOut({ metadata, status }: V1Deployment): boolean {
+  const isSeen = (status?.observedGeneration ?? 0) >= (metadata?.generation ?? 0);
+  return isSeen && (status?.replicas ?? 0) === (status?.updatedReplicas ?? 0);
 }
 
 /** What is known of a ConfigMap: its content never changes. */

@@ -1,7 +1,6 @@
 import type { V1ContainerStateTerminated } from '@kubernetes/client-node';
 import { exitFault } from '#libs/orchestrator/exit-fault.js';
 import type { WorkloadFault } from '#libs/orchestrator/workload.js';
-import { ApiRefusal } from './api-fault.js';
 import type { KubeApi } from './kube-api.js';
 import { CONTAINER } from './names.js';
 import type { Replica } from './replica.js';
@@ -10,6 +9,8 @@ import { moment } from './waiting-fault.js';
 const LAST_LINES = '60';
 const LARGEST_LOG_BYTES = '65536';
 const MOST_REMEMBERED = 2_000;
+/** A node that is cut off doesn't hand out logs, and the function has more to be done for it. */
+const LOG_TIMEOUT_MS = 5_000;
 
 /** Why containers ended, with their last log lines; each is asked for once. */
 export class Endings {
@@ -20,8 +21,8 @@ export class Endings {
   /** Undefined for a replica that hasn't ended since it began. */
   async of(replica: Replica, signal: AbortSignal): Promise<WorkloadFault | undefined> {
     const { pod, status } = replica;
-    if (pod.status?.phase === 'Failed' && status === undefined) return evicted(replica);
     const ended = status?.state?.terminated ?? status?.lastState?.terminated;
+    if (replica.ended && (status === undefined || pod.status?.reason !== undefined)) return evicted(replica, ended);
     if (status === undefined || ended === undefined) return undefined;
     const key = ended.containerID ?? `${replica.name}:${ended.finishedAt?.toString()}`;
     const known = this.known.get(key);
@@ -39,7 +40,7 @@ export class Endings {
     return fault;
   }
 
-  /** A log that is gone leaves what the engine itself kept of it. */
+  /** A log that is gone or can't be had leaves what the engine itself kept of it. */
   private async lastLines(
     pod: string,
     previous: boolean,
@@ -48,10 +49,11 @@ export class Endings {
   ): Promise<string[]> {
     const query = { container: CONTAINER, tailLines: LAST_LINES, limitBytes: LARGEST_LOG_BYTES };
     try {
-      const log = await this.api.log(pod, { ...query, ...(previous && { previous: 'true' }) }, signal);
+      const either = AbortSignal.any([signal, AbortSignal.timeout(LOG_TIMEOUT_MS)]);
+      const log = await this.api.log(pod, { ...query, ...(previous && { previous: 'true' }) }, either);
       if (log.trim() !== '') return log.split('\n');
-    } catch (error) {
-      if (!(error instanceof ApiRefusal)) throw error;
+    } catch {
+      signal.throwIfAborted();
     }
     return (ended.message ?? '').split('\n');
   }
@@ -69,13 +71,14 @@ function wasNeverReady({ pod }: Replica, ended: V1ContainerStateTerminated): boo
   return ready?.status !== 'True' && moment(ready?.lastTransitionTime) <= moment(ended.startedAt);
 }
 
-function evicted({ pod }: Replica): WorkloadFault {
+/** The node's own word counts for more than how it ended the container. */
+function evicted({ pod }: Replica, ended: V1ContainerStateTerminated | undefined): WorkloadFault {
   const { reason, message, startTime } = pod.status ?? {};
   const said = [reason, message].filter(Boolean).join(': ');
   return {
     code: 'worker_crashed',
     message: `The worker's pod was ended${said === '' ? '' : `: ${said}`}`,
     terminal: false,
-    at: moment(startTime),
+    at: moment(ended?.finishedAt ?? startTime ?? pod.metadata?.creationTimestamp),
   };
 }

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import {
   type KubernetesListObject,
   type KubernetesObject,
@@ -13,7 +14,16 @@ import type { KubeApi } from './kube-api.js';
 
 const FIRST_RETRY_MS = 250;
 const SLOWEST_RETRY_MS = 15_000;
+/** So many objects that are gone are remembered, for an answer about one that comes late. */
+const MOST_REMEMBERED = 1_000;
 const METADATA = 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1';
+
+export interface InformerOptions {
+  /** Content stays on the cluster. */
+  readonly metadataOnly?: boolean;
+  /** What others report in the object is kept, but nobody is told of it. */
+  readonly statusIsNews?: boolean;
+}
 
 export interface InformerEvents {
   changed(functionId: FunctionId): void;
@@ -26,8 +36,9 @@ export interface InformerEvents {
 /** Everything of one kind that this owner has, kept up to date by one list and one watch. */
 export class Informer<T extends KubernetesObject> {
   private readonly byFunction = new Map<FunctionId, Map<string, T>>();
+  private readonly gone = new Set<string>();
   private readonly closing = new AbortController();
-  private readonly listed = Promise.withResolvers<void>();
+  private readonly firstTry = Promise.withResolvers<void>();
   private readonly selector: string;
   private listWatch: ListWatch<T> | undefined;
   private retryMs = FIRST_RETRY_MS;
@@ -40,7 +51,7 @@ export class Informer<T extends KubernetesObject> {
     readonly kind: Kind,
     owner: string,
     private readonly events: InformerEvents,
-    private readonly options: { readonly metadataOnly: boolean } = { metadataOnly: false },
+    private readonly options: InformerOptions = {},
   ) {
     this.selector = ownedBy(owner);
   }
@@ -48,7 +59,7 @@ export class Informer<T extends KubernetesObject> {
   /** Lists, then watches; begins anew, ever more slowly, after each failure. */
   start(): void {
     const { access, api, kind, selector, options } = this;
-    const watch = new SlimWatch(access, options.metadataOnly);
+    const watch = new SlimWatch(access, options.metadataOnly === true, this.closing.signal);
     const listWatch = new ListWatch<T>(pathOf(kind, api.namespace), watch, () => this.list(), false, selector);
     listWatch.on('add', (object) => this.put(object));
     listWatch.on('update', (object) => this.put(object));
@@ -58,9 +69,9 @@ export class Informer<T extends KubernetesObject> {
     void listWatch.start();
   }
 
-  /** Resolves once it has listed everything for the first time. */
-  get synced(): Promise<void> {
-    return this.listed.promise;
+  /** Resolves once it has listed everything for the first time, or has failed to: `behind` tells which. */
+  get tried(): Promise<void> {
+    return this.firstTry.promise;
   }
 
   /** Why it may be behind; undefined while it is up to date. */
@@ -76,8 +87,9 @@ export class Informer<T extends KubernetesObject> {
     return this.byFunction.get(functionId)?.get(name);
   }
 
-  /** What a call of ours was answered: newer than what the watch has told so far. */
+  /** What a call of ours was answered: mostly newer than what the watch has told so far. */
   learn(object: T): void {
+    if (this.gone.has(object.metadata?.uid ?? '')) return;
     const known = this.get(functionOf(object), object.metadata?.name ?? '');
     if (known !== undefined && isNewer(known, object)) return;
     this.keep(object);
@@ -110,7 +122,7 @@ export class Informer<T extends KubernetesObject> {
 
   private caughtUp(): void {
     if (this.closing.signal.aborted) return;
-    this.listed.resolve();
+    this.firstTry.resolve();
     this.retryMs = FIRST_RETRY_MS;
     if (this.fault === undefined) return;
     this.fault = undefined;
@@ -122,13 +134,16 @@ export class Informer<T extends KubernetesObject> {
     this.listWatch = undefined;
     void listWatch.stop();
     this.fault = (error as Error | undefined)?.message ?? 'the watch ended';
+    this.firstTry.resolve();
     this.events.cutOff(this.kind, this.fault);
     this.retry = setTimeout(() => this.start(), this.retryMs * (0.8 + 0.4 * Math.random()));
     this.retryMs = Math.min(this.retryMs * 2, SLOWEST_RETRY_MS);
   }
 
   private put(object: T): void {
+    const known = this.get(functionOf(object), object.metadata?.name ?? '');
     this.keep(object);
+    if (this.options.statusIsNews === false && known !== undefined && isSameButForStatus(known, object)) return;
     this.events.changed(functionOf(object));
   }
 
@@ -141,26 +156,46 @@ export class Informer<T extends KubernetesObject> {
   }
 
   private drop(object: T): void {
+    this.remember(object);
     const functionId = functionOf(object);
     const objects = this.byFunction.get(functionId);
     objects?.delete(object.metadata?.name ?? '');
     if (objects?.size === 0) this.byFunction.delete(functionId);
     this.events.changed(functionId);
   }
+
+  private remember({ metadata }: T): void {
+    this.gone.add(metadata?.uid ?? '');
+    const oldest = this.gone.values().next();
+    if (this.gone.size > MOST_REMEMBERED && oldest.done !== true) this.gone.delete(oldest.value);
+  }
 }
 
 /** Asks for bookmarks, so that a quiet watch can go on from where it was instead of from the beginning. */
 class SlimWatch extends Watch {
-  constructor(access: ClusterAccess, metadataOnly: boolean) {
+  constructor(
+    access: ClusterAccess,
+    metadataOnly: boolean,
+    private readonly closing: AbortSignal,
+  ) {
     super(metadataOnly ? metadataAccess(access) : access);
   }
 
-  override watch(
+  override async watch(
     path: string,
     parameters: Record<string, string | number | boolean | undefined>,
-    ...rest: [Parameters<Watch['watch']>[2], Parameters<Watch['watch']>[3]]
+    callback: Parameters<Watch['watch']>[2],
+    done: Parameters<Watch['watch']>[3],
   ): ReturnType<Watch['watch']> {
-    return super.watch(path, { ...parameters, allowWatchBookmarks: true }, ...rest);
+    // The library begins a watch that it was told to stop while it paused.
+    if (this.closing.aborted) return new AbortController();
+    try {
+      return await super.watch(path, { ...parameters, allowWatchBookmarks: true }, callback, done);
+    } catch (error) {
+      // Credentials that can't be had, which nobody in the library waits to hear.
+      done(error);
+      return new AbortController();
+    }
   }
 }
 
@@ -176,6 +211,15 @@ function metadataAccess(access: ClusterAccess): ClusterAccess {
 
 function functionOf(object: KubernetesObject): FunctionId {
   return object.metadata?.labels?.[LABEL.functionId] ?? '';
+}
+
+/** An autoscaler reports every few seconds what it measured. */
+function isSameButForStatus(known: KubernetesObject, object: KubernetesObject): boolean {
+  const said = ({ metadata, ...rest }: KubernetesObject & { status?: unknown }) => {
+    const { labels, annotations, ownerReferences, deletionTimestamp, uid } = metadata ?? {};
+    return { ...rest, status: undefined, metadata: { labels, annotations, ownerReferences, deletionTimestamp, uid } };
+  };
+  return isDeepStrictEqual(said(known), said(object));
 }
 
 /** Who set which field is of no use here, and the larger half of most objects. */

@@ -6,6 +6,7 @@ import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { ENGINE, isMissing, refusalOf } from './api-fault.js';
 import type { ClusterAccess } from './cluster-access.js';
 import { type Kind, pathOf } from './kinds.js';
+import { requestBody } from './request-body.js';
 
 const CALL_TIMEOUT_MS = 20_000;
 /** A server that is busy says when to come again; we do, this often and within the call's time. */
@@ -146,7 +147,7 @@ export class KubeApi {
         accept: call.accept ?? 'application/json',
         ...(call.contentType !== undefined && { 'content-type': call.contentType }),
       },
-      ...(call.body !== undefined && { body: JSON.stringify(call.body) }),
+      ...(call.body !== undefined && { body: requestBody(call.body) }),
       ...(dispatcher !== undefined && { dispatcher }),
       signal,
       headersTimeout: 0,

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { V1Deployment } from '@kubernetes/client-node';
 import type { Logger } from 'pino';
 import type { KubernetesConfig } from '#libs/config/config.js';
+import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
 import type {
@@ -14,10 +15,11 @@ import type {
   Workload,
   WorkloadFault,
 } from '#libs/orchestrator/workload.js';
-import { ApiRefusal, rejection } from './api-fault.js';
+import { ApiRefusal, ENGINE, isConflict, rejection } from './api-fault.js';
 import type { ClusterAccess } from './cluster-access.js';
-import { Convergence } from './convergence.js';
+import { Convergence, NameTaken } from './convergence.js';
 import { Endings } from './endings.js';
+import { ranked } from './faults.js';
 import { OWNED } from './kinds.js';
 import { KubeApi } from './kube-api.js';
 import { LABEL, ownedBy } from './labels.js';
@@ -27,6 +29,7 @@ import { notedFault, noteOf } from './noted-fault.js';
 import { observedOf } from './observe.js';
 import { followLines, newestLines } from './pod-logs.js';
 import { podTemplate } from './pod-template.js';
+import { Rejections } from './rejections.js';
 import { Removal } from './removal.js';
 import { podOf, type Replica, replicasOf } from './replica.js';
 import { replicaFailure, waitingFault } from './waiting-fault.js';
@@ -45,6 +48,7 @@ export class KubernetesOrchestrator extends Orchestrator {
   private readonly convergence: Convergence;
   private readonly endings: Endings;
   private readonly removal: Removal;
+  private readonly rejections = new Rejections();
   private readonly ways: Ways;
 
   /** `owner` names this installation in the namespace; two that share it must differ. */
@@ -66,20 +70,30 @@ export class KubernetesOrchestrator extends Orchestrator {
   async ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {
     await this.view.current(signal);
     const spec = this.specOf(workload);
+    const held = this.rejections.held(workload, spec, new Date());
+    if (held !== undefined) return this.see(workload, spec, this.deploymentOf(workload), [held]);
     try {
-      return await this.step(workload, spec, signal);
+      const observed = await this.step(workload, spec, signal);
+      this.rejections.forget(workload.functionId);
+      return observed;
     } catch (error) {
       if (!(error instanceof ApiRefusal)) throw error;
-      return this.see(workload, spec, this.deploymentOf(workload), [rejection(error)]);
+      // Somebody was faster, as when many objects are counted against one quota: that passes.
+      if (isConflict(error) && !(error instanceof NameTaken)) throw unavailable(error);
+      const fault = rejection(error);
+      this.rejections.note(workload.functionId, spec, fault);
+      return this.see(workload, spec, this.deploymentOf(workload), [fault]);
     }
   }
 
   async remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
-    await this.removal.all(functionId, graceMs, signal);
+    this.rejections.forget(functionId);
+    await this.removal.all(functionId, graceMs, signal).catch(refused);
   }
 
   async list(signal: AbortSignal): Promise<FunctionId[]> {
-    const lists = await Promise.all(OWNED.map((kind) => this.api.listMetadata(kind, ownedBy(this.owner), signal)));
+    const selector = ownedBy(this.owner);
+    const lists = await Promise.all(OWNED.map((kind) => this.api.listMetadata(kind, selector, signal).catch(refused)));
     const ids = lists.flatMap(({ items }) =>
       items.flatMap(({ metadata }) => metadata?.labels?.[LABEL.functionId] ?? []),
     );
@@ -98,7 +112,7 @@ export class KubernetesOrchestrator extends Orchestrator {
   }
 
   async ping(signal: AbortSignal): Promise<void> {
-    await this.api.ping(signal);
+    await this.api.ping(signal).catch(refused);
   }
 
   /** Pods' addresses are given away again, so whose one is must be seen; what the watch tells is enough for that. */
@@ -125,8 +139,10 @@ export class KubernetesOrchestrator extends Orchestrator {
     const { functionId, replicas: wanted } = workload;
     const manifests = manifestsFor(workload, { owner: this.owner, spec, config: this.config });
     const applied = await this.convergence.apply(functionId, manifests, signal);
-    const noted = notedFault(applied, spec);
-    const faults = noted === undefined ? await this.faultsOf(workload, spec, applied, signal) : [noted];
+    const replicas = this.replicasOf(functionId);
+    const runs = replicas.some((replica) => replica.spec === spec && replica.ready);
+    const noted = runs ? undefined : notedFault(applied, spec);
+    const faults = noted === undefined ? ranked(await this.faultsOf(workload, spec, applied, signal), runs) : [noted];
     const terminal = faults.find((fault) => fault.terminal);
     let deployment = applied;
     if (terminal !== undefined && noted === undefined) {
@@ -135,7 +151,7 @@ export class KubernetesOrchestrator extends Orchestrator {
     const hopeless = terminal !== undefined && !this.servesFormer(functionId, spec);
     const autoscaled = isAutoscaled(workload, this.config.autoscale);
     deployment = await this.convergence.scale(deployment, { wanted, autoscaled, hopeless }, signal);
-    await this.convergence.prune(functionId, manifests, signal);
+    await this.convergence.prune(functionId, manifests, deployment, signal);
     return this.see(workload, spec, deployment, faults);
   }
 
@@ -150,7 +166,6 @@ export class KubernetesOrchestrator extends Orchestrator {
     return { ...observed, endpoints: await this.ways.choose(workload.functionId, observed.endpoints) };
   }
 
-  /** Terminal before passing, faults before progress, newer before older. */
   private async faultsOf(
     workload: Workload,
     spec: string,
@@ -161,11 +176,11 @@ export class KubernetesOrchestrator extends Orchestrator {
     const wanted = this.replicasOf(workload.functionId).filter((replica) => replica.spec === spec && !replica.leaving);
     const endings = await Promise.all(wanted.map((replica) => this.endings.of(replica, signal)));
     const waits = wanted
-      .filter(({ ready }) => !ready)
+      .filter(({ ready, ended }) => !ready && !ended)
       .map((replica) => waitingFault(replica, this.config.schedulingPatienceMs, now));
-    const failure = wanted.length < workload.replicas ? replicaFailure(deployment) : undefined;
-    const faults = [...endings, ...waits, failure].filter((fault) => fault !== undefined);
-    return faults.toSorted((a, b) => weight(b) - weight(a) || b.at.getTime() - a.at.getTime());
+    const made = wanted.filter(({ ended }) => !ended).length;
+    const failure = made < workload.replicas ? replicaFailure(deployment) : undefined;
+    return [...endings, ...waits, failure].filter((fault) => fault !== undefined);
   }
 
   private servesFormer(functionId: FunctionId, spec: string): boolean {
@@ -186,7 +201,11 @@ export class KubernetesOrchestrator extends Orchestrator {
   }
 }
 
-function weight({ terminal, code }: WorkloadFault): number {
-  if (terminal) return 2;
-  return code === 'starting' ? 0 : 1;
+/** Where no workload is there to bear the fault: missing rights, an admission webhook that keeps what is to go. */
+function refused(error: unknown): never {
+  throw error instanceof ApiRefusal ? unavailable(error) : error;
+}
+
+function unavailable(refusal: ApiRefusal): OrchestratorUnavailable {
+  return new OrchestratorUnavailable(ENGINE, refusal.message, refusal);
 }

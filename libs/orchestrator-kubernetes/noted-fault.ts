@@ -20,7 +20,8 @@ export function notedFault(deployment: V1Deployment, spec: string): WorkloadFaul
   try {
     const note = JSON.parse(text) as Note | null;
     if (note?.spec !== spec || typeof note.fault.message !== 'string') return undefined;
-    return { ...note.fault, at: new Date(note.fault.at) };
+    const at = new Date(note.fault.at);
+    return Number.isNaN(at.getTime()) ? undefined : { ...note.fault, at };
   } catch {
     return undefined;
   }

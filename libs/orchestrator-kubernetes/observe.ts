@@ -19,7 +19,7 @@ export interface Look {
  * than the wanted ones in all, but may have few of either.
  */
 export function observedOf({ workload, spec, deployment, replicas, faults }: Look): Observed {
-  const staying = replicas.filter(({ leaving }) => !leaving);
+  const staying = replicas.filter(({ leaving, ended }) => !leaving && !ended);
   const wanted = staying.filter((replica) => replica.spec === spec);
   const ready = wanted.filter((replica) => replica.ready);
   const serving = staying.filter((replica) => replica.ready);

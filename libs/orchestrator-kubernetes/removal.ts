@@ -1,6 +1,7 @@
 import type { KubernetesObject, V1Pod } from '@kubernetes/client-node';
+import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
-import { isConflict } from './api-fault.js';
+import { ENGINE, isConflict } from './api-fault.js';
 import { DEPLOYMENT, type Kind, OWNED, POD } from './kinds.js';
 import type { KubeApi } from './kube-api.js';
 import { ownedBy } from './labels.js';
@@ -8,19 +9,26 @@ import type { View } from './view.js';
 
 /** A change that the informers don't tell of is looked for this often. */
 const LOOK_AGAIN_MS = 500;
+/** What isn't gone this long after its grace hangs on a node or a finalizer that doesn't answer: others are waiting too. */
+const OVERDUE_MS = 30_000;
 
-/** Takes all of a function's objects away, and returns when the API server has none of them left. */
+/**
+ * Takes all of a function's objects away, and returns when the API server has none of them left. Throws
+ * {@link OrchestratorUnavailable} when it holds on to one; asking again goes on with it.
+ */
 export class Removal {
   constructor(
     private readonly api: KubeApi,
     private readonly view: View,
     private readonly owner: string,
+    private readonly overdueMs = OVERDUE_MS,
   ) {}
 
   async all(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
     // A pod that is let go at once is still ended by its node, not only forgotten by the API server.
     const graceSeconds = Math.max(1, Math.ceil(graceMs / 1000));
     const selector = ownedBy(this.owner, functionId);
+    const overdueAt = Date.now() + graceMs + this.overdueMs;
     for (;;) {
       const found = await Promise.all(
         OWNED.map(async (kind) => ({ kind, items: (await this.api.listMetadata(kind, selector, signal)).items })),
@@ -29,6 +37,7 @@ export class Removal {
       if (pods.items.length === 0 && found.every(({ items }) => items.length === 0)) break;
       await Promise.all(found.flatMap(({ kind, items }) => items.map((object) => this.remove(kind, object, signal))));
       await Promise.all(pods.items.map((pod) => this.end(pod, graceSeconds, signal)));
+      if (Date.now() > overdueAt) throw overdue([...pods.items, ...found.flatMap(({ items }) => items)]);
       await this.view.change(functionId, LOOK_AGAIN_MS, signal);
     }
     this.view.forget(functionId);
@@ -51,4 +60,12 @@ export class Removal {
       if (!isConflict(error)) throw error;
     });
   }
+}
+
+function overdue(left: readonly KubernetesObject[]): OrchestratorUnavailable {
+  const names = left.map((object) => {
+    const node = (object as V1Pod).spec?.nodeName;
+    return `${object.metadata?.name ?? ''}${node === undefined ? '' : ` (on the node ${node})`}`;
+  });
+  return new OrchestratorUnavailable(ENGINE, `it doesn't let go of ${names.join(', ')}`);
 }

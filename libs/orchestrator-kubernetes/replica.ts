@@ -1,4 +1,4 @@
-import type { V1ContainerStatus, V1EndpointSlice, V1Pod } from '@kubernetes/client-node';
+import type { V1ContainerStatus, V1EndpointSlice, V1Pod, V1PodStatus } from '@kubernetes/client-node';
 import type { EndpointAddress } from '#libs/orchestrator/workload.js';
 import { LABEL } from './labels.js';
 import { CONTAINER, WORKER_PORT } from './names.js';
@@ -10,6 +10,8 @@ export interface Replica {
   readonly spec: string;
   /** On its way out, by whosever wish. */
   readonly leaving: boolean;
+  /** Evicted or turned away by its node: it runs no more, and stays only as the proof of why. */
+  readonly ended: boolean;
   readonly status: V1ContainerStatus | undefined;
   /** The EndpointSlices say that it may get calls. */
   readonly ready: boolean;
@@ -41,6 +43,7 @@ function replicaOf(pod: V1Pod, serving: ReadonlySet<string>): Replica {
   const name = pod.metadata?.name ?? '';
   const status = pod.status?.containerStatuses?.find((container) => container.name === CONTAINER);
   const leaving = pod.metadata?.deletionTimestamp !== undefined;
+  const ended = isEnded(pod.status);
   const running = status?.state?.running !== undefined && status.ready;
   const ip = pod.status?.podIP;
   return {
@@ -48,8 +51,9 @@ function replicaOf(pod: V1Pod, serving: ReadonlySet<string>): Replica {
     name,
     spec: pod.metadata?.labels?.[LABEL.spec] ?? '',
     leaving,
+    ended,
     status,
-    ready: serving.has(name) && running && !leaving && ip !== undefined,
+    ready: serving.has(name) && running && !leaving && !ended && ip !== undefined,
     id: replicaId(name, status?.containerID),
     address: ip === undefined ? undefined : { kind: 'tcp', host: ip, port: WORKER_PORT },
   };
@@ -58,6 +62,11 @@ function replicaOf(pod: V1Pod, serving: ReadonlySet<string>): Replica {
 function replicaId(pod: string, containerId: string | undefined): string {
   const id = containerId?.replace(/^[a-z-]+:\/\//, '').slice(0, SHOWN_ID);
   return id === undefined ? pod : `${pod}/${id}`;
+}
+
+/** By eviction, or because its node turned it away: worker containers are restarted in place otherwise. */
+export function isEnded(status: V1PodStatus | undefined): boolean {
+  return status?.phase === 'Failed' || status?.phase === 'Succeeded';
 }
 
 /** The pod that a replica's id names. */

@@ -46,7 +46,7 @@ export class View {
     this.code = new Informer(access, api, CONFIG_MAP, owner, events, { metadataOnly: true });
     this.services = informer(SERVICE);
     this.deployments = informer(DEPLOYMENT);
-    this.autoscalers = informer(AUTOSCALER);
+    this.autoscalers = new Informer(access, api, AUTOSCALER, owner, events, { statusIsNews: false });
     this.pods = informer(POD);
     this.slices = informer(ENDPOINT_SLICE);
     this.all = [this.code, this.services, this.deployments, this.autoscalers, this.pods, this.slices];
@@ -103,7 +103,7 @@ export class View {
     const { promise: over, resolve } = Promise.withResolvers<void>();
     const either = AbortSignal.any([signal, AbortSignal.timeout(FIRST_SYNC_MS)]);
     either.addEventListener('abort', () => resolve(), { once: true });
-    await Promise.race([Promise.all(this.all.map(({ synced }) => synced)), over]);
+    await Promise.race([Promise.all(this.all.map(({ tried }) => tried)), over]);
     signal.throwIfAborted();
   }
 

@@ -9,11 +9,14 @@ const IMAGE_REASONS = new Set([
   'ErrImageNeverPull',
   'ImageInspectError',
   'RegistryUnavailable',
+  'SignatureValidationFailed',
 ]);
 const REFUSED_REASONS = new Set(['CreateContainerConfigError', 'CreateContainerError', 'RunContainerError']);
 
 /** Why the engine makes no pods of a Deployment: quota, admission, a ServiceAccount that isn't there. */
 export function replicaFailure(deployment: V1Deployment | undefined): WorkloadFault | undefined {
+  // What it says of the spec before this one is over.
+  if ((deployment?.status?.observedGeneration ?? 0) < (deployment?.metadata?.generation ?? 0)) return undefined;
   const conditions = deployment?.status?.conditions ?? [];
   const failure = conditions.find(({ type, status }) => type === 'ReplicaFailure' && status === 'True');
   if (failure === undefined) return undefined;

@@ -1,6 +1,6 @@
 import { expect, it, vi } from 'vitest';
 import { executeFunction, type FunctionDto } from '../client/index.js';
-import { describeOnDocker, describeOnEachEngine } from '../support/engines.js';
+import { describeOnContainers, describeOnEachEngine } from '../support/engines.js';
 import { OBEDIENT, POISONABLE, SLEEPY } from '../support/handlers.js';
 import { expectProblem } from '../support/http.js';
 import { Stage } from '../support/stage.js';
@@ -131,7 +131,7 @@ describeOnEachEngine('a call that fails', (engine) => {
   });
 });
 
-describeOnDocker('a container that runs out of memory', (engine) => {
+describeOnContainers('a container that runs out of memory', (engine) => {
   const stage = Stage.on(engine, { WORKER_MEMORY_MIB: '96' });
 
   it('costs that call a 502 that says so, and the function goes on', async () => {

@@ -30,6 +30,9 @@ describeOnAnyEngine('a database that goes away and comes back', (engine) => {
     const ready = await manager.send('/readyz');
     expect(ready.status).toBe(503);
     expect(ready.json()).toMatchObject({ status: 'error', error: { database: { status: 'down' } } });
+    const asLoadBalancersAsk = await manager.send('/readyz?exclude=database&exclude=engine');
+    expect(asLoadBalancersAsk.status).toBe(200);
+    expect(asLoadBalancersAsk.json()).toMatchObject({ details: { serving: { status: 'up' } } });
     expect((await manager.send('/healthz')).json()).toMatchObject({ info: { engine: { status: 'up' } } });
     expect((await manager.send('/livez')).status).toBe(200);
     expect((await manager.call(warm, 'still')).status).toBe(200);

@@ -69,8 +69,10 @@ describeOnEachEngine('a manager that never reaches its engine', (engine) => {
   describe('started while there is none', () => {
     it('serves, says that it is not ready, and refuses uploads with 503', async () => {
       await stage.manager.stop();
-      vi.stubEnv('DOCKER_HOST', 'unix:///nowhere/docker.sock');
-      const manager = await stage.start({ WORKER_PYTHON: '/nowhere/python' });
+      const { nowhere } = stage.room;
+      // The Docker client reads the environment by itself.
+      for (const [name, value] of Object.entries(nowhere)) vi.stubEnv(name, value);
+      const manager = await stage.start(nowhere);
       vi.unstubAllEnvs();
       expect((await manager.send('/readyz')).status).toBe(503);
       const answer = await manager.send('/functions', { method: 'POST', ...upload(ECHO) });

@@ -13,6 +13,8 @@ import { expectProblem } from '../support/http.js';
 import { Stage } from '../support/stage.js';
 import { field, file, form } from '../support/uploads.js';
 
+const CONTAINER_ID = { docker: /^[0-9a-f]{64}$/, kubernetes: /^faas-worker-[a-z2-7]{16}$/, process: /./ };
+
 describeOnEachEngine('the four operations', (engine) => {
   const stage = Stage.on(engine);
 
@@ -31,7 +33,7 @@ describeOnEachEngine('the four operations', (engine) => {
       id: expect.stringMatching(/^[a-z2-7]{16}$/) as string,
       function_name: 'handle',
       handler_path: 'function.handler.handle',
-      container_id: expect.stringMatching(engine.name === 'docker' ? /^[0-9a-f]{64}$/ : /./) as string,
+      container_id: expect.stringMatching(CONTAINER_ID[engine.name]) as string,
       container_name: `faas-worker-${added.data?.id}`,
       host_port: expect.any(Number) as number,
       status: 'running',
@@ -41,7 +43,7 @@ describeOnEachEngine('the four operations', (engine) => {
     const { id, created_at, host_port } = added.data!;
     expect(Math.abs(Date.parse(created_at) - before)).toBeLessThan(10_000);
     if (engine.name === 'docker') expect(host_port).toBeGreaterThan(0);
-    else expect(host_port).toBe(0);
+    else expect(host_port).toBe(engine.name === 'kubernetes' ? 80 : 0);
 
     expect((await listFunctions({ client })).data).toEqual([added.data]);
 

@@ -55,6 +55,7 @@ describeOnEachEngine('a manager', (engine) => {
       const ready = await leaving.send('/readyz');
       expect(ready.status).toBe(503);
       expect(ready.json()).toMatchObject({ error: { serving: { status: 'down', reason: 'shutting down' } } });
+      expect((await leaving.send('/readyz?exclude=database&exclude=engine')).status).toBe(503);
       expect((await leaving.send('/livez')).status).toBe(200);
       expect((await leaving.call(added.id, 'who')).text).toBe(witness);
 

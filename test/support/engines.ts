@@ -5,9 +5,11 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { describe, it } from 'vitest';
 import { docker, PLAIN_IMAGE, removeNetwork, whyNoDocker, WORKER_IMAGE } from '../docker/support/docker-tests.js';
+import { CLUSTER_IMAGES } from '../kubernetes-cluster/support/images.js';
+import { openNamespace } from '../kubernetes-cluster/support/room.js';
 
 export interface TestEngine {
-  readonly name: 'docker' | 'process';
+  readonly name: 'docker' | 'kubernetes' | 'process';
   /** Why it can't be used here; undefined when it can. */
   readonly missing: string | undefined;
   openRoom(): Promise<EngineRoom>;
@@ -17,6 +19,8 @@ export interface TestEngine {
 export interface EngineRoom {
   /** What makes a manager use it. */
   readonly env: Readonly<Record<string, string>>;
+  /** What makes a manager look for it where it isn't. */
+  readonly nowhere: Readonly<Record<string, string>>;
   /** The workers there are, running or not. */
   workers(): Promise<string[]>;
   /** Ends and removes everything. */
@@ -25,20 +29,20 @@ export interface EngineRoom {
 
 const PYTHON = resolve(process.env['WORKER_PYTHON'] ?? '.cache/worker-venv/bin/python');
 
-const ofDocker: TestEngine = {
-  name: 'docker',
-  missing: await whyNoDocker(WORKER_IMAGE),
-  openRoom: () => openNetwork(WORKER_IMAGE),
-};
+/** Set by `npm run test:kubernetes`: the cluster then stands in for every other engine. */
+const ON_CLUSTER = process.env['TEST_ENGINE'] === 'kubernetes';
+
+const ofDocker = await onDocker(WORKER_IMAGE);
 const ofProcesses: TestEngine = {
   name: 'process',
   missing: existsSync(PYTHON) ? undefined : `the worker's Python ${PYTHON} has not been set up`,
   openRoom: openFolder,
 };
+const ofCluster = onCluster(CLUSTER_IMAGES.worker);
 
 /** Runs a suite once for each engine; one that can't be used here is skipped by a name that says why. */
 export function describeOnEachEngine(title: string, suite: (engine: TestEngine) => void): void {
-  for (const engine of [ofDocker, ofProcesses]) describeOn(engine, title, suite);
+  for (const engine of ON_CLUSTER ? [ofCluster] : [ofDocker, ofProcesses]) describeOn(engine, title, suite);
 }
 
 /** Runs a suite about moving from one engine to the other, or skips it by a name that says why. */
@@ -50,7 +54,13 @@ export function describeOnBothEngines(title: string, suite: (one: TestEngine, ot
 
 /** Runs a suite that is about the manager alone, on whichever engine there is. */
 export function describeOnAnyEngine(title: string, suite: (engine: TestEngine) => void): void {
-  describeOn(ofProcesses.missing === undefined ? ofProcesses : ofDocker, title, suite);
+  if (ON_CLUSTER) describeOn(ofCluster, title, suite);
+  else describeOn(ofProcesses.missing === undefined ? ofProcesses : ofDocker, title, suite);
+}
+
+/** Runs a suite where workers are containers with a limit of their own on memory. */
+export function describeOnContainers(title: string, suite: (engine: TestEngine) => void): void {
+  describeOn(ON_CLUSTER ? ofCluster : ofDocker, title, suite);
 }
 
 /** Runs a suite on Docker, or skips it by a name that says why. */
@@ -58,10 +68,18 @@ export function describeOnDocker(title: string, suite: (engine: TestEngine) => v
   describeOn(ofDocker, title, suite);
 }
 
-/** Runs a suite on Docker with an image that offers the bare contract, or skips it by a name that says why. */
+/** Runs a suite with an image that offers the bare contract, or skips it by a name that says why. */
 export async function describeOnPlainImage(title: string, suite: (engine: TestEngine) => void): Promise<void> {
-  const missing = await whyNoDocker(PLAIN_IMAGE);
-  describeOn({ name: 'docker', missing, openRoom: () => openNetwork(PLAIN_IMAGE) }, title, suite);
+  describeOn(ON_CLUSTER ? onCluster(CLUSTER_IMAGES.plain) : await onDocker(PLAIN_IMAGE), title, suite);
+}
+
+async function onDocker(image: string): Promise<TestEngine> {
+  const missing = ON_CLUSTER ? 'the cluster is under test' : await whyNoDocker(image);
+  return { name: 'docker', missing, openRoom: () => openNetwork(image) };
+}
+
+function onCluster(image: string): TestEngine {
+  return { name: 'kubernetes', missing: undefined, openRoom: () => openNamespace(image) };
 }
 
 function describeOn(engine: TestEngine, title: string, suite: (engine: TestEngine) => void): void {
@@ -75,6 +93,7 @@ async function openNetwork(image: string): Promise<EngineRoom> {
   const containers = () => docker.listContainers({ all: true, filters: { network: [network] } });
   return {
     env: { DEPLOYMENT_ENV: 'docker', WORKER_IMAGE: image, DOCKER_NETWORK: network },
+    nowhere: { DOCKER_HOST: 'unix:///nowhere/docker.sock' },
     workers: async () => (await containers()).map(({ Names, Id }) => Names[0] ?? Id),
     clear: async () => {
       for (const { Id } of await containers()) await docker.getContainer(Id).remove({ force: true, v: true });
@@ -88,6 +107,7 @@ async function openFolder(): Promise<EngineRoom> {
   const folder = await mkdtemp(join(tmpdir(), 'fe-'));
   return {
     env: { DEPLOYMENT_ENV: 'process', WORKER_PYTHON: PYTHON, PROCESS_RUNTIME_DIR: folder },
+    nowhere: { WORKER_PYTHON: '/nowhere/python' },
     // A worker is several processes around one socket.
     workers: async () => [...new Set((await workerProcesses(folder)).map(({ socket }) => socket))].toSorted(),
     clear: async () => {

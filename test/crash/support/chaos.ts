@@ -7,7 +7,7 @@ import { killProcess } from './processes.js';
 import type { WorkerView } from './site.js';
 import { CALL_TIMEOUT_MS, type Stage } from './stage.js';
 
-const CONVERGE_DEADLINE_MS = 30_000;
+const CONVERGE_DEADLINE_MS = { process: 30_000, docker: 30_000, kubernetes: 90_000 };
 const LOOK_MS = 60;
 const FEWEST = 3;
 const MOST = 5;
@@ -199,8 +199,9 @@ export class Chaos {
           this.disturbed.add(worker.functionId);
           if (entry !== undefined) entry.strikes += 1;
         }
-        const pid = kill.victim === 'worker' ? worker.pid : worker.runners[0];
-        if (pid !== undefined) killProcess(pid);
+        const pid = kill.victim === 'worker' ? worker.pid : worker.runners?.[0];
+        if (site.kill !== undefined) await site.kill(worker);
+        else if (pid !== undefined) killProcess(pid);
         this.note(`killed the ${kill.victim} of ${worker.functionId} (pid ${pid}, ${worker.replica.slice(0, 12)})`);
       }
     }
@@ -255,7 +256,8 @@ export class Chaos {
 
   /** Looks until everything is as it was promised; what can never become right fails at once. */
   private async converge(): Promise<WorkerView[]> {
-    const deadline = performance.now() + CONVERGE_DEADLINE_MS;
+    const patienceMs = CONVERGE_DEADLINE_MS[this.stage.site.engine];
+    const deadline = performance.now() + patienceMs;
     for (;;) {
       const { unmet, workers } = await this.look();
       if (unmet.length === 0) {
@@ -264,7 +266,7 @@ export class Chaos {
       }
       if (this.faults.length > 0) this.throwFaults();
       if (performance.now() > deadline) {
-        throw new Error(`Not converged within ${CONVERGE_DEADLINE_MS} ms:\n${unmet.join('\n')}`);
+        throw new Error(`Not converged within ${patienceMs} ms:\n${unmet.join('\n')}`);
       }
       await delay(LOOK_MS);
     }
@@ -288,8 +290,10 @@ export class Chaos {
       const count = workers.filter(({ functionId }) => functionId === id).length;
       if (count !== 1) unmet.push(`function ${id} has ${count} workers`);
     }
-    for (const worker of workers.filter(({ runners }) => runners.length !== 1)) {
-      unmet.push(`worker ${worker.replica.slice(0, 12)} has ${worker.runners.length} runners`);
+    for (const { replica, runners } of workers) {
+      if (runners !== undefined && runners.length !== 1) {
+        unmet.push(`worker ${replica.slice(0, 12)} has ${runners.length} runners`);
+      }
     }
     for (const leak of await this.stage.site.leaks(ids)) unmet.push(`LEAKED: ${leak}`);
     if (unmet.length > 0) return { unmet, workers };

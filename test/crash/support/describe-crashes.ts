@@ -7,7 +7,7 @@ import { Chaos } from './chaos.js';
 import { isAnswerOf, payloadOf } from './handlers.js';
 import type { ManagerProcess } from './manager-process.js';
 import { describePlan, planRound } from './plan.js';
-import type { CrashSite } from './site.js';
+import type { CrashEngine, CrashSite } from './site.js';
 import { Stage } from './stage.js';
 
 const DEFAULT_ROUNDS = 100;
@@ -16,8 +16,8 @@ const OPEN_TIMEOUT_MS = 120_000;
 const FUNCTIONS = 4;
 
 interface CrashSuite {
-  readonly engine: 'process' | 'docker';
-  /** Of all rounds; the rest belongs to the other engine. */
+  readonly engine: CrashEngine;
+  /** Of all rounds; the rest belongs to the other engines. */
   readonly share: number;
   open(folder: string, build: BuildCopy): Promise<CrashSite>;
 }

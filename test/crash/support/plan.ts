@@ -1,4 +1,5 @@
 import { Random } from './random.js';
+import type { CrashEngine } from './site.js';
 
 export type Victim = 'manager' | 'managers' | 'worker' | 'runner' | 'database' | 'engine';
 
@@ -29,9 +30,9 @@ export interface Plan {
 }
 
 /** About as long as the operations take when nothing is killed. */
-const LATEST_MS = { process: 700, docker: 1_300 };
+const LATEST_MS = { process: 700, docker: 1_300, kubernetes: 3_000 };
 
-export function planRound(seed: string, engine: 'process' | 'docker', round: number): Plan {
+export function planRound(seed: string, engine: CrashEngine, round: number): Plan {
   const random = new Random(`${seed}/${engine}/${round}`);
   const kills = victimsOf(engine, random).map((victim) => ({
     victim,
@@ -49,8 +50,8 @@ export function planRound(seed: string, engine: 'process' | 'docker', round: num
 }
 
 /** One victim in most rounds; sometimes a second at nearly the same time. */
-function victimsOf(engine: 'process' | 'docker', random: Random): Victim[] {
-  const all: Victim[] = ['manager', 'managers', 'worker', 'runner', 'database'];
+function victimsOf(engine: CrashEngine, random: Random): Victim[] {
+  const all: Victim[] = ['manager', 'managers', 'worker', engine === 'kubernetes' ? 'manager' : 'runner', 'database'];
   if (engine === 'docker') all.push('engine', 'engine');
   const first = random.pick(all);
   const second = random.chance(0.4) ? random.pick(all) : first;

@@ -1,22 +1,26 @@
+export type CrashEngine = 'process' | 'docker' | 'kubernetes';
+
 /** One running worker, as the machine itself shows it. */
 export interface WorkerView {
   readonly functionId: string;
   /** Another one after each replacement. */
   readonly replica: string;
-  /** The supervisor: the process to kill for the whole worker to die. */
+  /** The supervisor: the process to kill for the whole worker to die. 0 where it is not of this machine. */
   readonly pid: number;
-  /** The processes that run handler code. */
-  readonly runners: readonly number[];
+  /** The processes that run handler code; undefined where they can't be seen. */
+  readonly runners: readonly number[] | undefined;
 }
 
 /** Where the managers' workers live, looked at past the managers. */
 export interface CrashSite {
-  readonly engine: 'process' | 'docker';
+  readonly engine: CrashEngine;
   /** What the managers need to know of it. */
   readonly env: Readonly<Record<string, string>>;
   workers(): Promise<WorkerView[]>;
   /** One sentence for each thing that should not be there when only these functions exist. */
   leaks(functionIds: ReadonlySet<string>): Promise<string[]>;
+  /** Ends a worker that is no process of this machine. */
+  kill?(worker: WorkerView): Promise<void>;
   /** Only where the engine is a process of its own. */
   readonly daemon?: EngineDaemon;
   close(): Promise<void>;

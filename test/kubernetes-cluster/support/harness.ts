@@ -10,7 +10,8 @@ import { callOverHttp, type ContractHarness } from '#libs/orchestrator/testing/c
 import type { EndpointAddress } from '#libs/orchestrator/workload.js';
 import { accessCluster } from '#libs/orchestrator-kubernetes/cluster-access.js';
 import { KubernetesOrchestrator } from '#libs/orchestrator-kubernetes/kubernetes.orchestrator.js';
-import { type TestCluster, WORKER_IMAGE } from './cluster.js';
+import type { TestCluster } from './cluster.js';
+import { CLUSTER_IMAGES } from './images.js';
 
 const CONNECT_TIMEOUT_MS = 2_000;
 
@@ -25,7 +26,7 @@ export async function clusterConfig(
     KUBERNETES_NAMESPACE: cluster.namespace,
     KUBERNETES_REACH: 'pod',
     HPA_MAX_REPLICAS: '1',
-    WORKER_IMAGE,
+    WORKER_IMAGE: CLUSTER_IMAGES.worker,
   }).orchestrator;
   return { ...kubernetes, ...changes };
 }

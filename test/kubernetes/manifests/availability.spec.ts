@@ -21,11 +21,11 @@ describe.skipIf(missing).each(['overlays/dev', 'overlays/prod'])('The manager in
   const container = () => deployment.spec!.template.spec!.containers[0]!;
   const settings = () => named(objects, 'ConfigMap', 'faas-manager').data ?? {};
 
-  it('is asked what its probes are for', () => {
+  it('begins when it has database and API server, and is not taken out of service when all managers lose them', () => {
     const { startupProbe, livenessProbe, readinessProbe } = container();
-    expect(startupProbe?.httpGet).toEqual({ path: '/livez', port: 'http' });
+    expect(startupProbe?.httpGet).toEqual({ path: '/readyz', port: 'http' });
     expect(livenessProbe?.httpGet).toEqual({ path: '/livez', port: 'http' });
-    expect(readinessProbe?.httpGet).toEqual({ path: '/readyz', port: 'http' });
+    expect(readinessProbe?.httpGet).toEqual({ path: '/readyz?exclude=database&exclude=engine', port: 'http' });
   });
 
   it('may wait a minute for its database at boot', () => {

@@ -23,14 +23,14 @@ describe('the published Kubernetes schema', () => {
   });
 
   it.each([
-    ['an unknown field', deployment({ replica: 1 }), 'unknown field "spec.replica"'],
+    ['an unknown field', deployment({ replica: 1 }), 'spec.replica: unknown field'],
     [
       'an unknown field deep inside',
       deployment({}, { securityContext: { runAsNonroot: true } }),
-      'unknown field "spec.template.spec.containers[0].securityContext.runAsNonroot"',
+      'spec.template.spec.containers[0].securityContext.runAsNonroot: unknown field',
     ],
     ['a wrong type', deployment({ replicas: '1' }), 'spec.replicas: must be integer'],
-    ['a missing field', deployment({ selector: undefined }), 'spec: must have required property selector'],
+    ['a missing field', deployment({ selector: undefined }), 'spec.selector: is missing'],
     [
       'a value out of an enumeration',
       deployment({}, { imagePullPolicy: 'Sometimes' }),

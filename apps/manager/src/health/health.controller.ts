@@ -1,11 +1,11 @@
 import { ApiAccessProblems } from '#libs/errors/api-problems.js';
-import { Controller, Get, Header, Res, ServiceUnavailableException } from '@nestjs/common';
-import { ApiOkResponse, ApiOperation, ApiServiceUnavailableResponse, ApiTags } from '@nestjs/swagger';
+import { Controller, Get, Header, Query, Res, ServiceUnavailableException } from '@nestjs/common';
+import { ApiOkResponse, ApiOperation, ApiQuery, ApiServiceUnavailableResponse, ApiTags } from '@nestjs/swagger';
 import { HealthCheck, HealthCheckService } from '@nestjs/terminus';
 import type { Response } from 'express';
 import { Open } from '../access/access.guard.js';
 import { HealthDto } from './dto.js';
-import { Indicators } from './indicators.js';
+import { Indicators, SHARED } from './indicators.js';
 
 @ApiTags('health')
 @Controller()
@@ -32,10 +32,21 @@ export class HealthController {
     summary: 'Database and engine answer, and the manager is not leaving',
     security: [],
   })
+  @ApiQuery({
+    name: 'exclude',
+    required: false,
+    enum: SHARED,
+    isArray: true,
+    description:
+      'What not to look at. For load balancers over several managers: all of them lose what they share at once, and calls of known functions go on without it.',
+  })
   @ApiOkResponse({ type: HealthDto })
   @ApiServiceUnavailableResponse({ type: HealthDto, description: 'Send traffic elsewhere.' })
-  ready(@Res({ passthrough: true }) response: Response): Promise<HealthDto> {
-    return this.all(response);
+  ready(
+    @Res({ passthrough: true }) response: Response,
+    @Query('exclude') exclude?: string | string[],
+  ): Promise<HealthDto> {
+    return this.answer(response, [exclude ?? []].flat());
   }
 
   @Get('healthz')
@@ -45,13 +56,12 @@ export class HealthController {
   @ApiServiceUnavailableResponse({ type: HealthDto, description: 'Something is down; `error` says what.' })
   @ApiAccessProblems()
   detail(@Res({ passthrough: true }) response: Response): Promise<HealthDto> {
-    return this.all(response);
+    return this.answer(response);
   }
 
-  private async all(response: Response): Promise<HealthDto> {
-    const { checkServing, checkDatabase, checkEngine } = this.indicators;
+  private async answer(response: Response, exclude: readonly string[] = []): Promise<HealthDto> {
     try {
-      return (await this.health.check([checkServing, checkDatabase, checkEngine])) as HealthDto;
+      return (await this.health.check(this.indicators.without(exclude))) as HealthDto;
     } catch (error) {
       // Terminus reports what is down by throwing; here that is an answer like any other.
       if (!(error instanceof ServiceUnavailableException)) throw error;

@@ -6,6 +6,9 @@ import { Lifecycle } from './lifecycle.js';
 
 const PING_MS = 3_000;
 
+/** What all managers of an installation share. */
+export const SHARED = ['database', 'engine'] as const;
+
 /** What `/readyz` and `/healthz` look at. Each answers within three seconds. */
 @Injectable()
 export class Indicators {
@@ -16,7 +19,13 @@ export class Indicators {
     private readonly lifecycle: Lifecycle,
   ) {}
 
-  checkDatabase = async () => {
+  /** All checks but those of what is named. */
+  without(exclude: readonly string[]) {
+    const shared = { database: this.checkDatabase, engine: this.checkEngine };
+    return [this.checkServing, ...SHARED.filter((name) => !exclude.includes(name)).map((name) => shared[name])];
+  }
+
+  private readonly checkDatabase = async () => {
     const indicator = this.indicators.check('database');
     const startedAt = performance.now();
     try {
@@ -27,7 +36,7 @@ export class Indicators {
     }
   };
 
-  checkEngine = async () => {
+  private readonly checkEngine = async () => {
     const indicator = this.indicators.check('engine');
     const startedAt = performance.now();
     try {
@@ -39,7 +48,7 @@ export class Indicators {
     }
   };
 
-  checkServing = async () => {
+  private readonly checkServing = async () => {
     const indicator = this.indicators.check('serving');
     return this.lifecycle.draining ? indicator.down({ reason: 'shutting down' }) : indicator.up();
   };

@@ -86,6 +86,12 @@ describe('decide', () => {
     expect(outcome).toMatchObject({ phase: 'running', observedGeneration: 2, reason: { code: 'worker_crashed' } });
   });
 
+  it('serves with all its replicas without claiming that all is as wanted while the engine refuses anything', () => {
+    const outcome = decide(rowOf(), seen(1, faultOf('rejected')), OPTIONS);
+    expect(outcome).toMatchObject({ phase: 'running', observedGeneration: 2, reason: { code: 'rejected' } });
+    expect(outcome.nextMs).toBeLessThanOrEqual(1_000);
+  });
+
   it('counts a fault once, however often it is seen', () => {
     const fault = faultOf('worker_crashed');
     const first = decide(rowOf(), seen(0, fault), OPTIONS);

@@ -36,20 +36,22 @@ export function decide(row: FunctionEntity, observed: Observed, options: DecideO
   const fault = storedFault(observed.reason);
   const fresh = isNewFault(fault, row.lastFault);
   const satisfied = observed.ready >= row.replicas;
+  // Replicas may all answer while the engine refuses something else of the function.
+  const asWanted = satisfied && fault?.code !== 'rejected';
   const serving = row.replicas > 0 && observed.endpoints.length > 0;
   const failures = failuresAfter(row, satisfied, fresh, options.now);
   const phase = phaseOf(row, observed, failures);
-  const waiting = !satisfied && fault?.terminal !== true;
+  const waiting = !asWanted && fault?.terminal !== true;
   const holdMs = holdOf(row, failures, fresh, options);
   const provisional = row.provisionalUntil !== null && !(satisfied || serving);
   return {
     phase,
-    reason: satisfied ? null : fault,
+    reason: asWanted ? null : fault,
     lastFault: fault !== null && fault.code !== 'starting' ? fault : row.lastFault,
     endpoints: observed.endpoints,
     primaryReplica: observed.primary,
     hostPort: observed.hostPort,
-    observedGeneration: satisfied ? row.generation : row.observedGeneration,
+    observedGeneration: asWanted ? row.generation : row.observedGeneration,
     provisional,
     failures,
     holdMs,

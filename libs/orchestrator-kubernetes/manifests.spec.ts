@@ -1,0 +1,117 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { isAutoscaled, manifestsFor } from './manifests.js';
+import { functionOf } from './names.js';
+import { FUNCTION, placementOf, workloadOf } from './testing/objects.js';
+
+const OWN = { app: 'faas-worker', func: FUNCTION, 'faas.owner': 'me', 'faas.function': FUNCTION };
+const podOf = (...given: Parameters<typeof manifestsFor>) => manifestsFor(...given).deployment.spec!.template.spec!;
+
+describe('manifestsFor', () => {
+  const { code, deployment, service, autoscaler } = manifestsFor(workloadOf(), placementOf());
+
+  it('names and labels everything as its clients know it, in the configured namespace', () => {
+    expect([code, deployment, service, autoscaler].map((object) => object?.metadata)).toEqual([
+      {
+        name: `handler-code-${FUNCTION}-7`,
+        namespace: 'scadable-faas',
+        labels: { ...OWN, 'faas.revision': '7' },
+      },
+      { name: `faas-worker-${FUNCTION}`, namespace: 'scadable-faas', labels: { ...OWN, 'faas.spec': 'hash' } },
+      { name: `service-${FUNCTION}`, namespace: 'scadable-faas', labels: OWN },
+      { name: `hpa-${FUNCTION}`, namespace: 'scadable-faas', labels: OWN },
+    ]);
+    expect(manifestsFor(workloadOf(), placementOf({ namespace: 'other' })).service.metadata?.namespace).toBe('other');
+  });
+
+  it('keeps code for good, under the name that its handler is imported by', () => {
+    expect(code).toMatchObject({ immutable: true, data: { 'handler.py': 'def greet(payload): ...' } });
+    expect(podOf(workloadOf(), placementOf()).volumes?.[0]).toEqual({
+      name: 'code',
+      configMap: {
+        name: code.metadata?.name,
+        defaultMode: 0o444,
+        items: [{ key: 'handler.py', path: 'handler.py' }],
+      },
+    });
+  });
+
+  it('leaves the count of replicas to whoever sets it', () => {
+    expect(deployment.spec).not.toHaveProperty('replicas');
+  });
+
+  it('selects its own pods only, by labels that never change', () => {
+    const selector = { app: 'faas-worker', func: FUNCTION };
+    expect(deployment.spec?.selector).toEqual({ matchLabels: selector });
+    expect(service.spec?.selector).toEqual(selector);
+    const later = manifestsFor(workloadOf({ revision: 8 }), { ...placementOf(), spec: 'next' });
+    expect(later.deployment.spec?.selector).toEqual(deployment.spec?.selector);
+    expect(later.deployment.spec?.template.metadata?.labels).toMatchObject({
+      ...selector,
+      'faas.revision': '8',
+      'faas.spec': 'next',
+    });
+  });
+
+  it('never has fewer ready replicas than before while it rolls', () => {
+    expect(deployment.spec?.strategy).toMatchObject({ type: 'RollingUpdate', rollingUpdate: { maxUnavailable: 0 } });
+  });
+
+  it('serves port 80 of the Service from port 8000 of the pods', () => {
+    expect(service.spec).toMatchObject({ type: 'ClusterIP', ports: [{ port: 80, targetPort: 8000, protocol: 'TCP' }] });
+    expect(podOf(workloadOf(), placementOf()).containers[0]?.ports?.[0]?.containerPort).toBe(8000);
+  });
+
+  it('scales from 1 to 20 at 70 % of the CPU and 80 % of the memory, upwards fast and downwards slowly', () => {
+    const utilization = (name: string, averageUtilization: number) => ({
+      type: 'Resource',
+      resource: { name, target: { type: 'Utilization', averageUtilization } },
+    });
+    expect(autoscaler).toMatchObject({
+      apiVersion: 'autoscaling/v2',
+      spec: {
+        scaleTargetRef: { apiVersion: 'apps/v1', kind: 'Deployment', name: `faas-worker-${FUNCTION}` },
+        minReplicas: 1,
+        maxReplicas: 20,
+        metrics: [utilization('cpu', 70), utilization('memory', 80)],
+        behavior: {
+          scaleUp: { stabilizationWindowSeconds: 30, policies: [{ type: 'Pods', value: 2, periodSeconds: 15 }] },
+          scaleDown: { stabilizationWindowSeconds: 120, policies: [{ type: 'Pods', value: 1, periodSeconds: 60 }] },
+        },
+      },
+    });
+  });
+
+  it('has an autoscaler exactly where there is something to choose, and never one that the API refuses', () => {
+    fc.assert(
+      fc.property(fc.nat(40), fc.integer({ min: 1, max: 40 }), (replicas, maxReplicas) => {
+        const placement = placementOf();
+        const autoscale = { ...placement.config.autoscale, maxReplicas };
+        const config = { ...placement.config, autoscale };
+        const { autoscaler: made } = manifestsFor(workloadOf({ replicas }), { ...placement, config });
+        expect(made !== undefined).toBe(isAutoscaled(workloadOf({ replicas }), autoscale));
+        if (made === undefined) return;
+        expect(made.spec?.minReplicas).toBeGreaterThanOrEqual(1);
+        expect(made.spec?.minReplicas).toBeGreaterThanOrEqual(replicas);
+        expect(made.spec?.maxReplicas).toBeGreaterThan(made.spec!.minReplicas!);
+      }),
+    );
+  });
+
+  it('gives names that every kind takes, and that lead back to the function', () => {
+    const id = fc.string({
+      unit: fc.constantFrom(...'abcdefghijklmnopqrstuvwxyz234567'),
+      minLength: 16,
+      maxLength: 16,
+    });
+    fc.assert(
+      fc.property(id, fc.integer({ min: 1, max: 2_147_483_647 }), (functionId, revision) => {
+        const made = manifestsFor(workloadOf({ functionId, revision }), placementOf());
+        for (const object of [made.code, made.deployment, made.service, made.autoscaler]) {
+          expect(object?.metadata?.name).toMatch(/^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/);
+        }
+        expect(functionOf(`${made.deployment.metadata?.name}-5d9c7b8f6d-x2x4z`)).toBe(functionId);
+      }),
+    );
+  });
+});

@@ -1,0 +1,142 @@
+import type { V1Container } from '@kubernetes/client-node';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { KubernetesConfig } from '#libs/config/config.js';
+import type { WorkloadLimits } from '#libs/orchestrator/workload.js';
+import { podTemplate } from './pod-template.js';
+import { placementOf, workloadOf } from './testing/objects.js';
+
+const podWith = (limits: Partial<WorkloadLimits> = {}, config: Partial<KubernetesConfig> = {}) => {
+  const workload = workloadOf({ limits: { ...workloadOf().limits, ...limits } });
+  return podTemplate(workload, placementOf(config)).spec!;
+};
+const workerOf = (...given: Parameters<typeof podWith>): V1Container => podWith(...given).containers[0]!;
+
+const limits = fc.record({
+  timeoutMs: fc.integer({ min: 1, max: 3_600_000 }),
+  concurrency: fc.integer({ min: 1, max: 1_000 }),
+  memoryMiB: fc.integer({ min: 32, max: 1_048_576 }),
+  cpuMillis: fc.integer({ min: 10, max: 1_024_000 }),
+  pids: fc.integer({ min: 16, max: 32_768 }),
+});
+
+function millisOf(quantity = ''): number {
+  if (quantity.endsWith('m')) return Number(quantity.slice(0, -1));
+  return quantity.endsWith('k') ? Number(quantity.slice(0, -1)) * 1e6 : Number(quantity) * 1_000;
+}
+
+function mebibytesOf(quantity = ''): number {
+  const power = ['Mi', 'Gi', 'Ti'].indexOf(quantity.slice(-2));
+  return Number(quantity.slice(0, -2)) * 1024 ** power;
+}
+
+describe('podTemplate', () => {
+  it('asks for 100m and 128Mi, bounded by 500m and 512Mi', () => {
+    expect(workerOf().resources).toEqual({
+      requests: { cpu: '100m', memory: '128Mi' },
+      limits: { cpu: '500m', memory: '512Mi' },
+    });
+  });
+
+  it('never asks for more than it may use, which would be refused', () => {
+    fc.assert(
+      fc.property(limits, (some) => {
+        const { requests, limits: most } = workerOf(some).resources!;
+        expect(millisOf(most?.['cpu'])).toBe(some.cpuMillis);
+        expect(mebibytesOf(most?.['memory'])).toBe(some.memoryMiB);
+        expect(millisOf(requests?.['cpu'])).toBe(Math.min(100, some.cpuMillis));
+        expect(mebibytesOf(requests?.['memory'])).toBe(Math.min(128, some.memoryMiB));
+      }),
+    );
+  });
+
+  it('fits the restricted profile, whatever the function asks for', () => {
+    fc.assert(
+      fc.property(limits, (some) => {
+        const pod = podWith(some);
+        expect(pod.securityContext).toMatchObject({ runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } });
+        expect(pod.securityContext?.runAsUser).toBeGreaterThan(0);
+        expect(pod.containers.map(({ securityContext }) => securityContext)).toEqual([
+          { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ['ALL'] } },
+        ]);
+        expect(pod.volumes?.flatMap((volume) => Object.keys(volume)).toSorted()).toEqual([
+          'configMap',
+          'emptyDir',
+          'name',
+          'name',
+        ]);
+        expect([pod.hostNetwork, pod.hostPID, pod.hostIPC, pod.initContainers]).toEqual(Array(4).fill(undefined));
+        expect(pod.containers[0]?.ports?.some(({ hostPort }) => hostPort !== undefined)).toBe(false);
+      }),
+    );
+  });
+
+  it('gives the worker an account without rights, and neither a token nor others’ addresses', () => {
+    expect(podWith()).toMatchObject({
+      serviceAccountName: 'faas-worker',
+      automountServiceAccountToken: false,
+      enableServiceLinks: false,
+    });
+    expect(podWith({}, { workerServiceAccount: 'nobody' }).serviceAccountName).toBe('nobody');
+  });
+
+  it('leaves a leaving worker the time of its notice and of the longest call', () => {
+    fc.assert(
+      fc.property(limits, (some) => {
+        const pod = podWith(some);
+        const notice = pod.containers[0]!.lifecycle!.preStop!.sleep!.seconds;
+        expect(notice).toBeGreaterThan(0);
+        expect(Number.isInteger(pod.terminationGracePeriodSeconds)).toBe(true);
+        expect((pod.terminationGracePeriodSeconds! - notice) * 1_000).toBeGreaterThan(some.timeoutMs);
+      }),
+    );
+  });
+
+  it('tells the worker what it serves, how long and how much at once', () => {
+    expect(workerOf().env).toEqual(
+      expect.arrayContaining([
+        { name: 'HANDLER_FUNCTION', value: 'function.handler.greet' },
+        { name: 'FAAS_TIMEOUT_MS', value: '1500' },
+        { name: 'FAAS_CONCURRENCY', value: '4' },
+      ]),
+    );
+  });
+
+  it('mounts the code read-only where the worker looks for it, and room for files that counts as memory', () => {
+    expect(workerOf().volumeMounts).toEqual([
+      { name: 'code', mountPath: '/app/function', readOnly: true },
+      { name: 'tmp', mountPath: '/tmp' },
+    ]);
+    expect(podWith().volumes?.[1]?.emptyDir).toEqual({ medium: 'Memory', sizeLimit: '64Mi' });
+  });
+
+  it('is watched by three probes on /health, and lives no shorter than it may take to start', () => {
+    const { startupProbe, readinessProbe, livenessProbe } = workerOf();
+    for (const probe of [startupProbe, readinessProbe, livenessProbe]) {
+      expect(probe?.httpGet).toEqual({ path: '/health', port: 8000, scheme: 'HTTP' });
+    }
+    expect(startupProbe!.periodSeconds! * startupProbe!.failureThreshold!).toBeGreaterThanOrEqual(60);
+  });
+
+  it('spreads over nodes, but rather has two on one than none', () => {
+    expect(podWith().topologySpreadConstraints).toEqual([
+      {
+        maxSkew: 1,
+        topologyKey: 'kubernetes.io/hostname',
+        whenUnsatisfiable: 'ScheduleAnyway',
+        labelSelector: { matchLabels: { app: 'faas-worker', func: workloadOf().functionId } },
+      },
+    ]);
+  });
+
+  it('has a runtime class, a pull secret and a pull policy only where they are configured', () => {
+    expect(podWith()).not.toHaveProperty('runtimeClassName');
+    expect(podWith()).not.toHaveProperty('imagePullSecrets');
+    expect(workerOf()).toMatchObject({ image: 'worker:1', imagePullPolicy: 'IfNotPresent' });
+    expect(podWith({}, { runtimeClass: 'gvisor', imagePullSecret: 'registry' })).toMatchObject({
+      runtimeClassName: 'gvisor',
+      imagePullSecrets: [{ name: 'registry' }],
+    });
+    expect(workerOf({}, { imagePullPolicy: 'Always' }).imagePullPolicy).toBe('Always');
+  });
+});

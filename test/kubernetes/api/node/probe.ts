@@ -1,0 +1,64 @@
+import { get } from 'node:http';
+
+export interface ProbeSpec {
+  readonly httpGet?: { readonly path: string; readonly port: number | string };
+  readonly initialDelaySeconds?: number;
+  readonly timeoutSeconds: number;
+  readonly periodSeconds: number;
+  readonly successThreshold: number;
+  readonly failureThreshold: number;
+}
+
+/** Asks again and again, and reports when enough answers in a row were of one kind. */
+export class Prober {
+  private timer: NodeJS.Timeout | undefined;
+  private streak = { ok: true, count: 0 };
+  private stopped = false;
+  private readonly spec: ProbeSpec;
+  private readonly url: string;
+  private readonly onResult: (ok: boolean) => void;
+
+  constructor(spec: ProbeSpec, url: string, onResult: (ok: boolean) => void) {
+    this.spec = spec;
+    this.url = url;
+    this.onResult = onResult;
+    this.timer = setTimeout(() => this.ask(), (spec.initialDelaySeconds ?? 0) * 1000);
+  }
+
+  stop(): void {
+    this.stopped = true;
+    clearTimeout(this.timer);
+  }
+
+  private ask(): void {
+    const began = Date.now();
+    void answersWell(this.url, this.spec.timeoutSeconds * 1000).then((ok) => {
+      if (this.stopped) return;
+      this.count(ok);
+      const pause = Math.max(0, this.spec.periodSeconds * 1000 - (Date.now() - began));
+      if (!this.stopped) this.timer = setTimeout(() => this.ask(), pause);
+    });
+  }
+
+  private count(ok: boolean): void {
+    this.streak = this.streak.ok === ok ? { ok, count: this.streak.count + 1 } : { ok, count: 1 };
+    const { successThreshold, failureThreshold } = this.spec;
+    if (this.streak.count >= (ok ? successThreshold : failureThreshold)) this.onResult(ok);
+  }
+}
+
+function answersWell(url: string, timeoutMs: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const request = get(
+      url,
+      { agent: false, headers: { 'user-agent': 'kube-probe/1.36' }, timeout: timeoutMs },
+      (answer) => {
+        answer.resume();
+        const { statusCode = 0 } = answer;
+        resolve(statusCode >= 200 && statusCode < 400);
+      },
+    );
+    request.once('timeout', () => request.destroy(new Error('timeout')));
+    request.once('error', () => resolve(false));
+  });
+}

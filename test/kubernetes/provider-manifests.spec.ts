@@ -1,0 +1,42 @@
+import { describe, expect, it } from 'vitest';
+import type { KubernetesConfig } from '#libs/config/config.js';
+import { loadConfig } from '#libs/config/load-config.js';
+import type { Workload } from '#libs/orchestrator/workload.js';
+import { manifestsFor } from '#libs/orchestrator-kubernetes/manifests.js';
+import { validate } from './schema/validate.js';
+
+const WORKLOAD: Workload = {
+  functionId: 'abcdefghijklmnop',
+  revision: 7,
+  functionName: 'greet',
+  code: Buffer.from('def greet(payload):\n    return "ü"\n'),
+  codeSha256: '0'.repeat(64),
+  replicas: 1,
+  limits: { timeoutMs: 1_500, concurrency: 4, memoryMiB: 512, cpuMillis: 500, pids: 32 },
+};
+
+const { kubernetes: CONFIG } = loadConfig({}).orchestrator;
+
+function made(workload: Partial<Workload> = {}, config: Partial<KubernetesConfig> = {}): object[] {
+  const placement = { owner: 'me', spec: 'hash', config: { ...CONFIG, ...config } };
+  return Object.values(manifestsFor({ ...WORKLOAD, ...workload }, placement)).filter((object) => object !== undefined);
+}
+
+describe('What a function becomes on a cluster', () => {
+  it.each<[string, object[], number]>([
+    ['by default', made(), 4],
+    ['without an autoscaler', made({}, { autoscale: { ...CONFIG.autoscale, maxReplicas: 1 } }), 3],
+    ['without any replica', made({ replicas: 0 }), 4],
+    ['with a runtime class and a pull secret', made({}, { runtimeClass: 'gvisor', imagePullSecret: 'registry' }), 4],
+    ['that is pulled anew each time', made({}, { imagePullPolicy: 'Always' }), 4],
+    [
+      'with the smallest limits',
+      made({ limits: { ...WORKLOAD.limits, memoryMiB: 32, cpuMillis: 10, timeoutMs: 1 } }),
+      4,
+    ],
+    ['with the largest', made({ limits: { ...WORKLOAD.limits, memoryMiB: 1_048_576, cpuMillis: 1_024_000 } }), 4],
+  ])('%s is what the published schema has, with no field beyond', (_what, objects, count) => {
+    expect(objects).toHaveLength(count);
+    for (const object of objects) expect(validate(object), JSON.stringify(object)).toEqual([]);
+  });
+});
