@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { isAutoscaled, manifestsFor } from './manifests.js';
+import { manifestsFor } from './manifests.js';
 import { functionOf } from './names.js';
 import { FUNCTION, placementOf, workloadOf } from './testing/objects.js';
 
@@ -89,11 +89,11 @@ describe('manifestsFor', () => {
         const autoscale = { ...placement.config.autoscale, maxReplicas };
         const config = { ...placement.config, autoscale };
         const { autoscaler: made } = manifestsFor(workloadOf({ replicas }), { ...placement, config });
-        expect(made !== undefined).toBe(isAutoscaled(workloadOf({ replicas }), autoscale));
+        expect(made !== undefined).toBe(maxReplicas > 1);
         if (made === undefined) return;
         expect(made.spec?.minReplicas).toBeGreaterThanOrEqual(1);
         expect(made.spec?.minReplicas).toBeGreaterThanOrEqual(replicas);
-        expect(made.spec?.maxReplicas).toBeGreaterThan(made.spec!.minReplicas!);
+        expect(made.spec?.maxReplicas).toBeGreaterThanOrEqual(made.spec!.minReplicas!);
       }),
     );
   });

@@ -170,7 +170,13 @@ describe('decide', () => {
   });
 
   it('leaves a function without replicas alone until something asks', () => {
-    expect(decide(rowOf({ replicas: 0 }), seen(0), OPTIONS)).toMatchObject({ phase: 'idle', nextMs: null });
+    const asleep = rowOf({ replicas: 0, phase: 'idle' });
+    expect(decide(asleep, seen(0), OPTIONS)).toMatchObject({ phase: 'idle', nextMs: null });
+  });
+
+  it('looks once more at a function that has fallen asleep, when its longest call must be over', () => {
+    const falling = rowOf({ replicas: 0, phase: 'running', timeoutMs: 30_000 });
+    expect(decide(falling, seen(0), OPTIONS)).toMatchObject({ phase: 'idle', nextMs: 35_000 });
   });
 
   it('holds what it promises for every row and everything seen', () => {
