@@ -64,9 +64,9 @@ describe('replicasOf', () => {
   it('takes nothing from slices without endpoints or of others than pods', () => {
     const empty: V1EndpointSlice = { addressType: 'IPv4', endpoints: null as never };
     const foreign = slice(['a']);
-    foreign.endpoints[0]!.targetRef = { kind: 'Node', name: 'a' };
+    foreign.endpoints![0]!.targetRef = { kind: 'Node', name: 'a' };
     const nameless = slice(['a']);
-    delete nameless.endpoints[0]!.targetRef;
+    delete nameless.endpoints![0]!.targetRef;
     expect(one({}, [empty, foreign, nameless]).ready).toBe(false);
   });
 
