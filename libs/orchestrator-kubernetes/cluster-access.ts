@@ -85,6 +85,11 @@ function load(access: ClusterAccess, paths: string): void {
     else {
       const next = new KubeConfig();
       next.loadFromFile(path);
+      // The library refuses a name that is there twice; everybody else takes the first.
+      next.clusters = next.clusters.filter(({ name }) => access.getCluster(name) === null);
+      next.users = next.users.filter(({ name }) => access.getUser(name) === null);
+      next.contexts = next.contexts.filter(({ name }) => access.getContextObject(name) === null);
+      next.currentContext = access.currentContext || next.currentContext;
       access.mergeConfig(next);
     }
   }

@@ -187,10 +187,14 @@ class SlimWatch extends Watch {
     callback: Parameters<Watch['watch']>[2],
     done: Parameters<Watch['watch']>[3],
   ): ReturnType<Watch['watch']> {
+    const events: typeof callback = (phase, object: unknown, event) => {
+      // The library fails, and nobody hears it, at what is no event: something between us and the API server may say anything.
+      if (phase === 'ERROR' || isObject(object)) callback(phase, object ?? {}, event);
+    };
     // The library begins a watch that it was told to stop while it paused.
     if (this.closing.aborted) return new AbortController();
     try {
-      return await super.watch(path, { ...parameters, allowWatchBookmarks: true }, callback, done);
+      return await super.watch(path, { ...parameters, allowWatchBookmarks: true }, events, done);
     } catch (error) {
       // Credentials that can't be had, which nobody in the library waits to hear.
       done(error);
@@ -211,6 +215,11 @@ function metadataAccess(access: ClusterAccess): ClusterAccess {
 
 function functionOf(object: KubernetesObject): FunctionId {
   return object.metadata?.labels?.[LABEL.functionId] ?? '';
+}
+
+function isObject(object: unknown): object is KubernetesObject {
+  const metadata: unknown = (object as { metadata?: unknown } | null | undefined)?.metadata;
+  return typeof metadata === 'object' && metadata !== null;
 }
 
 /** An autoscaler reports every few seconds what it measured. */
