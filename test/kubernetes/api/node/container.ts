@@ -198,7 +198,7 @@ export class Container {
 
   private restart(run: ContainerRun): void {
     this.stopProbing();
-    const graceMs = Number(this.pod.spec.terminationGracePeriodSeconds ?? 30) * 1000;
+    const graceMs = (this.pod.spec.terminationGracePeriodSeconds ?? 30) * 1000;
     run.terminate();
     void Promise.race([run.exited, delay(graceMs, undefined, { ref: false })]).then(() => run.kill());
   }
