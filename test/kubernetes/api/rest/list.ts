@@ -43,7 +43,7 @@ export function listPage(store: Store, resource: Resource, namespace: string | u
       ...(hasMore ? { continue: makeToken(version, keyOf(last)), remainingItemCount: left.length - items.length } : {}),
     },
     // As the API server does, a list's items go without their kind.
-    items: items.map(({ kind: _, apiVersion: __, ...rest }) => rest),
+    items: items.map((object) => ({ ...object, kind: undefined, apiVersion: undefined })),
   };
 }
 

@@ -46,7 +46,7 @@ export class ObjectsApi {
   async serve(request: ApiRequest): Promise<Answer | undefined> {
     const { route, query, message } = request;
     const isWatch = ['true', '1'].includes(query.get('watch') ?? '');
-    switch (message.method) {
+    switch (message.method ?? '') {
       case 'GET':
         if (route.name !== undefined) return this.read(request);
         return isWatch ? this.watch(request) : this.list(request);

@@ -2,7 +2,7 @@ import { forbidden, Refusal } from '../rest/problems.js';
 import { PODS, QUOTAS, type Resource, SERVICE_ACCOUNTS } from '../rest/resources.js';
 import type { KubeObject } from '../store/objects.js';
 import type { Store } from '../store/store.js';
-import { type Fields, fields, list } from './fields.js';
+import { type Fields, fields, list, text } from './fields.js';
 import { quantity, quantityText } from './quantity.js';
 
 export type Operation = 'CREATE' | 'UPDATE' | 'DELETE';
@@ -37,7 +37,7 @@ export class Admission {
   private useServiceAccount(pod: KubeObject): void {
     const spec = fields(pod.spec);
     const { namespace, name } = pod.metadata;
-    const account = String(spec['serviceAccountName'] ?? 'default');
+    const account = text(spec['serviceAccountName'] ?? 'default');
     const found = this.store.get(SERVICE_ACCOUNTS.key, namespace, account);
     if (found === undefined) {
       const why = `error looking up service account ${namespace}/${account}: serviceaccount "${account}" not found`;
@@ -67,11 +67,11 @@ export class Admission {
         return requested > 0 && isOver ? [{ resource, requested, used: used[resource] ?? 0, limit }] : [];
       });
       if (limited.length === 0) continue;
-      const text = (pick: (one: (typeof limited)[number]) => string) =>
+      const each = (pick: (one: (typeof limited)[number]) => string) =>
         limited.map((one) => `${one.resource}=${pick(one)}`).join(',');
-      const requested = text((one) => quantityText(one.requested));
-      const use = text((one) => quantityText(one.used));
-      const limits = text(({ limit }) => limit);
+      const requested = each((one) => quantityText(one.requested));
+      const use = each((one) => quantityText(one.used));
+      const limits = each(({ limit }) => limit);
       const why = `exceeded quota: ${quota.metadata.name}, requested: ${requested}, used: ${use}, limited: ${limits}`;
       throw forbidden(PODS, name, why);
     }
