@@ -99,7 +99,7 @@ describe('Informer', () => {
   it('says that it is behind while credentials can’t be had, and goes on when they can', async () => {
     informer.start();
     await watching();
-    await informer.synced;
+    await informer.tried;
     const apply = vi.spyOn(server.access, 'applySecurityAuthentication');
     apply.mockRejectedValue(new Error('the login program failed'));
     watches[0]!.destroy();

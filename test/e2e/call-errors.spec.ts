@@ -1,7 +1,7 @@
 import { expect, it, vi } from 'vitest';
 import { docker } from '../docker/support/docker-tests.js';
 import { executeFunction, type FunctionDto } from '../client/index.js';
-import { describeOnContainers, describeOnEachEngine } from '../support/engines.js';
+import { describeOnContainers, describeOnDocker, describeOnEachEngine } from '../support/engines.js';
 import { OBEDIENT, POISONABLE, SLEEPY } from '../support/handlers.js';
 import { expectProblem } from '../support/http.js';
 import { Stage } from '../support/stage.js';
