@@ -230,6 +230,25 @@ describeOnClusters('workloads', (target) => {
     await over.remove();
   });
 
+  it('lets only restricted pods into a namespace that enforces that profile', async () => {
+    const namespace = `/api/v1/namespaces/${admin().namespace}`;
+    const enforce = (profile: string | null) =>
+      admin().merge(namespace, { metadata: { labels: { 'pod-security.kubernetes.io/enforce': profile } } });
+    await enforce('restricted');
+    const safe = new Workload(target(), 'safe');
+    await safe.create(ECHO);
+    await safe.ready(1);
+    await safe.remove();
+    const open = new Workload(target(), 'open');
+    await open.create(ECHO, { securityContext: {} }, {}, { securityContext: {} });
+    const failure = await open.condition('ReplicaFailure', 'True');
+    expect(failure.message).toMatch(
+      /^pods "open-.*" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false \(container "worker" must set securityContext.allowPrivilegeEscalation=false\), unrestricted capabilities \(container "worker" must set securityContext.capabilities.drop=\["ALL"\]\), runAsNonRoot != true \(pod or container "worker" must set securityContext.runAsNonRoot=true\), seccompProfile \(pod or container "worker" must set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost"\)$/,
+    );
+    await enforce(null);
+    await open.remove();
+  });
+
   it('leaves a pod pending that fits on no node', async () => {
     const large = new Workload(target(), 'large');
     await large.create(ECHO, { resources: { requests: { cpu: '1000' } } });
