@@ -38,6 +38,11 @@ export class Admission {
 
   private secure(pod: KubeObject): void {
     const { namespace, name } = pod.metadata;
+    const { runtimeClassName } = fields(pod.spec);
+    // None is served here, so none is there.
+    if (runtimeClassName !== undefined) {
+      throw forbidden(PODS, name, `pod rejected: RuntimeClass ${JSON.stringify(runtimeClassName)} not found`);
+    }
     const fault = podSecurityFault(this.store.get(NAMESPACES.key, undefined, namespace ?? ''), pod);
     if (fault !== undefined) throw forbidden(PODS, name, fault);
   }
