@@ -69,14 +69,16 @@ describeOnClusters('the JavaScript client', (target) => {
     });
     await talk.apply();
     const [pod] = await talk.ready(1);
-    const sink = new PassThrough().on('error', () => undefined);
+    const sink = new PassThrough();
     let text = '';
     sink.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
-    const controller = await new Log(config()).log(namespace, pod!.metadata.name, 'worker', sink, { follow: true });
+    await new Log(config()).log(namespace, pod!.metadata.name, 'worker', sink, { follow: true });
     await until('the line has come', () => text.includes('loaded\n') || undefined);
-    controller.abort();
+    // Aborting it instead would be an error that nobody listens for inside the client.
+    const ended = new Promise((resolve) => sink.once('end', resolve));
     const { gitVersion } = await config().makeApiClient(VersionApi).getCode();
     expect(gitVersion).toMatch(/^v1\.\d+/);
     await talk.remove();
+    await ended;
   });
 });

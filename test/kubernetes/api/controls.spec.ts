@@ -68,22 +68,6 @@ describeOnFake('what a test can do to the small Kubernetes', (target) => {
     await deaf.remove();
   });
 
-  it('evicts a pod as draining its node would', async () => {
-    const drain = new Workload(target(), 'drain');
-    await drain.create(ECHO, { lifecycle: { preStop: { sleep: { seconds: 1 } } } });
-    const [pod] = await drain.ready(1);
-    await controls().evict(target().fake!.namespace, pod!.metadata.name);
-    const leaving = (await drain.pods()).find(({ metadata }) => metadata.uid === pod!.metadata.uid);
-    expect(leaving?.status.conditions).toContainEqual(
-      expect.objectContaining({ type: 'DisruptionTarget', status: 'True', reason: 'EvictionByEvictionAPI' }),
-    );
-    await until('another one is there alone', async () => {
-      const pods = await drain.pods();
-      return (pods.length === 1 && pods[0]!.metadata.uid !== pod!.metadata.uid) || undefined;
-    });
-    await drain.remove();
-  });
-
   it('answers at a Service address in turn, and refuses where no pod is ready', async () => {
     const turn = new Workload(target(), 'turn');
     const made = await target().admin.post('services', service('turn'));

@@ -29,7 +29,7 @@ export function listPage(store: Store, resource: Resource, namespace: string | u
   const selector = selectorOf(query, resource);
   const token = parseToken(query.get('continue'));
   const limit = Number(query.get('limit') ?? 0) || Infinity;
-  const all = store.list(resource.key, namespace).filter(selector);
+  const all = store.list(resource.key, namespace).filter(selector).toSorted(byKey);
   const left = token === undefined ? all : all.filter((object) => keyOf(object) > token.after);
   const items = left.slice(0, limit);
   const version = token?.version ?? String(store.currentVersion);
@@ -45,6 +45,10 @@ export function listPage(store: Store, resource: Resource, namespace: string | u
     // As the API server does, a list's items go without their kind.
     items: items.map((object) => ({ ...object, kind: undefined, apiVersion: undefined })),
   };
+}
+
+function byKey(a: StoredObject, b: StoredObject): number {
+  return keyOf(a) < keyOf(b) ? -1 : 1;
 }
 
 function keyOf({ metadata }: StoredObject): string {

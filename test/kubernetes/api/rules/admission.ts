@@ -1,8 +1,9 @@
 import { forbidden, Refusal } from '../rest/problems.js';
-import { PODS, QUOTAS, type Resource, SERVICE_ACCOUNTS } from '../rest/resources.js';
+import { NAMESPACES, PODS, QUOTAS, type Resource, SERVICE_ACCOUNTS } from '../rest/resources.js';
 import type { KubeObject } from '../store/objects.js';
 import type { Store } from '../store/store.js';
 import { type Fields, fields, list, text } from './fields.js';
+import { podSecurityFault } from './pod-security.js';
 import { quantity, quantityText } from './quantity.js';
 
 export type Operation = 'CREATE' | 'UPDATE' | 'DELETE';
@@ -27,11 +28,23 @@ export class Admission {
   /** May change the object in place. */
   admit(operation: Operation, resource: Resource, object: KubeObject): void {
     if (resource === PODS && operation === 'CREATE') this.useServiceAccount(object);
+    if (resource === PODS && operation === 'CREATE') this.secure(object);
     for (const { name, resource: plural, operations, message } of this.webhooks) {
       if (plural !== resource.plural || !operations.includes(operation)) continue;
       throw new Refusal(400, undefined, `admission webhook "${name}" denied the request: ${message}`);
     }
     if (resource === PODS && operation === 'CREATE') this.chargeQuota(object);
+  }
+
+  private secure(pod: KubeObject): void {
+    const { namespace, name } = pod.metadata;
+    const { runtimeClassName } = fields(pod.spec);
+    // None is served here, so none is there.
+    if (runtimeClassName !== undefined) {
+      throw forbidden(PODS, name, `pod rejected: RuntimeClass ${JSON.stringify(runtimeClassName)} not found`);
+    }
+    const fault = podSecurityFault(this.store.get(NAMESPACES.key, undefined, namespace ?? ''), pod);
+    if (fault !== undefined) throw forbidden(PODS, name, fault);
   }
 
   private useServiceAccount(pod: KubeObject): void {
