@@ -103,9 +103,10 @@ export class KubeApi {
 
   private async listAs<T>(kind: Kind, selector: string, accept: string, signal: AbortSignal): Promise<ObjectList<T>> {
     const call = { query: { labelSelector: selector }, accept };
-    const list = await this.json<ObjectList<T>>(pathOf(kind, this.namespace), call, signal);
+    const path = pathOf(kind, this.namespace);
+    const list = await this.json<Omit<ObjectList<T>, 'items'> & { items: T[] | null }>(path, call, signal);
     // An empty list of metadata has `null` for its items.
-    return { ...list, items: (list.items as T[] | null) ?? [] };
+    return { ...list, items: list.items ?? [] };
   }
 
   private async json<T>(path: string, call: Call, signal: AbortSignal): Promise<T> {
