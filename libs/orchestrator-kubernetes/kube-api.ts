@@ -103,8 +103,7 @@ export class KubeApi {
 
   private async listAs<T>(kind: Kind, selector: string, accept: string, signal: AbortSignal): Promise<ObjectList<T>> {
     const call = { query: { labelSelector: selector }, accept };
-    const path = pathOf(kind, this.namespace);
-    const list = await this.json<Omit<ObjectList<T>, 'items'> & { items: T[] | null }>(path, call, signal);
+    const list = await this.json<Partial<ObjectList<T>>>(pathOf(kind, this.namespace), call, signal);
     // An empty list of metadata has `null` for its items.
     return { ...list, items: list.items ?? [] };
   }

@@ -91,7 +91,7 @@ describe('manifestsFor', () => {
         const { autoscaler: made } = manifestsFor(workloadOf({ replicas }), { ...placement, config });
         expect(made !== undefined).toBe(isAutoscaled(workloadOf({ replicas }), autoscale));
         if (made === undefined) return;
-        const { minReplicas = 0, maxReplicas: most } = made.spec!;
+        const { minReplicas = 0, maxReplicas: most } = made.spec;
         expect(minReplicas).toBeGreaterThanOrEqual(Math.max(1, replicas));
         expect(most).toBeGreaterThan(minReplicas);
       }),
