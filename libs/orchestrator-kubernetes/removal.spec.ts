@@ -24,7 +24,10 @@ async function removalOn(
 ): Promise<Removal> {
   server = await ScriptedApi.open(({ method, url }, response) => {
     // A watch that has nothing to tell.
-    if (url.searchParams.has('watch')) return void response.writeHead(200).flushHeaders();
+    if (url.searchParams.has('watch')) {
+      response.writeHead(200).flushHeaders();
+      return;
+    }
     const kind = url.pathname.split('/').find((part) => part in objects);
     if (method === 'DELETE') deleted();
     json(response, 200, { metadata: { resourceVersion: '1' }, items: kind === undefined ? [] : objects[kind] });
