@@ -48,9 +48,7 @@ export default defineConfig({
           // Run by npm run test:kubernetes alone, on a cluster that is given to it.
           name: 'cluster',
           env: { TEST_ENGINE: 'kubernetes' },
-          include: ['test/kubernetes-cluster/**/*.spec.ts', ...onTheClusterToo, 'test/kubernetes/api/*.spec.ts'],
-          // What such a suite does there nobody's default cluster should suffer.
-          env: { TESTS_MAY_USE_CLUSTER: 'true' },
+          include: ['test/kubernetes-cluster/**/*.spec.ts', 'test/kubernetes/api/*.spec.ts', ...onTheClusterToo],
           fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 300_000,

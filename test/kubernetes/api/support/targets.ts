@@ -84,7 +84,7 @@ export function describeOnClusters(
   options: ApiOptions = {},
 ): void {
   describeOnFake(title, suite, options);
-  if (process.env['TESTS_MAY_USE_CLUSTER'] === 'true')
+  if (process.env['TEST_ENGINE'] === 'kubernetes')
     describeOn(`${title} (on the cluster of KUBECONFIG)`, suite, openReal);
 }
 
