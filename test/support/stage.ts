@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, vi } from 'vitest';
-import type { EngineRoom, TestEngine } from './engines.js';
+import type { EngineRoom, TestEngine } from './engine.js';
 import { type Env, TestManager } from './manager.js';
 import { startTestPostgres, type TestPostgres } from './postgres.js';
 
