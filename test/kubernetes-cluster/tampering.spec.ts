@@ -169,7 +169,7 @@ describe('objects that others touch [kubernetes]', () => {
 /** What is said to be wanted, without what the cluster writes by itself. */
 function contentOf(object: KubernetesObject & { spec?: object; data?: object }): object {
   const { metadata, spec, data } = structuredClone(object);
-  const wanted = spec as { clusterIP?: string; clusterIPs?: string[]; replicas?: number } | undefined;
+  const wanted: { clusterIP?: string; clusterIPs?: string[]; replicas?: number } | undefined = spec;
   delete wanted?.clusterIP;
   delete wanted?.clusterIPs;
   delete wanted?.replicas;
@@ -200,5 +200,5 @@ function foreignObject({ apiVersion, kind }: Kind, name: string, namespace: stri
     Deployment: { replicas: 0, selector: { matchLabels: labels }, template },
   };
   const content = specs[kind] === undefined ? { data: { mine: 'yes' } } : { spec: specs[kind] };
-  return { apiVersion, kind, metadata: { name, namespace, labels }, ...content } as KubernetesObject;
+  return { apiVersion, kind, metadata: { name, namespace, labels }, ...content };
 }
