@@ -48,7 +48,7 @@ export default defineConfig({
           // Run by npm run test:kubernetes alone, on a cluster that is given to it.
           name: 'cluster',
           env: { TEST_ENGINE: 'kubernetes' },
-          include: ['test/kubernetes-cluster/**/*.spec.ts', ...onTheClusterToo],
+          include: ['test/kubernetes-cluster/**/*.spec.ts', 'test/kubernetes/api/*.spec.ts', ...onTheClusterToo],
           fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 300_000,

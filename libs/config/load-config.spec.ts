@@ -68,6 +68,18 @@ describe('loadConfig', () => {
     ['DATABASE_URL', 'mysql://db', 'postgresql://'],
     ['DATABASE_URL', 'postgresql://[', 'postgresql://'],
     ['LISTEN_ADDR', '::1:8080', 'host:port'],
+    ['KUBERNETES_NAMESPACE', 'Functions', 'a namespace'],
+    ['KUBERNETES_NAMESPACE', '-a', 'a namespace'],
+    ['KUBERNETES_NAMESPACE', 'a'.repeat(64), 'at most 63'],
+    ['KUBERNETES_IMAGE_PULL_POLICY', 'Sometimes', 'IfNotPresent, Always or Never'],
+    ['KUBERNETES_IMAGE_PULL_SECRET', 'my secret', "a Secret's name"],
+    ['KUBERNETES_RUNTIME_CLASS', 'gVisor', "a RuntimeClass's name"],
+    ['KUBERNETES_WORKER_SERVICE_ACCOUNT', 'a/b', "a ServiceAccount's name"],
+    ['KUBERNETES_REACH', 'address', 'auto, pod, service or proxy'],
+    ['KUBERNETES_REQUEST_CPU_MILLIS', '0', 'at least 1'],
+    ['HPA_MAX_REPLICAS', '0', 'at least 1'],
+    ['HPA_UP_PERIOD_SECONDS', '1801', 'at most 1800'],
+    ['HPA_DOWN_WINDOW_SECONDS', '3601', 'at most 3600'],
   ])('refuses %s=%s and says what is allowed', (name, value, told) => {
     const faults = faultsOf({ [name]: value });
     expect(faults).toHaveLength(1);
@@ -83,6 +95,69 @@ describe('loadConfig', () => {
     });
     expect(faults.length).toBeGreaterThan(2);
     expect(faults.join()).not.toContain('hush');
+  });
+
+  describe('the cluster', () => {
+    it('is described by what the service before this one had', () => {
+      const { kubernetes } = loadConfig({}).orchestrator;
+      expect(kubernetes).toMatchObject({
+        kubeconfig: undefined,
+        insideCluster: false,
+        namespace: 'scadable-faas',
+        imagePullSecret: undefined,
+        runtimeClass: undefined,
+        workerServiceAccount: 'faas-worker',
+        reach: 'auto',
+        requests: { cpuMillis: 100, memoryMiB: 128 },
+      });
+      expect(kubernetes.autoscale).toEqual({
+        maxReplicas: 20,
+        cpuPercent: 70,
+        memoryPercent: 80,
+        upWindowSeconds: 30,
+        upPods: 2,
+        upPeriodSeconds: 15,
+        downWindowSeconds: 120,
+        downPods: 1,
+        downPeriodSeconds: 60,
+      });
+    });
+
+    it('takes each variable for what it says', () => {
+      const { kubernetes } = loadConfig({
+        KUBECONFIG: '/a:/b',
+        KUBERNETES_NAMESPACE: 'functions',
+        WORKER_IMAGE: 'registry.example/worker:3',
+        KUBERNETES_IMAGE_PULL_POLICY: 'Always',
+        KUBERNETES_IMAGE_PULL_SECRET: 'registry',
+        KUBERNETES_RUNTIME_CLASS: 'gvisor',
+        KUBERNETES_WORKER_SERVICE_ACCOUNT: 'nobody',
+        KUBERNETES_REACH: 'service',
+        KUBERNETES_REQUEST_CPU_MILLIS: '50',
+        KUBERNETES_REQUEST_MEMORY_MIB: '64',
+        KUBERNETES_SCHEDULING_PATIENCE_MS: '0',
+        HPA_MAX_REPLICAS: '1',
+        HPA_UP_WINDOW_SECONDS: '0',
+      }).orchestrator;
+      expect(kubernetes).toMatchObject({
+        kubeconfig: '/a:/b',
+        namespace: 'functions',
+        image: 'registry.example/worker:3',
+        imagePullPolicy: 'Always',
+        imagePullSecret: 'registry',
+        runtimeClass: 'gvisor',
+        workerServiceAccount: 'nobody',
+        reach: 'service',
+        requests: { cpuMillis: 50, memoryMiB: 64 },
+        schedulingPatienceMs: 0,
+        autoscale: { maxReplicas: 1, upWindowSeconds: 0 },
+      });
+    });
+
+    it('is taken for this process’s own only with a token to show there', () => {
+      const outside = loadConfig({ KUBERNETES_SERVICE_HOST: '10.96.0.1' }).orchestrator.kubernetes;
+      expect(outside.insideCluster).toBe(false);
+    });
   });
 
   describe('who may ask', () => {

@@ -12,7 +12,14 @@ const WORKLOAD: Workload = {
   replicas: 1,
   limits: { timeoutMs: 1_500, concurrency: 4, memoryMiB: 128, cpuMillis: 250, pids: 32 },
 };
-const PLACEMENT: Placement = { owner: 'me', spec: 'hash', image: 'worker:1', network: 'workers', internal: false };
+const PLACEMENT: Placement = {
+  owner: 'me',
+  spec: 'hash',
+  image: 'worker:1',
+  network: 'workers',
+  internal: false,
+  volume: 'code',
+};
 
 describe('containerConfig', () => {
   it('tells the worker what it serves and how long', () => {
@@ -66,7 +73,7 @@ describe('containerConfig', () => {
         expect(host?.NanoCpus).toBe(some.cpuMillis * 1e6);
         expect(host?.PidsLimit).toBe(some.pids);
         expect(host?.Binds).toBeUndefined();
-        expect(host?.Mounts?.map(({ Type, Source }) => [Type, Source])).toEqual([['volume', '']]);
+        expect(host?.Mounts?.map(({ Type, Source }) => [Type, Source])).toEqual([['volume', 'code']]);
       }),
     );
   });

@@ -1,9 +1,7 @@
 import type { ContainerCreateOptions } from 'dockerode';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import { LABEL, replicaLabels } from './labels.js';
-import { WORKER_PORT } from './replica.js';
-
-export const CODE_DIR = '/app/function';
+import { CODE_DIR, WORKER_PORT } from './replica.js';
 
 /** Nobody on any Debian, Alpine or distroless image. */
 const NON_ROOT = '65532:65532';
@@ -15,6 +13,8 @@ export interface Placement {
   readonly image: string;
   readonly network: string;
   readonly internal: boolean;
+  /** The new volume for its code. */
+  readonly volume: string;
 }
 
 /** What the engine is asked to create for one replica; its name is given apart. */
@@ -34,7 +34,7 @@ export function containerConfig(workload: Workload, placement: Placement): Conta
     OpenStdin: false,
     Tty: false,
     HostConfig: {
-      ...isolation(placement.owner),
+      ...isolation(placement),
       ...resources(workload),
       NetworkMode: placement.network,
       PortBindings: placement.internal ? {} : { [PORT_KEY]: [{ HostIp: '127.0.0.1', HostPort: '' }] },
@@ -48,7 +48,7 @@ export function containerConfig(workload: Workload, placement: Placement): Conta
   };
 }
 
-function isolation(owner: string) {
+function isolation({ owner, volume }: Placement) {
   return {
     Init: false,
     Privileged: false,
@@ -60,12 +60,11 @@ function isolation(owner: string) {
     // The root is read-only for the engine too, so the code needs a volume. NoCopy: whatever the image has there, and
     // whoever owns it, stays out; a fresh volume belongs to root.
     Mounts: [
-      { Type: 'volume' as const, Source: '', Target: CODE_DIR, ReadOnly: false, VolumeOptions: emptyVolume(owner) },
+      { Type: 'volume' as const, Source: volume, Target: CODE_DIR, ReadOnly: false, VolumeOptions: emptyVolume(owner) },
     ],
   };
 }
 
-/** Its label tells whose it was when an engine that was killed has lost its container. */
 function emptyVolume(owner: string) {
   return { NoCopy: true, Labels: { [LABEL.owner]: owner }, DriverConfig: { Name: '', Options: {} } };
 }

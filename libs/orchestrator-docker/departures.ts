@@ -31,7 +31,7 @@ export class Departures {
 
   /** Removes what doesn't run. A half-made container may have been started meanwhile; then it stays. */
   async discard(replica: Replica, signal: AbortSignal): Promise<void> {
-    await this.engine.remove(replica.id, replica.state !== 'half', signal).catch(unlessRefused);
+    await this.engine.remove(replica, replica.state !== 'half', signal).catch(unlessRefused);
   }
 
   /**
@@ -56,7 +56,7 @@ export class Departures {
     try {
       await delay(NOTICE_MS, undefined, { signal });
       await this.engine.stop(replica.id, graceMs, signal);
-      await this.engine.remove(replica.id, true, signal);
+      await this.engine.remove(replica, true, signal);
       this.logger.info({ functionId: replica.functionId, replica: replica.id.slice(0, 12) }, 'replica drained');
     } catch (error) {
       // Its name says that it is leaving, so the next step tries again.
@@ -89,7 +89,7 @@ export class Departures {
       const idle = replica.state !== 'running' || this.sightings.isStarting(replica);
       this.sightings.quiet(replica);
       if (graceMs > 0 && !idle) await this.engine.stop(replica.id, graceMs, signal);
-      return await this.engine.remove(replica.id, true, signal);
+      return await this.engine.remove(replica, true, signal);
     } finally {
       if (!known) this.going.delete(replica.id);
     }

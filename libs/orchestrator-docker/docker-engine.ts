@@ -13,6 +13,12 @@ const NOT_MODIFIED = 304;
 /** The client library takes options where its types don't. */
 type WithOptions<T> = (options: { readonly abortSignal: AbortSignal }) => Promise<T>;
 
+/** A container and the volume that goes with it. */
+interface Removable {
+  readonly id: string;
+  readonly volume: string | undefined;
+}
+
 /**
  * The engine's calls we need, each bounded in time and each idempotent where the engine's own isn't. Throws
  * `OrchestratorUnavailable`, `EngineRefusal`, or the caller's own abort reason.
@@ -78,28 +84,34 @@ export class DockerEngine {
   }
 
   /**
-   * Removes a container with its anonymous volumes. Without `force` one that runs is left alone. False when somebody
+   * Removes a container, then its volume, as the engine itself does only for volumes without a name. Without `force` one that runs is left alone. False when somebody
    * else is removing it, or when it runs.
    */
-  async remove(id: string, force: boolean, signal: AbortSignal): Promise<boolean> {
+  async remove({ id, volume }: Removable, force: boolean, signal: AbortSignal): Promise<boolean> {
     const remove = (abortSignal: AbortSignal) =>
       this.docker.getContainer(id).remove({ v: true, force, abortSignal } as object);
     try {
       await this.call('remove a container', signal, remove, START_TIMEOUT_MS);
-      return true;
     } catch (error) {
-      if (isMissing(error)) return true;
       if (isConflict(error)) return false;
-      throw error;
+      if (!isMissing(error)) throw error;
     }
+    if (volume !== undefined) await this.removeVolume(volume, signal);
+    return true;
   }
 
-  /** Removes volumes of these labels that no container has. */
-  async pruneVolumes(labels: readonly string[], signal: AbortSignal): Promise<void> {
-    const attempt = (abortSignal: AbortSignal) =>
-      this.docker.pruneVolumes({ filters: { label: [...labels] }, abortSignal });
-    // One is going on already.
-    await this.call('prune volumes', signal, attempt).catch(ignoring(409));
+  /** Volumes whose names begin so and that no container has. */
+  async unusedVolumes(prefix: string, signal: AbortSignal): Promise<string[]> {
+    const filters = { name: [prefix], dangling: ['true'] };
+    const list = (abortSignal: AbortSignal) => this.docker.listVolumes({ filters, abortSignal } as object);
+    const { Volumes: volumes } = await this.call('list volumes', signal, list);
+    return (volumes ?? []).map(({ Name }) => Name).filter((name) => name.startsWith(prefix));
+  }
+
+  /** Leaves alone one that a container has. */
+  async removeVolume(name: string, signal: AbortSignal): Promise<void> {
+    const remove = (abortSignal: AbortSignal) => this.docker.getVolume(name).remove({ abortSignal });
+    await this.call('remove a volume', signal, remove).catch(ignoring(404, 409));
   }
 
   /** The whole answer in the engine's multiplexed form. */

@@ -13,6 +13,7 @@ import type {
   Workload,
   WorkloadFault,
 } from '#libs/orchestrator/workload.js';
+import { codeVolumePrefix } from './code-volume.js';
 import { Departures } from './departures.js';
 import { DockerEngine } from './docker-engine.js';
 import { isMissing } from './engine-fault.js';
@@ -81,7 +82,8 @@ export class DockerOrchestrator extends Orchestrator {
 
   async list(signal: AbortSignal): Promise<FunctionId[]> {
     // Asked for now and then, to find what belongs to no function: such as volumes whose containers a crash has taken.
-    await this.docker.pruneVolumes(ownedBy(this.owner), signal);
+    const volumes = await this.docker.unusedVolumes(codeVolumePrefix(this.owner), signal);
+    await all(volumes.map((volume) => this.docker.removeVolume(volume, signal)));
     const containers = await this.docker.list(ownedBy(this.owner), signal);
     return [...new Set(containers.flatMap(({ Labels }) => Labels[LABEL.functionId] ?? []))];
   }

@@ -19,7 +19,17 @@ interface Shape {
 
 function seen(shape: Shape): Seen {
   const { id, spec = 'new', state = 'running', slot = 1, leaving = false, health = 'ready', told = false } = shape;
-  const named = { id, name: slotName(ID, slot), functionId: ID, spec, state, createdAt: 1, hostPort: 1, networks: {} };
+  const named = {
+    id,
+    name: slotName(ID, slot),
+    functionId: ID,
+    spec,
+    state,
+    createdAt: 1,
+    hostPort: 1,
+    networks: {},
+    volume: undefined,
+  };
   const replica: Replica = { ...named, slot: leaving ? undefined : slot, leaving };
   const code = shape.terminal ? 'handler_not_loadable' : 'worker_crashed';
   const fault = { code, message: 'ended', terminal: shape.terminal ?? false, at: new Date(0) } as const;

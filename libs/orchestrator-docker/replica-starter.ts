@@ -2,12 +2,13 @@ import type { Logger } from 'pino';
 import type { DockerConfig } from '#libs/config/config.js';
 import type { Workload, WorkloadFault } from '#libs/orchestrator/workload.js';
 import { codeArchive } from './code-archive.js';
-import { CODE_DIR, containerConfig } from './container-config.js';
+import { newCodeVolume } from './code-volume.js';
+import { containerConfig } from './container-config.js';
 import type { DockerEngine } from './docker-engine.js';
 import { EngineRefusal, isConflict, isMissing } from './engine-fault.js';
 import type { ImagePulls } from './image-pulls.js';
 import { LABEL } from './labels.js';
-import { type Replica, slotName } from './replica.js';
+import { CODE_DIR, type Replica, slotName } from './replica.js';
 import type { Sightings } from './sightings.js';
 import { NetworkUnusable, type WorkerNetwork } from './worker-network.js';
 
@@ -51,9 +52,11 @@ export class ReplicaStarter {
     const { functionId } = workload;
     const name = slotName(functionId, slot);
     const archive = await codeArchive(workload.code);
+    const volume = newCodeVolume(owner);
     let id: string;
     try {
-      id = await this.engine.create(name, containerConfig(workload, { owner, spec, image, network, internal }), signal);
+      const placement = { owner, spec, image, network, internal, volume };
+      id = await this.engine.create(name, containerConfig(workload, placement), signal);
     } catch (error) {
       if (isConflict(error)) return this.nameTaken(name, signal);
       if (isMissing(error) && /no such image|not found: manifest/i.test((error as Error).message)) {
@@ -66,7 +69,7 @@ export class ReplicaStarter {
       this.sightings.started(functionId, id);
       await this.engine.start(id, signal);
     } catch (error) {
-      if (await this.isTakenAway(id, error, signal)) return undefined;
+      if (await this.isTakenAway({ id, volume }, error, signal)) return undefined;
       throw error;
     }
     const { revision } = workload;
@@ -88,10 +91,14 @@ export class ReplicaStarter {
    * True when another manager took the new container for a leftover and replaced it. What was refused and never ran is
    * removed at once; when that fails too, the next step finds it by its state.
    */
-  private async isTakenAway(id: string, error: unknown, signal: AbortSignal): Promise<boolean> {
+  private async isTakenAway(
+    made: Pick<Replica, 'id' | 'volume'>,
+    error: unknown,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     if (!(error instanceof EngineRefusal)) return false;
     if (isMissing(error) && /no such container/i.test(error.message)) return true;
-    await this.engine.remove(id, true, signal);
+    await this.engine.remove(made, true, signal);
     return false;
   }
 

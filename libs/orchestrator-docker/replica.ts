@@ -4,6 +4,7 @@ import { LABEL } from './labels.js';
 import type { Reach } from './reach.js';
 
 export const WORKER_PORT = 8000;
+export const CODE_DIR = '/app/function';
 
 /** `half`: created and never started. `gone`: the engine is removing it. */
 export type ReplicaState = 'half' | 'running' | 'ended' | 'gone';
@@ -23,6 +24,8 @@ export interface Replica {
   readonly createdAt: number;
   readonly hostPort: number;
   readonly networks: Readonly<Record<string, string>>;
+  /** The volume that holds its code. */
+  readonly volume: string | undefined;
 }
 
 /** Slot 1 bears the function's own name. Names are predictable, so that two managers can't both fill one slot. */
@@ -50,6 +53,7 @@ export function replicaOf(container: ContainerInfo): Replica {
     networks: Object.fromEntries(
       Object.entries(container.NetworkSettings.Networks).map(([network, { IPAddress }]) => [network, IPAddress]),
     ),
+    volume: container.Mounts.find(({ Destination }) => Destination === CODE_DIR)?.Name,
   };
 }
 

@@ -80,10 +80,12 @@ export class ApiProxy {
     const context = new RequestContext(this.access.server.replace(/\/$/, '') + path, method);
     await this.access.applySecurityAuthentication(context);
     const dispatcher = context.getDispatcher();
+    // Who we are is the kubeconfig's to say.
+    const { authorization: _, ...rest } = incoming.headers;
     const body = Buffer.concat(await incoming.toArray());
     return request(context.getUrl(), {
       method: method as Dispatcher.HttpMethod,
-      headers: { ...(passedOn(incoming.headers) as Record<string, string>), ...context.getHeaders() },
+      headers: { ...(passedOn(rest) as Record<string, string>), ...context.getHeaders() },
       ...(body.length > 0 && { body }),
       ...(dispatcher !== undefined && { dispatcher }),
       signal,

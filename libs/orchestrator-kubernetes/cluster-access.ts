@@ -3,14 +3,22 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { KubeConfig, type RequestContext } from '@kubernetes/client-node';
 import type { Dispatcher } from 'undici';
+import { EngineNotConfigured } from '#libs/orchestrator/errors.js';
 
 /** How long one pool of connections is used: client certificates and authorities are read again for the next. */
 const POOL_LIFE_MS = 5 * 60_000;
 /** Whoever was given an old pool has begun to use it within this. */
 const POOL_LINGER_MS = 60_000;
 
+/**
+ * Over HTTP/2 the API server ends a whole connection with GOAWAY, to answer wrong credentials or to let go of clients
+ * before it restarts, and every request on it, watches and calls among them, would break.
+ */
+const overHttp1: Dispatcher.DispatcherComposeInterceptor = (dispatch) => (options, handler) =>
+  dispatch({ ...options, allowH2: false } as Dispatcher.DispatchOptions, handler);
+
 /** No cluster can be found, or the file that names one is wrong. Its message says what to do. */
-export class NoCluster extends Error {}
+export class NoCluster extends EngineNotConfigured {}
 
 /** A `KubeConfig` that keeps its connections: the library's own opens a new one, with its handshake, for every request. */
 export class ClusterAccess extends KubeConfig {
@@ -19,7 +27,7 @@ export class ClusterAccess extends KubeConfig {
 
   override async applySecurityAuthentication(context: RequestContext): Promise<void> {
     await super.applySecurityAuthentication(context);
-    const fresh = context.getDispatcher();
+    const fresh = context.getDispatcher()?.compose(overHttp1);
     const now = Date.now();
     if (this.pool !== undefined && now < this.pool.until) {
       context.setDispatcher(this.pool.dispatcher);
@@ -85,6 +93,11 @@ function load(access: ClusterAccess, paths: string): void {
     else {
       const next = new KubeConfig();
       next.loadFromFile(path);
+      // The library refuses a name that is there twice; everybody else takes the first.
+      next.clusters = next.clusters.filter(({ name }) => access.getCluster(name) === null);
+      next.users = next.users.filter(({ name }) => access.getUser(name) === null);
+      next.contexts = next.contexts.filter(({ name }) => access.getContextObject(name) === null);
+      next.currentContext = access.currentContext || next.currentContext;
       access.mergeConfig(next);
     }
   }

@@ -6,7 +6,9 @@ import {
   type RequestContext,
   Watch,
 } from '@kubernetes/client-node';
+import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { ENGINE } from './api-fault.js';
 import type { ClusterAccess } from './cluster-access.js';
 import { type Kind, pathOf } from './kinds.js';
 import { LABEL, ownedBy } from './labels.js';
@@ -43,7 +45,7 @@ export class Informer<T extends KubernetesObject> {
   private listWatch: ListWatch<T> | undefined;
   private retryMs = FIRST_RETRY_MS;
   private retry: NodeJS.Timeout | undefined;
-  private fault: string | undefined = 'the first list is not there yet';
+  private fault: Error | undefined = new OrchestratorUnavailable(ENGINE, 'the first list is not there yet');
 
   constructor(
     private readonly access: ClusterAccess,
@@ -75,7 +77,7 @@ export class Informer<T extends KubernetesObject> {
   }
 
   /** Why it may be behind; undefined while it is up to date. */
-  get behind(): string | undefined {
+  get behind(): Error | undefined {
     return this.fault;
   }
 
@@ -133,9 +135,9 @@ export class Informer<T extends KubernetesObject> {
     if (this.closing.signal.aborted || listWatch !== this.listWatch) return;
     this.listWatch = undefined;
     void listWatch.stop();
-    this.fault = (error as Error | undefined)?.message ?? 'the watch ended';
+    this.fault = error instanceof Error ? error : new Error('the watch ended');
     this.firstTry.resolve();
-    this.events.cutOff(this.kind, this.fault);
+    this.events.cutOff(this.kind, this.fault.message);
     this.retry = setTimeout(() => this.start(), this.retryMs * (0.8 + 0.4 * Math.random()));
     this.retryMs = Math.min(this.retryMs * 2, SLOWEST_RETRY_MS);
   }
@@ -187,10 +189,14 @@ class SlimWatch extends Watch {
     callback: Parameters<Watch['watch']>[2],
     done: Parameters<Watch['watch']>[3],
   ): ReturnType<Watch['watch']> {
+    const events: typeof callback = (phase, object: unknown, event) => {
+      // The library fails, and nobody hears it, at what is no event: something between us and the API server may say anything.
+      if (phase === 'ERROR' || isObject(object)) callback(phase, object ?? {}, event);
+    };
     // The library begins a watch that it was told to stop while it paused.
     if (this.closing.aborted) return new AbortController();
     try {
-      return await super.watch(path, { ...parameters, allowWatchBookmarks: true }, callback, done);
+      return await super.watch(path, { ...parameters, allowWatchBookmarks: true }, events, done);
     } catch (error) {
       // Credentials that can't be had, which nobody in the library waits to hear.
       done(error);
@@ -211,6 +217,11 @@ function metadataAccess(access: ClusterAccess): ClusterAccess {
 
 function functionOf(object: KubernetesObject): FunctionId {
   return object.metadata?.labels?.[LABEL.functionId] ?? '';
+}
+
+function isObject(object: unknown): object is KubernetesObject {
+  const metadata: unknown = (object as { metadata?: unknown } | null | undefined)?.metadata;
+  return typeof metadata === 'object' && metadata !== null;
 }
 
 /** An autoscaler reports every few seconds what it measured. */

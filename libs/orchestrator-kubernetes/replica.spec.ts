@@ -38,10 +38,10 @@ describe('replicasOf', () => {
   it.each<[string, PodWish]>([
     ['is being deleted', { metadata: { deletionTimestamp: at('2026-06-01T12:00:05Z') } }],
     ['was restarted in place and isn’t ready yet', { ready: false }],
-    ['has no address yet', { status: { podIP: undefined } as never }],
+    ['has no address yet', { status: { podIP: undefined } }],
     ['waits', { state: { waiting: { reason: 'ContainerCreating' } } }],
-    ['was evicted', { status: { phase: 'Failed', reason: 'Evicted' } as never }],
-    ['is done', { status: { phase: 'Succeeded' } as never }],
+    ['was evicted', { status: { phase: 'Failed', reason: 'Evicted' } }],
+    ['is done', { status: { phase: 'Succeeded' } }],
   ])('gives no calls to a pod that %s, though a slice still has it', (_what, wish) => {
     expect(one(wish).ready).toBe(false);
   });
@@ -57,12 +57,12 @@ describe('replicasOf', () => {
   });
 
   it('calls a pod of an IPv6 cluster by its address', () => {
-    const { address } = one({ status: { podIP: 'fd00::5' } as never }, [slice(['a'], {}, 'fd00::5')]);
+    const { address } = one({ status: { podIP: 'fd00::5' } }, [slice(['a'], {}, 'fd00::5')]);
     expect(address).toEqual({ kind: 'tcp', host: 'fd00::5', port: 8000 });
   });
 
   it('takes nothing from slices without endpoints or of others than pods', () => {
-    const empty: V1EndpointSlice = { addressType: 'IPv4', endpoints: null as never };
+    const empty = JSON.parse('{"addressType":"IPv4","endpoints":null}') as V1EndpointSlice;
     const foreign = slice(['a']);
     foreign.endpoints![0]!.targetRef = { kind: 'Node', name: 'a' };
     const nameless = slice(['a']);

@@ -55,8 +55,9 @@ export class View {
   /** Resolves when it shows the cluster as it is; throws {@link OrchestratorUnavailable} when it may be behind. */
   async current(signal: AbortSignal): Promise<void> {
     await this.firstSync(signal);
-    const behind = this.all.find((informer) => informer.behind !== undefined);
-    if (behind !== undefined) throw new OrchestratorUnavailable(ENGINE, behind.behind ?? '');
+    const fault = this.all.map(({ behind }) => behind).find((behind) => behind !== undefined);
+    if (fault === undefined) return;
+    throw fault instanceof OrchestratorUnavailable ? fault : new OrchestratorUnavailable(ENGINE, fault.message, fault);
   }
 
   /** Tells of every change until the signal aborts. */

@@ -44,7 +44,7 @@ describe('waitingFault', () => {
       message: '0/3 nodes are available: 3 Insufficient cpu.',
       lastTransitionTime: at(since),
     };
-    const pod = podOf({ ready: false, status: { conditions: [condition], containerStatuses: [] } as never });
+    const pod = podOf({ ready: false, status: { conditions: [condition], containerStatuses: [] } });
     return waitingFault(replicasOf([pod], [])[0]!, 5_000, NOW);
   };
 

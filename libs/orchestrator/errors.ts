@@ -10,3 +10,6 @@ export class OrchestratorUnavailable extends AppError {
     super(`The ${engine} engine can't be reached: ${reason}`, { cause });
   }
 }
+
+/** The engine that was asked for can't be used as it is configured. Told at boot; its message says what to do. */
+export class EngineNotConfigured extends Error {}

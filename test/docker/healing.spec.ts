@@ -1,7 +1,7 @@
 import type { Observed } from '#libs/orchestrator/workload.js';
 import type { Stage } from '#libs/orchestrator/testing/contract.stage.js';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { anonymousVolumes, containersOf, dockerStage, endStage, python } from './support/docker-stage.js';
+import { anonymousVolumes, containersOf, dockerStage, endStage, python, volumeNames } from './support/docker-stage.js';
 import { docker, testConfig, whyNoDocker, WORKER_IMAGE } from './support/docker-tests.js';
 import { LABEL } from '#libs/orchestrator-docker/labels.js';
 
@@ -78,16 +78,32 @@ describe.skipIf(reason !== undefined)('Docker provider: healing', { timeout: 90_
 
   it('leaves no volume behind', async () => {
     const manager = await stage.manager();
-    const before = new Set(await anonymousVolumes());
     const workload = stage.workload(ECHO, { replicas: 2 });
     const seen = await stage.settleReady(manager, workload);
     const mounted = await Promise.all(seen.endpoints.map(({ replica }) => docker.getContainer(replica).inspect()));
     const volumes = mounted.flatMap(({ Mounts }) => Mounts.flatMap(({ Name }) => Name ?? []));
     expect(volumes).toHaveLength(2);
+    expect(await volumeNames()).toEqual(expect.arrayContaining(volumes));
     await stage.remove(manager, workload.functionId);
-    const left = await anonymousVolumes();
+    const left = await volumeNames();
     for (const volume of volumes) expect(left).not.toContain(volume);
-    expect(before.has(volumes[0] ?? '')).toBe(false);
+  });
+
+  it('collects its volumes that no container has, though an engine that was killed lost their labels', async () => {
+    const manager = await stage.manager();
+    const seen = await stage.settleReady(manager, stage.workload(ECHO));
+    const [used] = (await docker.getContainer(seen.primary).inspect()).Mounts.map(({ Name }) => Name ?? '');
+    const stray = `${used!.slice(0, -16)}0123456789abcdef`;
+    const strangers = `${used!.slice(0, -17)}0-0123456789abcdef`;
+    for (const Name of [stray, strangers]) await docker.createVolume({ Name });
+    try {
+      expect(await stage.list(manager)).toHaveLength(1);
+      const left = await volumeNames();
+      expect(left).toEqual(expect.arrayContaining([used, strangers]));
+      expect(left).not.toContain(stray);
+    } finally {
+      await docker.getVolume(strangers).remove();
+    }
   });
 
   it('replaces a replica that stopped answering', async () => {

@@ -1,6 +1,7 @@
 import { expect, it, vi } from 'vitest';
+import { docker } from '../docker/support/docker-tests.js';
 import { executeFunction, type FunctionDto } from '../client/index.js';
-import { describeOnContainers, describeOnEachEngine } from '../support/engines.js';
+import { describeOnContainers, describeOnDocker, describeOnEachEngine } from '../support/engines.js';
 import { OBEDIENT, POISONABLE, SLEEPY } from '../support/handlers.js';
 import { expectProblem } from '../support/http.js';
 import { Stage } from '../support/stage.js';
@@ -141,6 +142,27 @@ describeOnContainers('a container that runs out of memory', (engine) => {
     expect(problem).toMatchObject({ reason: 'out_of_memory', detail: expect.stringMatching(/memory/) as string });
     expect((await call(id, 'fine')).text).toBe('{"result":"fine"}');
     expect((await call(id, 'allocate 10')).text).toBe(`{"result":${10 * 1024 * 1024}}`);
+  });
+});
+
+describeOnDocker('a container whose network is taken down before it ends', (engine) => {
+  const stage = Stage.on(engine);
+
+  it('costs its calls a 502 once the engine tells of the end, though no connection was closed', async () => {
+    const { add, call } = bound(stage);
+    const { id, container_id: container } = await add(SLEEPY);
+    const inFlight = call(id, 'sleep 25');
+    // The worker takes calls in turn, so by now it has that one.
+    await call(id, 'sleep 0');
+    const began = performance.now();
+    await docker.getNetwork(stage.room.env['DOCKER_NETWORK']!).disconnect({ Container: container, Force: true });
+    await docker.getContainer(container).kill();
+    expectProblem(await inFlight, 502, 'worker_crashed');
+    expect(performance.now() - began).toBeLessThan(15_000);
+    await vi.waitFor(async () => expect((await call(id, 'sleep 0')).text).toBe('{"result":"slept"}'), {
+      timeout: 15_000,
+    });
+    await stage.manager.remove(id);
   });
 });
 

@@ -163,7 +163,10 @@ describe('why a function is not running [kubernetes]', () => {
     const { id } = await manager.add(FRAIL);
     expectProblem(await manager.call(id, 'break'), 502, 'worker_crashed');
     await expectCondition(id, 'Ready', 'worker_crashed', /code 9/);
-    expect((await detail(id)).last_error?.detail).toContain('it is broken');
+    await vi.waitFor(async () => expect((await detail(id)).last_error?.detail).toMatch(/it is broken/), {
+      timeout: WITHIN_MS,
+      interval: 250,
+    });
     expect((await manager.remove(id)).status).toBe(204);
     expect(await room.cluster.leftovers()).toEqual([]);
   });

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, vi } from 'vitest';
-import type { EngineRoom, TestEngine } from './engines.js';
+import type { EngineRoom, TestEngine } from './engine.js';
 import { type Env, TestManager } from './manager.js';
 import { startTestPostgres, type TestPostgres } from './postgres.js';
 
@@ -63,7 +63,9 @@ export class Stage {
   private async checkNothingIsLeft(): Promise<void> {
     await Promise.all(this.managers.map((manager) => manager.stop()));
     const last = await this.start();
-    const functions = (await last.send('/functions')).json() as { id: string }[];
+    const listed = await last.send('/functions');
+    expect(listed.status, listed.text).toBe(200);
+    const functions = listed.json() as { id: string }[];
     await Promise.all(functions.map(({ id }) => last.remove(id)));
     await vi.waitFor(async () => expect((await last.send('/functions')).json()).toEqual([]), { timeout: 20_000 });
     await vi.waitFor(async () => expect(await this.room.workers()).toEqual([]), { timeout: 5_000 });

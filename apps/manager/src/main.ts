@@ -2,6 +2,7 @@ import 'reflect-metadata';
 import { InvalidConfig, loadConfig } from '#libs/config/load-config.js';
 import { EmbeddedPostgresError } from '#libs/database/embedded/embedded-postgres-error.js';
 import { createLogger } from '#libs/observability/logger.js';
+import { EngineNotConfigured } from '#libs/orchestrator/errors.js';
 import { Manager } from './manager.js';
 
 const IMPATIENT_AFTER_MS = 1_000;
@@ -47,6 +48,6 @@ function explained(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const { code, syscall } = error as NodeJS.ErrnoException;
   if (code === 'EADDRINUSE') return `The address is taken: ${error.message}. Set LISTEN_ADDR to another.`;
-  const mendable = error instanceof InvalidConfig || error instanceof EmbeddedPostgresError || syscall === 'listen';
-  return mendable ? error.message : (error.stack ?? error.message);
+  const mendable = [InvalidConfig, EmbeddedPostgresError, EngineNotConfigured].some((kind) => error instanceof kind);
+  return mendable || syscall === 'listen' ? error.message : (error.stack ?? error.message);
 }

@@ -52,7 +52,7 @@ def load_handler(path: str, app_dir: str) -> Handler:
 
 
 def _defined(module: Any, name: str) -> Any:
-    """What the file defines: every module also has callables of its own, __init__ and __class__ among them."""
+    """What the file defines: every module has callables of its own, such as __init__."""
     if isinstance(module, ModuleType) and not {name, "__getattr__"} & vars(module).keys():
         raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
     return getattr(module, name)

@@ -55,7 +55,11 @@ export function containersOf(owner: string) {
   return docker.listContainers({ all: true, filters: { label: [`${LABEL.owner}=${owner}`] } });
 }
 
-export async function anonymousVolumes(): Promise<string[]> {
+export async function volumeNames(): Promise<string[]> {
   const { Volumes } = await docker.listVolumes();
-  return Volumes.map(({ Name }) => Name).filter((name) => /^[0-9a-f]{64}$/.test(name));
+  return Volumes.map(({ Name }) => Name);
+}
+
+export async function anonymousVolumes(): Promise<string[]> {
+  return (await volumeNames()).filter((name) => /^[0-9a-f]{64}$/.test(name));
 }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { KubeConfig } from '@kubernetes/client-node';
 import { POD } from '#libs/orchestrator-kubernetes/kinds.js';
-import type { EngineRoom, TestEngine } from '../../support/engines.js';
+import type { EngineRoom, TestEngine } from '../../support/engine.js';
 import { TestCluster } from './cluster.js';
 import { CLUSTER_IMAGES } from './images.js';
 

@@ -161,10 +161,10 @@ describeOnClusters('server-side apply', (target) => {
     expect(added.code).toBe(200);
     const { volumes } = added.body.spec.template.spec;
     const names = (list: unknown, key: string) =>
-      (list as Record<string, unknown>[]).map((item) => item[key]).toSorted();
+      (list as Record<string, unknown>[]).map((item) => String(item[key])).toSorted();
     expect(names(volumes, 'name')).toEqual(['code', 'more', 'tmp']);
     expect(names(container(added)['volumeMounts'], 'mountPath')).toEqual(['/app/function', '/more', '/tmp']);
-    expect(names(container(added)['ports'], 'containerPort')).toEqual([8000, 9000]);
+    expect(names(container(added)['ports'], 'containerPort')).toEqual(['8000', '9000']);
     expect(names(container(added).env, 'name')).toEqual(['ADDED', 'HANDLER_FUNCTION', 'HOME']);
     const mine = await admin().apply(at('lists'), 'me', idle('lists'));
     expect(names(container(mine).env, 'name')).toEqual(['ADDED', 'HANDLER_FUNCTION', 'HOME']);

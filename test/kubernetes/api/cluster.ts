@@ -97,7 +97,7 @@ export class Cluster {
     if (!isHeld) return { object: this.store.remove(resource.key, object), gone: true };
     const { deletionTimestamp, deletionGracePeriodSeconds = Infinity } = object.metadata;
     const isNew = deletionTimestamp === undefined || grace < deletionGracePeriodSeconds;
-    const next = clone(object) as StoredObject;
+    const next = clone(object);
     if (finalizers.length > 0) next.metadata.finalizers = finalizers;
     if (isNew) {
       next.metadata.deletionTimestamp = timestamp(new Date(Date.now() + grace * 1000));
@@ -229,6 +229,6 @@ function graceOf(pod: StoredObject, { gracePeriodSeconds }: DeleteOptions): numb
 }
 
 function isSame(object: KubeObject, previous: KubeObject): boolean {
-  const bare = ({ metadata: { resourceVersion: _, ...metadata }, ...rest }: KubeObject) => ({ ...rest, metadata });
+  const bare = (one: KubeObject) => ({ ...one, metadata: { ...one.metadata, resourceVersion: '' } });
   return isDeepStrictEqual(bare(object), bare(previous));
 }

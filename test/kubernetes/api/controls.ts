@@ -1,13 +1,10 @@
 import type { Access, Use } from './access/access.js';
 import type { Cluster } from './cluster.js';
 import type { AutoscalerController } from './controllers/autoscaler.js';
-import type { Pod } from './controllers/types.js';
 import type { Kubelet } from './node/kubelet.js';
 import type { ApiServer } from './rest/api-server.js';
-import { PODS } from './rest/resources.js';
 import type { Watches } from './rest/watching.js';
 import type { Webhook } from './rules/admission.js';
-import { timestamp } from './store/objects.js';
 
 export type Role = 'admin' | 'manager';
 
@@ -15,8 +12,6 @@ export type Role = 'admin' | 'manager';
 export interface Controls {
   /** SIGKILL, by a container's id or its pod's name. Answers how many containers that were. */
   kill(which: string): Promise<number>;
-  /** What draining a node does to a pod. */
-  evict(namespace: string, pod: string): Promise<void>;
   /** Cuts every watch. */
   dropWatches(): Promise<void>;
   /** Forgets the history: watches from before answer 410. */
@@ -58,19 +53,6 @@ export function controlsOf({ cluster, access, server, watches, kubelet, autoscal
       const running = kubelet.find(which).filter(({ isRunning }) => isRunning);
       await Promise.all(running.map((container) => container.kill()));
       return running.length;
-    },
-    async evict(namespace, name) {
-      const pod = cluster.get(PODS, namespace, name) as Pod;
-      const condition = {
-        type: 'DisruptionTarget',
-        status: 'True',
-        lastProbeTime: null,
-        lastTransitionTime: timestamp(),
-        reason: 'EvictionByEvictionAPI',
-        message: 'Eviction API: evicting',
-      };
-      const conditions = [condition, ...(pod.status.conditions ?? [])];
-      cluster.remove(PODS, cluster.setStatus(PODS, pod, { ...pod.status, conditions }), {});
     },
     dropWatches: async () => watches.drop(),
     compact: async () => cluster.store.compact(),

@@ -5,7 +5,16 @@ import type { AddressInfo } from 'node:net';
 import type { ApiOptions } from './options.js';
 import { start } from './start.js';
 
-const api = await start(JSON.parse(process.argv[2] ?? '{}') as ApiOptions);
+const started = start(JSON.parse(process.argv[2] ?? '{}') as ApiOptions);
+
+let stopping: Promise<void> | undefined;
+function stop(): void {
+  stopping ??= started.then((running) => running.stop()).then(() => process.exit(0));
+}
+process.on('SIGTERM', stop).on('SIGINT', stop);
+process.stdin.on('end', stop).on('error', stop).resume();
+
+const api = await started;
 
 const control = createServer((request, response) => {
   const chunks: Buffer[] = [];
@@ -21,13 +30,6 @@ const control = createServer((request, response) => {
   });
 });
 await new Promise<void>((resolve) => control.listen(0, '127.0.0.1', resolve));
-
-let stopping: Promise<void> | undefined;
-function stop(): void {
-  stopping ??= api.stop().then(() => process.exit(0));
-}
-process.on('SIGTERM', stop).on('SIGINT', stop);
-process.stdin.on('end', stop).on('error', stop).resume();
 
 const controlUrl = `http://127.0.0.1:${(control.address() as AddressInfo).port}`;
 const kubeconfigs = { admin: api.kubeconfig('admin'), manager: api.kubeconfig('manager') };

@@ -118,7 +118,7 @@ describeOnClusters('workloads', (target) => {
     );
     expect(Math.min(...fewest)).toBeGreaterThanOrEqual(2);
     expect(await roll.call(after[0]!, '')).toEqual({ result: '2' });
-    expect((await roll.sets()).map(({ spec }) => spec.replicas).toSorted()).toEqual([0, 2]);
+    expect((await roll.sets()).map(({ spec }) => String(spec.replicas)).toSorted()).toEqual(['0', '2']);
     await roll.apply(env('1'), { replicas: 2, ...maxUnavailable0 });
     await until('the former set is back', async () =>
       (await roll.sets()).find(({ metadata, spec }) => metadata.name === first!.metadata.name && spec.replicas === 2),
@@ -228,6 +228,58 @@ describeOnClusters('workloads', (target) => {
     await over.ready(1);
     expect((await over.status()).conditions?.some(({ type }) => type === 'ReplicaFailure')).toBe(false);
     await over.remove();
+  });
+
+  it('lets only restricted pods into a namespace that enforces that profile', async () => {
+    const namespace = `/api/v1/namespaces/${admin().namespace}`;
+    const enforce = (profile: string | null) =>
+      admin().merge(namespace, { metadata: { labels: { 'pod-security.kubernetes.io/enforce': profile } } });
+    await enforce('restricted');
+    const safe = new Workload(target(), 'safe');
+    await safe.create(ECHO);
+    await safe.ready(1);
+    await safe.remove();
+    const open = new Workload(target(), 'open');
+    await open.create(ECHO, { securityContext: {} }, {}, { securityContext: {} });
+    const failure = await open.condition('ReplicaFailure', 'True');
+    expect(failure.message).toMatch(
+      /^pods "open-.*" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false \(container "worker" must set securityContext.allowPrivilegeEscalation=false\), unrestricted capabilities \(container "worker" must set securityContext.capabilities.drop=\["ALL"\]\), runAsNonRoot != true \(pod or container "worker" must set securityContext.runAsNonRoot=true\), seccompProfile \(pod or container "worker" must set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost"\)$/,
+    );
+    await enforce(null);
+    await open.remove();
+  });
+
+  it('evicts a pod as draining its node does', async () => {
+    const drain = new Workload(target(), 'drain');
+    await drain.create(ECHO, { lifecycle: { preStop: { sleep: { seconds: 2 } } } });
+    const [pod] = await drain.ready(1);
+    const { name } = pod!.metadata;
+    const eviction = { apiVersion: 'policy/v1', kind: 'Eviction', metadata: { name, namespace: admin().namespace } };
+    expect(await admin().post(`pods/${name}/eviction`, eviction)).toMatchObject({
+      code: 201,
+      body: { status: 'Success' },
+    });
+    const leaving = (await drain.pods()).find(({ metadata }) => metadata.name === name);
+    expect(leaving?.metadata.deletionTimestamp).toBeDefined();
+    expect(leaving?.status.conditions).toContainEqual(
+      expect.objectContaining({ type: 'DisruptionTarget', status: 'True', reason: 'EvictionByEvictionAPI' }),
+    );
+    expect(await drain.call(leaving!, 'still')).toEqual({ result: 'still' });
+    await until('another one is there alone', async () => {
+      const pods = await drain.pods();
+      return (pods.length === 1 && pods[0]!.metadata.name !== name) || undefined;
+    });
+    await drain.remove();
+  });
+
+  it('starts no pod of a runtime class that is not there', async () => {
+    const runtime = new Workload(target(), 'runtime');
+    await runtime.create(ECHO, {}, {}, { runtimeClassName: 'not-there' });
+    const failure = await runtime.condition('ReplicaFailure', 'True');
+    expect(failure.message).toMatch(
+      /^pods "runtime-.*" is forbidden: pod rejected: RuntimeClass "not-there" not found$/,
+    );
+    await runtime.remove();
   });
 
   it('leaves a pod pending that fits on no node', async () => {

@@ -1,5 +1,6 @@
 import type { KubernetesObject, V1Deployment } from '@kubernetes/client-node';
 import { loadConfig } from '#libs/config/load-config.js';
+import { readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { named, ofKind, podKinds, selects } from './objects.js';
 import { render, renderOverlay, whyNoKustomize } from './rendering.js';
@@ -35,7 +36,7 @@ describe.skipIf(missing).each(['overlays/dev', 'overlays/prod'])('The manager in
 
   it('is replaced without a gap, and leaves no call unfinished', () => {
     expect(deployment.spec?.strategy?.rollingUpdate).toEqual({ maxSurge: 1, maxUnavailable: 0 });
-    const { server, functions } = loadConfig({ ...settings(), DEPLOYMENT_ENV: '', ...SECRET });
+    const { server, functions } = loadConfig({ ...settings(), ...SECRET });
     expect(server.shutdownDelayMs).toBeGreaterThanOrEqual(5_000);
     expect(server.drainTimeoutMs).toBeGreaterThanOrEqual(functions.maxTimeoutMs);
     const grace = (deployment.spec?.template.spec?.terminationGracePeriodSeconds ?? 0) * 1_000;
@@ -60,6 +61,12 @@ describe.skipIf(missing).each(['overlays/dev', 'overlays/prod'])('The manager in
       expect(envFrom).toEqual([{ configMapRef: { name: generated } }, { secretRef: { name: 'faas-manager' } }]);
       expect(image).toBe(container().image);
     }
+  });
+
+  it('is given no setting that the README doesn’t know', () => {
+    const readme = readFileSync('README.md', 'utf8');
+    const unknown = Object.keys(settings()).filter((name) => !readme.includes(`\`${name}\``));
+    expect(unknown).toEqual([]);
   });
 
   it('has no object that selects nothing', () => {

@@ -1,4 +1,4 @@
-import { createServer, type Server } from 'node:http';
+import { createServer, type Server, type ServerResponse } from 'node:http';
 import { mkdtemp, rm } from 'node:fs/promises';
 import type { AddressInfo, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -34,12 +34,15 @@ function answered(connections: Connections, connection: Connection, runner: stri
   connections.release(connection);
 }
 
-async function serve(path?: string): Promise<{ address: EndpointAddress; sockets: Set<Socket>; calls: string[] }> {
+async function serve(
+  path?: string,
+  answer = (response: ServerResponse) => void response.end('{}'),
+): Promise<{ address: EndpointAddress; sockets: Set<Socket>; calls: string[] }> {
   const sockets = new Set<Socket>();
   const calls: string[] = [];
   const server = createServer((request, response) => {
     calls.push(request.url ?? '');
-    request.resume().on('end', () => response.end('{}'));
+    request.resume().on('end', () => answer(response));
   });
   server.on('connection', (socket) => sockets.add(socket));
   servers.push(server);
@@ -164,6 +167,16 @@ describe('Connections to a server', () => {
     await delay(20);
     expect(await call(connections)).toMatchObject({ kind: 'answered' });
     expect(sockets.size).toBe(2);
+  });
+
+  it('ends the calls under way of a replica that is gone, and takes no connection back', async () => {
+    const { address, sockets } = await serve(undefined, () => undefined);
+    const connections = connectionsTo(address);
+    const calls = [call(connections), call(connections)];
+    await vi.waitFor(() => expect(sockets.size).toBe(2));
+    await vi.waitFor(() => expect([...sockets].every(({ bytesRead }) => bytesRead > 0)).toBe(true));
+    connections.cut();
+    for (const answer of await Promise.all(calls)) expect(answer).toMatchObject({ kind: 'cut_off' });
   });
 
   it('closes a socket that was idle for four seconds, before the server would', async () => {

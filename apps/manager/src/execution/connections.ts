@@ -43,6 +43,7 @@ const MOST_IDLE = 64;
  */
 export class Connections {
   private readonly idle: Connection[] = [];
+  private readonly busy = new Set<Connection>();
   private readonly runners = new Map<string, Runner>();
   private newestRunner = '';
   private closing = false;
@@ -62,12 +63,9 @@ export class Connections {
       const connection = this.idle[index] as Connection;
       if (this.isSilent(connection, now)) continue;
       this.idle.splice(index, 1);
-      this.began(connection, now);
-      return connection;
+      return this.lend(connection, now);
     }
-    const connection = this.connect();
-    this.began(connection, now);
-    return connection;
+    return this.lend(this.connect(), now);
   }
 
   /** Notes an answer, and which runner gave it. */
@@ -84,6 +82,7 @@ export class Connections {
 
   /** Puts a connection back after a whole answer. */
   release(connection: Connection): void {
+    this.busy.delete(connection);
     this.ended(connection);
     if (connection.closed || this.closing || this.idle.length >= MOST_IDLE) this.discard(connection);
     else this.idle.push(connection);
@@ -91,10 +90,17 @@ export class Connections {
 
   /** Ends a connection whose call didn't come to its end, and every idle one of the same runner: it may be stuck. */
   abandon(connection: Connection): void {
+    this.busy.delete(connection);
     this.ended(connection);
     this.discard(connection);
     const runner = this.runnerOf(connection);
     for (const other of [...this.idle]) if (this.runnerOf(other) === runner) this.discard(other);
+  }
+
+  /** Ends the calls under way: the replica is gone, and nobody else will ever answer them. */
+  cut(): void {
+    this.closing = true;
+    for (const connection of [...this.idle, ...this.busy]) this.discard(connection);
   }
 
   /** Closes idle connections now and the others as they are released. */
@@ -119,6 +125,12 @@ export class Connections {
       connection.closed = true;
       if (this.idle.includes(connection)) this.discard(connection);
     });
+    return connection;
+  }
+
+  private lend(connection: Connection, now: number): Connection {
+    this.busy.add(connection);
+    this.began(connection, now);
     return connection;
   }
 

@@ -12,7 +12,7 @@ import { isFunctionId } from '../functions/function-id.js';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { Connections } from './connections.js';
 import { FunctionNotRunnable } from './errors.js';
-import { SlotPool } from './slot-pool.js';
+import { type Links, type Replica, SlotPool } from './slot-pool.js';
 
 /** What this manager holds in memory of one function it routes calls to. */
 export interface Route {
@@ -34,6 +34,7 @@ export interface Route {
 const UNUSED_MS = 10 * 60_000;
 const SWEEP_MS = 60_000;
 const RELOAD_RETRY_MS = 500;
+const CONFIRM_MS = 5_000;
 
 /** From a function's id to its slots, from memory once it is warm; rows are read again only when one has changed. */
 @Injectable()
@@ -41,6 +42,10 @@ export class Router implements OnApplicationShutdown {
   private readonly routes = new Map<FunctionId, Route>();
   private readonly loading = new Map<FunctionId, Promise<Route>>();
   private readonly reloading = new Map<FunctionId, { again: boolean }>();
+  private readonly links: Links = {
+    connectionsTo: (endpoint) => this.connectionsTo(endpoint),
+    left: (replica) => void this.cutIfGone(replica),
+  };
   private readonly unsubscribe: () => void;
   private readonly sweeper: NodeJS.Timeout;
 
@@ -92,7 +97,7 @@ export class Router implements OnApplicationShutdown {
     if (!row) throw new FunctionNotFound(id);
     const route: Route = {
       id,
-      pool: new SlotPool(row.concurrency, this.limits.queuePerFunction, (endpoint) => this.connectionsTo(endpoint)),
+      pool: new SlotPool(row.concurrency, this.limits.queuePerFunction, this.links),
       timeoutMs: row.timeoutMs,
       refusal: undefined,
       leaving: false,
@@ -120,6 +125,15 @@ export class Router implements OnApplicationShutdown {
     const { address, guard } = endpoint;
     if (guard !== undefined) return new Connections(address, { guard });
     return new Connections(address, { confirm: (signal) => this.orchestrator.confirms(endpoint, signal) });
+  }
+
+  /**
+   * Ends the calls of a replica that drains no more because it is gone. Mostly its sockets say so; but an engine that
+   * takes its network down before its processes leaves callers waiting for an answer until their time is over.
+   */
+  private async cutIfGone({ endpoint, connections }: Replica): Promise<void> {
+    const there = await this.orchestrator.confirms(endpoint, AbortSignal.timeout(CONFIRM_MS)).catch(() => true);
+    if (!there) connections.cut();
   }
 
   /** Reads a known function's row again; changes during the reading become one more. */

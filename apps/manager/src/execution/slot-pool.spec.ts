@@ -3,7 +3,7 @@ import { InvalidRequest } from '#libs/errors/errors.js';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Connections } from './connections.js';
-import { type Replica, type Slot, SlotPool } from './slot-pool.js';
+import { type Links, type Replica, type Slot, SlotPool } from './slot-pool.js';
 
 class Refused extends InvalidRequest {
   constructor(
@@ -19,11 +19,15 @@ const endpoint = (replica: string, port = 1): Endpoint => ({
   address: { kind: 'tcp', host: '127.0.0.1', port },
 });
 const [A, B] = [endpoint('a'), endpoint('b')];
-const connectionsTo = ({ address }: Endpoint) => new Connections(address);
+const left: Replica[] = [];
+const links: Links = {
+  connectionsTo: ({ address }) => new Connections(address),
+  left: (replica) => void left.push(replica),
+};
 const SET_ASIDE_MS = 250;
 
 function poolOf(endpoints: readonly Endpoint[], { concurrency = 1, queue = 10 } = {}): SlotPool {
-  const pool = new SlotPool(concurrency, queue, connectionsTo);
+  const pool = new SlotPool(concurrency, queue, links);
   pool.update(endpoints, concurrency);
   return pool;
 }
@@ -38,6 +42,18 @@ const settle = () => vi.advanceTimersByTimeAsync(0);
 describe('SlotPool', () => {
   beforeEach(() => void vi.useFakeTimers());
   afterEach(() => void vi.useRealTimers());
+
+  it('tells once of a replica that is no endpoint any more and has calls under way', async () => {
+    left.length = 0;
+    const pool = poolOf([A, B]);
+    const slots = [await acquire(pool), await acquire(pool)];
+    const onA = slots.find(({ replica }) => replica.endpoint === A)!;
+    release(slots.find((slot) => slot !== onA)!);
+    pool.update([], 1);
+    pool.update([], 1);
+    expect(left).toEqual([onA.replica]);
+    release(onA);
+  });
 
   it('gives a free slot at once and the next one to whoever waited longest', async () => {
     const pool = poolOf([A]);
@@ -205,7 +221,7 @@ interface Caller {
 
 /** Plays one story and checks after every act what must always be true. */
 async function play(story: readonly Action[], queue: number): Promise<void> {
-  const pool = new SlotPool(1, queue, connectionsTo);
+  const pool = new SlotPool(1, queue, links);
   let wanted: readonly string[] = [];
   let concurrency = 1;
   const callers: Caller[] = [];

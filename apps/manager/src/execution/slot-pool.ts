@@ -30,6 +30,13 @@ export interface AcquireOptions {
   readonly refused: (why: 'queue_full' | 'waited_too_long' | 'cancelled', waiting: number) => AppError;
 }
 
+/** How a pool comes to connections, and what it tells of replicas. */
+export interface Links {
+  readonly connectionsTo: (endpoint: Endpoint) => Connections;
+  /** The replica is no endpoint any more and has calls under way: it drains, or it is gone. */
+  readonly left: (replica: Replica) => void;
+}
+
 const SET_ASIDE_MS = 250;
 
 /**
@@ -44,7 +51,7 @@ export class SlotPool {
   constructor(
     private concurrency: number,
     private readonly queueLimit: number,
-    private readonly connectionsTo: (endpoint: Endpoint) => Connections,
+    private readonly links: Links,
   ) {}
 
   get waiting(): number {
@@ -65,10 +72,12 @@ export class SlotPool {
     this.concurrency = concurrency;
     const wanted = new Map(endpoints.map((endpoint) => [keyOf(endpoint), endpoint]));
     for (const replica of this.replicas) {
+      const wasLeaving = replica.leaving;
       replica.leaving = !wanted.delete(keyOf(replica.endpoint));
+      if (replica.leaving && !wasLeaving && replica.inFlight > 0) this.links.left(replica);
     }
     for (const endpoint of wanted.values()) {
-      const connections = this.connectionsTo(endpoint);
+      const connections = this.links.connectionsTo(endpoint);
       this.replicas.push({ endpoint, connections, inFlight: 0, setAsideUntil: 0, leaving: false });
     }
     for (const replica of this.replicas) if (replica.leaving) this.forgetIfDone(replica);

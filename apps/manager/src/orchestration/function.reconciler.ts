@@ -4,10 +4,13 @@ import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { FunctionEntity, StoredFault } from '../functions/function.entity.js';
 import { type Claim, FunctionRepository } from '../functions/function.repository.js';
 import { backoffMs, decide } from './outcome.js';
 
+/** Every manager learns of a removal before the workers stop listening: a call on its way would be cut off. */
+const REMOVAL_NOTICE_MS = 150;
 /** Calls in flight when a function is removed may finish for this long at most. */
 const REMOVAL_GRACE_MS = 10_000;
 
@@ -49,6 +52,8 @@ export class FunctionReconciler {
 
   private async remove(claim: Claim, signal: AbortSignal): Promise<null> {
     const { row } = claim;
+    const wasReady = row.provisionalUntil === null;
+    if (wasReady) await delay(REMOVAL_NOTICE_MS, undefined, { signal });
     await this.orchestrator.remove(row.id, Math.min(row.timeoutMs, REMOVAL_GRACE_MS), signal);
     await this.repository.purge(claim);
     this.logger.info({ functionId: row.id }, 'function removed');

@@ -128,9 +128,19 @@ describe('decide', () => {
       decide(rowOf({ failures }), seen(0, faultOf('worker_crashed')), OPTIONS).phase;
     expect(crashed(FAILURES_UNTIL_ERROR - 2)).toBe('creating');
     expect(crashed(FAILURES_UNTIL_ERROR - 1)).toBe('error');
-    for (const code of ['image_unavailable', 'rejected', 'handler_not_loadable'] as const) {
+    for (const code of ['image_unavailable', 'rejected', 'unschedulable', 'handler_not_loadable'] as const) {
       expect(decide(rowOf(), seen(0, faultOf(code)), OPTIONS).phase).toBe('error');
     }
+  });
+
+  it('goes on looking for a machine, and calls the function with those of its replicas that have one', () => {
+    const fault = faultOf('unschedulable');
+    const alone = decide(rowOf(), seen(0, fault, 1), OPTIONS);
+    expect(alone).toMatchObject({ phase: 'error', reason: { code: 'unschedulable' }, nextMs: 500 });
+    const some = decide(rowOf({ replicas: 3 }), seen(1, fault, 3), OPTIONS);
+    expect(some).toMatchObject({ phase: 'running', reason: { code: 'unschedulable' } });
+    const row = rowOf({ failures: 1, lastFault: stored(fault), phase: 'error' });
+    expect(decide(row, seen(1), OPTIONS)).toMatchObject({ phase: 'running', reason: null });
   });
 
   it('never tries the same file again once it can’t be loaded, unless asked', () => {
@@ -191,6 +201,7 @@ describe('decide', () => {
         'out_of_memory',
         'image_unavailable',
         'rejected',
+        'unschedulable',
         'starting',
       ),
       at: fc.integer({ min: -100_000, max: 0 }),

@@ -51,7 +51,10 @@ interface Counts {
 
 function progressing(deployment: Deployment, newest: ReplicaSet | undefined, counts: Counts, now: Date): Condition {
   const known = conditionOf(deployment, 'Progressing');
-  const { replicas: wanted, progressDeadlineSeconds } = deployment.spec;
+  const { replicas: wanted, progressDeadlineSeconds, paused } = deployment.spec;
+  if (paused === true) {
+    return condition(known, 'Progressing', 'Unknown', 'DeploymentPaused', 'Deployment is paused', now);
+  }
   const set = `ReplicaSet "${newest?.metadata.name ?? ''}"`;
   const before = deployment.status as Partial<Counts> & { updatedReplicas?: number; availableReplicas?: number };
   const isNew = known?.message?.includes(`"${newest?.metadata.name}"`) !== true;

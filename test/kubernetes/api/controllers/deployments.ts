@@ -38,11 +38,13 @@ export class DeploymentController {
     const [namespace, name] = splitKey(key);
     const deployment = this.cluster.store.get(DEPLOYMENTS.key, namespace, name) as Deployment | undefined;
     if (deployment === undefined) return;
-    if (isLeaving(deployment)) {
-      this.report(deployment, this.newest(deployment));
+    const known = this.newest(deployment);
+    // One that is paused keeps the scale of what it has, and gets nothing new.
+    if (isLeaving(deployment) || (deployment.spec.paused === true && known === undefined)) {
+      this.report(deployment, known);
       return;
     }
-    const newest = this.newest(deployment) ?? this.createSet(deployment);
+    const newest = known ?? this.createSet(deployment);
     const marked = this.markRevision(deployment, newest);
     this.resize(marked, this.newest(marked) ?? newest);
     this.forgetOldSets(marked, newest);

@@ -23,6 +23,7 @@ export interface Deployment extends StoredObject {
     template: PodTemplate;
     strategy: { type: string; rollingUpdate?: { maxSurge: number | string; maxUnavailable: number | string } };
     minReadySeconds?: number;
+    paused?: boolean;
     revisionHistoryLimit: number;
     progressDeadlineSeconds: number;
   };

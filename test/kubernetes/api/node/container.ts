@@ -37,6 +37,7 @@ export class Container {
   private probers: Prober[] = [];
   private timer: NodeJS.Timeout | undefined;
   private stopping = false;
+  private starting: Promise<void> = Promise.resolve();
   private failures = 0;
   private pulls = 0;
   private readonly pod: Pod;
@@ -72,7 +73,12 @@ export class Container {
     return this.run?.log ?? this.former;
   }
 
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    this.starting = this.tryToStart();
+    return this.starting;
+  }
+
+  private async tryToStart(): Promise<void> {
     if (this.stopping) return;
     if (this.spec['command'] !== undefined || this.spec['args'] !== undefined) {
       return this.wait('RunContainerError', 'this node runs images only as they are, without command or args');
@@ -99,6 +105,7 @@ export class Container {
   async stop(graceMs: number): Promise<void> {
     this.stopping = true;
     clearTimeout(this.timer);
+    await this.starting;
     const { run } = this;
     if (run === undefined || !this.isRunning) return this.stopProbing();
     const deadline = delay(graceMs, undefined, { ref: false }).then(() => run.kill());
@@ -133,6 +140,7 @@ export class Container {
 
   private wait(reason: string, message: string): void {
     this.show({ state: { kind: 'waiting', reason, message }, started: false, ready: false });
+    if (this.stopping) return;
     this.timer = setTimeout(() => void this.start(), this.node.retryMs);
   }
 
@@ -190,7 +198,7 @@ export class Container {
 
   private restart(run: ContainerRun): void {
     this.stopProbing();
-    const graceMs = Number(this.pod.spec.terminationGracePeriodSeconds ?? 30) * 1000;
+    const graceMs = (this.pod.spec.terminationGracePeriodSeconds ?? 30) * 1000;
     run.terminate();
     void Promise.race([run.exited, delay(graceMs, undefined, { ref: false })]).then(() => run.kill());
   }

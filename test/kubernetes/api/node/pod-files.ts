@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CONFIG_MAPS, SECRETS } from '../rest/resources.js';
-import { type Fields, fields, list } from '../rules/fields.js';
+import { type Fields, fields, list, text } from '../rules/fields.js';
 import type { StoredObject } from '../store/objects.js';
 import type { Store } from '../store/store.js';
 
@@ -63,7 +63,7 @@ export function environmentOf(root: string, pod: StoredObject, podIP: string, co
   const inside = (value: string) => mounts.some((path) => value === path || value.startsWith(`${path}/`));
   return Object.fromEntries(
     list(container['env']).map((variable) => {
-      const value = String(variable['value'] ?? referred(variable['valueFrom'], pod, podIP, store) ?? '');
+      const value = text(variable['value'] ?? referred(variable['valueFrom'], pod, podIP, store));
       return [String(variable['name']), inside(value) ? join(root, value) : value];
     }),
   );

@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util';
 import { type Fields, fields, list } from '../rules/fields.js';
 import { type StoredObject, timestamp } from '../store/objects.js';
 import { type Condition, conditionOf } from '../controllers/types.js';
@@ -105,8 +104,4 @@ function terminated({ exitCode, reason, message, startedAt, finishedAt, containe
     finishedAt: timestamp(finishedAt),
     containerID,
   };
-}
-
-export function isSameStatus(a: unknown, b: unknown): boolean {
-  return isDeepStrictEqual(JSON.parse(JSON.stringify(a ?? null)), JSON.parse(JSON.stringify(b ?? null)));
 }

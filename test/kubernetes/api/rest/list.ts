@@ -29,7 +29,7 @@ export function listPage(store: Store, resource: Resource, namespace: string | u
   const selector = selectorOf(query, resource);
   const token = parseToken(query.get('continue'));
   const limit = Number(query.get('limit') ?? 0) || Infinity;
-  const all = store.list(resource.key, namespace).filter(selector);
+  const all = store.list(resource.key, namespace).filter(selector).toSorted(byKey);
   const left = token === undefined ? all : all.filter((object) => keyOf(object) > token.after);
   const items = left.slice(0, limit);
   const version = token?.version ?? String(store.currentVersion);
@@ -43,8 +43,12 @@ export function listPage(store: Store, resource: Resource, namespace: string | u
       ...(hasMore ? { continue: makeToken(version, keyOf(last)), remainingItemCount: left.length - items.length } : {}),
     },
     // As the API server does, a list's items go without their kind.
-    items: items.map(({ kind: _, apiVersion: __, ...rest }) => rest),
+    items: items.map((object) => ({ ...object, kind: undefined, apiVersion: undefined })),
   };
+}
+
+function byKey(a: StoredObject, b: StoredObject): number {
+  return keyOf(a) < keyOf(b) ? -1 : 1;
 }
 
 function keyOf({ metadata }: StoredObject): string {

@@ -6,8 +6,9 @@ import { mergePatch } from '../apply/merge.js';
 import type { Cluster, DeleteOptions } from '../cluster.js';
 import { decode, refuseUndeclared } from '../rules/decode.js';
 import type { KubeObject, StoredObject } from '../store/objects.js';
+import { evict } from './eviction.js';
 import { listPage, selectorOf, versionOf } from './list.js';
-import { badRequest, invalid, notFound, Refusal, success } from './problems.js';
+import { badRequest, invalid, NOT_ALLOWED, notFound, Refusal, success } from './problems.js';
 import { DEPLOYMENTS, NAMESPACES, PODS, REPLICA_SETS, SERVICES } from './resources.js';
 import type { Route } from './route.js';
 import { scaled, scaleOf } from './scale.js';
@@ -46,7 +47,7 @@ export class ObjectsApi {
   async serve(request: ApiRequest): Promise<Answer | undefined> {
     const { route, query, message } = request;
     const isWatch = ['true', '1'].includes(query.get('watch') ?? '');
-    switch (message.method) {
+    switch (message.method ?? '') {
       case 'GET':
         if (route.name !== undefined) return this.read(request);
         return isWatch ? this.watch(request) : this.list(request);
@@ -59,12 +60,7 @@ export class ObjectsApi {
       case 'DELETE':
         return this.remove(request, await request.body());
       default:
-        throw new Refusal(
-          405,
-          'MethodNotAllowed',
-          'the server does not allow this method on the requested resource',
-          {},
-        );
+        throw NOT_ALLOWED;
     }
   }
 
@@ -104,11 +100,20 @@ export class ObjectsApi {
 
   private create(request: ApiRequest, text: string): Answer {
     this.authorize(request, 'create');
-    const { resource, namespace } = request.route;
+    const { resource, namespace, name, subresource } = request.route;
+    if (subresource === 'eviction') return this.evict(request.route, parseJson(text));
+    if (name !== undefined) throw NOT_ALLOWED;
     const object = inNamespace(decode(parseJson(text), resource), namespace);
     delete object.metadata.managedFields;
     if (isDryRun(request.query)) return { code: 201, body: object };
     return { code: 201, body: this.cluster.create(resource, object, { manager: managerOf(request) }) };
+  }
+
+  private evict({ namespace, name = '' }: Route, body: unknown): Answer {
+    const { kind, deleteOptions = {} } = body as { kind?: string; deleteOptions?: DeleteOptions };
+    if (kind !== 'Eviction') throw badRequest('the object provided is no Eviction');
+    evict(this.cluster, namespace, name, deleteOptions);
+    return { code: 201, body: { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', code: 201 } };
   }
 
   private replace(request: ApiRequest, text: string): Answer {

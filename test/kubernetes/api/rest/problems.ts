@@ -129,3 +129,9 @@ export function success(resource: Named, name: string, uid: string): Status {
 
 export const UNAUTHORIZED = new Refusal(401, 'Unauthorized', 'Unauthorized');
 export const NO_SUCH_RESOURCE = new Refusal(404, 'NotFound', 'the server could not find the requested resource', {});
+export const NOT_ALLOWED = new Refusal(
+  405,
+  'MethodNotAllowed',
+  'the server does not allow this method on the requested resource',
+  {},
+);

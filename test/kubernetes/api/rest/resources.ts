@@ -19,7 +19,7 @@ const ALL: readonly Resource[] = [
   resource('', 'v1', 'ServiceAccount', 'serviceaccounts'),
   resource('', 'v1', 'Service', 'services', { subresources: ['status', 'proxy'] }),
   resource('', 'v1', 'ResourceQuota', 'resourcequotas', { subresources: ['status'] }),
-  resource('', 'v1', 'Pod', 'pods', { generations: true, subresources: ['status', 'log', 'proxy'] }),
+  resource('', 'v1', 'Pod', 'pods', { generations: true, subresources: ['status', 'log', 'proxy', 'eviction'] }),
   resource('apps', 'v1', 'Deployment', 'deployments', { generations: true, subresources: ['status', 'scale'] }),
   resource('apps', 'v1', 'ReplicaSet', 'replicasets', { generations: true, subresources: ['status', 'scale'] }),
   resource('autoscaling', 'v2', 'HorizontalPodAutoscaler', 'horizontalpodautoscalers', { subresources: ['status'] }),

@@ -1,8 +1,9 @@
 import { forbidden, Refusal } from '../rest/problems.js';
-import { PODS, QUOTAS, type Resource, SERVICE_ACCOUNTS } from '../rest/resources.js';
+import { NAMESPACES, PODS, QUOTAS, type Resource, SERVICE_ACCOUNTS } from '../rest/resources.js';
 import type { KubeObject } from '../store/objects.js';
 import type { Store } from '../store/store.js';
-import { type Fields, fields, list } from './fields.js';
+import { type Fields, fields, list, text } from './fields.js';
+import { podSecurityFault } from './pod-security.js';
 import { quantity, quantityText } from './quantity.js';
 
 export type Operation = 'CREATE' | 'UPDATE' | 'DELETE';
@@ -27,6 +28,7 @@ export class Admission {
   /** May change the object in place. */
   admit(operation: Operation, resource: Resource, object: KubeObject): void {
     if (resource === PODS && operation === 'CREATE') this.useServiceAccount(object);
+    if (resource === PODS && operation === 'CREATE') this.secure(object);
     for (const { name, resource: plural, operations, message } of this.webhooks) {
       if (plural !== resource.plural || !operations.includes(operation)) continue;
       throw new Refusal(400, undefined, `admission webhook "${name}" denied the request: ${message}`);
@@ -34,10 +36,21 @@ export class Admission {
     if (resource === PODS && operation === 'CREATE') this.chargeQuota(object);
   }
 
+  private secure(pod: KubeObject): void {
+    const { namespace, name } = pod.metadata;
+    const { runtimeClassName } = fields(pod.spec);
+    // None is served here, so none is there.
+    if (runtimeClassName !== undefined) {
+      throw forbidden(PODS, name, `pod rejected: RuntimeClass ${JSON.stringify(runtimeClassName)} not found`);
+    }
+    const fault = podSecurityFault(this.store.get(NAMESPACES.key, undefined, namespace ?? ''), pod);
+    if (fault !== undefined) throw forbidden(PODS, name, fault);
+  }
+
   private useServiceAccount(pod: KubeObject): void {
     const spec = fields(pod.spec);
     const { namespace, name } = pod.metadata;
-    const account = String(spec['serviceAccountName'] ?? 'default');
+    const account = text(spec['serviceAccountName'] ?? 'default');
     const found = this.store.get(SERVICE_ACCOUNTS.key, namespace, account);
     if (found === undefined) {
       const why = `error looking up service account ${namespace}/${account}: serviceaccount "${account}" not found`;
@@ -67,11 +80,11 @@ export class Admission {
         return requested > 0 && isOver ? [{ resource, requested, used: used[resource] ?? 0, limit }] : [];
       });
       if (limited.length === 0) continue;
-      const text = (pick: (one: (typeof limited)[number]) => string) =>
+      const each = (pick: (one: (typeof limited)[number]) => string) =>
         limited.map((one) => `${one.resource}=${pick(one)}`).join(',');
-      const requested = text((one) => quantityText(one.requested));
-      const use = text((one) => quantityText(one.used));
-      const limits = text(({ limit }) => limit);
+      const requested = each((one) => quantityText(one.requested));
+      const use = each((one) => quantityText(one.used));
+      const limits = each(({ limit }) => limit);
       const why = `exceeded quota: ${quota.metadata.name}, requested: ${requested}, used: ${use}, limited: ${limits}`;
       throw forbidden(PODS, name, why);
     }

@@ -16,8 +16,9 @@ export function decode(body: unknown, resource: Resource, part: 'whole' | 'part'
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw badRequest(`the object provided is unrecognized (must be of type ${resource.kind})`);
   }
-  const { apiVersion = resource.apiVersion, kind = resource.kind, ...rest } = withoutNulls(body) as KubeObject;
-  const object: KubeObject = { ...rest, apiVersion, kind, metadata: rest.metadata ?? { name: '' } };
+  const sent = withoutNulls(body) as Partial<KubeObject>;
+  const { apiVersion = resource.apiVersion, kind = resource.kind, metadata = { name: '' } } = sent;
+  const object: KubeObject = { ...sent, apiVersion, kind, metadata };
   if (kind !== resource.kind || apiVersion !== resource.apiVersion) {
     const version = apiVersion.split('/').at(-1);
     throw badRequest(

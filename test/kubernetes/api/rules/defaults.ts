@@ -1,5 +1,5 @@
 import type { KubeObject } from '../store/objects.js';
-import { byDefault, type Fields, fields, list } from './fields.js';
+import { byDefault, type Fields, fields, list, text } from './fields.js';
 
 /** Fills in, in place, what the API server fills in before it stores an object. */
 export function setDefaults(object: KubeObject): void {
@@ -96,7 +96,7 @@ function podSpecDefaults(spec: Fields): void {
 }
 
 function containerDefaults(container: Fields): void {
-  const image = String(container['image'] ?? '');
+  const image = text(container['image']);
   const isLatest = !/[:@]/.test(image.split('/').at(-1) ?? '') || image.endsWith(':latest');
   byDefault(container, {
     terminationMessagePath: '/dev/termination-log',

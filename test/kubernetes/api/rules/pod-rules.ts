@@ -1,5 +1,5 @@
 import type { FieldFault } from '../rest/problems.js';
-import { type Fields, fields, list } from './fields.js';
+import { type Fields, fields, list, text } from './fields.js';
 import { fault, invalidValue, labelNameFaults } from './names.js';
 import { quantity } from './quantity.js';
 
@@ -85,7 +85,7 @@ function resourceFaults(field: string, resources: Fields): FieldFault[] {
     const limit = limits[name];
     const tooMuch = limit !== undefined && (quantity(request) ?? 0) > (quantity(limit) ?? 0);
     return tooMuch
-      ? [invalidValue(`${field}.requests`, request, `must be less than or equal to ${name} limit of ${String(limit)}`)]
+      ? [invalidValue(`${field}.requests`, request, `must be less than or equal to ${name} limit of ${text(limit)}`)]
       : [];
   });
 }
@@ -130,7 +130,7 @@ export function duplicates(field: string, items: readonly Fields[], key: string)
 }
 
 function oneOf(field: string, value: unknown, allowed: readonly string[]): FieldFault[] {
-  if (value === undefined || allowed.includes(String(value))) return [];
+  if (value === undefined || allowed.includes(text(value))) return [];
   const supported = allowed.map((one) => JSON.stringify(one)).join(', ');
   return [fault(field, 'NotSupported', `${JSON.stringify(value)}: supported values: ${supported}`)];
 }

@@ -77,7 +77,7 @@ export function parseFieldSelector(text: string, resource: string): Selector {
       if (!['metadata.name', 'metadata.namespace', ...(FIELDS[resource] ?? [])].includes(field)) {
         throw new BadSelector(`"${field}" is not a known field selector: only "metadata.name", "metadata.namespace"`);
       }
-      return (object: KubeObject) => (String(at(object, field.split('.')) ?? '') === value) === (operator !== '!=');
+      return (object: KubeObject) => ((at(object, field.split('.')) ?? '') === value) === (operator !== '!=');
     });
   return (object) => tests.every((test) => test(object));
 }

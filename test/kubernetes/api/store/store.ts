@@ -38,15 +38,12 @@ export class Store {
     return this.resources.get(resource)?.get(`${namespace ?? ''}/${name}`);
   }
 
-  /** By name within their namespaces, as the API server lists them. */
+  /** In no order. */
   list(resource: string, namespace?: string): StoredObject[] {
-    const all = this.resources.get(resource);
-    if (all === undefined) return [];
-    const keys = [...all.keys()].filter((key) => namespace === undefined || key.startsWith(`${namespace}/`));
-    return keys.toSorted().map((key) => all.get(key)!);
+    const objects = [...(this.resources.get(resource)?.values() ?? [])];
+    return namespace === undefined ? objects : objects.filter(({ metadata }) => metadata.namespace === namespace);
   }
 
-  /** In no order. */
   all(): StoredObject[] {
     return [...this.resources.values()].flatMap((objects) => [...objects.values()]);
   }

@@ -75,9 +75,8 @@ export interface Target {
 }
 
 /**
- * Runs a suite on the small Kubernetes of these tests and, where KUBECONFIG names one, on a real cluster too, in a
- * namespace of its own: what the one does is true only if the other does it as well. `KUBERNETES_WORKER_IMAGE` names the
- * worker's image on that cluster.
+ * Runs a suite on the small Kubernetes of these tests and, as a part of `npm run test:kubernetes`, on a real cluster too,
+ * in a namespace of its own: what the one does is true only if the other does it as well.
  */
 export function describeOnClusters(
   title: string,
@@ -85,7 +84,8 @@ export function describeOnClusters(
   options: ApiOptions = {},
 ): void {
   describeOnFake(title, suite, options);
-  if (process.env['KUBECONFIG'] !== undefined) describeOn(`${title} (on the cluster of KUBECONFIG)`, suite, openReal);
+  if (process.env['TEST_ENGINE'] === 'kubernetes')
+    describeOn(`${title} (on the cluster of KUBECONFIG)`, suite, openReal);
 }
 
 export function describeOnFake(title: string, suite: (target: () => Target) => void, options: ApiOptions = {}): void {
@@ -123,7 +123,7 @@ async function openReal(): ReturnType<Open> {
     'the namespace has its ServiceAccount',
     async () => (await admin.get('serviceaccounts/default')).code === 200,
   );
-  const image = process.env['KUBERNETES_WORKER_IMAGE'] ?? 'docker.io/library/faas-worker:local';
+  const image = process.env['WORKER_IMAGE'] ?? 'docker.io/library/faas-worker:local';
   return [{ name: 'real', fake: undefined, admin, image }, () => admin.delete(`/api/v1/namespaces/${namespace}`)];
 }
 

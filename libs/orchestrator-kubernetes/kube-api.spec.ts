@@ -1,0 +1,91 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
+import { CONFIG_MAP, DEPLOYMENT, POD } from './kinds.js';
+import { KubeApi } from './kube-api.js';
+import { json, refuse, ScriptedApi } from './testing/scripted-api.js';
+
+let server: ScriptedApi;
+afterEach(() => server.close());
+
+async function apiOn(answer: Parameters<typeof ScriptedApi.open>[0]): Promise<KubeApi> {
+  server = await ScriptedApi.open(answer);
+  return new KubeApi(server.access, 'functions');
+}
+
+const signal = AbortSignal.timeout(30_000);
+
+describe('KubeApi', () => {
+  it('applies as one manager, by force, and refuses fields that the server doesn’t know', async () => {
+    const api = await apiOn((asked, response) => json(response, 200, JSON.parse(asked.body)));
+    const manifest = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'a' }, data: { code: 'ü\u2028\u0085' } };
+    expect(await api.apply(CONFIG_MAP, manifest, signal)).toEqual(manifest);
+    expect(server.asked).toHaveLength(1);
+    expect(server.asked[0]).toMatchObject({
+      method: 'PATCH',
+      headers: { 'content-type': 'application/apply-patch+yaml', authorization: 'Bearer the-token' },
+    });
+    expect(server.asked[0]?.url.pathname).toBe('/api/v1/namespaces/functions/configmaps/a');
+    expect(Object.fromEntries(server.asked[0]!.url.searchParams)).toEqual({
+      fieldManager: 'service-faas',
+      force: 'true',
+      fieldValidation: 'Strict',
+    });
+    expect(server.asked[0]?.body).not.toMatch(/[\u0085\u2028]/);
+  });
+
+  it('comes again when a busy API server says, and not before', async () => {
+    const times: number[] = [];
+    const api = await apiOn((_asked, response) => {
+      times.push(performance.now());
+      if (times.length > 1) json(response, 200, { items: [] });
+      else json(response, 429, { kind: 'Status' }, { 'retry-after': '1' });
+    });
+    expect(await api.list(POD, 'a=b', signal)).toEqual({ items: [] });
+    expect(times).toHaveLength(2);
+    expect(times[1]! - times[0]!).toBeGreaterThanOrEqual(990);
+  });
+
+  it('stops coming again when its caller leaves', async () => {
+    const leaving = new AbortController();
+    const api = await apiOn((_asked, response) => {
+      json(response, 429, { kind: 'Status' }, { 'retry-after': '3600' });
+      response.once('finish', () => leaving.abort(new Error('enough')));
+    });
+    await expect(api.list(POD, 'a=b', leaving.signal)).rejects.toThrow('enough');
+    expect(server.asked).toHaveLength(1);
+  });
+
+  it('takes what is gone for removed, and for not found', async () => {
+    const api = await apiOn((_asked, response) => refuse(response, 404, 'NotFound', 'not found'));
+    await api.delete(DEPLOYMENT, 'a', {}, signal);
+    expect(await api.find(DEPLOYMENT, 'a', signal)).toBeUndefined();
+  });
+
+  it('reads a list without items as an empty one', async () => {
+    const api = await apiOn((_asked, response) => json(response, 200, { metadata: {}, items: null }));
+    expect((await api.listMetadata(CONFIG_MAP, 'a=b', signal)).items).toEqual([]);
+    expect(server.asked[0]?.headers.accept).toContain('PartialObjectMetadataList');
+  });
+
+  it.each<[string, Parameters<typeof ScriptedApi.open>[0]]>([
+    ['hangs up', (_asked, response) => void response.destroy()],
+    ['breaks off', (_asked, response) => void response.writeHead(200).write('{"items"', () => response.destroy())],
+    ['has failed', (_asked, response) => refuse(response, 500, 'InternalError', 'etcd is away')],
+    ['doesn’t know us', (_asked, response) => refuse(response, 401, 'Unauthorized', 'Unauthorized')],
+  ])('calls an API server that %s unavailable', async (_what, answer) => {
+    const api = await apiOn(answer);
+    await expect(api.list(POD, 'a=b', signal)).rejects.toThrow(OrchestratorUnavailable);
+  });
+
+  it('calls one that isn’t there unavailable, also to a ping', async () => {
+    const api = await apiOn(() => undefined);
+    server.close();
+    await expect(api.ping(signal)).rejects.toThrow(OrchestratorUnavailable);
+  });
+
+  it('sends nothing for a caller that has left', async () => {
+    const api = await apiOn((_asked, response) => json(response, 200, {}));
+    await expect(api.ping(AbortSignal.abort(new Error('left')))).rejects.toThrow('left');
+    expect(server.asked).toEqual([]);
+  });
+});
