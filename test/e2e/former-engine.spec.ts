@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
-import { describeOnBothEngines, type EngineRoom } from '../support/engines.js';
+import type { EngineRoom } from '../support/engine.js';
+import { describeOnBothEngines } from '../support/engines.js';
 import { ECHO } from '../support/handlers.js';
 import { Stage } from '../support/stage.js';
 
