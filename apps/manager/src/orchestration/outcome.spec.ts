@@ -12,6 +12,7 @@ function rowOf(overrides: Partial<FunctionEntity> = {}): FunctionEntity {
   const row: Partial<FunctionEntity> = {
     id: 'aaaaaaaaaaaaaaaa',
     replicas: 1,
+    timeoutMs: 30_000,
     generation: 3,
     observedGeneration: 2,
     phase: 'creating',
