@@ -27,14 +27,13 @@ export class ClusterAccess extends KubeConfig {
 
   override async applySecurityAuthentication(context: RequestContext): Promise<void> {
     await super.applySecurityAuthentication(context);
-    const fresh = context.getDispatcher()?.compose(overHttp1);
     const now = Date.now();
-    if (this.pool !== undefined && now < this.pool.until) {
-      context.setDispatcher(this.pool.dispatcher);
-      return;
+    if (this.pool === undefined || now >= this.pool.until) {
+      const fresh = context.getDispatcher();
+      if (this.pool !== undefined) this.retire(this.pool.dispatcher);
+      this.pool = fresh && { dispatcher: fresh.compose(overHttp1), until: now + POOL_LIFE_MS };
     }
-    if (this.pool !== undefined) this.retire(this.pool.dispatcher);
-    this.pool = fresh === undefined ? undefined : { dispatcher: fresh, until: now + POOL_LIFE_MS };
+    if (this.pool !== undefined) context.setDispatcher(this.pool.dispatcher);
   }
 
   get server(): string {

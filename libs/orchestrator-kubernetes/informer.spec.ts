@@ -103,7 +103,7 @@ describe('Informer', () => {
     const apply = vi.spyOn(server.access, 'applySecurityAuthentication');
     apply.mockRejectedValue(new Error('the login program failed'));
     watches[0]!.destroy();
-    await vi.waitFor(() => expect(informer.behind).toContain('the login program failed'), { timeout: 10_000 });
+    await vi.waitFor(() => expect(informer.behind?.message).toContain('the login program failed'), { timeout: 10_000 });
     apply.mockRestore();
     listed = [scaler(20)];
     await watching(2);

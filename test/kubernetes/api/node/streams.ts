@@ -3,7 +3,7 @@ import type { Cluster } from '../cluster.js';
 import { portNumber } from '../controllers/endpoint-slices.js';
 import { isReady, type Pod } from '../controllers/types.js';
 import type { Streams } from '../rest/api-server.js';
-import type { ApiRequest } from '../rest/objects-api.js';
+import type { ApiRequest } from '../rest/request.js';
 import { badRequest, Refusal } from '../rest/problems.js';
 import { PODS, SERVICES } from '../rest/resources.js';
 import { fields, list } from '../rules/fields.js';

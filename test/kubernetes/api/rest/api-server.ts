@@ -3,7 +3,8 @@ import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Access, User } from '../access/access.js';
 import { discovery, VERSION } from './discovery.js';
-import type { ApiRequest, ObjectsApi } from './objects-api.js';
+import type { ObjectsApi } from './objects-api.js';
+import type { ApiRequest } from './request.js';
 import { badRequest, NO_SUCH_RESOURCE, Refusal } from './problems.js';
 import { type Route, routeOf } from './route.js';
 

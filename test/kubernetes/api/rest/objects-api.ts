@@ -1,6 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import { parse } from 'yaml';
-import type { Access, User } from '../access/access.js';
+import type { Access } from '../access/access.js';
 import { applied } from '../apply/ownership.js';
 import { mergePatch } from '../apply/merge.js';
 import type { Cluster, DeleteOptions } from '../cluster.js';
@@ -10,18 +8,19 @@ import { evict } from './eviction.js';
 import { listPage, selectorOf, versionOf } from './list.js';
 import { badRequest, invalid, NOT_ALLOWED, notFound, Refusal, success } from './problems.js';
 import { DEPLOYMENTS, NAMESPACES, PODS, REPLICA_SETS, SERVICES } from './resources.js';
+import {
+  type ApiRequest,
+  deleteOptions,
+  inNamespace,
+  isDryRun,
+  managerOf,
+  named,
+  parseJson,
+  parseYaml,
+} from './request.js';
 import type { Route } from './route.js';
 import { scaled, scaleOf } from './scale.js';
 import type { Watches } from './watching.js';
-
-export interface ApiRequest {
-  readonly route: Route;
-  readonly user: User;
-  readonly query: URLSearchParams;
-  readonly message: IncomingMessage;
-  readonly response: ServerResponse;
-  body(): Promise<string>;
-}
 
 export interface Answer {
   readonly code: number;
@@ -230,61 +229,4 @@ function uidMismatch({ route }: ApiRequest, uid: string): Refusal {
   const why = `Precondition failed: UID in precondition: ${uid}, UID in object meta: `;
   const { plural } = route.resource;
   return new Refusal(409, 'Conflict', `Operation cannot be fulfilled on ${plural} "${route.name}": ${why}`);
-}
-
-function isDryRun(query: URLSearchParams): boolean {
-  return query.get('dryRun') === 'All';
-}
-
-/** Without a name of its own, a writer goes by its user agent's. */
-function managerOf({ query, message }: ApiRequest): string {
-  return query.get('fieldManager') ?? (message.headers['user-agent'] ?? 'unknown').split('/')[0] ?? 'unknown';
-}
-
-function inNamespace(object: KubeObject, namespace: string | undefined): KubeObject {
-  object.metadata ??= { name: '' };
-  if (namespace === undefined) return object;
-  const { namespace: given } = object.metadata;
-  if (given !== undefined && given !== namespace) {
-    throw badRequest('the namespace of the provided object does not match the namespace sent on the request');
-  }
-  return { ...object, metadata: { ...object.metadata, namespace } };
-}
-
-function named(object: KubeObject, name: string): KubeObject {
-  const given = object.metadata.name;
-  if (given !== name) {
-    throw badRequest(`the name of the object (${given}) does not match the name on the URL (${name})`);
-  }
-  return object;
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw badRequest(
-      `the object provided is unrecognized: couldn't get version/kind; json parse error: ${String(error)}`,
-    );
-  }
-}
-
-function parseYaml(text: string): unknown {
-  try {
-    const manifest = parse(text) as unknown;
-    if (typeof manifest === 'object' && manifest !== null) return manifest;
-  } catch (error) {
-    throw badRequest(`error decoding YAML: ${String(error)}`);
-  }
-  throw badRequest('error decoding YAML: not an object');
-}
-
-function deleteOptions(text: string, query: URLSearchParams): DeleteOptions {
-  const body = (text.trim() === '' ? {} : parseJson(text)) as DeleteOptions;
-  const [grace, policy] = [query.get('gracePeriodSeconds'), query.get('propagationPolicy')];
-  return {
-    ...(grace === null ? {} : { gracePeriodSeconds: Number(grace) }),
-    ...(policy === null ? {} : { propagationPolicy: policy }),
-    ...body,
-  };
 }

@@ -114,7 +114,7 @@ function describeOn(title: string, suite: (target: () => Target) => void, open: 
 async function openReal(): ReturnType<Open> {
   const config = new KubeConfig();
   config.loadFromDefault();
-  const namespace = `faas-test-${randomBytes(4).toString('hex')}`;
+  const namespace = `api-spec-${randomBytes(4).toString('hex')}`;
   const admin = new Caller(config, namespace);
   const object = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } };
   const made = await admin.post('/api/v1/namespaces', object);
