@@ -49,7 +49,15 @@ export class RunningManager {
     this.notifications = new Notifications(installation.url, silent);
     this.changes = new FunctionChanges(this.notifications);
     const reconciler = new FunctionReconciler(this.repository, this.orchestrator, logger);
-    this.loop = new ReconcileLoop(this.repository, reconciler, this.orchestrator, config, this.notifications, logger);
+    this.loop = new ReconcileLoop(
+      this.repository,
+      reconciler,
+      this.orchestrator,
+      config,
+      this.notifications,
+      this.changes,
+      logger,
+    );
     this.orphans = new OrphanCollector(this.repository, this.orchestrator, config, logger);
   }
 
@@ -58,6 +66,11 @@ export class RunningManager {
     this.loop.onApplicationBootstrap();
     this.orphans.onApplicationBootstrap();
     return this;
+  }
+
+  /** As the start of a shutdown does, which may take long. */
+  withdraw(): void {
+    this.loop.withdraw();
   }
 
   /** As SIGTERM does. */

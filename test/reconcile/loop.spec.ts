@@ -98,6 +98,24 @@ describe('ReconcileLoop', () => {
     expect(managers.filter(({ orchestrator }) => orchestrator.steps.length > 0).length).toBeGreaterThan(1);
   });
 
+  it('leaves functions to others once its manager is leaving, but the one an upload here waits for', async () => {
+    const leaving = here.start();
+    const settled = await here.add();
+    await here.ready(settled);
+    leaving.withdraw();
+    const before = leaving.orchestrator.steps.length;
+    const uploaded = await here.add();
+    const row = () => leaving.repository.find(uploaded);
+    const waited = leaving.changes.until(uploaded, 5_000, async () =>
+      (await row())?.phase === 'running' ? 'ready' : undefined,
+    );
+    expect(await waited).toBe('ready');
+    await here.repository.requestReconcile(settled);
+    const other = here.start();
+    await expect.poll(() => other.orchestrator.steps.filter(({ id }) => id === settled).length).toBeGreaterThan(0);
+    expect(leaving.orchestrator.steps.slice(before).map(({ id }) => id)).not.toContain(settled);
+  });
+
   it('runs no more steps at once than it is allowed to', async () => {
     let [inside, most] = [0, 0];
     const manager = here.start({ concurrency: 2 });

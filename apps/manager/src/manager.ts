@@ -13,6 +13,7 @@ import { AppModule } from './app.module.js';
 import { ExecutionHttp } from './execution/execution.http.js';
 import { Lifecycle } from './health/lifecycle.js';
 import { serveDocs } from './openapi-document.js';
+import { ReconcileLoop } from './orchestration/reconcile.loop.js';
 import { createHttpServer, executeAhead, listen } from './server.js';
 
 /** One running manager: its HTTP server, its application and, where there is no other, its database. */
@@ -54,6 +55,7 @@ export class Manager {
   /** Turns unready, lets calls in flight finish, then lets go of everything. Workers go on running. */
   async stop(): Promise<void> {
     this.app.get(Lifecycle).drain();
+    this.app.get(ReconcileLoop).withdraw();
     this.logger.info('shutting down');
     await delay(this.config.server.shutdownDelayMs);
     await this.drain();

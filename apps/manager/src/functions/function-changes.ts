@@ -10,6 +10,7 @@ const POLL_MS = 1_000;
 @Injectable()
 export class FunctionChanges {
   private readonly subscribers = new Set<(id: FunctionId | undefined) => void>();
+  private waits = 0;
 
   constructor(notifications: Notifications) {
     notifications.on(CHANGED, (id) => {
@@ -23,6 +24,11 @@ export class FunctionChanges {
     return () => this.subscribers.delete(subscriber);
   }
 
+  /** Somebody of this manager waits for a function to change, as an upload does. */
+  get areAwaited(): boolean {
+    return this.waits > 0;
+  }
+
   /**
    * Calls `look` now and after every change of the function until it answers something else than `undefined`.
    * Answers `undefined` when `deadlineMs` passed first. A slow poll covers a lost notification, and a database that
@@ -34,6 +40,7 @@ export class FunctionChanges {
     const unsubscribe = this.subscribe((which) => {
       if (which === undefined || which === id) changed.resolve();
     });
+    this.waits += 1;
     try {
       for (;;) {
         const found = await look().catch((error: unknown) => {
@@ -47,6 +54,7 @@ export class FunctionChanges {
         changed = Promise.withResolvers<void>();
       }
     } finally {
+      this.waits -= 1;
       unsubscribe();
     }
   }

@@ -6,6 +6,7 @@ import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable, type OnApplicationBootstrap } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { FunctionChanges } from '../functions/function-changes.js';
 import { type Claim, FunctionRepository } from '../functions/function.repository.js';
 import { FunctionReconciler } from './function.reconciler.js';
 
@@ -22,6 +23,7 @@ export class ReconcileLoop implements OnApplicationBootstrap {
   private readonly timers = new Set<NodeJS.Timeout>();
   private poll: NodeJS.Timeout | undefined;
   private claiming = false;
+  private withdrawn = false;
   private look: Promise<void> = Promise.resolve();
   private claimAgain = false;
 
@@ -31,6 +33,7 @@ export class ReconcileLoop implements OnApplicationBootstrap {
     private readonly orchestrator: Orchestrator,
     @Inject(RECONCILE_CONFIG) private readonly config: ReconcileConfig,
     notifications: Notifications,
+    private readonly changes: FunctionChanges,
     @InjectPinoLogger(ReconcileLoop.name) private readonly logger: PinoLogger,
   ) {
     notifications.on(DUE, () => this.kick());
@@ -43,6 +46,14 @@ export class ReconcileLoop implements OnApplicationBootstrap {
       .catch((error: unknown) => this.logger.error({ err: error }, 'watching the engine ended'));
     // What happened while no manager ran left no hint behind.
     void this.hint(undefined);
+  }
+
+  /**
+   * Leaves functions to the other managers, but while an upload or removal here waits for one. A leaving manager may
+   * finish its calls for many minutes, and with settings of its own it would undo what its successors do.
+   */
+  withdraw(): void {
+    this.withdrawn = true;
   }
 
   /** Stops claiming, then waits for the steps under way; those that take too long are cut and left to the next manager. */
@@ -59,7 +70,7 @@ export class ReconcileLoop implements OnApplicationBootstrap {
 
   /** Looks for due rows now. Cheap to call often: calls while one look is under way become one more look. */
   kick(): void {
-    if (this.stopping.signal.aborted) return;
+    if (this.stopping.signal.aborted || (this.withdrawn && !this.changes.areAwaited)) return;
     if (this.claiming) {
       this.claimAgain = true;
       return;
