@@ -9,6 +9,8 @@ import { ended, killProcess, processes, type ProcessView } from './processes.js'
 
 const BOOT_DEADLINE_MS = 30_000;
 const LINKS = '/sys/class/net';
+/** Far longer than an engine takes to move a new link into its container. */
+const LINK_MAKING_MS = 3_000;
 /** A default bridge of its own: with none, or with an address pool of its own, dockerd deletes the machine's docker0. */
 const BRIDGE = 'faascrash0';
 const BRIDGE_ADDRESS = '10.214.0.1/24';
@@ -103,9 +105,17 @@ export class DockerDaemon {
     for (const { pid } of this.ours()) killProcess(pid);
     while (this.ours().length > 0) await delay(20);
     await this.unmount();
-    const halfMade = halfMadeLinks().filter((name) => !this.linksBefore.has(name));
+    const halfMade = await this.linksLeftHalfMade();
     for (const link of [...bridges, BRIDGE, ...halfMade]) await run('ip', ['link', 'delete', link]);
     await rm(this.folder, { recursive: true, force: true });
+  }
+
+  /** Engines of others make links too: theirs are half made for a moment only. */
+  private async linksLeftHalfMade(): Promise<string[]> {
+    const suspects = halfMadeLinks().filter((name) => !this.linksBefore.has(name));
+    if (suspects.length > 0) await delay(LINK_MAKING_MS);
+    const still = new Set(halfMadeLinks());
+    return suspects.filter((name) => still.has(name));
   }
 
   async tail(): Promise<string> {
