@@ -1,6 +1,7 @@
 import type { V1Deployment, V1Pod } from '@kubernetes/client-node';
-import { describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { AUTOSCALER, DEPLOYMENT } from '#libs/orchestrator-kubernetes/kinds.js';
+import type { TestManager } from '../support/manager.js';
 import { Stage } from '../support/stage.js';
 import { TELLTALE } from './support/handlers.js';
 import { type Namespace, namespaceEngine } from './support/room.js';
@@ -10,6 +11,9 @@ const SLOW = { timeout: 150_000, interval: 500 };
 
 describe('scaling and replacing pods [kubernetes]', () => {
   let room: Namespace;
+  /** Of one test, and the only one: others would make its pods anew. */
+  let manager: TestManager;
+  afterEach(() => manager?.stop());
   const stage = Stage.on(
     namespaceEngine((opened) => (room = opened)),
     {
@@ -40,7 +44,7 @@ describe('scaling and replacing pods [kubernetes]', () => {
     'adds replicas under load, calls all of them, and takes them away after it, without a failed call',
     { timeout: 400_000 },
     async () => {
-      const { manager } = stage;
+      ({ manager } = stage);
       const { id } = await manager.add(TELLTALE);
       const light = new Traffic(1, () => manager.call(id, 'sleep 0.05'));
       const heavy = new Traffic(3, () => manager.call(id, 'burn 0.1'));
@@ -61,11 +65,17 @@ describe('scaling and replacing pods [kubernetes]', () => {
 
   describe('without an autoscaler of its own mind', () => {
     /** The count of replicas is set by hand, and nobody takes it back: the autoscaler waits for an hour. */
-    const STILL = { HPA_MAX_REPLICAS: '3', HPA_CPU_PERCENT: '10000', HPA_DOWN_WINDOW_SECONDS: '3600' };
+    const STILL = {
+      HPA_MAX_REPLICAS: '3',
+      HPA_CPU_PERCENT: '10000',
+      HPA_DOWN_WINDOW_SECONDS: '3600',
+      // So that callers who were on their way to a manager that leaves still find it.
+      SHUTDOWN_DELAY_MS: '1000',
+    };
 
     it('rolls all pods to a changed template under load without a failed call', async () => {
       await stage.manager.stop();
-      let manager = await stage.start(STILL);
+      manager = await stage.start(STILL);
       const { id } = await manager.add(TELLTALE);
       const before = await ready(id);
       const traffic = new Traffic(4, (caller) => manager.call(id, caller === 0 ? 'sleep 1' : 'sleep 0.02'));
@@ -82,12 +92,11 @@ describe('scaling and replacing pods [kubernetes]', () => {
       expect(await traffic.stop()).toEqual([]);
       expect(await ready(id)).not.toEqual(before);
       expect((await manager.remove(id)).status).toBe(204);
-      await manager.stop();
     });
 
     it('loses no call when pods are evicted one after the other, as a drained node does it', async () => {
       await stage.manager.stop();
-      const manager = await stage.start(STILL);
+      manager = await stage.start(STILL);
       const { id } = await manager.add(TELLTALE);
       await room.cluster.merge(DEPLOYMENT, `faas-worker-${id}`, { spec: { replicas: 2 } });
       await vi.waitFor(async () => expect(await ready(id)).toHaveLength(2), SLOW);
@@ -106,12 +115,11 @@ describe('scaling and replacing pods [kubernetes]', () => {
       // Set by hand to what the autoscaler may choose: it is not ours to take back.
       expect(await wanted(id)).toBe(2);
       expect((await manager.remove(id)).status).toBe(204);
-      await manager.stop();
     });
 
     it('keeps calls waiting while the only pod is evicted and another one starts', async () => {
       await stage.manager.stop();
-      const manager = await stage.start(STILL);
+      manager = await stage.start(STILL);
       const { id } = await manager.add(TELLTALE);
       const traffic = new Traffic(3, () => manager.call(id, 'sleep 0.05'));
       await traffic.more(10);
@@ -121,13 +129,12 @@ describe('scaling and replacing pods [kubernetes]', () => {
       await traffic.more(10);
       expect(await traffic.stop()).toEqual([]);
       expect((await manager.remove(id)).status).toBe(204);
-      await manager.stop();
     });
   });
 
   it('makes the autoscaler that is documented, where nothing else is configured', async () => {
     await stage.manager.stop();
-    const manager = await stage.start({ HPA_MAX_REPLICAS: '' });
+    manager = await stage.start({ HPA_MAX_REPLICAS: '' });
     const { id } = await manager.add(TELLTALE);
     const utilization = (name: string, averageUtilization: number) => ({
       type: 'Resource',
@@ -147,6 +154,5 @@ describe('scaling and replacing pods [kubernetes]', () => {
       },
     });
     expect((await manager.remove(id)).status).toBe(204);
-    await manager.stop();
   });
 });

@@ -105,7 +105,10 @@ describe('objects that others touch [kubernetes]', () => {
       expect(metadata).toMatchObject(theirs);
       expect(spec?.replicas).toBe(2);
     }, SECONDS);
-    expect(await detail()).toMatchObject({ status: 'running', ready_replicas: 2 });
+    await vi.waitFor(
+      async () => expect(await detail()).toMatchObject({ status: 'running', ready_replicas: 2 }),
+      SECONDS,
+    );
     await cluster.merge(DEPLOYMENT, name, { spec: { replicas: 1 } });
     await settled();
   });
@@ -161,7 +164,7 @@ describe('objects that others touch [kubernetes]', () => {
         },
         { timeout: 90_000, interval: 250 },
       );
-      expect((await manager.call(id, '')).status).toBe(200);
+      await vi.waitFor(async () => expect((await manager.call(id, '')).status).toBe(200), SECONDS);
     });
   });
 });
