@@ -6,7 +6,7 @@ import { FunctionRepository } from '../functions/function.repository.js';
 import { type CrashReason, WorkerCrashed } from './errors.js';
 
 const ASK_WORKER_MS = 3_000;
-const ASK_ENGINE_MS = 1_000;
+const ASK_ENGINE_MS = 3_000;
 const REASONS: ReadonlySet<string> = new Set(['out_of_memory', 'signal', 'exit', 'stuck']);
 
 /** Finds out why a call was cut off, so that its caller learns more than that it was. */
@@ -17,7 +17,7 @@ export class PostMortem {
     private readonly changes: FunctionChanges,
   ) {}
 
-  /** Asks the runner that follows, then what the engine saw of the replica. Bounded to four seconds; never throws. */
+  /** Asks the runner that follows, then what the engine saw of the replica. Bounded to six seconds; never throws. */
   async of(id: FunctionId, endpoint: Endpoint, startedAt: Date): Promise<WorkerCrashed> {
     const told = await lastExit(endpoint, startedAt);
     if (told) return new WorkerCrashed(told.reason, told.message);
