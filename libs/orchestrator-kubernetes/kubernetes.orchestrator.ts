@@ -119,9 +119,9 @@ export class KubernetesOrchestrator extends Orchestrator {
   override confirms(endpoint: Endpoint): Promise<boolean> {
     const { replica, address } = endpoint;
     const there = this.replicasOf(functionOf(podOf(replica))).find(({ id }) => id === replica);
-    return Promise.resolve(
-      this.ways.goesByName || (there?.ready === true && isDeepStrictEqual(there.address, address)),
-    );
+    // One that leaves keeps its address until it has ended, and finishes its calls.
+    const runs = there?.status?.state?.running !== undefined;
+    return Promise.resolve(this.ways.goesByName || (runs && isDeepStrictEqual(there?.address, address)));
   }
 
   override reach(endpoint: Endpoint): EndpointAddress {
