@@ -20,7 +20,7 @@ describeOnEachEngine('at the same moment', (engine) => {
       while (!removed) statuses.push((await manager.call(id, payload)).status);
     };
     const callers = Array.from({ length: 8 }, caller);
-    await vi.waitFor(() => expect(statuses.length).toBeGreaterThan(20));
+    await vi.waitFor(() => expect(statuses.length).toBeGreaterThan(20), { timeout: 30_000 });
     expect((await manager.remove(id)).status).toBe(204);
     removed = true;
     await Promise.all(callers);
