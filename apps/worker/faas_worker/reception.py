@@ -114,7 +114,8 @@ class Reception:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["method"], scope["path"]:
             case "GET", "/health":
-                self.renew_lease()
+                if any(name == b"x-faas-lease" for name, _ in scope["headers"]):
+                    self.renew_lease()
                 await respond(send, _generic_health())
             case "POST", "/specialise":
                 await self.specialise(scope, receive, send)

@@ -90,3 +90,5 @@ def _lay_out(app_dir: str, module: str, code: bytes) -> None:
     with open(path, "xb") as file:
         file.write(code)
     os.chmod(path, 0o444)
+    with contextlib.suppress(OSError):
+        os.chmod(os.path.dirname(path), 0o555)

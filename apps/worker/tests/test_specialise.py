@@ -62,14 +62,26 @@ def test_a_generic_worker_says_that_it_serves_nothing(worker: Worker) -> None:
     assert worker.request("GET", "/specialise").status == 404
 
 
-def test_nobody_asking_after_a_generic_worker_ends_it(leased: Worker) -> None:
+def test_a_generic_worker_ends_when_nobody_renews_its_lease(leased: Worker) -> None:
+    eventually(lambda: not _is_up(leased), "asking alone doesn't keep it")
     assert exit_status(leased) == 0
     assert not os.path.exists(leased.socket_path)
 
 
-def test_asking_after_a_generic_worker_keeps_it(leased: Worker) -> None:
+def test_a_lease_that_is_renewed_keeps_a_generic_worker(leased: Worker) -> None:
     end = time.monotonic() + 1.2
-    eventually(lambda: leased.wait_generic() and time.monotonic() > end, "three leases have passed")
+
+    def renewed() -> bool:
+        assert leased.request("GET", "/health", X_Faas_Lease="renew").status == 503
+        return time.monotonic() > end
+
+    eventually(renewed, "three leases have passed")
+
+
+def _is_up(worker: Worker) -> bool:
+    with suppress(OSError):
+        return worker.request("GET", "/health").status == 503
+    return False
 
 
 def test_a_worker_with_a_function_has_no_lease(leased: Worker) -> None:
