@@ -41,6 +41,6 @@ export abstract class Orchestrator {
   /** Resolves when the engine answers; throws {@link OrchestratorUnavailable} with the reason otherwise. */
   abstract ping(signal: AbortSignal): Promise<void>;
 
-  /** Lets go of timers and connections at shutdown. Workers go on running. */
-  close(): void {}
+  /** Lets go of timers and connections at shutdown, and of workers that serve nobody. The others go on running. */
+  close(): void | Promise<void> {}
 }
