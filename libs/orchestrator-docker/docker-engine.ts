@@ -10,6 +10,8 @@ const STOP_MARGIN_MS = 20_000;
 
 const NOT_MODIFIED = 304;
 
+export type ContainerLimits = Pick<Docker.HostConfig, 'Memory' | 'MemorySwap' | 'NanoCpus' | 'PidsLimit'>;
+
 /** The client library takes options where its types don't. */
 type WithOptions<T> = (options: { readonly abortSignal: AbortSignal }) => Promise<T>;
 
@@ -31,9 +33,13 @@ export class DockerEngine {
     await this.call('ping', signal, (abortSignal) => ping({ abortSignal }), 5_000);
   }
 
-  list(labels: readonly string[], signal: AbortSignal): Promise<Docker.ContainerInfo[]> {
+  list(
+    labels: readonly string[],
+    signal: AbortSignal,
+    further: Readonly<Record<string, string[]>> = {},
+  ): Promise<Docker.ContainerInfo[]> {
     return this.call('list containers', signal, (abortSignal) =>
-      this.docker.listContainers({ all: true, filters: { label: [...labels] }, abortSignal }),
+      this.docker.listContainers({ all: true, filters: { label: [...labels], ...further }, abortSignal }),
     );
   }
 
@@ -71,6 +77,12 @@ export class DockerEngine {
     );
   }
 
+  /** Other limits for a container, running or not. */
+  async update(id: string, limits: ContainerLimits, signal: AbortSignal): Promise<void> {
+    const update = (abortSignal: AbortSignal) => this.docker.getContainer(id).update({ _body: limits, abortSignal });
+    await this.call('update a container', signal, update);
+  }
+
   /** SIGTERM, SIGKILL after the grace; resolves when it has ended or is gone. */
   async stop(id: string, graceMs: number, signal: AbortSignal): Promise<void> {
     const stop = (abortSignal: AbortSignal) =>
@@ -93,6 +105,43 @@ export class DockerEngine {
       if (isConflict(error)) return false;
       throw error;
     }
+  }
+
+  /** Does nothing when there is one of this name. */
+  async createVolume(name: string, labels: Readonly<Record<string, string>>, signal: AbortSignal): Promise<void> {
+    const options = { _query: {}, _body: { Name: name, Labels: labels } };
+    await this.call('make a volume', signal, (abortSignal) =>
+      this.docker.createVolume({ ...options, abortSignal } as object),
+    );
+  }
+
+  /** Undefined when there is none. */
+  async volumeLabels(name: string, signal: AbortSignal): Promise<Record<string, string> | undefined> {
+    const volume = this.docker.getVolume(name);
+    const inspect = volume.inspect.bind(volume) as WithOptions<{ Labels?: Record<string, string> | null }>;
+    try {
+      return (await this.call('inspect a volume', signal, (abortSignal) => inspect({ abortSignal }))).Labels ?? {};
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  async volumes(label: string, signal: AbortSignal): Promise<string[]> {
+    const filters = { label: [label] };
+    const list = (abortSignal: AbortSignal) => this.docker.listVolumes({ filters, abortSignal } as object);
+    return ((await this.call('list volumes', signal, list)).Volumes ?? []).map(({ Name }) => Name);
+  }
+
+  async removeVolume(name: string, signal: AbortSignal): Promise<void> {
+    const remove = (abortSignal: AbortSignal) => this.docker.getVolume(name).remove({ abortSignal } as object);
+    await this.call('remove a volume', signal, remove).catch(ignoring(404));
+  }
+
+  /** The memory of the engine's machine, in bytes. */
+  async totalMemory(signal: AbortSignal): Promise<number> {
+    const info = this.docker.info.bind(this.docker) as WithOptions<{ MemTotal: number }>;
+    return (await this.call('ask about the engine', signal, (abortSignal) => info({ abortSignal }))).MemTotal;
   }
 
   /** Removes volumes of these labels that no container has. */

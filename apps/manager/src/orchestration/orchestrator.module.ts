@@ -34,7 +34,7 @@ async function createOrchestrator(
 ): Promise<Orchestrator> {
   const owner = await repository.installationId();
   let connected: Orchestrator | undefined;
-  const docker = () => (connected ??= createDockerOrchestrator(config.docker, owner, logger));
+  const docker = () => (connected ??= createDockerOrchestrator(config.docker, owner, logger, config.pool));
   const { engine, reason } = await chooseEngine({
     configured: config.engine,
     insideKubernetes: isInsideKubernetes(),
@@ -48,7 +48,7 @@ async function createOrchestrator(
       logger.warn(
         'functions run as plain processes of this machine: for development only, they are not isolated as in containers',
       );
-      return new ProcessOrchestrator(config.process, owner, logger);
+      return new ProcessOrchestrator(config.process, owner, logger, config.pool);
     case 'kubernetes':
       throw new Error('This version has no Kubernetes provider yet: set DEPLOYMENT_ENV to docker or process.');
   }
