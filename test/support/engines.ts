@@ -25,6 +25,9 @@ export interface EngineRoom {
 
 const PYTHON = resolve(process.env['WORKER_PYTHON'] ?? '.cache/worker-venv/bin/python');
 
+/** So that tests can tell which workers there are; `test/pool` is about the others. */
+const NO_POOL = { WARM_POOL_SIZE: '0' };
+
 const ofDocker: TestEngine = {
   name: 'docker',
   missing: await whyNoDocker(WORKER_IMAGE),
@@ -67,7 +70,7 @@ async function openNetwork(image: string): Promise<EngineRoom> {
   const network = `faas-e2e-${randomBytes(4).toString('hex')}`;
   const containers = () => docker.listContainers({ all: true, filters: { network: [network] } });
   return {
-    env: { DEPLOYMENT_ENV: 'docker', WORKER_IMAGE: image, DOCKER_NETWORK: network },
+    env: { ...NO_POOL, DEPLOYMENT_ENV: 'docker', WORKER_IMAGE: image, DOCKER_NETWORK: network },
     workers: async () => (await containers()).map(({ Names, Id }) => Names[0] ?? Id),
     clear: async () => {
       for (const { Id } of await containers()) await docker.getContainer(Id).remove({ force: true, v: true });
@@ -80,7 +83,7 @@ async function openFolder(): Promise<EngineRoom> {
   // Short, for the sockets in it.
   const folder = await mkdtemp(join(tmpdir(), 'fe-'));
   return {
-    env: { DEPLOYMENT_ENV: 'process', WORKER_PYTHON: PYTHON, PROCESS_RUNTIME_DIR: folder },
+    env: { ...NO_POOL, DEPLOYMENT_ENV: 'process', WORKER_PYTHON: PYTHON, PROCESS_RUNTIME_DIR: folder },
     // A worker is several processes around one socket.
     workers: async () => [...new Set((await workerProcesses(folder)).map(({ socket }) => socket))].toSorted(),
     clear: async () => {
