@@ -19,8 +19,10 @@ export interface ProcessHarness extends ContractHarness {
   readonly config: ProcessConfig;
 }
 
-export function processHarness(pool: PoolConfig = NO_POOL): ProcessHarness {
-  const runtimeDir = mkdtempSync(join(tmpdir(), 'faas-'));
+export function processHarness(
+  pool: PoolConfig = NO_POOL,
+  runtimeDir = mkdtempSync(join(tmpdir(), 'faas-')),
+): ProcessHarness {
   const config = {
     python: resolve(process.env['WORKER_PYTHON'] ?? '.cache/worker-venv/bin/python'),
     workerDir: resolve('apps/worker'),
