@@ -18,7 +18,12 @@ export class DockerEngine {
 
   /** What the manager is told. */
   get environment() {
-    return { DEPLOYMENT_ENV: 'docker', DOCKER_NETWORK: this.#network, WORKER_IMAGE: IMAGE };
+    return {
+      DEPLOYMENT_ENV: 'docker',
+      DOCKER_NETWORK: this.#network,
+      WORKER_IMAGE: IMAGE,
+      WARM_POOL_SIZE: process.env.WARM_POOL_SIZE || '0',
+    };
   }
 
   /** Why it can't be used; undefined when it can. */
@@ -38,7 +43,8 @@ export class DockerEngine {
 
   /** The worker of a function, by the way that the manager takes. */
   async workerTarget(id) {
-    const [found] = await this.#docker.listContainers({ filters: { label: [`faas.function=${id}`] } });
+    // By name: one from the warm pool has no label of its function.
+    const [found] = await this.#docker.listContainers({ filters: { name: [`^/?faas-worker-${id}(-|$)`] } });
     if (found === undefined) throw new Error(`Function ${id} has no container.`);
     return this.#reach(found.Id);
   }

@@ -19,7 +19,12 @@ export class ProcessEngine {
 
   /** What the manager is told. */
   get environment() {
-    return { DEPLOYMENT_ENV: 'process', PROCESS_RUNTIME_DIR: this.#folder, WORKER_PYTHON: this.#python };
+    return {
+      DEPLOYMENT_ENV: 'process',
+      PROCESS_RUNTIME_DIR: this.#folder,
+      WORKER_PYTHON: this.#python,
+      WARM_POOL_SIZE: process.env.WARM_POOL_SIZE || '0',
+    };
   }
 
   async describe() {

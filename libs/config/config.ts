@@ -60,12 +60,24 @@ export interface FunctionDefaults {
 
 export type Engine = 'docker' | 'kubernetes' | 'process';
 
+/** Workers kept ready without a function, and what each may use until it has one. */
+export interface PoolConfig {
+  /** How many when nothing happens; 0 for none. */
+  readonly size: number;
+  readonly memoryMiB: number;
+  readonly cpuMillis: number;
+  readonly pids: number;
+}
+
+export const NO_POOL: PoolConfig = { size: 0, memoryMiB: 0, cpuMillis: 0, pids: 0 };
+
 export interface OrchestratorConfig {
   /** Undefined: chosen at boot by what the machine has. */
   readonly engine: Engine | undefined;
   readonly docker: DockerConfig;
   readonly kubernetes: KubernetesConfig;
   readonly process: ProcessConfig;
+  readonly pool: PoolConfig;
 }
 
 export interface DockerConfig {

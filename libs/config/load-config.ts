@@ -76,6 +76,7 @@ const environment = z.object({
   WORKER_MEMORY_MIB: integer(512, 32, 1_048_576),
   WORKER_CPU_MILLIS: integer(1_000, 10, 1_024_000),
   WORKER_PIDS: integer(256, 16, 32_768),
+  WARM_POOL_SIZE: integer(2, 0, 1_000),
 
   DEPLOYMENT_ENV: z
     .enum(['docker', 'kubernetes', 'process'], { error: 'must be docker, kubernetes or process, or be left out' })
@@ -197,6 +198,12 @@ export function loadConfig(variables: NodeJS.ProcessEnv): Config {
         python: resolve(env.WORKER_PYTHON),
         workerDir: resolve(env.WORKER_DIR),
         runtimeDir: resolve(env.PROCESS_RUNTIME_DIR),
+      },
+      pool: {
+        size: env.WARM_POOL_SIZE,
+        memoryMiB: env.WORKER_MEMORY_MIB,
+        cpuMillis: env.WORKER_CPU_MILLIS,
+        pids: env.WORKER_PIDS,
       },
     },
     reconcile: {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Workload } from '#libs/orchestrator/workload.js';
-import { containerConfig, type Placement } from './container-config.js';
+import { containerConfig, genericConfig, type Placement } from './container-config.js';
 
 const WORKLOAD: Workload = {
   functionId: 'abcdefghijklmnop',
@@ -12,25 +12,19 @@ const WORKLOAD: Workload = {
   replicas: 1,
   limits: { timeoutMs: 1_500, concurrency: 4, memoryMiB: 128, cpuMillis: 250, pids: 32 },
 };
-const PLACEMENT: Placement = {
-  owner: 'me',
-  spec: 'hash',
-  image: 'worker:1',
-  network: 'workers',
-  internal: false,
-  volume: 'code',
-};
+const PLACEMENT: Placement = { owner: 'me', image: 'worker:1', network: 'workers', internal: false };
+const OWN = { spec: 'hash', volume: 'code' };
 
 describe('containerConfig', () => {
   it('tells the worker what it serves and how long', () => {
-    const { Env } = containerConfig(WORKLOAD, PLACEMENT);
+    const { Env } = containerConfig(WORKLOAD, PLACEMENT, OWN);
     expect(Env).toEqual(
       expect.arrayContaining(['HANDLER_FUNCTION=function.handler.greet', 'FAAS_TIMEOUT_MS=1500', 'FAAS_CONCURRENCY=4']),
     );
   });
 
   it('labels the container with whose it is and what it was made from', () => {
-    expect(containerConfig(WORKLOAD, PLACEMENT).Labels).toEqual({
+    expect(containerConfig(WORKLOAD, PLACEMENT, OWN).Labels).toEqual({
       'faas.owner': 'me',
       'faas.function': 'abcdefghijklmnop',
       'faas.revision': '7',
@@ -39,13 +33,13 @@ describe('containerConfig', () => {
   });
 
   it('gives the grace of a whole call, in whole seconds', () => {
-    expect(containerConfig(WORKLOAD, PLACEMENT).StopTimeout).toBe(2);
+    expect(containerConfig(WORKLOAD, PLACEMENT, OWN).StopTimeout).toBe(2);
   });
 
   it('publishes nothing on a network without a route out', () => {
     const ports = { '8000/tcp': [{ HostIp: '127.0.0.1', HostPort: '' }] };
-    expect(containerConfig(WORKLOAD, PLACEMENT).HostConfig?.PortBindings).toEqual(ports);
-    expect(containerConfig(WORKLOAD, { ...PLACEMENT, internal: true }).HostConfig?.PortBindings).toEqual({});
+    expect(containerConfig(WORKLOAD, PLACEMENT, OWN).HostConfig?.PortBindings).toEqual(ports);
+    expect(containerConfig(WORKLOAD, { ...PLACEMENT, internal: true }, OWN).HostConfig?.PortBindings).toEqual({});
   });
 
   it('isolates every workload alike and never names a host path', () => {
@@ -58,7 +52,14 @@ describe('containerConfig', () => {
     });
     fc.assert(
       fc.property(limits, fc.boolean(), (some, internal) => {
-        const { HostConfig: host, User } = containerConfig({ ...WORKLOAD, limits: some }, { ...PLACEMENT, internal });
+        const placement = { ...PLACEMENT, internal };
+        const { HostConfig: host, User } = containerConfig({ ...WORKLOAD, limits: some }, placement, OWN);
+        const generic = genericConfig(placement, some, 'f'.repeat(64));
+        expect(generic.User).toBe(User);
+        const { Tmpfs, Mounts: _, ...rest } = host ?? {};
+        expect(generic.HostConfig).toMatchObject(rest);
+        expect(generic.HostConfig?.Tmpfs).toMatchObject({ ...Tmpfs });
+        expect(generic.HostConfig?.Mounts).toBeUndefined();
         expect(User).toBe('65532:65532');
         expect(host).toMatchObject({
           Privileged: false,

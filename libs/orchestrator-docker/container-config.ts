@@ -1,5 +1,8 @@
 import type { ContainerCreateOptions } from 'dockerode';
-import type { Workload } from '#libs/orchestrator/workload.js';
+import { workerVariables } from '#libs/orchestrator/generic-worker.js';
+import { LEASE_MS } from '#libs/orchestrator/warm-pool.js';
+import type { Workload, WorkloadLimits } from '#libs/orchestrator/workload.js';
+import type { ContainerLimits } from './docker-engine.js';
 import { LABEL, replicaLabels } from './labels.js';
 import { CODE_DIR, WORKER_PORT } from './replica.js';
 
@@ -9,33 +12,66 @@ const PORT_KEY = `${WORKER_PORT}/tcp`;
 
 export interface Placement {
   readonly owner: string;
-  readonly spec: string;
   readonly image: string;
   readonly network: string;
   readonly internal: boolean;
+}
+
+/** What only one replica of a workload has. */
+export interface Own {
+  readonly spec: string;
   /** The new volume for its code. */
   readonly volume: string;
 }
 
+/** Memory, processor and processes of one worker. */
+export type WorkerLimits = Pick<WorkloadLimits, 'memoryMiB' | 'cpuMillis' | 'pids'>;
+
 /** What the engine is asked to create for one replica; its name is given apart. */
-export function containerConfig(workload: Workload, placement: Placement): ContainerCreateOptions {
-  const { limits } = workload;
+export function containerConfig(workload: Workload, placement: Placement, own: Own): ContainerCreateOptions {
+  const { timeoutMs } = workload.limits;
+  const config = workerConfig(placement, workload.limits, workerVariables(workload));
+  return {
+    ...config,
+    Labels: replicaLabels(placement.owner, workload, own.spec),
+    StopTimeout: Math.ceil(timeoutMs / 1000),
+    // The root is read-only for the engine too, so the code needs a volume. NoCopy: whatever the image has there, and
+    // whoever owns it, stays out; a fresh volume belongs to root.
+    HostConfig: { ...config.HostConfig, Mounts: [emptyVolume(placement.owner, own.volume)] },
+  };
+}
+
+/** The same for a worker without a function, which nobody can give one who doesn't know the token of this digest. */
+export function genericConfig(placement: Placement, limits: WorkerLimits, sha256: string): ContainerCreateOptions {
+  const generic = { FAAS_SPECIALISE_SHA256: sha256, FAAS_GENERIC_LEASE_MS: String(LEASE_MS) };
+  const config = workerConfig(placement, limits, generic);
+  return {
+    ...config,
+    Labels: { [LABEL.owner]: placement.owner, [LABEL.pool]: placement.image },
+    StopTimeout: 1,
+    // The worker lays its code out itself, as a copy of what it keeps in memory.
+    HostConfig: { ...config.HostConfig, Tmpfs: { ...config.HostConfig?.Tmpfs, [CODE_DIR]: CODE_IN_MEMORY } },
+  };
+}
+
+function workerConfig(placement: Placement, limits: WorkerLimits, variables: Record<string, string>) {
+  const env = { ...variables, HOME: '/tmp', PYTHONUNBUFFERED: '1', PYTHONDONTWRITEBYTECODE: '1' };
   return {
     Image: placement.image,
     User: NON_ROOT,
-    Env: environment(workload),
-    Labels: replicaLabels(placement.owner, workload, placement.spec),
+    Env: Object.entries(env).map(([name, value]) => `${name}=${value}`),
     ExposedPorts: { [PORT_KEY]: {} },
     StopSignal: 'SIGTERM',
-    StopTimeout: Math.ceil(limits.timeoutMs / 1000),
     // The manager probes by itself; an image's own check would start one more process in every worker again and again.
     Healthcheck: { Test: ['NONE'] },
     AttachStdin: false,
     OpenStdin: false,
     Tty: false,
     HostConfig: {
-      ...isolation(placement),
-      ...resources(workload),
+      ...ISOLATION,
+      ...resources(limits),
+      OomKillDisable: false,
+      Ulimits: [{ Name: 'core', Soft: 0, Hard: 0 }],
       NetworkMode: placement.network,
       PortBindings: placement.internal ? {} : { [PORT_KEY]: [{ HostIp: '127.0.0.1', HostPort: '' }] },
       RestartPolicy: { Name: 'no' },
@@ -45,50 +81,33 @@ export function containerConfig(workload: Workload, placement: Placement): Conta
         Config: { 'max-size': '5m', 'max-file': '2', mode: 'non-blocking', 'max-buffer-size': '1m' },
       },
     },
-  };
+  } satisfies ContainerCreateOptions;
 }
 
-function isolation({ owner, volume }: Placement) {
-  return {
-    Init: false,
-    Privileged: false,
-    ReadonlyRootfs: true,
-    CapDrop: ['ALL'],
-    SecurityOpt: ['no-new-privileges'],
-    IpcMode: 'private',
-    Tmpfs: { '/tmp': 'rw,noexec,nosuid,nodev,size=64m,mode=1777' },
-    // The root is read-only for the engine too, so the code needs a volume. NoCopy: whatever the image has there, and
-    // whoever owns it, stays out; a fresh volume belongs to root.
-    Mounts: [
-      { Type: 'volume' as const, Source: volume, Target: CODE_DIR, ReadOnly: false, VolumeOptions: emptyVolume(owner) },
-    ],
-  };
+const ISOLATION = {
+  Init: false,
+  Privileged: false,
+  ReadonlyRootfs: true,
+  CapDrop: ['ALL'],
+  SecurityOpt: ['no-new-privileges'],
+  IpcMode: 'private',
+  Tmpfs: { '/tmp': 'rw,noexec,nosuid,nodev,size=64m,mode=1777' },
+};
+/** Large enough for the largest upload that can be configured. */
+const CODE_IN_MEMORY = 'rw,noexec,nosuid,nodev,size=256m,mode=0755,uid=65532,gid=65532';
+
+function emptyVolume(owner: string, name: string) {
+  const options = { NoCopy: true, Labels: { [LABEL.owner]: owner }, DriverConfig: { Name: '', Options: {} } };
+  return { Type: 'volume' as const, Source: name, Target: CODE_DIR, ReadOnly: false, VolumeOptions: options };
 }
 
-function emptyVolume(owner: string) {
-  return { NoCopy: true, Labels: { [LABEL.owner]: owner }, DriverConfig: { Name: '', Options: {} } };
-}
-
-function resources({ limits }: Workload) {
+/** What can be changed while it runs, too. */
+export function resources(limits: WorkerLimits): ContainerLimits {
   const memory = limits.memoryMiB * 1024 * 1024;
   return {
     Memory: memory,
     MemorySwap: memory,
     NanoCpus: limits.cpuMillis * 1_000_000,
     PidsLimit: limits.pids,
-    OomKillDisable: false,
-    Ulimits: [{ Name: 'core', Soft: 0, Hard: 0 }],
   };
-}
-
-function environment({ functionId, functionName, limits }: Workload): string[] {
-  return [
-    `FAAS_FUNCTION=${functionId}`,
-    `HANDLER_FUNCTION=function.handler.${functionName}`,
-    `FAAS_TIMEOUT_MS=${limits.timeoutMs}`,
-    `FAAS_CONCURRENCY=${limits.concurrency}`,
-    'HOME=/tmp',
-    'PYTHONUNBUFFERED=1',
-    'PYTHONDONTWRITEBYTECODE=1',
-  ];
 }

@@ -2,7 +2,7 @@ import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import Docker from 'dockerode';
 import type { Logger } from 'pino';
-import type { DockerConfig } from '#libs/config/config.js';
+import type { DockerConfig, PoolConfig } from '#libs/config/config.js';
 import { DockerOrchestrator } from './docker.orchestrator.js';
 
 const KEEP_ALIVE = { keepAlive: true, maxFreeSockets: 8 };
@@ -19,6 +19,11 @@ export function connectDocker(options: Docker.DockerOptions = {}): Docker {
   return docker;
 }
 
-export function createDockerOrchestrator(config: DockerConfig, owner: string, logger: Logger): DockerOrchestrator {
-  return new DockerOrchestrator(config, owner, logger, connectDocker());
+export function createDockerOrchestrator(
+  config: DockerConfig,
+  owner: string,
+  logger: Logger,
+  pool: PoolConfig,
+): DockerOrchestrator {
+  return new DockerOrchestrator(config, owner, logger, connectDocker(), pool);
 }

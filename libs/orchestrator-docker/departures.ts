@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import type { Claims } from './claims.js';
 import type { DockerEngine } from './docker-engine.js';
 import { EngineRefusal } from './engine-fault.js';
 import { leavingName, type Replica } from './replica.js';
@@ -18,6 +19,7 @@ export class Departures {
   constructor(
     private readonly engine: DockerEngine,
     private readonly sightings: Sightings,
+    private readonly claims: Claims,
     private readonly logger: Logger,
   ) {}
 
@@ -31,7 +33,7 @@ export class Departures {
 
   /** Removes what doesn't run. A half-made container may have been started meanwhile; then it stays. */
   async discard(replica: Replica, signal: AbortSignal): Promise<void> {
-    await this.engine.remove(replica, replica.state !== 'half', signal).catch(unlessRefused);
+    await this.erase(replica, replica.state !== 'half', signal).catch(unlessRefused);
   }
 
   /**
@@ -56,7 +58,7 @@ export class Departures {
     try {
       await delay(NOTICE_MS, undefined, { signal });
       await this.engine.stop(replica.id, graceMs, signal);
-      await this.engine.remove(replica, true, signal);
+      await this.erase(replica, true, signal);
       this.logger.info({ functionId: replica.functionId, replica: replica.id.slice(0, 12) }, 'replica drained');
     } catch (error) {
       // Its name says that it is leaving, so the next step tries again.
@@ -89,10 +91,16 @@ export class Departures {
       const idle = replica.state !== 'running' || this.sightings.isStarting(replica);
       this.sightings.quiet(replica);
       if (graceMs > 0 && !idle) await this.engine.stop(replica.id, graceMs, signal);
-      return await this.engine.remove(replica, true, signal);
+      return await this.erase(replica, true, signal);
     } finally {
       if (!known) this.going.delete(replica.id);
     }
+  }
+
+  private async erase(replica: Replica, force: boolean, signal: AbortSignal): Promise<boolean> {
+    const erased = await this.engine.remove(replica, force, signal);
+    if (erased && replica.fromPool) await this.claims.drop(replica.id, signal);
+    return erased;
   }
 }
 

@@ -10,6 +10,8 @@ const STOP_MARGIN_MS = 20_000;
 
 const NOT_MODIFIED = 304;
 
+export type ContainerLimits = Pick<Docker.HostConfig, 'Memory' | 'MemorySwap' | 'NanoCpus' | 'PidsLimit'>;
+
 /** The client library takes options where its types don't. */
 type WithOptions<T> = (options: { readonly abortSignal: AbortSignal }) => Promise<T>;
 
@@ -37,9 +39,13 @@ export class DockerEngine {
     await this.call('ping', signal, (abortSignal) => ping({ abortSignal }), 5_000);
   }
 
-  list(labels: readonly string[], signal: AbortSignal): Promise<Docker.ContainerInfo[]> {
+  list(
+    labels: readonly string[],
+    signal: AbortSignal,
+    further: Readonly<Record<string, string[]>> = {},
+  ): Promise<Docker.ContainerInfo[]> {
     return this.call('list containers', signal, (abortSignal) =>
-      this.docker.listContainers({ all: true, filters: { label: [...labels] }, abortSignal }),
+      this.docker.listContainers({ all: true, filters: { label: [...labels], ...further }, abortSignal }),
     );
   }
 
@@ -76,6 +82,12 @@ export class DockerEngine {
     );
   }
 
+  /** Other limits for a container, running or not. */
+  async update(id: string, limits: ContainerLimits, signal: AbortSignal): Promise<void> {
+    const update = (abortSignal: AbortSignal) => this.docker.getContainer(id).update({ _body: limits, abortSignal });
+    await this.call('update a container', signal, update);
+  }
+
   /** SIGTERM, SIGKILL after the grace; resolves when it has ended or is gone. */
   async stop(id: string, graceMs: number, signal: AbortSignal): Promise<void> {
     const stop = (abortSignal: AbortSignal) =>
@@ -102,16 +114,49 @@ export class DockerEngine {
 
   /** Volumes whose names begin so and that no container has. */
   async unusedVolumes(prefix: string, signal: AbortSignal): Promise<string[]> {
-    const filters = { name: [prefix], dangling: ['true'] };
+    const names = await this.listVolumes({ name: [prefix], dangling: ['true'] }, signal);
+    return names.filter((name) => name.startsWith(prefix));
+  }
+
+  volumesLabelled(label: string, signal: AbortSignal): Promise<string[]> {
+    return this.listVolumes({ label: [label] }, signal);
+  }
+
+  private async listVolumes(filters: Record<string, string[]>, signal: AbortSignal): Promise<string[]> {
     const list = (abortSignal: AbortSignal) => this.docker.listVolumes({ filters, abortSignal } as object);
-    const { Volumes: volumes } = await this.call('list volumes', signal, list);
-    return (volumes ?? []).map(({ Name }) => Name).filter((name) => name.startsWith(prefix));
+    return ((await this.call('list volumes', signal, list)).Volumes ?? []).map(({ Name }) => Name);
   }
 
   /** Leaves alone one that a container has. */
   async removeVolume(name: string, signal: AbortSignal): Promise<void> {
     const remove = (abortSignal: AbortSignal) => this.docker.getVolume(name).remove({ abortSignal });
     await this.call('remove a volume', signal, remove).catch(ignoring(404, 409));
+  }
+
+  /** Does nothing when there is one of this name. */
+  async createVolume(name: string, labels: Readonly<Record<string, string>>, signal: AbortSignal): Promise<void> {
+    const options = { _query: {}, _body: { Name: name, Labels: labels } };
+    await this.call('make a volume', signal, (abortSignal) =>
+      this.docker.createVolume({ ...options, abortSignal } as object),
+    );
+  }
+
+  /** Undefined when there is none. */
+  async volumeLabels(name: string, signal: AbortSignal): Promise<Record<string, string> | undefined> {
+    const volume = this.docker.getVolume(name);
+    const inspect = volume.inspect.bind(volume) as WithOptions<{ Labels?: Record<string, string> | null }>;
+    try {
+      return (await this.call('inspect a volume', signal, (abortSignal) => inspect({ abortSignal }))).Labels ?? {};
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /** The memory of the engine's machine, in bytes. */
+  async totalMemory(signal: AbortSignal): Promise<number> {
+    const info = this.docker.info.bind(this.docker) as WithOptions<{ MemTotal: number }>;
+    return (await this.call('ask about the engine', signal, (abortSignal) => info({ abortSignal }))).MemTotal;
   }
 
   /** The whole answer in the engine's multiplexed form. */

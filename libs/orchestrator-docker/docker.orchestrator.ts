@@ -1,9 +1,10 @@
 import type Docker from 'dockerode';
 import type { Logger } from 'pino';
-import type { DockerConfig } from '#libs/config/config.js';
+import { type DockerConfig, NO_POOL, type PoolConfig } from '#libs/config/config.js';
 import { HealthProber } from '#libs/orchestrator/health-probe.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
+import { type PoolMember, WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type {
   Endpoint,
   FunctionId,
@@ -13,21 +14,24 @@ import type {
   Workload,
   WorkloadFault,
 } from '#libs/orchestrator/workload.js';
+import { Claims } from './claims.js';
 import { codeVolumePrefix } from './code-volume.js';
 import { Departures } from './departures.js';
 import { DockerEngine } from './docker-engine.js';
 import { isMissing } from './engine-fault.js';
 import { followEvents } from './event-stream.js';
 import { ImagePulls } from './image-pulls.js';
-import { LABEL, ownedBy } from './labels.js';
+import { ownedBy } from './labels.js';
 import { observedOf } from './observe.js';
 import type { Reach } from './reach.js';
-import { addressOf, hasAddress } from './replica.js';
+import { PoolContainers } from './pool-containers.js';
+import { addressOf, functionIdOf, hasAddress } from './replica.js';
 import { followLines, newestLines } from './replica-logs.js';
 import { type Plan, planReplicas, type Seen } from './replica-plan.js';
 import { faultOf, ReplicaStarter } from './replica-starter.js';
 import { Sightings } from './sightings.js';
 import { Turns } from './turns.js';
+import { WarmStarter } from './warm-starter.js';
 import { NetworkUnusable, WorkerNetwork } from './worker-network.js';
 
 const SECOND_HINT_MS = 300;
@@ -45,6 +49,10 @@ export class DockerOrchestrator extends Orchestrator {
   private readonly sightings: Sightings;
   private readonly images: ImagePulls;
   private readonly starter: ReplicaStarter;
+  private readonly claims: Claims;
+  private readonly poolContainers: PoolContainers;
+  private readonly pool: WarmPool<PoolMember>;
+  private readonly warmStarter: WarmStarter;
   private readonly departures: Departures;
   private readonly turns = new Turns();
   private readonly listeners = new Set<Listener>();
@@ -55,21 +63,29 @@ export class DockerOrchestrator extends Orchestrator {
     private readonly owner: string,
     private readonly logger: Logger,
     docker: Docker,
+    pool: PoolConfig = NO_POOL,
   ) {
     super();
     this.docker = new DockerEngine(docker);
     this.network = new WorkerNetwork(this.docker, config, logger);
-    this.sightings = new Sightings(this.docker, this.prober, owner, config.network);
+    this.claims = new Claims(this.docker, owner);
+    this.sightings = new Sightings(this.docker, this.prober, owner, config.network, this.claims);
     this.images = new ImagePulls(this.docker, config.registry, logger, (functionId) => this.changed(functionId));
-    this.starter = new ReplicaStarter(
+    const { image, network, internal } = config;
+    const placement = { owner, image, network, internal };
+    this.starter = new ReplicaStarter(this.docker, this.images, this.network, this.sightings, placement, logger);
+    this.poolContainers = new PoolContainers(this.docker, this.network, placement, pool);
+    this.pool = new WarmPool(this.poolContainers, pool.size, logger);
+    this.warmStarter = new WarmStarter(
       this.docker,
-      this.images,
-      this.network,
+      this.pool,
+      this.poolContainers,
+      this.claims,
       this.sightings,
-      { owner, config },
+      pool,
       logger,
     );
-    this.departures = new Departures(this.docker, this.sightings, logger);
+    this.departures = new Departures(this.docker, this.sightings, this.claims, logger);
   }
 
   async ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {
@@ -84,11 +100,14 @@ export class DockerOrchestrator extends Orchestrator {
     // Asked for now and then, to find what belongs to no function: such as volumes whose containers a crash has taken.
     const volumes = await this.docker.unusedVolumes(codeVolumePrefix(this.owner), signal);
     await all(volumes.map((volume) => this.docker.removeVolume(volume, signal)));
+    await this.poolContainers.sweep((id) => this.pool.has(id), signal);
+    await this.claims.sweep(signal);
     const containers = await this.docker.list(ownedBy(this.owner), signal);
-    return [...new Set(containers.flatMap(({ Labels }) => Labels[LABEL.functionId] ?? []))];
+    return [...new Set(containers.flatMap((container) => functionIdOf(container) ?? []))];
   }
 
   async watch(onChange: Listener, signal: AbortSignal): Promise<void> {
+    this.pool.start();
     // A function of its own for each watch, so that the same callback may watch twice.
     const listener: Listener = (functionId) => onChange(functionId);
     this.listeners.add(listener);
@@ -123,17 +142,19 @@ export class DockerOrchestrator extends Orchestrator {
   }
 
   /** Ends timers, pulls and connections. Workers go on; those that drain are taken up by the next manager. */
-  override close(): void {
+  override async close(): Promise<void> {
     this.prober.close();
     this.images.close();
     this.departures.close();
     this.listeners.clear();
+    await this.pool.close();
   }
 
   private async step(workload: Workload, signal: AbortSignal): Promise<Observed> {
     const { functionId, limits, replicas } = workload;
     const { image, network, internal } = this.config;
     const spec = specHash(workload, { image, network, internal });
+    this.pool.start();
     const place = await this.place();
     const look = () => this.sightings.look(functionId, spec, place.reach, signal);
     const seen = await look();
@@ -146,9 +167,12 @@ export class DockerOrchestrator extends Orchestrator {
     if (plan.promote !== undefined) await this.starter.promote(plan.promote, signal);
     const refused = place.fault !== undefined && plan.start.length > 0 ? [place.fault] : [];
     const start = refused.length > 0 ? [] : plan.start;
-    const started = await all(start.map((slot) => this.starter.start(workload, spec, slot, signal)));
+    const started = await all(start.map((slot) => this.start(workload, spec, slot, signal)));
 
     const after = isStill(plan) ? plan : planReplicas(wanted, await look());
+    // A warm replica is ready at once: with it, this may be the last step for long.
+    await all(after.leave.map((replica) => this.departures.leave(replica, limits.timeoutMs, signal)));
+    if (after.promote !== undefined) await this.starter.promote(after.promote, signal);
     this.sightings.tell(seen);
     return observedOf({
       wanted: replicas,
@@ -157,6 +181,16 @@ export class DockerOrchestrator extends Orchestrator {
       faults: [...plan.faults, ...refused, ...started.filter((fault) => fault !== undefined)].toSorted(mostTelling),
       addressOf: ({ replica }: Seen) => addressOf(replica, network, place.reach),
     });
+  }
+
+  private async start(
+    workload: Workload,
+    spec: string,
+    slot: number,
+    signal: AbortSignal,
+  ): Promise<WorkloadFault | undefined> {
+    if (await this.warmStarter.start(workload, spec, slot, signal)) return undefined;
+    return this.starter.start(workload, spec, slot, signal);
   }
 
   /** A network that can't be used keeps new replicas from starting and leaves the running ones alone. */

@@ -4,6 +4,7 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 import type { DockerEngine } from './docker-engine.js';
 import { jsonLines } from './json-lines.js';
 import { LABEL, ownedBy } from './labels.js';
+import { functionIdIn } from './replica.js';
 
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 5_000;
@@ -53,6 +54,7 @@ export async function followEvents(
 }
 
 function report({ Actor }: EngineEvent, sink: EventSink): void {
-  const functionId = Actor?.Attributes?.[LABEL.functionId];
+  const { [LABEL.functionId]: labelled, name = '' } = Actor?.Attributes ?? {};
+  const functionId = labelled ?? functionIdIn(name);
   if (functionId !== undefined) sink.changed(functionId, Actor?.ID ?? '');
 }

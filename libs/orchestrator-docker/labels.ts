@@ -6,7 +6,16 @@ export const LABEL = {
   functionId: 'faas.function',
   revision: 'faas.revision',
   spec: 'faas.spec',
+  /** On containers that were started without a function. */
+  pool: 'faas.pool',
+  /** On claims: the owner, under another name than on what is pruned once no container uses it. */
+  claim: 'faas.claim',
 } as const;
+
+/** Generic workers, and replicas that once were some. */
+export function fromPoolOf(owner: string): string[] {
+  return [...ownedBy(owner), LABEL.pool];
+}
 
 export function replicaLabels(owner: string, workload: Workload, spec: string): Record<string, string> {
   return {

@@ -19,17 +19,8 @@ interface Shape {
 
 function seen(shape: Shape): Seen {
   const { id, spec = 'new', state = 'running', slot = 1, leaving = false, health = 'ready', told = false } = shape;
-  const named = {
-    id,
-    name: slotName(ID, slot),
-    functionId: ID,
-    spec,
-    state,
-    createdAt: 1,
-    hostPort: 1,
-    networks: {},
-    volume: undefined,
-  };
+  const facts = { id, functionId: ID, spec, state, createdAt: 1, hostPort: 1, networks: {}, fromPool: false };
+  const named = { ...facts, name: slotName(ID, slot), volume: undefined };
   const replica: Replica = { ...named, slot: leaving ? undefined : slot, leaving };
   const code = shape.terminal ? 'handler_not_loadable' : 'worker_crashed';
   const fault = { code, message: 'ended', terminal: shape.terminal ?? false, at: new Date(0) } as const;
@@ -136,7 +127,7 @@ describe('planReplicas', () => {
     const shape = fc.record({
       id: fc.uuid(),
       spec: fc.constantFrom('new', 'old'),
-      state: fc.constantFrom<ReplicaState>('half', 'running', 'ended', 'gone'),
+      state: fc.constantFrom<ReplicaState>('half', 'generic', 'running', 'ended', 'gone'),
       slot: fc.integer({ min: 1, max: 6 }),
       leaving: fc.boolean(),
       health: fc.constantFrom<ReplicaHealth>('starting', 'ready', 'unhealthy'),

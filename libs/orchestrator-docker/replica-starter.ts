@@ -1,9 +1,8 @@
 import type { Logger } from 'pino';
-import type { DockerConfig } from '#libs/config/config.js';
 import type { Workload, WorkloadFault } from '#libs/orchestrator/workload.js';
 import { codeArchive } from './code-archive.js';
 import { newCodeVolume } from './code-volume.js';
-import { containerConfig } from './container-config.js';
+import { containerConfig, type Placement } from './container-config.js';
 import type { DockerEngine } from './docker-engine.js';
 import { EngineRefusal, isConflict, isMissing } from './engine-fault.js';
 import type { ImagePulls } from './image-pulls.js';
@@ -19,7 +18,7 @@ export class ReplicaStarter {
     private readonly images: ImagePulls,
     private readonly network: WorkerNetwork,
     private readonly sightings: Sightings,
-    private readonly placement: { readonly owner: string; readonly config: DockerConfig },
+    private readonly placement: Placement,
     private readonly logger: Logger,
   ) {}
 
@@ -47,20 +46,17 @@ export class ReplicaStarter {
     slot: number,
     signal: AbortSignal,
   ): Promise<WorkloadFault | undefined> {
-    const { owner, config } = this.placement;
-    const { image, network, internal } = config;
     const { functionId } = workload;
     const name = slotName(functionId, slot);
     const archive = await codeArchive(workload.code);
-    const volume = newCodeVolume(owner);
+    const volume = newCodeVolume(this.placement.owner);
     let id: string;
     try {
-      const placement = { owner, spec, image, network, internal, volume };
-      id = await this.engine.create(name, containerConfig(workload, placement), signal);
+      id = await this.engine.create(name, containerConfig(workload, this.placement, { spec, volume }), signal);
     } catch (error) {
       if (isConflict(error)) return this.nameTaken(name, signal);
       if (isMissing(error) && /no such image|not found: manifest/i.test((error as Error).message)) {
-        return this.images.absent(image, functionId);
+        return this.images.absent(this.placement.image, functionId);
       }
       throw error;
     }

@@ -6,8 +6,11 @@ import type { Reach } from './reach.js';
 export const WORKER_PORT = 8000;
 export const CODE_DIR = '/app/function';
 
-/** `half`: created and never started. `gone`: the engine is removing it. */
-export type ReplicaState = 'half' | 'running' | 'ended' | 'gone';
+/**
+ * `half`: created and never started. `generic`: taken from the pool and never given its function. `gone`: the engine is
+ * removing it.
+ */
+export type ReplicaState = 'half' | 'generic' | 'running' | 'ended' | 'gone';
 
 /** One container of ours, as the engine's list shows it. */
 export interface Replica {
@@ -26,6 +29,8 @@ export interface Replica {
   readonly networks: Readonly<Record<string, string>>;
   /** The volume that holds its code. */
   readonly volume: string | undefined;
+  /** It was started without a function: which one it serves stands in its name, and what of in its claim. */
+  readonly fromPool: boolean;
 }
 
 /** Slot 1 bears the function's own name. Names are predictable, so that two managers can't both fill one slot. */
@@ -37,14 +42,27 @@ export function leavingName(replica: Replica): string {
   return `faas-worker-${replica.functionId}-leaving-${replica.id.slice(0, 12)}`;
 }
 
-export function replicaOf(container: ContainerInfo): Replica {
-  const functionId = container.Labels[LABEL.functionId] ?? '';
+/** The function that a name of ours belongs to; undefined for a worker of the pool and for a stranger. */
+export function functionIdIn(name: string): FunctionId | undefined {
+  return /^\/?faas-worker-([a-z2-7]{16})(-|$)/.exec(name)?.[1];
+}
+
+/** The function that a container of ours serves; undefined for a worker of the pool. */
+export function functionIdOf({ Labels, Names }: Pick<ContainerInfo, 'Labels' | 'Names'>): FunctionId | undefined {
+  return LABEL.pool in Labels ? functionIdIn(Names[0] ?? '') : Labels[LABEL.functionId];
+}
+
+/** @param claimed the spec of one that came from the pool */
+export function replicaOf(container: ContainerInfo, claimed = ''): Replica {
+  const functionId = functionIdOf(container) ?? '';
   const name = (container.Names[0] ?? '').replace(/^\//, '');
+  const fromPool = LABEL.pool in container.Labels;
   return {
     id: container.Id,
     name,
     functionId,
-    spec: container.Labels[LABEL.spec] ?? '',
+    fromPool,
+    spec: fromPool ? claimed : (container.Labels[LABEL.spec] ?? ''),
     state: stateOf(container.State),
     slot: slotOf(functionId, name),
     leaving: name.startsWith(`${slotName(functionId, 1)}-leaving-`),

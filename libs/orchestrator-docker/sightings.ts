@@ -1,19 +1,24 @@
+import { kindOf } from '#libs/orchestrator/generic-worker.js';
 import type { HealthProber } from '#libs/orchestrator/health-probe.js';
 import type { EndpointAddress, FunctionId, WorkloadFault } from '#libs/orchestrator/workload.js';
 import type { DockerEngine } from './docker-engine.js';
+import type { Claims } from './claims.js';
 import { isMissing } from './engine-fault.js';
 import { exitFault } from '#libs/orchestrator/exit-fault.js';
-import { ownedBy } from './labels.js';
+import { fromPoolOf, ownedBy } from './labels.js';
 import { logLines } from './log-frames.js';
 import type { Reach } from './reach.js';
-import { addressOf, type Replica, replicaOf } from './replica.js';
+import { addressOf, functionIdOf, type Replica, replicaOf, slotName } from './replica.js';
 import type { Seen } from './replica-plan.js';
 
 const LAST_LINES = 60;
+const ASK_MS = 500;
 
 interface Note {
   /** This manager started it, so it has seen its whole life. */
   startedHere: boolean;
+  /** It answered before anything was tracked. */
+  answered: boolean;
   /** What the prober knows it by; another address is another probe. */
   probe?: string;
   fault?: WorkloadFault;
@@ -29,6 +34,7 @@ export class Sightings {
     private readonly prober: HealthProber,
     private readonly owner: string,
     private readonly network: string,
+    private readonly claims: Claims,
   ) {}
 
   async look(functionId: FunctionId, spec: string, reach: Reach, signal: AbortSignal): Promise<Seen[]> {
@@ -38,11 +44,21 @@ export class Sightings {
   }
 
   async list(functionId: FunctionId, signal: AbortSignal): Promise<Replica[]> {
-    return (await this.engine.list(ownedBy(this.owner, functionId), signal)).map(replicaOf);
+    const name = [`^/?${slotName(functionId, 1)}(-|$)`];
+    const [labelled, named] = await Promise.all([
+      this.engine.list(ownedBy(this.owner, functionId), signal),
+      this.engine.list(fromPoolOf(this.owner), signal, { name }),
+    ]);
+    const taken = named.filter((container) => functionIdOf(container) === functionId);
+    const specs = await Promise.all(taken.map(({ Id }) => this.claims.specOf(Id, signal)));
+    return [
+      ...labelled.map((container) => replicaOf(container)),
+      ...taken.map((container, index) => replicaOf(container, specs[index])),
+    ];
   }
 
-  started(functionId: FunctionId, id: string): void {
-    this.note(functionId, id).startedHere = true;
+  started(functionId: FunctionId, id: string, answered = false): void {
+    Object.assign(this.note(functionId, id), { startedHere: true, answered });
   }
 
   tell(seen: readonly Seen[]): void {
@@ -76,8 +92,13 @@ export class Sightings {
     if (replica.state === 'running') {
       const address = addressOf(replica, this.network, reach);
       if (address !== undefined && !replica.leaving) await this.probe(replica, note, address);
+      const health = this.health(note);
+      if (health === 'starting' && address !== undefined && (await this.isGeneric(replica, note, address))) {
+        this.quiet(replica);
+        return { replica: { ...replica, state: 'generic' }, health, told: false };
+      }
       const guard = note.probe === undefined ? undefined : this.prober.guard(note.probe);
-      return { replica, health: this.health(note), told: false, ...(guard !== undefined && { guard }) };
+      return { replica, health, told: false, ...(guard !== undefined && { guard }) };
     }
     if (replica.state === 'ended' && replica.spec === spec && !replica.leaving) {
       const fault = note.fault ?? (await this.whyEnded(replica, note, signal));
@@ -95,8 +116,13 @@ export class Sightings {
     const moved = note.probe !== undefined && note.probe !== key;
     if (moved && note.probe !== undefined) this.prober.forget(note.probe);
     note.probe = key;
-    this.prober.track(key, replica.functionId, address);
+    this.prober.track(key, replica.functionId, address, note.answered ? 'ready' : 'starting');
     if (moved || !note.startedHere) await this.prober.probed(key);
+  }
+
+  /** Taken from the pool by a manager that was killed before it gave it its function. */
+  private async isGeneric({ fromPool }: Replica, note: Note, address: EndpointAddress): Promise<boolean> {
+    return fromPool && !note.startedHere && (await kindOf(address, false, ASK_MS)) === 'generic';
   }
 
   private async whyEnded(replica: Replica, note: Note, signal: AbortSignal): Promise<WorkloadFault | undefined> {
@@ -128,7 +154,7 @@ export class Sightings {
     let notes = this.functions.get(functionId);
     if (notes === undefined) this.functions.set(functionId, (notes = new Map<string, Note>()));
     let note = notes.get(id);
-    if (note === undefined) notes.set(id, (note = { startedHere: false, told: false }));
+    if (note === undefined) notes.set(id, (note = { startedHere: false, answered: false, told: false }));
     return note;
   }
 }

@@ -65,6 +65,11 @@ export class UidClaims {
     throw new Error('Every uid for workers is taken.');
   }
 
+  /** The replica's folder moves. Said before, so that a claim whose manager ends in between is never another's. */
+  async move(uid: number, replicaDir: string): Promise<void> {
+    await writeFile(join(this.dir, String(uid)), replicaDir, { mode: 0o600 });
+  }
+
   /** Only once nothing runs as this uid any more. */
   async release(uid: number): Promise<void> {
     await rm(join(this.dir, String(uid)), { force: true });

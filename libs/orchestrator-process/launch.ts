@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { chmod, chown, mkdir, open, writeFile } from 'node:fs/promises';
 import { setPriority } from 'node:os';
 import { dirname, join } from 'node:path';
+import { workerVariables } from '#libs/orchestrator/generic-worker.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import type { Interpreter } from './interpreter.js';
 import type { ReplicaFiles, ReplicaRecord } from './replica-files.js';
@@ -9,48 +10,52 @@ import type { ReplicaFiles, ReplicaRecord } from './replica-files.js';
 const MIB = 1024 * 1024;
 const WORKER_NICENESS = 5;
 
-/** All that a worker sees of an environment; nothing of the manager's own gets in. */
-function workerEnvironment(
-  workload: Workload,
-  interpreter: Interpreter,
-  places: { readonly socket: string; readonly appDir: string; readonly workDir: string },
-  ownUser: boolean,
-): Record<string, string> {
-  const { timeoutMs, concurrency, memoryMiB, pids } = workload.limits;
+/** Where a worker finds its things. */
+export function placesOf(files: ReplicaFiles, record: ReplicaRecord): Record<string, string> {
+  const workDir = files.workDir(record);
   return {
-    PATH: '/usr/local/bin:/usr/bin:/bin',
-    LANG: 'C.UTF-8',
-    HOME: places.workDir,
-    TMPDIR: join(places.workDir, 'tmp'),
-    PYTHONDONTWRITEBYTECODE: '1',
-    ...interpreter.env,
-    HANDLER_FUNCTION: `function.handler.${workload.functionName}`,
-    FAAS_FUNCTION: workload.functionId,
-    FAAS_APP_DIR: places.appDir,
-    FAAS_SOCKET: places.socket,
-    FAAS_TIMEOUT_MS: String(timeoutMs),
-    FAAS_CONCURRENCY: String(concurrency),
-    FAAS_LIMIT_MEMORY_BYTES: String(memoryMiB * MIB),
-    // The kernel counts all processes of a user: only with a user of its own does the limit mean the replica's.
-    ...(ownUser ? { FAAS_LIMIT_PIDS: String(pids) } : {}),
+    HOME: workDir,
+    TMPDIR: join(workDir, 'tmp'),
+    FAAS_APP_DIR: files.appDir(record),
+    FAAS_SOCKET: files.socket(record),
   };
 }
 
-/** Lays out a replica's folder: its code for it to read, a folder for it to write, nothing for other functions. */
-export async function layOut(files: ReplicaFiles, record: ReplicaRecord, code: Buffer): Promise<void> {
-  const handler = join(files.appDir(record), 'function', 'handler.py');
+/** What a worker is told of its function. */
+export function functionVariables(workload: Workload, { uid }: ReplicaRecord): Record<string, string> {
+  const { memoryMiB, pids } = workload.limits;
+  return {
+    ...workerVariables(workload),
+    FAAS_LIMIT_MEMORY_BYTES: String(memoryMiB * MIB),
+    // The kernel counts all processes of a user: only with a user of its own does the limit mean the replica's.
+    ...(uid === undefined ? {} : { FAAS_LIMIT_PIDS: String(pids) }),
+  };
+}
+
+/** Lays out a replica's folder: a folder for its code, a folder for it to write, nothing for other functions. */
+export async function layOut(files: ReplicaFiles, record: ReplicaRecord): Promise<void> {
+  const codeDir = dirname(handlerOf(files, record));
   const workDir = files.workDir(record);
-  await mkdir(dirname(handler), { recursive: true });
+  await mkdir(codeDir, { recursive: true });
   await mkdir(join(workDir, 'tmp'), { recursive: true });
-  await writeFile(handler, code);
   await writeFile(files.log(record), '', { mode: 0o600 });
   const { uid } = record;
   await allow(files.replicaDir(record.functionId, record.replica), uid === undefined ? 0o700 : 0o710, 0, uid);
-  for (const folder of [files.appDir(record), dirname(handler)]) {
+  for (const folder of [files.appDir(record), codeDir]) {
     await allow(folder, uid === undefined ? 0o700 : 0o750, 0, uid);
   }
-  await allow(handler, uid === undefined ? 0o600 : 0o640, 0, uid);
   for (const folder of [workDir, join(workDir, 'tmp')]) await allow(folder, 0o700, uid ?? 0, uid);
+}
+
+/** Its code, for it to read and for nobody else. */
+export async function layCode(files: ReplicaFiles, record: ReplicaRecord, code: Buffer): Promise<void> {
+  const handler = handlerOf(files, record);
+  await writeFile(handler, code);
+  await allow(handler, record.uid === undefined ? 0o600 : 0o640, 0, record.uid);
+}
+
+function handlerOf(files: ReplicaFiles, record: ReplicaRecord): string {
+  return join(files.appDir(record), 'function', 'handler.py');
 }
 
 /** The owner is left alone, and the mode set past any umask, where there is no uid to give the path to. */
@@ -59,23 +64,31 @@ async function allow(path: string, mode: number, owner: number, gid: number | un
   await chmod(path, mode);
 }
 
-/** Starts the worker in a session of its own, so that it outlives the manager and can be ended as a group. */
+/**
+ * Starts the worker in a session of its own, so that it outlives the manager and can be ended as a group. Nothing of
+ * the manager's own environment gets in.
+ */
 export async function launch(
   files: ReplicaFiles,
   record: ReplicaRecord,
-  workload: Workload,
+  variables: Readonly<Record<string, string>>,
   interpreter: Interpreter,
 ): Promise<ChildProcess> {
-  const workDir = files.workDir(record);
-  const places = { socket: files.socket(record), appDir: files.appDir(record), workDir };
   const log = await open(files.log(record), 'a');
   try {
     // Python ignores an -X it doesn't know; it is there to be found in the process list.
     const child = spawn(interpreter.command, ['-X', files.tag(record), '-m', 'faas_worker'], {
-      cwd: workDir,
+      cwd: files.workDir(record),
       detached: true,
       stdio: ['ignore', log.fd, log.fd],
-      env: workerEnvironment(workload, interpreter, places, record.uid !== undefined),
+      env: {
+        PATH: '/usr/local/bin:/usr/bin:/bin',
+        LANG: 'C.UTF-8',
+        PYTHONDONTWRITEBYTECODE: '1',
+        ...interpreter.env,
+        ...placesOf(files, record),
+        ...variables,
+      },
       ...(record.uid === undefined ? {} : { uid: record.uid, gid: record.uid }),
     });
     if (child.pid !== undefined) beNice(child.pid);

@@ -2,32 +2,29 @@ import { EventEmitter, on } from 'node:events';
 import { access, constants } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import type { ProcessConfig } from '#libs/config/config.js';
+import { NO_POOL, type PoolConfig, type ProcessConfig } from '#libs/config/config.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { HealthProber } from '#libs/orchestrator/health-probe.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
+import { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type { FunctionId, LogLine, LogOptions, Observed, Workload } from '#libs/orchestrator/workload.js';
 import { FunctionLock } from './function-lock.js';
-import type { Interpreter } from './interpreter.js';
 import { ownUidRange, UidClaims } from './isolation.js';
 import { observedOf, planFor, type Standing, withheldOf } from './plan.js';
+import { PoolProcesses, type PoolProcess, type Site } from './pool-processes.js';
 import { type ProcessTable, processTable } from './process-table.js';
 import { ReplicaFiles, type ReplicaRecord } from './replica-files.js';
 import { ReplicaKeeper } from './replica-keeper.js';
 import { ReplicaWatch } from './replica-watch.js';
 import { prepareSite } from './site.js';
 import { Upkeep } from './upkeep.js';
+import { WarmStarter } from './warm-starter.js';
 import { WorkerLogs } from './worker-log.js';
 
 const UPKEEP_LOCK_MS = 10_000;
 /** What an adopted replica gets to show that it is ready before `ensure` answers without it. */
 const ADOPTION_PROBE_MS = 300;
-
-interface Site {
-  readonly interpreter: Interpreter;
-  readonly lock: FunctionLock;
-}
 
 /**
  * Runs workers as processes of this machine. They outlive the manager: all that is known of them is in files and in
@@ -46,12 +43,16 @@ export class ProcessOrchestrator extends Orchestrator {
   private readonly upkeep: Upkeep;
   private readonly claims: UidClaims | undefined;
   private readonly changes = new EventEmitter().setMaxListeners(0);
+  private readonly poolProcesses: PoolProcesses;
+  private readonly pool: WarmPool<PoolProcess>;
+  private readonly warmStarter: WarmStarter;
   private preparing: Promise<Site> | undefined;
 
   constructor(
     private readonly config: ProcessConfig,
     owner: string,
     private readonly logger: Logger,
+    pool: PoolConfig = NO_POOL,
   ) {
     super();
     const range = ownUidRange();
@@ -67,6 +68,17 @@ export class ProcessOrchestrator extends Orchestrator {
       this.watched,
       this.prober,
       this.workerLogs,
+      this.claims,
+      logger,
+    );
+    this.poolProcesses = new PoolProcesses(this.files, this.table, this.keeper, this.claims, () => this.prepared());
+    this.pool = new WarmPool(this.poolProcesses, pool.size, logger);
+    this.warmStarter = new WarmStarter(
+      this.files,
+      this.pool,
+      this.keeper,
+      this.watched,
+      this.prober,
       this.claims,
       logger,
     );
@@ -93,9 +105,12 @@ export class ProcessOrchestrator extends Orchestrator {
     }
     for (let started = 0; started < plan.start; started += 1) {
       signal.throwIfAborted();
-      living.push(await this.keeper.start(workload, hash, interpreter));
+      const warm = await this.warmStarter.start(workload, hash, signal);
+      living.push(warm ?? (await this.keeper.start(workload, hash, interpreter)));
     }
-    const leaving = living.filter(({ replica }) => plan.drain.includes(replica));
+    // Looked at again: a warm replica is ready at once, and this may be the last step for long.
+    const { drain } = planFor(this.standing(living), hash, workload.replicas, withheld);
+    const leaving = living.filter(({ replica }) => drain.includes(replica));
     for (const record of leaving) await this.keeper.drain(record);
     const staying = living.filter((record) => !leaving.includes(record));
     return observedOf(this.standing(staying), hash, workload.replicas, `faas-worker-${functionId}`, current?.reason);
@@ -119,6 +134,7 @@ export class ProcessOrchestrator extends Orchestrator {
       // Asked for now and then, to find what belongs to no function: such as a killed manager's own leftovers.
       await lock.tidy(this.files.lockDir);
       await this.claims?.tidy();
+      await this.poolProcesses.sweep();
       return this.files.functions();
     });
   }
@@ -147,10 +163,11 @@ export class ProcessOrchestrator extends Orchestrator {
     });
   }
 
-  /** Ends this manager's timers. Workers go on. */
-  override close(): void {
+  /** Ends this manager's timers, and its workers that have no function. The others go on. */
+  override async close(): Promise<void> {
     this.upkeep.stop();
     this.prober.close();
+    await this.pool.close();
   }
 
   /** What the machine refuses, such as a full disk or no more processes, may pass: the port's word for that. */
@@ -187,7 +204,15 @@ export class ProcessOrchestrator extends Orchestrator {
       }
     }
     this.upkeep.start();
-    return { interpreter, lock: new FunctionLock(this.table, { pid: process.pid, startTime }) };
+    this.pool.start();
+    this.sweepPool();
+    const self = { pid: process.pid, startTime };
+    return { interpreter, self, lock: new FunctionLock(this.table, self) };
+  }
+
+  /** What a manager that was killed has left. */
+  private sweepPool(): void {
+    this.poolProcesses.sweep().catch((error: unknown) => this.logger.debug({ err: error }, 'sweeping was put off'));
   }
 
   private track(record: ReplicaRecord): void {

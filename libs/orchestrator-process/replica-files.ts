@@ -21,7 +21,14 @@ export interface ReplicaRecord {
   readonly process: ProcessIdentity | undefined;
   /** It was told to leave, and is killed at this time. */
   readonly drainUntil: number | undefined;
+  /** Only of one that came from the pool: who started it. */
+  readonly manager?: ProcessIdentity;
+  /** Only of one that came from the pool: false until it has its function. */
+  readonly serves?: boolean;
 }
+
+/** Stands for the function of a worker that has none: such a one lives in a folder that is no function's. */
+export const POOL = '.pool';
 
 export interface ReplicaExit {
   readonly code: number | null;
@@ -55,6 +62,11 @@ export class ReplicaFiles {
 
   newReplica(functionId: FunctionId): string {
     return `${functionId}-${randomBytes(4).toString('hex')}`;
+  }
+
+  /** The name that a worker of the pool has as a function's: their folders bear the same name, so one can be moved. */
+  replicaFor(functionId: FunctionId, member: string): string {
+    return `${functionId}${member.slice(member.lastIndexOf('-'))}`;
   }
 
   functionDir(functionId: FunctionId): string {
@@ -122,8 +134,11 @@ export class ReplicaFiles {
     return read.filter((record) => record !== undefined);
   }
 
-  save(record: ReplicaRecord): Promise<void> {
-    return write(join(this.replicaDir(record.functionId, record.replica), 'record.json'), record);
+  /** @param member the worker of the pool it still is */
+  save(record: ReplicaRecord, member?: string): Promise<void> {
+    const dir =
+      member === undefined ? this.replicaDir(record.functionId, record.replica) : this.replicaDir(POOL, member);
+    return write(join(dir, 'record.json'), record);
   }
 
   exitOf(record: ReplicaRecord): Promise<ReplicaExit | undefined> {
@@ -156,6 +171,18 @@ export class ReplicaFiles {
       if (name !== 'record.json') await rm(join(dir, name), { recursive: true, force: true });
     }
     await rm(dir, { recursive: true, force: true });
+  }
+
+  /** From the pool to its function; its record is the function's already. */
+  async move(member: string, record: ReplicaRecord): Promise<void> {
+    await rename(this.replicaDir(POOL, member), this.replicaDir(record.functionId, record.replica));
+  }
+
+  /** What the pool's folder holds, whatever became of it in between. */
+  async poolMembers(): Promise<ReplicaRecord[]> {
+    const records = await this.load(POOL);
+    // One that was about to be moved bears its function's name already.
+    return records.map((record) => ({ ...record, functionId: POOL, replica: this.replicaFor(POOL, record.replica) }));
   }
 
   async removeFunction(functionId: FunctionId): Promise<void> {

@@ -8,9 +8,9 @@ import { killAll, terminate } from './ending.js';
 import { faultOfExit } from './exit-fault.js';
 import type { Interpreter } from './interpreter.js';
 import type { UidClaims } from './isolation.js';
-import { launch, layOut } from './launch.js';
+import { functionVariables, launch, layCode, layOut } from './launch.js';
 import type { ProcessTable } from './process-table.js';
-import type { ReplicaFiles, ReplicaRecord } from './replica-files.js';
+import { POOL, type ReplicaFiles, type ReplicaRecord } from './replica-files.js';
 import type { ReplicaWatch } from './replica-watch.js';
 import type { WorkerLogs } from './worker-log.js';
 
@@ -35,8 +35,9 @@ export class ReplicaKeeper {
     const living: ReplicaRecord[] = [];
     for (const loaded of await this.files.load(functionId)) {
       const record = await this.withProcess(loaded);
-      if (record === undefined) {
-        await this.bury(loaded);
+      // One from the pool whose manager ended before it gave it its function: we hold the lock, so nobody still does.
+      if (record === undefined || record.serves === false) {
+        await this.bury(record ?? loaded);
         continue;
       }
       this.watch.adopt(record);
@@ -77,8 +78,9 @@ export class ReplicaKeeper {
       drainUntil: undefined,
     };
     await this.files.save(intended);
-    await layOut(this.files, intended, workload.code);
-    const child = await launch(this.files, intended, workload, interpreter);
+    await layOut(this.files, intended);
+    await layCode(this.files, intended, workload.code);
+    const child = await launch(this.files, intended, functionVariables(workload, intended), interpreter);
     const failed = new Promise<Error>((resolve) => child.once('error', resolve));
     if (child.pid === undefined) {
       await this.bury(intended);
@@ -121,14 +123,14 @@ export class ReplicaKeeper {
   async bury(record: ReplicaRecord): Promise<void> {
     this.prober.forget(record.replica);
     await killAll(this.table, record.process, record.uid);
-    await this.logs.keep(record);
+    if (record.functionId !== POOL) await this.logs.keep(record);
     this.watch.forget(record.replica);
     await this.files.removeReplica(record);
     if (record.uid !== undefined) await this.claims?.release(record.uid);
   }
 
   /** What a manager that was killed between starting a process and noting its pid left behind is found by its tag. */
-  private async withProcess(record: ReplicaRecord): Promise<ReplicaRecord | undefined> {
+  async withProcess(record: ReplicaRecord): Promise<ReplicaRecord | undefined> {
     if (record.process !== undefined) return record;
     const found = await this.table.tagged(this.files.tag(record));
     const leader = found.find(({ pid, group, uid }) => pid === group && uid === (record.uid ?? uid));

@@ -16,8 +16,9 @@ const LARGEST_HEALTH_BYTES = 64 * 1024;
 /** One `GET /health`: good only for a 200 whose body says `"status": "ok"`. Never throws. */
 export async function probeHealth(
   address: EndpointAddress,
+  timeoutMs = PROBE_TIMEOUT_MS,
 ): Promise<{ readonly good: boolean; readonly guard: EndpointGuard | undefined }> {
-  const health = await getHealth(address, PROBE_TIMEOUT_MS);
+  const health = await getHealth(address, timeoutMs);
   return { good: health?.['status'] === 'ok', guard: guardOf(health) };
 }
 
@@ -28,11 +29,27 @@ function guardOf(health: Record<string, unknown> | null): EndpointGuard | undefi
 }
 
 /** The document of `GET /health`, or null when there is none within the time: no answer, not 200, no JSON object, too large. */
-export function getHealth(address: EndpointAddress, timeoutMs: number): Promise<Record<string, unknown> | null> {
+export async function getHealth(address: EndpointAddress, timeoutMs: number): Promise<Record<string, unknown> | null> {
+  const answer = await askHealth(address, timeoutMs);
+  return answer?.status === 200 ? answer.document : null;
+}
+
+interface HealthAnswer {
+  readonly status: number;
+  /** Null when the body is no JSON object. */
+  readonly document: Record<string, unknown> | null;
+}
+
+/** Whatever `GET /health` answers; null when nothing does within the time, or too much. */
+export function askHealth(
+  address: EndpointAddress,
+  timeoutMs: number,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<HealthAnswer | null> {
   const target = address.kind === 'tcp' ? { host: address.host, port: address.port } : { socketPath: address.path };
   return new Promise((resolve) => {
     const outgoing = request(
-      { ...target, path: '/health', agent: false, signal: AbortSignal.timeout(timeoutMs) },
+      { ...target, path: '/health', agent: false, headers, signal: AbortSignal.timeout(timeoutMs) },
       (response) => {
         const chunks: Buffer[] = [];
         let size = 0;
@@ -43,7 +60,8 @@ export function getHealth(address: EndpointAddress, timeoutMs: number): Promise<
         });
         response.on('error', () => resolve(null));
         response.on('close', () => resolve(null));
-        response.on('end', () => resolve(response.statusCode === 200 ? objectOf(Buffer.concat(chunks)) : null));
+        const status = response.statusCode ?? 0;
+        response.on('end', () => resolve({ status, document: objectOf(Buffer.concat(chunks)) }));
       },
     );
     outgoing.on('error', () => resolve(null));
@@ -80,14 +98,24 @@ export class HealthProber {
 
   constructor(private readonly onChange: (functionId: FunctionId) => void) {}
 
-  /** Starts probing a replica; does nothing when it is tracked already. */
-  track(replica: string, functionId: FunctionId, address: EndpointAddress): void {
+  /**
+   * Starts probing a replica; does nothing when it is tracked already.
+   *
+   * @param health `ready` for one that has just answered whoever asks for the tracking
+   */
+  track(
+    replica: string,
+    functionId: FunctionId,
+    address: EndpointAddress,
+    health: 'starting' | 'ready' = 'starting',
+  ): void {
     if (this.replicas.has(replica)) return;
     const tracked: Tracked = {
       functionId,
       address,
-      health: 'starting',
-      guard: undefined,
+      health,
+      // Only our own worker can have been given its function while it ran.
+      guard: health === 'ready' ? 'worker' : undefined,
       failures: 0,
       intervalMs: FIRST_INTERVAL_MS,
     };

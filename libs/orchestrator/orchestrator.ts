@@ -61,6 +61,6 @@ export abstract class Orchestrator {
     return Promise.resolve(true);
   }
 
-  /** Lets go of timers and connections at shutdown. Workers go on running. */
-  close(): void {}
+  /** Lets go of timers and connections at shutdown, and of workers that serve nobody. The others go on running. */
+  close(): void | Promise<void> {}
 }

@@ -1,34 +1,23 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ReplicaFiles, type ReplicaRecord } from '#libs/orchestrator-process/replica-files.js';
 import { ProcessOrchestrator } from '#libs/orchestrator-process/process.orchestrator.js';
-import { callOverHttp } from '#libs/orchestrator/testing/contract.js';
 import { answering, type ContractHandler } from '#libs/orchestrator/testing/contract.handlers.js';
 import { Stage } from '#libs/orchestrator/testing/contract.stage.js';
+import { processHarness, WARM } from './support/process-harness.js';
 
-const runtimeDir = mkdtempSync(join(tmpdir(), 'faas-'));
-const config = {
-  python: resolve(process.env['WORKER_PYTHON'] ?? '.cache/worker-venv/bin/python'),
-  workerDir: resolve('apps/worker'),
-  runtimeDir,
-};
-const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
 const asRoot = process.geteuid?.() === 0;
+const cold = processHarness();
+const { runtimeDir, config } = cold;
+const warm = processHarness(WARM, runtimeDir);
+const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
 let stage: Stage;
 
 beforeEach(() => {
-  const harness = {
-    open: (owner: string) => new ProcessOrchestrator(config, owner, logger),
-    shut: (orchestrator: unknown) => (orchestrator as ProcessOrchestrator).close(),
-    call: callOverHttp,
-    kill: () => undefined,
-    close: () => undefined,
-  };
-  stage = new Stage(harness, {});
+  stage = new Stage(cold, {});
 });
 afterEach(() => stage.close());
 afterAll(() => rmSync(runtimeDir, { recursive: true, force: true }));
@@ -132,7 +121,16 @@ describe('workers and their managers', () => {
   });
 });
 
-describe('what a worker gets to see', () => {
+const BIRTHS = [
+  ['started with its function', cold],
+  ['from the warm pool', warm],
+] as const;
+
+describe.each(BIRTHS)('what a worker %s gets to see', (_, harness) => {
+  beforeEach(() => {
+    stage = new Stage(harness, { deadlineMs: 60_000 });
+  });
+
   it('gives it nothing of the environment of the manager', async () => {
     process.env['A_SECRET_OF_THE_MANAGER'] = 'x';
     const names = (await resultOf('    return sorted(os.environ)\n')) as string[];

@@ -1,9 +1,10 @@
 import { execFileSync } from 'node:child_process';
+import { NO_POOL } from '#libs/config/config.js';
 import type { Observed, Workload } from '#libs/orchestrator/workload.js';
 import type { Stage } from '#libs/orchestrator/testing/contract.stage.js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { dockerStage, endStage, python } from './support/docker-stage.js';
-import { docker, testConfig, whyNoDocker, WORKER_IMAGE } from './support/docker-tests.js';
+import { docker, POOL, testConfig, whyNoDocker, WORKER_IMAGE } from './support/docker-tests.js';
 
 const PROBE = `import os
 import socket
@@ -55,7 +56,12 @@ def handle(payload: str):
 
 const reason = await whyNoDocker(WORKER_IMAGE);
 
-describe.skipIf(reason !== undefined)('a worker on Docker, seen from inside', { timeout: 60_000 }, () => {
+const BIRTHS = [
+  ['started with its function', NO_POOL],
+  ['from the warm pool', POOL],
+] as const;
+
+describe.skipIf(reason !== undefined).each(BIRTHS)('a worker on Docker, %s, seen from inside', (_, pool) => {
   const config = testConfig();
   let stage: Stage;
   let workload: Workload;
@@ -63,7 +69,7 @@ describe.skipIf(reason !== undefined)('a worker on Docker, seen from inside', { 
   const ask = async (payload: string) => (await stage.call(seen.endpoints[0], payload)).body;
 
   beforeAll(async () => {
-    stage = dockerStage(config);
+    stage = dockerStage(config, undefined, pool);
     workload = stage.workload(python(PROBE), { replicas: 2 });
     seen = await stage.settleReady(await stage.manager(), workload);
   });

@@ -14,6 +14,9 @@ const PYTHON = resolve(process.env['WORKER_PYTHON'] ?? '.cache/worker-venv/bin/p
 /** Set by `npm run test:kubernetes`: the cluster then stands in for every other engine. */
 const ON_CLUSTER = process.env['TEST_ENGINE'] === 'kubernetes';
 
+/** So that tests can tell which workers there are; `test/pool` is about the others. */
+const NO_POOL = { WARM_POOL_SIZE: '0' };
+
 const ofDocker = await onDocker(WORKER_IMAGE);
 const ofProcesses: TestEngine = {
   name: 'process',
@@ -74,7 +77,7 @@ async function openNetwork(image: string): Promise<EngineRoom> {
   const network = `faas-e2e-${randomBytes(4).toString('hex')}`;
   const containers = () => docker.listContainers({ all: true, filters: { network: [network] } });
   return {
-    env: { DEPLOYMENT_ENV: 'docker', WORKER_IMAGE: image, DOCKER_NETWORK: network },
+    env: { ...NO_POOL, DEPLOYMENT_ENV: 'docker', WORKER_IMAGE: image, DOCKER_NETWORK: network },
     nowhere: { DOCKER_HOST: 'unix:///nowhere/docker.sock' },
     workers: async () => (await containers()).map(({ Names, Id }) => Names[0] ?? Id),
     clear: async () => {
@@ -88,7 +91,7 @@ async function openFolder(): Promise<EngineRoom> {
   // Short, for the sockets in it.
   const folder = await mkdtemp(join(tmpdir(), 'fe-'));
   return {
-    env: { DEPLOYMENT_ENV: 'process', WORKER_PYTHON: PYTHON, PROCESS_RUNTIME_DIR: folder },
+    env: { ...NO_POOL, DEPLOYMENT_ENV: 'process', WORKER_PYTHON: PYTHON, PROCESS_RUNTIME_DIR: folder },
     nowhere: { WORKER_PYTHON: '/nowhere/python' },
     // A worker is several processes around one socket.
     workers: async () => [...new Set((await workerProcesses(folder)).map(({ socket }) => socket))].toSorted(),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 
-from .listener import listen
+from .listener import listen, stop_listening
 from .settings import SettingsError, read_settings
 
 
@@ -23,11 +24,33 @@ def main() -> int:
         return 71
     from . import runner  # noqa: F401 - so that every runner has it from the start
     from .supervisor import Supervisor
+    from .system import SignalFile
 
-    # What is there now lives as long as the process; runners share its pages.
+    signals = SignalFile({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})
+    if settings.specialise_sha256 is not None:
+        from .reception import wait_for_function
+        from .specialising import become, specialised_settings
+
+        freeze()
+        environ = dict(os.environ)
+        received = wait_for_function(settings, environ, listener, signals)
+        if isinstance(received, int):
+            stop_listening(listener, settings)
+            return received
+        try:
+            settings = become(*specialised_settings(received, environ))
+        except OSError as error:
+            print(f"faas_worker: can't lay the code out: {error}", file=sys.stderr)
+            return 71
+        del received
+    freeze()
+    return Supervisor(settings, listener, signals).run()
+
+
+def freeze() -> None:
+    """What is there now lives as long as the process; runners share its pages."""
     gc.collect()
     gc.freeze()
-    return Supervisor(settings, listener).run()
 
 
 if __name__ == "__main__":

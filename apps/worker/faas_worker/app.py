@@ -88,7 +88,7 @@ class FunctionApp(FastAPI):
                 misdirected = self.function is not None and value != self.function
             elif name == b"content-length" and value.isdigit():
                 length = int(value) if len(value) < 16 else 2**63
-        body = await _read_body(receive, length, self.settings.max_body_bytes)
+        body = await read_body(receive, length, self.settings.max_body_bytes)
         if type(body) is not bytes:
             if body is not None:
                 await respond(send, body)
@@ -200,7 +200,7 @@ async def respond(send: Send, answer: Answer, *, close: bool = False) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def _read_body(receive: Receive, length: int, limit: int) -> bytes | Answer | None:
+async def read_body(receive: Receive, length: int, limit: int) -> bytes | Answer | None:
     """The body, the refusal to send instead of it, or None when the caller hung up."""
     message = await receive()
     if message["type"] != "http.request":

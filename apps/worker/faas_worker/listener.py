@@ -22,6 +22,13 @@ def listen(settings: Settings) -> socket.socket:
     return _ready(sock)
 
 
+def stop_listening(sock: socket.socket, settings: Settings) -> None:
+    sock.close()
+    if settings.socket_path is not None:
+        with contextlib.suppress(OSError):
+            os.unlink(settings.socket_path)
+
+
 def _listen_unix(path: str) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.stat(path).st_mode):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
+import importlib.util
 import inspect
 import json
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from .failures import MESSAGE_CHARS, TRACEBACK_CHARS, Failure, cut, describe
@@ -31,13 +33,16 @@ class Handler:
     file: str | None
 
 
-def load_handler(path: str, app_dir: str) -> Handler:
+def load_handler(path: str, app_dir: str, code: bytes | None = None) -> Handler:
+    """`code`: the file's content, when it is not to be read from where it lies."""
     module_name, _, name = path.rpartition(".")
     if not module_name or not all(part.isidentifier() for part in path.split(".")):
         message = f"HANDLER_FUNCTION must look like package.module.function, not {cut(path, 200)!r}"
         raise HandlerNotLoadable(Failure("ValueError", message, ""))
     source = os.path.join(os.path.abspath(app_dir), *module_name.split(".")) + ".py"
     sys.path.insert(0, os.path.abspath(app_dir))
+    if code is not None:
+        sys.meta_path.insert(0, _GivenFinder(_GivenFile(module_name, source, code)))
     try:
         module = importlib.import_module(module_name)
         function = _defined(module, name)
@@ -56,6 +61,43 @@ def _defined(module: Any, name: str) -> Any:
     if isinstance(module, ModuleType) and not {name, "__getattr__"} & vars(module).keys():
         raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
     return getattr(module, name)
+
+
+class _GivenFile(importlib.machinery.SourceFileLoader):
+    """Loads what it was given as if it had read it from its path."""
+
+    def __init__(self, name: str, path: str, code: bytes) -> None:
+        super().__init__(name, path)
+        self._code = code
+
+    def get_data(self, path: str) -> bytes:
+        return self._code if path == self.path else super().get_data(path)
+
+    def get_code(self, fullname: str) -> CodeType:
+        # Not by way of a compiled file, which the handler may have left beside its path.
+        return self.source_to_code(self._code, self.path)
+
+
+class _GivenFinder:
+    """Finds that file, and the folders it is in whatever the handler has done to them."""
+
+    def __init__(self, loader: _GivenFile) -> None:
+        self._loader = loader
+
+    def find_spec(
+        self, name: str, path: object = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        loader = self._loader
+        if name == loader.name:
+            return importlib.util.spec_from_file_location(name, loader.path, loader=loader)
+        if not loader.name.startswith(f"{name}."):
+            return None
+        folder = loader.path
+        for _ in range(loader.name.count(".") - name.count(".")):
+            folder = os.path.dirname(folder)
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [folder]
+        return spec
 
 
 def _problem(function: Any, name: str) -> str | None:

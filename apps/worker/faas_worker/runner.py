@@ -77,7 +77,7 @@ class Runner:
         random.seed()
         system.apply_limits(self.settings, THREAD_STACK_BYTES)
         try:
-            handler = load_handler(self.settings.handler, self.settings.app_dir)
+            handler = load_handler(self.settings.handler, self.settings.app_dir, self.settings.code)
         except HandlerNotLoadable as error:
             self.channel.setblocking(True)
             self.channel.send(report_line(error.failure))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+# Told to a worker without a function, and to nobody after it has one.
+GENERIC_VARIABLES = frozenset({"FAAS_SPECIALISE_SHA256", "FAAS_GENERIC_LEASE_MS"})
 
 
 class SettingsError(ValueError):
@@ -25,6 +29,11 @@ class Settings:
     max_body_bytes: int
     limit_memory_bytes: int | None
     limit_pids: int | None
+    # Set: starts without a function, and takes one from whoever knows the token of this digest.
+    specialise_sha256: str | None
+    lease_ms: int | None
+    # The handler's file, when it was handed over instead of laid out.
+    code: bytes | None = None
 
 
 class _Reader:
@@ -48,6 +57,12 @@ class _Reader:
         self.faults.append(f"{name} must be a whole number from {least} to {most}")
         return None
 
+    def digest(self, name: str) -> str | None:
+        raw = self.environ.get(name) or None
+        if raw is not None and not re.fullmatch(r"[0-9a-f]{64}", raw):
+            self.faults.append(f"{name} must be a SHA-256 in lower-case hexadecimal")
+        return raw
+
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Raises SettingsError with all faults in one message."""
@@ -67,6 +82,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         max_body_bytes=read.number("FAAS_MAX_BODY_BYTES", 400 * 2**20),
         limit_memory_bytes=read.optional_number("FAAS_LIMIT_MEMORY_BYTES"),
         limit_pids=read.optional_number("FAAS_LIMIT_PIDS"),
+        specialise_sha256=read.digest("FAAS_SPECIALISE_SHA256"),
+        lease_ms=read.optional_number("FAAS_GENERIC_LEASE_MS", most=86_400_000),
     )
     if read.faults:
         raise SettingsError("; ".join(read.faults))

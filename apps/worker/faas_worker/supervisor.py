@@ -11,7 +11,7 @@ import time
 
 from . import system
 from .fleet import Fleet
-from .listener import BACKLOG, listen
+from .listener import BACKLOG, listen, stop_listening
 from .processes import kill_strays
 from .reports import log
 from .settings import Settings
@@ -27,9 +27,11 @@ _DRAIN_GRACE_SECONDS = 0.2
 class Supervisor:
     """Waits, and passes on what it has waited for; what it means is the fleet's business."""
 
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(
+        self, settings: Settings, listener: socket.socket, signals: system.SignalFile
+    ) -> None:
         self.settings = settings
-        self.signals = system.SignalFile({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})
+        self.signals = signals
         self.fleet = Fleet(settings, listener, self.signals.release_in_child)
         self.sweeper = Sweeper(self.fleet, self.reap)
         self.first_process = os.getpid() == 1
@@ -136,10 +138,7 @@ class Supervisor:
             self.fleet.listener.listen(BACKLOG)
 
     def end_everything(self) -> None:
-        self.fleet.listener.close()
-        if self.settings.socket_path is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self.settings.socket_path)
+        stop_listening(self.fleet.listener, self.settings)
         for runner in self.fleet.runners.values():
             runner.kill()
         signalled: set[int] = set()

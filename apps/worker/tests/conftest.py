@@ -10,19 +10,27 @@ import pytest
 from support import Worker, running
 
 
+@pytest.fixture(scope="session", params=["started with it", "specialised"])
+def birth(request: pytest.FixtureRequest) -> str:
+    """How workers come by their function: nothing else may tell one from the other."""
+    return request.param
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+def start(tmp_path: Path, birth: str) -> Iterator[Callable[..., Worker]]:
     """Starts workers that end with the test."""
-    yield from _starter(tmp_path)
+    yield from _starter(tmp_path, birth)
 
 
 @pytest.fixture(scope="module")
-def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Worker]]:
+def start_shared(
+    tmp_path_factory: pytest.TempPathFactory, birth: str
+) -> Iterator[Callable[..., Worker]]:
     """Starts workers for calls that leave their runner as it was."""
-    yield from _starter(tmp_path_factory.mktemp("shared"))
+    yield from _starter(tmp_path_factory.mktemp("shared"), birth)
 
 
-def _starter(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+def _starter(tmp_path: Path, birth: str) -> Iterator[Callable[..., Worker]]:
     with ExitStack() as stack:
         count = 0
 
@@ -35,7 +43,7 @@ def _starter(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
                 for parent in list(directory.parents)[:3]:
                     parent.chmod(0o755)
                 os.chown(directory, uid, uid)
-            env = {"HANDLER_FUNCTION": handler, **env}
+            env = {"HANDLER_FUNCTION": handler, "generic": birth == "specialised", **env}
             return stack.enter_context(running(directory, **env))
 
         yield start_worker

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.client
 import json
 import os
@@ -24,6 +26,9 @@ HANDLERS_DIR = Path(__file__).parent / "handlers"
 AS_USER = Path(__file__).parent / "as_user.py"
 PATIENCE_SECONDS = 15.0
 RECOVERY_SECONDS = 0.25
+TOKEN = "a-token-that-is-used-once"
+# What a generic worker is started with; the rest comes with its function.
+_PLACE = ("PATH", "PYTHONPATH", "FAAS_SOCKET", "FAAS_HOST", "FAAS_PORT", "FAAS_TEST_PIDS")
 
 
 def eventually(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
@@ -79,9 +84,12 @@ class Worker:
         uid: int | None = None,
         output: int | None = None,
         namespace: bool = False,
+        generic: bool = False,
         **env: str,
     ) -> None:
+        """`generic`: starts without its function, which `specialise` then gives it."""
         self.namespace = namespace
+        self.generic = generic
         self.socket_path = str(tmp_path / "worker.sock")
         self.log_path = tmp_path / "log"
         environ = {
@@ -97,6 +105,12 @@ class Worker:
             environ["FAAS_APP_DIR"] = str(
                 shutil.copytree(environ["FAAS_APP_DIR"], tmp_path / "handlers")
             )
+        self.environ = environ
+        if generic:
+            environ = {name: value for name, value in environ.items() if name in _PLACE}
+            environ["FAAS_SPECIALISE_SHA256"] = hashlib.sha256(TOKEN.encode()).hexdigest()
+            environ["FAAS_APP_DIR"] = str(tmp_path / "app")
+            environ |= {name: value for name, value in env.items() if "GENERIC" in name}
         with self.log_path.open("wb") as log:
             command = ["-m", "faas_worker"] if uid is None else [str(AS_USER), str(uid)]
             command.insert(0, sys.executable)
@@ -151,6 +165,30 @@ class Worker:
         except (ConnectionError, http.client.HTTPException):
             return True
         return False
+
+    def wait_generic(self) -> Worker:
+        def answers() -> bool:
+            assert self.process.poll() is None, self.log()
+            with suppress(OSError):
+                return self.request("GET", "/health").json["status"] == "generic"
+            return False
+
+        eventually(answers, "the generic worker answers")
+        return self
+
+    def specialise(
+        self, code: bytes | None = None, token: str = TOKEN, **environment: str
+    ) -> Answer:
+        given = {n: v for n, v in self.environ.items() if n not in _PLACE and "GENERIC" not in n}
+        if code is not None:
+            del given["FAAS_APP_DIR"]
+        document: dict[str, Any] = {"environment": given | environment}
+        if code is not None:
+            document["code"] = base64.b64encode(code).decode()
+        return self.specialise_with(json.dumps(document).encode(), token)
+
+    def specialise_with(self, body: bytes, token: str = TOKEN) -> Answer:
+        return self.request("POST", "/specialise", body, Authorization=f"Bearer {token}")
 
     def health(self) -> dict[str, Any]:
         answer = self.request("GET", "/health")
@@ -207,6 +245,8 @@ def _children(pid: int) -> list[int]:
 def running(tmp_path: Path, **env: Any) -> Iterator[Worker]:
     worker = Worker(tmp_path, **env)
     try:
+        if worker.generic:
+            assert worker.wait_generic().specialise().status == 202
         yield worker.wait_ready()
     finally:
         worker.close()

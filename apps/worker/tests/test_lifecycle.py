@@ -36,12 +36,28 @@ def run_worker(tmp_path: Path, **env: str) -> subprocess.CompletedProcess[bytes]
     )
 
 
-def load_failure(tmp_path: Path, source: str | bytes, **env: str) -> dict[str, Any]:
+def run_specialised(tmp_path: Path, **env: str) -> subprocess.CompletedProcess[bytes]:
+    env = {"HANDLER_FUNCTION": "function.handler.handle", **env}
+    worker = Worker(tmp_path, generic=True, FAAS_APP_DIR=str(tmp_path), **env)
+    try:
+        assert worker.wait_generic().specialise().status == 202
+        status = worker.process.wait(PATIENCE_SECONDS)
+    finally:
+        worker.close()
+    return subprocess.CompletedProcess([], status, stderr=worker.log_path.read_bytes())
+
+
+RUN = {"started with it": run_worker, "specialised": run_specialised}
+
+
+def load_failure(
+    tmp_path: Path, source: str | bytes, birth: str = "started with it", **env: str
+) -> dict[str, Any]:
     package = tmp_path / "function"
     package.mkdir()
     code = source if isinstance(source, bytes) else source.encode()
     (package / "handler.py").write_bytes(code)
-    done = run_worker(tmp_path, **env)
+    done = RUN[birth](tmp_path, **env)
     assert done.returncode == 65, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if b"not_loadable" in line]
     assert len(line) < 65_536
@@ -51,16 +67,18 @@ def load_failure(tmp_path: Path, source: str | bytes, **env: str) -> dict[str, A
     return report
 
 
-def test_a_syntax_error_is_reported_with_its_line(tmp_path: Path) -> None:
-    report = load_failure(tmp_path, "def handle(payload):\n    return 1\n  oops\n")
+def test_a_syntax_error_is_reported_with_its_line(tmp_path: Path, birth: str) -> None:
+    report = load_failure(tmp_path, "def handle(payload):\n    return 1\n  oops\n", birth)
     assert report["type"] == "IndentationError"
     assert report["line"] == 3
     assert "handler.py" in report["traceback"]
 
 
-def test_an_exception_at_import_is_reported_from_the_handlers_file_on(tmp_path: Path) -> None:
+def test_an_exception_at_import_is_reported_from_the_handlers_file_on(
+    tmp_path: Path, birth: str
+) -> None:
     source = "import json\n\ndef read():\n    json.loads('{')\n\nread()\n"
-    report = load_failure(tmp_path, source)
+    report = load_failure(tmp_path, source, birth)
     assert report["type"] == "JSONDecodeError"
     assert report["line"] == 4
     assert "handler.py" in report["traceback"].splitlines()[1]

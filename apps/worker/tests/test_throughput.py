@@ -47,6 +47,7 @@ def measure(path: str) -> float:
         return runner.run(_calls_per_second(path))
 
 
+@pytest.mark.parametrize("birth", ["started with it"], indirect=True)
 @pytest.mark.parametrize("handler", ["hostile.handle", "hostile.handle_async"])
 def test_the_hot_route_outruns_a_plain_route(
     start: Callable[..., Worker], tmp_path: Path, handler: str

@@ -20,6 +20,8 @@ export class DockerSite implements CrashSite {
       DOCKER_HOST: own.host,
       DOCKER_NETWORK: NETWORK,
       WORKER_IMAGE,
+      // The suite of the pool kills managers, too.
+      WARM_POOL_SIZE: '0',
     };
     this.daemon = { kill: () => own.kill(), restart: (keepWorkers) => own.start(keepWorkers) };
   }

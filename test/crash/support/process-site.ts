@@ -19,6 +19,8 @@ export class ProcessSite implements CrashSite {
       DEPLOYMENT_ENV: 'process',
       PROCESS_RUNTIME_DIR: runtimeDir,
       WORKER_DIR: build.workerDir,
+      // The suite of the pool kills managers, too.
+      WARM_POOL_SIZE: '0',
       WORKER_PYTHON: resolve(process.env['WORKER_PYTHON'] ?? '.cache/worker-venv/bin/python'),
     };
   }

@@ -1,28 +1,78 @@
 import { once } from 'node:events';
+import { expect, vi } from 'vitest';
 import { connect } from 'node:net';
 import { callOverHttp } from '#libs/orchestrator/testing/contract.js';
 import { type ContractHarness, Stage } from '#libs/orchestrator/testing/contract.stage.js';
+import { kindOf } from '#libs/orchestrator/generic-worker.js';
 import { LABEL } from '#libs/orchestrator-docker/labels.js';
+import { addressOf, replicaOf } from '#libs/orchestrator-docker/replica.js';
 import type { DockerOrchestrator } from '#libs/orchestrator-docker/docker.orchestrator.js';
 import type Docker from 'dockerode';
 import type { EndpointAddress } from '#libs/orchestrator/workload.js';
-import type { DockerConfig } from '#libs/config/config.js';
+import { type DockerConfig, NO_POOL, type PoolConfig } from '#libs/config/config.js';
 import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
-import { docker, openDocker, removeNetwork } from './docker-tests.js';
+import { docker, openDocker, PLAIN_IMAGE, removeNetwork } from './docker-tests.js';
 
 const CONNECT_TIMEOUT_MS = 2_000;
+const FILL_TIMEOUT_MS = 60_000;
+const MISDIRECTED = 421;
 
-export function dockerHarness(config: DockerConfig, connect: () => Docker = connectDocker): ContractHarness {
+export function dockerHarness(
+  config: DockerConfig,
+  connect: () => Docker = connectDocker,
+  pool: PoolConfig = NO_POOL,
+): ContractHarness {
   return {
-    open: (owner) => openDocker(config, owner, connect()),
+    open: async (owner) => {
+      const orchestrator = openDocker(config, owner, connect(), pool);
+      if (pool.size > 0 && config.image !== PLAIN_IMAGE) await filled(orchestrator, config, owner, pool.size);
+      return orchestrator;
+    },
     shut: (orchestrator) => (orchestrator as DockerOrchestrator).close(),
     call: async (address, payload, signal) => {
       await reachable(address);
-      return callOverHttp(address, payload, signal);
+      const answer = await callOverHttp(address, payload, signal);
+      if (answer.status === MISDIRECTED) throw new Error('The address was given to another worker.');
+      return answer;
     },
     kill: (_functionId, replica) => docker.getContainer(replica).kill(),
     close: () => removeNetwork(config.network),
   };
+}
+
+/** Has a manager fill its pool, and waits until it has. */
+async function filled(
+  orchestrator: DockerOrchestrator,
+  config: DockerConfig,
+  owner: string,
+  size: number,
+): Promise<void> {
+  const watching = new AbortController();
+  const watched = orchestrator.watch(() => undefined, watching.signal);
+  const before = new Set((await genericWorkers(config, owner)).map(({ id }) => id));
+  await vi.waitFor(
+    async () => {
+      const fresh = (await genericWorkers(config, owner)).filter(({ id }) => !before.has(id));
+      expect(fresh.length).toBeGreaterThanOrEqual(size);
+    },
+    { timeout: FILL_TIMEOUT_MS, interval: 100 },
+  );
+  watching.abort();
+  await watched;
+}
+
+/** The containers of an owner that wait for a function. */
+export async function genericWorkers(config: DockerConfig, owner: string) {
+  const running = (await containersOf(owner)).filter(
+    ({ State, Labels }) => State === 'running' && LABEL.pool in Labels,
+  );
+  const seen = running
+    .map((container) => replicaOf(container))
+    .map(async (replica) => {
+      const address = addressOf(replica, config.network, 'address');
+      return address !== undefined && (await kindOf(address, false, 500)) === 'generic' ? replica : undefined;
+    });
+  return (await Promise.all(seen)).filter((replica) => replica !== undefined);
 }
 
 /** The address of a container that is gone swallows what is sent to it: only a deadline of one's own tells. */
@@ -37,8 +87,8 @@ async function reachable(address: EndpointAddress): Promise<void> {
 }
 
 /** One test's managers and functions on the real engine. */
-export function dockerStage(config: DockerConfig, connect?: () => Docker): Stage {
-  return new Stage(dockerHarness(config, connect), { deadlineMs: 30_000 });
+export function dockerStage(config: DockerConfig, connect?: () => Docker, pool?: PoolConfig): Stage {
+  return new Stage(dockerHarness(config, connect, pool), { deadlineMs: 30_000 });
 }
 
 export async function endStage(stage: Stage): Promise<void> {

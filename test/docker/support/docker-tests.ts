@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import Docker from 'dockerode';
 import { pino } from 'pino';
-import type { DockerConfig } from '#libs/config/config.js';
+import { type DockerConfig, NO_POOL, type PoolConfig } from '#libs/config/config.js';
 import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
 import { DockerOrchestrator } from '#libs/orchestrator-docker/docker.orchestrator.js';
 
@@ -54,8 +54,16 @@ export function testConfig(changes: Partial<DockerConfig> = {}): DockerConfig {
   };
 }
 
-export function openDocker(config: DockerConfig, owner: string, engine: Docker = connectDocker()): DockerOrchestrator {
-  return new DockerOrchestrator(config, owner, logger, engine);
+/** Of other limits than the workloads of tests, so that they have to be changed. */
+export const POOL: PoolConfig = { size: 2, memoryMiB: 192, cpuMillis: 1_000, pids: 128 };
+
+export function openDocker(
+  config: DockerConfig,
+  owner: string,
+  engine: Docker = connectDocker(),
+  pool: PoolConfig = NO_POOL,
+): DockerOrchestrator {
+  return new DockerOrchestrator(config, owner, logger, engine, pool);
 }
 
 export async function removeNetwork(name: string): Promise<void> {

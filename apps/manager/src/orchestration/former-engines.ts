@@ -72,7 +72,7 @@ export class FormerEngines implements OnModuleInit, OnApplicationBootstrap {
       await this.repository.forgetEngine(former);
       return ids.length;
     } finally {
-      orchestrator.close();
+      await orchestrator.close();
     }
   }
 }

@@ -26,7 +26,7 @@ export class OrchestrationModule implements BeforeApplicationShutdown, OnApplica
     await Promise.all([this.loop.stop(), this.orphans.stop(), this.former.stop(), this.autoscaler.stop()]);
   }
 
-  onApplicationShutdown(): void {
-    this.orchestrator.close();
+  async onApplicationShutdown(): Promise<void> {
+    await this.orchestrator.close();
   }
 }

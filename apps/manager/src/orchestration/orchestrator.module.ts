@@ -51,9 +51,9 @@ async function engineOpener(
 function openEngine(engine: Engine, config: OrchestratorConfig, owner: string, logger: Logger): Orchestrator {
   switch (engine) {
     case 'docker':
-      return createDockerOrchestrator(config.docker, owner, logger);
+      return createDockerOrchestrator(config.docker, owner, logger, config.pool);
     case 'process':
-      return new ProcessOrchestrator(config.process, owner, logger);
+      return new ProcessOrchestrator(config.process, owner, logger, config.pool);
     case 'kubernetes':
       return createKubernetesOrchestrator(config.kubernetes, owner, logger);
   }

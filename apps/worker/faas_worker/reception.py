@@ -1,0 +1,206 @@
+"""Until it has a function: a process that answers for the worker and takes in one, once.
+
+It is a process of its own so that the token it is shown never is in the memory that runners are
+forked from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import select
+import signal
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import uvloop
+
+from . import system
+from .app import PROTOCOL, Receive, Scope, read_body, respond
+from .calls import Send
+from .reports import log
+from .results import Answer, refused, worker_misdirected
+from .server import Server
+from .settings import Settings
+from .specialising import BodyRefused, specialised_settings
+
+EXIT_EXPIRED = 0
+EXIT_UNUSABLE = 64
+EXIT_NO_RECEPTION = 70
+EXIT_CUT_OFF = 75
+EXIT_WRONG_TOKENS = 77
+_WRONG_TOKENS = 3
+_BODY_SECONDS = 10.0
+# No JSON ends with it.
+_WHOLE = b"\0"
+_FLUSH_SECONDS = 0.2
+# What is read of a refused request, so that its sender gets to read the refusal.
+_DISCARD_BYTES = 1024 * 1024
+_READ_BYTES = 1024 * 1024
+
+
+def wait_for_function(
+    settings: Settings,
+    environ: Mapping[str, str],
+    listener: socket.socket,
+    signals: system.SignalFile,
+) -> bytes | int:
+    """The body that specialises this worker, or the exit status of one that gets none."""
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = EXIT_NO_RECEPTION
+        try:
+            os.close(ours)
+            signals.release_in_child()
+            system.die_with_parent()
+            status = Reception(settings, environ, listener, theirs).run()
+        finally:
+            os._exit(status)
+    os.close(theirs)
+    chunks: list[bytes] = []
+    try:
+        while True:
+            ready, _, _ = select.select([ours, signals.fd], [], [])
+            if any(number != signal.SIGCHLD for number, _ in signals.read()):
+                os.kill(pid, signal.SIGKILL)
+                return 0
+            if ours in ready:
+                chunk = os.read(ours, _READ_BYTES)
+                if not chunk:
+                    break
+                chunks.append(chunk)
+    finally:
+        os.close(ours)
+    received = b"".join(chunks)
+    if received.endswith(_WHOLE):
+        # Reaped later: the end of a process takes longer than the start of the first runner.
+        return received[: -len(_WHOLE)]
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return status if status >= 0 else EXIT_NO_RECEPTION
+
+
+class Reception:
+    """Whatever comes of it, the first request with the right token is the last."""
+
+    def __init__(
+        self, settings: Settings, environ: Mapping[str, str], listener: socket.socket, out: int
+    ) -> None:
+        assert settings.specialise_sha256 is not None
+        self.settings = settings
+        self.environ = environ
+        self.listener = listener
+        self.out = out
+        self.digest = bytes.fromhex(settings.specialise_sha256)
+        self.taken = False
+        self.wrong_tokens = 0
+        self.lease: asyncio.TimerHandle | None = None
+
+    def run(self) -> int:
+        self.loop = uvloop.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        self.server = Server(self, self.listener, 0)
+        self.loop.run_until_complete(self.server.start())
+        self.renew_lease()
+        self.loop.run_forever()
+        return EXIT_NO_RECEPTION
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match scope["method"], scope["path"]:
+            case "GET", "/health":
+                if any(name == b"x-faas-lease" for name, _ in scope["headers"]):
+                    self.renew_lease()
+                await respond(send, _generic_health())
+            case "POST", "/specialise":
+                await self.specialise(scope, receive, send)
+            case "POST", "/":
+                await read_body(receive, 0, _DISCARD_BYTES)
+                await respond(send, worker_misdirected())
+            case _:
+                await respond(send, refused(404, "Not Found"))
+
+    async def specialise(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        size = int(length) if length.isdigit() and len(length) < 16 else 0
+        if not self.is_token(headers.get(b"authorization", b"")):
+            self.wrong_tokens += 1
+            await read_body(receive, size, _DISCARD_BYTES)
+            await respond(send, refused(403, "The token is wrong.", close=True))
+            if self.wrong_tokens >= _WRONG_TOKENS:
+                log("wrong_tokens", count=self.wrong_tokens)
+                await self.leave_when_flushed(EXIT_WRONG_TOKENS)
+            return
+        if self.taken:
+            await read_body(receive, size, _DISCARD_BYTES)
+            await respond(send, refused(409, "The token has been used.", close=True))
+            return
+        self.taken = True
+        self.renew_lease(_BODY_SECONDS, EXIT_CUT_OFF)
+        body = await read_body(receive, size, self.settings.max_body_bytes)
+        if type(body) is bytes:
+            await self.hand_over(body, send)
+        log("not_specialised", message="The request was cut off or too large.")
+        if isinstance(body, Answer):
+            await respond(send, body)
+        await self.leave_when_flushed(EXIT_CUT_OFF)
+
+    async def hand_over(self, body: bytes, send: Send) -> None:
+        """Does not return."""
+        try:
+            specialised_settings(body, self.environ)
+        except BodyRefused as error:
+            log("not_specialised", message=str(error))
+            await respond(send, refused(422, str(error), close=True))
+            await self.leave_when_flushed(EXIT_UNUSABLE)
+        # From here on connections wait in the backlog for the first runner.
+        self.server.stop_accepting()
+        view = memoryview(body + _WHOLE)
+        while view:
+            view = view[os.write(self.out, view) :]
+        await respond(send, Answer(202, b'{"status":"specialised"}', close=True))
+        await self.leave_when_flushed(0)
+
+    def is_token(self, authorization: bytes) -> bool:
+        scheme, _, token = authorization.partition(b" ")
+        right = hmac.compare_digest(hashlib.sha256(token).digest(), self.digest)
+        return right and scheme.lower() == b"bearer"
+
+    def renew_lease(self, seconds: float | None = None, status: int = EXIT_EXPIRED) -> None:
+        """A worker that nobody asks after has lost its manager. One that was taken keeps its own
+        deadline."""
+        if self.taken and seconds is None:
+            return
+        if self.lease is not None:
+            self.lease.cancel()
+        if seconds is None and self.settings.lease_ms is not None:
+            seconds = self.settings.lease_ms / 1000
+        if seconds is not None:
+            self.lease = self.loop.call_later(seconds, self.leave, status)
+
+    async def leave_when_flushed(self, status: int) -> None:
+        self.server.close_idle_connections()
+        end = self.loop.time() + _FLUSH_SECONDS
+        while self.server.connections and self.loop.time() < end:
+            await asyncio.sleep(0)
+        self.leave(status)
+
+    def leave(self, status: int) -> Any:
+        with contextlib.suppress(OSError):
+            os.close(self.out)
+        os._exit(status)
+
+
+def _generic_health() -> Answer:
+    document = {
+        "status": "generic",
+        "timestamp": datetime.now(UTC).isoformat(),
+        "worker": {"protocol": PROTOCOL},
+    }
+    return Answer(503, json.dumps(document).encode())

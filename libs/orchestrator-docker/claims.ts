@@ -1,0 +1,51 @@
+import type { Workload } from '#libs/orchestrator/workload.js';
+import type { DockerEngine } from './docker-engine.js';
+import { LABEL, ownedBy, replicaLabels } from './labels.js';
+
+const PREFIX = 'faas-claim-';
+
+/**
+ * What a container from the pool serves. Its own labels were fixed when nobody knew, so they stand on a volume of its
+ * name, which holds nothing else. Made before the container gets its function and never changed, so that any manager
+ * knows for good whether it may be adopted.
+ */
+export class Claims {
+  private readonly specs = new Map<string, string>();
+
+  constructor(
+    private readonly engine: DockerEngine,
+    private readonly owner: string,
+  ) {}
+
+  async make(container: string, workload: Workload, spec: string, signal: AbortSignal): Promise<void> {
+    const { [LABEL.owner]: owner, ...labels } = replicaLabels(this.owner, workload, spec);
+    await this.engine.createVolume(PREFIX + container, { ...labels, [LABEL.claim]: owner ?? '' }, signal);
+    this.specs.set(container, spec);
+  }
+
+  /** The spec it was taken for; empty, and so never the wanted one, when nobody has claimed it. */
+  async specOf(container: string, signal: AbortSignal): Promise<string> {
+    const known = this.specs.get(container);
+    if (known !== undefined) return known;
+    const labels = await this.engine.volumeLabels(PREFIX + container, signal);
+    const spec = labels?.[LABEL.claim] === this.owner ? (labels[LABEL.spec] ?? '') : '';
+    if (spec !== '') this.specs.set(container, spec);
+    return spec;
+  }
+
+  async drop(container: string, signal: AbortSignal): Promise<void> {
+    this.specs.delete(container);
+    await this.engine.removeVolume(PREFIX + container, signal);
+  }
+
+  /** Removes the claims on containers that are gone. A container is always older than its claim. */
+  async sweep(signal: AbortSignal): Promise<void> {
+    const claims = await this.engine.volumesLabelled(`${LABEL.claim}=${this.owner}`, signal);
+    const containers = new Set((await this.engine.list(ownedBy(this.owner), signal)).map(({ Id }) => Id));
+    for (const claim of claims) {
+      const container = claim.slice(PREFIX.length);
+      if (!containers.has(container)) await this.drop(container, signal);
+    }
+    for (const known of this.specs.keys()) if (!containers.has(known)) this.specs.delete(known);
+  }
+}

@@ -1,0 +1,80 @@
+import { randomBytes } from 'node:crypto';
+import type { ContainerInfo } from 'dockerode';
+import { kindOf, type OneTimeToken } from '#libs/orchestrator/generic-worker.js';
+import { roomIn } from '#libs/orchestrator/pool-target.js';
+import type { PoolMember, PoolSource } from '#libs/orchestrator/warm-pool.js';
+import { genericConfig, type Placement, type WorkerLimits } from './container-config.js';
+import type { DockerEngine } from './docker-engine.js';
+import { fromPoolOf } from './labels.js';
+import { addressOf, functionIdOf, replicaOf } from './replica.js';
+import type { WorkerNetwork } from './worker-network.js';
+
+const REMOVE_MS = 20_000;
+/** Longer than a generic worker takes to start, and than one takes to become a function's. */
+const STRAY_MS = 60_000;
+const ASK_MS = 500;
+
+/** Generic workers as containers; their name is no function's. */
+export class PoolContainers implements PoolSource<PoolMember> {
+  /** Workers of the pool that aren't ours and answer as none, by when they were first seen so. */
+  private readonly strays = new Map<string, number>();
+
+  constructor(
+    private readonly engine: DockerEngine,
+    private readonly network: WorkerNetwork,
+    private readonly placement: Placement,
+    private readonly limits: WorkerLimits,
+  ) {}
+
+  async start({ token, sha256 }: OneTimeToken, signal: AbortSignal): Promise<PoolMember> {
+    const reach = await this.network.ready();
+    const name = `faas-pool-${randomBytes(8).toString('hex')}`;
+    const id = await this.engine.create(name, genericConfig(this.placement, this.limits, sha256), signal);
+    try {
+      await this.engine.start(id, signal);
+      const [container] = await this.engine.list([], signal, { id: [id] });
+      const address = container && addressOf(replicaOf(container), this.placement.network, reach);
+      if (address === undefined) throw new Error('a generic worker got no address');
+      return { id, address, token };
+    } catch (error) {
+      await this.remove({ id });
+      throw error;
+    }
+  }
+
+  /** Of no caller's signal: who gives up waiting must not leave it behind. */
+  async remove({ id }: Pick<PoolMember, 'id'>): Promise<void> {
+    await this.engine.remove({ id, volume: undefined }, true, AbortSignal.timeout(REMOVE_MS));
+  }
+
+  async room(): Promise<number> {
+    if (this.engine.isLocal) return roomIn(process.availableMemory());
+    // What is free on another machine the engine doesn't tell.
+    return roomIn((await this.engine.totalMemory(AbortSignal.timeout(REMOVE_MS))) / 2);
+  }
+
+  /**
+   * Removes workers of the pool whose manager has died: those that have ended, and those that got a function but not
+   * its name. One that still waits ends by itself.
+   */
+  async sweep(isOurs: (id: string) => boolean, signal: AbortSignal): Promise<void> {
+    const containers = await this.engine.list(fromPoolOf(this.placement.owner), signal);
+    const unnamed = containers.filter((one) => functionIdOf(one) === undefined && !isOurs(one.Id));
+    for (const id of this.strays.keys()) if (!unnamed.some(({ Id }) => Id === id)) this.strays.delete(id);
+    for (const container of unnamed)
+      if (await this.isStray(container))
+        await this.engine.remove({ id: container.Id, volume: undefined }, true, signal);
+  }
+
+  private async isStray(container: ContainerInfo): Promise<boolean> {
+    if (container.State === 'exited' || container.State === 'dead') return true;
+    const address = addressOf(replicaOf(container), this.placement.network, await this.network.ready());
+    if (address !== undefined && (await kindOf(address, false, ASK_MS)) === 'generic') {
+      this.strays.delete(container.Id);
+      return false;
+    }
+    const since = this.strays.get(container.Id) ?? Date.now();
+    this.strays.set(container.Id, since);
+    return Date.now() - since >= STRAY_MS;
+  }
+}

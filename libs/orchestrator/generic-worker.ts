@@ -1,0 +1,80 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { request } from 'node:http';
+import { askHealth } from './health-probe.js';
+import type { EndpointAddress, Workload } from './workload.js';
+
+/** What a worker that was started without a function is told: docs/worker-protocol.md. */
+export interface Specialisation {
+  /** The variables that a worker started with the function would have had. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** The handler's file; absent when it lies where the worker looks for it. */
+  readonly code?: Buffer;
+}
+
+/** Lets a worker without a function be given one, once. The worker is started with the digest only. */
+export interface OneTimeToken {
+  readonly token: string;
+  readonly sha256: string;
+}
+
+const ASK_MS = 2_000;
+const CONNECT_MS = 1_000;
+/** Beyond it the worker itself gives up on a body. */
+const SPECIALISE_MS = 10_000;
+const SPECIALISED = 202;
+
+export function oneTimeToken(): OneTimeToken {
+  const token = randomBytes(32).toString('base64url');
+  return { token, sha256: createHash('sha256').update(token).digest('hex') };
+}
+
+/** `other`: it answers, and has a function or never was without one. `silent`: no answer in time. */
+export type Kind = 'generic' | 'other' | 'silent';
+
+export async function kindOf(address: EndpointAddress, renew: boolean, timeoutMs = ASK_MS): Promise<Kind> {
+  const answer = await askHealth(address, timeoutMs, renew ? { 'X-Faas-Lease': 'renew' } : {});
+  if (answer === null) return 'silent';
+  return answer.status === 503 && answer.document?.['status'] === 'generic' ? 'generic' : 'other';
+}
+
+/** What every worker of this function is told, wherever it runs. */
+export function workerVariables({ functionId, functionName, limits }: Workload): Record<string, string> {
+  return {
+    FAAS_FUNCTION: functionId,
+    HANDLER_FUNCTION: `function.handler.${functionName}`,
+    FAAS_TIMEOUT_MS: String(limits.timeoutMs),
+    FAAS_CONCURRENCY: String(limits.concurrency),
+  };
+}
+
+/** Gives a generic worker its function. Whatever comes of it, the worker can't be used for another one. */
+export async function specialise(
+  address: EndpointAddress,
+  token: string,
+  { environment, code }: Specialisation,
+  signal: AbortSignal,
+): Promise<void> {
+  const body = JSON.stringify({ environment, code: code?.toString('base64') });
+  const target = address.kind === 'tcp' ? { host: address.host, port: address.port } : { socketPath: address.path };
+  const { promise, resolve, reject } = Promise.withResolvers<number | undefined>();
+  const outgoing = request({
+    ...target,
+    path: '/specialise',
+    method: 'POST',
+    agent: false,
+    signal: AbortSignal.any([signal, AbortSignal.timeout(SPECIALISE_MS)]),
+    headers: { Authorization: `Bearer ${token}`, 'Content-Length': Buffer.byteLength(body) },
+  });
+  // The address of a container that is gone swallows what is sent to it.
+  const unheard = setTimeout(() => outgoing.destroy(new Error('A generic worker is gone.')), CONNECT_MS);
+  outgoing.on('socket', (socket) => socket.once('connect', () => clearTimeout(unheard)));
+  outgoing.on('close', () => clearTimeout(unheard));
+  outgoing.on('response', (response) => {
+    response.on('error', reject).resume();
+    resolve(response.statusCode);
+  });
+  outgoing.on('error', reject);
+  outgoing.end(body);
+  const status = await promise;
+  if (status !== SPECIALISED) throw new Error(`A generic worker refused its function with ${status}.`);
+}

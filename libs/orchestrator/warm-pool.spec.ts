@@ -1,0 +1,181 @@
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { pino } from 'pino';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import type { OneTimeToken } from './generic-worker.js';
+import { type PoolMember, type PoolSource, WarmPool } from './warm-pool.js';
+
+interface Worker extends PoolMember {
+  readonly server: Server;
+  readonly sha256: string;
+  kind: 'generic' | 'serving';
+  renewals: number;
+}
+
+/** Workers as little HTTP servers of this process. */
+class Workers implements PoolSource<Worker> {
+  readonly started: Worker[] = [];
+  readonly removed: Worker[] = [];
+  kind: Worker['kind'] = 'generic';
+  memory = Infinity;
+  refusal: Error | undefined;
+  gate: Promise<void> = Promise.resolve();
+
+  async start({ token, sha256 }: OneTimeToken): Promise<Worker> {
+    if (this.refusal !== undefined) throw this.refusal;
+    const server = createServer((request, response) => {
+      if (request.headers['x-faas-lease'] === 'renew') worker.renewals += 1;
+      response.writeHead(worker.kind === 'generic' ? 503 : 200);
+      response.end(JSON.stringify({ status: worker.kind === 'generic' ? 'generic' : 'ok' }));
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const address = { kind: 'tcp', host: '127.0.0.1', port } as const;
+    const worker: Worker = { id: `${port}`, address, token, sha256, server, kind: this.kind, renewals: 0 };
+    this.started.push(worker);
+    await this.gate;
+    return worker;
+  }
+
+  async remove(worker: Worker): Promise<void> {
+    this.removed.push(worker);
+    worker.server.closeAllConnections();
+    worker.server.close();
+  }
+
+  async room(): Promise<number> {
+    return this.memory - this.left.length;
+  }
+
+  get left(): Worker[] {
+    return this.started.filter((worker) => !this.removed.includes(worker));
+  }
+}
+
+const RENEW_MS = 30;
+const logger = pino({ level: 'silent' });
+let workers: Workers;
+let pool: WarmPool<Worker> | undefined;
+
+function open(size: number, prepare: (some: Workers) => void = () => undefined): WarmPool<Worker> {
+  workers = new Workers();
+  prepare(workers);
+  pool = new WarmPool(workers, size, logger, RENEW_MS);
+  pool.start();
+  return pool;
+}
+
+async function full(count: number): Promise<void> {
+  await vi.waitFor(() => expect(workers.left.filter(({ id }) => pool?.has(id)).length).toBeGreaterThanOrEqual(count), {
+    timeout: 5_000,
+  });
+}
+
+afterEach(async () => {
+  await pool?.close();
+  for (const worker of workers.left) await workers.remove(worker);
+});
+
+describe('a pool of workers without a function', () => {
+  it('has as many ready as are configured, each with a token of its own', async () => {
+    open(3);
+    await full(3);
+    expect(workers.left).toHaveLength(3);
+    expect(new Set(workers.left.map(({ token }) => token)).size).toBe(3);
+    expect(new Set(workers.left.map(({ sha256 }) => sha256)).size).toBe(3);
+  });
+
+  it('gives each away once and replaces it', async () => {
+    const some = open(2);
+    await full(2);
+    const taken = [some.take(), some.take()];
+    expect(new Set(taken).size).toBe(2);
+    expect(taken).not.toContain(undefined);
+    await full(2);
+    for (const worker of taken) expect(some.has(worker?.id ?? '')).toBe(false);
+    for (let more = some.take(); more !== undefined; more = some.take()) expect(taken).not.toContain(more);
+    expect(workers.removed).toEqual([]);
+  });
+
+  it('has none at once when all are taken', async () => {
+    const some = open(1);
+    expect(some.take()).toBeUndefined();
+    await full(1);
+    expect(some.take()).toBeDefined();
+    expect(some.take()).toBeUndefined();
+  });
+
+  it('grows with the demand, within bounds', async () => {
+    const some = open(1);
+    for (let asked = 0; asked < 9; asked += 1) some.take();
+    await full(4);
+    await vi.waitFor(() => expect(workers.left.every(({ renewals }) => renewals > 3)).toBe(true));
+    expect(workers.left).toHaveLength(4);
+  });
+
+  it('has none where none are configured', async () => {
+    const some = open(0);
+    expect(some.take()).toBeUndefined();
+    await some.close();
+    expect(workers.started).toEqual([]);
+  });
+
+  it('starts no more than there is memory for', async () => {
+    open(3, (some) => (some.memory = 1));
+    await full(1);
+    await vi.waitFor(() => expect(workers.started[0]?.renewals).toBeGreaterThan(3));
+    expect(workers.started).toHaveLength(1);
+  });
+
+  it('renews the leases of those that wait', async () => {
+    open(1);
+    await full(1);
+    await vi.waitFor(() => expect(workers.left[0]?.renewals).toBeGreaterThan(2));
+  });
+
+  it('replaces one that has ended, and one that somebody else has given a function', async () => {
+    open(2);
+    await full(2);
+    const [ended, given] = workers.left;
+    ended?.server.closeAllConnections();
+    ended?.server.close();
+    if (given !== undefined) given.kind = 'serving';
+    await vi.waitFor(() => expect(workers.removed).toEqual(expect.arrayContaining([ended, given])));
+    await full(2);
+  });
+
+  it('removes workers that can’t be given a function, and tries again later only', async () => {
+    const some = open(1, (prepared) => (prepared.kind = 'serving'));
+    await vi.waitFor(() => expect(workers.removed).toHaveLength(1));
+    expect(some.take()).toBeUndefined();
+    await expect(
+      vi.waitFor(() => expect(workers.started.length).toBeGreaterThan(1), { timeout: 300 }),
+    ).rejects.toThrow();
+    workers.kind = 'generic';
+    await full(1);
+    expect(workers.removed).toHaveLength(1);
+  });
+
+  it('goes on when the engine is back', async () => {
+    open(1, (some) => (some.refusal = new Error('away')));
+    await vi.waitFor(() => expect(workers.started).toEqual([]));
+    workers.refusal = undefined;
+    await full(1);
+  });
+
+  it('leaves nothing when it is closed, not even what was on its way', async () => {
+    const gate = Promise.withResolvers<void>();
+    const some = open(3);
+    await full(3);
+    const taken = some.take();
+    workers.gate = gate.promise;
+    await vi.waitFor(() => expect(workers.started.length).toBeGreaterThan(3));
+    const closed = some.close();
+    gate.resolve();
+    await closed;
+    expect(workers.left.map(({ id }) => id)).toEqual([taken?.id]);
+    expect(some.take()).toBeUndefined();
+  });
+});

@@ -1,0 +1,188 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import { type Kind, kindOf, oneTimeToken, type OneTimeToken } from './generic-worker.js';
+import { DEMAND_WINDOW_MS, poolTarget } from './pool-target.js';
+import type { EndpointAddress } from './workload.js';
+
+/** How long a generic worker outlives the manager that asks after it. */
+export const LEASE_MS = 30_000;
+const RENEW_MS = 7_000;
+/** The worker that was just taken gets the processor first. */
+const REPLACE_AFTER_MS = 40;
+const STARTS_AT_ONCE = 2;
+const UP_MS = 30_000;
+const FIRST_LOOK_MS = 20;
+const LAST_LOOK_MS = 250;
+const FIRST_PAUSE_MS = 1_000;
+const LONGEST_PAUSE_MS = 600_000;
+const CLOSE_MS = 5_000;
+
+/** A worker without a function. */
+export interface PoolMember {
+  readonly id: string;
+  readonly address: EndpointAddress;
+  readonly token: string;
+}
+
+/** The provider's part. */
+export interface PoolSource<M extends PoolMember> {
+  /** Starts a generic worker that knows the token's digest and leaves nothing behind when it fails. */
+  start(token: OneTimeToken, signal: AbortSignal): Promise<M>;
+  /** Ends one; already gone is success. */
+  remove(member: M): Promise<void>;
+  /** How many more there is memory for. */
+  room(): Promise<number>;
+}
+
+/**
+ * Keeps generic workers ready. Each belongs to this manager alone, which holds its token in memory only: when the
+ * manager dies, they end by themselves as nobody renews their lease. One that was taken never comes back.
+ */
+export class WarmPool<M extends PoolMember> {
+  private readonly ready: M[] = [];
+  private readonly coming = new Set<Promise<void>>();
+  private readonly closing = new AbortController();
+  private asked: number[] = [];
+  private failures = 0;
+  private notBefore = 0;
+  private renewedAt = 0;
+  private timer: NodeJS.Timeout | undefined;
+  private due = Infinity;
+  private keeping: Promise<void> | undefined;
+
+  constructor(
+    private readonly source: PoolSource<M>,
+    private readonly size: number,
+    private readonly logger: Logger,
+    private readonly renewMs = RENEW_MS,
+  ) {}
+
+  /** Begins to fill the pool; does nothing when it has begun, was closed, or is configured away. */
+  start(): void {
+    if (this.timer === undefined && this.keeping === undefined) this.keepIn(0);
+  }
+
+  /** A ready worker that is the caller's from now on, to be given a function or removed. */
+  take(): M | undefined {
+    if (this.size === 0 || this.closing.signal.aborted) return undefined;
+    this.asked.push(Date.now());
+    this.keepIn(REPLACE_AFTER_MS);
+    return this.ready.shift();
+  }
+
+  has(id: string): boolean {
+    return this.ready.some((member) => member.id === id);
+  }
+
+  /** Ends what is in the pool, within a few seconds. */
+  async close(): Promise<void> {
+    this.closing.abort();
+    clearTimeout(this.timer);
+    const ending = async () => {
+      await Promise.allSettled([this.keeping, ...this.coming]);
+      await Promise.allSettled(this.ready.splice(0).map((member) => this.source.remove(member)));
+    };
+    await Promise.race([ending(), delay(CLOSE_MS, undefined, { ref: false })]);
+  }
+
+  private keepIn(ms: number): void {
+    const due = Date.now() + ms;
+    if (this.size === 0 || this.closing.signal.aborted || due >= this.due) return;
+    clearTimeout(this.timer);
+    this.due = due;
+    this.timer = setTimeout(() => void this.keep(), ms).unref();
+  }
+
+  private async keep(): Promise<void> {
+    this.due = Infinity;
+    // One round at a time; the one under way may not see what changed meanwhile.
+    if (this.keeping !== undefined) return this.keepIn(REPLACE_AFTER_MS);
+    this.keeping = this.round()
+      .catch((error: unknown) => this.logger.warn({ err: error }, 'keeping workers ready failed'))
+      .finally(() => (this.keeping = undefined));
+    await this.keeping;
+    this.keepIn(this.renewMs);
+  }
+
+  private async round(): Promise<void> {
+    const now = Date.now();
+    this.asked = this.asked.filter((at) => now - at < DEMAND_WINDOW_MS);
+    if (now - this.renewedAt >= this.renewMs) {
+      this.renewedAt = now;
+      await Promise.all(this.ready.map((member) => this.renew(member)));
+    }
+    const room = await this.source.room();
+    if (this.closing.signal.aborted) return;
+    const members = this.ready.length + this.coming.size;
+    const target = poolTarget({ size: this.size, recent: this.asked.length, room, members });
+    for (const surplus of this.ready.splice(Math.max(0, target - this.coming.size))) await this.drop(surplus);
+    if (now < this.notBefore) return;
+    const missing = target - this.ready.length - this.coming.size;
+    for (let count = Math.min(missing, STARTS_AT_ONCE - this.coming.size); count > 0; count -= 1) this.bring();
+  }
+
+  private async renew(member: M): Promise<void> {
+    if ((await kindOf(member.address, true)) === 'generic') return;
+    const index = this.ready.indexOf(member);
+    // Taken meanwhile.
+    if (index === -1) return;
+    this.ready.splice(index, 1);
+    await this.drop(member);
+  }
+
+  private bring(): void {
+    const coming = this.startOne()
+      .catch((error: unknown) => this.fail(error))
+      .finally(() => {
+        this.coming.delete(coming);
+        this.keepIn(Math.max(0, this.notBefore - Date.now()));
+      });
+    this.coming.add(coming);
+  }
+
+  private async startOne(): Promise<void> {
+    const { signal } = this.closing;
+    const member = await this.source.start(oneTimeToken(), signal);
+    const kind = await this.whenUp(member.address).catch(() => 'silent' as const);
+    if (kind === 'generic' && !signal.aborted) {
+      this.failures = 0;
+      this.ready.push(member);
+      this.logger.debug({ member: member.id.slice(0, 24), ready: this.ready.length }, 'generic worker ready');
+      return;
+    }
+    await this.drop(member);
+    if (signal.aborted) return;
+    throw new Error(
+      kind === 'silent' ? 'a generic worker did not come up' : 'this worker has no way to be given a function later',
+    );
+  }
+
+  private async whenUp(address: EndpointAddress): Promise<Kind> {
+    const { signal } = this.closing;
+    const deadline = Date.now() + UP_MS;
+    for (let pause = FIRST_LOOK_MS; Date.now() < deadline; pause = Math.min(pause * 1.3, LAST_LOOK_MS)) {
+      const kind = await kindOf(address, true);
+      if (kind !== 'silent') return kind;
+      await delay(pause, undefined, { signal });
+    }
+    return 'silent';
+  }
+
+  /** Functions start cold meanwhile. */
+  private fail(error: unknown): void {
+    if (this.closing.signal.aborted) return;
+    const pauseMs = Math.min(FIRST_PAUSE_MS * 2 ** this.failures, LONGEST_PAUSE_MS);
+    this.failures += 1;
+    this.notBefore = Date.now() + pauseMs;
+    this.logger.warn({ err: error, pauseMs }, 'no generic worker; functions start cold meanwhile');
+  }
+
+  private async drop(member: M): Promise<void> {
+    try {
+      await this.source.remove(member);
+    } catch (error) {
+      // It ends by itself when its lease has run out, and is swept then.
+      this.logger.debug({ err: error, member: member.id.slice(0, 24) }, 'generic worker not removed');
+    }
+  }
+}

@@ -1,0 +1,119 @@
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { DockerEngine } from '#libs/orchestrator-docker/docker-engine.js';
+import { Claims } from '#libs/orchestrator-docker/claims.js';
+import { slotName } from '#libs/orchestrator-docker/replica.js';
+import { specHash } from '#libs/orchestrator/spec-hash.js';
+import { answering } from '#libs/orchestrator/testing/contract.handlers.js';
+import { Stage } from '#libs/orchestrator/testing/contract.stage.js';
+import { containersOf, dockerStage } from '../docker/support/docker-stage.js';
+import {
+  docker,
+  PLAIN_IMAGE,
+  POOL,
+  removeNetwork,
+  testConfig,
+  whyNoDocker,
+  WORKER_IMAGE,
+} from '../docker/support/docker-tests.js';
+import { describePool } from './support/describe-pool.js';
+import { dockerPool } from './support/docker-pool.js';
+
+const reason = await whyNoDocker(WORKER_IMAGE, PLAIN_IMAGE);
+if (reason !== undefined) describe.skip(`warm pool: docker (${reason})`, () => it('is skipped', () => {}));
+else describePool('docker', dockerPool);
+
+describe.skipIf(reason !== undefined)('warm pool: what a killed manager leaves on Docker', { timeout: 300_000 }, () => {
+  const site = dockerPool();
+  let stage: Stage;
+  beforeEach(() => {
+    stage = new Stage(site.harness, { deadlineMs: 90_000 });
+  });
+  afterEach(async () => {
+    vi.useRealTimers();
+    await stage.close();
+  });
+  afterAll(() => site.harness.close());
+
+  it('never counts a worker that was taken and not given its function', async () => {
+    const manager = await stage.manager();
+    const workload = stage.workload(answering('one'));
+    const [member = ''] = await site.waiting(stage.owner);
+    const { image, network, internal } = site.config;
+    await new Claims(new DockerEngine(docker), stage.owner).make(
+      member,
+      workload,
+      specHash(workload, { image, network, internal }),
+      stage.signal(),
+    );
+    await docker.getContainer(member).rename({ name: slotName(workload.functionId, 1) });
+
+    const other = await stage.manager();
+    const seen = await stage.settleReady(other, workload);
+    expect(seen.endpoints[0]?.replica).not.toBe(member);
+    expect((await stage.call(seen.endpoints[0], 'x')).body).toEqual({ result: 'one:x' });
+    expect((await containersOf(stage.owner)).map(({ Id }) => Id)).not.toContain(member);
+    expect(await stage.list(manager)).toEqual([workload.functionId]);
+  });
+
+  it('replaces a replica whose claim is lost, without a moment without an answer', async () => {
+    const manager = await stage.manager();
+    const workload = stage.workload(answering('one'));
+    const before = await stage.settleReady(manager, workload);
+    const successor = await stage.restart(manager);
+    await docker.getVolume(`faas-claim-${before.primary}`).remove();
+    const during = await stage.ensure(successor, workload);
+    expect(during.endpoints.length).toBeGreaterThan(0);
+    const after = await stage.settle(
+      successor,
+      workload,
+      ({ endpoints, ready }) => ready === 1 && endpoints[0]?.replica !== before.primary,
+    );
+    expect((await stage.call(after.endpoints[0], 'x')).body).toEqual({ result: 'one:x' });
+  });
+
+  it('sweeps a worker that was given a function and not its name, after a while', async () => {
+    const manager = await stage.manager();
+    const workload = stage.workload(answering('one'));
+    const { primary } = await stage.settleReady(manager, workload);
+    await docker.getContainer(primary).rename({ name: `faas-pool-stray-${primary.slice(0, 12)}` });
+    expect(await stage.list(manager)).toEqual([]);
+    expect((await containersOf(stage.owner)).map(({ Id }) => Id)).toContain(primary);
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 61_000 });
+    await stage.list(manager);
+    expect((await containersOf(stage.owner)).map(({ Id }) => Id)).not.toContain(primary);
+  });
+
+  it('hears of a replica from the pool that is removed by hand', async () => {
+    const manager = await stage.manager();
+    const workload = stage.workload(answering('one'));
+    const { primary } = await stage.settleReady(manager, workload);
+    const watching = stage.watch(manager);
+    await vi.waitFor(async () => expect(await site.waiting(stage.owner)).toHaveLength(2), { timeout: 60_000 });
+    const hint = watching.hint(workload.functionId);
+    await docker.getContainer(primary).remove({ force: true, v: true });
+    await hint;
+  });
+});
+
+describe.skipIf(reason !== undefined)(
+  'warm pool: an image that offers the fixed contract only',
+  { timeout: 120_000 },
+  () => {
+    it('is started cold, and nothing is left of the attempt to keep it ready', async () => {
+      const config = testConfig({ image: PLAIN_IMAGE });
+      const stage = dockerStage(config, undefined, POOL);
+      try {
+        const manager = await stage.manager();
+        const workload = stage.workload(answering('plain'));
+        const seen = await stage.settleReady(manager, workload);
+        expect((await stage.call(seen.endpoints[0], 'x')).body).toEqual({ result: 'plain:x' });
+        await stage.remove(manager, workload.functionId);
+        await manager.close();
+        expect(await containersOf(stage.owner)).toEqual([]);
+      } finally {
+        await stage.close();
+        await removeNetwork(config.network);
+      }
+    });
+  },
+);

@@ -1,0 +1,4 @@
+import { describePool } from './support/describe-pool.js';
+import { processPool } from './support/process-pool.js';
+
+describePool('process', processPool);
