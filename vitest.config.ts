@@ -13,8 +13,12 @@ const onTheClusterToo = [
   'lifecycle',
   'plain-image',
   'races',
+  'scaling',
   'upload-errors',
 ].map((name) => `test/e2e/${name}.spec.ts`);
+
+/** Suites of the small Kubernetes and of the provider on it that a real one must pass too. */
+const onBothClusters = ['test/kubernetes/api/*.spec.ts', 'test/kubernetes/{tampering,api-outage}.spec.ts'];
 
 export default defineConfig({
   test: {
@@ -48,7 +52,7 @@ export default defineConfig({
           // Run by npm run test:kubernetes alone, on a cluster that is given to it.
           name: 'cluster',
           env: { TEST_ENGINE: 'kubernetes' },
-          include: ['test/kubernetes-cluster/**/*.spec.ts', 'test/kubernetes/api/*.spec.ts', ...onTheClusterToo],
+          include: ['test/kubernetes-cluster/**/*.spec.ts', ...onBothClusters, ...onTheClusterToo],
           fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 300_000,

@@ -120,8 +120,9 @@ export class KubernetesOrchestrator extends Orchestrator {
     const { replica, address } = endpoint;
     const there = this.replicasOf(functionOf(podOf(replica))).find(({ id }) => id === replica);
     // One that leaves keeps its address until it has ended, and finishes its calls.
-    const runs = there?.status?.state?.running !== undefined;
-    return Promise.resolve(this.ways.goesByName || (runs && isDeepStrictEqual(there?.address, address)));
+    return Promise.resolve(
+      this.ways.goesByName || (there?.running === true && isDeepStrictEqual(there.address, address)),
+    );
   }
 
   override reach(endpoint: Endpoint): EndpointAddress {

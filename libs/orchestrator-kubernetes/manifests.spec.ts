@@ -24,6 +24,19 @@ describe('manifestsFor', () => {
     expect(manifestsFor(workloadOf(), placementOf({ namespace: 'other' })).service.metadata?.namespace).toBe('other');
   });
 
+  it('keeps code as base64 that would outgrow a request as escaped text, and no other', () => {
+    const largest = 1024 * 1024;
+    for (const character of ['\u0001', '\u0085']) {
+      const bytes = Buffer.from(character.repeat(largest / Buffer.byteLength(character)));
+      const made = manifestsFor(workloadOf({ code: bytes }), placementOf()).code;
+      expect(made.data).toBeUndefined();
+      expect(Buffer.from(made.binaryData?.['handler.py'] ?? '', 'base64').equals(bytes)).toBe(true);
+    }
+    const quotes = manifestsFor(workloadOf({ code: Buffer.alloc(largest, '"') }), placementOf()).code;
+    expect(quotes.binaryData).toBeUndefined();
+    expect(quotes.data?.['handler.py']).toHaveLength(largest);
+  });
+
   it('keeps code for good, under the name that its handler is imported by', () => {
     expect(code).toMatchObject({ immutable: true, data: { 'handler.py': 'def greet(payload): ...' } });
     expect(podOf(workloadOf(), placementOf()).volumes?.[0]).toEqual({

@@ -4,6 +4,10 @@ import type { Workload } from '#libs/orchestrator/workload.js';
 import { LABEL, objectLabels, podSelector } from './labels.js';
 import { autoscalerName, CODE_KEY, codeName, deploymentName, SERVICE_PORT, serviceName, WORKER_PORT } from './names.js';
 import { type Placement, podTemplate } from './pod-template.js';
+import { requestBody } from './request-body.js';
+
+/** The API server takes 3 MiB in one request; this leaves room for the rest of the object. */
+const LARGEST_ESCAPED_BYTES = 2.5 * 1024 * 1024;
 
 export interface Manifests {
   readonly code: V1ConfigMap;
@@ -52,8 +56,16 @@ function codeOf(workload: Workload, metadata: Metadata): V1ConfigMap {
     kind: 'ConfigMap',
     metadata: { ...metadata, labels },
     immutable: true,
-    data: { [CODE_KEY]: workload.code.toString('utf8') },
+    ...codeData(workload.code),
   };
+}
+
+/** Legible where it can be. Escaped, control characters take up to six times their room: then a request holds them only as base64. */
+function codeData(code: Buffer): Pick<V1ConfigMap, 'data' | 'binaryData'> {
+  const text = code.toString('utf8');
+  return Buffer.byteLength(requestBody(text)) > LARGEST_ESCAPED_BYTES
+    ? { binaryData: { [CODE_KEY]: code.toString('base64') } }
+    : { data: { [CODE_KEY]: text } };
 }
 
 function deploymentOf(workload: Workload, placement: Placement, metadata: Metadata): V1Deployment {

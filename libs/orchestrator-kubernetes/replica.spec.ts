@@ -46,6 +46,16 @@ describe('replicasOf', () => {
     expect(one(wish).ready).toBe(false);
   });
 
+  it.each<[string, PodWish, boolean]>([
+    ['leaves', { metadata: { deletionTimestamp: at('2026-06-01T12:00:05Z') } }, true],
+    ['is not ready', { ready: false }, true],
+    ['waits', { state: { waiting: { reason: 'ContainerCreating' } } }, false],
+    ['has ended its container', { state: { terminated: { exitCode: 0 } } }, false],
+    ['was evicted', { status: { phase: 'Failed', reason: 'Evicted' } }, false],
+  ])('tells whether a pod that %s still runs', (_what, wish, running) => {
+    expect(one(wish).running).toBe(running);
+  });
+
   it('finds a pod in any of several slices, and once in those of both address families', () => {
     const both = [slice(['b', 'a']), slice(['c']), slice(['a', 'b'], {}, 'fd00::5')];
     const replicas = replicasOf([podOf({ name: 'a' }), podOf({ name: 'c' }), podOf({ name: 'd' })], both);

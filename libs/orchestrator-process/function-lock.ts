@@ -8,6 +8,8 @@ const RETRY_MS = 15;
 const ASIDE = '.stale';
 /** Putting a stale lock aside takes no longer than this, whoever does it. */
 const ASIDE_MS = 10_000;
+/** Nor does writing a line. */
+const WRITING_MS = 10_000;
 
 /**
  * Lets one manager at a time change a function's replicas. The lock is a file that names its holder, so that one whose
@@ -51,8 +53,12 @@ export class FunctionLock {
       const path = join(folder, name);
       const found = await stat(path).catch(() => undefined);
       const content = await contentOf(path);
-      // Empty: just being written.
-      if (found === undefined || !content) continue;
+      if (found === undefined || content === undefined) continue;
+      if (content === '') {
+        // Just being written, or its writer was killed right then.
+        if (Date.now() - found.mtimeMs > WRITING_MS) await rm(path, { force: true });
+        continue;
+      }
       if (name.endsWith(ASIDE) && Date.now() - found.ctimeMs < ASIDE_MS) continue;
       if (!(await isAlive(this.table, JSON.parse(content) as ProcessIdentity))) await rm(path, { force: true });
     }

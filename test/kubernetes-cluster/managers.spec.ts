@@ -3,9 +3,9 @@ import type { ManagerProcess } from '../crash/support/manager-process.js';
 import { Stage } from '../crash/support/stage.js';
 import { upload } from '../support/uploads.js';
 import { Balancer } from './support/balancer.js';
-import { TELLTALE } from './support/handlers.js';
+import { TELLTALE } from '../kubernetes/support/handlers.js';
 import { KubernetesSite } from './support/kubernetes-site.js';
-import { Traffic } from './support/traffic.js';
+import { Traffic } from '../kubernetes/support/traffic.js';
 
 const CALLERS = 6;
 const BOOT = { timeout: 60_000, interval: 50 };

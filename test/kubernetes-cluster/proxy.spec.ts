@@ -4,7 +4,7 @@ import { expectProblem } from '../support/http.js';
 import { SLEEPY } from '../support/handlers.js';
 import type { TestManager } from '../support/manager.js';
 import { Stage } from '../support/stage.js';
-import { TELLTALE } from './support/handlers.js';
+import { TELLTALE } from '../kubernetes/support/handlers.js';
 import { type Namespace, namespaceEngine } from './support/room.js';
 
 describe("calls through the API server's proxy [kubernetes]", () => {

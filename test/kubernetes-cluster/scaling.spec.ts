@@ -3,9 +3,9 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { AUTOSCALER, DEPLOYMENT } from '#libs/orchestrator-kubernetes/kinds.js';
 import type { TestManager } from '../support/manager.js';
 import { Stage } from '../support/stage.js';
-import { TELLTALE } from './support/handlers.js';
+import { TELLTALE } from '../kubernetes/support/handlers.js';
 import { type Namespace, namespaceEngine } from './support/room.js';
-import { Traffic } from './support/traffic.js';
+import { Traffic } from '../kubernetes/support/traffic.js';
 
 const SLOW = { timeout: 150_000, interval: 500 };
 

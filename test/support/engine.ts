@@ -1,3 +1,6 @@
+/** Set by `npm run test:kubernetes`: the cluster that is given to it then stands in for every other engine. */
+export const ON_CLUSTER = process.env['TEST_ENGINE'] === 'kubernetes';
+
 export interface TestEngine {
   readonly name: 'docker' | 'kubernetes' | 'process';
   /** Why it can't be used here; undefined when it can. */

@@ -7,12 +7,9 @@ import { describe, it } from 'vitest';
 import { docker, PLAIN_IMAGE, removeNetwork, whyNoDocker, WORKER_IMAGE } from '../docker/support/docker-tests.js';
 import { CLUSTER_IMAGES } from '../kubernetes-cluster/support/images.js';
 import { openNamespace } from '../kubernetes-cluster/support/room.js';
-import type { EngineRoom, TestEngine } from './engine.js';
+import { type EngineRoom, ON_CLUSTER, type TestEngine } from './engine.js';
 
 const PYTHON = resolve(process.env['WORKER_PYTHON'] ?? '.cache/worker-venv/bin/python');
-
-/** Set by `npm run test:kubernetes`: the cluster then stands in for every other engine. */
-const ON_CLUSTER = process.env['TEST_ENGINE'] === 'kubernetes';
 
 /** So that tests can tell which workers there are; `test/pool` is about the others. */
 const NO_POOL = { WARM_POOL_SIZE: '0' };
@@ -27,7 +24,8 @@ const ofCluster = onCluster(CLUSTER_IMAGES.worker);
 
 /** Runs a suite once for each engine; one that can't be used here is skipped by a name that says why. */
 export function describeOnEachEngine(title: string, suite: (engine: TestEngine) => void): void {
-  for (const engine of ON_CLUSTER ? [ofCluster] : [ofDocker, ofProcesses]) describeOn(engine, title, suite);
+  const engines = ON_CLUSTER ? [ofCluster] : [ofDocker, ofProcesses];
+  for (const engine of engines) describeOn(engine, title, suite);
 }
 
 /** Runs a suite about moving from one engine to the other, or skips it by a name that says why. */

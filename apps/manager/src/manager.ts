@@ -11,6 +11,7 @@ import type { Logger } from 'pino';
 import { Access } from './access/access.js';
 import { AppModule } from './app.module.js';
 import { ExecutionHttp } from './execution/execution.http.js';
+import { Farewell } from './farewell.js';
 import { Lifecycle } from './health/lifecycle.js';
 import { serveDocs } from './openapi-document.js';
 import { ReconcileLoop } from './orchestration/reconcile.loop.js';
@@ -24,6 +25,7 @@ export class Manager {
     private readonly database: DatabaseServer,
     private readonly app: NestExpressApplication,
     private readonly server: Server,
+    private readonly farewell: Farewell,
   ) {}
 
   static async start(config: Config, logger: Logger): Promise<Manager> {
@@ -39,9 +41,11 @@ export class Manager {
       app.disable('x-powered-by');
       serveDocs(app);
       await app.init();
-      const server = createHttpServer(executeAhead(app.get(ExecutionHttp), app.get(Access), handler), config.server);
+      const farewell = new Farewell();
+      const listener = executeAhead(app.get(ExecutionHttp), app.get(Access), handler);
+      const server = createHttpServer(farewell.over(listener), config.server);
       await listen(server, config.server);
-      return new Manager(config, logger, database, app, server);
+      return new Manager(config, logger, database, app, server, farewell);
     } catch (error) {
       await database.close();
       throw error;
@@ -56,6 +60,7 @@ export class Manager {
   async stop(): Promise<void> {
     this.app.get(Lifecycle).drain();
     this.app.get(ReconcileLoop).withdraw();
+    this.farewell.say();
     this.logger.info('shutting down');
     await delay(this.config.server.shutdownDelayMs);
     await this.drain();

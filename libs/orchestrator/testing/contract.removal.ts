@@ -1,4 +1,6 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
+import type { Endpoint } from '../workload.js';
 import { answering, NOT_LOADABLE, SLEEPY } from './contract.handlers.js';
 import type { Stage } from './contract.stage.js';
 
@@ -23,19 +25,31 @@ export function removalBehaviour(stage: () => Stage): void {
     expect(await stage().list(manager)).toEqual([]);
   });
 
-  it('lets a call in flight finish before it removes the replica', async () => {
+  it('lets a call in flight finish before it removes the replica, which it confirms until then', async () => {
     const manager = await stage().manager();
     const workload = stage().workload(SLEEPY);
     const seen = await stage().settleReady(manager, workload);
-    const { answer } = await stage().startSleeping(seen.endpoints[0], 1.5);
+    const [endpoint] = seen.endpoints as [Endpoint];
+    const { answer } = await stage().startSleeping(endpoint, 1.5);
     let finished = false;
-    void answer.then(
+    const noted = answer.then(
       () => (finished = true),
-      () => undefined,
+      () => (finished = true),
     );
+    const confirmed: boolean[] = [];
+    const asking = (async () => {
+      // oxlint-disable-next-line no-unmodified-loop-condition -- set while it waits
+      while (!finished) {
+        const confirms = await manager.confirms(endpoint, stage().signal());
+        if (!finished) confirmed.push(confirms);
+        await delay(20);
+      }
+    })();
     await stage().remove(manager, workload.functionId, 15_000);
     expect(await answer).toEqual({ status: 200, body: { result: 'slept' } });
     expect(finished).toBe(true);
+    await Promise.all([noted, asking]);
+    expect(new Set(confirmed)).toEqual(new Set([true]));
     expect(await stage().list(manager)).toEqual([]);
   });
 

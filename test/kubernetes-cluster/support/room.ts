@@ -1,17 +1,15 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { KubeConfig } from '@kubernetes/client-node';
 import { POD } from '#libs/orchestrator-kubernetes/kinds.js';
-import type { EngineRoom, TestEngine } from '../../support/engine.js';
+import { type KubernetesRoom, nobodysConfig } from '../../kubernetes/support/kubernetes-room.js';
+import type { TestEngine } from '../../support/engine.js';
 import { TestCluster } from './cluster.js';
 import { CLUSTER_IMAGES } from './images.js';
 
 /** A namespace of the cluster, and a manager's way to it. */
-export interface Namespace extends EngineRoom {
+export interface Namespace extends KubernetesRoom {
   readonly cluster: TestCluster;
-  /** A kubeconfig of this content, which goes with the room. */
-  kubeconfig(content: string): Promise<string>;
 }
 
 export async function openNamespace(image = CLUSTER_IMAGES.worker): Promise<Namespace> {
@@ -52,13 +50,4 @@ export function namespaceEngine(seen: (room: Namespace) => void, image?: string)
     return room;
   };
   return { name: 'kubernetes', missing: undefined, openRoom };
-}
-
-function nobodysConfig(): string {
-  const config = new KubeConfig();
-  config.loadFromClusterAndUser(
-    { name: 'nowhere', server: 'http://127.0.0.1:9', skipTLSVerify: false },
-    { name: 'nobody' },
-  );
-  return config.exportConfig();
 }

@@ -14,6 +14,8 @@ export interface Controls {
   kill(which: string): Promise<number>;
   /** Cuts every watch. */
   dropWatches(): Promise<void>;
+  /** Ends every watch in good order, as the API server does now and then. */
+  endWatches(): Promise<void>;
   /** Forgets the history: watches from before answer 410. */
   compact(): Promise<void>;
   /** The manager's next `count` requests are answered with 429. */
@@ -55,6 +57,7 @@ export function controlsOf({ cluster, access, server, watches, kubelet, autoscal
       return running.length;
     },
     dropWatches: async () => watches.drop(),
+    endWatches: async () => watches.end(),
     compact: async () => cluster.store.compact(),
     throttle: async (count, seconds) => server.throttle(count, seconds),
     down: () => server.down(),

@@ -1,25 +1,34 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { CoreV1Api, KubeConfig } from '@kubernetes/client-node';
+import { KubeConfig } from '@kubernetes/client-node';
 import type { KubernetesConfig } from '#libs/config/config.js';
 import { loadConfig } from '#libs/config/load-config.js';
 import type { ApiOptions } from '../api/options.js';
 import { type KubernetesApi, start } from '../api/start.js';
+import { ClusterObjects } from './cluster-objects.js';
 
 const IMAGE = 'faas-worker:local';
 
 /** The small Kubernetes of these tests with what k8s/functions puts there, and a manager's way to it. */
-export class SmallCluster {
+export class SmallCluster extends ClusterObjects {
+  private files = 0;
+
   private constructor(
     readonly api: KubernetesApi,
+    admin: KubeConfig,
     private readonly folder: string,
-  ) {}
+  ) {
+    super(admin, api.namespace);
+  }
 
   static async open(options: ApiOptions = {}, begin: typeof start = start): Promise<SmallCluster> {
-    const cluster = new SmallCluster(await begin(options), mkdtempSync(join(tmpdir(), 'faas-kubeconfig-')));
-    writeFileSync(cluster.kubeconfig, cluster.api.kubeconfig('manager'), { mode: 0o600 });
-    const { namespace } = cluster.api;
+    const api = await begin(options);
+    const admin = new KubeConfig();
+    admin.loadFromString(api.kubeconfig('admin'));
+    const cluster = new SmallCluster(api, admin, mkdtempSync(join(tmpdir(), 'faas-kubeconfig-')));
+    writeFileSync(cluster.kubeconfig, api.kubeconfig('manager'), { mode: 0o600 });
+    const { namespace } = api;
     await cluster.core.createNamespacedServiceAccount({ namespace, body: { metadata: { name: 'faas-worker' } } });
     return cluster;
   }
@@ -28,10 +37,15 @@ export class SmallCluster {
     return join(this.folder, 'config');
   }
 
-  get core(): CoreV1Api {
-    const admin = new KubeConfig();
-    admin.loadFromString(this.api.kubeconfig('admin'));
-    return admin.makeApiClient(CoreV1Api);
+  /** Writes a kubeconfig that goes with the cluster, and answers where to. */
+  writeKubeconfig(content: string): string {
+    const path = join(this.folder, `config-${(this.files += 1)}`);
+    writeFileSync(path, content, { mode: 0o600 });
+    return path;
+  }
+
+  managerConfig(): Promise<string> {
+    return Promise.resolve(this.api.kubeconfig('manager'));
   }
 
   /** What makes a manager use it. */

@@ -64,6 +64,11 @@ export class Watches {
   drop(): void {
     for (const watching of this.open) watching.cut();
   }
+
+  /** As at the end of their time: clients go on from where they were. */
+  end(): void {
+    for (const watching of this.open) watching.end();
+  }
 }
 
 class Watching {
@@ -103,6 +108,10 @@ class Watching {
 
   cut(): void {
     this.response.socket?.destroy();
+  }
+
+  end(): void {
+    this.response.end();
   }
 
   private send(type: string, object: object): void {

@@ -24,7 +24,7 @@ export class ApiLine {
     const user = config.getCurrentUser();
     if (cluster === null || user === null) throw new Error('The kubeconfig names no cluster and user.');
     const moved = new KubeConfig();
-    moved.loadFromClusterAndUser({ ...cluster, server: `https://127.0.0.1:${this.port}` }, user);
+    moved.loadFromClusterAndUser({ ...cluster, server: `${this.target.protocol}//127.0.0.1:${this.port}` }, user);
     return moved.exportConfig();
   }
 

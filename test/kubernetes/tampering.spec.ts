@@ -5,8 +5,11 @@ import type { FunctionDetailDto } from '../client/index.js';
 import { expectProblem } from '../support/http.js';
 import type { TestManager } from '../support/manager.js';
 import { Stage } from '../support/stage.js';
+import { ON_CLUSTER } from '../support/engine.js';
+import { eitherCluster } from './support/either-cluster.js';
+import { foreignObject } from './support/foreign-object.js';
+import type { KubernetesRoom } from './support/kubernetes-room.js';
 import { TELLTALE } from './support/handlers.js';
-import { type Namespace, namespaceEngine } from './support/room.js';
 import { Traffic } from './support/traffic.js';
 
 const SECONDS = { timeout: 20_000, interval: 200 };
@@ -14,17 +17,23 @@ const SECONDS = { timeout: 20_000, interval: 200 };
 /** The count of replicas stays as it is set by hand. */
 const ENV = { HPA_MAX_REPLICAS: '2', HPA_DOWN_WINDOW_SECONDS: '3600' };
 
-const KINDS: { kind: Kind; nameOf: (id: string) => string }[] = [
+interface KindOf {
+  readonly kind: Kind;
+  nameOf(id: string): string;
+}
+
+const SERVICE_KIND: KindOf = { kind: SERVICE, nameOf: (id) => `service-${id}` };
+const KINDS: readonly KindOf[] = [
   { kind: CONFIG_MAP, nameOf: (id) => `handler-code-${id}-1` },
-  { kind: SERVICE, nameOf: (id) => `service-${id}` },
+  SERVICE_KIND,
   { kind: AUTOSCALER, nameOf: (id) => `hpa-${id}` },
   { kind: DEPLOYMENT, nameOf: (id) => `faas-worker-${id}` },
 ];
 
 describe('objects that others touch [kubernetes]', () => {
-  let room: Namespace;
+  let room: KubernetesRoom;
   const stage = Stage.on(
-    namespaceEngine((opened) => (room = opened)),
+    eitherCluster((opened) => (room = opened)),
     ENV,
   );
   let id: string;
@@ -123,50 +132,54 @@ describe('objects that others touch [kubernetes]', () => {
     await settled();
   });
 
-  describe.each(KINDS)('a $kind.kind that is not ours and has our name', ({ kind, nameOf }) => {
-    let manager: TestManager;
-    afterEach(() => manager?.stop());
+  // Backing off takes its time over HTTP: foreign-objects.spec.ts has every kind, without a manager around it.
+  describe.each(ON_CLUSTER ? KINDS : [SERVICE_KIND])(
+    'a $kind.kind that is not ours and has our name',
+    ({ kind, nameOf }) => {
+      let manager: TestManager;
+      afterEach(() => manager?.stop());
 
-    it('is said to be there and left untouched, and its function heals when it goes', async () => {
-      const { cluster } = room;
-      await stage.manager.stop();
-      const name = nameOf(id);
-      await cluster.delete(kind, name);
-      await cluster.gone(kind, name);
-      const foreign = await cluster.objects.create(foreignObject(kind, name, cluster.namespace));
-      manager = await stage.start(ENV);
-      const own = async () => (await manager.send(`/functions/${id}`)).json() as FunctionDetailDto;
-      await vi.waitFor(async () => {
-        const reconciled = (await own()).conditions.find(({ type }) => type === 'Reconciled');
-        expect(reconciled).toMatchObject({
-          status: false,
-          reason: 'rejected',
-          message: expect.stringContaining(`the ${kind.kind} ${name} exists already and is not ours`) as string,
-        });
-      }, SECONDS);
-      // Which pods may be called is known from the Service's endpoints.
-      if (kind === DEPLOYMENT || kind === SERVICE) {
-        expectProblem(await manager.call(id, ''), 409, 'function_not_runnable');
-      } else expect((await manager.call(id, '')).status).toBe(200);
-      const now = await cluster.get(kind, name);
-      expect(now.metadata).toMatchObject({ uid: foreign.metadata?.uid, labels: { app: 'mine' } });
-      expect(now.metadata?.labels).toEqual(foreign.metadata?.labels);
+      it('is said to be there and left untouched, and its function heals when it goes', async () => {
+        const { cluster } = room;
+        await stage.manager.stop();
+        const name = nameOf(id);
+        await cluster.delete(kind, name);
+        await cluster.gone(kind, name);
+        const foreign = await cluster.objects.create(foreignObject(kind, name, cluster.namespace));
+        manager = await stage.start(ENV);
+        const own = async () => (await manager.send(`/functions/${id}`)).json() as FunctionDetailDto;
+        await vi.waitFor(async () => {
+          const reconciled = (await own()).conditions.find(({ type }) => type === 'Reconciled');
+          expect(reconciled).toMatchObject({
+            status: false,
+            reason: 'rejected',
+            message: expect.stringContaining(`the ${kind.kind} ${name} exists already and is not ours`) as string,
+          });
+        }, SECONDS);
+        // Which pods may be called is known from the Service's endpoints.
+        if (kind === DEPLOYMENT || kind === SERVICE) {
+          expectProblem(await manager.call(id, ''), 409, 'function_not_runnable');
+        } else expect((await manager.call(id, '')).status).toBe(200);
+        const now = await cluster.get(kind, name);
+        expect(now.metadata).toMatchObject({ uid: foreign.metadata?.uid, labels: { app: 'mine' } });
+        expect(now.metadata?.labels).toEqual(foreign.metadata?.labels);
 
-      const removed = await manager.remove((await manager.add(TELLTALE)).id);
-      expect(removed.status).toBe(204);
-      expect((await cluster.get(kind, name)).metadata?.uid).toBe(foreign.metadata?.uid);
-      await cluster.delete(kind, name);
-      await cluster.gone(kind, name);
-      await vi.waitFor(
-        async () => {
-          const { status, conditions } = await own();
-          expect([status, ...conditions.map((condition) => condition.status)]).toEqual(['running', true, true]);
-        },
-        { timeout: 90_000, interval: 250 },
-      );
-      await vi.waitFor(async () => expect((await manager.call(id, '')).status).toBe(200), SECONDS);
-    });
-  });
+        const removed = await manager.remove((await manager.add(TELLTALE)).id);
+        expect(removed.status).toBe(204);
+        expect((await cluster.get(kind, name)).metadata?.uid).toBe(foreign.metadata?.uid);
+        await cluster.delete(kind, name);
+        await cluster.gone(kind, name);
+        await vi.waitFor(
+          async () => {
+            const { status, conditions } = await own();
+            expect([status, ...conditions.map((condition) => condition.status)]).toEqual(['running', true, true]);
+          },
+          { timeout: 90_000, interval: 250 },
+        );
+        await vi.waitFor(async () => expect((await manager.call(id, '')).status).toBe(200), SECONDS);
+      });
+    },
+  );
 });
 
 /** What is said to be wanted, without what the cluster writes by itself. */
@@ -177,31 +190,4 @@ function contentOf(object: KubernetesObject & { spec?: object; data?: object }):
   delete wanted?.clusterIPs;
   delete wanted?.replicas;
   return { metadata: { labels: metadata?.labels }, ...(wanted && { spec: wanted }), ...(data && { data }) };
-}
-
-function foreignObject({ apiVersion, kind }: Kind, name: string, namespace: string): KubernetesObject {
-  const labels = { app: 'mine' };
-  const template = {
-    metadata: { labels },
-    spec: {
-      securityContext: { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } },
-      containers: [
-        {
-          name: 'mine',
-          image: 'mine',
-          securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'] } },
-        },
-      ],
-    },
-  };
-  const specs: Record<string, object> = {
-    Service: { selector: labels, ports: [{ port: 80 }] },
-    HorizontalPodAutoscaler: {
-      maxReplicas: 1,
-      scaleTargetRef: { apiVersion: 'apps/v1', kind: 'Deployment', name: 'mine' },
-    },
-    Deployment: { replicas: 0, selector: { matchLabels: labels }, template },
-  };
-  const content = specs[kind] === undefined ? { data: { mine: 'yes' } } : { spec: specs[kind] };
-  return { apiVersion, kind, metadata: { name, namespace, labels }, ...content };
 }

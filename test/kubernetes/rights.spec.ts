@@ -1,0 +1,64 @@
+import { describe, expect, it } from 'vitest';
+import type { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { answering, TALKATIVE } from '#libs/orchestrator/testing/contract.handlers.js';
+import { CONFIG_MAP } from '#libs/orchestrator-kubernetes/kinds.js';
+import { ProviderSuite } from './support/provider.js';
+
+describe("the manager's Role [small kubernetes]", () => {
+  const suite = ProviderSuite.on({}, { HPA_MAX_REPLICAS: '4' });
+  const right = ({ verb, group, resource }: { verb: string; group: string; resource: string }) =>
+    `${verb} ${resource}${group === '' ? '' : `.${group}`}`;
+
+  /** Everything that a manager ever does to its cluster. */
+  async function live(manager: Orchestrator): Promise<void> {
+    const { stage, cluster } = suite;
+    await manager.ping(stage.signal());
+    const first = stage.workload(TALKATIVE, { replicas: 2, maxReplicas: 4 });
+    const { functionId } = first;
+    const seen = await stage.settleReady(manager, first);
+    for (const endpoint of seen.endpoints) await stage.call(endpoint, 'hello');
+    expect(await logOf(manager, functionId)).toContain('said hello');
+
+    await stage.harness.kill(functionId, seen.endpoints[0]?.replica ?? '');
+    await stage.settle(manager, first, ({ reason }) => reason?.code === 'worker_crashed');
+    const second = stage.revised({ ...first, replicas: 1, maxReplicas: 1 }, answering('two'));
+    const rolled = await stage.settleReady(manager, second);
+    expect((await stage.call(rolled.endpoints[0], 'x')).body).toEqual({ result: 'two:x' });
+    await stage.until(
+      'the former code and the autoscaler are gone',
+      async () => {
+        await stage.ensure(manager, second);
+        return (await cluster.leftovers()).filter((name) => /-1$|^Horizontal/.test(name));
+      },
+      (left) => left.length === 0,
+    );
+    await stage.settle(manager, { ...second, replicas: 0 }, ({ replicas }) => replicas === 0);
+    await cluster.delete(CONFIG_MAP, `handler-code-${functionId}-2`);
+    await stage.settleReady(manager, second);
+  }
+
+  async function logOf(manager: Orchestrator, functionId: FunctionId): Promise<string> {
+    const { stage } = suite;
+    const read = async () => {
+      const texts: string[] = [];
+      const options = { tail: 100, follow: false, signal: stage.signal() };
+      for await (const { text } of manager.logs(functionId, options)) texts.push(text);
+      return texts.join('\n');
+    };
+    return stage.until('its log is there', read, (text) => text !== '');
+  }
+
+  it('grants exactly what the life of a function takes: nothing is missing, nothing is spare', async () => {
+    const { stage, controls, cluster } = suite;
+    await live(await stage.manager());
+    // The next manager finds what is nobody's any more, and takes it away.
+    const next = await stage.manager();
+    for (const orphan of await stage.list(next)) await stage.remove(next, orphan);
+    expect(await cluster.leftovers()).toEqual([]);
+
+    const uses = await controls.uses();
+    expect(uses.filter(({ allowed }) => !allowed)).toEqual([]);
+    expect(uses.map(right).toSorted()).toEqual((await controls.grants()).map(right).toSorted());
+  });
+});
