@@ -9,6 +9,7 @@ import { fromPoolOf } from './labels.js';
 import { addressOf, functionIdOf, replicaOf } from './replica.js';
 import type { WorkerNetwork } from './worker-network.js';
 
+const START_MS = 60_000;
 const REMOVE_MS = 20_000;
 /** Longer than a generic worker takes to start, and than one takes to become a function's. */
 const STRAY_MS = 60_000;
@@ -26,7 +27,10 @@ export class PoolContainers implements PoolSource<PoolMember> {
     private readonly limits: WorkerLimits,
   ) {}
 
-  async start({ token, sha256 }: OneTimeToken, signal: AbortSignal): Promise<PoolMember> {
+  async start({ token, sha256 }: OneTimeToken, closing: AbortSignal): Promise<PoolMember> {
+    closing.throwIfAborted();
+    // Not ended half way: the engine would go on making a container whose id nobody is told.
+    const signal = AbortSignal.timeout(START_MS);
     const reach = await this.network.ready();
     const name = `faas-pool-${randomBytes(8).toString('hex')}`;
     const id = await this.engine.create(name, genericConfig(this.placement, this.limits, sha256), signal);

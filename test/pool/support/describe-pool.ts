@@ -91,6 +91,19 @@ export function describePool(name: string, makeSite: () => PoolSite): void {
       expect(await site.remains(stage.owner)).toEqual([]);
     });
 
+    it('leaves nothing of what was on its way when its manager ends', async () => {
+      const manager = await stage.manager();
+      const workload = stage.workload(answering('one'), { replicas: 2 });
+      await stage.settleReady(manager, workload);
+      await stage.until(
+        'the next are on their way',
+        async () => (await site.remains(stage.owner)).filter((one) => one.includes('pool')).length,
+        (count) => count > 0,
+      );
+      await manager.close();
+      expect((await site.remains(stage.owner)).filter((one) => one.includes('pool'))).toEqual([]);
+    });
+
     it('serves every function once whenever a manager is killed, and loses no worker', async () => {
       const workloads: Workload[] = [];
       let unfinished = 0;
