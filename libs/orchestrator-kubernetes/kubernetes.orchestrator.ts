@@ -120,7 +120,7 @@ export class KubernetesOrchestrator extends Orchestrator {
     const { replica, address } = endpoint;
     const there = this.replicasOf(functionOf(podOf(replica))).find(({ id }) => id === replica);
     return Promise.resolve(
-      this.ways.goesByName || (there?.ready === true && isDeepStrictEqual(there.address, address)),
+      this.ways.goesByName || (there?.runs === true && isDeepStrictEqual(there.address, address)),
     );
   }
 

@@ -46,6 +46,15 @@ describe('replicasOf', () => {
     expect(one(wish).ready).toBe(false);
   });
 
+  it.each<[string, PodWish, boolean]>([
+    ['is on its way out', { ready: false, metadata: { deletionTimestamp: at('2026-06-01T12:00:05Z') } }, true],
+    ['has lost its readiness', { ready: false }, true],
+    ['waits', { state: { waiting: { reason: 'ContainerCreating' } } }, false],
+    ['was evicted', { status: { phase: 'Failed', reason: 'Evicted' } }, false],
+  ])('knows of a pod that %s whether it may still answer what it was called for', (_what, wish, runs) => {
+    expect(one(wish)).toMatchObject({ ready: false, runs });
+  });
+
   it('finds a pod in any of several slices, and once in those of both address families', () => {
     const both = [slice(['b', 'a']), slice(['c']), slice(['a', 'b'], {}, 'fd00::5')];
     const replicas = replicasOf([podOf({ name: 'a' }), podOf({ name: 'c' }), podOf({ name: 'd' })], both);

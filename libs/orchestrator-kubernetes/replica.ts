@@ -13,6 +13,8 @@ export interface Replica {
   /** Evicted or turned away by its node: it runs no more, and stays only as the proof of why. */
   readonly ended: boolean;
   readonly status: V1ContainerStatus | undefined;
+  /** Its container runs, be it on its way out: what it was called for it still answers. */
+  readonly runs: boolean;
   /** The EndpointSlices say that it may get calls. */
   readonly ready: boolean;
   /** Of the container that runs in it; one that was restarted in place is another replica. */
@@ -44,7 +46,7 @@ function replicaOf(pod: V1Pod, serving: ReadonlySet<string>): Replica {
   const status = pod.status?.containerStatuses?.find((container) => container.name === CONTAINER);
   const leaving = pod.metadata?.deletionTimestamp !== undefined;
   const ended = isEnded(pod.status);
-  const running = status?.state?.running !== undefined && status.ready;
+  const runs = status?.state?.running !== undefined && !ended;
   const ip = pod.status?.podIP;
   return {
     pod,
@@ -53,7 +55,8 @@ function replicaOf(pod: V1Pod, serving: ReadonlySet<string>): Replica {
     leaving,
     ended,
     status,
-    ready: serving.has(name) && running && !leaving && !ended && ip !== undefined,
+    runs,
+    ready: serving.has(name) && runs && status.ready && !leaving && ip !== undefined,
     id: replicaId(name, status?.containerID),
     address: ip === undefined ? undefined : { kind: 'tcp', host: ip, port: WORKER_PORT },
   };
