@@ -119,9 +119,7 @@ export class KubernetesOrchestrator extends Orchestrator {
   override confirms(endpoint: Endpoint): Promise<boolean> {
     const { replica, address } = endpoint;
     const there = this.replicasOf(functionOf(podOf(replica))).find(({ id }) => id === replica);
-    return Promise.resolve(
-      this.ways.goesByName || (there?.runs === true && isDeepStrictEqual(there.address, address)),
-    );
+    return Promise.resolve(this.ways.goesByName || (there?.runs === true && isDeepStrictEqual(there.address, address)));
   }
 
   override reach(endpoint: Endpoint): EndpointAddress {
