@@ -81,7 +81,10 @@ export class DemandRepository {
     return rows.map(({ id }) => id);
   }
 
-  /** Everything that may have to change its number of replicas. `mostReplicas`: where the function names no limit. */
+  /**
+   * Everything that may have to change its number of replicas. `mostReplicas`: where the function names no limit. Not
+   * what has no replica ready yet: calls that wait for the first one are served soonest when it needn't share the machine.
+   */
   async loads(mostReplicas: number): Promise<Load[]> {
     return this.database.query<Load>(
       `SELECT id, replicas, min_replicas AS "minReplicas", concurrency, memory_mib AS "memoryMiB",
@@ -89,7 +92,7 @@ export class DemandRepository {
          COALESCE(sum(calls_now), 0)::float8 AS "callsNow", COALESCE(sum(calls_lately), 0)::float8 AS "callsLately"
        FROM functions LEFT JOIN demands
          ON function_id = id AND seen_at > now() - $2::integer * interval '1 millisecond'
-       WHERE replicas > 0 AND deleted_at IS NULL AND provisional_until IS NULL
+       WHERE replicas > 0 AND deleted_at IS NULL AND provisional_until IS NULL AND phase = 'running'
          AND (replicas > GREATEST(1, min_replicas) OR function_id IS NOT NULL OR replicas < min_replicas)
        GROUP BY id`,
       [mostReplicas, FRESH_MS],
