@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { collectDefaultMetrics, Registry } from 'prom-client';
+import { type TallyFamily, writeTallies } from './tally.js';
 
 /** What has to be asked for is asked for at most this often, however many read. */
 const REFRESH_MS = 5_000;
@@ -13,9 +14,14 @@ let ofProcess: Registry | undefined;
 export class Metrics {
   readonly registry = new Registry();
   readonly contentType = this.registry.contentType;
+  private readonly tallies: TallyFamily[] = [];
   private readonly refreshers: (() => Promise<void>)[] = [];
   private refreshing: Promise<unknown> = Promise.resolve();
   private refreshedAt = -Infinity;
+
+  addTallies(family: TallyFamily): void {
+    this.tallies.push(family);
+  }
 
   /** Runs before the next reading, and every few seconds at most. What it throws is its own affair. */
   beforeReading(refresh: () => Promise<void>): void {
@@ -30,7 +36,8 @@ export class Metrics {
       this.refreshing = Promise.allSettled(this.refreshers.map((refresh) => refresh()));
     }
     await settledWithin(this.refreshing, PATIENCE_MS);
-    return Registry.merge([this.registry, processMetrics()]).metrics();
+    const [ours, ofTheProcess] = await Promise.all([this.registry.metrics(), processMetrics().metrics()]);
+    return [ours, ...this.tallies.map(writeTallies), ofTheProcess].join('\n');
   }
 }
 

@@ -7,6 +7,7 @@ import { type Answer, expectProblem } from '../support/http.js';
 import type { TestManager } from '../support/manager.js';
 import { Stage } from '../support/stage.js';
 
+const DASHBOARD = 'docs/grafana/service-faas.json';
 const KEY = 'a-key-for-prometheus';
 
 /** The samples of one reading, by name and labels as they are written. */
@@ -140,7 +141,11 @@ describeOnAnyEngine('an answer', (engine) => {
     expect(slept.worker).toBeGreaterThanOrEqual(100);
     expect(slept.total).toBeGreaterThanOrEqual(slept.worker);
     const raised = await stage.manager.call(id, 'raise oh');
-    expect(timingOf(raised)).toEqual({ queue: expect.any(Number), worker: expect.any(Number), total: expect.any(Number) });
+    expect(timingOf(raised)).toEqual({
+      queue: expect.any(Number),
+      worker: expect.any(Number),
+      total: expect.any(Number),
+    });
     expect(raised.headers['x-cold-start']).toBe('false');
     const missing = await stage.manager.call('aaaaaaaaaaaaaaaa');
     expect(timingOf(missing)).toMatchObject({ queue: 0, worker: 0 });
@@ -170,6 +175,52 @@ describeOnAnyEngine('metrics of a manager with API keys', (engine) => {
     const open = await stage.start({ API_KEYS: KEY, METRICS_PUBLIC: 'true' });
     expect((await open.send('/metrics', { headers: { Host: 'faas.example' } })).status).toBe(200);
     expectProblem(await open.send('/functions'), 401, 'unauthorized');
+  });
+});
+
+describeOnAnyEngine('what is written about the metrics', (engine) => {
+  const stage = Stage.on(engine);
+  const NAME = /\b(?:faas|process|nodejs)_[a-z0-9_]+/g;
+
+  /** Every name that a query may use. */
+  async function exported(): Promise<Set<string>> {
+    const { text } = await stage.manager.send('/metrics');
+    const types = [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => [name!, type!] as const);
+    const series = (name: string, type: string) =>
+      type === 'histogram' ? ['_bucket', '_sum', '_count'].map((part) => name + part) : [name];
+    return new Set(types.flatMap(([name, type]) => series(name, type)));
+  }
+
+  it('in the dashboard asks for nothing that isn’t there, and in every panel', async () => {
+    const known = await exported();
+    const dashboard = JSON.parse(await readFile(DASHBOARD, 'utf8')) as {
+      panels: { id: number; type: string; title: string; targets?: { expr: string }[] }[];
+      templating: { list: { definition?: string }[] };
+    };
+    const panels = dashboard.panels.filter(({ type }) => type !== 'row');
+    expect(new Set(dashboard.panels.map(({ id }) => id)).size).toBe(dashboard.panels.length);
+    for (const { title, targets = [] } of panels) {
+      const names = targets.flatMap(({ expr }) => expr.match(NAME) ?? []);
+      expect(names, title).not.toEqual([]);
+      for (const name of names) expect(known, title).toContain(name);
+    }
+    for (const name of dashboard.templating.list.flatMap(({ definition }) => definition?.match(NAME) ?? [])) {
+      expect(known).toContain(name);
+    }
+  });
+
+  it('in docs/metrics.md names all of ours, in the dashboard too, and nothing else', async () => {
+    const known = new Set([...(await exported())].map((name) => name.replace(/_(?:bucket|sum|count)$/, '')));
+    const page = await readFile('docs/metrics.md', 'utf8');
+    const named = new Set((page.match(NAME) ?? []).map((name) => name.replace(/_(?:bucket|sum|count)$/, '')));
+    named.delete('process_');
+    named.delete('nodejs_');
+    const dashboard = await readFile(DASHBOARD, 'utf8');
+    for (const name of [...known].filter((one) => one.startsWith('faas_'))) {
+      expect(named).toContain(name);
+      expect(dashboard).toContain(name);
+    }
+    for (const name of named) expect(known).toContain(name);
   });
 });
 

@@ -92,7 +92,7 @@ describeOnAnyEngine('a manager that holds as much as it may', (engine) => {
     const { id } = await stage.manager.add(OBEDIENT, { concurrency: 1, max_replicas: 1 });
     const calls = Array.from({ length: 300 }, () => stage.manager.call(id, 'sleep 0.01'));
     const byStatus = Map.groupBy(await Promise.all(calls), ({ status }) => status);
-    expect([...byStatus.keys()].toSorted()).toEqual([200, 429]);
+    expect(new Set(byStatus.keys())).toEqual(new Set([200, 429]));
     // So many requests fit into the limit at once; all those beyond came too early.
     expect(byStatus.get(200)!.length).toBeGreaterThanOrEqual(200);
     for (const answer of byStatus.get(429)!) expect(answer.json()).toMatchObject({ code: 'manager_overloaded' });

@@ -50,7 +50,12 @@ export class RunningManager {
     this.orchestrator = new MortalOrchestrator(installation.world, OWNER, this.life);
     this.notifications = new Notifications(installation.url, silent);
     this.changes = new FunctionChanges(this.notifications);
-    const reconciler = new FunctionReconciler(this.repository, this.orchestrator, new ReconcileMetrics(new Metrics()), logger);
+    const reconciler = new FunctionReconciler(
+      this.repository,
+      this.orchestrator,
+      new ReconcileMetrics(new Metrics()),
+      logger,
+    );
     this.loop = new ReconcileLoop(this.repository, reconciler, this.orchestrator, config, this.notifications, logger);
     this.orphans = new OrphanCollector(this.repository, this.orchestrator, config, logger);
   }

@@ -19,48 +19,50 @@ export class HeldBytes {
 
   constructor(@Inject(LIMITS_CONFIG) { heldBytes }: Pick<LimitsConfig, 'heldBytes'>, { registry }: Metrics) {
     this.limit = heldBytes;
-    const registers = [registry];
-    const held = () => this.held;
-    new Gauge({
-      name: 'faas_held_bytes',
-      help: 'Bytes of requests kept in memory.',
-      registers,
-      collect() {
-        this.set(held());
-      },
-    });
-    new Gauge({ name: 'faas_held_bytes_limit', help: 'Most bytes of requests kept in memory.', registers }).set(
-      heldBytes,
-    );
+    const gauge = (name: string, help: string, value: () => number) =>
+      new Gauge({
+        name,
+        help,
+        registers: [registry],
+        collect() {
+          this.set(value());
+        },
+      });
+    gauge('faas_held_bytes', 'Bytes of requests kept in memory.', () => this.held);
+    gauge('faas_held_bytes_limit', 'Most bytes of requests kept in memory.', () => heldBytes);
   }
 
   /** Room for one more request until it is disposed of. Throws {@link ManagerOverloaded} when there is none. */
   hold(): Holding {
-    const holding = new Holding(this.take);
+    const holding = new Holding(this);
     holding.add(REQUEST_BYTES);
     return holding;
   }
 
-  private readonly take = (bytes: number): void => {
-    if (bytes > 0 && this.held + bytes > this.limit) throw new ManagerOverloaded(this.limit);
+  take(bytes: number): void {
+    if (this.held + bytes > this.limit) throw new ManagerOverloaded(this.limit);
     this.held += bytes;
-  };
+  }
+
+  give(bytes: number): void {
+    this.held -= bytes;
+  }
 }
 
 /** What one request keeps in memory. */
 export class Holding implements Disposable {
   private held = 0;
 
-  constructor(private readonly take: (bytes: number) => void) {}
+  constructor(private readonly all: HeldBytes) {}
 
   /** Throws {@link ManagerOverloaded} when there is no room for so many more bytes. */
   add(bytes: number): void {
-    this.take(bytes);
+    this.all.take(bytes);
     this.held += bytes;
   }
 
   [Symbol.dispose](): void {
-    this.take(-this.held);
+    this.all.give(this.held);
     this.held = 0;
   }
 }

@@ -81,7 +81,9 @@ describe('readBody', () => {
     expect(await readBody(requestOf([Buffer.alloc(most)]), LIMIT, ENOUGH)).toHaveLength(most);
     const refusal = { code: 'payload_too_large' };
     await expect(readBody(requestOf([Buffer.alloc(most), 'x']), LIMIT, ENOUGH)).rejects.toMatchObject(refusal);
-    await expect(readBody(requestOf([], { 'content-length': `${most + 1}` }), LIMIT, ENOUGH)).rejects.toMatchObject(refusal);
+    await expect(readBody(requestOf([], { 'content-length': `${most + 1}` }), LIMIT, ENOUGH)).rejects.toMatchObject(
+      refusal,
+    );
   });
 
   it('keeps nothing of a body that there is no room for', async () => {

@@ -25,11 +25,6 @@ export function readBody(
     const chunks: Buffer[] = [];
     let size = 0;
     let isRefused = false;
-    const refuse = (error: unknown) => {
-      isRefused = true;
-      chunks.length = 0;
-      reject(error as Error);
-    };
     request.on('data', (chunk: Buffer) => {
       // The rest of what was refused is read and forgotten.
       if (isRefused) return;
@@ -39,7 +34,9 @@ export function readBody(
         holding.add(chunk.length);
         chunks.push(chunk);
       } catch (error) {
-        refuse(error);
+        isRefused = true;
+        chunks.length = 0;
+        reject(error);
       }
     });
     let whole = false;

@@ -1,10 +1,10 @@
 import type { MetricsConfig } from '#libs/config/config.js';
 import { METRICS_CONFIG } from '#libs/config/config.module.js';
 import { Metrics } from '#libs/observability/metrics.js';
-import { registerTallies, Tally } from '#libs/observability/tally.js';
+import { Tally } from '#libs/observability/tally.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable } from '@nestjs/common';
-import { Counter, Histogram, type Registry } from 'prom-client';
+import { Counter, Histogram } from 'prom-client';
 import { CensusRepository } from '../functions/census.repository.js';
 import type { CallTiming } from './call-timing.js';
 
@@ -41,7 +41,7 @@ export class CallMetrics {
     metrics: Metrics,
   ) {
     const registers = [metrics.registry];
-    this.register(metrics.registry);
+    this.register(metrics);
     this.coldStages = new Histogram({
       name: 'faas_cold_start_duration_seconds',
       help: 'Where a call that found no replica spent its time: until one was there, connecting to it, until its first byte.',
@@ -100,36 +100,33 @@ export class CallMetrics {
     }
   }
 
-  private register(registry: Registry): void {
-    const registers = [registry];
+  private register(metrics: Metrics): void {
     const { labelled, overhead } = this;
-    new Counter({
-      name: 'faas_calls_total',
-      help: 'Calls by function and by code: ok, or the code of the problem they were answered with.',
-      labelNames: ['function', 'code'],
-      registers,
-      collect() {
-        this.reset();
-        for (const [id, { outcomes }] of labelled())
-          for (const [code, count] of outcomes) this.inc({ function: id, code }, count);
-      },
+    const counter = (name: string, help: string, labelNames: string[], count: (counter: Counter) => void) =>
+      new Counter({
+        name,
+        help,
+        labelNames,
+        registers: [metrics.registry],
+        collect() {
+          this.reset();
+          count(this);
+        },
+      });
+    const codes = 'Calls by function and by code: ok, or the code of the problem they were answered with.';
+    counter('faas_calls_total', codes, ['function', 'code'], (calls) => {
+      for (const [id, { outcomes }] of labelled())
+        for (const [code, count] of outcomes) calls.inc({ function: id, code }, count);
     });
-    new Counter({
-      name: 'faas_cold_starts_total',
-      help: 'Calls that found no replica of their function.',
-      labelNames: ['function'],
-      registers,
-      collect() {
-        this.reset();
-        for (const [id, { coldStarts }] of labelled()) this.inc({ function: id }, coldStarts);
-      },
+    counter('faas_cold_starts_total', 'Calls that found no replica of their function.', ['function'], (starts) => {
+      for (const [id, { coldStarts }] of labelled()) starts.inc({ function: id }, coldStarts);
     });
-    registerTallies(registry, {
+    metrics.addTallies({
       name: 'faas_call_duration_seconds',
       help: 'From the head of a call to its answer.',
       series: () => labelled().map(([id, { durations }]) => ({ labels: { function: id }, tally: durations })),
     });
-    registerTallies(registry, {
+    metrics.addTallies({
       name: 'faas_call_overhead_seconds',
       help: "The manager's own part of that: without receiving the body, waiting for a slot, and the worker.",
       series: () => [{ labels: {}, tally: overhead }],

@@ -27,7 +27,7 @@ export class ExecutionController {
     operationId: 'executeFunction',
     summary: 'Run a function with a payload',
     description:
-      'The body is read as JSON whatever its Content-Type. A call waits while no replica has a free slot. Disconnecting cancels it. Refusals carry `Server-Timing` and `X-Cold-Start` too.',
+      'The body is read as JSON whatever its Content-Type. A call waits while no replica has a free slot. Disconnecting cancels it. Problems carry `Server-Timing` and `X-Cold-Start` too, but for 401 and 403.',
   })
   @ApiParam({ name: 'id', description: "The function's id.", example: 'mfrggzdfmztwq2lk' })
   @ApiBody({ type: ExecuteRequestDto })

@@ -72,9 +72,9 @@ export class SlotPool {
     return true;
   }
 
-  /** Calls that may run at once. */
+  /** Calls that may run at once: without any replica, once the first is there. */
   get slots(): number {
-    return this.size * this.concurrency;
+    return Math.max(1, this.size) * this.concurrency;
   }
 
   /** Takes over a new set of endpoints: known replicas keep their calls and sockets, missing ones finish and go. */

@@ -8,8 +8,9 @@ const OBSERVED = { replicas: 1 } as unknown as Observed;
 
 /** An engine whose every method answers what it was called with. */
 function measured(overrides: object = {}) {
-  const answering = new Proxy({ engine: 'fake', largestCodeBytes: 7, ...overrides } as Record<string, unknown>, {
-    get: (own, name: string) => own[name] ?? ((...given: unknown[]) => ({ name, given })),
+  const own: Record<string, unknown> = { engine: 'fake', largestCodeBytes: 7, ...overrides };
+  const answering = new Proxy(own, {
+    get: (_own, name: string) => own[name] ?? ((...given: unknown[]) => ({ name, given })),
   });
   const metrics = new Metrics();
   const orchestrator = new MeasuredOrchestrator(answering as unknown as Orchestrator, metrics);
@@ -30,7 +31,8 @@ describe('MeasuredOrchestrator', () => {
     expect(names.size).toBeGreaterThanOrEqual(9);
     for (const name of names) {
       const method = (orchestrator as unknown as Record<string, (...given: unknown[]) => unknown>)[name]!;
-      const asked = method.length === 0 ? [] : Array.from({ length: method.length }, () => new AbortController().signal);
+      const asked =
+        method.length === 0 ? [] : Array.from({ length: method.length }, () => new AbortController().signal);
       expect(await method.apply(orchestrator, asked), name).toEqual({ name, given: asked });
     }
   });
