@@ -7,6 +7,7 @@ export const FUNCTION_DEFAULTS = Symbol('FunctionDefaults');
 export const ORCHESTRATOR_CONFIG = Symbol('OrchestratorConfig');
 export const RECONCILE_CONFIG = Symbol('ReconcileConfig');
 export const SCALE_CONFIG = Symbol('ScaleConfig');
+export const METRICS_CONFIG = Symbol('MetricsConfig');
 
 /** Makes each slice of the parsed configuration injectable by its own token. */
 @Module({})
@@ -19,6 +20,7 @@ export class ConfigModule {
       { provide: ORCHESTRATOR_CONFIG, useValue: config.orchestrator },
       { provide: RECONCILE_CONFIG, useValue: config.reconcile },
       { provide: SCALE_CONFIG, useValue: config.scale },
+      { provide: METRICS_CONFIG, useValue: config.metrics },
     ];
     return { module: ConfigModule, global: true, providers, exports: providers.map(({ provide }) => provide) };
   }

@@ -8,6 +8,7 @@ export interface Config {
   readonly orchestrator: OrchestratorConfig;
   readonly reconcile: ReconcileConfig;
   readonly scale: ScaleConfig;
+  readonly metrics: MetricsConfig;
   readonly log: LogConfig;
 }
 
@@ -38,6 +39,8 @@ export interface LimitsConfig {
   readonly payloadBytes: number;
   /** Calls that may wait for a slot of one function. */
   readonly queuePerFunction: number;
+  /** What all requests under way together may keep in memory. */
+  readonly heldBytes: number;
 }
 
 /** What a function gets that didn't ask for anything else. */
@@ -162,6 +165,13 @@ export interface ScaleConfig {
   readonly maxClusterReplicas: number;
   /** What the memory limits of all replicas on one machine may add up to before no more are added. */
   readonly memoryMiB: number;
+}
+
+export interface MetricsConfig {
+  /** Functions told apart by their calls; those beyond share the label `other`. */
+  readonly maxFunctions: number;
+  /** Whoever reaches the address may read them. */
+  readonly public: boolean;
 }
 
 export interface LogConfig {

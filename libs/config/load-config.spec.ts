@@ -30,6 +30,14 @@ describe('loadConfig', () => {
     expect(config.auth).toEqual({ apiKeys: [], disabled: false });
   });
 
+  it('keeps room for one request at least, whatever else may be held', () => {
+    expect(loadConfig({ MAX_PAYLOAD_BYTES: '67108864' }).limits.heldBytes).toBeGreaterThan(6 * 67_108_864);
+    expect(loadConfig({ MAX_HELD_BYTES: '123456789' }).limits.heldBytes).toBe(123_456_789);
+    const [fault, ...others] = faultsOf({ MAX_HELD_BYTES: '1000000', MAX_PAYLOAD_BYTES: '1000000' });
+    expect(fault).toMatch(/^MAX_HELD_BYTES \(1000000\) must be at least \d+/);
+    expect(others).toEqual([]);
+  });
+
   it('takes an empty variable for an unset one', () => {
     const empty = { LISTEN_ADDR: '', WORKER_PIDS: '', DATABASE_URL: '', DEPLOYMENT_ENV: '', HARBOR_URL: '' };
     expect(loadConfig(empty)).toEqual(loadConfig({}));

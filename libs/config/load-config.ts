@@ -2,8 +2,17 @@ import { existsSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
 import { tmpdir, totalmem } from 'node:os';
 import { resolve } from 'node:path';
+import { getHeapStatistics } from 'node:v8';
 import { z } from 'zod';
-import type { AuthConfig, Config, DatabaseConfig, KubernetesConfig, RegistryLogin, ServerConfig } from './config.js';
+import type {
+  AuthConfig,
+  Config,
+  DatabaseConfig,
+  KubernetesConfig,
+  LimitsConfig,
+  RegistryLogin,
+  ServerConfig,
+} from './config.js';
 import { isLoopback, isWildcard, parseListenAddress } from './listen-address.js';
 
 /** Thrown at boot; its message names every faulty variable at once. */
@@ -20,13 +29,14 @@ const flag = (fallback: boolean) =>
     .default(fallback ? 'true' : 'false')
     .transform((word) => word === 'true' || word === '1' || word === 'yes');
 
-const integer = (fallback: number, min: number, max: number) =>
+const whole = (min: number, max: number) =>
   z.coerce
     .number({ error: 'must be a whole number' })
     .int({ error: 'must be a whole number' })
     .min(min, { error: `must be at least ${min}` })
-    .max(max, { error: `must be at most ${max}` })
-    .default(fallback);
+    .max(max, { error: `must be at most ${max}` });
+
+const integer = (fallback: number, min: number, max: number) => whole(min, max).default(fallback);
 
 const name = (what: string) =>
   z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, {
@@ -63,6 +73,7 @@ const environment = z.object({
   MAX_UPLOAD_BYTES: integer(10 * MIB, 1, 256 * MIB),
   MAX_PAYLOAD_BYTES: integer(6 * MIB, 1, 64 * MIB),
   QUEUE_PER_FUNCTION: integer(256, 0, 100_000),
+  MAX_HELD_BYTES: whole(1, Number.MAX_SAFE_INTEGER).optional(),
 
   DEFAULT_TIMEOUT_MS: integer(30_000, 1, 3_600_000),
   MAX_TIMEOUT_MS: integer(900_000, 1, 3_600_000),
@@ -128,6 +139,9 @@ const environment = z.object({
   RECONCILE_RESYNC_MS: integer(60_000, 500, 86_400_000),
   ORPHAN_SWEEP_MS: integer(60_000, 500, 86_400_000),
 
+  METRICS_MAX_FUNCTIONS: integer(500, 0, 100_000),
+  METRICS_PUBLIC: flag(false),
+
   LOG_LEVEL: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'], {
       error: 'must be trace, debug, info, warn, error or silent',
@@ -152,6 +166,7 @@ export function loadConfig(variables: NodeJS.ProcessEnv): Config {
   const server = serverOf(env, auth, faults);
   const database = databaseOf(env, faults);
   const registry = registryOf(env, faults);
+  const limits = limitsOf(env, faults);
   if (env.DEFAULT_TIMEOUT_MS > env.MAX_TIMEOUT_MS) {
     faults.push(
       `DEFAULT_TIMEOUT_MS (${env.DEFAULT_TIMEOUT_MS}) must not exceed MAX_TIMEOUT_MS (${env.MAX_TIMEOUT_MS})`,
@@ -166,11 +181,7 @@ export function loadConfig(variables: NodeJS.ProcessEnv): Config {
     server,
     auth,
     database,
-    limits: {
-      uploadBytes: env.MAX_UPLOAD_BYTES,
-      payloadBytes: env.MAX_PAYLOAD_BYTES,
-      queuePerFunction: env.QUEUE_PER_FUNCTION,
-    },
+    limits,
     functions: {
       timeoutMs: env.DEFAULT_TIMEOUT_MS,
       maxTimeoutMs: env.MAX_TIMEOUT_MS,
@@ -219,6 +230,7 @@ export function loadConfig(variables: NodeJS.ProcessEnv): Config {
       maxClusterReplicas: env.HPA_MAX_REPLICAS,
       memoryMiB: env.REPLICAS_MEMORY_MIB,
     },
+    metrics: { maxFunctions: env.METRICS_MAX_FUNCTIONS, public: env.METRICS_PUBLIC },
     log: { level: env.LOG_LEVEL, pretty: env.LOG_FORMAT === 'pretty' },
   };
 }
@@ -277,6 +289,25 @@ function authOf(env: Environment, faults: string[]): AuthConfig {
     faults.push('API_KEYS and AUTH_DISABLED=true contradict each other: remove one');
   }
   return { apiKeys, disabled: env.AUTH_DISABLED };
+}
+
+/** JSON may write one byte of text as six: \u0000. */
+const LONGEST_ESCAPE = 6;
+
+function limitsOf(env: Environment, faults: string[]): LimitsConfig {
+  const largest = Math.max(env.MAX_PAYLOAD_BYTES * LONGEST_ESCAPE, env.MAX_UPLOAD_BYTES) + MIB;
+  const heldBytes = env.MAX_HELD_BYTES ?? Math.max(Math.floor(getHeapStatistics().heap_size_limit / 4), largest);
+  if (heldBytes < largest) {
+    faults.push(
+      `MAX_HELD_BYTES (${heldBytes}) must be at least ${largest}: one request within MAX_PAYLOAD_BYTES and MAX_UPLOAD_BYTES may need that`,
+    );
+  }
+  return {
+    uploadBytes: env.MAX_UPLOAD_BYTES,
+    payloadBytes: env.MAX_PAYLOAD_BYTES,
+    queuePerFunction: env.QUEUE_PER_FUNCTION,
+    heldBytes,
+  };
 }
 
 function serverOf(env: Environment, auth: AuthConfig, faults: string[]): ServerConfig | undefined {

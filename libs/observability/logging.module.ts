@@ -7,8 +7,8 @@ import type { Logger } from 'pino';
 /** The root logger, for what is constructed outside Nest's own loggers. */
 export const LOGGER = Symbol('Logger');
 
-/** Probes would drown everything else. */
-const QUIET = /^\/(livez|readyz|healthz)\b/;
+/** Probes and scrapes would drown everything else. */
+const QUIET = /^\/(livez|readyz|healthz|metrics)\b/;
 
 @Module({})
 export class LoggingModule {

@@ -3,6 +3,7 @@ import type { ReconcileConfig } from '#libs/config/config.js';
 import { dataSourceOptions, openDataSource } from '#libs/database/data-source.js';
 import { Database } from '#libs/database/database.js';
 import { Notifications } from '#libs/database/notifications.js';
+import { Metrics } from '#libs/observability/metrics.js';
 import { MemoryOrchestrator } from '#libs/orchestrator/testing/memory.orchestrator.js';
 import { MemoryWorld } from '#libs/orchestrator/testing/memory.world.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
@@ -17,6 +18,7 @@ import { FunctionRepository, type NewFunction } from '../../apps/manager/src/fun
 import { RevisionEntity } from '../../apps/manager/src/functions/revision.entity.js';
 import { FunctionReconciler } from '../../apps/manager/src/orchestration/function.reconciler.js';
 import { OrphanCollector } from '../../apps/manager/src/orchestration/orphan.collector.js';
+import { ReconcileMetrics } from '../../apps/manager/src/orchestration/reconcile-metrics.js';
 import { ReconcileLoop } from '../../apps/manager/src/orchestration/reconcile.loop.js';
 import { Life, MortalDatabase, MortalOrchestrator } from './life.js';
 
@@ -48,7 +50,8 @@ export class RunningManager {
     this.orchestrator = new MortalOrchestrator(installation.world, OWNER, this.life);
     this.notifications = new Notifications(installation.url, silent);
     this.changes = new FunctionChanges(this.notifications);
-    const reconciler = new FunctionReconciler(this.repository, this.orchestrator, logger);
+    const metrics = new ReconcileMetrics(new Metrics());
+    const reconciler = new FunctionReconciler(this.repository, this.orchestrator, metrics, logger);
     this.loop = new ReconcileLoop(
       this.repository,
       reconciler,

@@ -3,15 +3,18 @@ import { ConfigModule } from '#libs/config/config.module.js';
 import { DatabaseModule } from '#libs/database/database.module.js';
 import { ProblemFilter } from '#libs/errors/problem.filter.js';
 import { LoggingModule } from '#libs/observability/logging.module.js';
+import { MetricsModule } from '#libs/observability/metrics.module.js';
 import { type DynamicModule, Module } from '@nestjs/common';
 import { APP_FILTER } from '@nestjs/core';
 import type { Logger } from 'pino';
 import { AccessModule } from './access/access.module.js';
+import { AdmissionModule } from './admission/admission.module.js';
 import { ExecutionModule } from './execution/execution.module.js';
 import { FunctionEntity } from './functions/function.entity.js';
 import { FunctionsModule } from './functions/functions.module.js';
 import { RevisionEntity } from './functions/revision.entity.js';
 import { HealthModule } from './health/health.module.js';
+import { ScrapeModule } from './metrics/scrape.module.js';
 import { OrchestrationModule } from './orchestration/orchestration.module.js';
 
 @Module({})
@@ -22,6 +25,7 @@ export class AppModule {
       imports: [
         ConfigModule.forRoot(config),
         LoggingModule.forRoot(logger),
+        MetricsModule,
         DatabaseModule.forRoot({
           url: databaseUrl,
           poolSize: config.database.poolSize,
@@ -29,10 +33,12 @@ export class AppModule {
           logger,
         }),
         AccessModule,
+        AdmissionModule,
         FunctionsModule,
         ExecutionModule,
         OrchestrationModule,
         HealthModule,
+        ScrapeModule,
       ],
       providers: [{ provide: APP_FILTER, useClass: ProblemFilter }],
     };

@@ -18,6 +18,7 @@ export function openApiDocument(app: INestApplication): OpenAPIObject {
     .addTag('functions', 'Add, list, read and remove functions.')
     .addTag('execution', 'Run functions.')
     .addTag('health', 'Probes.')
+    .addTag('metrics', 'What is counted and measured.')
     .build();
   return SwaggerModule.createDocument(app, config);
 }

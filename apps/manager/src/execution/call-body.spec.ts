@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { ManagerOverloaded } from '../admission/errors.js';
 import { checkedBody, readBody } from './call-body.js';
 
 const LIMIT = 1_000;
@@ -69,24 +70,40 @@ describe('readBody', () => {
   const requestOf = (chunks: readonly (string | Buffer)[], headers: Record<string, string> = {}) =>
     Object.assign(Readable.from(chunks.map((chunk) => Buffer.from(chunk))), { headers }) as unknown as IncomingMessage;
   const most = LIMIT * 6 + 64 * 1024;
+  const ENOUGH = { add: () => undefined };
 
   it('joins what arrives', async () => {
-    expect((await readBody(requestOf(['ab', 'c']), LIMIT)).toString()).toBe('abc');
-    expect(await readBody(requestOf([]), LIMIT)).toHaveLength(0);
+    expect((await readBody(requestOf(['ab', 'c']), LIMIT, ENOUGH)).toString()).toBe('abc');
+    expect(await readBody(requestOf([]), LIMIT, ENOUGH)).toHaveLength(0);
   });
 
   it('refuses a body that can’t hold a payload within the limit, announced or not', async () => {
-    expect(await readBody(requestOf([Buffer.alloc(most)]), LIMIT)).toHaveLength(most);
+    expect(await readBody(requestOf([Buffer.alloc(most)]), LIMIT, ENOUGH)).toHaveLength(most);
     const refusal = { code: 'payload_too_large' };
-    await expect(readBody(requestOf([Buffer.alloc(most), 'x']), LIMIT)).rejects.toMatchObject(refusal);
-    await expect(readBody(requestOf([], { 'content-length': `${most + 1}` }), LIMIT)).rejects.toMatchObject(refusal);
+    await expect(readBody(requestOf([Buffer.alloc(most), 'x']), LIMIT, ENOUGH)).rejects.toMatchObject(refusal);
+    await expect(readBody(requestOf([], { 'content-length': `${most + 1}` }), LIMIT, ENOUGH)).rejects.toMatchObject(
+      refusal,
+    );
+  });
+
+  it('keeps nothing of a body that there is no room for', async () => {
+    let room = 3;
+    const holding = {
+      add: (bytes: number) => {
+        if (bytes > room) throw new ManagerOverloaded(3);
+        room -= bytes;
+      },
+    };
+    const refusal = { code: 'manager_overloaded' };
+    await expect(readBody(requestOf(['ab', 'cd', 'e']), LIMIT, holding)).rejects.toMatchObject(refusal);
+    expect(room).toBe(1);
   });
 
   it('refuses compressed bodies and notices callers who leave', async () => {
-    const gzip = readBody(requestOf([], { 'content-encoding': 'gzip' }), LIMIT);
+    const gzip = readBody(requestOf([], { 'content-encoding': 'gzip' }), LIMIT, ENOUGH);
     await expect(gzip).rejects.toMatchObject({ code: 'unsupported_encoding' });
     const request = requestOf(['a', 'b']);
-    const cut = expect(readBody(request, LIMIT)).rejects.toMatchObject({ code: 'call_cancelled' });
+    const cut = expect(readBody(request, LIMIT, ENOUGH)).rejects.toMatchObject({ code: 'call_cancelled' });
     request.destroy();
     await cut;
   });

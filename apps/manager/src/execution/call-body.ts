@@ -1,14 +1,22 @@
 import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
 import { UnsupportedEncoding } from '#libs/errors/errors.js';
+import type { Holding } from '../admission/held-bytes.js';
 import { CallCancelled, InvalidPayload, PayloadTooLarge } from './errors.js';
 
 /** JSON may write one byte of text as six: \u0000. */
 const LONGEST_ESCAPE = 6;
 const BODY_OVERHEAD_BYTES = 64 * 1024;
 
-/** Reads a call's body, bounded. Throws {@link PayloadTooLarge} as soon as the limit is certain to be passed. */
-export function readBody(request: IncomingMessage, payloadBytes: number): Promise<Buffer> {
+/**
+ * Reads a call's body, bounded. Throws {@link PayloadTooLarge} as soon as the limit is certain to be passed, and
+ * {@link ManagerOverloaded} when `holding` has no room for it.
+ */
+export function readBody(
+  request: IncomingMessage,
+  payloadBytes: number,
+  holding: Pick<Holding, 'add'>,
+): Promise<Buffer> {
   const limit = payloadBytes * LONGEST_ESCAPE + BODY_OVERHEAD_BYTES;
   const encoding = request.headers['content-encoding'];
   if (encoding !== undefined && encoding !== 'identity') return Promise.reject(new UnsupportedEncoding(encoding));
@@ -16,12 +24,20 @@ export function readBody(request: IncomingMessage, payloadBytes: number): Promis
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let size = 0;
+    let isRefused = false;
     request.on('data', (chunk: Buffer) => {
+      // The rest of what was refused is read and forgotten.
+      if (isRefused) return;
       size += chunk.length;
-      if (size > limit) {
+      try {
+        if (size > limit) throw new PayloadTooLarge(payloadBytes);
+        holding.add(chunk.length);
+        chunks.push(chunk);
+      } catch (error) {
+        isRefused = true;
         chunks.length = 0;
-        reject(new PayloadTooLarge(payloadBytes));
-      } else chunks.push(chunk);
+        reject(error);
+      }
     });
     let whole = false;
     request.on('end', () => {

@@ -3,6 +3,7 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { type Demand, DemandRepository } from '../functions/demand.repository.js';
+import { CallMetrics } from './call-metrics.js';
 import { DemandMeter } from './demand-meter.js';
 import { type Route, Router } from './router.js';
 
@@ -33,6 +34,7 @@ export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShut
   constructor(
     private readonly router: Router,
     private readonly demands: DemandRepository,
+    private readonly metrics: CallMetrics,
     @InjectPinoLogger(DemandRecorder.name) private readonly logger: PinoLogger,
   ) {}
 
@@ -49,10 +51,13 @@ export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShut
     const now = performance.now();
     if (now - (this.waking.get(id) ?? -Infinity) < WAKE_AGAIN_MS) return;
     this.waking.set(id, now);
-    this.demands.wake(id).catch((error: unknown) => {
-      this.waking.delete(id);
-      this.report(error, 'could not wake a function');
-    });
+    this.demands.wake(id).then(
+      (woken) => this.metrics.wakes.inc(woken ? 1 : 0),
+      (error: unknown) => {
+        this.waking.delete(id);
+        this.report(error, 'could not wake a function');
+      },
+    );
   }
 
   private async read(now: number): Promise<void> {

@@ -36,8 +36,11 @@ export class FunctionNotRunnable extends AppError {
 export class FunctionOverloaded extends AppError {
   readonly code = 'function_overloaded';
   readonly kind = 'saturated';
-  override readonly retryAfterSeconds = 1;
-  constructor(id: FunctionId, waiting: number) {
+  constructor(
+    id: FunctionId,
+    waiting: number,
+    override readonly retryAfterSeconds: number,
+  ) {
     super(`Function ${id} has all its slots taken and ${waiting} calls waiting. Try again shortly.`);
   }
 }

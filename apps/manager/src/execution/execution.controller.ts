@@ -5,6 +5,17 @@ import type { Request, Response } from 'express';
 import { ExecuteRequestDto, ExecuteResponseDto } from './dto.js';
 import { ExecutionHttp } from './execution.http.js';
 
+const TIMING_HEADERS = {
+  'Server-Timing': {
+    description: 'Milliseconds: waiting for a slot, in the worker, and altogether.',
+    schema: { type: 'string', example: 'queue;dur=0.01, worker;dur=1.52, total;dur=1.74' },
+  },
+  'X-Cold-Start': {
+    description: 'Whether the call found no replica of its function and waited for one.',
+    schema: { type: 'string', enum: ['true', 'false'] },
+  },
+};
+
 @ApiTags('execution')
 @Controller('functions')
 export class ExecutionController {
@@ -16,11 +27,11 @@ export class ExecutionController {
     operationId: 'executeFunction',
     summary: 'Run a function with a payload',
     description:
-      'The body is read as JSON whatever its Content-Type. A call waits while no replica has a free slot. Disconnecting cancels it.',
+      'The body is read as JSON whatever its Content-Type. A call waits while no replica has a free slot. Disconnecting cancels it. Problems carry `Server-Timing` and `X-Cold-Start` too, but for 401 and 403.',
   })
   @ApiParam({ name: 'id', description: "The function's id.", example: 'mfrggzdfmztwq2lk' })
   @ApiBody({ type: ExecuteRequestDto })
-  @ApiOkResponse({ type: ExecuteResponseDto })
+  @ApiOkResponse({ type: ExecuteResponseDto, headers: TIMING_HEADERS })
   @ApiProblems(
     {
       status: 400,
@@ -50,6 +61,13 @@ export class ExecutionController {
       status: 429,
       code: 'function_overloaded',
       detail: 'Function mfrggzdfmztwq2lk has all its slots taken and 256 calls waiting. Try again shortly.',
+    },
+    {
+      status: 429,
+      code: 'manager_overloaded',
+      detail:
+        'This manager holds as many requests as its memory allows (536870912 bytes). Try again, or add managers or raise MAX_HELD_BYTES.',
+      extras: { limit_bytes: 536870912 },
     },
     {
       status: 500,

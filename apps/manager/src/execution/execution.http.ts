@@ -1,12 +1,16 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { LimitsConfig } from '#libs/config/config.js';
 import { LIMITS_CONFIG } from '#libs/config/config.module.js';
+import type { AppError } from '#libs/errors/app-error.js';
 import { asAppError, logProblem } from '#libs/errors/problem.filter.js';
 import { sendProblem } from '#libs/errors/problem.js';
 import { requestIdOf } from '#libs/errors/request-id.js';
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { HeldBytes } from '../admission/held-bytes.js';
 import { checkedBody, readBody } from './call-body.js';
+import { CallMetrics } from './call-metrics.js';
+import { CallTiming } from './call-timing.js';
 import { CallCancelled } from './errors.js';
 import { ExecutionService } from './execution.service.js';
 
@@ -15,6 +19,8 @@ import { ExecutionService } from './execution.service.js';
 export class ExecutionHttp {
   constructor(
     private readonly execution: ExecutionService,
+    private readonly held: HeldBytes,
+    private readonly metrics: CallMetrics,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     @InjectPinoLogger(ExecutionHttp.name) private readonly logger: PinoLogger,
   ) {}
@@ -22,13 +28,19 @@ export class ExecutionHttp {
   /** Answers the call or its problem. Never throws. */
   async handle(id: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const requestId = requestIdOf(request);
+    const timing = new CallTiming();
     const disconnected = new AbortController();
     response.on('close', () => {
       if (!response.writableFinished) disconnected.abort();
     });
     try {
-      const body = checkedBody(await readBody(request, this.limits.payloadBytes), this.limits.payloadBytes);
-      const result = await this.execution.execute(id, { body, requestId, signal: disconnected.signal });
+      using holding = this.held.hold();
+      const { payloadBytes } = this.limits;
+      const received = await readBody(request, payloadBytes, holding);
+      timing.received(performance.now());
+      const body = checkedBody(received, payloadBytes);
+      const result = await this.execution.execute(id, { body, requestId, signal: disconnected.signal, timing });
+      const now = performance.now();
       response.writeHead(200, [
         'Content-Type',
         'application/json',
@@ -36,16 +48,31 @@ export class ExecutionHttp {
         String(result.length),
         'X-Request-Id',
         requestId,
+        'Server-Timing',
+        timing.header(now),
+        'X-Cold-Start',
+        timing.isCold ? 'true' : 'false',
       ]);
       response.end(result);
+      this.metrics.ended('ok', timing, now);
     } catch (thrown) {
-      if (thrown instanceof CallCancelled) {
-        response.destroy();
-        return;
-      }
       const error = asAppError(thrown, request.method ?? '', request.url ?? '');
-      logProblem(this.logger.logger, error, requestId);
-      sendProblem(response, error, requestId);
+      this.fail(response, error, requestId, timing);
     }
+  }
+
+  private fail(response: ServerResponse, error: AppError, requestId: string, timing: CallTiming): void {
+    const now = performance.now();
+    this.metrics.ended(error.code, timing, now);
+    if (error instanceof CallCancelled) {
+      response.destroy();
+      return;
+    }
+    logProblem(this.logger.logger, error, requestId);
+    if (!response.headersSent) {
+      response.setHeader('Server-Timing', timing.header(now));
+      response.setHeader('X-Cold-Start', timing.isCold ? 'true' : 'false');
+    }
+    sendProblem(response, error, requestId);
   }
 }

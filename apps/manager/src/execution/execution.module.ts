@@ -1,16 +1,18 @@
 import { Module } from '@nestjs/common';
 import { FunctionsModule } from '../functions/functions.module.js';
+import { CallMetrics } from './call-metrics.js';
 import { DemandRecorder } from './demand.recorder.js';
 import { ExecutionController } from './execution.controller.js';
 import { ExecutionHttp } from './execution.http.js';
 import { ExecutionService } from './execution.service.js';
+import { LoadGauges } from './load-gauges.js';
 import { PostMortem } from './post-mortem.js';
 import { Router } from './router.js';
 
 @Module({
   imports: [FunctionsModule],
   controllers: [ExecutionController],
-  providers: [Router, PostMortem, DemandRecorder, ExecutionService, ExecutionHttp],
+  providers: [Router, CallMetrics, LoadGauges, PostMortem, DemandRecorder, ExecutionService, ExecutionHttp],
   exports: [ExecutionHttp],
 })
 export class ExecutionModule {}

@@ -4,13 +4,14 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { FunctionNotReady } from '../functions/errors.js';
 import { FunctionRepository } from '../functions/function.repository.js';
+import type { CallTiming } from './call-timing.js';
 import { CallCancelled, FunctionOverloaded, HandlerResultInvalid, HandlerTimeout } from './errors.js';
 import { DemandRecorder } from './demand.recorder.js';
 import { PostMortem } from './post-mortem.js';
 import { type Route, Router } from './router.js';
 import type { Replica } from './slot-pool.js';
 import { isResult, meaningOf } from './worker-answer.js';
-import { callWorker } from './worker-client.js';
+import { callWorker, type WorkerAnswer } from './worker-client.js';
 
 export interface Call {
   /** The checked body, sent to the worker as it is. */
@@ -18,6 +19,7 @@ export interface Call {
   readonly requestId: string;
   /** Aborts when the caller disconnects. */
   readonly signal: AbortSignal;
+  readonly timing: CallTiming;
 }
 
 /** A replaced worker takes a moment to come back, so calls wait at least this long for one. */
@@ -40,11 +42,15 @@ export class ExecutionService {
     const found = this.router.route(id);
     const route = found instanceof Promise ? await found : found;
     const giveUpAt = performance.now() + Math.max(route.timeoutMs, SHORTEST_WAIT_MS);
+    call.timing.functionId = route.id;
     let refusals = 0;
     for (;;) {
       if (route.refusal) throw route.refusal;
-      if (route.sleeps && route.pool.size === 0) this.demand.wake(route);
-      const result = await this.attempt(route, call, giveUpAt - performance.now());
+      if (route.pool.isEmpty) {
+        call.timing.isCold = true;
+        if (route.sleeps) this.demand.wake(route);
+      }
+      const result = await this.attempt(route, call, giveUpAt);
       if (result instanceof Buffer) return result;
       if (result === 'refused') refusals += 1;
       if (refusals > MOST_REFUSALS) throw new FunctionNotReady(route.id, 'its workers take no calls.');
@@ -55,22 +61,22 @@ export class ExecutionService {
    * One try on one replica. It may be tried again when nothing was sent, and when the worker says that it refused the
    * call before the handler was called.
    */
-  private async attempt(route: Route, call: Call, waitMs: number): Promise<Buffer | 'not_sent' | 'refused'> {
+  private async attempt(route: Route, call: Call, giveUpAt: number): Promise<Buffer | 'not_sent' | 'refused'> {
+    const { timing } = call;
+    const now = performance.now();
+    timing.waits(now);
     using slot = await route.pool.acquire({
-      waitMs: Math.max(waitMs, 1),
+      waitMs: Math.max(giveUpAt - now, 1),
       signal: call.signal,
       refused: (why, waiting) => refusal(route, why, waiting),
     });
-    const { timeoutMs } = route;
     const startedAt = new Date();
-    const answer = await callWorker(slot.replica.connections, { ...call, functionId: route.id, timeoutMs });
+    const answer = await this.send(slot.replica, route, call);
     switch (answer.kind) {
       case 'answered': {
-        if (answer.status === 200) {
-          if (isResult(answer.body)) return answer.body;
-          throw new HandlerResultInvalid('The worker did not answer {"result": …}.');
-        }
-        const meaning = meaningOf(answer.status, answer.body, timeoutMs);
+        const meaning = outcomeOf(answer, route.timeoutMs);
+        timing.isAnswered = meaning !== 'refused';
+        if (meaning instanceof Buffer) return meaning;
         if (meaning !== 'refused') throw meaning;
         this.setAside(route, slot.replica);
         return 'refused';
@@ -83,10 +89,25 @@ export class ExecutionService {
       case 'cut_off':
         throw await this.postMortem.of(route.id, slot.replica.endpoint, startedAt);
       case 'timed_out':
-        throw new HandlerTimeout(timeoutMs);
+        throw new HandlerTimeout(route.timeoutMs);
       case 'cancelled':
         throw new CallCancelled();
     }
+  }
+
+  private async send(replica: Replica, route: Route, call: Call): Promise<WorkerAnswer> {
+    const { timing } = call;
+    timing.sends(performance.now());
+    const answer = await callWorker(replica.connections, {
+      ...call,
+      functionId: route.id,
+      timeoutMs: route.timeoutMs,
+      moments: timing.isCold ? timing : undefined,
+    });
+    const took = timing.returns(performance.now());
+    // What kept its slot for as long as the function made it.
+    if (answer.kind === 'answered' || answer.kind === 'timed_out') route.serviceTime.note(took);
+    return answer;
   }
 
   /** A replica that refuses is left alone for a moment, and the engine is asked to look at the function. */
@@ -97,15 +118,25 @@ export class ExecutionService {
   }
 }
 
+/** The result, the error that the answer means, or that the worker refused the call. */
+function outcomeOf({ status, body }: { status: number; body: Buffer }, timeoutMs: number) {
+  if (status !== 200) return meaningOf(status, body, timeoutMs);
+  return isResult(body) ? body : new HandlerResultInvalid('The worker did not answer {"result": …}.');
+}
+
 function refusal(route: Route, why: 'queue_full' | 'waited_too_long' | 'cancelled', waiting: number): AppError {
   switch (why) {
     case 'cancelled':
       return new CallCancelled();
     case 'queue_full':
-      return new FunctionOverloaded(route.id, waiting);
+      return overload(route, waiting);
     case 'waited_too_long':
       return route.pool.size > 0
-        ? new FunctionOverloaded(route.id, waiting)
+        ? overload(route, waiting)
         : new FunctionNotReady(route.id, 'no replica answered in time.');
   }
+}
+
+function overload({ id, pool, serviceTime }: Route, waiting: number): FunctionOverloaded {
+  return new FunctionOverloaded(id, waiting, serviceTime.retryAfterSeconds(waiting, pool.slots));
 }

@@ -12,12 +12,14 @@ import { isFunctionId } from '../functions/function-id.js';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { Connections } from './connections.js';
 import { FunctionNotRunnable } from './errors.js';
+import { ServiceTime } from './service-time.js';
 import { type Links, type Replica, SlotPool } from './slot-pool.js';
 
 /** What this manager holds in memory of one function it routes calls to. */
 export interface Route {
   readonly id: FunctionId;
   readonly pool: SlotPool;
+  readonly serviceTime: ServiceTime;
   timeoutMs: number;
   /** Why calls are refused; undefined while they are not. */
   refusal: AppError | undefined;
@@ -98,6 +100,7 @@ export class Router implements OnApplicationShutdown {
     const route: Route = {
       id,
       pool: new SlotPool(row.concurrency, this.limits.queuePerFunction, this.links),
+      serviceTime: new ServiceTime(),
       timeoutMs: row.timeoutMs,
       refusal: undefined,
       leaving: false,

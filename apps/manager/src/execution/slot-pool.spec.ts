@@ -70,6 +70,13 @@ describe('SlotPool', () => {
     expect([pool.inFlight, pool.waiting]).toEqual([0, 0]);
   });
 
+  it('knows how many calls may run at once, or may once there is a replica', () => {
+    const pool = poolOf([], { concurrency: 3 });
+    expect([pool.isEmpty, pool.slots]).toEqual([true, 3]);
+    pool.update([A, B], 3);
+    expect([pool.isEmpty, pool.slots]).toEqual([false, 6]);
+  });
+
   it('prefers the replica with the fewest calls', async () => {
     const pool = poolOf([A, B], { concurrency: 2 });
     const taken = [await acquire(pool), await acquire(pool), await acquire(pool), await acquire(pool)];

@@ -67,6 +67,16 @@ export class SlotPool {
     return this.replicas.reduce((count, replica) => count + (replica.leaving ? 0 : 1), 0);
   }
 
+  get isEmpty(): boolean {
+    for (const replica of this.replicas) if (!replica.leaving) return false;
+    return true;
+  }
+
+  /** Calls that may run at once: without any replica, once the first is there. */
+  get slots(): number {
+    return Math.max(1, this.size) * this.concurrency;
+  }
+
   /** Takes over a new set of endpoints: known replicas keep their calls and sockets, missing ones finish and go. */
   update(endpoints: readonly Endpoint[], concurrency: number): void {
     this.concurrency = concurrency;

@@ -9,6 +9,8 @@ export interface WorkerCall {
   readonly requestId: string;
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
+  /** Takes down when the request was written and its answer began, in `performance.now()` milliseconds. */
+  readonly moments?: { requestedAt: number; firstByteAt: number } | undefined;
 }
 
 export type WorkerAnswer =
@@ -62,24 +64,25 @@ class Exchange implements Dispatcher.DispatchHandler {
   constructor(
     private readonly connections: Connections,
     private readonly connection: Connection,
-    call: WorkerCall,
+    private readonly call: WorkerCall,
     private readonly resolve: (answer: WorkerAnswer) => void,
   ) {
-    this.signal = call.signal;
     this.timer = setTimeout(() => this.abandon({ kind: 'timed_out' }), call.timeoutMs);
     if (call.signal.aborted) queueMicrotask(this.onAbort);
     else call.signal.addEventListener('abort', this.onAbort, { once: true });
   }
 
-  private readonly signal: AbortSignal;
-
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.controller = controller;
+    const { moments } = this.call;
+    if (moments) moments.requestedAt = performance.now();
     if (this.settled) controller.abort(new Error('The call was given up before it began.'));
   }
 
   onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: Record<string, unknown>): void {
     this.status = status;
+    const { moments } = this.call;
+    if (moments) moments.firstByteAt = performance.now();
     const runner = headers['x-faas-runner'];
     if (typeof runner === 'string') this.runner = runner;
   }
@@ -124,7 +127,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     if (this.settled) return false;
     this.settled = true;
     clearTimeout(this.timer);
-    this.signal.removeEventListener('abort', this.onAbort);
+    this.call.signal.removeEventListener('abort', this.onAbort);
     return true;
   }
 }

@@ -57,16 +57,17 @@ export class DemandRepository {
     );
   }
 
-  /** A function without replicas gets its first ones. Asked for by many at once, one asking counts. */
-  async wake(id: FunctionId): Promise<void> {
-    await this.database.query(
+  /** A function without replicas gets its first ones. Asked for by many at once, one asking counts, and learns that it did. */
+  async wake(id: FunctionId): Promise<boolean> {
+    const woken = await this.database.query(
       `UPDATE functions SET replicas = GREATEST(1, min_replicas), generation = generation + 1, last_used_at = now(),
          phase = CASE WHEN phase = 'idle' THEN 'creating' ELSE phase END,
          phase_since = CASE WHEN phase = 'idle' THEN now() ELSE phase_since END,
          reconcile_at = now(), not_before = NULL, wakes = wakes + 1
-       WHERE id = $1 AND replicas = 0 AND deleted_at IS NULL`,
+       WHERE id = $1 AND replicas = 0 AND deleted_at IS NULL RETURNING id`,
       [id],
     );
+    return woken.length > 0;
   }
 
   /** Functions that nobody has called for their idle time lose their replicas. Answers which. */

@@ -2,7 +2,8 @@ import type { Endpoint, WorkloadFault } from '#libs/orchestrator/workload.js';
 import { Column, CreateDateColumn, Entity, PrimaryColumn } from 'typeorm';
 
 /** Where a function stands, as far as anybody has seen. */
-export type Phase = 'creating' | 'running' | 'idle' | 'stopped' | 'error' | 'deleting';
+export const PHASES = ['creating', 'running', 'idle', 'stopped', 'error', 'deleting'] as const;
+export type Phase = (typeof PHASES)[number];
 
 /** A {@link WorkloadFault} as the row keeps it: or a fault of the engine itself. */
 export interface StoredFault extends Omit<WorkloadFault, 'code' | 'at'> {

@@ -24,6 +24,8 @@ export type NewFunction = Pick<
 export interface Claim {
   readonly row: FunctionEntity;
   readonly token: string;
+  /** How long it had been due. */
+  readonly lateMs: number;
 }
 
 /** What one reconcile step writes back. Times are relative, so that only the database's clock counts. */
@@ -133,16 +135,16 @@ export class FunctionRepository {
   /** Takes up to `limit` due rows nobody else holds, the longest due first. */
   async claim(limit: number, leaseMs: number): Promise<Claim[]> {
     const token = randomUUID();
-    const rows = await this.database.query<FunctionEntity>(
+    const rows = await this.database.query<FunctionEntity & { lateMs: number }>(
       `UPDATE functions SET lease_token = $1, lease_until = now() + $2 * interval '1 millisecond'
        WHERE id IN (
          SELECT id FROM functions
          WHERE reconcile_at <= now() AND (lease_until IS NULL OR lease_until < now())
          ORDER BY reconcile_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-       RETURNING ${HYDRATED}`,
+       RETURNING ${HYDRATED}, (extract(epoch FROM now() - reconcile_at) * 1000)::float8 AS "lateMs"`,
       [token, leaseMs, limit],
     );
-    return rows.map((row) => ({ row, token }));
+    return rows.map(({ lateMs, ...row }) => ({ row, token, lateMs }));
   }
 
   /** False when the lease was lost: whoever held it must stop acting. */

@@ -53,6 +53,13 @@ export class FunctionsController {
       detail: 'Content-Encoding gzip is not supported: send the body uncompressed.',
     },
     {
+      status: 429,
+      code: 'manager_overloaded',
+      detail:
+        'This manager holds as many requests as its memory allows (536870912 bytes). Try again, or add managers or raise MAX_HELD_BYTES.',
+      extras: { limit_bytes: 536870912 },
+    },
+    {
       status: 422,
       code: 'handler_not_loadable',
       detail: "SyntaxError: '(' was never closed (line 3)",

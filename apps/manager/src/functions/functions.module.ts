@@ -1,4 +1,5 @@
 import { Module } from '@nestjs/common';
+import { CensusRepository } from './census.repository.js';
 import { DemandRepository } from './demand.repository.js';
 import { FunctionChanges } from './function-changes.js';
 import { FunctionRepository } from './function.repository.js';
@@ -7,7 +8,7 @@ import { FunctionsService } from './functions.service.js';
 
 @Module({
   controllers: [FunctionsController],
-  providers: [FunctionRepository, DemandRepository, FunctionChanges, FunctionsService],
-  exports: [FunctionRepository, DemandRepository, FunctionChanges],
+  providers: [FunctionRepository, DemandRepository, CensusRepository, FunctionChanges, FunctionsService],
+  exports: [FunctionRepository, DemandRepository, CensusRepository, FunctionChanges],
 })
 export class FunctionsModule {}

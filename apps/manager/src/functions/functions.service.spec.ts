@@ -4,7 +4,9 @@ import type { AddressInfo } from 'node:net';
 import type { PinoLogger } from 'nestjs-pino';
 import { describe, expect, it } from 'vitest';
 import { loadConfig } from '#libs/config/load-config.js';
+import { Metrics } from '#libs/observability/metrics.js';
 import type { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { HeldBytes } from '../admission/held-bytes.js';
 import type { FunctionChanges } from './function-changes.js';
 import type { FunctionRepository } from './function.repository.js';
 import { FunctionsService } from './functions.service.js';
@@ -17,6 +19,7 @@ async function upload(bytes: number, largestCodeBytes: number, uploadBytes: numb
     repository as unknown as FunctionRepository,
     {} as FunctionChanges,
     { largestCodeBytes } as Orchestrator,
+    new HeldBytes(limits, new Metrics()),
     functions,
     { ...limits, uploadBytes },
     {} as PinoLogger,

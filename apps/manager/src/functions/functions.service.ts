@@ -7,6 +7,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
+import { HeldBytes } from '../admission/held-bytes.js';
 import { FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
 import { EngineUnavailable, FunctionNotFound } from './errors.js';
 import { FunctionChanges } from './function-changes.js';
@@ -35,6 +36,7 @@ export class FunctionsService {
     private readonly repository: FunctionRepository,
     private readonly changes: FunctionChanges,
     private readonly orchestrator: Orchestrator,
+    private readonly held: HeldBytes,
     @Inject(FUNCTION_DEFAULTS) private readonly defaults: FunctionDefaults,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     @InjectPinoLogger(FunctionsService.name) private readonly logger: PinoLogger,
@@ -42,12 +44,11 @@ export class FunctionsService {
 
   /** Resolves once the handler answers a readiness probe; otherwise takes everything back and throws why. */
   async add(request: IncomingMessage): Promise<FunctionDto> {
-    const upload = await readUpload(request, {
-      fileBytes: Math.min(this.limits.uploadBytes, this.orchestrator.largestCodeBytes),
-      maxTimeoutMs: this.defaults.maxTimeoutMs,
-      mostReplicas: this.defaults.mostReplicas,
-      mostConcurrency: this.defaults.mostConcurrency,
-    });
+    using holding = this.held.hold();
+    const { maxTimeoutMs, mostReplicas, mostConcurrency } = this.defaults;
+    const fileBytes = Math.min(this.limits.uploadBytes, this.orchestrator.largestCodeBytes);
+    const limits = { fileBytes, maxTimeoutMs, mostReplicas, mostConcurrency };
+    const upload = await readUpload(request, limits, holding);
     const { memoryMiB, cpuMillis, pids, readyTimeoutMs } = this.defaults;
     const minReplicas = upload.minReplicas ?? Math.min(this.defaults.minReplicas, upload.maxReplicas ?? Infinity);
     const row = await this.repository.insert({

@@ -4,6 +4,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import { AppError } from '#libs/errors/app-error.js';
 import { UnsupportedEncoding } from '#libs/errors/errors.js';
+import type { Holding } from '../admission/held-bytes.js';
 import { UploadDto } from './dto/upload.dto.js';
 import { InvalidUpload, UploadTooLarge } from './errors.js';
 import { asPythonReads } from './function-name.js';
@@ -45,8 +46,15 @@ const FIELD_BYTES = 4_096;
 /** What the other parts and the part headers may add to the file. */
 const FORM_OVERHEAD_BYTES = 256 * 1024;
 
-/** Reads and checks one upload. Throws {@link InvalidUpload} with the field at fault, or {@link UploadTooLarge}. */
-export async function readUpload(request: IncomingMessage, limits: UploadLimits): Promise<Upload> {
+/**
+ * Reads and checks one upload. Throws {@link InvalidUpload} with the field at fault, {@link UploadTooLarge}, or
+ * {@link ManagerOverloaded} when `holding` has no room for it.
+ */
+export async function readUpload(
+  request: IncomingMessage,
+  limits: UploadLimits,
+  holding: Pick<Holding, 'add'>,
+): Promise<Upload> {
   const encoding = request.headers['content-encoding'];
   if (encoding !== undefined && encoding !== 'identity') throw new UnsupportedEncoding(encoding);
   // Busboy would read forms of the other kind as well.
@@ -56,7 +64,7 @@ export async function readUpload(request: IncomingMessage, limits: UploadLimits)
   if (Number(request.headers['content-length'] ?? 0) > limits.fileBytes + FORM_OVERHEAD_BYTES) {
     throw new UploadTooLarge(limits.fileBytes);
   }
-  return checked(await readForm(request, limits.fileBytes), limits);
+  return checked(await readForm(request, limits.fileBytes, holding), limits);
 }
 
 function checked(form: Form, limits: UploadLimits): Upload {
@@ -86,7 +94,7 @@ function bounded(name: string, text: string | undefined, most: number): number |
   return Number(text);
 }
 
-function readForm(request: IncomingMessage, fileBytes: number): Promise<Form> {
+function readForm(request: IncomingMessage, fileBytes: number, holding: Pick<Holding, 'add'>): Promise<Form> {
   return new Promise((resolve, reject) => {
     const fail = (error: AppError) => {
       request.unpipe(parser);
@@ -116,12 +124,17 @@ function readForm(request: IncomingMessage, fileBytes: number): Promise<Form> {
         return;
       }
       stream.on('limit', () => fail(new UploadTooLarge(fileBytes)));
-      const collected = collect(stream).then(
+      const collected = collect(stream, holding).then(
         (content) => {
           if (form.file !== undefined) fail(new InvalidUpload(FILE, `${FILE} was sent more than once.`));
           else form.file = content;
         },
-        () => fail(new InvalidUpload('form', 'The upload ended in the middle of the file.')),
+        (error: unknown) =>
+          fail(
+            error instanceof AppError
+              ? error
+              : new InvalidUpload('form', 'The upload ended in the middle of the file.'),
+          ),
       );
       files.push(collected);
     });
@@ -148,8 +161,11 @@ function readForm(request: IncomingMessage, fileBytes: number): Promise<Form> {
   });
 }
 
-async function collect(stream: Readable): Promise<Buffer> {
+async function collect(stream: Readable, holding: Pick<Holding, 'add'>): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  for await (const chunk of stream) chunks.push(chunk as Buffer);
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    holding.add(chunk.length);
+    chunks.push(chunk);
+  }
   return Buffer.concat(chunks);
 }

@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { FunctionEntity, StoredFault } from '../functions/function.entity.js';
 import { type Claim, FunctionRepository } from '../functions/function.repository.js';
 import { backoffMs, decide } from './outcome.js';
+import { ReconcileMetrics } from './reconcile-metrics.js';
 
 /** Every manager learns of a removal before the workers stop listening: a call on its way would be cut off. */
 const REMOVAL_NOTICE_MS = 150;
@@ -20,19 +21,24 @@ export class FunctionReconciler {
   constructor(
     private readonly repository: FunctionRepository,
     private readonly orchestrator: Orchestrator,
+    private readonly metrics: ReconcileMetrics,
     @InjectPinoLogger(FunctionReconciler.name) private readonly logger: PinoLogger,
   ) {}
 
   /** Answers in how many milliseconds the row is due again, or null. Throws only when the database can't be reached. */
   async step(claim: Claim, resyncMs: number, signal: AbortSignal): Promise<number | null> {
+    const verb = claim.row.deletedAt === null ? 'ensure' : 'remove';
+    const measured = this.metrics.duration.startTimer({ verb });
+    this.metrics.lag.observe(claim.lateMs / 1_000);
     try {
-      return claim.row.deletedAt === null
-        ? await this.converge(claim, resyncMs, signal)
-        : await this.remove(claim, signal);
+      return verb === 'ensure' ? await this.converge(claim, resyncMs, signal) : await this.remove(claim, signal);
     } catch (error) {
+      if (error instanceof DatabaseUnavailable) this.metrics.failures.inc({ code: error.code });
       // Without the database nothing can be recorded: the lease runs out and the step is made again.
       if (signal.aborted || error instanceof DatabaseUnavailable) throw error;
-      return this.postpone(claim, error);
+      return await this.postpone(claim, error);
+    } finally {
+      measured();
     }
   }
 
@@ -69,6 +75,7 @@ export class FunctionReconciler {
       terminal: false,
       at: new Date().toISOString(),
     };
+    this.metrics.failures.inc({ code: fault.code });
     if (error instanceof OrchestratorUnavailable) {
       this.logger.warn({ functionId: row.id, nextMs, reason: error.message }, 'reconcile postponed');
     } else {

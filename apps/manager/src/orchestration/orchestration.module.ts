@@ -6,11 +6,12 @@ import { FormerEngines } from './former-engines.js';
 import { FunctionReconciler } from './function.reconciler.js';
 import { OrchestratorModule } from './orchestrator.module.js';
 import { OrphanCollector } from './orphan.collector.js';
+import { ReconcileMetrics } from './reconcile-metrics.js';
 import { ReconcileLoop } from './reconcile.loop.js';
 
 @Module({
   imports: [FunctionsModule, OrchestratorModule],
-  providers: [Autoscaler, FormerEngines, FunctionReconciler, ReconcileLoop, OrphanCollector],
+  providers: [Autoscaler, FormerEngines, FunctionReconciler, ReconcileMetrics, ReconcileLoop, OrphanCollector],
 })
 export class OrchestrationModule implements BeforeApplicationShutdown, OnApplicationShutdown {
   constructor(

@@ -1,6 +1,7 @@
 import type { Engine, OrchestratorConfig } from '#libs/config/config.js';
 import { ORCHESTRATOR_CONFIG } from '#libs/config/config.module.js';
 import { LOGGER } from '#libs/observability/logging.module.js';
+import { Metrics } from '#libs/observability/metrics.js';
 import { createDockerOrchestrator } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
 import { createKubernetesOrchestrator } from '#libs/orchestrator-kubernetes/create-kubernetes-orchestrator.js';
 import { ProcessOrchestrator } from '#libs/orchestrator-process/process.orchestrator.js';
@@ -10,6 +11,7 @@ import type { Logger } from 'pino';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { FunctionsModule } from '../functions/functions.module.js';
 import { chooseEngine } from './choose-engine.js';
+import { MeasuredOrchestrator } from './measured.orchestrator.js';
 import { OPEN_ENGINE, type OpenEngine } from './open-engine.js';
 
 const DOCKER_PROBE_MS = 3_000;
@@ -26,7 +28,7 @@ const DOCKER_PROBE_MS = 3_000;
     },
     {
       provide: Orchestrator,
-      inject: [ORCHESTRATOR_CONFIG, OPEN_ENGINE, LOGGER],
+      inject: [ORCHESTRATOR_CONFIG, OPEN_ENGINE, Metrics, LOGGER],
       useFactory: createOrchestrator,
     },
   ],
@@ -59,7 +61,12 @@ function openEngine(engine: Engine, config: OrchestratorConfig, owner: string, l
   }
 }
 
-async function createOrchestrator(config: OrchestratorConfig, open: OpenEngine, logger: Logger): Promise<Orchestrator> {
+async function createOrchestrator(
+  config: OrchestratorConfig,
+  open: OpenEngine,
+  metrics: Metrics,
+  logger: Logger,
+): Promise<Orchestrator> {
   const { engine, reason } = await chooseEngine({
     configured: config.engine,
     insideKubernetes: config.kubernetes.insideCluster,
@@ -71,7 +78,7 @@ async function createOrchestrator(config: OrchestratorConfig, open: OpenEngine, 
       'functions run as plain processes of this machine: for development only, they are not isolated as in containers',
     );
   }
-  return open(engine);
+  return new MeasuredOrchestrator(open(engine), metrics);
 }
 
 async function faultOf(orchestrator: Orchestrator): Promise<string | undefined> {

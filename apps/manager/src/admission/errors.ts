@@ -1,0 +1,14 @@
+import { AppError } from '#libs/errors/app-error.js';
+
+/** All functions together hold as much as this manager may keep in memory. */
+export class ManagerOverloaded extends AppError {
+  readonly code = 'manager_overloaded';
+  readonly kind = 'saturated';
+  override readonly retryAfterSeconds = 1;
+  constructor(limitBytes: number) {
+    super(
+      `This manager holds as many requests as its memory allows (${limitBytes} bytes). Try again, or add managers or raise MAX_HELD_BYTES.`,
+      { extras: { limit_bytes: limitBytes } },
+    );
+  }
+}

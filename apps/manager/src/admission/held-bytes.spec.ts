@@ -1,0 +1,46 @@
+import { Metrics } from '#libs/observability/metrics.js';
+import { describe, expect, it } from 'vitest';
+import { HeldBytes } from './held-bytes.js';
+
+const KIB = 1024;
+const REQUEST = 16 * KIB;
+const FULL = { code: 'manager_overloaded', extras: { limit_bytes: 100 * KIB } };
+const thrownBy = (act: () => unknown): unknown => {
+  try {
+    return act();
+  } catch (error) {
+    return error;
+  }
+};
+
+describe('HeldBytes', () => {
+  it('holds up to its limit, and as much again once that is given back', () => {
+    const held = new HeldBytes({ heldBytes: 100 * KIB }, new Metrics());
+    const [one, other] = [held.hold(), held.hold()];
+    one.add(100 * KIB - 2 * REQUEST);
+    expect(thrownBy(() => other.add(1))).toMatchObject(FULL);
+    expect(thrownBy(() => held.hold())).toMatchObject(FULL);
+    one[Symbol.dispose]();
+    one[Symbol.dispose]();
+    other.add(100 * KIB - REQUEST);
+    expect(thrownBy(() => other.add(1))).toMatchObject(FULL);
+    other[Symbol.dispose]();
+    held.hold().add(100 * KIB - REQUEST);
+  });
+
+  it('lets so many requests in, however small they are', () => {
+    const held = new HeldBytes({ heldBytes: 100 * KIB }, new Metrics());
+    for (let request = 0; request < 6; request += 1) held.hold();
+    expect(thrownBy(() => held.hold())).toMatchObject(FULL);
+  });
+
+  it('tells how much it holds', async () => {
+    const metrics = new Metrics();
+    const held = new HeldBytes({ heldBytes: 100 * KIB }, metrics);
+    const holding = held.hold();
+    holding.add(5);
+    expect(await metrics.text()).toContain(`\nfaas_held_bytes ${REQUEST + 5}\n`);
+    holding[Symbol.dispose]();
+    expect(await metrics.text()).toMatch(/\nfaas_held_bytes 0\n[^]*\nfaas_held_bytes_limit 102400\n/);
+  });
+});

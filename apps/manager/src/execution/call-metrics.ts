@@ -1,0 +1,141 @@
+import type { MetricsConfig } from '#libs/config/config.js';
+import { METRICS_CONFIG } from '#libs/config/config.module.js';
+import { Metrics } from '#libs/observability/metrics.js';
+import { Tally } from '#libs/observability/tally.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { Inject, Injectable } from '@nestjs/common';
+import { Counter, Histogram } from 'prom-client';
+import { CensusRepository } from '../functions/census.repository.js';
+import type { CallTiming } from './call-timing.js';
+
+/** Upper ends of the buckets, in seconds. */
+const CALL_SECONDS = [0.002, 0.005, 0.01, 0.025, 0.1, 0.25, 1, 2.5, 10, 60];
+const OVERHEAD_SECONDS = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1];
+const COLD_SECONDS = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const OTHER = 'other';
+/** When there are more functions than labels, those not called for this long give theirs up. */
+const UNUSED_MS = 60 * 60_000;
+
+/** What is counted of one function's calls. */
+class CallSeries {
+  readonly durations = new Tally(CALL_SECONDS);
+  readonly outcomes = new Map<string, number>();
+  coldStarts = 0;
+  usedAt = 0;
+}
+
+/** Counts calls. On the path of every call, so that it adds numbers and nothing else. */
+@Injectable()
+export class CallMetrics {
+  readonly wakes: Counter;
+  private readonly series = new Map<FunctionId, CallSeries>();
+  private readonly others = new CallSeries();
+  /** Of calls that never got to a function: refused before it was looked up, or there is none. */
+  private readonly unrouted = new CallSeries();
+  private readonly overhead = new Tally(OVERHEAD_SECONDS);
+  private readonly coldStages: Histogram<'stage'>;
+
+  constructor(
+    @Inject(METRICS_CONFIG) private readonly config: Pick<MetricsConfig, 'maxFunctions'>,
+    private readonly census: CensusRepository,
+    metrics: Metrics,
+  ) {
+    const registers = [metrics.registry];
+    this.register(metrics);
+    this.coldStages = new Histogram({
+      name: 'faas_cold_start_duration_seconds',
+      help: 'Where a call that found no replica spent its time: until one was there, connecting to it, until its first byte.',
+      labelNames: ['stage'],
+      buckets: COLD_SECONDS,
+      registers,
+    });
+    this.wakes = new Counter({ name: 'faas_wakes_total', help: 'Functions woken from their sleep.', registers });
+    metrics.beforeReading(() => this.prune(performance.now()));
+  }
+
+  /** Notes a call that was answered with `code`: `ok`, or a problem's. */
+  ended(code: string, timing: CallTiming, now: number): void {
+    const { functionId, isAnswered, isCold } = timing;
+    const series = functionId === undefined ? this.unrouted : this.seriesOf(functionId);
+    series.usedAt = now;
+    series.outcomes.set(code, (series.outcomes.get(code) ?? 0) + 1);
+    series.durations.observe((now - timing.startedAt) / 1_000);
+    if (isAnswered) this.overhead.observe(timing.overheadMs(now) / 1_000);
+    if (!isCold) return;
+    series.coldStarts += 1;
+    if (isAnswered) this.observeColdStart(timing, now);
+  }
+
+  /** What stands for a function in the label `function`. */
+  labelOf(id: FunctionId): string {
+    return this.seriesOf(id) === this.others ? OTHER : id;
+  }
+
+  private observeColdStart(timing: CallTiming, now: number): void {
+    const { sentAt, requestedAt, firstByteAt } = timing;
+    this.coldStages.observe({ stage: 'replica' }, timing.queueMs(now) / 1_000);
+    this.coldStages.observe({ stage: 'connect' }, (requestedAt - sentAt) / 1_000);
+    this.coldStages.observe({ stage: 'first_byte' }, (firstByteAt - requestedAt) / 1_000);
+  }
+
+  private seriesOf(id: FunctionId): CallSeries {
+    const known = this.series.get(id);
+    if (known !== undefined) return known;
+    if (this.series.size >= this.config.maxFunctions) return this.others;
+    const series = new CallSeries();
+    series.usedAt = performance.now();
+    this.series.set(id, series);
+    return series;
+  }
+
+  /** Functions that are gone take their labels with them. */
+  private async prune(now: number): Promise<void> {
+    if (this.series.size === 0) return;
+    const known = [...this.series.keys()];
+    const existing = new Set(await this.census.existing(known));
+    const isFull = this.series.size >= this.config.maxFunctions;
+    for (const id of known) {
+      const isUnused = now - (this.series.get(id)?.usedAt ?? 0) > UNUSED_MS;
+      if (!existing.has(id) || (isFull && isUnused)) this.series.delete(id);
+    }
+  }
+
+  private register(metrics: Metrics): void {
+    const { labelled, overhead } = this;
+    const counter = (name: string, help: string, labelNames: string[], count: (counter: Counter) => void) =>
+      new Counter({
+        name,
+        help,
+        labelNames,
+        registers: [metrics.registry],
+        collect() {
+          this.reset();
+          count(this);
+        },
+      });
+    const codes = 'Calls by function and by code: ok, or the code of the problem they were answered with.';
+    counter('faas_calls_total', codes, ['function', 'code'], (calls) => {
+      for (const [id, { outcomes }] of labelled())
+        for (const [code, count] of outcomes) calls.inc({ function: id, code }, count);
+    });
+    counter('faas_cold_starts_total', 'Calls that found no replica of their function.', ['function'], (starts) => {
+      for (const [id, { coldStarts }] of labelled()) starts.inc({ function: id }, coldStarts);
+    });
+    metrics.addTallies({
+      name: 'faas_call_duration_seconds',
+      help: 'From the head of a call to its answer.',
+      series: () => labelled().map(([id, { durations }]) => ({ labels: { function: id }, tally: durations })),
+    });
+    metrics.addTallies({
+      name: 'faas_call_overhead_seconds',
+      help: "The manager's own part of that: without receiving the body, waiting for a slot, and the worker.",
+      series: () => [{ labels: {}, tally: overhead }],
+    });
+  }
+
+  private readonly labelled = (): [string, CallSeries][] => [
+    ...this.series,
+    ...(this.others.outcomes.size > 0 ? [[OTHER, this.others] as [string, CallSeries]] : []),
+    ['', this.unrouted],
+  ];
+}

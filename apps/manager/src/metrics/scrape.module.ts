@@ -1,0 +1,7 @@
+import { Module } from '@nestjs/common';
+import { FunctionsModule } from '../functions/functions.module.js';
+import { Census } from './census.js';
+import { ScrapeController } from './scrape.controller.js';
+
+@Module({ imports: [FunctionsModule], controllers: [ScrapeController], providers: [Census] })
+export class ScrapeModule {}

@@ -1,0 +1,56 @@
+/**
+ * The numbers of one histogram series. prom-client finds its own by a string made of the labels, anew for every value,
+ * which costs a call fifty times as much as counting does; and writing out those of many functions would keep calls
+ * waiting for tens of milliseconds.
+ */
+export class Tally {
+  private readonly counts: Float64Array;
+  private sum = 0;
+
+  /** `bounds`: the upper ends of the buckets, ascending; a last one without end is added. */
+  constructor(private readonly bounds: readonly number[]) {
+    this.counts = new Float64Array(bounds.length + 1);
+  }
+
+  observe(value: number): void {
+    const { bounds, counts } = this;
+    let bucket = 0;
+    while (bucket < bounds.length && value > (bounds[bucket] as number)) bucket += 1;
+    counts[bucket] = (counts[bucket] as number) + 1;
+    this.sum += value;
+  }
+
+  /** Its samples in Prometheus's text format, under a name and labels that are written already. */
+  samples(name: string, labels: string): string {
+    const comma = labels === '' ? '' : ',';
+    const braced = labels === '' ? '' : `{${labels}}`;
+    let text = '';
+    let count = 0;
+    this.counts.forEach((inBucket, index) => {
+      count += inBucket;
+      text += `${name}_bucket{${labels}${comma}le="${this.bounds[index] ?? '+Inf'}"} ${count}\n`;
+    });
+    return `${text}${name}_sum${braced} ${this.sum}\n${name}_count${braced} ${count}\n`;
+  }
+}
+
+export interface TallyFamily {
+  readonly name: string;
+  readonly help: string;
+  /** Asked at each reading. */
+  readonly series: () => Iterable<{ readonly labels: Readonly<Record<string, string>>; readonly tally: Tally }>;
+}
+
+/** One histogram with all its series in Prometheus's text format. */
+export function writeTallies({ name, help, series }: TallyFamily): string {
+  let text = `# HELP ${name} ${help}\n# TYPE ${name} histogram\n`;
+  for (const { labels, tally } of series()) {
+    const pairs = Object.entries(labels).map(([label, value]) => `${label}="${escaped(value)}"`);
+    text += tally.samples(name, pairs.join(','));
+  }
+  return text;
+}
+
+function escaped(value: string): string {
+  return value.replaceAll('\\', '\\\\').replaceAll('\n', '\\n').replaceAll('"', '\\"');
+}
