@@ -15,7 +15,9 @@ interface Detail {
 }
 
 describeOnEachEngine('scaling', (engine) => {
-  const stage = Stage.on(engine, { SCALE_INTERVAL_MS: '100', MAX_REPLICAS: '4' });
+  // A cluster's own autoscaler takes replicas away again.
+  const cluster = { HPA_DOWN_WINDOW_SECONDS: '1', HPA_DOWN_PODS: '4', HPA_DOWN_PERIOD_SECONDS: '1' };
+  const stage = Stage.on(engine, { SCALE_INTERVAL_MS: '100', MAX_REPLICAS: '4', ...cluster });
   const detail = async (id: string) => (await stage.manager.send(`/functions/${id}`)).json() as Detail;
   const until = (id: string, wanted: Partial<Detail>, timeout = 20_000) =>
     vi.waitFor(async () => expect(await detail(id)).toMatchObject(wanted), { timeout, interval: 50 });
@@ -37,7 +39,7 @@ describeOnEachEngine('scaling', (engine) => {
       await until(id, { status: 'idle' });
       const answers = await Promise.all(Array.from({ length: 500 }, () => stage.manager.call(id)));
       const byStatus = Map.groupBy(answers, ({ status }) => status);
-      expect([...byStatus.keys()].toSorted()).toEqual([200, 429]);
+      expect(new Set(byStatus.keys())).toEqual(new Set([200, 429]));
       expect(byStatus.get(200)?.length).toBeGreaterThanOrEqual(256);
       for (const refused of byStatus.get(429) ?? []) expect(Number(refused.headers['retry-after'])).toBeGreaterThan(0);
       const pids = new Set(byStatus.get(200)?.map((answer) => (answer.json() as { result: number }).result));
@@ -84,13 +86,13 @@ describeOnEachEngine('scaling', (engine) => {
     it('adds replicas while calls wait, and takes them away afterwards without losing a call', async () => {
       const { id } = await stage.manager.add(NAP, { concurrency: 2, max_replicas: 3, idle_timeout_ms: 0 });
       const statuses: number[] = [];
-      let going = true;
+      const over = new AbortController();
       const caller = async () => {
-        while (going) statuses.push((await stage.manager.call(id, '0.2')).status);
+        while (!over.signal.aborted) statuses.push((await stage.manager.call(id, '0.2')).status);
       };
       const callers = Array.from({ length: 8 }, caller);
       await until(id, { replicas: 3, ready_replicas: 3 }, 30_000);
-      going = false;
+      over.abort();
       await Promise.all(callers);
       await until(id, { replicas: 1, ready_replicas: 1 }, 120_000);
       expect(new Set(statuses)).toEqual(new Set([200]));
