@@ -1,6 +1,6 @@
 import { gzipSync } from 'node:zlib';
 import { beforeAll, expect, it } from 'vitest';
-import { describeOnAnyEngine, describeOnEachEngine } from '../support/engines.js';
+import { describeOnAnyEngine, describeOnEachLocalEngine } from '../support/engines.js';
 import { ECHO, OBEDIENT } from '../support/handlers.js';
 import { expectProblem } from '../support/http.js';
 import { Stage } from '../support/stage.js';
@@ -122,7 +122,7 @@ describeOnAnyEngine('the body of a call', (engine) => {
   });
 });
 
-describeOnEachEngine('the result of a call', (engine) => {
+describeOnEachLocalEngine('the result of a call', (engine) => {
   const stage = Stage.on(engine);
   let id: string;
   beforeAll(async () => {

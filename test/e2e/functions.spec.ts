@@ -39,6 +39,10 @@ describeOnEachEngine('the four operations', (engine) => {
       status: 'running',
       created_at: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/) as string,
       timeout_ms: 30_000,
+      min_replicas: 0,
+      max_replicas: null,
+      idle_timeout_ms: 600_000,
+      concurrency: 32,
     });
     const { id, created_at, host_port } = added.data!;
     expect(Math.abs(Date.parse(created_at) - before)).toBeLessThan(10_000);

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { addFunction } from '../client/index.js';
-import { describeOnEachEngine } from '../support/engines.js';
+import { describeOnEachLocalEngine } from '../support/engines.js';
 import { ECHO } from '../support/handlers.js';
 import { expectProblem } from '../support/http.js';
 import type { TestManager } from '../support/manager.js';
@@ -37,7 +37,7 @@ const UNLOADABLE = [
   { what: 'leaves on import', code: 'import sys\nsys.exit(0)\n' + ECHO, detail: /SystemExit/, line: 2 },
 ] as const;
 
-describeOnEachEngine('an upload that fails', (engine) => {
+describeOnEachLocalEngine('an upload that fails', (engine) => {
   const stage = Stage.on(engine);
 
   async function expectNothingLeft(manager: TestManager): Promise<void> {

@@ -7,6 +7,7 @@ import { describe, it } from 'vitest';
 import { docker, PLAIN_IMAGE, removeNetwork, whyNoDocker, WORKER_IMAGE } from '../docker/support/docker-tests.js';
 import { CLUSTER_IMAGES } from '../kubernetes-cluster/support/images.js';
 import { openNamespace } from '../kubernetes-cluster/support/room.js';
+import { smallEngine } from '../kubernetes/support/small-room.js';
 import { type EngineRoom, ON_CLUSTER, type TestEngine } from './engine.js';
 
 const PYTHON = resolve(process.env['WORKER_PYTHON'] ?? '.cache/worker-venv/bin/python');
@@ -20,12 +21,18 @@ const ofProcesses: TestEngine = {
   missing: existsSync(PYTHON) ? undefined : `the worker's Python ${PYTHON} has not been set up`,
   openRoom: openFolder,
 };
+const ofSmallCluster: TestEngine = { ...smallEngine(), missing: ofProcesses.missing };
 const ofCluster = onCluster(CLUSTER_IMAGES.worker);
 
 /** Runs a suite once for each engine; one that can't be used here is skipped by a name that says why. */
 export function describeOnEachEngine(title: string, suite: (engine: TestEngine) => void): void {
-  const engines = ON_CLUSTER ? [ofCluster] : [ofDocker, ofProcesses];
-  for (const engine of engines) describeOn(engine, title, suite);
+  describeOnEachLocalEngine(title, suite);
+  if (!ON_CLUSTER) describeOn(ofSmallCluster, title, suite);
+}
+
+/** The same, but on Kubernetes only where a real one is under test: the provider's own suites say it of the small one. */
+export function describeOnEachLocalEngine(title: string, suite: (engine: TestEngine) => void): void {
+  for (const engine of ON_CLUSTER ? [ofCluster] : [ofDocker, ofProcesses]) describeOn(engine, title, suite);
 }
 
 /** Runs a suite about moving from one engine to the other, or skips it by a name that says why. */

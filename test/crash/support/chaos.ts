@@ -7,7 +7,7 @@ import { killProcess } from './processes.js';
 import type { WorkerView } from './site.js';
 import { CALL_TIMEOUT_MS, type Stage } from './stage.js';
 
-const CONVERGE_DEADLINE_MS = { process: 30_000, docker: 30_000, kubernetes: 90_000 };
+const CONVERGE_DEADLINE_MS = { process: 30_000, docker: 30_000, kubernetes: 90_000, 'small kubernetes': 60_000 };
 const LOOK_MS = 60;
 const FEWEST = 3;
 const MOST = 5;
@@ -187,6 +187,10 @@ export class Chaos {
         await delay(kill.downFor);
         await site.daemon?.restart(kill.keepWorkers);
         this.note(`started the engine${kill.keepWorkers ? ', its workers lived on' : ''}`);
+        return;
+      case 'watches':
+        await site.cutWatches?.();
+        this.note('cut the watches');
         return;
       case 'worker':
       case 'runner': {

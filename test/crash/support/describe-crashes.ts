@@ -17,12 +17,12 @@ const FUNCTIONS = 4;
 
 interface CrashSuite {
   readonly engine: CrashEngine;
-  /** Of all rounds; the rest belongs to the other engines. */
+  /** Of `CRASH_ROUNDS`. */
   readonly share: number;
   open(folder: string, build: BuildCopy): Promise<CrashSite>;
 }
 
-/** `CRASH_ROUNDS` says how many rounds there are on all engines together, `CRASH_SEED` which. */
+/** `CRASH_ROUNDS` says of how many rounds each engine has its share, `CRASH_SEED` which they are. */
 export function describeCrashes({ engine, share, open }: CrashSuite): void {
   const seed = process.env['CRASH_SEED'] || randomBytes(4).toString('hex');
   const rounds = Math.max(1, Math.round(Number(process.env['CRASH_ROUNDS'] || DEFAULT_ROUNDS) * share));

@@ -1,7 +1,7 @@
 import { Random } from './random.js';
 import type { CrashEngine } from './site.js';
 
-export type Victim = 'manager' | 'managers' | 'worker' | 'runner' | 'database' | 'engine';
+export type Victim = 'manager' | 'managers' | 'worker' | 'runner' | 'database' | 'engine' | 'watches';
 
 export interface Kill {
   readonly victim: Victim;
@@ -30,14 +30,16 @@ export interface Plan {
 }
 
 /** About as long as the operations take when nothing is killed. */
-const LATEST_MS = { process: 700, docker: 1_300, kubernetes: 3_000 };
+const LATEST_MS = { process: 700, docker: 1_300, kubernetes: 3_000, 'small kubernetes': 2_000 };
+/** An API server may be away for longer than a connection takes to be made anew. */
+const LONGEST_DOWN_MS = { process: 250, docker: 250, kubernetes: 250, 'small kubernetes': 1_500 };
 
 export function planRound(seed: string, engine: CrashEngine, round: number): Plan {
   const random = new Random(`${seed}/${engine}/${round}`);
   const kills = victimsOf(engine, random).map((victim) => ({
     victim,
     at: random.integer(50, LATEST_MS[engine]),
-    downFor: random.integer(0, 250),
+    downFor: random.integer(0, LONGEST_DOWN_MS[engine]),
     which: random.integer(0, 1),
     keepWorkers: random.chance(0.5),
   }));
@@ -51,8 +53,10 @@ export function planRound(seed: string, engine: CrashEngine, round: number): Pla
 
 /** One victim in most rounds; sometimes a second at nearly the same time. */
 function victimsOf(engine: CrashEngine, random: Random): Victim[] {
-  const all: Victim[] = ['manager', 'managers', 'worker', engine === 'kubernetes' ? 'manager' : 'runner', 'database'];
+  const seesRunners = engine === 'process' || engine === 'docker';
+  const all: Victim[] = ['manager', 'managers', 'worker', seesRunners ? 'runner' : 'manager', 'database'];
   if (engine === 'docker') all.push('engine', 'engine');
+  if (engine === 'small kubernetes') all.push('engine', 'engine', 'watches');
   const first = random.pick(all);
   const second = random.chance(0.4) ? random.pick(all) : first;
   const isSame = second === first || (first.startsWith('manager') && second.startsWith('manager'));

@@ -1,4 +1,4 @@
-export type CrashEngine = 'process' | 'docker' | 'kubernetes';
+export type CrashEngine = 'process' | 'docker' | 'kubernetes' | 'small kubernetes';
 
 /** One running worker, as the machine itself shows it. */
 export interface WorkerView {
@@ -21,6 +21,8 @@ export interface CrashSite {
   leaks(functionIds: ReadonlySet<string>): Promise<string[]>;
   /** Ends a worker that is no process of this machine. */
   kill?(worker: WorkerView): Promise<void>;
+  /** Cuts every connection that tells managers of changes. */
+  cutWatches?(): Promise<void>;
   /** Only where the engine is a process of its own. */
   readonly daemon?: EngineDaemon;
   close(): Promise<void>;

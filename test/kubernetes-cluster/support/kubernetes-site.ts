@@ -1,10 +1,8 @@
-import type { V1Pod } from '@kubernetes/client-node';
-import { POD } from '#libs/orchestrator-kubernetes/kinds.js';
-import { LABEL } from '#libs/orchestrator-kubernetes/labels.js';
+import { podWorkers } from '../../crash/support/pod-site.js';
 import type { CrashSite, WorkerView } from '../../crash/support/site.js';
 import { type Namespace, openNamespace } from './room.js';
 
-/** Workers as pods of a namespace that belongs to the suite alone: whatever has our label there is the managers' doing. */
+/** A namespace of the real cluster. */
 export class KubernetesSite implements CrashSite {
   readonly engine = 'kubernetes';
   readonly env: Readonly<Record<string, string>>;
@@ -20,16 +18,8 @@ export class KubernetesSite implements CrashSite {
     return new KubernetesSite(await openNamespace(), env);
   }
 
-  async workers(): Promise<WorkerView[]> {
-    const pods = (await this.room.cluster.ours(POD)) as V1Pod[];
-    return pods
-      .filter(({ metadata }) => metadata?.deletionTimestamp === undefined)
-      .map(({ metadata, status }) => ({
-        functionId: metadata?.labels?.[LABEL.functionId] ?? '',
-        replica: `${metadata?.name}/${status?.containerStatuses?.[0]?.containerID ?? ''}`,
-        pid: 0,
-        runners: undefined,
-      }));
+  workers(): Promise<WorkerView[]> {
+    return podWorkers(this.room.cluster);
   }
 
   leaks(functionIds: ReadonlySet<string>): Promise<string[]> {

@@ -111,6 +111,12 @@ describeOnFake('what a test can do to the small Kubernetes', (target) => {
     await expect.poll(replicas).toBe(3);
     await controls().desire(target().fake!.namespace, 'hpa-load', 1);
     await expect.poll(replicas).toBe(1);
+    await controls().desire(target().fake!.namespace, 'hpa-load', 3);
+    await expect.poll(replicas).toBe(3);
+    const path = 'autoscaling/v2/horizontalpodautoscalers/hpa-load';
+    await controls().desire(target().fake!.namespace, 'hpa-load');
+    await target().admin.merge(path, { spec: { behavior: { scaleDown: { stabilizationWindowSeconds: 0 } } } });
+    await expect.poll(replicas).toBe(1);
     await load.remove();
   });
 

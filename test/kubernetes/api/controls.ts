@@ -30,7 +30,7 @@ export interface Controls {
   refuse(webhook: Webhook): Promise<void>;
   /** Takes every webhook away. */
   admitAll(): Promise<void>;
-  /** What the load asks an autoscaler for; undefined: nothing. */
+  /** What the load asks an autoscaler for; undefined: nothing, so that replicas go once its window is over. */
   desire(namespace: string, autoscaler: string, replicas?: number): Promise<void>;
   /** What the manager's token was used for. */
   uses(): Promise<Use[]>;

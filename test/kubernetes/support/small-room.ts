@@ -1,6 +1,7 @@
 import { POD } from '#libs/orchestrator-kubernetes/kinds.js';
 import type { TestEngine } from '../../support/engine.js';
 import type { ApiOptions } from '../api/options.js';
+import { start } from '../api/start.js';
 import { type KubernetesRoom, nobodysConfig } from './kubernetes-room.js';
 import { SmallCluster } from './small-cluster.js';
 
@@ -9,8 +10,8 @@ export interface SmallRoom extends KubernetesRoom {
   readonly cluster: SmallCluster;
 }
 
-export async function openSmallRoom(options: ApiOptions = {}): Promise<SmallRoom> {
-  const cluster = await SmallCluster.open(options);
+export async function openSmallRoom(options: ApiOptions = {}, begin = start): Promise<SmallRoom> {
+  const cluster = await SmallCluster.open(options, begin);
   const kubeconfig = (content: string) => Promise.resolve(cluster.writeKubeconfig(content));
   return {
     cluster,

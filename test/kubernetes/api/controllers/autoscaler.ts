@@ -8,16 +8,28 @@ import type { Deployment } from './types.js';
 const MANAGER = { manager: 'kube-controller-manager', subresource: 'scale' };
 
 interface Autoscaler extends StoredObject {
-  spec: { minReplicas: number; maxReplicas: number; scaleTargetRef: { kind: string; name: string } };
+  spec: {
+    minReplicas: number;
+    maxReplicas: number;
+    scaleTargetRef: { kind: string; name: string };
+    behavior?: { scaleDown?: { stabilizationWindowSeconds?: number } };
+  };
   status: { lastScaleTime?: string; conditions?: { reason?: string; lastTransitionTime?: string }[] };
 }
 
-/** Keeps Deployments within their autoscalers' bounds; the load in between is what a test says it is. */
+const DOWN_WINDOW_SECONDS = 300;
+
+/**
+ * Keeps Deployments within their autoscalers' bounds. The load in between is what a test says it is; where it says
+ * nothing there is none, and once their window is over Deployments come down to the fewest there may be.
+ */
 export class AutoscalerController {
   private readonly cluster: Cluster;
   private readonly queue = new Queue((key) => this.reconcile(key));
   /** What the metrics would ask for, by the autoscaler. */
   private readonly desired = new Map<string, number>();
+  /** Since when a Deployment has as many replicas as it has, by the autoscaler. */
+  private readonly counts = new Map<string, { readonly replicas: number; readonly since: number }>();
 
   constructor(cluster: Cluster) {
     this.cluster = cluster;
@@ -58,7 +70,8 @@ export class AutoscalerController {
       const message = 'scaling is disabled since the replica count of the target is zero';
       return this.report(scaler, 'ScalingDisabled', 'False', message, 0, 0);
     }
-    const wanted = Math.min(maxReplicas, Math.max(minReplicas, this.desired.get(key) ?? current));
+    const unasked = this.unasked(key, scaler, current);
+    const wanted = Math.min(maxReplicas, Math.max(minReplicas, this.desired.get(key) ?? unasked));
     if (wanted !== current) {
       const next = clone(target);
       next.spec.replicas = wanted;
@@ -67,6 +80,17 @@ export class AutoscalerController {
       return this.report(scaler, 'SucceededRescale', 'True', message, current, wanted);
     }
     this.report(scaler, 'ReadyForNewScale', 'True', 'recommended size matches current size', current, wanted);
+  }
+
+  /** Of a Deployment that no load asks anything of. */
+  private unasked(key: string, { spec }: Autoscaler, current: number): number {
+    let count = this.counts.get(key);
+    if (count?.replicas !== current) this.counts.set(key, (count = { replicas: current, since: Date.now() }));
+    const windowSeconds = spec.behavior?.scaleDown?.stabilizationWindowSeconds ?? DOWN_WINDOW_SECONDS;
+    const leftMs = count.since + windowSeconds * 1000 - Date.now();
+    if (current <= spec.minReplicas || leftMs <= 0) return spec.minReplicas;
+    this.queue.addAfter(key, leftMs);
+    return current;
   }
 
   private report(
