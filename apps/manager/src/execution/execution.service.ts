@@ -11,7 +11,7 @@ import { PostMortem } from './post-mortem.js';
 import { type Route, Router } from './router.js';
 import type { Replica } from './slot-pool.js';
 import { isResult, meaningOf } from './worker-answer.js';
-import { callWorker, type WorkerAnswer } from './worker-client.js';
+import { callWorker, type WorkerCall } from './worker-client.js';
 
 export interface Call {
   /** The checked body, sent to the worker as it is. */
@@ -71,15 +71,20 @@ export class ExecutionService {
       refused: (why, waiting) => refusal(route, why, waiting),
     });
     const startedAt = new Date();
-    const answer = await this.send(slot.replica, route, call);
+    timing.sends(performance.now());
+    const answer = await callWorker(slot.replica.connections, requestOf(route, call));
+    const took = timing.returns(performance.now());
     switch (answer.kind) {
       case 'answered': {
         const meaning = outcomeOf(answer, route.timeoutMs);
-        timing.isAnswered = meaning !== 'refused';
+        if (meaning === 'refused') {
+          this.setAside(route, slot.replica);
+          return 'refused';
+        }
+        timing.isAnswered = true;
+        route.serviceTime.note(took);
         if (meaning instanceof Buffer) return meaning;
-        if (meaning !== 'refused') throw meaning;
-        this.setAside(route, slot.replica);
-        return 'refused';
+        throw meaning;
       }
       case 'not_sent':
         // Nobody can tell whether the address is still this function's: better no answer than another one's.
@@ -89,25 +94,11 @@ export class ExecutionService {
       case 'cut_off':
         throw await this.postMortem.of(route.id, slot.replica.endpoint, startedAt);
       case 'timed_out':
+        route.serviceTime.note(took);
         throw new HandlerTimeout(route.timeoutMs);
       case 'cancelled':
         throw new CallCancelled();
     }
-  }
-
-  private async send(replica: Replica, route: Route, call: Call): Promise<WorkerAnswer> {
-    const { timing } = call;
-    timing.sends(performance.now());
-    const answer = await callWorker(replica.connections, {
-      ...call,
-      functionId: route.id,
-      timeoutMs: route.timeoutMs,
-      moments: timing.isCold ? timing : undefined,
-    });
-    const took = timing.returns(performance.now());
-    // What kept its slot for as long as the function made it.
-    if (answer.kind === 'answered' || answer.kind === 'timed_out') route.serviceTime.note(took);
-    return answer;
   }
 
   /** A replica that refuses is left alone for a moment, and the engine is asked to look at the function. */
@@ -116,6 +107,10 @@ export class ExecutionService {
     // A lost request is harmless: the engine's own hints and the resync say the same.
     this.repository.requestReconcile(route.id).catch(() => undefined);
   }
+}
+
+function requestOf({ id, timeoutMs }: Route, { body, requestId, signal, timing }: Call): WorkerCall {
+  return { functionId: id, body, requestId, timeoutMs, signal, moments: timing.isCold ? timing : undefined };
 }
 
 /** The result, the error that the answer means, or that the worker refused the call. */
