@@ -86,15 +86,16 @@ describeOnEachEngine('scaling', (engine) => {
     it('adds replicas while calls wait, and takes them away afterwards without losing a call', async () => {
       const { id } = await stage.manager.add(NAP, { concurrency: 2, max_replicas: 3, idle_timeout_ms: 0 });
       const statuses: number[] = [];
-      const over = new AbortController();
-      const caller = async () => {
-        while (!over.signal.aborted) statuses.push((await stage.manager.call(id, '0.2')).status);
+      const [rush, over] = [new AbortController(), new AbortController()];
+      const caller = async ({ signal }: AbortController) => {
+        while (!signal.aborted) statuses.push((await stage.manager.call(id, '0.2')).status);
       };
-      const callers = Array.from({ length: 8 }, caller);
+      const callers = Array.from({ length: 8 }, (_, index) => caller(index === 0 ? over : rush));
       await until(id, { replicas: 3, ready_replicas: 3 }, 30_000);
+      rush.abort();
+      await until(id, { replicas: 2, ready_replicas: 2 }, 120_000);
       over.abort();
       await Promise.all(callers);
-      await until(id, { replicas: 1, ready_replicas: 1 }, 120_000);
       expect(new Set(statuses)).toEqual(new Set([200]));
       await stage.manager.remove(id);
     }, 180_000);
