@@ -96,8 +96,8 @@ export class DockerEngine {
   }
 
   /**
-   * Removes a container, then its volume, as the engine itself does only for volumes without a name. Without `force` one that runs is left alone. False when somebody
-   * else is removing it, or when it runs.
+   * Removes a container, then its volume, as the engine itself does only for volumes without a name. Without `force`
+   * one that runs is left alone. False when somebody else is removing it, or when it runs.
    */
   async remove({ id, volume }: Removable, force: boolean, signal: AbortSignal): Promise<boolean> {
     const remove = (abortSignal: AbortSignal) =>

@@ -1,10 +1,30 @@
+import { once } from 'node:events';
 import { request } from 'node:http';
+import { connect } from 'node:net';
 import { json } from 'node:stream/consumers';
 import type { EndpointAddress } from '../workload.js';
 
 export interface CallAnswer {
   readonly status: number;
   readonly body: unknown;
+}
+
+const CONNECT_TIMEOUT_MS = 2_000;
+
+/** The address of a replica that is gone may swallow what is sent to it: only a deadline of one's own tells. */
+export async function callIfReachable(
+  address: EndpointAddress,
+  payload: string,
+  signal: AbortSignal,
+): Promise<CallAnswer> {
+  const target = address.kind === 'tcp' ? { host: address.host, port: address.port } : { path: address.path };
+  const socket = connect(target);
+  try {
+    await once(socket, 'connect', { signal: AbortSignal.timeout(CONNECT_TIMEOUT_MS) });
+  } finally {
+    socket.on('error', () => undefined).destroy();
+  }
+  return callOverHttp(address, payload, signal);
 }
 
 /** `POST /` with a payload over a connection of its own, as a harness calls a replica. */

@@ -7,7 +7,7 @@ import { replicaBehaviour } from './contract.replicas.js';
 import { revisionBehaviour } from './contract.revisions.js';
 import { type ContractHarness, type ContractOptions, Stage } from './contract.stage.js';
 
-export { callOverHttp } from './call.js';
+export { callIfReachable, callOverHttp } from './call.js';
 export type { ContractHarness, ContractOptions } from './contract.stage.js';
 
 /**

@@ -1,19 +1,15 @@
-import { once } from 'node:events';
 import { expect, vi } from 'vitest';
-import { connect } from 'node:net';
-import { callOverHttp } from '#libs/orchestrator/testing/contract.js';
+import { callIfReachable } from '#libs/orchestrator/testing/contract.js';
 import { type ContractHarness, Stage } from '#libs/orchestrator/testing/contract.stage.js';
 import { kindOf } from '#libs/orchestrator/generic-worker.js';
 import { LABEL } from '#libs/orchestrator-docker/labels.js';
 import { addressOf, replicaOf } from '#libs/orchestrator-docker/replica.js';
 import type { DockerOrchestrator } from '#libs/orchestrator-docker/docker.orchestrator.js';
 import type Docker from 'dockerode';
-import type { EndpointAddress } from '#libs/orchestrator/workload.js';
 import { type DockerConfig, NO_POOL, type PoolConfig } from '#libs/config/config.js';
 import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
 import { docker, openDocker, PLAIN_IMAGE, removeNetwork } from './docker-tests.js';
 
-const CONNECT_TIMEOUT_MS = 2_000;
 const FILL_TIMEOUT_MS = 60_000;
 const MISDIRECTED = 421;
 
@@ -30,8 +26,7 @@ export function dockerHarness(
     },
     shut: (orchestrator) => (orchestrator as DockerOrchestrator).close(),
     call: async (address, payload, signal) => {
-      await reachable(address);
-      const answer = await callOverHttp(address, payload, signal);
+      const answer = await callIfReachable(address, payload, signal);
       if (answer.status === MISDIRECTED) throw new Error('The address was given to another worker.');
       return answer;
     },
@@ -73,17 +68,6 @@ export async function genericWorkers(config: DockerConfig, owner: string) {
       return address !== undefined && (await kindOf(address, false, 500)) === 'generic' ? replica : undefined;
     });
   return (await Promise.all(seen)).filter((replica) => replica !== undefined);
-}
-
-/** The address of a container that is gone swallows what is sent to it: only a deadline of one's own tells. */
-async function reachable(address: EndpointAddress): Promise<void> {
-  const target = address.kind === 'tcp' ? { host: address.host, port: address.port } : { path: address.path };
-  const socket = connect(target);
-  try {
-    await once(socket, 'connect', { signal: AbortSignal.timeout(CONNECT_TIMEOUT_MS) });
-  } finally {
-    socket.on('error', () => undefined).destroy();
-  }
 }
 
 /** One test's managers and functions on the real engine. */

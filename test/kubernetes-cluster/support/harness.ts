@@ -1,19 +1,14 @@
-import { once } from 'node:events';
 import { mkdtempSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { loadConfig } from '#libs/config/load-config.js';
 import type { KubernetesConfig } from '#libs/config/config.js';
-import { callOverHttp, type ContractHarness } from '#libs/orchestrator/testing/contract.js';
-import type { EndpointAddress } from '#libs/orchestrator/workload.js';
+import { callIfReachable, type ContractHarness } from '#libs/orchestrator/testing/contract.js';
 import { accessCluster } from '#libs/orchestrator-kubernetes/cluster-access.js';
 import { KubernetesOrchestrator } from '#libs/orchestrator-kubernetes/kubernetes.orchestrator.js';
 import type { TestCluster } from './cluster.js';
 import { CLUSTER_IMAGES } from './images.js';
-
-const CONNECT_TIMEOUT_MS = 2_000;
 
 export async function clusterConfig(
   cluster: TestCluster,
@@ -37,22 +32,8 @@ export function clusterHarness(cluster: TestCluster, config: KubernetesConfig): 
     restartsByItself: true,
     open: (owner) => new KubernetesOrchestrator(config, owner, logger, accessCluster(config.kubeconfig, false)),
     shut: (orchestrator) => (orchestrator as KubernetesOrchestrator).close(),
-    call: async (address, payload, signal) => {
-      await reachable(address);
-      return callOverHttp(address, payload, signal);
-    },
+    call: callIfReachable,
     kill: async (_functionId, replica) => (await cluster.reaper()).kill(replica.split('/')[1] ?? ''),
     close: () => cluster.close(),
   };
-}
-
-/** The address of a pod that is gone swallows what is sent to it: only a deadline of one's own tells. */
-async function reachable(address: EndpointAddress): Promise<void> {
-  const target = address.kind === 'tcp' ? { host: address.host, port: address.port } : { path: address.path };
-  const socket = connect(target);
-  try {
-    await once(socket, 'connect', { signal: AbortSignal.timeout(CONNECT_TIMEOUT_MS) });
-  } finally {
-    socket.on('error', () => undefined).destroy();
-  }
 }
