@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Capacity } from './controllers/scheduler.js';
@@ -14,6 +15,8 @@ export interface ApiOptions {
   readonly roleFile?: string;
   readonly image?: Partial<WorkerImage>;
   readonly capacity?: Partial<Capacity>;
+  /** Where its own folder is made; the machine's folder for temporary files if not given. */
+  readonly tmpDir?: string;
   /** Milliseconds before each restart in a row of a container that ended. */
   readonly backOffMs?: readonly number[];
   /** Milliseconds between tries for an image or a ConfigMap that isn't there. */
@@ -28,6 +31,7 @@ export interface Settings {
   readonly roleFile: string;
   readonly image: WorkerImage;
   readonly capacity: Capacity;
+  readonly tmpDir: string;
   readonly backOffMs: readonly number[];
   readonly retryMs: number;
   readonly bookmarkMs: number;
@@ -45,6 +49,7 @@ export function settingsOf(options: ApiOptions): Settings {
     roleFile: options.roleFile ?? (existsSync(ROLE_FILE) ? ROLE_FILE : standIn),
     image: { ...image, python: resolve(image.python), workerDir: resolve(image.workerDir) },
     capacity: { cpu: '16', memory: '64Gi', pods: '110', ...options.capacity },
+    tmpDir: options.tmpDir ?? tmpdir(),
     backOffMs: options.backOffMs ?? [0, 500, 1000, 2000, 4000],
     retryMs: options.retryMs ?? 500,
     bookmarkMs: options.bookmarkMs ?? 2000,

@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto';
 import { mkdtemp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { Access } from './access/access.js';
@@ -42,7 +41,7 @@ export interface KubernetesApi {
 export async function start(options: ApiOptions = {}): Promise<KubernetesApi> {
   const settings = settingsOf(options);
   const { namespace, roleFile, managerName, image, backOffMs, retryMs } = settings;
-  const folder = await mkdtemp(join(tmpdir(), 'kube-'));
+  const folder = await mkdtemp(join(settings.tmpDir, 'kube-'));
   const store = new Store();
   const addresses = new Addresses();
   const cluster = new Cluster(store, new Admission(store), () => addresses.next());
