@@ -1,40 +1,44 @@
-import { makeRow, pick } from '../report/rows.mjs';
 import { ECHO } from '../reference/handlers.mjs';
-import { inPairs } from './pairs.mjs';
+import { makeRow } from '../report/rows.mjs';
+import { untilQuiet } from '../stage/quiet.mjs';
+import { inTurn } from './pairs.mjs';
 
-const PAIRS = { count: 20, seconds: 45 };
+const ROUNDS = { count: 20, seconds: 90 };
 const GIVE_UP_MS = 60_000;
+const MOST_MS = 60;
 
 /** From the first byte of an upload to the answer of the first successful call, beside a worker started by hand. */
 export async function measureDeploy(stage) {
-  const manager = await stage.manager();
-  const deploy = async () => {
-    const began = performance.now();
-    const id = await manager.upload(ECHO);
-    await untilCalled(manager, id, began + GIVE_UP_MS);
-    const took = performance.now() - began;
-    await manager.remove(id);
-    return took;
+  const { engine } = stage;
+  const pooled = await stage.manager({ environment: { WARM_POOL_SIZE: '2' } });
+  const cold = await stage.manager();
+  const sides = {
+    pooled: () => deploy(pooled, engine),
+    cold: () => deploy(cold, engine),
+    byHand: () => startByHand(engine),
   };
-  const byHand = async () => {
-    const began = performance.now();
-    const bare = await stage.engine.startBare(ECHO);
-    const took = performance.now() - began;
-    await bare.end();
-    return took;
-  };
-  await deploy();
-  await byHand();
-  const pairs = await inPairs(stage, PAIRS, deploy, byHand);
-  const rows = [0.5, 0.95].map((q) =>
-    makeRow(pairs, {
-      figure: `deploy on ${stage.engine.name}: upload to first answer, p${q * 100}`,
-      reference: 'worker started by hand, until healthy',
-      unit: 'ms',
-      quantile: q,
-    }),
-  );
-  return { rows, pairs: pairs.map(pick((ms) => Math.round(ms))) };
+  for (const measure of Object.values(sides)) await measure();
+  const rounds = await inTurn(stage, ROUNDS, sides);
+  return { rows: rowsOf(engine.name, rounds), rounds };
+}
+
+async function deploy(manager, engine) {
+  await untilQuiet(engine);
+  const began = performance.now();
+  const id = await manager.upload(ECHO);
+  await untilCalled(manager, id, began + GIVE_UP_MS);
+  const took = performance.now() - began;
+  await manager.remove(id);
+  return Math.round(took * 10) / 10;
+}
+
+async function startByHand(engine) {
+  await untilQuiet(engine);
+  const began = performance.now();
+  const bare = await engine.startBare(ECHO);
+  const took = performance.now() - began;
+  await bare.end();
+  return Math.round(took * 10) / 10;
 }
 
 async function untilCalled(manager, id, giveUpAt) {
@@ -43,4 +47,19 @@ async function untilCalled(manager, id, giveUpAt) {
     if (status === 200) return;
     if (performance.now() > giveUpAt) throw new Error(`The function never answered: ${status} ${text}`);
   }
+}
+
+function rowsOf(engine, rounds) {
+  const what = `deploy on ${engine}: upload to first answer`;
+  const pooled = rounds.map((round) => ({ ours: round.pooled, reference: round.cold }));
+  const cold = rounds.map((round) => ({ ours: round.cold, reference: round.byHand }));
+  const byHand = 'worker started by hand, until healthy';
+  const row = (pairs, name, reference, quantile, limit) =>
+    makeRow(pairs, { figure: `${what}, ${name}, p${quantile * 100}`, reference, unit: 'ms', quantile, ...limit });
+  return [
+    row(pooled, 'warm pool', 'no pool', 0.5, { target: `≤ ${MOST_MS} ms`, meets: ({ ours }) => ours <= MOST_MS }),
+    row(pooled, 'warm pool', 'no pool', 0.95),
+    row(cold, 'no pool', byHand, 0.5),
+    row(cold, 'no pool', byHand, 0.95),
+  ];
 }

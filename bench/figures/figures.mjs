@@ -1,12 +1,24 @@
 import { measureDeploy } from './deploy.mjs';
+import { measureDeploys } from './deploys.mjs';
+import { measureMany } from './many.mjs';
+import { measureMemory } from './memory.mjs';
+import { measureNeighbour } from './neighbour.mjs';
 import { measureOverhead } from './overhead.mjs';
+import { measureScaleFromZero } from './scale-from-zero.mjs';
+import { measureStorm } from './storm.mjs';
 import { measureThroughput } from './throughput.mjs';
 import { measureWorker } from './worker.mjs';
 
 /** Every figure there is, in the order they are measured. */
 export const FIGURES = {
+  'scale-from-zero': measureScaleFromZero,
   deploy: measureDeploy,
   overhead: measureOverhead,
   throughput: measureThroughput,
   worker: measureWorker,
+  storm: measureStorm,
+  neighbour: measureNeighbour,
+  memory: measureMemory,
+  many: measureMany,
+  deploys: measureDeploys,
 };

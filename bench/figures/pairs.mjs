@@ -2,26 +2,36 @@ const FEWEST = 3;
 const MOST_DISCARDED = 3;
 
 /**
- * Measures ours and the reference in turn (A B A B …), so that whatever else the machine does hits both alike. Ends
- * after `count` pairs, or once `seconds` have passed and there are enough to say something. A pair in which a call
- * fails is noted and left out; several of them are a fault.
+ * Measures the sides in turn (A B A B …), so that whatever else the machine does hits all alike. Ends after `count`
+ * rounds, or once `seconds` have passed and there are enough to say something; `--share` shortens both. A round in
+ * which a call fails is noted and left out; several of them are a fault.
  */
-export async function inPairs(stage, { count, seconds }, ours, reference) {
-  const until = performance.now() + seconds * 1000;
-  const pairs = [];
+export async function inTurn(stage, { count, seconds }, sides) {
+  const { share } = stage;
+  const until = performance.now() + seconds * share * 1000;
+  const most = Math.max(FEWEST, Math.round(count * share));
+  const rounds = [];
   let discarded = 0;
-  while (pairs.length < count && (pairs.length < FEWEST || performance.now() < until)) {
-    let side = 'ours';
+  while (rounds.length < most && (rounds.length < FEWEST || performance.now() < until)) {
+    const round = {};
+    let at;
     try {
-      const first = await ours();
-      side = 'reference';
-      pairs.push({ ours: first, reference: await reference() });
+      for (const [side, measure] of Object.entries(sides)) {
+        at = side;
+        round[side] = await measure();
+      }
+      rounds.push(round);
     } catch (error) {
       discarded += 1;
       if (discarded > MOST_DISCARDED || stage.undo.begun) throw error;
-      stage.discarded.push(`${side}: ${error.message}`);
-      console.log(`• A pair was left out (${side}): ${error.message}`);
+      stage.discarded.push(`${at}: ${error.message}`);
+      console.log(`• A round was left out (${at}): ${error.message}`);
     }
   }
-  return pairs;
+  return rounds;
+}
+
+/** The usual two sides. */
+export function inPairs(stage, limits, ours, reference) {
+  return inTurn(stage, limits, { ours, reference });
 }

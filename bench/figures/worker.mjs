@@ -19,7 +19,6 @@ export async function measureWorker(stage) {
   const measured = [];
   for (const variant of VARIANTS) measured.push(await throughput(stage, plain, variant));
   measured.push(await sleepers(stage, plain));
-  await plain.end();
   return {
     rows: measured.map(({ row }) => row),
     pairs: Object.fromEntries(measured.map(({ row, pairs }) => [row.figure, pairs])),

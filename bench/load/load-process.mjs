@@ -9,7 +9,14 @@ const headers = ['content-type', 'application/json'];
 /** Connections stay open from round to round. */
 const open = new Map();
 
+let isStopped = false;
+
 process.on('message', (job) => {
+  if (job === 'stop') {
+    isStopped = true;
+    return;
+  }
+  isStopped = false;
   round(job).then(
     (result) => process.send({ result }),
     (error) => process.send({ error: error.message }),
@@ -18,33 +25,50 @@ process.on('message', (job) => {
 process.on('disconnect', () => process.exit());
 
 /** A number of calls, or as many as fit into some seconds. */
-async function round({ target, connections, calls = Infinity, seconds = Infinity, body, result }) {
+async function round({
+  target,
+  connections,
+  calls = Infinity,
+  seconds = Infinity,
+  pauseMs = 0,
+  tolerant,
+  body,
+  result,
+}) {
   const clients = clientsOf(target, connections);
-  const times = [];
+  const times = new Map();
   const began = performance.now();
   const until = began + seconds * 1000;
   let begun = 0;
-  const mayBegin = () => begun < calls && performance.now() < until && (begun += 1) > 0;
+  const mayBegin = () => !isStopped && begun < calls && performance.now() < until && (begun += 1) > 0;
   const check = checker(result);
+  const ended = (kind, ms) => times.get(kind)?.push(ms) ?? times.set(kind, [ms]);
+  const way = { path: target.path, body, pauseMs, mayBegin, ended, check: tolerant ? kindly(check) : check };
   try {
-    await Promise.all(clients.map((client) => drive(client, { path: target.path, body, mayBegin, check, times })));
+    await Promise.all(clients.map((client) => drive(client, way)));
   } catch (error) {
     for (const client of clients) client.destroy().catch(() => undefined);
     open.delete(keyOf(target));
     throw error;
   }
-  const elapsedMs = performance.now() - began;
+  const elapsedMs = rounded(performance.now() - began);
+  const all = summary([...times.values()].flat(), elapsedMs);
+  if (!tolerant) return all;
+  return { ...all, kinds: Object.fromEntries([...times].map(([kind, ms]) => [kind, summary(ms, elapsedMs)])) };
+}
+
+function summary(times, elapsedMs) {
   const sorted = times.toSorted((a, b) => a - b);
   return {
     calls: times.length,
-    elapsedMs: rounded(elapsedMs),
+    elapsedMs,
     perSecond: rounded((times.length / elapsedMs) * 1000),
     p50: rounded(quantile(sorted, 0.5)),
     p99: rounded(quantile(sorted, 0.99)),
   };
 }
 
-function drive(client, { path, body, mayBegin, check, times }) {
+function drive(client, { path, body, pauseMs, mayBegin, check, ended }) {
   return new Promise((resolve, reject) => {
     const next = () => {
       if (!mayBegin()) {
@@ -54,6 +78,19 @@ function drive(client, { path, body, mayBegin, check, times }) {
       const began = performance.now();
       const chunks = [];
       let status = 0;
+      const settle = (error) => {
+        try {
+          ended(
+            check(status, chunks.length === 1 ? chunks[0] : Buffer.concat(chunks), error),
+            performance.now() - began,
+          );
+        } catch (fault) {
+          reject(fault);
+          return;
+        }
+        if (pauseMs > 0) setTimeout(next, pauseMs);
+        else next();
+      };
       client.dispatch(
         { method: 'POST', path, headers, body },
         {
@@ -65,17 +102,10 @@ function drive(client, { path, body, mayBegin, check, times }) {
             chunks.push(chunk);
           },
           onResponseEnd() {
-            times.push(performance.now() - began);
-            try {
-              check(status, chunks.length === 1 ? chunks[0] : Buffer.concat(chunks));
-            } catch (error) {
-              reject(error);
-              return;
-            }
-            next();
+            settle();
           },
           onResponseError(_, error) {
-            reject(error);
+            settle(error);
           },
         },
       );
@@ -84,16 +114,30 @@ function drive(client, { path, body, mayBegin, check, times }) {
   });
 }
 
-/** Every answer must be the right one: the first is read, the others must be the same bytes. */
+/** Every answer must be the right one: the first is read, the others must be the same bytes. Answers its kind. */
 function checker(result) {
   let right;
-  return (status, answer) => {
-    if (status === 200 && right?.equals(answer)) return;
+  return (status, answer, error) => {
+    if (error !== undefined) throw error;
+    if (status === 200 && right?.equals(answer)) return '200';
     const text = answer.toString('utf8');
     if (status !== 200 || JSON.parse(text).result !== result) {
       throw new Error(`A call was answered ${status}: ${text.slice(0, 300)}`);
     }
     right = Buffer.from(answer);
+    return '200';
+  };
+}
+
+/** Calls a failure by its name instead of throwing it. */
+function kindly(check) {
+  return (status, answer, error) => {
+    try {
+      return check(status, answer, error);
+    } catch (fault) {
+      if (error !== undefined) return error.code ?? error.name;
+      return status === 200 ? `200 with a wrong answer: ${fault.message}` : String(status);
+    }
   };
 }
 

@@ -1,9 +1,17 @@
 import { readFileSync } from 'node:fs';
 
 const PAYLOAD = 'hello';
+const read = (name) => readFileSync(new URL(name, import.meta.url));
+const code = read('handlers.py');
 
 /** What is uploaded: a file and the handler in it. */
-export const ECHO = { code: readFileSync(new URL('handlers.py', import.meta.url)), handler: 'handle' };
+export const ECHO = { code, handler: 'handle' };
+
+/** Takes 100 ms and no processor. */
+export const SLEEP = { code, handler: 'sleep_async' };
 
 /** A call of any of its handlers, and the answer it must give. */
 export const ECHO_CALL = { body: JSON.stringify({ payload: PAYLOAD }), result: PAYLOAD };
+
+/** The plain routes and what they import. */
+export const PLAIN_ROUTES = { 'plain_fastapi.py': read('plain_fastapi.py'), 'handlers.py': code };

@@ -1,5 +1,6 @@
 """The handlers of every figure: the manager, the worker and the plain routes run this one file."""
 
+import asyncio
 import time
 
 
@@ -13,4 +14,9 @@ async def handle_async(payload: str) -> str:
 
 def sleep(payload: str) -> str:
     time.sleep(0.1)
+    return payload
+
+
+async def sleep_async(payload: str) -> str:
+    await asyncio.sleep(0.1)
     return payload

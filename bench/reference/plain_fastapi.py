@@ -37,7 +37,7 @@ def run_sleep(call: Call) -> dict[str, str]:
 # As our worker runs it: the same parser and loop, no access log, no idle connection closed.
 uvicorn.run(
     app,
-    host="127.0.0.1",
+    host=sys.argv[2],
     port=int(sys.argv[1]),
     http="httptools",
     loop="uvloop",

@@ -1,12 +1,12 @@
 // The least a proxy in Node can do: a keep-alive pool, the body read whole, status and body passed back.
-//   node proxy-process.mjs ORIGIN [SOCKET]; says its port to its parent, and ends with it
+//   node proxy-process.mjs ORIGIN CONNECTIONS [SOCKET]; says its port to its parent, and ends with it
 import { createServer } from 'node:http';
 import { Pool } from 'undici';
 
-const [origin, socketPath] = process.argv.slice(2);
+const [origin, connections, socketPath] = process.argv.slice(2);
 const IDLE_MS = 60_000;
 const pool = new Pool(origin, {
-  connections: 64,
+  connections: Number(connections),
   keepAliveTimeout: IDLE_MS,
   keepAliveMaxTimeout: IDLE_MS,
   ...(socketPath === undefined ? {} : { connect: { socketPath } }),

@@ -19,15 +19,22 @@ export function printTable(rows) {
 export async function writeResults(names, results) {
   const name = `${new Date().toISOString().slice(0, 10)}-${names.join('-')}.json`;
   await mkdir(RESULTS, { recursive: true });
-  await writeFile(join(RESULTS, name), `${JSON.stringify({ at: new Date().toISOString(), ...results }, null, 1)}\n`);
+  await writeFile(join(RESULTS, name), `${asText({ at: new Date().toISOString(), ...results })}\n`);
   return join('bench', 'results', name);
+}
+
+/** Readable, with each pair and each row of numbers on a line of its own. */
+function asText(results) {
+  return JSON.stringify(results, null, 1).replaceAll(/[[{][^[\]{}]*[\]}]/g, (inner) =>
+    inner.replaceAll(/\s*\n\s*/g, ' '),
+  );
 }
 
 function cellsOf({ figure, unit, ours, against, reference, ratio, difference, target, met }) {
   return [
     figure,
     amount(ours, unit),
-    `${amount(reference, unit)} (${against})`,
+    reference === undefined ? '' : `${amount(reference, unit)} (${against})`,
     ratio === undefined ? '' : between(ratio, (value) => value.toFixed(2)),
     difference === undefined ? '' : `${between(difference, signed)} ${unit}`,
     target ?? '',
@@ -44,5 +51,6 @@ function signed(value) {
 }
 
 function amount(value, unit) {
-  return `${value >= 100 ? Math.round(value) : value.toFixed(2)} ${unit}`;
+  const digits = Math.abs(value) >= 100 || Number.isInteger(value) ? 0 : 2;
+  return `${value.toFixed(digits)} ${unit}`;
 }

@@ -7,25 +7,36 @@ export function pick(value) {
 
 /**
  * One line of the table. The ratio and the difference are taken within each pair, then summed up: what disturbed one
- * pair, or slowed the machine for a while, leaves them alone.
+ * pair, or slowed the machine for a while, leaves them alone. A side may be several measurements of one round.
  */
 export function makeRow(pairs, { figure, reference, unit, quantile = 0.5, difference = false, target, meets }) {
+  const middles = pairs.map(pick((side) => quantileOf([side].flat(), 0.5)));
   const row = {
     figure,
     unit,
     ours: quantileOf(
-      pairs.map((pair) => pair.ours),
+      pairs.flatMap((pair) => pair.ours),
       quantile,
     ),
     against: reference,
     reference: quantileOf(
-      pairs.map((pair) => pair.reference),
+      pairs.flatMap((pair) => pair.reference),
       quantile,
     ),
     // Of the slow end there is one number for a whole run, so there is nothing to pair.
-    ...(quantile === 0.5 ? { ratio: spread(pairs.map((pair) => pair.ours / pair.reference)) } : {}),
-    ...(difference ? { difference: spread(pairs.map((pair) => pair.ours - pair.reference)) } : {}),
+    ...(quantile === 0.5 ? { ratio: spread(middles.map((pair) => pair.ours / pair.reference)) } : {}),
+    ...(difference ? { difference: spread(middles.map((pair) => pair.ours - pair.reference)) } : {}),
     pairs: pairs.length,
   };
+  return judged(row, { target, meets });
+}
+
+/** A line of what needs no reference, because the target is a number of things. */
+export function countRow({ figure, unit, ours, target, meets }) {
+  return judged({ figure, unit, ours }, { target, meets });
+}
+
+/** The target as words, and whether the line reaches it. */
+function judged(row, { target, meets }) {
   return target === undefined ? row : { ...row, target, met: meets(row) };
 }

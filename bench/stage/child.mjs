@@ -49,6 +49,11 @@ export class Child {
     return Promise.race([answer, this.failure(what)]);
   }
 
+  /** Says something that isn't answered. */
+  tell(message) {
+    this.#child.send(message);
+  }
+
   /** Asks it to end, and insists after a while. */
   async end(patienceMs = 3_000) {
     this.#child.kill('SIGTERM');

@@ -2,13 +2,14 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import Docker from 'dockerode';
 import { pack } from 'tar-stream';
-import { isHealthy, untilHealthy } from './health.mjs';
+import { isGeneric, isHealthy, untilHealthy } from './health.mjs';
 
 const IMAGE = process.env.WORKER_IMAGE || 'faas-worker:local';
 const PORT = 8000;
 const PORT_KEY = `${PORT}/tcp`;
 const PING_MS = 3_000;
 const REMOVAL_TRIES = 5;
+const POOL_PREFIX = '/faas-pool-';
 
 /** Functions in containers, on a network that only this run uses. */
 export class DockerEngine {
@@ -22,7 +23,6 @@ export class DockerEngine {
       DEPLOYMENT_ENV: 'docker',
       DOCKER_NETWORK: this.#network,
       WORKER_IMAGE: IMAGE,
-      WARM_POOL_SIZE: process.env.WARM_POOL_SIZE || '0',
     };
   }
 
@@ -43,37 +43,55 @@ export class DockerEngine {
 
   /** The worker of a function, by the way that the manager takes. */
   async workerTarget(id) {
-    // By name: one from the warm pool has no label of its function.
-    const [found] = await this.#docker.listContainers({ filters: { name: [`^/?faas-worker-${id}(-|$)`] } });
-    if (found === undefined) throw new Error(`Function ${id} has no container.`);
-    return this.#reach(found.Id);
+    return this.#reach(await this.#workerOf(id));
+  }
+
+  /** What the worker of a function keeps in memory, in bytes, without what the system may drop at any time. */
+  async workerMemory(id) {
+    return memoryOf(this.#docker.getContainer(await this.#workerOf(id)));
+  }
+
+  /** Workers that wait for a function, and whether all of them are up; everything else that runs. */
+  async census() {
+    const containers = await this.#containers();
+    const pool = containers.filter(({ Names }) => Names.some((name) => name.startsWith(POOL_PREFIX)));
+    const up = await Promise.all(pool.map(({ Id }) => this.#isUp(Id)));
+    return { generic: pool.length, areUp: up.every(Boolean), others: containers.length - pool.length };
+  }
+
+  /** Everything of one installation that is neither in the pool nor removed. */
+  async leftovers(owner) {
+    const containers = await this.#docker.listContainers({ all: true, filters: { label: [`faas.owner=${owner}`] } });
+    const left = containers.filter(({ Names }) => !Names.some((name) => name.startsWith(POOL_PREFIX)));
+    return left.length + (await this.#volumes(owner)).length;
   }
 
   /** The same image without a manager: a container made, given the code, started, and asked until it is healthy. */
-  async startBare({ code, handler }) {
-    const container = await this.#docker.createContainer({
-      Image: IMAGE,
-      Env: [`HANDLER_FUNCTION=function.handler.${handler}`],
-      ExposedPorts: { [PORT_KEY]: {} },
-      Healthcheck: { Test: ['NONE'] },
-      HostConfig: {
-        NetworkMode: this.#network,
-        PortBindings: { [PORT_KEY]: [{ HostIp: '127.0.0.1', HostPort: '' }] },
-      },
-    });
-    await container.putArchive(archive('function/handler.py', code), { path: '/app' });
-    await container.start();
-    await untilHealthy(await this.#reach(container.id, { wait: false }));
-    return { end: () => container.remove({ force: true, v: true }) };
+  startBare({ code, handler }) {
+    const options = { Env: [`HANDLER_FUNCTION=function.handler.${handler}`] };
+    return this.#run(options, { 'function/handler.py': code });
+  }
+
+  /** Plain routes around the same handlers, with the image's Python. */
+  startPlain(files) {
+    const options = { Cmd: ['python3', '/app/plain_fastapi.py', String(PORT), '0.0.0.0'] };
+    return this.#run(options, files);
+  }
+
+  /** Ends and removes everything of one installation; its manager has ended. */
+  async clearOf(owner) {
+    await this.#removeAll(
+      await this.#docker.listContainers({ all: true, filters: { label: [`faas.owner=${owner}`] } }),
+    );
+    for (const volume of await this.#volumes(owner)) {
+      await this.#docker.getVolume(volume).remove().catch(ignoreMissing);
+    }
   }
 
   /** Ends and removes everything on the network, and the network. */
   async clear() {
     for (let tries = 1; ; tries += 1) {
-      const filters = { network: [this.#network] };
-      for (const { Id } of await this.#docker.listContainers({ all: true, filters })) {
-        await this.#docker.getContainer(Id).remove({ force: true, v: true }).catch(ignoreMissing);
-      }
+      await this.#removeAll(await this.#containers());
       try {
         await this.#docker.getNetwork(this.#network).remove().catch(ignoreMissing);
         return;
@@ -85,6 +103,63 @@ export class DockerEngine {
     }
   }
 
+  async #removeAll(containers) {
+    for (const { Id } of containers) {
+      await this.#docker.getContainer(Id).remove({ force: true, v: true }).catch(ignoreMissing);
+    }
+  }
+
+  async #run(options, files) {
+    const container = await this.#docker.createContainer({
+      Image: IMAGE,
+      ...options,
+      ExposedPorts: { [PORT_KEY]: {} },
+      Healthcheck: { Test: ['NONE'] },
+      HostConfig: {
+        NetworkMode: this.#network,
+        PortBindings: { [PORT_KEY]: [{ HostIp: '127.0.0.1', HostPort: '' }] },
+      },
+    });
+    for (const [name, content] of Object.entries(files)) {
+      await container.putArchive(archive(name, content), { path: '/app' });
+    }
+    await container.start();
+    const target = await this.#reach(container.id, { wait: false });
+    await untilHealthy(target);
+    return {
+      target: (path) => ({ ...target, path }),
+      memory: () => memoryOf(container),
+      end: () => container.remove({ force: true, v: true }).catch(ignoreMissing),
+    };
+  }
+
+  async #workerOf(id) {
+    // By name: one from the warm pool has no label of its function.
+    const [found] = await this.#docker.listContainers({ filters: { name: [`^/?faas-worker-${id}(-|$)`] } });
+    if (found === undefined) throw new Error(`Function ${id} has no container.`);
+    return found.Id;
+  }
+
+  /** One that has no address yet, or is gone, isn't. */
+  async #isUp(id) {
+    return this.#reach(id, { wait: false }).then(isGeneric, () => false);
+  }
+
+  #containers() {
+    return this.#docker.listContainers({ all: true, filters: { network: [this.#network] } });
+  }
+
+  /** Some are known by a label, one that was made while the engine was killed by its name only. */
+  async #volumes(owner) {
+    const filters = [
+      { label: [`faas.owner=${owner}`] },
+      { label: [`faas.claim=${owner}`] },
+      { name: [`faas-code-${owner}-`] },
+    ];
+    const lists = await Promise.all(filters.map((one) => this.#docker.listVolumes({ filters: JSON.stringify(one) })));
+    return [...new Set(lists.flatMap(({ Volumes }) => (Volumes ?? []).map(({ Name }) => Name)))];
+  }
+
   /** By its own address where this machine has a way to it, else by its port on loopback. */
   async #reach(id, { wait = true } = {}) {
     const { NetworkSettings } = await this.#docker.getContainer(id).inspect();
@@ -92,8 +167,15 @@ export class DockerEngine {
     const direct = { origin: `http://${address}:${PORT}`, path: '/' };
     if (process.platform === 'linux' && address && (!wait || (await isHealthy(direct)))) return direct;
     const port = NetworkSettings.Ports[PORT_KEY]?.[0]?.HostPort;
+    if (port === undefined) throw new Error(`Container ${id} has no address.`);
     return { origin: `http://127.0.0.1:${port}`, path: '/' };
   }
+}
+
+async function memoryOf(container) {
+  const { memory_stats: memory } = await container.stats({ stream: false, 'one-shot': true });
+  // The engine counts files read lately, under one name or the other, which the system drops when it needs the room.
+  return memory.usage - (memory.stats.total_inactive_file ?? memory.stats.inactive_file ?? 0);
 }
 
 function archive(name, content) {

@@ -13,14 +13,26 @@ export async function untilHealthy(target, { path = '/health', withinMs = 60_000
   }
 }
 
-export function isHealthy({ origin, socketPath }, path = '/health') {
+export async function isHealthy(target, path = '/health') {
+  return (await ask(target, path)).status === 200;
+}
+
+/** A worker that is up and waits for its function. */
+export async function isGeneric(target) {
+  const { status, text } = await ask(target, '/health');
+  return status === 503 && text.includes('"generic"');
+}
+
+function ask({ origin, socketPath }, path) {
   return new Promise((resolve) => {
     const asked = request(`${origin}${path}`, { socketPath, agent: false, timeout: ONE_TRY_MS }, (answer) => {
-      answer.resume().on('end', () => resolve(answer.statusCode === 200));
-      answer.on('error', () => resolve(false));
+      const chunks = [];
+      answer.on('data', (chunk) => chunks.push(chunk));
+      answer.on('end', () => resolve({ status: answer.statusCode, text: Buffer.concat(chunks).toString() }));
+      answer.on('error', () => resolve({}));
     });
     asked.on('timeout', () => asked.destroy(new Error('late')));
-    asked.on('error', () => resolve(false));
+    asked.on('error', () => resolve({}));
     asked.end();
   });
 }

@@ -1,53 +1,99 @@
-import { mkdir, readFile, realpath, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Child, freePort } from './child.mjs';
+import { queryDatabase } from './database.mjs';
 import { untilHealthy } from './health.mjs';
+import { liveBytes } from './inspector.mjs';
+import { memoryBytes } from './process-use.mjs';
 
 /** The rest of the environment is left out, so that nobody's configuration changes what is measured. */
 const PASSED_ON = ['PATH', 'HOME', 'LANG', 'TMPDIR', 'DOCKER_HOST', 'DOCKER_CERT_PATH', 'DOCKER_TLS_VERIFY'];
 const PATIENCE_MS = 20_000;
+const BOOT_MS = 120_000;
 
 /** A manager as `npm start` runs it, with a database of its own, on loopback. */
 export class Manager {
-  constructor(origin, pid) {
-    this.origin = origin;
-    this.pid = pid;
+  #stage;
+  #storage;
+  #environment;
+  #flags;
+  #port;
+  #inspectorPort;
+  #child;
+
+  constructor(stage, storage, environment) {
+    this.#stage = stage;
+    this.#storage = storage;
+    this.#environment = { WARM_POOL_SIZE: '0', ...environment };
+    this.#flags = ['--enable-source-maps'];
+    if (stage.options.profile) {
+      this.#flags.push('--cpu-prof', `--cpu-prof-dir=${join(stage.root, '.cache', 'bench-profiles')}`);
+    }
   }
 
-  static async start({ root, folder, engine, options, undo }) {
-    const port = await freePort();
-    const storage = join(folder, 'data');
-    await mkdir(storage);
+  /** `environment`: what differs from a manager without a warm pool; `inspect`: its memory is to be measured. */
+  static async start(stage, { environment = {}, inspect = false } = {}) {
+    const storage = await mkdtemp(join(stage.folder, 'm'));
+    await chmod(storage, 0o755);
+    const manager = new Manager(stage, storage, environment);
+    manager.#port = await freePort();
+    if (inspect) {
+      manager.#inspectorPort = await freePort();
+      manager.#flags.push(`--inspect=127.0.0.1:${manager.#inspectorPort}`);
+    }
+    await stage.undo.add(() => manager.#leave());
+    await manager.boot();
+    const [{ id }] = await manager.query('SELECT id FROM installation');
+    manager.owner = id;
+    return manager;
+  }
+
+  get origin() {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  get pid() {
+    return this.#child.pid;
+  }
+
+  /** Starts its process anew; answers how long it took until it was ready. */
+  async boot() {
+    await this.stop();
+    const { root, engine, undo } = this.#stage;
+    if (undo.begun) throw new Error('It is being ended.');
+    const began = performance.now();
     const passed = PASSED_ON.filter((name) => process.env[name] !== undefined);
-    const profile = join(root, '.cache', 'bench-profiles');
-    const child = Child.run(
-      process.execPath,
-      [
-        ...(options.profile ? ['--cpu-prof', `--cpu-prof-dir=${profile}`] : []),
-        '--enable-source-maps',
-        join(root, 'dist', 'apps', 'manager', 'src', 'main.js'),
-      ],
-      {
-        cwd: root,
-        env: {
-          ...Object.fromEntries(passed.map((name) => [name, process.env[name]])),
-          LISTEN_ADDR: `127.0.0.1:${port}`,
-          FUNCTION_STORAGE_DIR: storage,
-          ...engine.environment,
-        },
+    const main = join(root, 'dist', 'apps', 'manager', 'src', 'main.js');
+    this.#child = Child.run(process.execPath, [...this.#flags, main], {
+      cwd: root,
+      env: {
+        ...Object.fromEntries(passed.map((name) => [name, process.env[name]])),
+        LISTEN_ADDR: `127.0.0.1:${this.#port}`,
+        FUNCTION_STORAGE_DIR: this.#storage,
+        ...engine.environment,
+        ...this.#environment,
       },
-    );
-    await undo.add(async () => {
-      await child.end(PATIENCE_MS);
-      await endDatabase(storage);
-      if (options.profile) console.log(`The manager's CPU profile is in ${profile}`);
     });
-    const origin = `http://127.0.0.1:${port}`;
-    await Promise.race([
-      untilHealthy({ origin }, { path: '/readyz', withinMs: 120_000 }),
-      child.failure('The manager'),
-    ]);
-    return new Manager(origin, child.pid);
+    const ready = untilHealthy({ origin: this.origin }, { path: '/readyz', withinMs: BOOT_MS });
+    await Promise.race([ready, this.#child.failure('The manager')]);
+    return performance.now() - began;
+  }
+
+  /** Ends its process and its database's; their data stays for another boot. */
+  async stop() {
+    await this.#child?.end(PATIENCE_MS);
+    this.#child = undefined;
+  }
+
+  /** A statement in its database. */
+  query(sql, parameters) {
+    return queryDatabase(this.#storage, sql, parameters);
+  }
+
+  /** What its process keeps in memory: all of it, and what its program still holds on to. In bytes. */
+  async memory() {
+    const live = await liveBytes(this.#inspectorPort);
+    return { live, all: await memoryBytes(this.pid) };
   }
 
   /** Where calls of a function go. */
@@ -55,11 +101,12 @@ export class Manager {
     return { origin: this.origin, path: `/functions/${id}/execute` };
   }
 
-  /** Answers the id once the function is ready. */
-  async upload({ code, handler }) {
+  /** Answers the id once the function is ready. `fields`: further fields of the form. */
+  async upload({ code, handler }, fields = {}) {
     const form = new FormData();
     form.set('python_file', new Blob([code]), 'handler.py');
     form.set('function_name', handler);
+    for (const [name, value] of Object.entries(fields)) form.set(name, String(value));
     const { status, text } = await this.#ask('POST', '/functions', form);
     if (status !== 201) throw new Error(`An upload was answered ${status}: ${text}`);
     return JSON.parse(text).id;
@@ -67,6 +114,12 @@ export class Manager {
 
   call(id, payload) {
     return this.#ask('POST', `/functions/${id}/execute`, JSON.stringify({ payload }));
+  }
+
+  async detail(id) {
+    const { status, text } = await this.#ask('GET', `/functions/${id}`);
+    if (status !== 200) throw new Error(`A function was answered ${status}: ${text}`);
+    return JSON.parse(text);
   }
 
   async remove(id) {
@@ -78,10 +131,18 @@ export class Manager {
     const answer = await fetch(`${this.origin}${path}`, { method, body });
     return { status: answer.status, text: await answer.text() };
   }
+
+  async #leave() {
+    const profiled = this.#stage.options.profile && this.#child !== undefined;
+    await this.stop();
+    if (this.owner !== undefined) await this.#stage.engine.clearOf(this.owner);
+    await removeDatabase(this.#storage);
+    if (profiled) console.log(`• The manager's CPU profile is in .cache/bench-profiles`);
+  }
 }
 
 /** A manager that had to be killed leaves its PostgreSQL running; the folder may be a link to where it could be. */
-async function endDatabase(storage) {
+async function removeDatabase(storage) {
   const home = await realpath(join(storage, 'postgres')).catch(() => storage);
   const lock = await readFile(join(home, 'cluster', 'data', 'postmaster.pid'), 'utf8').catch(() => '');
   const pid = Number.parseInt(lock, 10);

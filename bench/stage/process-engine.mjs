@@ -1,8 +1,12 @@
-import { existsSync } from 'node:fs';
-import { glob, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { Child } from './child.mjs';
-import { untilHealthy } from './health.mjs';
+import { createHash } from 'node:crypto';
+import { glob, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { Child, freePort } from './child.mjs';
+import { isGeneric, untilHealthy } from './health.mjs';
+import { memoryBytes, processesWhere } from './process-use.mjs';
+
+/** Where the provider puts workers without a function. */
+const POOL = '.pool';
 
 /** Functions as processes of this machine, in a folder that only this run uses. */
 export class ProcessEngine {
@@ -23,7 +27,6 @@ export class ProcessEngine {
       DEPLOYMENT_ENV: 'process',
       PROCESS_RUNTIME_DIR: this.#folder,
       WORKER_PYTHON: this.#python,
-      WARM_POOL_SIZE: process.env.WARM_POOL_SIZE || '0',
     };
   }
 
@@ -33,50 +36,121 @@ export class ProcessEngine {
 
   /** The worker of a function: its socket is where the process provider puts it. */
   async workerTarget(id) {
-    for await (const socket of glob(`*/${id}/*/w/s`, { cwd: this.#folder })) {
-      return { origin: 'http://worker', path: '/', socketPath: join(this.#folder, socket) };
-    }
-    throw new Error(`Function ${id} has no worker.`);
+    const [socket] = await this.#sockets(id);
+    if (socket === undefined) throw new Error(`Function ${id} has no worker.`);
+    return targetOf(socket);
+  }
+
+  /** What the worker of a function keeps in memory, in bytes, with its part of what its processes share. */
+  workerMemory(id) {
+    const socket = new RegExp(`FAAS_SOCKET=${this.#folder}/[^/]+/${id}/`);
+    return memoryWhere((environment) => socket.test(environment));
+  }
+
+  /** Workers that wait for a function, and whether all of them are up; everything else that runs. */
+  async census() {
+    const [generic, all] = await Promise.all([this.#sockets(POOL), this.#sockets('*')]);
+    const up = await Promise.all(generic.map((socket) => isGeneric(targetOf(socket))));
+    return { generic: generic.length, areUp: up.every(Boolean), others: all.length };
+  }
+
+  /** Everything of one installation that is neither in the pool nor removed. */
+  async leftovers(owner) {
+    const folder = join(this.#folder, folderNameOf(owner));
+    return (await readdir(folder)).filter((name) => !name.startsWith('.')).length;
   }
 
   /** The worker without a manager: a folder with the code, the program, and asked until it is healthy. */
   async startBare({ code, handler }) {
-    await mkdir(this.#folder, { recursive: true });
-    const folder = await mkdtemp(join(this.#folder, 'bare-'));
-    await mkdir(join(folder, 'function'));
-    await writeFile(join(folder, 'function', 'handler.py'), code);
+    const folder = await this.#folderOf({ 'function/handler.py': code });
     const socketPath = join(folder, 's');
-    const worker = Child.run(this.#python, ['-m', 'faas_worker'], {
-      cwd: folder,
-      env: {
-        PATH: process.env.PATH,
-        PYTHONPATH: join(this.#root, 'apps', 'worker'),
-        PYTHONDONTWRITEBYTECODE: '1',
-        FAAS_APP_DIR: folder,
-        FAAS_SOCKET: socketPath,
-        HANDLER_FUNCTION: `function.handler.${handler}`,
-      },
-    });
-    await Promise.race([untilHealthy({ origin: 'http://worker', socketPath }), worker.failure('A bare worker')]);
-    return {
-      end: async () => {
-        await worker.end();
-        await rm(folder, { recursive: true, force: true });
-      },
+    const environment = {
+      PYTHONPATH: join(this.#root, 'apps', 'worker'),
+      FAAS_APP_DIR: folder,
+      FAAS_SOCKET: socketPath,
+      HANDLER_FUNCTION: `function.handler.${handler}`,
     };
+    return this.#run(folder, ['-m', 'faas_worker'], environment, { origin: 'http://worker', socketPath });
   }
 
-  /** Kills every worker whose socket is in the folder; the folder goes with the stage's. */
-  async clear() {
-    if (!existsSync('/proc/self/environ')) return;
-    for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
-      const environment = await readFile(`/proc/${pid}/environ`, 'utf8').catch(() => '');
-      if (!environment.includes(`FAAS_SOCKET=${this.#folder}/`)) continue;
+  /** Plain routes around the same handlers. */
+  async startPlain(files) {
+    const folder = await this.#folderOf(files);
+    const port = await freePort();
+    const args = [join(folder, 'plain_fastapi.py'), String(port), '127.0.0.1'];
+    return this.#run(folder, args, {}, { origin: `http://127.0.0.1:${port}` });
+  }
+
+  /** Kills every process of one installation; its manager has ended. */
+  clearOf(owner) {
+    return this.#kill(`FAAS_SOCKET=${join(this.#folder, folderNameOf(owner))}/`);
+  }
+
+  /** Kills every process whose folder is in ours; the folder goes with the run's. */
+  clear() {
+    return this.#kill(`=${this.#folder}/`);
+  }
+
+  async #kill(words) {
+    for (const pid of await processesWhere((environment) => environment.includes(words))) {
       try {
-        process.kill(Number(pid), 'SIGKILL');
+        process.kill(pid, 'SIGKILL');
       } catch {
         // It has ended meanwhile.
       }
     }
   }
+
+  async #folderOf(files) {
+    await mkdir(this.#folder, { recursive: true });
+    const folder = await mkdtemp(join(this.#folder, 'bare-'));
+    for (const [name, content] of Object.entries(files)) {
+      await mkdir(dirname(join(folder, name)), { recursive: true });
+      await writeFile(join(folder, name), content);
+    }
+    return folder;
+  }
+
+  async #run(folder, args, environment, target) {
+    const child = Child.run(this.#python, args, {
+      cwd: folder,
+      env: { PATH: process.env.PATH, BENCH_FOLDER: `${folder}/`, PYTHONDONTWRITEBYTECODE: '1', ...environment },
+    });
+    await Promise.race([untilHealthy(target), child.failure('A bare worker')]);
+    return {
+      target: (path) => ({ ...target, path }),
+      memory: () => memoryWhere((text) => text.includes(`BENCH_FOLDER=${folder}/`)),
+      end: async () => {
+        await child.end();
+        await rm(folder, { recursive: true, force: true });
+      },
+    };
+  }
+
+  /** Of workers of one function, or of all; a pattern passes by what begins with a dot. */
+  async #sockets(name) {
+    const found = [];
+    for await (const socket of glob(`*/${name}/*/w/s`, { cwd: this.#folder, exclude: isHiddenFrom(name) })) {
+      found.push(join(this.#folder, socket));
+    }
+    return found;
+  }
+}
+
+function targetOf(socketPath) {
+  return { origin: 'http://worker', path: '/', socketPath };
+}
+
+/** As the process provider names the folder of an installation. */
+function folderNameOf(owner) {
+  return createHash('sha256').update(owner).digest('hex').slice(0, 10);
+}
+
+function isHiddenFrom(name) {
+  return (path) => name !== POOL && path.includes(POOL);
+}
+
+async function memoryWhere(matches) {
+  const sizes = await Promise.all((await processesWhere(matches)).map(memoryBytes));
+  return sizes.reduce((sum, size) => sum + (size ?? 0), 0);
 }

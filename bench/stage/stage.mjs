@@ -4,6 +4,7 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Load } from '../load/load.mjs';
 import { Child, freePort } from './child.mjs';
+import { PLAIN_ROUTES } from '../reference/handlers.mjs';
 import { startProxy } from '../reference/proxy.mjs';
 import { DockerEngine } from './docker-engine.mjs';
 import { untilHealthy } from './health.mjs';
@@ -13,13 +14,12 @@ import { ProcessEngine } from './process-engine.mjs';
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const reference = join(root, 'bench', 'reference');
 
-/** What figures are measured on; each part is started when it is first asked for, and ended at the end. */
+/** What one figure is measured on; whatever it starts is ended after it. */
 export class Stage {
   root = root;
-  /** Why pairs were left out of the figures. */
+  /** Why rounds were left out of the figures. */
   discarded = [];
-  #manager;
-  #load;
+  #loads = new Map();
 
   constructor(undo, folder, engine, options) {
     this.undo = undo;
@@ -28,7 +28,8 @@ export class Stage {
     this.options = options;
   }
 
-  static async open(undo, options) {
+  /** In a folder of this run, and on an engine: what all figures have in common. */
+  static async prepare(undo, options) {
     // Short, for the sockets in it.
     const folder = await mkdtemp(join(tmpdir(), 'fb-'));
     await undo.add(() => rm(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 }));
@@ -36,40 +37,44 @@ export class Stage {
     await chmod(folder, 0o755);
     const engine = await chooseEngine(options.engine, folder);
     await undo.add(() => engine.clear());
-    return new Stage(undo, folder, engine, options);
+    return { folder, engine, root, python: workerPython() };
   }
 
-  /** The worker's Python. */
-  get python() {
-    return workerPython();
+  /** How much of the usual counts and times is measured. */
+  get share() {
+    return this.options.share;
   }
 
-  async manager() {
-    this.#manager ??= Manager.start(this);
-    return this.#manager;
+  /** Without a warm pool where the options don't say: see {@link Manager.start}. */
+  manager(options) {
+    return Manager.start(this, options);
   }
 
-  load() {
-    if (this.#load === undefined) {
-      const load = new Load();
-      this.#load = load;
-      void this.undo.add(() => load.end());
-    }
-    return this.#load;
+  /** A process that sends calls; a figure that needs a second one names it. */
+  load(name = 'first') {
+    const load = this.#loads.get(name) ?? new Load();
+    if (!this.#loads.has(name)) void this.undo.add(() => load.end());
+    this.#loads.set(name, load);
+    return load;
   }
 
-  async proxy({ origin, socketPath }) {
-    const child = startProxy(origin, socketPath);
-    const end = () => child.end();
-    await this.undo.add(end);
+  /** Plain routes around the same handlers, run where functions are. */
+  async plainWorker() {
+    const plain = await this.engine.startPlain(PLAIN_ROUTES);
+    await this.undo.add(plain.end);
+    return plain;
+  }
+
+  async proxy(target, connections) {
+    const child = startProxy(target, connections);
+    await this.undo.add(() => child.end());
     const { port } = await child.ask('The proxy');
-    const target = { origin: `http://127.0.0.1:${port}`, path: '/' };
-    return { target, pid: child.pid, end: () => this.undo.now(end) };
+    return { target: { origin: `http://127.0.0.1:${port}`, path: '/' }, pid: child.pid };
   }
 
   /** The worker by hand, around one handler of the reference's file. */
   async worker(handler) {
-    const { origin, end } = await this.#python(['-m', 'faas_worker'], (port) => ({
+    const { origin, end } = await this.#startPython(['-m', 'faas_worker'], (port) => ({
       PYTHONPATH: join(root, 'apps', 'worker'),
       FAAS_HOST: '127.0.0.1',
       FAAS_PORT: String(port),
@@ -80,16 +85,16 @@ export class Stage {
   }
 
   async plainRoutes() {
-    const { origin, end } = await this.#python(
-      (port) => [join(reference, 'plain_fastapi.py'), String(port)],
+    const { origin, end } = await this.#startPython(
+      (port) => [join(reference, 'plain_fastapi.py'), String(port), '127.0.0.1'],
       () => ({}),
     );
     return { target: (path) => ({ origin, path }), end };
   }
 
-  async #python(args, environment) {
+  async #startPython(args, environment) {
     const port = await freePort();
-    const child = Child.run(this.python, typeof args === 'function' ? args(port) : args, {
+    const child = Child.run(workerPython(), typeof args === 'function' ? args(port) : args, {
       cwd: this.folder,
       env: { PATH: process.env.PATH, PYTHONDONTWRITEBYTECODE: '1', ...environment(port) },
     });

@@ -188,6 +188,26 @@ describe('FunctionRepository', () => {
     expect((await here().row(id)).deletedAt).not.toBeNull();
   });
 
+  it('looks at every function that may have changed unseen, and not at those seen asleep', async () => {
+    const [running, asleep, falling, woken] = [
+      await here().add(),
+      await here().add(),
+      await here().add(),
+      await here().add(),
+    ];
+    for (const claim of await repository().claim(10, 60_000)) {
+      const sleeps = claim.row.id !== running;
+      await repository().record(claim, sleeps ? { ...READY, phase: 'idle', endpoints: [] } : READY);
+    }
+    await here().database.query('UPDATE functions SET replicas = 0 WHERE id = ANY ($1)', [[asleep, falling, woken]]);
+    await here().database.query(`UPDATE functions SET phase = 'running' WHERE id = $1`, [falling]);
+    await here().database.query('UPDATE functions SET generation = generation + 1 WHERE id = $1', [woken]);
+    await repository().requestReconcile();
+    expect((await due()).toSorted()).toEqual([running, falling, woken].toSorted());
+    await repository().requestReconcile(asleep);
+    expect(await due()).toEqual([asleep]);
+  });
+
   it('forgets code and revisions with the function', async () => {
     const id = await here().add();
     await repository().purge(await claimOne());

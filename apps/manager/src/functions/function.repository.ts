@@ -124,10 +124,15 @@ export class FunctionRepository {
     return row ?? null;
   }
 
-  /** Asks for a reconcile of one function, or of all, as soon as possible. */
+  /**
+   * Asks for a reconcile of one function, or of all that may have changed unseen, as soon as possible. A function seen
+   * asleep isn't one of them: it has nothing on the engine, and the steps of thousands would be made ahead of an upload.
+   */
   async requestReconcile(id?: FunctionId): Promise<void> {
     await this.database.query(
-      `UPDATE functions SET reconcile_at = now(), wakes = wakes + 1 WHERE $1::text IS NULL OR id = $1`,
+      `UPDATE functions SET reconcile_at = now(), wakes = wakes + 1
+       WHERE id = $1 OR ($1::text IS NULL AND NOT
+         (phase = 'idle' AND replicas = 0 AND observed_generation = generation AND deleted_at IS NULL))`,
       [id ?? null],
     );
   }

@@ -1,0 +1,58 @@
+import { ECHO, ECHO_CALL } from '../reference/handlers.mjs';
+import { makeRow } from '../report/rows.mjs';
+import { untilQuiet } from '../stage/quiet.mjs';
+import { untilAsleep } from '../stage/sleep.mjs';
+import { inPairs } from './pairs.mjs';
+
+const POOL_SIZE = 2;
+/** Wakes with a pool in each round; one without takes much longer. */
+const WARM_WAKES = 4;
+const ROUNDS = { count: 50, seconds: 420 };
+/** What a client sees of a wake: the median, and the slow end. */
+const LIMITS = { 0.5: 15, 0.95: undefined, 0.99: 50 };
+const LEAST_FASTER = 20;
+
+/** A call of a function that has no replica, until its answer; with a warm pool, and without. */
+export async function measureScaleFromZero(stage) {
+  const { engine } = stage;
+  const pooled = await openSide(stage, POOL_SIZE);
+  const cold = await openSide(stage, 0);
+  const wake = async ({ manager, id }) => {
+    for (const side of [pooled, cold]) await untilAsleep(side.manager, side.id);
+    await untilQuiet(engine, { generic: POOL_SIZE });
+    const { p50 } = await stage.load().round({ target: manager.target(id), connections: 1, calls: 1, ...ECHO_CALL });
+    return p50;
+  };
+  const severalWakes = async () => {
+    const times = [];
+    while (times.length < WARM_WAKES) times.push(await wake(pooled));
+    return times;
+  };
+  for (const side of [pooled, cold]) await wake(side);
+  const pairs = await inPairs(stage, ROUNDS, severalWakes, () => wake(cold));
+  return { rows: Object.entries(LIMITS).map(([q, limit]) => rowOf(engine.name, pairs, Number(q), limit)), pairs };
+}
+
+async function openSide(stage, size) {
+  const environment = { WARM_POOL_SIZE: String(size), SCALE_INTERVAL_MS: '100' };
+  const manager = await stage.manager({ environment });
+  const id = await manager.upload(ECHO, { max_replicas: 1 });
+  return { manager, id };
+}
+
+function rowOf(engine, pairs, quantile, limit) {
+  const isMiddle = quantile === 0.5;
+  const faster = isMiddle ? `, ≥ ${LEAST_FASTER} × faster` : '';
+  return makeRow(pairs, {
+    figure: `scale from zero on ${engine}: first answer, p${quantile * 100}`,
+    reference: 'no warm pool',
+    unit: 'ms',
+    quantile,
+    ...(limit === undefined
+      ? {}
+      : {
+          target: `≤ ${limit} ms${faster}`,
+          meets: ({ ours, ratio }) => ours <= limit && (!isMiddle || ratio.median <= 1 / LEAST_FASTER),
+        }),
+  });
+}
