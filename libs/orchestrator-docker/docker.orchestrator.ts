@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { type DockerConfig, NO_POOL, type PoolConfig } from '#libs/config/config.js';
 import { HealthProber } from '#libs/orchestrator/health-probe.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import type { PoolReport } from '#libs/orchestrator/pool-report.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
 import { type PoolMember, WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type {
@@ -86,6 +87,10 @@ export class DockerOrchestrator extends Orchestrator {
       logger,
     );
     this.departures = new Departures(this.docker, this.sightings, this.claims, logger);
+  }
+
+  override get warmPool(): PoolReport {
+    return this.pool;
   }
 
   async ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import { specialise, workerVariables } from '#libs/orchestrator/generic-worker.js';
+import { workerVariables } from '#libs/orchestrator/generic-worker.js';
 import { probeHealth } from '#libs/orchestrator/health-probe.js';
 import type { PoolMember, WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
@@ -55,13 +55,9 @@ export class WarmStarter {
   }
 
   /** True when it has loaded it already. */
-  private async giveFunction(
-    { address, token }: PoolMember,
-    workload: Workload,
-    signal: AbortSignal,
-  ): Promise<boolean> {
-    await specialise(address, token, { environment: workerVariables(workload), code: workload.code }, signal);
-    return (await probeHealth(address, LOAD_MS)).good;
+  private async giveFunction(member: PoolMember, workload: Workload, signal: AbortSignal): Promise<boolean> {
+    await this.pool.specialise(member, { environment: workerVariables(workload), code: workload.code }, signal);
+    return (await probeHealth(member.address, LOAD_MS)).good;
   }
 
   private async limit({ id }: PoolMember, { limits }: Workload, signal: AbortSignal): Promise<void> {

@@ -6,6 +6,7 @@ import { NO_POOL, type PoolConfig, type ProcessConfig } from '#libs/config/confi
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { HealthProber } from '#libs/orchestrator/health-probe.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import type { PoolReport } from '#libs/orchestrator/pool-report.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
 import { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type { FunctionId, LogLine, LogOptions, Observed, Workload } from '#libs/orchestrator/workload.js';
@@ -82,6 +83,10 @@ export class ProcessOrchestrator extends Orchestrator {
       this.claims,
       logger,
     );
+  }
+
+  override get warmPool(): PoolReport {
+    return this.pool;
   }
 
   ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {

@@ -1,5 +1,4 @@
 import type { Logger } from 'pino';
-import { specialise } from '#libs/orchestrator/generic-worker.js';
 import { type HealthProber, probeHealth } from '#libs/orchestrator/health-probe.js';
 import type { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
@@ -70,15 +69,15 @@ export class WarmStarter {
   }
 
   private async giveFunction(
-    { child, token }: PoolProcess,
+    member: PoolProcess,
     record: ReplicaRecord,
     workload: Workload,
     signal: AbortSignal,
   ): Promise<ReplicaRecord> {
-    this.watch.own(record, child);
+    this.watch.own(record, member.child);
     const address = { kind: 'unix', path: this.files.socket(record) } as const;
     const environment = { ...placesOf(this.files, record), ...functionVariables(workload, record) };
-    await specialise(address, token, { environment }, signal);
+    await this.pool.specialise(member, { environment }, signal, address);
     const serving = { ...record, serves: true };
     await this.files.save(serving);
     this.watch.adopt(serving);

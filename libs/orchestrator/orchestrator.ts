@@ -1,3 +1,4 @@
+import type { PoolReport } from './pool-report.js';
 import type { Endpoint, EndpointAddress, FunctionId, LogLine, LogOptions, Observed, Workload } from './workload.js';
 
 /**
@@ -51,6 +52,11 @@ export abstract class Orchestrator {
 
   /** The largest handler file the engine can hand to a replica, in bytes. */
   readonly largestCodeBytes: number = Infinity;
+
+  /** The workers that wait for a function, where the engine keeps some. */
+  get warmPool(): PoolReport | undefined {
+    return undefined;
+  }
 
   /**
    * Whether the replica runs and has this address at this moment. Asked once a connection is open and before anything

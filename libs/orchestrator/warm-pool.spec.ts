@@ -19,6 +19,7 @@ class Workers implements PoolSource<Worker> {
   readonly removed: Worker[] = [];
   kind: Worker['kind'] = 'generic';
   memory = Infinity;
+  isRefusing = false;
   refusal: Error | undefined;
   gate: Promise<void> = Promise.resolve();
 
@@ -26,6 +27,10 @@ class Workers implements PoolSource<Worker> {
     if (this.refusal !== undefined) throw this.refusal;
     const server = createServer((request, response) => {
       if (request.headers['x-faas-lease'] === 'renew') worker.renewals += 1;
+      if (request.url === '/specialise') {
+        response.writeHead(this.isRefusing ? 403 : 202).end();
+        return;
+      }
       response.writeHead(worker.kind === 'generic' ? 503 : 200);
       response.end(JSON.stringify({ status: worker.kind === 'generic' ? 'generic' : 'ok' }));
     });
@@ -156,6 +161,38 @@ describe('a pool of workers without a function', () => {
     workers.kind = 'generic';
     await full(1);
     expect(workers.removed).toHaveLength(1);
+  });
+
+  it('counts what it has, and how often there was a worker and how often there was none', async () => {
+    const some = open(2);
+    await full(2);
+    expect(some.counts()).toEqual({ ready: 2, target: 2, hits: 0, misses: 0 });
+    for (let asked = 0; asked < 5; asked += 1) some.take();
+    expect(some.counts()).toEqual({ ready: 0, target: 2, hits: 2, misses: 3 });
+    await vi.waitFor(() => expect(some.counts()).toMatchObject({ ready: 5, target: 5 }), { timeout: 5_000 });
+  });
+
+  it('wants no more than there is memory for', async () => {
+    const some = open(3, (prepared) => (prepared.memory = 1));
+    await full(1);
+    expect(some.counts()).toMatchObject({ ready: 1, target: 1 });
+  });
+
+  it('tells how long taking a worker and giving it its function took, when they succeeded', async () => {
+    const some = open(1);
+    const stages: string[] = [];
+    some.onStage((stage, ms) => {
+      expect(ms).toBeGreaterThan(0);
+      stages.push(stage);
+    });
+    const signal = AbortSignal.timeout(5_000);
+    await full(1);
+    await some.specialise(some.take() as Worker, { environment: {} }, signal);
+    expect(stages).toEqual(['take', 'specialise']);
+    await full(1);
+    workers.isRefusing = true;
+    await expect(some.specialise(some.take() as Worker, { environment: {} }, signal)).rejects.toThrow('403');
+    expect(stages).toEqual(['take', 'specialise', 'take']);
   });
 
   it('goes on when the engine is back', async () => {

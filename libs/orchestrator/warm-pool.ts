@@ -1,6 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { type Kind, kindOf, oneTimeToken, type OneTimeToken } from './generic-worker.js';
+import {
+  type Kind,
+  kindOf,
+  oneTimeToken,
+  type OneTimeToken,
+  specialise,
+  type Specialisation,
+} from './generic-worker.js';
+import type { PoolCounts, PoolReport, StageListener, WarmStage } from './pool-report.js';
 import { DEMAND_WINDOW_MS, poolTarget } from './pool-target.js';
 import type { EndpointAddress } from './workload.js';
 
@@ -38,11 +46,16 @@ export interface PoolSource<M extends PoolMember> {
  * Keeps generic workers ready. Each belongs to this manager alone, which holds its token in memory only: when the
  * manager dies, they end by themselves as nobody renews their lease. One that was taken never comes back.
  */
-export class WarmPool<M extends PoolMember> {
+export class WarmPool<M extends PoolMember> implements PoolReport {
   private readonly ready: M[] = [];
   private readonly coming = new Set<Promise<void>>();
   private readonly closing = new AbortController();
   private asked: number[] = [];
+  private target = 0;
+  private hits = 0;
+  private misses = 0;
+  private readonly takenAt = new WeakMap<M, number>();
+  private readonly listeners: StageListener[] = [];
   private failures = 0;
   private notBefore = 0;
   private renewedAt = 0;
@@ -67,7 +80,39 @@ export class WarmPool<M extends PoolMember> {
     if (this.size === 0 || this.closing.signal.aborted) return undefined;
     this.asked.push(Date.now());
     this.keepIn(REPLACE_AFTER_MS);
-    return this.ready.shift();
+    const member = this.ready.shift();
+    if (member === undefined) this.misses += 1;
+    else {
+      this.hits += 1;
+      this.takenAt.set(member, performance.now());
+    }
+    return member;
+  }
+
+  /**
+   * Gives a worker that was taken its function. Whatever comes of it, it can't be used for another one.
+   *
+   * @param address where it answers by now
+   */
+  async specialise(
+    member: M,
+    what: Specialisation,
+    signal: AbortSignal,
+    address: EndpointAddress = member.address,
+  ): Promise<void> {
+    const begun = performance.now();
+    this.tell('take', begun - (this.takenAt.get(member) ?? begun));
+    await specialise(address, member.token, what, signal);
+    this.tell('specialise', performance.now() - begun);
+  }
+
+  counts(): PoolCounts {
+    const { target, hits, misses } = this;
+    return { ready: this.ready.length, target, hits, misses };
+  }
+
+  onStage(listener: StageListener): void {
+    this.listeners.push(listener);
   }
 
   has(id: string): boolean {
@@ -83,6 +128,10 @@ export class WarmPool<M extends PoolMember> {
       await Promise.allSettled(this.ready.splice(0).map((member) => this.source.remove(member)));
     };
     await Promise.race([ending(), delay(CLOSE_MS, undefined, { ref: false })]);
+  }
+
+  private tell(stage: WarmStage, ms: number): void {
+    for (const listener of this.listeners) listener(stage, ms);
   }
 
   private keepIn(ms: number): void {
@@ -115,6 +164,7 @@ export class WarmPool<M extends PoolMember> {
     if (this.closing.signal.aborted) return;
     const members = this.ready.length + this.coming.size;
     const target = poolTarget({ size: this.size, recent: this.asked.length, room, members });
+    this.target = target;
     for (const surplus of this.ready.splice(Math.max(0, target - this.coming.size))) await this.drop(surplus);
     if (now < this.notBefore) return;
     const missing = target - this.ready.length - this.coming.size;

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { parse } from 'yaml';
 import { expect, it, vi } from 'vitest';
-import { describeOnAnyEngine, describeOnEachEngine } from '../support/engines.js';
+import { describeOnAnyEngine, describeOnEachEngine, describeOnEachLocalEngine } from '../support/engines.js';
 import { ECHO, OBEDIENT } from '../support/handlers.js';
 import { type Answer, expectProblem } from '../support/http.js';
 import type { TestManager } from '../support/manager.js';
@@ -124,11 +124,51 @@ describeOnEachEngine('metrics', (engine) => {
     const grown = (name: string) => after.get(name)! - (before.get(name) ?? 0);
     expect(grown(`faas_cold_starts_total{function="${id}"}`)).toBe(1);
     expect(grown('faas_wakes_total')).toBe(1);
-    for (const stage of ['replica', 'connect', 'first_byte']) {
+    for (const stage of ['queue', 'connect', 'first_byte']) {
       expect(grown(`faas_cold_start_duration_seconds_count{stage="${stage}"}`), stage).toBe(1);
       expect(grown(`faas_cold_start_duration_seconds_sum{stage="${stage}"}`), stage).toBeGreaterThan(0);
     }
     await stage.manager.remove(id);
+  });
+});
+
+describeOnEachLocalEngine('metrics of a warm pool', (engine) => {
+  const stage = Stage.on(engine, { WARM_POOL_SIZE: '1', SCALE_INTERVAL_MS: '100' });
+
+  it('tell its size, how often it had a worker, and where starts from it spend their time', async () => {
+    const until = (check: (samples: Map<string, number>) => void) =>
+      vi.waitFor(async () => check(await read(stage.manager)), { timeout: 20_000, interval: 100 });
+    const full = (samples: Map<string, number>) => {
+      expect(samples.get('faas_pool_target')).toBeGreaterThan(0);
+      expect(samples.get('faas_pool_ready')).toBe(samples.get('faas_pool_target'));
+    };
+    const takes = (samples: Map<string, number>) =>
+      ['hit', 'miss'].map((outcome) => samples.get(`faas_pool_takes_total{outcome="${outcome}"}`));
+    await until(full);
+    const { id } = await stage.manager.add(ECHO, { idle_timeout_ms: 500 });
+    await until((samples) => {
+      full(samples);
+      expect(takes(samples)).toEqual([1, 0]);
+      expect(samples.get('faas_functions{phase="idle"}')).toBe(1);
+    });
+    expect((await stage.manager.call(id)).headers['x-cold-start']).toBe('true');
+    await until((samples) => {
+      expect(takes(samples)).toEqual([2, 0]);
+      for (const stage of ['take', 'specialise', 'queue', 'connect', 'first_byte']) {
+        const of = (part: string) => samples.get(`faas_cold_start_duration_seconds_${part}{stage="${stage}"}`);
+        expect(of('count'), stage).toBe(stage === 'take' || stage === 'specialise' ? 2 : 1);
+        expect(of('sum'), stage).toBeGreaterThan(0);
+        expect(of('sum'), stage).toBeLessThan(5);
+      }
+    });
+    // More at once than the pool ever has.
+    const burst = await Promise.all(Array.from({ length: 6 }, () => stage.manager.add(ECHO)));
+    await until((samples) => {
+      const [hits, misses] = takes(samples);
+      expect(hits! + misses!).toBe(8);
+      expect(misses).toBeGreaterThan(0);
+    });
+    await Promise.all([id, ...burst.map((one) => one.id)].map((one) => stage.manager.remove(one)));
   });
 });
 

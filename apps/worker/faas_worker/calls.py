@@ -57,6 +57,8 @@ class CallTable:
         self._concurrency = concurrency
         self._pulse = pulse
         self._waiting: deque[asyncio.Future[None]] = deque()
+        # Those whose turn has come and that haven't noticed yet.
+        self._called = 0
         self._latest_ns = 0
         self.on_empty: Callable[[], None] | None = None
         self.last_start_ns = time.monotonic_ns()
@@ -74,19 +76,24 @@ class CallTable:
 
     async def wait_turn(self, call: Call) -> None:
         """Returns once the call has entered."""
+        await self._turn(self._waiting.append)
+        while not self.enter(call):
+            await self._turn(self._waiting.appendleft)
+
+    async def _turn(self, queue: Callable[[asyncio.Future[None]], None]) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        queue(turn)
         try:
             await turn
-            while not self.enter(call):
-                turn = asyncio.get_running_loop().create_future()
-                self._waiting.appendleft(turn)
-                await turn
-        finally:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
-            elif call not in self.running:
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self._called -= 1
                 self._admit_next()
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
+            self.note_if_empty()
+            raise
+        self._called -= 1
 
     def leave(self, call: Call) -> None:
         self.running.discard(call)
@@ -115,11 +122,13 @@ class CallTable:
     @property
     def idle(self) -> bool:
         """Nothing in flight that could still be answered."""
-        return not self._waiting and all(call.overdue for call in self.running)
+        queued = len(self._waiting) + self._called
+        return queued == 0 and all(call.overdue for call in self.running)
 
     def _admit_next(self) -> None:
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
+                self._called += 1
                 turn.set_result(None)
                 return

@@ -235,6 +235,22 @@ def test_calls_in_flight_finish_before_the_worker_leaves(
     assert call.result().headers["connection"] == "close"
 
 
+@pytest.mark.parametrize(("handler", "payload"), [(SYNC, "sleep:0.7"), (ASYNC, "async sleep:0.7")])
+def test_calls_that_wait_their_turn_finish_before_the_worker_leaves(
+    start: Start, handler: str, payload: str
+) -> None:
+    worker = start(handler, FAAS_CONCURRENCY="1")
+    connections = [worker.connect() for _ in range(3)]
+    body = json.dumps({"payload": payload}).encode()
+    for connection in connections:
+        connection.request("POST", "/", body)
+    assert worker.health()["status"] == "ok"
+    worker.process.send_signal(signal.SIGTERM)
+    responses = [connection.getresponse() for connection in connections]
+    assert [json.loads(response.read()) for response in responses] == [{"result": payload}] * 3
+    assert worker.process.wait(PATIENCE_SECONDS) == 0
+
+
 def test_a_request_on_a_kept_connection_is_refused_while_draining(start: Start) -> None:
     worker = start(SYNC)
     connection = worker.connect()

@@ -1,3 +1,4 @@
+import { ColdStages } from '#libs/observability/cold-stages.js';
 import { Metrics } from '#libs/observability/metrics.js';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { CensusRepository } from '../functions/census.repository.js';
@@ -10,7 +11,12 @@ const HOUR_MS = 60 * 60_000;
 function countingWith(maxFunctions: number, present: Set<string>) {
   const metrics = new Metrics();
   const existing = (ids: readonly string[]) => Promise.resolve(ids.filter((id) => present.has(id)));
-  const calls = new CallMetrics({ maxFunctions }, { existing } as unknown as CensusRepository, metrics);
+  const calls = new CallMetrics(
+    { maxFunctions },
+    { existing } as unknown as CensusRepository,
+    metrics,
+    new ColdStages(metrics),
+  );
   return {
     call: (functionId: string | undefined, code = 'ok') => {
       present.add(functionId ?? '');
@@ -69,7 +75,8 @@ describe('CallMetrics', () => {
   it('goes on counting when the database can’t say which functions there are', async () => {
     const metrics = new Metrics();
     const census = { existing: () => Promise.reject(new Error('away')) };
-    const calls = new CallMetrics({ maxFunctions: 2 }, census as unknown as CensusRepository, metrics);
+    const stages = new ColdStages(metrics);
+    const calls = new CallMetrics({ maxFunctions: 2 }, census as unknown as CensusRepository, metrics, stages);
     calls.ended('ok', Object.assign(new CallTiming(), { functionId: 'a' }), performance.now());
     expect(await metrics.text()).toContain('faas_calls_total{function="a",code="ok"} 1');
   });

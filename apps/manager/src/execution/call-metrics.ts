@@ -1,17 +1,17 @@
 import type { MetricsConfig } from '#libs/config/config.js';
 import { METRICS_CONFIG } from '#libs/config/config.module.js';
+import { ColdStages } from '#libs/observability/cold-stages.js';
 import { Metrics } from '#libs/observability/metrics.js';
 import { Tally } from '#libs/observability/tally.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable } from '@nestjs/common';
-import { Counter, Histogram } from 'prom-client';
+import { Counter } from 'prom-client';
 import { CensusRepository } from '../functions/census.repository.js';
 import type { CallTiming } from './call-timing.js';
 
 /** Upper ends of the buckets, in seconds. */
 const CALL_SECONDS = [0.002, 0.005, 0.01, 0.025, 0.1, 0.25, 1, 2.5, 10, 60];
 const OVERHEAD_SECONDS = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1];
-const COLD_SECONDS = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const OTHER = 'other';
 /** When there are more functions than labels, those not called for this long give theirs up. */
 const UNUSED_MS = 60 * 60_000;
@@ -33,22 +33,15 @@ export class CallMetrics {
   /** Of calls that never got to a function: refused before it was looked up, or there is none. */
   private readonly unrouted = new CallSeries();
   private readonly overhead = new Tally(OVERHEAD_SECONDS);
-  private readonly coldStages: Histogram<'stage'>;
 
   constructor(
     @Inject(METRICS_CONFIG) private readonly config: Pick<MetricsConfig, 'maxFunctions'>,
     private readonly census: CensusRepository,
     metrics: Metrics,
+    private readonly coldStages: ColdStages,
   ) {
     const registers = [metrics.registry];
     this.register(metrics);
-    this.coldStages = new Histogram({
-      name: 'faas_cold_start_duration_seconds',
-      help: 'Where a call that found no replica spent its time: until one was there, connecting to it, until its first byte.',
-      labelNames: ['stage'],
-      buckets: COLD_SECONDS,
-      registers,
-    });
     this.wakes = new Counter({ name: 'faas_wakes_total', help: 'Functions woken from their sleep.', registers });
     metrics.beforeReading(() => this.prune(performance.now()));
   }
@@ -73,9 +66,9 @@ export class CallMetrics {
 
   private observeColdStart(timing: CallTiming, now: number): void {
     const { sentAt, requestedAt, firstByteAt } = timing;
-    this.coldStages.observe({ stage: 'replica' }, timing.queueMs(now) / 1_000);
-    this.coldStages.observe({ stage: 'connect' }, (requestedAt - sentAt) / 1_000);
-    this.coldStages.observe({ stage: 'first_byte' }, (firstByteAt - requestedAt) / 1_000);
+    this.coldStages.observe('queue', timing.queueMs(now));
+    this.coldStages.observe('connect', requestedAt - sentAt);
+    this.coldStages.observe('first_byte', firstByteAt - requestedAt);
   }
 
   private seriesOf(id: FunctionId): CallSeries {

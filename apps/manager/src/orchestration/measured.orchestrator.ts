@@ -1,5 +1,6 @@
 import type { Metrics } from '#libs/observability/metrics.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import type { PoolReport } from '#libs/orchestrator/pool-report.js';
 import type {
   Endpoint,
   EndpointAddress,
@@ -35,6 +36,10 @@ export class MeasuredOrchestrator extends Orchestrator {
       buckets: SECONDS,
       registers: [registry],
     });
+  }
+
+  override get warmPool(): PoolReport | undefined {
+    return this.inner.warmPool;
   }
 
   override ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {

@@ -1,6 +1,7 @@
 import type { Engine, OrchestratorConfig } from '#libs/config/config.js';
 import { ORCHESTRATOR_CONFIG } from '#libs/config/config.module.js';
 import { LOGGER } from '#libs/observability/logging.module.js';
+import { ColdStages } from '#libs/observability/cold-stages.js';
 import { Metrics } from '#libs/observability/metrics.js';
 import { createDockerOrchestrator } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
 import { createKubernetesOrchestrator } from '#libs/orchestrator-kubernetes/create-kubernetes-orchestrator.js';
@@ -13,6 +14,7 @@ import { FunctionsModule } from '../functions/functions.module.js';
 import { chooseEngine } from './choose-engine.js';
 import { MeasuredOrchestrator } from './measured.orchestrator.js';
 import { OPEN_ENGINE, type OpenEngine } from './open-engine.js';
+import { measurePool } from './pool-metrics.js';
 
 const DOCKER_PROBE_MS = 3_000;
 
@@ -28,7 +30,7 @@ const DOCKER_PROBE_MS = 3_000;
     },
     {
       provide: Orchestrator,
-      inject: [ORCHESTRATOR_CONFIG, OPEN_ENGINE, Metrics, LOGGER],
+      inject: [ORCHESTRATOR_CONFIG, OPEN_ENGINE, Metrics, ColdStages, LOGGER],
       useFactory: createOrchestrator,
     },
   ],
@@ -65,6 +67,7 @@ async function createOrchestrator(
   config: OrchestratorConfig,
   open: OpenEngine,
   metrics: Metrics,
+  coldStages: ColdStages,
   logger: Logger,
 ): Promise<Orchestrator> {
   const { engine, reason } = await chooseEngine({
@@ -78,7 +81,9 @@ async function createOrchestrator(
       'functions run as plain processes of this machine: for development only, they are not isolated as in containers',
     );
   }
-  return new MeasuredOrchestrator(open(engine), metrics);
+  const orchestrator = open(engine);
+  measurePool(orchestrator.warmPool, metrics, coldStages);
+  return new MeasuredOrchestrator(orchestrator, metrics);
 }
 
 async function faultOf(orchestrator: Orchestrator): Promise<string | undefined> {
