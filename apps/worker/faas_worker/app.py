@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
+from json import loads
+from time import monotonic_ns
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,6 +26,7 @@ _GRACE_SECONDS = 0.01
 # How long a cancelled coroutine may take to clean up before its runner counts as stuck.
 _CANCEL_SECONDS = 0.25
 _REQUEST_ID_CHARS = 128
+PAYLOAD_REFUSED = refused(422, 'The body must be a JSON object with a string "payload".')
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Any]
@@ -73,7 +75,7 @@ class FunctionApp(FastAPI):
         return await super().__call__(scope, receive, send)
 
     async def execute(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started_ns = time.monotonic_ns()
+        started_ns = monotonic_ns()
         limit_ms = self.settings.timeout_ms
         request_id = None
         length = 0
@@ -95,15 +97,14 @@ class FunctionApp(FastAPI):
             return None
         payload = _payload_of(body)
         if payload is None:
-            detail = 'The body must be a JSON object with a string "payload".'
-            return await respond(send, refused(422, detail))
+            return await respond(send, PAYLOAD_REFUSED)
         if misdirected:
             return await respond(send, worker_misdirected())
         if self.draining:
             return await respond(send, worker_draining())
         call = Call(payload, limit_ms, started_ns, CallOutput(request_id), send)
         self.on_start()
-        seconds = (call.deadline_ns - time.monotonic_ns()) / 1e9 + _GRACE_SECONDS
+        seconds = (call.deadline_ns - monotonic_ns()) / 1e9 + _GRACE_SECONDS
         call.timer = self.loop.call_later(max(seconds, 0), self._expire, call)
         scope["faas.on_disconnect"] = lambda: self._abandon(call)
         if not self.calls.enter(call):
@@ -229,7 +230,7 @@ def _too_large(limit: int) -> Answer:
 
 def _payload_of(body: bytes) -> str | None:
     try:
-        document = json.loads(body)
+        document = loads(body)
     except (ValueError, RecursionError):
         return None
     payload = document.get("payload") if type(document) is dict else None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from time import monotonic_ns
 from typing import Any
 
 from .console import CallOutput
@@ -61,14 +61,14 @@ class CallTable:
         self._called = 0
         self._latest_ns = 0
         self.on_empty: Callable[[], None] | None = None
-        self.last_start_ns = time.monotonic_ns()
+        self.last_start_ns = monotonic_ns()
 
     def enter(self, call: Call) -> bool:
         """False when the call must wait its turn."""
         if len(self.running) >= self._concurrency:
             return False
         self.running.add(call)
-        self.last_start_ns = time.monotonic_ns()
+        self.last_start_ns = monotonic_ns()
         if call.deadline_ns > self._latest_ns:
             self._latest_ns = call.deadline_ns
         self._pulse.calls(len(self.running), self._latest_ns)

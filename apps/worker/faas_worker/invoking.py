@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import os
 import queue
 import threading
+from asyncio import current_task, get_running_loop
 from collections import deque
 from collections.abc import Awaitable, Callable
+from inspect import isawaitable, iscoroutine
+from os import _exit, getpid
 from typing import Any
 
 from .calls import Call
 from .console import CURRENT_OUTPUT
 from .loading import Handler
+from .reports import EXIT_UNFIT
+from .restoring import end_tracing
 from .results import Answer, handler_error, result_answer
 from .system import allow_one_more_stack
 
 THREAD_STACK_BYTES = 8 * 1024 * 1024
+_Anything = BaseException
 
 
 class Invoker:
     """`answer(call)` runs the handler for one call and returns what to send."""
 
-    def __init__(self, handler: Handler, max_result_bytes: int, threads: int) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        max_result_bytes: int,
+        threads: int,
+        put_back: Callable[[], None],
+    ) -> None:
+        """`put_back` undoes what a call has broken of what all calls share."""
         self._handler = handler
+        self._put_back = put_back
         self._max_result_bytes = max_result_bytes
-        self._pid = os.getpid()
+        self._pid = getpid()
         self._pool = None if handler.is_async else ThreadPool(threads, self._run_in_thread)
         self.answer: Callable[[Call], Awaitable[Answer | None]] = (
             self._answer_on_loop if self._pool is None else self._answer_from_pool
@@ -42,7 +53,7 @@ class Invoker:
 
     async def _answer_from_pool(self, call: Call) -> Answer | None:
         assert self._pool is not None
-        call.done = asyncio.get_running_loop().create_future()
+        call.done = get_running_loop().create_future()
         self._pool.submit(call)
         outcome = await call.done
         if type(outcome) is Answer:
@@ -53,17 +64,18 @@ class Invoker:
         self, call: Call, function: Callable[[Any], Awaitable[Any]], argument: Any
     ) -> Answer | None:
         token = CURRENT_OUTPUT.set(call.output)
-        call.task = task = asyncio.current_task()
+        call.task = task = current_task()
         try:
             value = await function(argument)
-        except BaseException as error:
+            self._regain()
+        except _Anything as error:
+            self._regain()
             if call.settled:
                 return None
             answer = handler_error(error, self._handler.file)
         else:
             answer = result_answer(value, self._max_result_bytes)
         finally:
-            self._end_if_forked()
             CURRENT_OUTPUT.reset(token)
             call.task = None
         # A handler may have cancelled its own task; the answer must still get out.
@@ -75,18 +87,21 @@ class Invoker:
         CURRENT_OUTPUT.set(call.output)
         try:
             value = self._handler.call(call.payload)
-            if inspect.isawaitable(value):
+            self._regain()
+            if isawaitable(value):
                 return value
             return result_answer(value, self._max_result_bytes)
-        except BaseException as error:
+        except _Anything as error:
+            self._regain()
             return handler_error(error, self._handler.file)
-        finally:
-            self._end_if_forked()
 
-    def _end_if_forked(self) -> None:
+    def _regain(self) -> None:
+        """The handler has had its turn."""
         # A copy of this process made by the handler must not answer in its place.
-        if os.getpid() != self._pid:
-            os._exit(0)
+        if getpid() != self._pid:
+            _exit(0)
+        end_tracing()
+        self._put_back()
 
 
 async def _identity(value: Awaitable[Any]) -> Any:
@@ -99,7 +114,7 @@ class ThreadPool:
     def __init__(self, limit: int, work: Callable[[Call], Any]) -> None:
         self.limit = limit
         self._work = work
-        self._loop = asyncio.get_running_loop()
+        self._loop = get_running_loop()
         self._queue: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._done: deque[tuple[Call, Any]] = deque()
         self._wake_sent = False
@@ -129,8 +144,13 @@ class ThreadPool:
     def _serve(self) -> None:
         while True:
             call = self._queue.get()
-            self._done.append((call, self._work(call)))
-            del call
+            try:
+                outcome = self._work(call)
+            except _Anything:
+                # What makes the answers is broken itself: the next runner does it better.
+                _exit(EXIT_UNFIT)
+            self._done.append((call, outcome))
+            del call, outcome
             if not self._wake_sent:
                 self._wake_sent = True
                 self._loop.call_soon_threadsafe(self._deliver)
@@ -144,5 +164,5 @@ class ThreadPool:
             self._busy -= 1
             if call.done is not None and not call.done.done():
                 call.done.set_result(outcome)
-            elif inspect.iscoroutine(outcome):
+            elif iscoroutine(outcome):
                 outcome.close()

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+# Of a runner that can't go on by its own judgement.
+EXIT_UNFIT = 70
+
 Reason = Literal["out_of_memory", "signal", "exit", "stuck"]
 
 
@@ -47,6 +50,9 @@ def explain_exit(runner: int, wait_status: int, stuck: str | None, out_of_memory
             name = f"signal {number}"
         return LastExit(runner, "signal", f"The function's process was ended by {name}.")
     code = os.waitstatus_to_exitcode(wait_status)
+    if code == EXIT_UNFIT:
+        message = "It could not answer any more: its handler had changed what it runs on."
+        return LastExit(runner, "stuck", message)
     return LastExit(runner, "exit", f"The function's process exited with status {code}.")
 
 

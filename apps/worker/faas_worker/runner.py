@@ -11,6 +11,8 @@ import socket
 import sys
 import threading
 import time
+from os import _exit
+from time import monotonic_ns
 from typing import Any
 
 import uvloop
@@ -19,9 +21,12 @@ from . import system
 from .app import FunctionApp
 from .calls import Call, CallTable
 from .console import take_over_streams
+from .fitness import Fitness
 from .invoking import THREAD_STACK_BYTES, Invoker
 from .loading import Handler, HandlerNotLoadable, load_handler, report_line
 from .pulse import NoticeBoard, Pulse
+from .reports import EXIT_UNFIT
+from .restoring import SharedNames
 from .server import Server
 from .settings import Settings
 from .watching import LINGER_SECONDS
@@ -36,6 +41,8 @@ _ARRIVING_SECONDS = 0.03
 _FLUSH_SECONDS = 0.2
 _LINGER_LOOK_SECONDS = 0.05
 _LEAVING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Noted once, before the first runner is forked.
+_SHARED_NAMES = SharedNames()
 
 
 def _take_no_notice(_number: int, _frame: object) -> None:
@@ -82,6 +89,7 @@ class Runner:
             self.channel.setblocking(True)
             self.channel.send(report_line(error.failure))
             self.leave(65)
+        _SHARED_NAMES.handler_is_loaded()
         self.channel.setblocking(True)
         self.channel.send(b"loaded")
         if self.channel.recv(64) != b"go":
@@ -99,7 +107,7 @@ class Runner:
     async def serve(self, handler: Handler) -> None:
         self.calls = CallTable(self.settings.concurrency, self.pulse)
         concurrency, max_bytes = self.settings.concurrency, self.settings.max_result_bytes
-        self.invoker = Invoker(handler, max_bytes, concurrency)
+        self.invoker = Invoker(handler, max_bytes, concurrency, _SHARED_NAMES.put_back)
         self.app = FunctionApp(
             self.settings,
             self.invoker,
@@ -119,11 +127,15 @@ class Runner:
         )
         self.loop.add_reader(self.channel.fileno(), self.on_order)
         await self.server.start()
+        fds = self.listener.fileno(), self.channel.fileno()
+        self.fitness = Fitness(self.server.connect, *fds)
         self.beat()
 
     def beat(self) -> None:
         self.leave_if_forked()
-        now = time.monotonic_ns()
+        if not self.resting:
+            self.leave_if_unfit()
+        now = monotonic_ns()
         self.pulse.beat(now)
         self.calls.refresh()
         idle_ns = now - self.calls.last_start_ns
@@ -137,8 +149,9 @@ class Runner:
 
     def wake(self) -> None:
         if self.resting:
+            self.resting = False
             self.beat_timer.cancel()
-            self.calls.last_start_ns = time.monotonic_ns()
+            self.calls.last_start_ns = monotonic_ns()
             self.beat()
             self.tell(b"awake")
 
@@ -215,11 +228,18 @@ class Runner:
     def leave(self, status: int) -> Any:
         for sink in self.sinks:
             sink.flush(_FLUSH_SECONDS)
-        os._exit(status)
+        _exit(status)
+
+    def leave_if_unfit(self) -> None:
+        with contextlib.suppress(BaseException):
+            _SHARED_NAMES.put_back_all()
+            if self.fitness.check():
+                return
+        _exit(EXIT_UNFIT)
 
     def leave_if_forked(self) -> None:
         if os.getpid() != self.pid:
-            os._exit(0)
+            _exit(0)
 
     def hold_signals(self) -> None:
         """A signal for a fork waits until the fork has its own way with signals."""

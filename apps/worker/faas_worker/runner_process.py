@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from .pulse import NoticeBoard, Pulse
+from .reports import EXIT_UNFIT
 from .settings import Settings
 from .watching import State, Watch
 
@@ -86,7 +87,6 @@ def fork_runner(
         pulse.close()
         raise
     if pid == 0:
-        status = 70
         try:
             from .runner import Runner
 
@@ -94,6 +94,6 @@ def fork_runner(
             release_in_child()
             Runner(settings, number, listener, theirs, pulse, board).run()
         finally:
-            os._exit(status)
+            os._exit(EXIT_UNFIT)
     theirs.close()
     return RunnerProcess(number, pid, ours, pulse)

@@ -54,11 +54,9 @@ class Server:
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            self._connection, sock=self._socket, backlog=BACKLOG
-        )
+        self._server = await loop.create_server(self.connect, sock=self._socket, backlog=BACKLOG)
 
-    def _connection(self) -> _Protocol:
+    def connect(self) -> _Protocol:
         return _Protocol(config=self._config, server_state=self._state, app_state={})
 
     def stop_accepting(self) -> None:

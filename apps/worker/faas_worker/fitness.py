@@ -1,0 +1,95 @@
+"""Whether a runner can still answer, whatever its handler has changed in it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import stat
+from collections.abc import Callable
+from typing import Any
+
+from .app import PAYLOAD_REFUSED
+
+_REQUEST = b"POST / HTTP/1.1\r\nHost: runner\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+_STATUS = b"HTTP/1.1 %d " % PAYLOAD_REFUSED.status
+# A trial takes one turn of the loop; but a handler may hold up that turn.
+_TURNS = 3
+
+
+class Fitness:
+    """Asked regularly; False is final."""
+
+    def __init__(
+        self, connect: Callable[[], asyncio.Protocol], listener: int, channel: int
+    ) -> None:
+        self._connect = connect
+        self._own = {fd: _identity(fd) for fd in (listener, channel)}
+        self._sockets = {fd: _is_socket(fd) for fd in (0, 1, 2)}
+        self._most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._trial: _Trial | None = None
+        self._turns = 0
+
+    def check(self) -> bool:
+        return self._has_descriptors() and self._may_open_files() and self._answers()
+
+    def _answers(self) -> bool:
+        trial = self._trial
+        if trial is not None and not trial.written:
+            self._turns += 1
+            return self._turns < _TURNS
+        if trial is not None and not trial.passed():
+            return False
+        self._turns = 0
+        self._trial = _Trial(self._connect())
+        return True
+
+    def _has_descriptors(self) -> bool:
+        """A socket in place of a closed stream would get what the handler prints."""
+        return all(_identity(fd) == own for fd, own in self._own.items()) and all(
+            _is_socket(fd) == was for fd, was in self._sockets.items()
+        )
+
+    def _may_open_files(self) -> bool:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < self._most_files <= hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self._most_files, hard))
+            return True
+        return soft >= self._most_files
+
+
+class _Trial:
+    """A request that a runner makes of itself, through all but the sockets."""
+
+    def __init__(self, protocol: Any) -> None:
+        self.written = b""
+        self._protocol = protocol
+        protocol.connection_made(self)
+        protocol.data_received(_REQUEST)
+
+    def passed(self) -> bool:
+        self._protocol.connection_lost(None)
+        return self.written.startswith(_STATUS) and self.written.endswith(PAYLOAD_REFUSED.body)
+
+    # What the protocol asks of its transport.
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def get_extra_info(self, _name: str) -> None:
+        return None
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
+
+
+def _is_socket(fd: int) -> bool:
+    return stat.S_ISSOCK(os.fstat(fd).st_mode)

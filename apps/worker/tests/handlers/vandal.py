@@ -1,0 +1,102 @@
+"""Breaks what it shares with its runner; "good" needs most of it."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import gc
+import importlib
+import json
+import os
+import resource
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def good() -> str:
+    print("fine")
+    deadline = time.monotonic() + 1
+    words = json.loads(json.dumps(["go", "od"]))
+    thread = threading.Thread(target=words.sort, kwargs={"reverse": False})
+    thread.start()
+    thread.join()
+    assert len(words) == 2
+    assert isinstance(words, list)
+    assert os.getpid() > 0
+    assert time.monotonic() < deadline
+    assert os.environ["PATH"]
+    assert sys.stdout is not None
+    gc.collect()
+    return "".join(words[::-1]) if words[0] == "od" else "".join(words)
+
+
+def owner_of(path: str) -> tuple[Any, str]:
+    """`module=name` or `module=Class.name`"""
+    module, _, names = path.partition("=")
+    *parents, name = names.split(".")
+    owner: Any = importlib.import_module(module)
+    for parent in parents:
+        owner = getattr(owner, parent)
+    return owner, name
+
+
+def raise_always(*_: object) -> None:
+    raise RuntimeError("traced")
+
+
+def close_listener() -> None:
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            found = socket.socket(fileno=os.dup(fd))
+        except OSError:
+            continue
+        with found:
+            if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                os.close(fd)
+
+
+def replace_builtins() -> None:
+    for name in ("len", "isinstance", "type", "str", "getattr"):
+        setattr(builtins, name, lambda *_: 0)
+
+
+TRICKS: dict[str, Callable[[], object]] = {
+    "recursion limit": lambda: sys.setrecursionlimit(30),
+    "trace": lambda: sys.settrace(raise_always),
+    "profile": lambda: sys.setprofile(raise_always),
+    "close listener": close_listener,
+    "no more files": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0)),
+    "builtins": replace_builtins,
+    "clear builtins": lambda: vars(builtins).clear(),
+    "clear time": lambda: vars(time).clear(),
+}
+
+
+def handle(payload: str) -> Any:
+    trick, _, argument = payload.partition(":")
+    if trick == "good":
+        return good()
+    if trick == "set to None":
+        setattr(*owner_of(argument), None)
+    elif trick == "delete":
+        delattr(*owner_of(argument))
+    elif trick == "patch":
+        owner, name = owner_of(argument)
+        original = getattr(owner, name)
+        setattr(owner, name, lambda *args, **kwargs: original(*args, **kwargs))
+        return "patched"
+    elif trick == "is patched":
+        return getattr(*owner_of(argument)).__module__ == __name__
+    else:
+        TRICKS[trick]()
+    return "done"
+
+
+async def handle_async(payload: str) -> Any:
+    if payload == "good":
+        await asyncio.sleep(0)
+    return handle(payload)

@@ -1,0 +1,144 @@
+"""What a call breaks of the interpreter it shares with others is whole again for the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from support import Worker, eventually, recovers_after
+
+Start = Callable[..., Worker]
+SYNC, ASYNC = "vandal.handle", "vandal.handle_async"
+
+NAMES = [
+    "time=monotonic",
+    "time=monotonic_ns",
+    "time=time",
+    "time=sleep",
+    "os=_exit",
+    "os=getpid",
+    "os=read",
+    "os=write",
+    "os=environ",
+    "json=dumps",
+    "json=loads",
+    "json=JSONEncoder",
+    "sys=stdout",
+    "sys=stderr",
+    "sys=modules",
+    "sys=exc_info",
+    "builtins=len",
+    "builtins=isinstance",
+    "builtins=type",
+    "builtins=str",
+    "builtins=print",
+    "builtins=BaseException",
+    "builtins=__import__",
+    "builtins=__build_class__",
+    "threading=Thread",
+    "threading=Thread.start",
+    "threading=current_thread",
+    "threading=Lock",
+    "threading=_active",
+    "asyncio=Event",
+    "asyncio=current_task",
+    "asyncio=sleep",
+]
+# What these are for is found out only when it is looked for, some hundredths of a second later.
+DEEPER = [
+    "gc=collect",
+    "signal=signal",
+    "json=JSONEncoder.encode",
+    "json=JSONDecoder.decode",
+    "contextvars=ContextVar",
+    "queue=SimpleQueue",
+    "uvicorn.protocols.http.httptools_impl=HttpToolsProtocol.data_received",
+    "uvicorn.protocols.http.httptools_impl=RequestResponseCycle.send",
+    "faas_worker.app=FunctionApp.execute",
+    "faas_worker.app=respond",
+]
+
+
+@pytest.mark.parametrize("handler", [SYNC, ASYNC])
+def test_a_name_that_a_call_takes_away_is_there_for_the_next_one(
+    start_shared: Callable[..., Worker], handler: str
+) -> None:
+    worker = start_shared(handler)
+    for trick in ("set to None", "delete"):
+        for name in NAMES:
+            answer = worker.call(f"{trick}:{name}")
+            assert (name, answer.result) == (name, "done")
+            answer = worker.call("good")
+            assert (name, answer.status, answer.body) == (name, 200, b'{"result":"good"}')
+            assert (name, answer.runner) == (name, 1)
+
+
+@pytest.mark.parametrize("handler", [SYNC, ASYNC])
+@pytest.mark.parametrize("name", DEEPER)
+def test_what_a_runner_is_made_of_is_mended_or_the_runner_replaced(
+    start: Start, handler: str, name: str
+) -> None:
+    worker = start(handler)
+    with suppress(OSError):
+        worker.call(f"set to None:{name}", timeout=0.5)
+
+    def good() -> bool:
+        with suppress(OSError):
+            return worker.call("good", timeout=0.5).body == b'{"result":"good"}'
+        return False
+
+    eventually(good, "a good call succeeds", seconds=2)
+    recovers_after(worker, lambda: None)
+
+
+@pytest.mark.parametrize("handler", [SYNC, ASYNC])
+@pytest.mark.parametrize("trick", ["recursion limit", "builtins", "clear builtins", "clear time"])
+def test_the_interpreter_is_set_right_after_the_call(
+    start: Start, handler: str, trick: str
+) -> None:
+    worker = start(handler)
+
+    def hostile() -> None:
+        assert worker.call(trick).status in (200, 400)
+
+    recovers_after(worker, hostile)
+    assert worker.call("good").runner == 1
+
+
+@pytest.mark.parametrize("handler", [SYNC, ASYNC])
+@pytest.mark.parametrize("trick", ["trace", "profile"])
+def test_a_trace_function_ends_with_its_call(start: Start, handler: str, trick: str) -> None:
+    worker = start(handler)
+
+    def hostile() -> None:
+        answer = worker.call(trick)
+        assert answer.status == 400
+        assert answer.error["message"] == "traced"
+
+    recovers_after(worker, hostile)
+    assert worker.call("good").runner == 1
+
+
+@pytest.mark.parametrize("handler", [SYNC, ASYNC])
+@pytest.mark.parametrize("trick", ["close listener", "no more files"])
+def test_a_runner_that_nobody_could_reach_any_more_is_replaced(
+    start: Start, handler: str, trick: str
+) -> None:
+    worker = start(handler)
+    with suppress(OSError):
+        worker.call(trick)
+    answer = worker.call("good")
+    assert answer.result == "good"
+    assert answer.runner == 2
+    assert answer.seconds < 1
+    assert worker.last_exit()["reason"] == "stuck"
+
+
+@pytest.mark.parametrize("name", ["time=time", "builtins=print", "json=dumps"])
+def test_a_patch_that_still_works_stays(start: Start, name: str) -> None:
+    worker = start(SYNC)
+    assert worker.call(f"patch:{name}").result == "patched"
+    assert worker.call("good").result == "good"
+    assert worker.call(f"is patched:{name}").result is True
+    assert worker.call("good").runner == 1
