@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { Agent, createServer, request, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Farewell } from './farewell.js';
+import { noteResponse } from './newest-response.js';
 
 describe('a farewell', () => {
   const agent = new Agent({ keepAlive: true });
@@ -10,10 +11,12 @@ describe('a farewell', () => {
   const waiting: ServerResponse[] = [];
   const server = createServer(
     farewell.over((message, response) => {
+      noteResponse(response);
       if (message.url === '/slow') waiting.push(response);
       else response.writeHead(200, ['Content-Length', '2']).end('ok');
     }),
   );
+  farewell.watch(server);
   afterEach(() => {
     agent.destroy();
     server.close();

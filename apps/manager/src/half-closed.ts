@@ -1,11 +1,9 @@
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
+import { newestResponse } from './newest-response.js';
 
 /** When a client that has closed its sending side is asked whether it still listens, in milliseconds from then. */
 const ASK_AFTER_MS = [0, 100, 1_000];
-
-/** The newest response of a connection. */
-const responses = new WeakMap<Socket, ServerResponse>();
 
 /**
  * Answers clients that close their sending side once their request is sent (`nc -N`, `shutdown`), and goes on noticing
@@ -16,9 +14,6 @@ const responses = new WeakMap<Socket, ServerResponse>();
 export function serveHalfClosed(server: Server): void {
   // Without it Node ends the connection as soon as the client has ended its side.
   (server as Server & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
-  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
-    responses.set(request.socket, response);
-  });
   server.on('connection', (socket: Socket) => {
     socket.once('end', () => {
       for (const ms of ASK_AFTER_MS) setTimeout(() => askWhetherItListens(socket), ms).unref();
@@ -27,7 +22,7 @@ export function serveHalfClosed(server: Server): void {
 }
 
 function askWhetherItListens(socket: Socket): void {
-  const response = responses.get(socket);
+  const response = newestResponse(socket);
   if (response === undefined || socket.destroyed || response.headersSent || response.destroyed) return;
   const { complete, httpVersionMajor, httpVersionMinor } = response.req;
   if (complete && httpVersionMajor === 1 && httpVersionMinor >= 1) response.writeProcessing();

@@ -44,6 +44,7 @@ export class Manager {
       const farewell = new Farewell();
       const listener = executeAhead(app.get(ExecutionHttp), app.get(Access), handler);
       const server = createHttpServer(farewell.over(listener), config.server);
+      farewell.watch(server);
       await listen(server, config.server);
       return new Manager(config, logger, database, app, server, farewell);
     } catch (error) {

@@ -9,6 +9,7 @@ import { ExecutionHttp } from './execution/execution.http.js';
 import { asAppError } from '#libs/errors/problem.filter.js';
 import { sendProblem } from '#libs/errors/problem.js';
 import { serveHalfClosed } from './half-closed.js';
+import { noteResponse } from './newest-response.js';
 
 const EXECUTE_PATH = /^\/functions\/([^/?#]+)\/execute\/?(?:\?|$)/;
 const HEADER_BYTES = 16 * 1024;
@@ -43,6 +44,7 @@ export function createHttpServer(listener: RequestListener, config: ServerConfig
 /** Refuses a request that names two hosts: who may ask is decided by one, and what stands in front may read the other. */
 function forOneHost(listener: RequestListener): RequestListener {
   return (request, response): void => {
+    noteResponse(response);
     const hosts = hostsOf(request);
     if (hosts === 1 || (hosts === 0 && request.httpVersion === '1.0')) {
       listener(request, response);

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { EndpointAddress } from '#libs/orchestrator/workload.js';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { Caller } from './caller.js';
 import { type Connection, Connections, type Protection } from './connections.js';
 import { callWorker } from './worker-client.js';
 
@@ -58,7 +59,7 @@ const call = (connections: Connections) =>
     functionId: 'aaaaaaaaaaaaaaaa',
     requestId: 'id',
     timeoutMs: 5_000,
-    signal: new AbortController().signal,
+    caller: new Caller(),
   });
 
 describe('Connections', () => {
@@ -232,8 +233,7 @@ describe('Connections to an address that may be given away', () => {
     const { address, calls } = await serve();
     const connections = connectionsTo(address, { confirm: () => new Promise(() => undefined) });
     const body = Buffer.from('{"payload":""}');
-    const { signal } = new AbortController();
-    const asked = { body, functionId: 'aaaaaaaaaaaaaaaa', requestId: 'id', timeoutMs: 150, signal };
+    const asked = { body, functionId: 'aaaaaaaaaaaaaaaa', requestId: 'id', timeoutMs: 150, caller: new Caller() };
     expect(await callWorker(connections, asked)).toEqual({ kind: 'timed_out' });
     expect(calls).toEqual([]);
   });

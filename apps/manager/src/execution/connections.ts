@@ -2,6 +2,7 @@ import type { EndpointAddress, EndpointGuard } from '#libs/orchestrator/workload
 import type { Socket } from 'node:net';
 import { callbackify } from 'node:util';
 import { buildConnector, Client } from 'undici';
+import { Deadlines } from './deadlines.js';
 
 /** One keep-alive socket to a replica; carries one call at a time. */
 export interface Connection {
@@ -42,6 +43,8 @@ const MOST_IDLE = 64;
  * responsive. A fresh connection is accepted by whichever runner is alive.
  */
 export class Connections {
+  /** Of the calls on them. */
+  readonly deadlines = new Deadlines();
   private readonly idle: Connection[] = [];
   private readonly busy = new Set<Connection>();
   private readonly runners = new Map<string, Runner>();

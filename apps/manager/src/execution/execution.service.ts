@@ -5,20 +5,20 @@ import { Injectable } from '@nestjs/common';
 import { FunctionNotReady } from '../functions/errors.js';
 import { FunctionRepository } from '../functions/function.repository.js';
 import type { CallTiming } from './call-timing.js';
+import type { Caller } from './caller.js';
 import { CallCancelled, FunctionOverloaded, HandlerResultInvalid, HandlerTimeout } from './errors.js';
 import { DemandRecorder } from './demand.recorder.js';
 import { PostMortem } from './post-mortem.js';
 import { type Route, Router } from './router.js';
-import type { Replica } from './slot-pool.js';
+import { type Replica, Slot } from './slot-pool.js';
 import { isResult, meaningOf } from './worker-answer.js';
-import { callWorker, type WorkerCall } from './worker-client.js';
+import { callWorker, type WorkerAnswer, type WorkerCall } from './worker-client.js';
 
 export interface Call {
   /** The checked body, sent to the worker as it is. */
   readonly body: Buffer;
   readonly requestId: string;
-  /** Aborts when the caller disconnects. */
-  readonly signal: AbortSignal;
+  readonly caller: Caller;
   readonly timing: CallTiming;
 }
 
@@ -65,20 +65,39 @@ export class ExecutionService {
     const { timing } = call;
     const now = performance.now();
     timing.waits(now);
-    using slot = await route.pool.acquire({
+    const taken = route.pool.acquire({
       waitMs: Math.max(giveUpAt - now, 1),
-      signal: call.signal,
+      caller: call.caller,
       refused: (why, waiting) => refusal(route, why, waiting),
     });
-    const startedAt = new Date();
-    timing.sends(performance.now());
-    const answer = await callWorker(slot.replica.connections, requestOf(route, call));
-    const took = timing.returns(performance.now());
+    const slot = taken instanceof Slot ? taken : await taken;
+    // Not `using`: what that is compiled to costs more than taking and giving back the slot does.
+    try {
+      timing.sends(performance.now());
+      const answer = await callWorker(slot.replica.connections, requestOf(route, call));
+      const took = timing.returns(performance.now());
+      if (answer.kind === 'cut_off') {
+        const startedAt = new Date(Date.now() - took);
+        throw await this.postMortem.of(route.id, slot.replica.endpoint, startedAt);
+      }
+      return this.outcome(route, slot.replica, answer, timing, took);
+    } finally {
+      slot[Symbol.dispose]();
+    }
+  }
+
+  private outcome(
+    route: Route,
+    replica: Replica,
+    answer: Exclude<WorkerAnswer, { kind: 'cut_off' }>,
+    timing: CallTiming,
+    took: number,
+  ): Buffer | 'not_sent' | 'refused' {
     switch (answer.kind) {
       case 'answered': {
-        const meaning = outcomeOf(answer, route.timeoutMs);
+        const meaning = meaningFor(answer, route.timeoutMs);
         if (meaning === 'refused') {
-          this.setAside(route, slot.replica);
+          this.setAside(route, replica);
           return 'refused';
         }
         timing.isAnswered = true;
@@ -89,10 +108,8 @@ export class ExecutionService {
       case 'not_sent':
         // Nobody can tell whether the address is still this function's: better no answer than another one's.
         if (answer.error instanceof OrchestratorUnavailable) throw answer.error;
-        this.setAside(route, slot.replica);
+        this.setAside(route, replica);
         return 'not_sent';
-      case 'cut_off':
-        throw await this.postMortem.of(route.id, slot.replica.endpoint, startedAt);
       case 'timed_out':
         route.serviceTime.note(took);
         throw new HandlerTimeout(route.timeoutMs);
@@ -109,12 +126,12 @@ export class ExecutionService {
   }
 }
 
-function requestOf({ id, timeoutMs }: Route, { body, requestId, signal, timing }: Call): WorkerCall {
-  return { functionId: id, body, requestId, timeoutMs, signal, moments: timing.isCold ? timing : undefined };
+function requestOf({ id, timeoutMs }: Route, { body, requestId, caller, timing }: Call): WorkerCall {
+  return { functionId: id, body, requestId, timeoutMs, caller, moments: timing.isCold ? timing : undefined };
 }
 
 /** The result, the error that the answer means, or that the worker refused the call. */
-function outcomeOf({ status, body }: { status: number; body: Buffer }, timeoutMs: number) {
+function meaningFor({ status, body }: { status: number; body: Buffer }, timeoutMs: number) {
   if (status !== 200) return meaningOf(status, body, timeoutMs);
   return isResult(body) ? body : new HandlerResultInvalid('The worker did not answer {"result": …}.');
 }

@@ -2,6 +2,7 @@ import type { Endpoint } from '#libs/orchestrator/workload.js';
 import { InvalidRequest } from '#libs/errors/errors.js';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Caller } from './caller.js';
 import { Connections } from './connections.js';
 import { type Links, type Replica, type Slot, SlotPool } from './slot-pool.js';
 
@@ -32,8 +33,8 @@ function poolOf(endpoints: readonly Endpoint[], { concurrency = 1, queue = 10 } 
   return pool;
 }
 
-function acquire(pool: SlotPool, { waitMs = 1_000, signal = new AbortController().signal } = {}): Promise<Slot> {
-  return pool.acquire({ waitMs, signal, refused: (why, waiting) => new Refused(why, waiting) });
+async function acquire(pool: SlotPool, { waitMs = 1_000, caller = new Caller() } = {}): Promise<Slot> {
+  return pool.acquire({ waitMs, caller, refused: (why, waiting) => new Refused(why, waiting) });
 }
 
 const release = (slot: Slot) => slot[Symbol.dispose]();
@@ -120,9 +121,9 @@ describe('SlotPool', () => {
     const pool = poolOf([A]);
     const held = await acquire(pool);
     const late = expect(acquire(pool, { waitMs: 50 })).rejects.toMatchObject({ why: 'waited_too_long' });
-    const caller = new AbortController();
-    const left = expect(acquire(pool, { signal: caller.signal })).rejects.toMatchObject({ why: 'cancelled' });
-    caller.abort();
+    const caller = new Caller();
+    const left = expect(acquire(pool, { caller })).rejects.toMatchObject({ why: 'cancelled' });
+    caller.leave();
     await left;
     await vi.advanceTimersByTimeAsync(51);
     await late;
@@ -133,7 +134,9 @@ describe('SlotPool', () => {
 
   it('refuses a waiter whose caller had left before it came', async () => {
     const pool = poolOf([]);
-    await expect(acquire(pool, { signal: AbortSignal.abort() })).rejects.toMatchObject({ why: 'cancelled' });
+    const gone = new Caller();
+    gone.leave();
+    await expect(acquire(pool, { caller: gone })).rejects.toMatchObject({ why: 'cancelled' });
   });
 
   it('gives a replica that leaves no new call, lets it finish, and closes its sockets then', async () => {
@@ -219,9 +222,9 @@ const action: fc.Arbitrary<Action> = fc.oneof(
 
 const story = fc.array(action, { minLength: 10, maxLength: 60, size: 'max' });
 
-interface Caller {
+interface Visit {
   readonly number: number;
-  readonly caller: AbortController;
+  readonly caller: Caller;
   state: 'waiting' | 'served' | 'refused' | 'done';
   slot?: Slot;
 }
@@ -231,17 +234,17 @@ async function play(story: readonly Action[], queue: number): Promise<void> {
   const pool = new SlotPool(1, queue, links);
   let wanted: readonly string[] = [];
   let concurrency = 1;
-  const callers: Caller[] = [];
+  const callers: Visit[] = [];
   const faults: unknown[] = [];
   const asideUntil = new Map<Replica, number>();
-  const of = (state: Caller['state']) => callers.filter((one) => one.state === state);
+  const of = (state: Visit['state']) => callers.filter((one) => one.state === state);
   const onReplica = (name: string) => of('served').filter(({ slot }) => slot!.replica.endpoint.replica === name);
 
   const come = (waitMs: number) => {
-    const one: Caller = { number: callers.length, caller: new AbortController(), state: 'waiting' };
+    const one: Visit = { number: callers.length, caller: new Caller(), state: 'waiting' };
     const full = pool.waiting >= Math.max(queue, wanted.length > 0 ? 0 : 1);
     callers.push(one);
-    acquire(pool, { waitMs, signal: one.caller.signal })
+    acquire(pool, { waitMs, caller: one.caller })
       .then(
         (slot) => {
           one.state = 'served';
@@ -273,7 +276,7 @@ async function play(story: readonly Action[], queue: number): Promise<void> {
         return release(one.slot!);
       }
       case 'leave':
-        return pickOf(of('waiting'), next.which)?.caller.abort();
+        return pickOf(of('waiting'), next.which)?.caller.leave();
       case 'setAside': {
         const replica = pickOf(of('served'), next.which)?.slot?.replica;
         if (!replica) return;

@@ -1,5 +1,6 @@
 import type { Endpoint } from '#libs/orchestrator/workload.js';
 import type { AppError } from '#libs/errors/app-error.js';
+import type { Caller } from './caller.js';
 import type { Connections } from './connections.js';
 
 /** One replica as this manager sees it. */
@@ -14,8 +15,19 @@ export interface Replica {
 }
 
 /** The right to run one call on one replica; disposing gives it back. */
-export interface Slot extends Disposable {
-  readonly replica: Replica;
+export class Slot implements Disposable {
+  private held = true;
+
+  constructor(
+    readonly replica: Replica,
+    private readonly giveBack: (replica: Replica) => void,
+  ) {}
+
+  [Symbol.dispose](): void {
+    if (!this.held) return;
+    this.held = false;
+    this.giveBack(this.replica);
+  }
 }
 
 interface Waiter {
@@ -25,7 +37,7 @@ interface Waiter {
 
 export interface AcquireOptions {
   readonly waitMs: number;
-  readonly signal: AbortSignal;
+  readonly caller: Caller;
   /** Makes the error for a full queue, a wait that took too long, and a caller who left. */
   readonly refused: (why: 'queue_full' | 'waited_too_long' | 'cancelled', waiting: number) => AppError;
 }
@@ -95,9 +107,9 @@ export class SlotPool {
   }
 
   /** A slot at once where one is free, otherwise in turn. */
-  acquire(options: AcquireOptions): Promise<Slot> {
+  acquire(options: AcquireOptions): Slot | Promise<Slot> {
     const free = this.waiters.size === 0 ? this.pick() : undefined;
-    if (free) return Promise.resolve(this.slotOn(free));
+    if (free) return this.slotOn(free);
     // Without any replica somebody must be allowed to wait for one.
     if (this.waiters.size >= Math.max(this.size > 0 ? 0 : 1, this.queueLimit)) {
       return Promise.reject(options.refused('queue_full', this.waiters.size));
@@ -130,7 +142,7 @@ export class SlotPool {
       const leave = () => {
         this.waiters.delete(waiter);
         clearTimeout(timer);
-        options.signal.removeEventListener('abort', onAbort);
+        options.caller.whenLeaving(undefined);
       };
       const waiter: Waiter = {
         resolve: (slot) => {
@@ -142,31 +154,27 @@ export class SlotPool {
           reject(error);
         },
       };
-      const onAbort = () => waiter.reject(options.refused('cancelled', this.waiters.size));
+      const onLeaving = () => waiter.reject(options.refused('cancelled', this.waiters.size));
       const timer = setTimeout(
         () => waiter.reject(options.refused('waited_too_long', this.waiters.size)),
         options.waitMs,
       );
       this.waiters.add(waiter);
-      if (options.signal.aborted) onAbort();
-      else options.signal.addEventListener('abort', onAbort, { once: true });
+      if (options.caller.left) onLeaving();
+      else options.caller.whenLeaving(onLeaving);
     });
   }
 
   private slotOn(replica: Replica): Slot {
     replica.inFlight += 1;
-    let held = true;
-    return {
-      replica,
-      [Symbol.dispose]: () => {
-        if (!held) return;
-        held = false;
-        replica.inFlight -= 1;
-        this.forgetIfDone(replica);
-        this.serveWaiters();
-      },
-    };
+    return new Slot(replica, this.giveBack);
   }
+
+  private readonly giveBack = (replica: Replica): void => {
+    replica.inFlight -= 1;
+    this.forgetIfDone(replica);
+    this.serveWaiters();
+  };
 
   /** The least loaded replica with a free slot. */
   private pick(): Replica | undefined {

@@ -1,6 +1,7 @@
 import { createServer as createHttpServer, type RequestListener } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Caller } from './caller.js';
 import { Connections, type Protection } from './connections.js';
 import { callWorker, type WorkerAnswer } from './worker-client.js';
 
@@ -24,13 +25,13 @@ describe('callWorker', () => {
   const http = (listener: RequestListener) => start(createHttpServer(listener));
   const tcp = (onSocket: (socket: Socket) => void) => start(createTcpServer(onSocket));
 
-  const call = (options: { timeoutMs?: number; signal?: AbortSignal } = {}): Promise<WorkerAnswer> =>
+  const call = (options: { timeoutMs?: number; caller?: Caller } = {}): Promise<WorkerAnswer> =>
     callWorker(connections, {
       body: BODY,
       functionId: 'aaaaaaaaaaaaaaaa',
       requestId: 'request-1',
       timeoutMs: options.timeoutMs ?? 10_000,
-      signal: options.signal ?? new AbortController().signal,
+      caller: options.caller ?? new Caller(),
     });
 
   beforeEach(() => sockets.clear());
@@ -125,28 +126,29 @@ describe('callWorker', () => {
   it('ends a call whose caller left, before, while and after it is sent', async () => {
     const arrived = Promise.withResolvers<void>();
     await http(() => arrived.resolve());
-    expect(await call({ signal: AbortSignal.abort() })).toEqual({ kind: 'cancelled' });
-    const early = new AbortController();
-    const atOnce = call({ signal: early.signal });
-    early.abort();
+    const gone = new Caller();
+    gone.leave();
+    expect(await call({ caller: gone })).toEqual({ kind: 'cancelled' });
+    const early = new Caller();
+    const atOnce = call({ caller: early });
+    early.leave();
     expect(await atOnce).toEqual({ kind: 'cancelled' });
-    const late = new AbortController();
-    const inFlight = call({ signal: late.signal });
+    const late = new Caller();
+    const inFlight = call({ caller: late });
     await arrived.promise;
-    late.abort();
+    late.leave();
     expect(await inFlight).toEqual({ kind: 'cancelled' });
     await expect.poll(() => sockets.size).toBe(0);
   });
 
-  it('leaves no listener behind on a signal that outlives the call', async () => {
+  it('is done with its caller once it has the answer', async () => {
     await http((_, response) => void response.end('{}'));
-    const { signal } = new AbortController();
-    let listeners = 0;
-    const [add, remove] = [signal.addEventListener.bind(signal), signal.removeEventListener.bind(signal)];
-    signal.addEventListener = (...args: Parameters<typeof add>) => ((listeners += 1), add(...args));
-    signal.removeEventListener = (...args: Parameters<typeof remove>) => ((listeners -= 1), remove(...args));
-    await call({ signal });
-    expect(listeners).toBe(0);
+    const caller = new Caller();
+    let last: unknown = 'never asked';
+    const ask = caller.whenLeaving.bind(caller);
+    caller.whenLeaving = (act) => ask((last = act));
+    await call({ caller });
+    expect(last).toBeUndefined();
   });
 
   it('cuts an answer that would fill the memory', async () => {

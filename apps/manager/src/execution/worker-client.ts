@@ -1,6 +1,8 @@
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import type { Dispatcher } from 'undici';
+import type { Caller } from './caller.js';
 import type { Connection, Connections } from './connections.js';
+import type { Expiring } from './deadlines.js';
 
 export interface WorkerCall {
   /** The function it is for: a worker that serves another refuses. */
@@ -8,7 +10,7 @@ export interface WorkerCall {
   readonly body: Buffer;
   readonly requestId: string;
   readonly timeoutMs: number;
-  readonly signal: AbortSignal;
+  readonly caller: Caller;
   /** Takes down when the request was written and its answer began, in `performance.now()` milliseconds. */
   readonly moments?: { requestedAt: number; firstByteAt: number } | undefined;
 }
@@ -28,8 +30,9 @@ const LARGEST_ANSWER_BYTES = 64 * 1024 * 1024;
 /** Sends one call over a connection of the replica and waits for the whole answer. Never throws. */
 export function callWorker(connections: Connections, call: WorkerCall): Promise<WorkerAnswer> {
   return new Promise((resolve) => {
-    const connection = connections.take(performance.now());
-    const exchange = new Exchange(connections, connection, call, resolve);
+    const now = performance.now();
+    const connection = connections.take(now);
+    const exchange = new Exchange(connections, connection, call, now + call.timeoutMs, resolve);
     connection.client.dispatch(
       {
         method: 'POST',
@@ -51,25 +54,29 @@ export function callWorker(connections: Connections, call: WorkerCall): Promise<
   });
 }
 
-class Exchange implements Dispatcher.DispatchHandler {
+class Exchange implements Dispatcher.DispatchHandler, Expiring {
   private controller: Dispatcher.DispatchController | undefined;
   private status = 0;
   private runner: string | undefined;
   private readonly chunks: Buffer[] = [];
   private size = 0;
   private settled = false;
-  private readonly timer: NodeJS.Timeout;
-  private readonly onAbort = () => this.abandon({ kind: 'cancelled' });
 
   constructor(
     private readonly connections: Connections,
     private readonly connection: Connection,
     private readonly call: WorkerCall,
+    readonly expiresAt: number,
     private readonly resolve: (answer: WorkerAnswer) => void,
   ) {
-    this.timer = setTimeout(() => this.abandon({ kind: 'timed_out' }), call.timeoutMs);
-    if (call.signal.aborted) queueMicrotask(this.onAbort);
-    else call.signal.addEventListener('abort', this.onAbort, { once: true });
+    connections.deadlines.add(this);
+    const cancel = () => this.abandon({ kind: 'cancelled' });
+    if (call.caller.left) queueMicrotask(cancel);
+    else call.caller.whenLeaving(cancel);
+  }
+
+  expire(): void {
+    this.abandon({ kind: 'timed_out' });
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
@@ -126,8 +133,8 @@ class Exchange implements Dispatcher.DispatchHandler {
   private settle(): boolean {
     if (this.settled) return false;
     this.settled = true;
-    clearTimeout(this.timer);
-    this.call.signal.removeEventListener('abort', this.onAbort);
+    this.connections.deadlines.delete(this);
+    this.call.caller.whenLeaving(undefined);
     return true;
   }
 }
