@@ -15,7 +15,7 @@ export class Victim {
     private readonly lines: AsyncIterator<string>,
   ) {}
 
-  static async start(site: PoolSite, owner: string): Promise<Victim> {
+  static async start(site: Pick<PoolSite, 'victim'>, owner: string): Promise<Victim> {
     const child = spawn(process.execPath, [PROGRAM, JSON.stringify({ ...site.victim, owner })], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
