@@ -19,7 +19,12 @@ export class ProviderSuite {
   private readonly watching = new AbortController();
 
   /** `env` is the provider's configuration in all of it. */
-  static on(options: ApiOptions = {}, env: Env = {}, pool: PoolConfig = NO_POOL): ProviderSuite {
+  static on(
+    options: ApiOptions = {},
+    env: Env = {},
+    pool: PoolConfig = NO_POOL,
+    deadlineMs = DEADLINE_MS,
+  ): ProviderSuite {
     const suite = new ProviderSuite(env, pool);
     beforeAll(async () => {
       suite.cluster = await SmallCluster.open(options);
@@ -29,7 +34,7 @@ export class ProviderSuite {
       await suite.cluster.close();
     });
     beforeEach(() => {
-      suite.stage = new Stage(suite.harness(), { deadlineMs: DEADLINE_MS });
+      suite.stage = new Stage(suite.harness(), { deadlineMs });
     });
     afterEach(() => suite.stage.close());
     return suite;

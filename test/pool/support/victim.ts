@@ -34,6 +34,11 @@ export class Victim {
     return first;
   }
 
+  /** It does nothing more, and doesn't know it. */
+  pause(): void {
+    this.child.kill('SIGSTOP');
+  }
+
   async kill(): Promise<void> {
     if (this.child.exitCode !== null || this.child.signalCode !== null) return;
     const exited = once(this.child, 'exit');
