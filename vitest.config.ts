@@ -18,7 +18,7 @@ const onTheClusterToo = [
 ].map((name) => `test/e2e/${name}.spec.ts`);
 
 /** Suites of the small Kubernetes and of the provider on it that a real one must pass too. */
-const onBothClusters = ['test/kubernetes/api/*.spec.ts', 'test/kubernetes/{tampering,api-outage}.spec.ts'];
+const onBothClusters = ['test/kubernetes/api/*.spec.ts', 'test/kubernetes/{tampering,api-outage,pool-calls}.spec.ts'];
 
 export default defineConfig({
   test: {

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import type { KubernetesConfig } from '#libs/config/config.js';
+import type { KubernetesConfig, PoolConfig } from '#libs/config/config.js';
 import { accessCluster } from './cluster-access.js';
 import { KubernetesOrchestrator } from './kubernetes.orchestrator.js';
 
@@ -8,8 +8,9 @@ export function createKubernetesOrchestrator(
   config: KubernetesConfig,
   owner: string,
   logger: Logger,
+  pool: PoolConfig,
 ): KubernetesOrchestrator {
   const access = accessCluster(config.kubeconfig, config.insideCluster);
   logger.info({ server: access.server, namespace: config.namespace }, 'cluster found');
-  return new KubernetesOrchestrator(config, owner, logger, access);
+  return new KubernetesOrchestrator(config, owner, logger, access, pool);
 }

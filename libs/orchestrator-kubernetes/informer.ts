@@ -11,8 +11,9 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { ENGINE } from './api-fault.js';
 import type { ClusterAccess } from './cluster-access.js';
 import { type Kind, pathOf } from './kinds.js';
-import { LABEL, ownedBy } from './labels.js';
+import { ownedBy } from './labels.js';
 import type { KubeApi } from './kube-api.js';
+import { functionOf, ObjectsByFunction } from './objects-by-function.js';
 
 const FIRST_RETRY_MS = 250;
 const SLOWEST_RETRY_MS = 15_000;
@@ -37,7 +38,7 @@ export interface InformerEvents {
 
 /** Everything of one kind that this owner has, kept up to date by one list and one watch. */
 export class Informer<T extends KubernetesObject> {
-  private readonly byFunction = new Map<FunctionId, Map<string, T>>();
+  private readonly objects = new ObjectsByFunction<T>();
   private readonly gone = new Set<string>();
   private readonly closing = new AbortController();
   private readonly firstTry = Promise.withResolvers<void>();
@@ -82,24 +83,33 @@ export class Informer<T extends KubernetesObject> {
   }
 
   of(functionId: FunctionId): T[] {
-    return [...(this.byFunction.get(functionId)?.values() ?? [])];
+    return this.objects.of(functionId);
   }
 
   get(functionId: FunctionId, name: string): T | undefined {
-    return this.byFunction.get(functionId)?.get(name);
+    return this.objects.get(functionId, name);
+  }
+
+  find(name: string): T | undefined {
+    return this.objects.find(name);
+  }
+
+  /** All of them, whosever they are. */
+  all(): T[] {
+    return this.objects.all();
   }
 
   /** What a call of ours was answered: mostly newer than what the watch has told so far. */
   learn(object: T): void {
     if (this.gone.has(object.metadata?.uid ?? '')) return;
-    const known = this.get(functionOf(object), object.metadata?.name ?? '');
+    const known = this.find(object.metadata?.name ?? '');
     if (known !== undefined && isNewer(known, object)) return;
     this.keep(object);
   }
 
   /** Whatever it still shows of a function that the API server has shown to be gone. */
   forget(functionId: FunctionId): void {
-    this.byFunction.delete(functionId);
+    for (const { metadata } of this.of(functionId)) this.objects.remove(metadata?.name ?? '');
   }
 
   close(): void {
@@ -114,9 +124,7 @@ export class Informer<T extends KubernetesObject> {
       ? ((await api.listMetadata(kind, selector, closing.signal)) as { items: T[] })
       : await api.list<T>(kind, selector, closing.signal);
     const there = new Set(found.items.map((object) => object.metadata?.name));
-    for (const objects of [...this.byFunction.values()]) {
-      for (const object of [...objects.values()]) if (!there.has(object.metadata?.name)) this.drop(object);
-    }
+    for (const object of this.all()) if (!there.has(object.metadata?.name)) this.drop(object);
     // The library puts the items into its cache, and so into ours, right after this.
     setImmediate(() => this.caughtUp());
     return found;
@@ -143,27 +151,23 @@ export class Informer<T extends KubernetesObject> {
   }
 
   private put(object: T): void {
-    const known = this.get(functionOf(object), object.metadata?.name ?? '');
+    const known = this.find(object.metadata?.name ?? '');
     this.keep(object);
+    const former = known === undefined ? functionOf(object) : functionOf(known);
+    if (former !== functionOf(object)) this.events.changed(former);
     if (this.options.statusIsNews === false && known !== undefined && isSameButForStatus(known, object)) return;
     this.events.changed(functionOf(object));
   }
 
   private keep(object: T): void {
     slim(object);
-    const functionId = functionOf(object);
-    let objects = this.byFunction.get(functionId);
-    if (objects === undefined) this.byFunction.set(functionId, (objects = new Map<string, T>()));
-    objects.set(object.metadata?.name ?? '', object);
+    this.objects.put(object);
   }
 
   private drop(object: T): void {
     this.remember(object);
-    const functionId = functionOf(object);
-    const objects = this.byFunction.get(functionId);
-    objects?.delete(object.metadata?.name ?? '');
-    if (objects?.size === 0) this.byFunction.delete(functionId);
-    this.events.changed(functionId);
+    this.objects.remove(object.metadata?.name ?? '');
+    this.events.changed(functionOf(object));
   }
 
   private remember({ metadata }: T): void {
@@ -213,10 +217,6 @@ function metadataAccess(access: ClusterAccess): ClusterAccess {
   return new Proxy(access, {
     get: (target, key) => (key === 'applySecurityAuthentication' ? asMetadata : (Reflect.get(target, key) as unknown)),
   });
-}
-
-function functionOf(object: KubernetesObject): FunctionId {
-  return object.metadata?.labels?.[LABEL.functionId] ?? '';
 }
 
 function isObject(object: unknown): object is KubernetesObject {

@@ -9,8 +9,8 @@ import { json, refuse, ScriptedApi } from './testing/scripted-api.js';
 let server: ScriptedApi;
 let orchestrator: KubernetesOrchestrator;
 
-afterEach(() => {
-  orchestrator.close();
+afterEach(async () => {
+  await orchestrator.close();
   server.close();
 });
 

@@ -1,10 +1,11 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { V1Deployment } from '@kubernetes/client-node';
 import type { Logger } from 'pino';
-import type { KubernetesConfig } from '#libs/config/config.js';
+import { type KubernetesConfig, NO_POOL, type PoolConfig } from '#libs/config/config.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
+import { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type {
   Endpoint,
   EndpointAddress,
@@ -20,24 +21,32 @@ import type { ClusterAccess } from './cluster-access.js';
 import { Convergence, NameTaken } from './convergence.js';
 import { Endings } from './endings.js';
 import { ranked } from './faults.js';
-import { OWNED } from './kinds.js';
+import { OWNED, POD } from './kinds.js';
 import { KubeApi } from './kube-api.js';
 import { LABEL, ownedBy } from './labels.js';
 import { isAutoscaled, manifestsFor } from './manifests.js';
-import { deploymentName, functionOf } from './names.js';
+import { deploymentName } from './names.js';
 import { notedFault, noteOf } from './noted-fault.js';
-import { observedOf } from './observe.js';
+import { observedOf, surplusStandIns } from './observe.js';
 import { followLines, newestLines } from './pod-logs.js';
 import { podTemplate } from './pod-template.js';
+import { type PoolPod, PoolPods } from './pool-pods.js';
 import { Rejections } from './rejections.js';
 import { Removal } from './removal.js';
 import { podOf, type Replica, replicasOf } from './replica.js';
+import { StandIns } from './stand-ins.js';
 import { replicaFailure, waitingFault } from './waiting-fault.js';
 import { View } from './view.js';
 import { Ways } from './ways.js';
 
 /** What a ConfigMap can hold: the API server refuses more. */
 const LARGEST_CODE_BYTES = 1024 * 1024;
+
+interface Converged {
+  readonly deployment: V1Deployment;
+  /** The most telling first. */
+  readonly faults: readonly WorkloadFault[];
+}
 
 /** Runs each function as a Deployment with a Service and an autoscaler, in one namespace of one cluster. */
 export class KubernetesOrchestrator extends Orchestrator {
@@ -50,6 +59,9 @@ export class KubernetesOrchestrator extends Orchestrator {
   private readonly removal: Removal;
   private readonly rejections = new Rejections();
   private readonly ways: Ways;
+  private readonly poolPods: PoolPods;
+  private readonly pool: WarmPool<PoolPod>;
+  private readonly standIns: StandIns;
 
   /** `owner` names this installation in the namespace; two that share it must differ. */
   constructor(
@@ -57,6 +69,7 @@ export class KubernetesOrchestrator extends Orchestrator {
     private readonly owner: string,
     logger: Logger,
     private readonly access: ClusterAccess,
+    pool: PoolConfig = NO_POOL,
   ) {
     super();
     this.api = new KubeApi(access, config.namespace);
@@ -65,10 +78,15 @@ export class KubernetesOrchestrator extends Orchestrator {
     this.endings = new Endings(this.api);
     this.removal = new Removal(this.api, this.view, owner);
     this.ways = new Ways(config, access, this.view, logger);
+    this.poolPods = new PoolPods(this.api, this.view, { owner, config, limits: pool });
+    // Given their functions straight at their own addresses only: that passes through nobody's hands.
+    this.pool = new WarmPool<PoolPod>(this.poolPods, this.ways.goesByName ? 0 : pool.size, logger);
+    this.standIns = new StandIns(this.api, this.view, this.pool, this.poolPods, pool, logger);
   }
 
   async ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {
     await this.view.current(signal);
+    this.pool.start();
     const spec = this.specOf(workload);
     const held = this.rejections.held(workload, spec, new Date());
     if (held !== undefined) return this.see(workload, spec, this.deploymentOf(workload), [held]);
@@ -82,6 +100,8 @@ export class KubernetesOrchestrator extends Orchestrator {
       if (isConflict(error) && !(error instanceof NameTaken)) throw unavailable(error);
       const fault = rejection(error);
       this.rejections.note(workload.functionId, spec, fault);
+      const standIns = this.replicasOf(workload.functionId).filter(({ standIn }) => standIn);
+      await this.standIns.retire(workload, standIns, signal).catch(refused);
       return this.see(workload, spec, this.deploymentOf(workload), [fault]);
     }
   }
@@ -93,7 +113,9 @@ export class KubernetesOrchestrator extends Orchestrator {
 
   async list(signal: AbortSignal): Promise<FunctionId[]> {
     const selector = ownedBy(this.owner);
-    const lists = await Promise.all(OWNED.map((kind) => this.api.listMetadata(kind, selector, signal).catch(refused)));
+    await this.poolPods.sweep((name) => this.pool.has(name), signal).catch(refused);
+    const kinds = [...OWNED, POD];
+    const lists = await Promise.all(kinds.map((kind) => this.api.listMetadata(kind, selector, signal).catch(refused)));
     const ids = lists.flatMap(({ items }) =>
       items.flatMap(({ metadata }) => metadata?.labels?.[LABEL.functionId] ?? []),
     );
@@ -101,8 +123,9 @@ export class KubernetesOrchestrator extends Orchestrator {
   }
 
   async watch(onChange: (functionId: FunctionId | undefined) => void, signal: AbortSignal): Promise<void> {
-    // A listener of its own for each watch, so that the same callback may watch twice.
-    await this.view.follow((functionId) => onChange(functionId), signal);
+    this.pool.start();
+    // A listener of its own for each watch, so that the same callback may watch twice. What is the pool's own concerns nobody.
+    await this.view.follow((functionId) => functionId === '' || onChange(functionId), signal);
   }
 
   async *logs(functionId: FunctionId, options: LogOptions): AsyncIterable<LogLine> {
@@ -118,7 +141,8 @@ export class KubernetesOrchestrator extends Orchestrator {
   /** Pods' addresses are given away again, so whose one is must be seen; what the watch tells is enough for that. */
   override confirms(endpoint: Endpoint): Promise<boolean> {
     const { replica, address } = endpoint;
-    const there = this.replicasOf(functionOf(podOf(replica))).find(({ id }) => id === replica);
+    const pod = this.view.pods.find(podOf(replica));
+    const there = pod && replicasOf([pod], []).find(({ id }) => id === replica);
     // One that leaves keeps its address until it has ended, and finishes its calls.
     return Promise.resolve(
       this.ways.goesByName || (there?.running === true && isDeepStrictEqual(there.address, address)),
@@ -129,14 +153,28 @@ export class KubernetesOrchestrator extends Orchestrator {
     return this.ways.to(endpoint);
   }
 
-  /** Ends watches and connections. Everything in the cluster goes on. */
-  override close(): void {
+  /** Ends watches, connections and the pool. Everything else in the cluster goes on. */
+  override async close(): Promise<void> {
+    this.standIns.close();
+    await this.pool.close();
     this.view.close();
     this.ways.close();
     this.access.close();
   }
 
   private async step(workload: Workload, spec: string, signal: AbortSignal): Promise<Observed> {
+    const { functionId } = workload;
+    const [converged, stoodIn] = await Promise.allSettled([
+      this.converge(workload, spec, signal),
+      this.isWaking(workload, spec) ? this.standIns.begin(workload, spec, signal) : this.standIns.look(functionId),
+    ]);
+    if (converged.status === 'rejected') throw converged.reason;
+    if (stoodIn.status === 'rejected') throw stoodIn.reason;
+    await this.standIns.retire(workload, surplusStandIns(workload, spec, this.replicasOf(functionId)), signal);
+    return this.see(workload, spec, converged.value.deployment, converged.value.faults);
+  }
+
+  private async converge(workload: Workload, spec: string, signal: AbortSignal): Promise<Converged> {
     const { functionId, replicas: wanted } = workload;
     const manifests = manifestsFor(workload, { owner: this.owner, spec, config: this.config });
     const applied = await this.convergence.apply(functionId, manifests, signal);
@@ -153,7 +191,15 @@ export class KubernetesOrchestrator extends Orchestrator {
     const autoscaled = isAutoscaled(workload, this.config.autoscale);
     deployment = await this.convergence.scale(deployment, { wanted, autoscaled, hopeless }, signal);
     await this.convergence.prune(functionId, manifests, deployment, signal);
-    return this.see(workload, spec, deployment, faults);
+    return { deployment, faults };
+  }
+
+  /** Nothing of it runs, and nothing is under way: whoever calls it would wait for a pod from its beginning. */
+  private isWaking(workload: Workload, spec: string): boolean {
+    const deployment = this.deploymentOf(workload);
+    if (workload.replicas === 0 || (deployment?.spec?.replicas ?? Number(deployment !== undefined)) > 0) return false;
+    if (deployment !== undefined && notedFault(deployment, spec) !== undefined) return false;
+    return !this.replicasOf(workload.functionId).some((one) => one.spec === spec && !one.leaving && !one.ended);
   }
 
   private async see(
@@ -174,14 +220,21 @@ export class KubernetesOrchestrator extends Orchestrator {
     signal: AbortSignal,
   ): Promise<WorkloadFault[]> {
     const now = new Date();
-    const wanted = this.replicasOf(workload.functionId).filter((replica) => replica.spec === spec && !replica.leaving);
-    const endings = await Promise.all(wanted.map((replica) => this.endings.of(replica, signal)));
+    const made = this.replicasOf(workload.functionId).filter((replica) => replica.spec === spec && !replica.leaving);
+    const wanted = made.filter(({ standIn }) => !standIn);
+    const endings = await Promise.all(made.map((replica) => this.endingOf(replica, signal)));
     const waits = wanted
       .filter(({ ready, ended }) => !ready && !ended)
       .map((replica) => waitingFault(replica, this.config.schedulingPatienceMs, now));
-    const made = wanted.filter(({ ended }) => !ended).length;
-    const failure = made < workload.replicas ? replicaFailure(deployment) : undefined;
+    const left = wanted.filter(({ ended }) => !ended).length;
+    const failure = left < workload.replicas ? replicaFailure(deployment) : undefined;
     return [...endings, ...waits, failure].filter((fault) => fault !== undefined);
+  }
+
+  /** A stand-in's end counts for the function only where the file is to blame; whatever else ends it, others come. */
+  private async endingOf(replica: Replica, signal: AbortSignal): Promise<WorkloadFault | undefined> {
+    const ending = await this.endings.of(replica, signal);
+    return replica.standIn && ending?.terminal !== true ? undefined : ending;
   }
 
   private servesFormer(functionId: FunctionId, spec: string): boolean {
@@ -189,7 +242,8 @@ export class KubernetesOrchestrator extends Orchestrator {
   }
 
   private replicasOf(functionId: FunctionId): readonly Replica[] {
-    return replicasOf(this.view.pods.of(functionId), this.view.slices.of(functionId));
+    const { pods, slices } = this.view;
+    return replicasOf(pods.of(functionId), slices.of(functionId), (id) => this.standIns.answers(id));
   }
 
   private deploymentOf({ functionId }: Workload): V1Deployment | undefined {

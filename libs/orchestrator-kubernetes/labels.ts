@@ -6,6 +6,8 @@ export const LABEL = {
   functionId: 'faas.function',
   revision: 'faas.revision',
   spec: 'faas.spec',
+  /** On pods of the pool, also on those that have become a function's. */
+  pool: 'faas.pool',
 } as const;
 
 /** Notes on a Deployment why its handler can't be loaded, so that no manager tries the same code again. */
@@ -16,16 +18,26 @@ export function podSelector(functionId: FunctionId): Record<string, string> {
   return { app: 'faas-worker', func: functionId };
 }
 
+/** The selector of the pool's pods: never that of a function's, so that its Deployment, Service and autoscaler don't count them. */
+export function poolSelector(): Record<string, string> {
+  return { app: 'faas-worker', [LABEL.pool]: 'true' };
+}
+
+/** What makes a pod of the pool the function's, for as long as its own pods aren't ready. */
+export function standInLabels(workload: Workload, spec: string): Record<string, string> {
+  return {
+    [LABEL.functionId]: workload.functionId,
+    [LABEL.revision]: String(workload.revision),
+    [LABEL.spec]: spec,
+  };
+}
+
 export function objectLabels(owner: string, functionId: FunctionId): Record<string, string> {
   return { ...podSelector(functionId), [LABEL.owner]: owner, [LABEL.functionId]: functionId };
 }
 
 export function podLabels(owner: string, workload: Workload, spec: string): Record<string, string> {
-  return {
-    ...objectLabels(owner, workload.functionId),
-    [LABEL.revision]: String(workload.revision),
-    [LABEL.spec]: spec,
-  };
+  return { ...objectLabels(owner, workload.functionId), ...standInLabels(workload, spec) };
 }
 
 /** A label selector as list and watch take it. */
@@ -33,4 +45,9 @@ export function ownedBy(owner: string, functionId?: FunctionId): string {
   return functionId === undefined
     ? `${LABEL.owner}=${owner}`
     : `${LABEL.owner}=${owner},${LABEL.functionId}=${functionId}`;
+}
+
+/** Selects the pods of the pool that are nobody's yet, as list takes it. */
+export function waitingOf(owner: string): string {
+  return `${LABEL.owner}=${owner},${LABEL.pool},!${LABEL.functionId}`;
 }

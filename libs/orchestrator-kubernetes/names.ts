@@ -11,6 +11,3 @@ export const autoscalerName = (functionId: FunctionId): string => `hpa-${functio
 
 /** One for each revision: a ConfigMap never changes, so that a replica can't come up with another one's code. */
 export const codeName = (functionId: FunctionId, revision: number): string => `handler-code-${functionId}-${revision}`;
-
-/** The function that a pod's name, which its Deployment's begins, tells of. */
-export const functionOf = (pod: string): FunctionId => pod.split('-')[2] ?? '';

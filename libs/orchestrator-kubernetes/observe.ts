@@ -16,22 +16,36 @@ export interface Look {
 
 /**
  * What the port tells of one function. While a Deployment rolls, both specs' ready pods get calls: it never has fewer
- * than the wanted ones in all, but may have few of either.
+ * than the wanted ones in all, but may have few of either. Stand-ins get calls until enough of the wanted spec's own
+ * pods are ready, and count for those meanwhile, not beside them.
  */
 export function observedOf({ workload, spec, deployment, replicas, faults }: Look): Observed {
-  const staying = replicas.filter(({ leaving, ended }) => !leaving && !ended);
+  const surplus = surplusStandIns(workload, spec, replicas);
+  const staying = replicas.filter((replica) => !replica.leaving && !replica.ended && !surplus.includes(replica));
   const wanted = staying.filter((replica) => replica.spec === spec);
-  const ready = wanted.filter((replica) => replica.ready);
+  const [own, standIns] = [wanted.filter(({ standIn }) => !standIn), wanted.filter(({ standIn }) => standIn)];
+  const ownReady = own.filter(({ ready }) => ready).length;
+  const ready = Math.min(wanted.filter((replica) => replica.ready).length, Math.max(ownReady, workload.replicas));
   const serving = staying.filter((replica) => replica.ready);
-  const fault = faults[0] ?? (ready.length < workload.replicas ? starting(wanted, deployment) : undefined);
+  const fault = faults[0] ?? (ready < workload.replicas ? starting(wanted, deployment) : undefined);
   return {
-    replicas: Math.max(wanted.length, promised(deployment, spec)),
-    ready: ready.length,
+    replicas: Math.max(own.length, promised(deployment, spec), standIns.length),
+    ready,
     endpoints: workload.replicas === 0 ? [] : serving.flatMap(endpointOf),
     primary: deployment?.metadata?.name ?? '',
     hostPort: deployment === undefined ? 0 : SERVICE_PORT,
     ...(fault !== undefined && { reason: fault }),
   };
+}
+
+/**
+ * Stand-ins that nobody needs any more: as many of the function's own pods are ready as are wanted, or another serves
+ * the wanted spec while this one has a former one.
+ */
+export function surplusStandIns(workload: Workload, spec: string, replicas: readonly Replica[]): Replica[] {
+  const current = replicas.filter((replica) => replica.spec === spec && replica.ready);
+  const replaced = current.filter(({ standIn }) => !standIn).length >= workload.replicas;
+  return replicas.filter(({ standIn, spec: made }) => standIn && (replaced || (made !== spec && current.length > 0)));
 }
 
 /** Pods that the Deployment is bound to make, whether or not they can be seen yet. */

@@ -8,6 +8,8 @@ export interface Replica {
   readonly pod: V1Pod;
   readonly name: string;
   readonly spec: string;
+  /** A pod of the pool, which serves until the function's own are ready. */
+  readonly standIn: boolean;
   /** On its way out, by whosever wish. */
   readonly leaving: boolean;
   /** Evicted or turned away by its node: it runs no more, and stays only as the proof of why. */
@@ -15,7 +17,7 @@ export interface Replica {
   readonly status: V1ContainerStatus | undefined;
   /** Its container runs, ready or not: one that leaves still finishes the calls it has. */
   readonly running: boolean;
-  /** The EndpointSlices say that it may get calls. */
+  /** It may get calls: the EndpointSlices say so, of a stand-in its own answer. */
   readonly ready: boolean;
   /** Of the container that runs in it; one that was restarted in place is another replica. */
   readonly id: string;
@@ -24,10 +26,15 @@ export interface Replica {
 
 const SHOWN_ID = 12;
 
-export function replicasOf(pods: readonly V1Pod[], slices: readonly V1EndpointSlice[]): Replica[] {
+/** `answers`: whether the stand-in with this id has loaded the function. */
+export function replicasOf(
+  pods: readonly V1Pod[],
+  slices: readonly V1EndpointSlice[],
+  answers: (id: string) => boolean = () => false,
+): Replica[] {
   const serving = servingPods(slices);
   return pods
-    .map((pod) => replicaOf(pod, serving))
+    .map((pod) => replicaOf(pod, serving, answers))
     .toSorted((a, b) => createdAt(a) - createdAt(b) || (a.name < b.name ? -1 : 1));
 }
 
@@ -41,23 +48,27 @@ function servingPods(slices: readonly V1EndpointSlice[]): Set<string> {
   return new Set(names);
 }
 
-function replicaOf(pod: V1Pod, serving: ReadonlySet<string>): Replica {
+function replicaOf(pod: V1Pod, serving: ReadonlySet<string>, answers: (id: string) => boolean): Replica {
   const name = pod.metadata?.name ?? '';
   const status = pod.status?.containerStatuses?.find((container) => container.name === CONTAINER);
+  const standIn = pod.metadata?.labels?.[LABEL.pool] !== undefined;
   const leaving = pod.metadata?.deletionTimestamp !== undefined;
   const ended = isEnded(pod.status);
   const running = status?.state?.running !== undefined && !ended;
   const ip = pod.status?.podIP;
+  const id = replicaId(name, status?.containerID);
+  const serves = standIn ? answers(id) : serving.has(name) && status?.ready === true;
   return {
     pod,
     name,
     spec: pod.metadata?.labels?.[LABEL.spec] ?? '',
+    standIn,
     leaving,
     ended,
     status,
     running,
-    ready: serving.has(name) && running && status.ready && !leaving && ip !== undefined,
-    id: replicaId(name, status?.containerID),
+    ready: serves && running && !leaving && ip !== undefined,
+    id,
     address: ip === undefined ? undefined : { kind: 'tcp', host: ip, port: WORKER_PORT },
   };
 }

@@ -82,6 +82,11 @@ export class View {
     signal.throwIfAborted();
   }
 
+  /** Tells whoever follows that a function may have changed in what no object shows. */
+  hint(functionId: FunctionId): void {
+    this.tell(functionId);
+  }
+
   /** For a function that the API server has shown to be gone. */
   forget(functionId: FunctionId): void {
     for (const informer of this.all) informer.forget(functionId);

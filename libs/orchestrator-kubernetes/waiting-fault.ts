@@ -1,4 +1,4 @@
-import type { V1Deployment, V1PodCondition } from '@kubernetes/client-node';
+import type { V1Deployment, V1Pod, V1PodCondition } from '@kubernetes/client-node';
 import type { WorkloadFault } from '#libs/orchestrator/workload.js';
 import type { Replica } from './replica.js';
 
@@ -30,10 +30,8 @@ export function replicaFailure(deployment: V1Deployment | undefined): WorkloadFa
 
 /** Why a pod that exists doesn't run yet. `patienceMs`: how long a pod may wait for a machine, as a new one may be on its way. */
 export function waitingFault({ pod, status }: Replica, patienceMs: number, now: Date): WorkloadFault | undefined {
-  const scheduled = pod.status?.conditions?.find(({ type }) => type === 'PodScheduled');
-  if (scheduled?.status === 'False' && scheduled.reason === 'Unschedulable') {
-    return unschedulable(scheduled, patienceMs, now);
-  }
+  const condition = unscheduled(pod);
+  if (condition !== undefined) return unschedulable(condition, patienceMs, now);
   const waiting = status?.state?.waiting;
   const reason = waiting?.reason ?? '';
   const at = moment(pod.metadata?.creationTimestamp);
@@ -45,6 +43,12 @@ export function waitingFault({ pod, status }: Replica, patienceMs: number, now: 
     return { code: 'rejected', message: `The worker can't be started: ${message}`, terminal: false, at };
   }
   return undefined;
+}
+
+/** What the scheduler says of a pod that no node has room for. */
+export function unscheduled({ status }: V1Pod): V1PodCondition | undefined {
+  const scheduled = status?.conditions?.find(({ type }) => type === 'PodScheduled');
+  return scheduled?.status === 'False' && scheduled.reason === 'Unschedulable' ? scheduled : undefined;
 }
 
 function unschedulable(condition: V1PodCondition, patienceMs: number, now: Date): WorkloadFault {

@@ -3,7 +3,7 @@ import type { KubernetesConfig } from '#libs/config/config.js';
 import type { Endpoint, EndpointAddress, FunctionId } from '#libs/orchestrator/workload.js';
 import { ApiProxy } from './api-proxy.js';
 import type { ClusterAccess } from './cluster-access.js';
-import { functionOf, SERVICE_PORT, serviceName } from './names.js';
+import { SERVICE_PORT, serviceName } from './names.js';
 import { firstReach, type Reach, reachBySight } from './reach.js';
 import { podOf } from './replica.js';
 import type { View } from './view.js';
@@ -55,11 +55,7 @@ export class Ways {
   to({ replica, address }: Endpoint): EndpointAddress {
     if (this.reach !== 'proxy') return address;
     const { view } = this;
-    this.proxy ??= new ApiProxy(
-      this.access,
-      this.config.namespace,
-      (pod) => view.pods.get(functionOf(pod), pod) !== undefined,
-    );
+    this.proxy ??= new ApiProxy(this.access, this.config.namespace, (pod) => view.pods.find(pod) !== undefined);
     return this.proxy.to(podOf(replica));
   }
 

@@ -111,12 +111,12 @@ describe('a token that is revoked [small kubernetes]', () => {
       20_000,
     );
     expect((await stage.call(before.endpoints[0], 'x')).body).toEqual({ result: 'one:x' });
-    manager.close();
+    await manager.close();
 
     const admin = cluster.writeKubeconfig(cluster.api.kubeconfig('admin'));
     const next = suite.provider({ KUBECONFIG: admin });
     expect((await stage.settleReady(next, workload)).endpoints).toEqual(before.endpoints);
     await stage.remove(next, workload.functionId);
-    next.close();
+    await next.close();
   });
 });

@@ -3,6 +3,7 @@ import type { KubernetesConfig } from '#libs/config/config.js';
 import { loadConfig } from '#libs/config/load-config.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import { manifestsFor } from '#libs/orchestrator-kubernetes/manifests.js';
+import { poolPod } from '#libs/orchestrator-kubernetes/pool-pod.js';
 import { validate } from './schema/validate.js';
 
 const WORKLOAD: Workload = {
@@ -33,6 +34,11 @@ describe('What a function becomes on a cluster', () => {
       'with the smallest limits',
       made({ limits: { ...WORKLOAD.limits, memoryMiB: 32, cpuMillis: 10, timeoutMs: 1 } }),
       4,
+    ],
+    [
+      'of the pool',
+      [poolPod('faas-pool-1', 'f'.repeat(64), { owner: 'me', config: CONFIG, limits: WORKLOAD.limits })],
+      1,
     ],
     ['with the largest', made({ limits: { ...WORKLOAD.limits, memoryMiB: 1_048_576, cpuMillis: 1_024_000 } }), 4],
   ])('%s is what the published schema has, with no field beyond', (_what, objects, count) => {

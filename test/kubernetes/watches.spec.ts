@@ -99,7 +99,7 @@ describe('two hundred functions [small kubernetes]', () => {
     await vi.waitFor(async () => expect(await controls.openWatches()).toBe(watches), 20_000);
     const ids = workloads.map(({ functionId }) => functionId);
     expect((await stage.list(managers[1])).toSorted()).toEqual(ids.toSorted());
-    for (const manager of managers) manager.close();
+    for (const manager of managers) await manager.close();
     await vi.waitFor(async () => expect(await controls.openWatches()).toBe(0), 20_000);
     expect(await cluster.ours(DEPLOYMENT)).toHaveLength(ids.length);
   });

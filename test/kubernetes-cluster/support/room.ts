@@ -30,8 +30,9 @@ export async function openNamespace(image = CLUSTER_IMAGES.worker): Promise<Name
       KUBERNETES_NAMESPACE: cluster.namespace,
       KUBERNETES_REACH: 'pod',
       WORKER_IMAGE: image,
-      // One worker for each function, whatever load a test makes.
+      // One worker for each function, whatever load a test makes, and none beside them.
       HPA_MAX_REPLICAS: '1',
+      WARM_POOL_SIZE: '0',
     },
     nowhere: { KUBECONFIG: await kubeconfig(nobodysConfig()) },
     workers: async () => (await cluster.ours(POD)).map(({ metadata }) => metadata?.name ?? '').toSorted(),

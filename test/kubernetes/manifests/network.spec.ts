@@ -1,5 +1,6 @@
 import type { KubernetesObject } from '@kubernetes/client-node';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { poolSelector } from '#libs/orchestrator-kubernetes/labels.js';
 import { ofKind } from './objects.js';
 import { letsThrough, type Party } from './walls.js';
 import { renderOverlay, whyNoKustomize } from './rendering.js';
@@ -8,6 +9,7 @@ const MANAGER: Party = { namespace: 'faas-system', labels: { 'app.kubernetes.io/
 const POSTGRES: Party = { namespace: 'faas-system', labels: { 'app.kubernetes.io/name': 'faas-postgres' } };
 const WORKER: Party = { namespace: 'scadable-faas', labels: { app: 'faas-worker', func: 'mfrggzdfmztwq2lk' } };
 const OTHER_WORKER: Party = { namespace: 'scadable-faas', labels: { app: 'faas-worker', func: 'mfrggzdfmztwq2lm' } };
+const POOL_POD: Party = { namespace: 'scadable-faas', labels: poolSelector() };
 const NEIGHBOUR: Party = { namespace: 'faas-system', labels: { app: 'neighbour' } };
 const IMPOSTOR: Party = { namespace: 'elsewhere', labels: { 'app.kubernetes.io/name': 'faas-manager' } };
 const DNS: Party = { namespace: 'kube-system', labels: { 'k8s-app': 'kube-dns' } };
@@ -18,6 +20,18 @@ const API_SERVER: Party = { address: '172.18.0.2' };
 
 const tcp = (port: number) => ({ protocol: 'TCP', port }) as const;
 const udp = (port: number) => ({ protocol: 'UDP', port }) as const;
+
+type Row = readonly [what: string, from: Party, to: Party, port: ReturnType<typeof tcp> | ReturnType<typeof udp>];
+
+/** All of it, and the same of pods of the pool in workers' places, with a function or without. */
+function alsoOfThePool(rows: readonly Row[]): Row[] {
+  const inPool = (party: Party) => (party === WORKER ? POOL_POD : party);
+  const theirs = rows.filter((row) => row.includes(WORKER));
+  return [
+    ...rows,
+    ...theirs.map(([what, from, to, port]): Row => [`${what} (of the pool)`, inPool(from), inPool(to), port]),
+  ];
+}
 
 /** Addresses that answer a cloud's machines with credentials, and addresses inside the cluster or beside it. */
 const INNER = [
@@ -49,34 +63,38 @@ describe.skipIf(whyNoKustomize() !== undefined)('The network policies', () => {
     withInternet = await renderOverlay({ resources, components: ['components/workers-internet'] });
   });
 
-  it.each([
-    ['the manager calls a worker', MANAGER, WORKER, tcp(8000)],
-    ['a worker resolves names', WORKER, DNS, udp(53)],
-    ['a worker resolves long names', WORKER, DNS, tcp(53)],
-    ['the manager resolves names', MANAGER, DNS, udp(53)],
-    ['the manager stores functions', MANAGER, POSTGRES, tcp(5432)],
-    ['the manager asks the API server', MANAGER, API_SERVER, tcp(6443)],
-    ['a client calls the manager', SITE, MANAGER, tcp(8080)],
-    ['an Ingress controller calls the manager', STRANGER, MANAGER, tcp(8080)],
-  ])('let through: %s', (_what, from, to, port) => {
+  it.each(
+    alsoOfThePool([
+      ['the manager calls a worker', MANAGER, WORKER, tcp(8000)],
+      ['a worker resolves names', WORKER, DNS, udp(53)],
+      ['a worker resolves long names', WORKER, DNS, tcp(53)],
+      ['the manager resolves names', MANAGER, DNS, udp(53)],
+      ['the manager stores functions', MANAGER, POSTGRES, tcp(5432)],
+      ['the manager asks the API server', MANAGER, API_SERVER, tcp(6443)],
+      ['a client calls the manager', SITE, MANAGER, tcp(8080)],
+      ['an Ingress controller calls the manager', STRANGER, MANAGER, tcp(8080)],
+    ]),
+  )('let through: %s', (_what, from, to, port) => {
     expect(letsThrough(without, from, to, port)).toBe(true);
     expect(letsThrough(withInternet, from, to, port)).toBe(true);
   });
 
-  it.each([
-    ['a worker calls another', WORKER, OTHER_WORKER, tcp(8000)],
-    ['a neighbour of the manager calls a worker', NEIGHBOUR, WORKER, tcp(8000)],
-    ['a pod elsewhere that calls itself the manager calls a worker', IMPOSTOR, WORKER, tcp(8000)],
-    ['somebody outside calls a worker', SITE, WORKER, tcp(8000)],
-    ['the manager calls another port of a worker', MANAGER, WORKER, tcp(22)],
-    ['a worker calls the manager', WORKER, MANAGER, tcp(8080)],
-    ['a worker calls the database', WORKER, POSTGRES, tcp(5432)],
-    ['a worker calls another pod of the cluster', WORKER, STRANGER, tcp(443)],
-    ['a worker calls the cluster’s DNS on another port', WORKER, DNS, tcp(9153)],
-    ['a worker asks the API server', WORKER, API_SERVER, tcp(6443)],
-    ['somebody else calls the database', NEIGHBOUR, POSTGRES, tcp(5432)],
-    ['the database calls out', POSTGRES, SITE, tcp(443)],
-  ])('stop: %s', (_what, from, to, port) => {
+  it.each(
+    alsoOfThePool([
+      ['a worker calls another', WORKER, OTHER_WORKER, tcp(8000)],
+      ['a neighbour of the manager calls a worker', NEIGHBOUR, WORKER, tcp(8000)],
+      ['a pod elsewhere that calls itself the manager calls a worker', IMPOSTOR, WORKER, tcp(8000)],
+      ['somebody outside calls a worker', SITE, WORKER, tcp(8000)],
+      ['the manager calls another port of a worker', MANAGER, WORKER, tcp(22)],
+      ['a worker calls the manager', WORKER, MANAGER, tcp(8080)],
+      ['a worker calls the database', WORKER, POSTGRES, tcp(5432)],
+      ['a worker calls another pod of the cluster', WORKER, STRANGER, tcp(443)],
+      ['a worker calls the cluster’s DNS on another port', WORKER, DNS, tcp(9153)],
+      ['a worker asks the API server', WORKER, API_SERVER, tcp(6443)],
+      ['somebody else calls the database', NEIGHBOUR, POSTGRES, tcp(5432)],
+      ['the database calls out', POSTGRES, SITE, tcp(443)],
+    ]),
+  )('stop: %s', (_what, from, to, port) => {
     expect(letsThrough(without, from, to, port)).toBe(false);
     expect(letsThrough(withInternet, from, to, port)).toBe(false);
   });
@@ -85,8 +103,10 @@ describe.skipIf(whyNoKustomize() !== undefined)('The network policies', () => {
     ['IPv4', SITE],
     ['IPv6', SITE6],
   ])('let workers reach the internet by %s only with the component that allows it', (_family, site) => {
-    expect(letsThrough(without, WORKER, site, tcp(443))).toBe(false);
-    expect(letsThrough(withInternet, WORKER, site, tcp(443))).toBe(true);
+    for (const worker of [WORKER, POOL_POD]) {
+      expect(letsThrough(without, worker, site, tcp(443))).toBe(false);
+      expect(letsThrough(withInternet, worker, site, tcp(443))).toBe(true);
+    }
   });
 
   it('name no address block that an API server refuses', () => {
@@ -106,8 +126,10 @@ describe.skipIf(whyNoKustomize() !== undefined)('The network policies', () => {
 
   it.each(INNER)('never let workers reach %s', (address) => {
     for (const port of [tcp(80), tcp(443), tcp(6443), udp(53)]) {
-      expect(letsThrough(without, WORKER, { address }, port)).toBe(false);
-      expect(letsThrough(withInternet, WORKER, { address }, port)).toBe(false);
+      for (const worker of [WORKER, POOL_POD]) {
+        expect(letsThrough(without, worker, { address }, port)).toBe(false);
+        expect(letsThrough(withInternet, worker, { address }, port)).toBe(false);
+      }
     }
   });
 });

@@ -20,7 +20,7 @@ describe('The manager’s Role', () => {
       '/services': WRITTEN,
       'apps/deployments': WRITTEN,
       'autoscaling/horizontalpodautoscalers': WRITTEN,
-      '/pods': ['list', 'watch', 'delete'],
+      '/pods': ['list', 'watch', 'create', 'patch', 'delete'],
       '/pods/log': ['get'],
       'discovery.k8s.io/endpointslices': ['list', 'watch'],
     });

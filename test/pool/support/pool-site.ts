@@ -1,5 +1,11 @@
 import type { ContractHarness } from '#libs/orchestrator/testing/contract.js';
 
+export interface VictimPlan {
+  readonly engine: 'docker' | 'kubernetes' | 'process';
+  readonly config: unknown;
+  readonly pool: unknown;
+}
+
 /** A provider's engine as the tests of its warm pool look at it. */
 export interface PoolSite {
   readonly harness: ContractHarness;
@@ -11,5 +17,5 @@ export interface PoolSite {
   memberOf(replica: string): string;
   killWaiting(owner: string): Promise<void>;
   /** What a process of its own needs to be a manager on this engine. */
-  readonly victim: { readonly engine: 'docker' | 'process'; readonly config: unknown; readonly pool: unknown };
+  readonly victim: VictimPlan;
 }

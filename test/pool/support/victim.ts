@@ -15,7 +15,7 @@ export class Victim {
     private readonly lines: AsyncIterator<string>,
   ) {}
 
-  static async start(site: PoolSite, owner: string): Promise<Victim> {
+  static async start(site: Pick<PoolSite, 'victim'>, owner: string): Promise<Victim> {
     const child = spawn(process.execPath, [PROGRAM, JSON.stringify({ ...site.victim, owner })], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
@@ -32,6 +32,11 @@ export class Victim {
     const first = await Promise.race([done.then(() => true), delay(afterMs, false)]);
     await this.kill();
     return first;
+  }
+
+  /** It does nothing more, and doesn't know it. */
+  pause(): void {
+    this.child.kill('SIGSTOP');
   }
 
   async kill(): Promise<void> {

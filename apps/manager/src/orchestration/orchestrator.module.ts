@@ -59,7 +59,7 @@ function openEngine(engine: Engine, config: OrchestratorConfig, owner: string, l
     case 'process':
       return new ProcessOrchestrator(config.process, owner, logger, config.pool);
     case 'kubernetes':
-      return createKubernetesOrchestrator(config.kubernetes, owner, logger);
+      return createKubernetesOrchestrator(config.kubernetes, owner, logger, config.pool);
   }
 }
 

@@ -42,7 +42,7 @@ export interface ReplicaSet extends StoredObject {
 }
 
 export interface Pod extends StoredObject {
-  spec: { nodeName?: string; terminationGracePeriodSeconds?: number; containers: object[] };
+  spec: { nodeName?: string; terminationGracePeriodSeconds?: number; restartPolicy?: string; containers: object[] };
   status: { phase?: string; podIP?: string; conditions?: Condition[] };
 }
 

@@ -11,7 +11,7 @@ import type { ContainerLog } from './log.js';
 import type { MemoryLimits } from './memory-limits.js';
 import { environmentOf, layOutRoot, NotYet } from './pod-files.js';
 import type { ContainerView, Terminated } from './pod-status.js';
-import { Prober, type ProbeSpec } from './probe.js';
+import { type Asking, overHttp, overTcp, Prober, type ProbeSpec } from './probe.js';
 
 /** What every container on the node shares. */
 export interface NodeSettings {
@@ -191,9 +191,15 @@ export class Container {
 
   private probe(name: string, onResult: (ok: boolean) => void): void {
     const spec = fields(this.spec[name]) as unknown as ProbeSpec;
-    if (spec.httpGet === undefined) throw new Error(`This node probes over HTTP only, not as ${JSON.stringify(spec)}.`);
-    const port = portNumber(this.pod, spec.httpGet.port) ?? PORT;
-    this.probers.push(new Prober(spec, `http://${this.address}:${port}${spec.httpGet.path}`, onResult));
+    this.probers.push(new Prober(spec, this.askingFor(spec), onResult));
+  }
+
+  private askingFor(spec: ProbeSpec): Asking {
+    const { httpGet, tcpSocket } = spec;
+    const portOf = (port: number | string) => portNumber(this.pod, port) ?? PORT;
+    if (httpGet !== undefined) return overHttp(`http://${this.address}:${portOf(httpGet.port)}${httpGet.path}`);
+    if (tcpSocket !== undefined) return overTcp(this.address, portOf(tcpSocket.port));
+    throw new Error(`This node probes over HTTP and TCP only, not as ${JSON.stringify(spec)}.`);
   }
 
   private restart(run: ContainerRun): void {
@@ -207,7 +213,9 @@ export class Container {
     this.stopProbing();
     const last: Terminated = { ...exit, containerID: `containerd://${run.id}`, ...this.lastWords(run, exit) };
     this.show({ state: { kind: 'terminated', exit: last }, started: false, ready: false });
-    if (this.stopping) return;
+    const { restartPolicy } = this.pod.spec;
+    const isDone = restartPolicy === 'Never' || (restartPolicy === 'OnFailure' && exit.exitCode === 0);
+    if (this.stopping || isDone) return;
     const { backOffMs } = this.node;
     const pause = backOffMs[Math.min(this.failures, backOffMs.length - 1)] ?? 0;
     this.failures += 1;

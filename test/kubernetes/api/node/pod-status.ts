@@ -37,12 +37,11 @@ export function podStatus(
     ? {}
     : { reason: 'ContainersNotReady', message: `containers with unready status: [${unready.join(' ')}]` };
   const condition = (type: string, status: boolean, more: object = {}) => conditionFor(pod, type, status, more);
-  const ran = views.some(({ state, last }) => state.kind !== 'waiting' || last !== undefined);
   const kept = list(before['conditions']).filter(({ type }) => type === 'DisruptionTarget');
   return {
     ...before,
     observedGeneration: pod.metadata.generation,
-    phase: ran ? 'Running' : 'Pending',
+    phase: phaseOf(pod, views),
     conditions: [
       ...kept,
       condition('PodReadyToStartContainers', podIP !== undefined),
@@ -57,6 +56,15 @@ export function podStatus(
     startTime,
     containerStatuses: views.map(containerStatus),
   };
+}
+
+function phaseOf(pod: StoredObject, views: readonly ContainerView[]): string {
+  if (!views.some(({ state, last }) => state.kind !== 'waiting' || last !== undefined)) return 'Pending';
+  const codes = views.map(({ state }) => (state.kind === 'terminated' ? state.exit.exitCode : undefined));
+  const { restartPolicy } = fields(pod.spec);
+  if (codes.includes(undefined) || restartPolicy === 'Always') return 'Running';
+  if (codes.every((code) => code === 0)) return 'Succeeded';
+  return restartPolicy === 'Never' ? 'Failed' : 'Running';
 }
 
 function conditionFor(pod: StoredObject, type: string, status: boolean, more: object): object {

@@ -1,7 +1,9 @@
 import { get } from 'node:http';
+import { connect } from 'node:net';
 
 export interface ProbeSpec {
   readonly httpGet?: { readonly path: string; readonly port: number | string };
+  readonly tcpSocket?: { readonly port: number | string };
   readonly initialDelaySeconds?: number;
   readonly timeoutSeconds: number;
   readonly periodSeconds: number;
@@ -9,18 +11,21 @@ export interface ProbeSpec {
   readonly failureThreshold: number;
 }
 
+/** One try of a probe; answers whether the container is well. */
+export type Asking = (timeoutMs: number) => Promise<boolean>;
+
 /** Asks again and again, and reports when enough answers in a row were of one kind. */
 export class Prober {
   private timer: NodeJS.Timeout | undefined;
   private streak = { ok: true, count: 0 };
   private stopped = false;
   private readonly spec: ProbeSpec;
-  private readonly url: string;
+  private readonly asking: Asking;
   private readonly onResult: (ok: boolean) => void;
 
-  constructor(spec: ProbeSpec, url: string, onResult: (ok: boolean) => void) {
+  constructor(spec: ProbeSpec, asking: Asking, onResult: (ok: boolean) => void) {
     this.spec = spec;
-    this.url = url;
+    this.asking = asking;
     this.onResult = onResult;
     this.timer = setTimeout(() => this.ask(), (spec.initialDelaySeconds ?? 0) * 1000);
   }
@@ -32,7 +37,7 @@ export class Prober {
 
   private ask(): void {
     const began = Date.now();
-    void answersWell(this.url, this.spec.timeoutSeconds * 1000).then((ok) => {
+    void this.asking(this.spec.timeoutSeconds * 1000).then((ok) => {
       if (this.stopped) return;
       this.count(ok);
       const pause = Math.max(0, this.spec.periodSeconds * 1000 - (Date.now() - began));
@@ -45,6 +50,25 @@ export class Prober {
     const { successThreshold, failureThreshold } = this.spec;
     if (this.streak.count >= (ok ? successThreshold : failureThreshold)) this.onResult(ok);
   }
+}
+
+export function overHttp(url: string): Asking {
+  return (timeoutMs) => answersWell(url, timeoutMs);
+}
+
+/** Well is whoever takes the connection. */
+export function overTcp(host: string, port: number): Asking {
+  return (timeout) =>
+    new Promise((resolve) => {
+      const socket = connect({ host, port, timeout });
+      const end = (ok: boolean) => {
+        socket.destroy();
+        resolve(ok);
+      };
+      socket.once('connect', () => end(true));
+      socket.once('timeout', () => end(false));
+      socket.once('error', () => end(false));
+    });
 }
 
 function answersWell(url: string, timeoutMs: number): Promise<boolean> {

@@ -1,0 +1,49 @@
+import { describe, expect, it } from 'vitest';
+import type { V1PodSpec } from '@kubernetes/client-node';
+import { oneTimeToken } from '#libs/orchestrator/generic-worker.js';
+import { poolPod } from './pool-pod.js';
+import { podTemplate } from './pod-template.js';
+import { placementOf, workloadOf } from './testing/objects.js';
+
+const { token, sha256 } = oneTimeToken();
+const made = (changes: Parameters<typeof placementOf>[0] = {}) =>
+  poolPod('faas-pool-1', sha256, { owner: 'me', config: placementOf(changes).config, limits: workloadOf().limits });
+
+/** What keeps a worker from doing harm. */
+const walls = (spec: V1PodSpec) => {
+  const { serviceAccountName, automountServiceAccountToken, enableServiceLinks, securityContext, runtimeClassName } =
+    spec;
+  const containers = spec.containers.map(({ image, securityContext: own, resources }) => ({ image, own, resources }));
+  return {
+    serviceAccountName,
+    automountServiceAccountToken,
+    enableServiceLinks,
+    securityContext,
+    runtimeClassName,
+    containers,
+  };
+};
+
+describe('poolPod', () => {
+  it('is walled in and bounded as a function’s own pod is', () => {
+    const changes = { runtimeClass: 'gvisor', workerServiceAccount: 'nobody' };
+    expect(walls(made(changes).spec!)).toEqual(walls(podTemplate(workloadOf(), placementOf(changes)).spec!));
+  });
+
+  it('knows no more of its token than its digest', () => {
+    expect(JSON.stringify(made())).not.toContain(token);
+    expect(made().spec!.containers[0]!.env).toContainEqual({ name: 'FAAS_SPECIALISE_SHA256', value: sha256 });
+  });
+
+  it('never starts anew, when a function may have run in it', () => {
+    expect(made().spec!.restartPolicy).toBe('Never');
+  });
+
+  it('is no function’s to any selector of one, with a function’s labels or without', () => {
+    expect(made().metadata!.labels).toEqual({ app: 'faas-worker', 'faas.pool': 'true', 'faas.owner': 'me' });
+  });
+
+  it('may take as long to leave as the longest call', () => {
+    expect(made().spec!.terminationGracePeriodSeconds).toBeGreaterThan(3_600);
+  });
+});

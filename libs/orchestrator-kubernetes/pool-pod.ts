@@ -1,0 +1,46 @@
+import type { V1Pod } from '@kubernetes/client-node';
+import type { KubernetesConfig, PoolConfig } from '#libs/config/config.js';
+import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
+import { LEASE_MS } from '#libs/orchestrator/warm-pool.js';
+import { LABEL, poolSelector } from './labels.js';
+import { WORKER_PORT } from './names.js';
+import { workerPodSpec } from './worker-pod.js';
+
+/** Beyond any function's; once it has one, the worker itself bounds its leaving by that one's. */
+const LONGEST_CALL_MS = 3_600_000;
+
+export interface PoolPlacement {
+  readonly owner: string;
+  readonly config: KubernetesConfig;
+  readonly limits: Pick<PoolConfig, 'cpuMillis' | 'memoryMiB'>;
+}
+
+/**
+ * A worker without a function, hardened as those with one. Its container is never started again: it would be generic
+ * once more, after a function has run in its pod.
+ */
+export function poolPod(name: string, sha256: OneTimeToken['sha256'], placement: PoolPlacement): V1Pod {
+  const { owner, config, limits } = placement;
+  const pod = {
+    timeoutMs: LONGEST_CALL_MS,
+    apart: poolSelector(),
+    environment: { FAAS_SPECIALISE_SHA256: sha256, FAAS_GENERIC_LEASE_MS: String(LEASE_MS) },
+    limits,
+    // It has no health to tell until it has a function; whether that is loaded the manager asks by itself.
+    probes: { readinessProbe: { tcpSocket: { port: WORKER_PORT }, periodSeconds: 5, timeoutSeconds: 2 } },
+    mounts: [],
+    volumes: [],
+  };
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: {
+      name,
+      namespace: config.namespace,
+      labels: { ...poolSelector(), [LABEL.owner]: owner },
+      // It waits for nothing that can't wait elsewhere.
+      annotations: { 'cluster-autoscaler.kubernetes.io/safe-to-evict': 'true' },
+    },
+    spec: { restartPolicy: 'Never', ...workerPodSpec(pod, config) },
+  };
+}

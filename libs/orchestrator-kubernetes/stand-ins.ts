@@ -1,0 +1,151 @@
+import type { Logger } from 'pino';
+import type { PoolConfig } from '#libs/config/config.js';
+import { specialise, workerVariables } from '#libs/orchestrator/generic-worker.js';
+import { HealthProber, probeHealth } from '#libs/orchestrator/health-probe.js';
+import type { WarmPool } from '#libs/orchestrator/warm-pool.js';
+import type { EndpointAddress, FunctionId, Workload } from '#libs/orchestrator/workload.js';
+import { isConflict } from './api-fault.js';
+import { POD } from './kinds.js';
+import type { KubeApi } from './kube-api.js';
+import { standInLabels } from './labels.js';
+import type { PoolPod, PoolPods } from './pool-pods.js';
+import { type Replica, replicasOf } from './replica.js';
+import type { View } from './view.js';
+import { graceSeconds } from './worker-pod.js';
+
+/** A handler that loads more slowly is looked at again like any that starts. */
+const LOAD_MS = 500;
+
+/**
+ * Pods of the pool that serve a function until its own are ready, so that nobody waits for a scheduler and an image.
+ * They carry other labels than the function's own: Deployment, Service and autoscaler know nothing of them.
+ */
+export class StandIns {
+  private readonly prober: HealthProber;
+  private readonly closing = new AbortController();
+  private readonly tracked = new Map<string, FunctionId>();
+  private following = false;
+
+  constructor(
+    private readonly api: KubeApi,
+    private readonly view: View,
+    private readonly pool: WarmPool<PoolPod>,
+    private readonly pods: PoolPods,
+    private readonly limits: Pick<PoolConfig, 'cpuMillis' | 'memoryMiB'>,
+    private readonly logger: Logger,
+  ) {
+    this.prober = new HealthProber((functionId) => view.hint(functionId));
+  }
+
+  /** One for a workload that nothing serves yet; where there is none that would do, its own pods must be waited for. */
+  async begin(workload: Workload, spec: string, signal: AbortSignal): Promise<void> {
+    if (!this.fits(workload)) return;
+    const member = this.pool.take();
+    if (member === undefined) return;
+    const { functionId, revision } = workload;
+    try {
+      // When this manager is killed with but one of these done, nobody calls the pod: as the function's it goes with
+      // its stand-ins, as the pool's it is swept.
+      const steps = await Promise.allSettled([
+        this.claim(member, workload, spec, signal),
+        this.giveFunction(member, workload, signal),
+      ]);
+      const failed = steps.find((step) => step.status === 'rejected');
+      if (failed !== undefined) throw failed.reason;
+    } catch (error) {
+      await this.discard(member);
+      signal.throwIfAborted();
+      this.logger.info({ err: error, functionId, pod: member.id }, 'warm start failed');
+      return;
+    }
+    this.logger.info({ functionId, revision, pod: member.id, warm: true }, 'replica started');
+  }
+
+  /** Whether it has loaded its function, as last asked. */
+  answers(id: string): boolean {
+    return this.prober.health(id) === 'ready';
+  }
+
+  /** Asks those of a function that were never asked, as those are that another manager began. */
+  async look(functionId: FunctionId): Promise<void> {
+    const running = this.of(functionId).filter(({ running: runs, leaving }) => runs && !leaving);
+    for (const { id, address } of running) {
+      if (address !== undefined) this.track(id, functionId, address, 'starting');
+    }
+    await Promise.all(running.map(({ id }) => this.prober.probed(id)));
+  }
+
+  /** They finish the calls they have. */
+  async retire(workload: Workload, standIns: readonly Replica[], signal: AbortSignal): Promise<void> {
+    const gracePeriodSeconds = graceSeconds(workload.limits.timeoutMs);
+    for (const { id, name, pod, leaving } of standIns) {
+      this.forget(id);
+      if (leaving) continue;
+      const options = { gracePeriodSeconds, preconditions: { uid: pod.metadata?.uid } };
+      await this.api.delete(POD, name, options, signal).catch((error: unknown) => {
+        if (!isConflict(error)) throw error;
+      });
+      this.logger.info({ functionId: workload.functionId, pod: name }, 'stand-in leaves');
+    }
+  }
+
+  close(): void {
+    this.closing.abort();
+    this.prober.close();
+  }
+
+  private fits({ limits }: Workload): boolean {
+    return limits.cpuMillis === this.limits.cpuMillis && limits.memoryMiB === this.limits.memoryMiB;
+  }
+
+  /** Of this very pod: it has no other claimants, but may have been deleted. */
+  private async claim({ id, uid }: PoolPod, workload: Workload, spec: string, signal: AbortSignal): Promise<void> {
+    const metadata = { uid, labels: standInLabels(workload, spec) };
+    this.view.pods.learn(await this.api.merge(POD, id, { metadata }, signal));
+  }
+
+  private async giveFunction({ id, address, token }: PoolPod, workload: Workload, signal: AbortSignal): Promise<void> {
+    await specialise(address, token, { environment: workerVariables(workload), code: workload.code }, signal);
+    const { good } = await probeHealth(address, LOAD_MS);
+    const pod = this.view.pods.find(id);
+    const [replica] = pod === undefined ? [] : replicasOf([pod], []);
+    if (replica !== undefined) {
+      this.track(replica.id, workload.functionId, address, good ? 'ready' : 'starting');
+    }
+  }
+
+  private track(id: string, functionId: FunctionId, address: EndpointAddress, health: 'starting' | 'ready'): void {
+    this.prober.track(id, functionId, address, health);
+    this.tracked.set(id, functionId);
+    if (this.following) return;
+    this.following = true;
+    void this.view.follow((changed) => this.forgetGone(changed), this.closing.signal);
+  }
+
+  /** Whoever else may have ended them. */
+  private forgetGone(changed: FunctionId | undefined): void {
+    for (const [id, functionId] of this.tracked) {
+      if (changed !== undefined && changed !== functionId) continue;
+      const there = this.of(functionId).find((one) => one.id === id);
+      if (there?.running !== true || there.leaving) this.forget(id);
+    }
+  }
+
+  private forget(id: string): void {
+    this.prober.forget(id);
+    this.tracked.delete(id);
+  }
+
+  private of(functionId: FunctionId): Replica[] {
+    return replicasOf(this.view.pods.of(functionId), []).filter(({ standIn }) => standIn);
+  }
+
+  private async discard({ id, uid }: PoolPod): Promise<void> {
+    try {
+      await this.pods.remove({ id, uid });
+    } catch (error) {
+      // The function's next step finds it by its labels, or a sweep by the lack of them.
+      this.logger.debug({ err: error, pod: id }, 'generic worker not removed');
+    }
+  }
+}

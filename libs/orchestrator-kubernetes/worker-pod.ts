@@ -1,0 +1,92 @@
+import type { V1Container, V1PodSpec } from '@kubernetes/client-node';
+import type { KubernetesConfig } from '#libs/config/config.js';
+import type { WorkloadLimits } from '#libs/orchestrator/workload.js';
+import { CONTAINER, WORKER_PORT } from './names.js';
+import { cpuQuantity, memoryQuantity } from './quantities.js';
+
+/** Nobody on any Debian, Alpine or distroless image. */
+const NON_ROOT = 65532;
+/** A leaving replica goes on answering for this long, so that everybody who routes to it has learnt that it leaves. */
+const NOTICE_SECONDS = 2;
+/** For the worker's own ending, after the calls. */
+const ENDING_SECONDS = 3;
+
+type Probes = Pick<V1Container, 'startupProbe' | 'readinessProbe' | 'livenessProbe'>;
+
+/** In what one pod of workers differs from another. */
+export interface WorkerPod {
+  /** Its longest call. */
+  readonly timeoutMs: number;
+  /** Labels of the pods that are to lie on different nodes. */
+  readonly apart: Readonly<Record<string, string>>;
+  readonly environment: Readonly<Record<string, string>>;
+  readonly limits: Pick<WorkloadLimits, 'cpuMillis' | 'memoryMiB'>;
+  readonly probes: Probes;
+  readonly mounts: NonNullable<V1Container['volumeMounts']>;
+  readonly volumes: NonNullable<V1PodSpec['volumes']>;
+}
+
+/** Seconds from being told to leave until the last call is done and the worker has ended. */
+export function graceSeconds(timeoutMs: number): number {
+  return NOTICE_SECONDS + Math.ceil(timeoutMs / 1000) + ENDING_SECONDS;
+}
+
+/** What every worker runs in, with a function or without: the restricted profile of Kubernetes' Pod Security Standards. */
+export function workerPodSpec(pod: WorkerPod, config: KubernetesConfig): V1PodSpec {
+  return {
+    serviceAccountName: config.workerServiceAccount,
+    automountServiceAccountToken: false,
+    enableServiceLinks: false,
+    terminationGracePeriodSeconds: graceSeconds(pod.timeoutMs),
+    securityContext: {
+      runAsNonRoot: true,
+      runAsUser: NON_ROOT,
+      runAsGroup: NON_ROOT,
+      seccompProfile: { type: 'RuntimeDefault' },
+    },
+    topologySpreadConstraints: [
+      {
+        maxSkew: 1,
+        topologyKey: 'kubernetes.io/hostname',
+        whenUnsatisfiable: 'ScheduleAnyway',
+        labelSelector: { matchLabels: pod.apart },
+      },
+    ],
+    containers: [container(pod, config)],
+    volumes: [...pod.volumes, { name: 'tmp', emptyDir: { medium: 'Memory', sizeLimit: '64Mi' } }],
+    ...(config.runtimeClass !== undefined && { runtimeClassName: config.runtimeClass }),
+    ...(config.imagePullSecret !== undefined && { imagePullSecrets: [{ name: config.imagePullSecret }] }),
+  };
+}
+
+function container(pod: WorkerPod, config: KubernetesConfig): V1Container {
+  const environment = { ...pod.environment, HOME: '/tmp', PYTHONUNBUFFERED: '1', PYTHONDONTWRITEBYTECODE: '1' };
+  return {
+    name: CONTAINER,
+    image: config.image,
+    imagePullPolicy: config.imagePullPolicy,
+    ports: [{ name: 'http', containerPort: WORKER_PORT, protocol: 'TCP' }],
+    env: Object.entries(environment).map(([name, value]) => ({ name, value })),
+    resources: resources(pod, config),
+    securityContext: {
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ['ALL'] },
+    },
+    ...pod.probes,
+    lifecycle: { preStop: { sleep: { seconds: NOTICE_SECONDS } } },
+    terminationMessagePolicy: 'FallbackToLogsOnError',
+    volumeMounts: [...pod.mounts, { name: 'tmp', mountPath: '/tmp' }],
+  };
+}
+
+/** A request above the limit would be refused, so small limits pull their requests down. */
+function resources({ limits }: WorkerPod, { requests }: KubernetesConfig): V1Container['resources'] {
+  return {
+    requests: {
+      cpu: cpuQuantity(Math.min(requests.cpuMillis, limits.cpuMillis)),
+      memory: memoryQuantity(Math.min(requests.memoryMiB, limits.memoryMiB)),
+    },
+    limits: { cpu: cpuQuantity(limits.cpuMillis), memory: memoryQuantity(limits.memoryMiB) },
+  };
+}

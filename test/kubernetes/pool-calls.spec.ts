@@ -1,0 +1,70 @@
+import { beforeAll, describe, expect, it, vi } from 'vitest';
+import type { TestManager } from '../support/manager.js';
+import { Stage } from '../support/stage.js';
+import { eitherCluster } from './support/either-cluster.js';
+import type { KubernetesRoom } from './support/kubernetes-room.js';
+import { PoolView } from './support/pool-pods.js';
+import { Traffic } from './support/traffic.js';
+
+const WORD =
+  'import asyncio\n\nasync def handle(payload):\n    await asyncio.sleep(float(payload))\n    return "done"\n';
+const SLOW = { timeout: 60_000, interval: 50 };
+const ROUNDS = 4;
+
+describe('calls while a pod of the pool serves [kubernetes]', () => {
+  let room: KubernetesRoom;
+  const stage = Stage.on(eitherCluster((opened) => (room = opened)));
+  // Any manager may be the one that wakes a function, so each test has none but its own.
+  beforeAll(() => stage.manager.stop());
+
+  const withPool = () => stage.start({ WARM_POOL_SIZE: '2', SCALE_INTERVAL_MS: '100', DRAIN_TIMEOUT_MS: '5000' });
+  const pool = () => new PoolView(room.cluster);
+
+  /** Calls, a slow one among them, go on until they have been answered by the function's own pod for a while. */
+  async function moveOver(managers: readonly TestManager[], id: string): Promise<void> {
+    const traffic = new Traffic(4, (caller) =>
+      managers[caller % managers.length]!.call(id, caller === 0 ? '0.7' : '0.01'),
+    );
+    await traffic.more(10);
+    await vi.waitFor(async () => expect(await pool().of(id)).toEqual([]), SLOW);
+    await traffic.more(200);
+    expect(await traffic.stop()).toEqual([]);
+  }
+
+  it('go over to the function’s own pod without one that fails, after an upload and after each wake', async () => {
+    const managers = [await withPool(), await withPool()];
+    await pool().filled(4);
+    const [first] = managers as [TestManager, TestManager];
+    const { id } = await first.add(WORD, { idle_timeout_ms: 1_000 });
+    expect(await pool().of(id)).toHaveLength(1);
+    await moveOver(managers, id);
+    for (let round = 0; round < ROUNDS; round += 1) {
+      await vi.waitFor(async () => {
+        expect((await first.send(`/functions/${id}`)).json()).toMatchObject({ status: 'idle' });
+        expect(await room.cluster.of(id)).toEqual([]);
+      }, SLOW);
+      await pool().filled(4);
+      const answer = await managers[round % 2]!.call(id, '0');
+      expect([answer.status, answer.headers['x-cold-start']]).toEqual([200, 'true']);
+      expect(await pool().of(id)).toHaveLength(1);
+      await moveOver(managers, id);
+    }
+    await first.remove(id);
+    expect(await room.cluster.of(id)).toEqual([]);
+    for (const manager of managers) await manager.stop();
+    await vi.waitFor(async () => expect(await room.workers()).toEqual([]), SLOW);
+  });
+
+  it('are answered by a cold start where there is no pod that waits', async () => {
+    const manager = await stage.start({ SCALE_INTERVAL_MS: '100' });
+    const { id } = await manager.add(WORD, { idle_timeout_ms: 500 });
+    expect(await pool().all()).toEqual([]);
+    await vi.waitFor(async () => {
+      expect((await manager.send(`/functions/${id}`)).json()).toMatchObject({ status: 'idle' });
+    }, SLOW);
+    expect((await manager.call(id, '0')).status).toBe(200);
+    expect(await pool().all()).toEqual([]);
+    await manager.remove(id);
+    await manager.stop();
+  });
+});
