@@ -76,7 +76,7 @@ const PROMISED: Record<string, string[]> = {
     '503 function_not_ready',
     '504 handler_timeout',
   ],
-  listFunctions: ['401 unauthorized', '500 internal_error', '503 database_unavailable'],
+  listFunctions: ['400 invalid_page', '401 unauthorized', '500 internal_error', '503 database_unavailable'],
   removeFunction: ['401 unauthorized', '404 function_not_found', '500 internal_error', '503 database_unavailable'],
 };
 

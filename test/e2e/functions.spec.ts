@@ -2,6 +2,7 @@ import { expect, it } from 'vitest';
 import {
   addFunction,
   executeFunction,
+  type FunctionDto,
   getFunction,
   getFunctionCode,
   listFunctions,
@@ -85,8 +86,35 @@ describeOnEachEngine('the four operations', (engine) => {
       expect((await stage.manager.call(id)).text).toBe(`{"result":"${function_name}"}`);
     }
     expect(new Set(listed.map(({ container_id }) => container_id)).size).toBe(5);
+    const pages = await pagesOf('/functions?limit=2');
+    expect(pages.map((page) => page.length)).toEqual([2, 2, 1]);
+    expect(pages.flat()).toEqual(listed);
+    expect(await pagesOf('/functions?limit=5')).toEqual([listed]);
     const statuses = await Promise.all(listed.map(async ({ id }) => (await stage.manager.remove(id)).status));
     expect(statuses).toEqual([204, 204, 204, 204, 204]);
+  });
+
+  /** Follows the links from page to page. */
+  const pagesOf = async (first: string): Promise<FunctionDto[][]> => {
+    const pages: FunctionDto[][] = [];
+    for (let path: string | undefined = first; path !== undefined;) {
+      const answer = await stage.manager.send(path);
+      pages.push(answer.json() as FunctionDto[]);
+      path = /^<([^>]+)>; rel="next"$/.exec(String(answer.headers['link'] ?? ''))?.[1];
+    }
+    return pages;
+  };
+
+  it.each([
+    ['limit', '?limit=0'],
+    ['limit', '?limit=1001'],
+    ['limit', '?limit=ten'],
+    ['limit', '?limit=1&limit=2'],
+    ['after', '?after=-1'],
+    ['after', '?after=1234567890123456789'],
+  ])('says that %s is wrong in a list %s', async (parameter, query) => {
+    const problem = expectProblem(await stage.manager.send(`/functions${query}`), 400, 'invalid_page');
+    expect(problem['parameter']).toBe(parameter);
   });
 
   it('takes paths with a trailing slash', async () => {

@@ -3,6 +3,8 @@ import { Injectable } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
 import { type Endpoint, type FunctionId } from '#libs/orchestrator/workload.js';
 import { FunctionEntity, type Phase, type StoredFault } from './function.entity.js';
+import { LISTED, type ListedFunction } from './listed-function.js';
+import type { Page } from './page.js';
 import { RevisionEntity } from './revision.entity.js';
 
 export type NewFunction = Pick<
@@ -86,8 +88,12 @@ export class FunctionRepository {
     return this.database.run((manager) => manager.findOneBy(FunctionEntity, { id }));
   }
 
-  list(): Promise<FunctionEntity[]> {
-    return this.database.run((manager) => manager.find(FunctionEntity, { order: { position: 'ASC' } }));
+  /** In the order of creation. Only what the list shows: there may be very many. */
+  list({ limit, after }: Page = {}): Promise<ListedFunction[]> {
+    return this.database.query<ListedFunction>(
+      `SELECT ${LISTED} FROM functions WHERE position > $1 ORDER BY position LIMIT $2`,
+      [after ?? '0', limit ?? null],
+    );
   }
 
   revision(id: FunctionId, number: number): Promise<RevisionEntity | null> {

@@ -1,5 +1,17 @@
 import { ApiProblems } from '#libs/errors/api-problems.js';
-import { Controller, Delete, Get, Header, HttpCode, Param, Post, Req, Res, StreamableFile } from '@nestjs/common';
+import {
+  Controller,
+  Delete,
+  Get,
+  Header,
+  HttpCode,
+  Param,
+  Post,
+  Query,
+  Req,
+  Res,
+  StreamableFile,
+} from '@nestjs/common';
 import {
   ApiAcceptedResponse,
   ApiBody,
@@ -10,12 +22,14 @@ import {
   ApiOperation,
   ApiParam,
   ApiProduces,
+  ApiQuery,
   ApiTags,
 } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
 import { FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
 import { UploadDto } from './dto/upload.dto.js';
 import { FunctionsService } from './functions.service.js';
+import { pageOf } from './page.js';
 
 const NOT_FOUND = { status: 404, code: 'function_not_found', detail: 'Function "mfrggzdfmztwq2lk" does not exist.' };
 const ID = { name: 'id', description: "The function's id.", example: 'mfrggzdfmztwq2lk' };
@@ -85,10 +99,40 @@ export class FunctionsController {
 
   @Get()
   @ApiOperation({ operationId: 'listFunctions', summary: 'List all functions, the oldest first' })
-  @ApiOkResponse({ type: [FunctionDto] })
-  @ApiProblems()
-  list(): Promise<FunctionDto[]> {
-    return this.functions.list();
+  @ApiQuery({
+    name: 'limit',
+    required: false,
+    description: 'At most so many of them; without it, all.',
+    schema: { type: 'integer', minimum: 1, maximum: 1000, example: 100 },
+  })
+  @ApiQuery({
+    name: 'after',
+    required: false,
+    description: 'Where the page begins: taken from the Link header of the page before.',
+    schema: { type: 'string', pattern: '^[0-9]{1,18}$', example: '100' },
+  })
+  @ApiOkResponse({
+    type: [FunctionDto],
+    headers: {
+      Link: {
+        description: 'With a limit, where more functions follow: the next page (RFC 8288).',
+        schema: { type: 'string', example: '</functions?limit=100&after=100>; rel="next"' },
+      },
+    },
+  })
+  @ApiProblems({
+    status: 400,
+    code: 'invalid_page',
+    detail: 'limit must be a whole number from 1 to 1000.',
+    extras: { parameter: 'limit' },
+  })
+  async list(
+    @Query() query: Record<string, unknown>,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<FunctionDto[]> {
+    const { functions, next } = await this.functions.list(pageOf(query));
+    if (next !== undefined) response.setHeader('Link', next);
+    return functions;
   }
 
   @Get(':id')

@@ -14,6 +14,7 @@ import { FunctionChanges } from './function-changes.js';
 import { FunctionEntity } from './function.entity.js';
 import { isFunctionId, newFunctionId } from './function-id.js';
 import { FunctionRepository } from './function.repository.js';
+import { linkToNext, type Page } from './page.js';
 import { uploadFailure, uploadVerdict } from './upload-verdict.js';
 import { readUpload } from './upload.js';
 
@@ -74,8 +75,14 @@ export class FunctionsService {
     return FunctionDto.of(await this.ready(row.id));
   }
 
-  async list(): Promise<FunctionDto[]> {
-    return (await this.repository.list()).map((row) => FunctionDto.of(row));
+  /** `next`: the link to the page that follows, where there is one. */
+  async list({ limit, after }: Page): Promise<{ functions: FunctionDto[]; next: string | undefined }> {
+    // One more than asked for tells whether there is a next page.
+    const rows = await this.repository.list({ limit: limit === undefined ? undefined : limit + 1, after });
+    const shown = rows.slice(0, limit);
+    const last = shown.at(-1);
+    const next = limit !== undefined && last && rows.length > limit ? linkToNext(limit, last.position) : undefined;
+    return { functions: shown.map((row) => FunctionDto.of(row)), next };
   }
 
   async detail(id: string): Promise<FunctionDetailDto> {

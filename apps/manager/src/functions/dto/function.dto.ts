@@ -1,5 +1,6 @@
 import { ApiProperty } from '@nestjs/swagger';
 import type { FunctionEntity, Phase } from '../function.entity.js';
+import type { ListedFunction } from '../listed-function.js';
 
 export const PHASES = ['creating', 'running', 'idle', 'stopped', 'error', 'deleting'] as const satisfies Phase[];
 
@@ -64,7 +65,7 @@ export class FunctionDto {
   @ApiProperty({ description: 'Calls that run at once in one replica.', type: 'integer', example: 32 })
   concurrency: number;
 
-  static of(row: FunctionEntity): FunctionDto {
+  static of(row: ListedFunction): FunctionDto {
     return {
       id: row.id,
       function_name: row.functionName,
