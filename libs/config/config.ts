@@ -67,6 +67,8 @@ export type Engine = 'docker' | 'kubernetes' | 'process';
 export interface PoolConfig {
   /** How many when nothing happens; 0 for none. */
   readonly size: number;
+  /** How long each outlives a manager that was killed, in milliseconds. Unset: half a minute. */
+  readonly leaseMs?: number;
   readonly memoryMiB: number;
   readonly cpuMillis: number;
   readonly pids: number;

@@ -88,6 +88,7 @@ const environment = z.object({
   WORKER_CPU_MILLIS: integer(1_000, 10, 1_024_000),
   WORKER_PIDS: integer(256, 16, 32_768),
   WARM_POOL_SIZE: integer(2, 0, 1_000),
+  WARM_POOL_LEASE_MS: integer(30_000, 1_000, 600_000),
 
   DEPLOYMENT_ENV: z
     .enum(['docker', 'kubernetes', 'process'], { error: 'must be docker, kubernetes or process, or be left out' })
@@ -212,6 +213,7 @@ export function loadConfig(variables: NodeJS.ProcessEnv): Config {
       },
       pool: {
         size: env.WARM_POOL_SIZE,
+        leaseMs: env.WARM_POOL_LEASE_MS,
         memoryMiB: env.WORKER_MEMORY_MIB,
         cpuMillis: env.WORKER_CPU_MILLIS,
         pids: env.WORKER_PIDS,

@@ -54,7 +54,7 @@ describe('containerConfig', () => {
       fc.property(limits, fc.boolean(), (some, internal) => {
         const placement = { ...PLACEMENT, internal };
         const { HostConfig: host, User } = containerConfig({ ...WORKLOAD, limits: some }, placement, OWN);
-        const generic = genericConfig(placement, some, 'f'.repeat(64));
+        const generic = genericConfig(placement, some, 'f'.repeat(64), 30_000);
         expect(generic.User).toBe(User);
         const { Tmpfs, Mounts: _, ...rest } = host ?? {};
         expect(generic.HostConfig).toMatchObject(rest);

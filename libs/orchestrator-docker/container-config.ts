@@ -1,6 +1,5 @@
 import type { ContainerCreateOptions } from 'dockerode';
 import { workerVariables } from '#libs/orchestrator/generic-worker.js';
-import { LEASE_MS } from '#libs/orchestrator/warm-pool.js';
 import type { Workload, WorkloadLimits } from '#libs/orchestrator/workload.js';
 import type { ContainerLimits } from './docker-engine.js';
 import { LABEL, replicaLabels } from './labels.js';
@@ -42,8 +41,13 @@ export function containerConfig(workload: Workload, placement: Placement, own: O
 }
 
 /** The same for a worker without a function, which nobody can give one who doesn't know the token of this digest. */
-export function genericConfig(placement: Placement, limits: WorkerLimits, sha256: string): ContainerCreateOptions {
-  const generic = { FAAS_SPECIALISE_SHA256: sha256, FAAS_GENERIC_LEASE_MS: String(LEASE_MS) };
+export function genericConfig(
+  placement: Placement,
+  limits: WorkerLimits,
+  sha256: string,
+  leaseMs: number,
+): ContainerCreateOptions {
+  const generic = { FAAS_SPECIALISE_SHA256: sha256, FAAS_GENERIC_LEASE_MS: String(leaseMs) };
   const config = workerConfig(placement, limits, generic);
   return {
     ...config,

@@ -76,7 +76,7 @@ export class DockerOrchestrator extends Orchestrator {
     const placement = { owner, image, network, internal };
     this.starter = new ReplicaStarter(this.docker, this.images, this.network, this.sightings, placement, logger);
     this.poolContainers = new PoolContainers(this.docker, this.network, placement, pool);
-    this.pool = new WarmPool(this.poolContainers, pool.size, logger);
+    this.pool = new WarmPool(this.poolContainers, pool.size, logger, pool.leaseMs);
     this.warmStarter = new WarmStarter(
       this.docker,
       this.pool,

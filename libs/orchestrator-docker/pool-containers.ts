@@ -13,6 +13,8 @@ const START_MS = 60_000;
 const REMOVE_MS = 20_000;
 /** Longer than a generic worker takes to start, and than one takes to become a function's. */
 const STRAY_MS = 60_000;
+/** For one that was never started. If it was only about to be, whoever starts it finds it gone and makes another. */
+const HALF_MADE_MS = 10_000;
 const ASK_MS = 500;
 
 /** Generic workers as containers; their name is no function's. */
@@ -27,13 +29,14 @@ export class PoolContainers implements PoolSource<PoolMember> {
     private readonly limits: WorkerLimits,
   ) {}
 
-  async start({ token, sha256 }: OneTimeToken, closing: AbortSignal): Promise<PoolMember> {
+  async start({ token, sha256 }: OneTimeToken, closing: AbortSignal, leaseMs: number): Promise<PoolMember> {
     closing.throwIfAborted();
     // Not ended half way: the engine would go on making a container whose id nobody is told.
     const signal = AbortSignal.timeout(START_MS);
     const reach = await this.network.ready();
     const name = `faas-pool-${randomBytes(8).toString('hex')}`;
-    const id = await this.engine.create(name, genericConfig(this.placement, this.limits, sha256), signal);
+    const config = genericConfig(this.placement, this.limits, sha256, leaseMs);
+    const id = await this.engine.create(name, config, signal);
     try {
       await this.engine.start(id, signal);
       const [container] = await this.engine.list([], signal, { id: [id] });
@@ -51,6 +54,11 @@ export class PoolContainers implements PoolSource<PoolMember> {
     await this.engine.remove({ id, volume: undefined }, true, AbortSignal.timeout(REMOVE_MS));
   }
 
+  async hasEnded({ id }: PoolMember): Promise<boolean> {
+    const [container] = await this.engine.list([], AbortSignal.timeout(REMOVE_MS), { id: [id] });
+    return container?.State !== 'running';
+  }
+
   async room(): Promise<number> {
     if (this.engine.isLocal) return roomIn(process.availableMemory());
     // What is free on another machine the engine doesn't tell.
@@ -58,8 +66,8 @@ export class PoolContainers implements PoolSource<PoolMember> {
   }
 
   /**
-   * Removes workers of the pool whose manager has died: those that have ended, and those that got a function but not
-   * its name. One that still waits ends by itself.
+   * Removes workers of the pool whose manager has died: those that have ended, those that were never started, and
+   * those that got a function but not its name. One that still waits ends by itself.
    */
   async sweep(isOurs: (id: string) => boolean, signal: AbortSignal): Promise<void> {
     const containers = await this.engine.list(fromPoolOf(this.placement.owner), signal);
@@ -79,6 +87,6 @@ export class PoolContainers implements PoolSource<PoolMember> {
     }
     const since = this.strays.get(container.Id) ?? Date.now();
     this.strays.set(container.Id, since);
-    return Date.now() - since >= STRAY_MS;
+    return Date.now() - since >= (container.State === 'created' ? HALF_MADE_MS : STRAY_MS);
   }
 }

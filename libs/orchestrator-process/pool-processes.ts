@@ -2,7 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import { roomIn } from '#libs/orchestrator/pool-target.js';
-import { LEASE_MS, type PoolMember, type PoolSource } from '#libs/orchestrator/warm-pool.js';
+import type { PoolMember, PoolSource } from '#libs/orchestrator/warm-pool.js';
 import type { FunctionLock } from './function-lock.js';
 import type { Interpreter } from './interpreter.js';
 import type { UidClaims } from './isolation.js';
@@ -37,11 +37,11 @@ export class PoolProcesses implements PoolSource<PoolProcess> {
     private readonly site: () => Promise<Site>,
   ) {}
 
-  async start({ token, sha256 }: OneTimeToken): Promise<PoolProcess> {
+  async start({ token, sha256 }: OneTimeToken, _closing: AbortSignal, leaseMs: number): Promise<PoolProcess> {
     const { interpreter, self } = await this.site();
     const intended = await this.intend(self);
     try {
-      const variables = { FAAS_SPECIALISE_SHA256: sha256, FAAS_GENERIC_LEASE_MS: String(LEASE_MS) };
+      const variables = { FAAS_SPECIALISE_SHA256: sha256, FAAS_GENERIC_LEASE_MS: String(leaseMs) };
       await layOut(this.files, intended);
       const child = await launch(this.files, intended, variables, interpreter);
       const failed = new Promise<Error>((resolve) => child.once('error', resolve));
@@ -58,6 +58,10 @@ export class PoolProcesses implements PoolSource<PoolProcess> {
 
   async remove({ record }: PoolProcess): Promise<void> {
     await this.keeper.bury(record);
+  }
+
+  async hasEnded({ child }: PoolProcess): Promise<boolean> {
+    return child.exitCode !== null || child.signalCode !== null;
   }
 
   async room(): Promise<number> {

@@ -73,7 +73,7 @@ export class ProcessOrchestrator extends Orchestrator {
       logger,
     );
     this.poolProcesses = new PoolProcesses(this.files, this.table, this.keeper, this.claims, () => this.prepared());
-    this.pool = new WarmPool(this.poolProcesses, pool.size, logger);
+    this.pool = new WarmPool(this.poolProcesses, pool.size, logger, pool.leaseMs);
     this.warmStarter = new WarmStarter(
       this.files,
       this.pool,

@@ -20,6 +20,8 @@ class Workers implements PoolSource<Worker> {
   kind: Worker['kind'] = 'generic';
   memory = Infinity;
   isRefusing = false;
+  /** So many end before they answer. */
+  stillborn = 0;
   refusal: Error | undefined;
   gate: Promise<void> = Promise.resolve();
 
@@ -41,6 +43,10 @@ class Workers implements PoolSource<Worker> {
     const worker: Worker = { id: `${port}`, address, token, sha256, server, kind: this.kind, renewals: 0 };
     this.started.push(worker);
     await this.gate;
+    if (this.stillborn > 0) {
+      this.stillborn -= 1;
+      server.close();
+    }
     return worker;
   }
 
@@ -48,6 +54,10 @@ class Workers implements PoolSource<Worker> {
     this.removed.push(worker);
     worker.server.closeAllConnections();
     worker.server.close();
+  }
+
+  async hasEnded({ server }: Worker): Promise<boolean> {
+    return !server.listening;
   }
 
   async room(): Promise<number> {
@@ -59,7 +69,7 @@ class Workers implements PoolSource<Worker> {
   }
 }
 
-const RENEW_MS = 30;
+const LEASE_MS = 120;
 const logger = pino({ level: 'silent' });
 let workers: Workers;
 let pool: WarmPool<Worker> | undefined;
@@ -67,7 +77,7 @@ let pool: WarmPool<Worker> | undefined;
 function open(size: number, prepare: (some: Workers) => void = () => undefined): WarmPool<Worker> {
   workers = new Workers();
   prepare(workers);
-  pool = new WarmPool(workers, size, logger, RENEW_MS);
+  pool = new WarmPool(workers, size, logger, LEASE_MS);
   pool.start();
   return pool;
 }
@@ -200,6 +210,12 @@ describe('a pool of workers without a function', () => {
     await vi.waitFor(() => expect(workers.started).toEqual([]));
     workers.refusal = undefined;
     await full(1);
+  });
+
+  it('starts another one soon when one ends before it answers', async () => {
+    open(1, (some) => (some.stillborn = 1));
+    await full(1);
+    expect(workers.removed).toHaveLength(1);
   });
 
   it('leaves nothing when it is closed, not even what was on its way', async () => {

@@ -14,7 +14,8 @@ import type { EndpointAddress } from './workload.js';
 
 /** How long a generic worker outlives the manager that asks after it. */
 export const LEASE_MS = 30_000;
-const RENEW_MS = 7_000;
+/** A renewal may fail, or come late, a few times. */
+const RENEWALS_PER_LEASE = 4;
 /** The worker that was just taken gets the processor first. */
 const REPLACE_AFTER_MS = 40;
 const STARTS_AT_ONCE = 2;
@@ -34,10 +35,15 @@ export interface PoolMember {
 
 /** The provider's part. */
 export interface PoolSource<M extends PoolMember> {
-  /** Starts a generic worker that knows the token's digest and leaves nothing behind when it fails. */
-  start(token: OneTimeToken, signal: AbortSignal): Promise<M>;
+  /**
+   * Starts a generic worker that knows the token's digest and ends by itself when nobody renews its lease. Leaves
+   * nothing behind when it fails.
+   */
+  start(token: OneTimeToken, signal: AbortSignal, leaseMs: number): Promise<M>;
   /** Ends one; already gone is success. */
   remove(member: M): Promise<void>;
+  /** Whether one that does not answer never will. Asked now and then while it starts; unset: nobody can tell. */
+  hasEnded?(member: M): Promise<boolean>;
   /** How many more there is memory for. */
   room(): Promise<number>;
 }
@@ -50,6 +56,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
   private readonly ready: M[] = [];
   private readonly coming = new Set<Promise<void>>();
   private readonly closing = new AbortController();
+  private readonly renewMs: number;
   private asked: number[] = [];
   private target = 0;
   private hits = 0;
@@ -67,8 +74,10 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     private readonly source: PoolSource<M>,
     private readonly size: number,
     private readonly logger: Logger,
-    private readonly renewMs = RENEW_MS,
-  ) {}
+    private readonly leaseMs = LEASE_MS,
+  ) {
+    this.renewMs = leaseMs / RENEWALS_PER_LEASE;
+  }
 
   /** Begins to fill the pool; does nothing when it has begun, was closed, or is configured away. */
   start(): void {
@@ -192,8 +201,8 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
 
   private async startOne(): Promise<void> {
     const { signal } = this.closing;
-    const member = await this.source.start(oneTimeToken(), signal);
-    const kind = await this.whenUp(member.address).catch(() => 'silent' as const);
+    const member = await this.source.start(oneTimeToken(), signal, this.leaseMs);
+    const kind = await this.whenUp(member).catch(() => 'silent' as const);
     if (kind === 'generic' && !signal.aborted) {
       this.failures = 0;
       this.ready.push(member);
@@ -207,12 +216,13 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     );
   }
 
-  private async whenUp(address: EndpointAddress): Promise<Kind> {
+  private async whenUp(member: M): Promise<Kind> {
     const { signal } = this.closing;
     const deadline = Date.now() + UP_MS;
     for (let pause = FIRST_LOOK_MS; Date.now() < deadline; pause = Math.min(pause * 1.3, LAST_LOOK_MS)) {
-      const kind = await kindOf(address, true);
+      const kind = await kindOf(member.address, true);
       if (kind !== 'silent') return kind;
+      if (pause >= LAST_LOOK_MS && (await this.source.hasEnded?.(member)) === true) return 'silent';
       await delay(pause, undefined, { signal });
     }
     return 'silent';

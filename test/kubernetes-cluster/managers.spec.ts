@@ -69,7 +69,10 @@ describe('two managers behind one address [kubernetes]', () => {
     expect((await added).status).toBe(201);
     const { id: leaving } = (await added).json() as { id: string };
     const removal = stage.callers[0]!.remove(leaving);
-    const uploading = stage.callers[0]!.upload(Buffer.from(TELLTALE), 'handle', 5_000);
+    const uploading = stage.callers[0]!.upload(
+      { code: Buffer.from(TELLTALE), functionName: 'handle', scaling: {} },
+      5_000,
+    );
     const listed = async () => (await stage.callers[1]!.list()) as { body?: Buffer };
     const rows = async () => JSON.parse((await listed()).body?.toString() ?? '[]') as { id: string; status: string }[];
     await vi.waitFor(async () => expect((await rows()).map(({ status }) => status)).toContain('creating'), BOOT);

@@ -83,6 +83,20 @@ describe.skipIf(reason !== undefined)('warm pool: what a killed manager leaves o
     expect((await containersOf(stage.owner)).map(({ Id }) => Id)).not.toContain(primary);
   });
 
+  it('sweeps a worker that was made and never started, after a moment', async () => {
+    const manager = await stage.manager();
+    const [member = ''] = await site.waiting(stage.owner);
+    const { Config } = await docker.getContainer(member).inspect();
+    const half = await docker.createContainer({ Image: Config.Image, Labels: Config.Labels, Env: Config.Env });
+    const left = async () => (await containersOf(stage.owner)).map(({ Id }) => Id).includes(half.id);
+    await stage.list(manager);
+    expect(await left()).toBe(true);
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 11_000 });
+    await stage.list(manager);
+    expect(await left()).toBe(false);
+    expect((await containersOf(stage.owner)).map(({ Id }) => Id)).toContain(member);
+  });
+
   it('hears of a replica from the pool that is removed by hand', async () => {
     const manager = await stage.manager();
     const workload = stage.workload(answering('one'));

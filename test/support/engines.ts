@@ -53,6 +53,11 @@ export function describeOnContainers(title: string, suite: (engine: TestEngine) 
   describeOn(ON_CLUSTER ? ofCluster : ofDocker, title, suite);
 }
 
+/** Runs a suite where workers are processes of this machine, or skips it by a name that says why. */
+export function describeOnProcesses(title: string, suite: (engine: TestEngine) => void): void {
+  describeOn(ofProcesses, title, suite);
+}
+
 /** Runs a suite on Docker, or skips it by a name that says why. */
 export function describeOnDocker(title: string, suite: (engine: TestEngine) => void): void {
   describeOn(ofDocker, title, suite);

@@ -1,3 +1,4 @@
+import type { Handler } from './handlers.js';
 import type { ManagerProcess } from './manager-process.js';
 
 /** What a client got: a whole answer, a connection that broke, or nothing at all within the time it should take. */
@@ -22,10 +23,14 @@ const CALL_MS = 30_000;
 export class Caller {
   constructor(private readonly manager: ManagerProcess) {}
 
-  upload(code: Buffer, functionName: string, timeoutMs: number): Promise<Reply> {
+  upload(
+    { code, functionName, scaling }: Pick<Handler, 'code' | 'functionName' | 'scaling'>,
+    timeoutMs: number,
+  ): Promise<Reply> {
     const form = new FormData();
     form.set('function_name', functionName);
     form.set('timeout_ms', String(timeoutMs));
+    for (const [name, value] of Object.entries(scaling)) form.set(name, value);
     form.set('python_file', new Blob([new Uint8Array(code)]), 'handler.py');
     return this.send('POST', '/functions', UPLOAD_MS, form);
   }
@@ -48,6 +53,10 @@ export class Caller {
 
   list(): Promise<Reply> {
     return this.send('GET', '/functions', QUICK_MS);
+  }
+
+  metrics(): Promise<Reply> {
+    return this.send('GET', '/metrics', QUICK_MS);
   }
 
   private async send(method: string, path: string, limitMs: number, body?: FormData | string): Promise<Reply> {

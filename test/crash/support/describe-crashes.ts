@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BuildCopy } from './build-copy.js';
 import type { Caller } from './caller.js';
 import { Chaos } from './chaos.js';
-import { isAnswerOf, payloadOf } from './handlers.js';
+import { answerOf, payloadOf } from './handlers.js';
 import type { ManagerProcess } from './manager-process.js';
 import { describePlan, planRound } from './plan.js';
 import type { CrashEngine, CrashSite } from './site.js';
@@ -84,7 +84,7 @@ export function describeCrashes({ engine, share, open }: CrashSuite): void {
         [0.6, 0.8, 1, 1.2].map(async (nap) => {
           const text = `${entry.handler.token}-drain-${nap}`;
           const reply = await caller.execute(entry.id ?? '', payloadOf(nap, text));
-          return reply.kind === 'answer' && isAnswerOf(entry.handler, text, reply.body) ? 'right' : reply;
+          return reply.kind === 'answer' && answerOf(entry.handler, text, reply.body) ? 'right' : reply;
         }),
       );
       await delay(300);

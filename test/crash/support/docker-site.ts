@@ -1,18 +1,23 @@
 import { join } from 'node:path';
 import type Docker from 'dockerode';
 import { LABEL } from '#libs/orchestrator-docker/labels.js';
+import { functionIdOf } from '#libs/orchestrator-docker/replica.js';
 import { docker, WORKER_IMAGE } from '../../docker/support/docker-tests.js';
 import { DockerDaemon } from './docker-daemon.js';
 import { processes } from './processes.js';
 import type { CrashSite, EngineDaemon, WorkerView } from './site.js';
 
 const NETWORK = 'faas-crash';
+const POOL_SIZE = 2;
+/** What a container from the pool serves stands on a volume of its name. */
+const CLAIM = 'faas-claim-';
 
 /** Workers as containers of an engine that belongs to the suite alone: whatever is on it is the managers' doing. */
 export class DockerSite implements CrashSite {
   readonly engine = 'docker';
   readonly env: Readonly<Record<string, string>>;
   readonly daemon: EngineDaemon;
+  readonly pool = { size: POOL_SIZE, waiting: () => this.running((functionId) => functionId === undefined) };
 
   private constructor(private readonly own: DockerDaemon) {
     this.env = {
@@ -20,8 +25,7 @@ export class DockerSite implements CrashSite {
       DOCKER_HOST: own.host,
       DOCKER_NETWORK: NETWORK,
       WORKER_IMAGE,
-      // The suite of the pool kills managers, too.
-      WARM_POOL_SIZE: '0',
+      WARM_POOL_SIZE: String(POOL_SIZE),
     };
     this.daemon = { kill: () => own.kill(), restart: (keepWorkers) => own.start(keepWorkers) };
   }
@@ -38,14 +42,20 @@ export class DockerSite implements CrashSite {
     return new DockerSite(daemon);
   }
 
-  async workers(): Promise<WorkerView[]> {
-    const running = (await this.containers()).filter(({ State }) => State === 'running');
+  workers(): Promise<WorkerView[]> {
+    return this.running((functionId) => functionId !== undefined);
+  }
+
+  private async running(isWanted: (functionId: string | undefined) => boolean): Promise<WorkerView[]> {
+    const containers = (await this.containers()).filter((one) => isWanted(functionIdOf(one)));
+    const running = containers.filter(({ State }) => State === 'running');
     const table = processes();
     const views = await Promise.all(
-      running.map(async ({ Id, Labels }) => {
+      running.map(async (container) => {
+        const { Id } = container;
         const pid = await this.pidOf(Id);
         const runners = table.filter(({ parent }) => parent === pid).map((one) => one.pid);
-        return pid === 0 ? [] : [{ functionId: Labels[LABEL.functionId] ?? '', replica: Id, pid, runners }];
+        return pid === 0 ? [] : [{ functionId: functionIdOf(container) ?? '', replica: Id, pid, runners }];
       }),
     );
     return views.flat();
@@ -59,12 +69,14 @@ export class DockerSite implements CrashSite {
     const endpoints = Object.keys((await this.network())?.Containers ?? {});
     return [
       ...containers
-        .filter(({ Labels }) => !functionIds.has(Labels[LABEL.functionId] ?? ''))
+        .filter((one) => !this.isOfPool(one) && !functionIds.has(functionIdOf(one) ?? ''))
         .map(({ Id, Names, State }) => `container ${Id.slice(0, 12)} ${Names[0]} (${State}) belongs to no function`),
       ...containers
         .filter(({ State }) => State !== 'running')
         .map(({ Id, Names, State }) => `container ${Id.slice(0, 12)} ${Names[0]} is ${State}`),
-      ...volumes.filter(({ Name }) => !used.has(Name)).map(({ Name }) => `volume ${Name} belongs to no container`),
+      ...volumes
+        .filter(({ Name }) => !used.has(Name) && !this.isClaim(Name, containers))
+        .map(({ Name }) => `volume ${Name} belongs to no container`),
       ...endpoints.filter((id) => !ids.has(id)).map((id) => `network endpoint of ${id}, which is gone`),
       ...this.bereft(ids),
     ];
@@ -73,6 +85,16 @@ export class DockerSite implements CrashSite {
   async close(): Promise<void> {
     if (this.own.forgotten > 0) process.stdout.write(`the engine itself forgot ${this.own.forgotten} containers\n`);
     await this.own.close();
+  }
+
+  private isOfPool(container: Docker.ContainerInfo): boolean {
+    return LABEL.pool in container.Labels && functionIdOf(container) === undefined;
+  }
+
+  /** A claim is right only on a container that serves: one that waits has none. */
+  private isClaim(volume: string, containers: readonly Docker.ContainerInfo[]): boolean {
+    const owner = containers.find(({ Id }) => volume === CLAIM + Id);
+    return owner !== undefined && !this.isOfPool(owner);
   }
 
   /** Containers that run although the engine knows them no more. */

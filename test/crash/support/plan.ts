@@ -1,7 +1,8 @@
+import type { Kind } from './handlers.js';
 import { Random } from './random.js';
 import type { CrashEngine } from './site.js';
 
-export type Victim = 'manager' | 'managers' | 'worker' | 'runner' | 'database' | 'engine' | 'watches';
+export type Victim = 'manager' | 'managers' | 'worker' | 'runner' | 'waiting' | 'database' | 'engine' | 'watches';
 
 export interface Kill {
   readonly victim: Victim;
@@ -18,6 +19,8 @@ export interface Kill {
 export interface Operation {
   readonly at: number;
   readonly manager: number;
+  /** Of an upload. */
+  readonly kind: Kind;
 }
 
 /** All that is decided before a round begins; the same for the same seed. */
@@ -26,6 +29,8 @@ export interface Plan {
   readonly uploads: readonly Operation[];
   readonly removals: readonly Operation[];
   readonly callers: number;
+  /** More call one elastic function at once than it has room for. */
+  readonly rush: boolean;
   readonly random: Random;
 }
 
@@ -47,14 +52,24 @@ export function planRound(seed: string, engine: CrashEngine, round: number): Pla
     Array.from({ length: random.integer(from, to) }, () => ({
       at: random.integer(0, LATEST_MS[engine] / 3),
       manager: random.integer(0, 1),
+      kind: random.pick(kindsOn(engine)),
     }));
-  return { kills, uploads: operations(1, 2), removals: operations(2, 3), callers: 4, random };
+  return { kills, uploads: operations(1, 2), removals: operations(2, 3), callers: 4, rush: random.chance(0.5), random };
+}
+
+/** A cluster takes replicas away in its own time, which is too long for a round. */
+function kindsOn(engine: CrashEngine): Kind[] {
+  return hasPool(engine) ? ['steady', 'steady', 'sleepy', 'elastic'] : ['steady'];
+}
+
+function hasPool(engine: CrashEngine): boolean {
+  return engine === 'process' || engine === 'docker';
 }
 
 /** One victim in most rounds; sometimes a second at nearly the same time. */
 function victimsOf(engine: CrashEngine, random: Random): Victim[] {
-  const seesRunners = engine === 'process' || engine === 'docker';
-  const all: Victim[] = ['manager', 'managers', 'worker', seesRunners ? 'runner' : 'manager', 'database'];
+  const all: Victim[] = ['manager', 'managers', 'worker', 'database'];
+  all.push(...(hasPool(engine) ? (['runner', 'waiting'] as const) : (['manager'] as const)));
   if (engine === 'docker') all.push('engine', 'engine');
   if (engine === 'small kubernetes') all.push('engine', 'engine', 'watches');
   const first = random.pick(all);
@@ -63,8 +78,10 @@ function victimsOf(engine: CrashEngine, random: Random): Victim[] {
   return isSame ? [first] : [first, second];
 }
 
+const NAMES: Partial<Record<Victim, string>> = { waiting: 'a worker of the pool' };
+
 export function describePlan({ kills }: Plan): string {
   const named = ({ victim, keepWorkers }: Kill) =>
-    victim === 'engine' && keepWorkers ? 'engine (its workers live on)' : victim;
+    victim === 'engine' && keepWorkers ? 'engine (its workers live on)' : (NAMES[victim] ?? victim);
   return kills.map(named).join(' and ');
 }

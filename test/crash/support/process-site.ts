@@ -1,15 +1,23 @@
 import { mkdir, readdir } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { join, relative, resolve, sep } from 'node:path';
 import type { BuildCopy } from './build-copy.js';
 import { killProcess, processes, type ProcessView } from './processes.js';
 import type { CrashSite, WorkerView } from './site.js';
 
-const TAG = /^faas_replica=([^/]+)\/([a-z2-7]{16})-([0-9a-f]+)$/;
+/** Of a worker from the pool its function stands in its folder's path only. */
+const TAG = /^faas_replica=([^/]+)\/(?:[a-z2-7]{16}|\.pool)-([0-9a-f]+)$/;
+const POOL = '.pool';
+const POOL_LOCK = 'pool';
+const POOL_SIZE = 2;
 
 /** Workers as processes of this machine, known by the tag in their command lines and by their runtime folder. */
 export class ProcessSite implements CrashSite {
   readonly engine = 'process';
   readonly env: Readonly<Record<string, string>>;
+  readonly pool = {
+    size: POOL_SIZE,
+    waiting: async () => (await this.all()).filter(({ functionId }) => functionId === ''),
+  };
 
   private constructor(
     private readonly runtimeDir: string,
@@ -19,8 +27,7 @@ export class ProcessSite implements CrashSite {
       DEPLOYMENT_ENV: 'process',
       PROCESS_RUNTIME_DIR: runtimeDir,
       WORKER_DIR: build.workerDir,
-      // The suite of the pool kills managers, too.
-      WARM_POOL_SIZE: '0',
+      WARM_POOL_SIZE: String(POOL_SIZE),
       WORKER_PYTHON: resolve(process.env['WORKER_PYTHON'] ?? '.cache/worker-venv/bin/python'),
     };
   }
@@ -32,10 +39,14 @@ export class ProcessSite implements CrashSite {
   }
 
   async workers(): Promise<WorkerView[]> {
+    return (await this.all()).filter(({ functionId }) => functionId !== '');
+  }
+
+  private async all(): Promise<WorkerView[]> {
     const owner = await this.owner();
     const tagged = processes().flatMap((view) => {
       const match = tagOf(view);
-      return match?.[1] === owner ? [{ ...view, functionId: match?.[2] ?? '', replica: match?.[3] ?? '' }] : [];
+      return match?.[1] === owner ? [{ ...view, functionId: this.functionOf(view), replica: match?.[2] ?? '' }] : [];
     });
     const pids = new Set(tagged.map(({ pid }) => pid));
     return tagged
@@ -49,7 +60,7 @@ export class ProcessSite implements CrashSite {
   }
 
   async leaks(functionIds: ReadonlySet<string>): Promise<string[]> {
-    const workers = new Map((await this.workers()).map((worker) => [worker.replica, worker]));
+    const workers = new Map((await this.all()).map((worker) => [worker.replica, worker]));
     return [
       ...this.strayProcesses(new Set([...workers.values()].map(({ pid }) => pid))),
       ...(await this.strayFiles(functionIds, new Set(workers.keys()))),
@@ -79,7 +90,7 @@ export class ProcessSite implements CrashSite {
     const leaks: string[] = [];
     for (const name of await readdir(dir).catch(() => [])) {
       if (name === '.locks') continue;
-      if (!functionIds.has(name)) {
+      if (!functionIds.has(name) && name !== POOL) {
         leaks.push(`folder ${name} belongs to no function`);
         continue;
       }
@@ -89,11 +100,17 @@ export class ProcessSite implements CrashSite {
       }
     }
     for (const name of await readdir(join(dir, '.locks')).catch(() => [])) {
-      if (!functionIds.has(name)) leaks.push(`lock ${name} belongs to no function`);
+      if (!functionIds.has(name) && name !== POOL_LOCK) leaks.push(`lock ${name} belongs to no function`);
     }
     const claims = await readdir(join(this.runtimeDir, '.uids')).catch(() => []);
     if (claims.length > replicas.size) leaks.push(`${claims.length} uids are claimed for ${replicas.size} workers`);
     return leaks;
+  }
+
+  /** Its working folder is inside its replica's, which is inside its function's. */
+  private functionOf({ cwd }: ProcessView): string {
+    const [, folder = ''] = relative(this.runtimeDir, cwd ?? this.runtimeDir).split(sep);
+    return folder === POOL ? '' : folder;
   }
 
   /** Whatever bears this site's tag or lives in its folder. */

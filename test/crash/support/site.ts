@@ -2,6 +2,7 @@ export type CrashEngine = 'process' | 'docker' | 'kubernetes' | 'small kubernete
 
 /** One running worker, as the machine itself shows it. */
 export interface WorkerView {
+  /** Empty: it waits for one. */
   readonly functionId: string;
   /** Another one after each replacement. */
   readonly replica: string;
@@ -16,7 +17,10 @@ export interface CrashSite {
   readonly engine: CrashEngine;
   /** What the managers need to know of it. */
   readonly env: Readonly<Record<string, string>>;
+  /** Those that have a function. */
   workers(): Promise<WorkerView[]>;
+  /** Only where managers keep workers without a function ready, and which there are. */
+  readonly pool?: { readonly size: number; waiting(): Promise<WorkerView[]> };
   /** One sentence for each thing that should not be there when only these functions exist. */
   leaks(functionIds: ReadonlySet<string>): Promise<string[]>;
   /** Ends a worker that is no process of this machine. */
