@@ -24,7 +24,11 @@ export async function killAll(
     const left = await remaining(table, identity, uid);
     if (left.length === 0) return;
     if (uid === undefined) killFamily(left, identity);
-    else await killUser(uid);
+    else {
+      // The supervisor first, and by its pid: signals of its workers' user don't reach it.
+      for (const { pid } of left) signalTo(pid, 'SIGKILL');
+      await killUser(uid);
+    }
     if (round > 0) await delay(PAUSE_MS);
   }
   throw new Error(`Processes of a worker outlived SIGKILL (pid ${identity?.pid}, uid ${uid}).`);
@@ -36,7 +40,9 @@ async function remaining(
   uid: number | undefined,
 ): Promise<ProcessEntry[]> {
   const entries = await table.read();
-  if (uid !== undefined) return entries.filter((entry) => entry.uid === uid);
+  // It isn't yet that user when it has only just been started.
+  const isLeader = ({ pid, startTime }: ProcessEntry) => pid === identity?.pid && startTime === identity.startTime;
+  if (uid !== undefined) return entries.filter((entry) => entry.uid === uid || isLeader(entry));
   if (identity === undefined) return [];
   const leads = entries.some(({ pid, startTime }) => pid === identity.pid && startTime === identity.startTime);
   const family = leads ? familyOf(entries, identity.pid) : [];

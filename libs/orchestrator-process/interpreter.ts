@@ -4,6 +4,7 @@ import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ProcessConfig } from '#libs/config/config.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
+import { canGuard, guardedStart, plainStart } from './guarded-start.js';
 import { stageInterpreter } from './interpreter-stage.js';
 
 const PROBE_TIMEOUT_MS = 60_000;
@@ -16,7 +17,11 @@ export interface Interpreter {
   readonly env: Readonly<Record<string, string>>;
   /** Changes with the worker's own code: replicas of another worker are replaced. */
   readonly key: string;
+  /** It also runs as a process that its handlers can't signal. */
+  readonly guardable: boolean;
 }
+
+type Found = Omit<Interpreter, 'guardable'>;
 
 /**
  * Finds out by running it, as the user that workers will have, whether Python can load the worker. Where it can't but
@@ -25,6 +30,12 @@ export interface Interpreter {
  * @param uid undefined: workers run as this process's own user
  */
 export async function findInterpreter(config: ProcessConfig, uid: number | undefined): Promise<Interpreter> {
+  const found = await findRunnable(config, uid);
+  const guardable = uid !== undefined && canGuard() && (await probe(found, config.runtimeDir, uid, true)) === undefined;
+  return { ...found, guardable };
+}
+
+async function findRunnable(config: ProcessConfig, uid: number | undefined): Promise<Found> {
   const key = await workerKey(config);
   const direct = { command: config.python, env: { PYTHONPATH: config.workerDir }, key };
   const asWorker = await probe(direct, config.runtimeDir, uid);
@@ -59,8 +70,17 @@ async function workerKey({ python, workerDir }: ProcessConfig): Promise<string> 
 }
 
 /** Undefined when it works, else the reason in one line. */
-function probe(interpreter: Interpreter, folder: string, uid: number | undefined): Promise<string | undefined> {
-  const identity = uid === undefined ? {} : { uid, gid: uid };
+function probe(
+  interpreter: Found,
+  folder: string,
+  uid: number | undefined,
+  guarded = false,
+): Promise<string | undefined> {
+  const code = ['-c', PROBE, folder];
+  const { command, args, identity } =
+    guarded && uid !== undefined
+      ? guardedStart(interpreter.command, code, uid)
+      : plainStart(interpreter.command, code, uid);
   const env = { ...interpreter.env, PATH: '/usr/bin:/bin', PYTHONDONTWRITEBYTECODE: '1' };
   const options = { ...identity, env, cwd: '/', timeout: PROBE_TIMEOUT_MS };
   return new Promise((resolve) => {
@@ -72,7 +92,7 @@ function probe(interpreter: Interpreter, folder: string, uid: number | undefined
       resolve(stderr.trim().split('\n').at(-1) || error.message);
     };
     try {
-      execFile(interpreter.command, ['-c', PROBE, folder], options, finish);
+      execFile(command, args, options, finish);
     } catch (error) {
       finish(error as ExecFileException, '', '');
     }

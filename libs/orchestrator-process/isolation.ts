@@ -32,6 +32,16 @@ export function uidRangeIn(uidMap: string): UidRange | undefined {
   return RANGES.find(covers);
 }
 
+/** The last of the range: the real user of every supervisor, and of nothing else. */
+export function supervisorUid(): number | undefined {
+  const range = ownUidRange();
+  return range && range.first + range.count - 1;
+}
+
+export function workersOf({ first, count }: UidRange): UidRange {
+  return { first, count: count - 1 };
+}
+
 /** Undefined when this process isn't root and can't switch users at all. */
 export function ownUidRange(): UidRange | undefined {
   if (process.geteuid?.() !== 0 || process.platform !== 'linux') return undefined;

@@ -4,6 +4,7 @@ import { setPriority } from 'node:os';
 import { dirname, join } from 'node:path';
 import { workerVariables } from '#libs/orchestrator/generic-worker.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
+import { asArguments, guardedStart, plainStart } from './guarded-start.js';
 import type { Interpreter } from './interpreter.js';
 import type { ReplicaFiles, ReplicaRecord } from './replica-files.js';
 
@@ -75,21 +76,27 @@ export async function launch(
   interpreter: Interpreter,
 ): Promise<ChildProcess> {
   const log = await open(files.log(record), 'a');
+  const env = {
+    PATH: '/usr/local/bin:/usr/bin:/bin',
+    LANG: 'C.UTF-8',
+    PYTHONDONTWRITEBYTECODE: '1',
+    ...interpreter.env,
+    ...placesOf(files, record),
+    ...variables,
+  };
   try {
     // Python ignores an -X it doesn't know; it is there to be found in the process list.
-    const child = spawn(interpreter.command, ['-X', files.tag(record), '-m', 'faas_worker'], {
+    const worker = ['-X', files.tag(record), '-m', 'faas_worker'];
+    const { command, args, identity } =
+      record.uid !== undefined && interpreter.guardable
+        ? guardedStart(interpreter.command, [...worker, ...asArguments(env)], record.uid)
+        : plainStart(interpreter.command, worker, record.uid);
+    const child = spawn(command, args, {
       cwd: files.workDir(record),
       detached: true,
       stdio: ['ignore', log.fd, log.fd],
-      env: {
-        PATH: '/usr/local/bin:/usr/bin:/bin',
-        LANG: 'C.UTF-8',
-        PYTHONDONTWRITEBYTECODE: '1',
-        ...interpreter.env,
-        ...placesOf(files, record),
-        ...variables,
-      },
-      ...(record.uid === undefined ? {} : { uid: record.uid, gid: record.uid }),
+      env,
+      ...identity,
     });
     if (child.pid !== undefined) beNice(child.pid);
     child.unref();

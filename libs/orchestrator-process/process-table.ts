@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 
 /** One process for good: pids are used again, a pid with its start time is not. */
@@ -66,12 +66,17 @@ class ProcFilesystem implements ProcessTable {
 
 function entryOf(pid: number): ProcessEntry | undefined {
   try {
-    const { uid } = statSync(`/proc/${pid}`);
+    const uid = effectiveUid(readFileSync(`/proc/${pid}/status`, 'latin1'));
     const { state, ...entry } = parseStat(readFileSync(`/proc/${pid}/stat`, 'latin1'));
     return state === 'Z' || state === 'X' ? undefined : { ...entry, pid, uid };
   } catch {
     return undefined;
   }
+}
+
+/** Not the owner of its folder there: that is root for a process that nobody may look into. */
+function effectiveUid(status: string): number {
+  return Number(/^Uid:\t\d+\t(\d+)/m.exec(status)?.[1]);
 }
 
 function commandLine(pid: number): string {

@@ -11,7 +11,7 @@ import { specHash } from '#libs/orchestrator/spec-hash.js';
 import { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type { FunctionId, LogLine, LogOptions, Observed, Workload } from '#libs/orchestrator/workload.js';
 import { FunctionLock } from './function-lock.js';
-import { ownUidRange, UidClaims } from './isolation.js';
+import { ownUidRange, UidClaims, workersOf } from './isolation.js';
 import { observedOf, planFor, type Standing, withheldOf } from './plan.js';
 import { PoolProcesses, type PoolProcess, type Site } from './pool-processes.js';
 import { type ProcessTable, processTable } from './process-table.js';
@@ -58,7 +58,7 @@ export class ProcessOrchestrator extends Orchestrator {
     super();
     const range = ownUidRange();
     this.files = new ReplicaFiles(config.runtimeDir, owner);
-    this.claims = range && new UidClaims(config.runtimeDir, range, this.table);
+    this.claims = range && new UidClaims(config.runtimeDir, workersOf(range), this.table);
     this.prober = new HealthProber((functionId) => this.changes.emit('change', functionId));
     this.watched = new ReplicaWatch(this.table, this.files, (record) => this.onEnd(record));
     this.workerLogs = new WorkerLogs(this.files);

@@ -63,3 +63,33 @@ async def handle(payload):
     await asyncio.sleep(float(payload))
     return "slept"
 `;
+
+/** Breaks what its worker runs on, by name; "good" uses much of that. */
+export const HOSTILE = `import asyncio, builtins, importlib, json, os, signal, sys, threading, time
+
+def good():
+    print("fine")
+    words = json.loads(json.dumps(["good"]))
+    thread = threading.Thread(target=words.reverse)
+    thread.start()
+    thread.join()
+    assert len(words) == 1 and isinstance(words, list) and time.monotonic() > 0 and os.environ["PATH"]
+    return words[0]
+
+def handle(payload):
+    command, _, argument = payload.partition(" ")
+    if command == "good":
+        return good()
+    if command == "break":
+        module, _, name = argument.rpartition(".")
+        setattr(importlib.import_module(module), name, None)
+    elif command == "close":
+        os.closerange(0, 4096)
+    elif command == "kill-parent":
+        os.kill(os.getppid(), signal.SIGKILL)
+    elif command == "recursion":
+        sys.setrecursionlimit(30)
+    elif command == "sleep":
+        time.sleep(float(argument))
+    return "done"
+`;

@@ -12,6 +12,8 @@ from .settings import SettingsError, read_settings
 
 
 def main() -> int:
+    # What the loader takes out of the environment of a process that runs for another user.
+    os.environ.update(argument.split("=", 1) for argument in sys.argv[1:] if "=" in argument)
     try:
         settings = read_settings(os.environ)
         # Before the slow imports: a probe's connection waits in the backlog meanwhile.
@@ -24,8 +26,9 @@ def main() -> int:
         return 71
     from . import runner  # noqa: F401 - so that every runner has it from the start
     from .supervisor import Supervisor
-    from .system import SignalFile
+    from .system import SignalFile, stand_apart
 
+    stand_apart()
     signals = SignalFile({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})
     if settings.specialise_sha256 is not None:
         from .reception import wait_for_function

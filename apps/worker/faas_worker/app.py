@@ -43,6 +43,7 @@ class FunctionApp(FastAPI):
         runner: int,
         sinks: tuple[Sink, Sink],
         on_stuck: Callable[[Call], None],
+        on_abandoned: Callable[[Call], None],
     ) -> None:
         super().__init__(
             title="service-faas worker", docs_url=None, redoc_url=None, openapi_url=None
@@ -56,6 +57,7 @@ class FunctionApp(FastAPI):
         self.runner = runner
         self.sinks = sinks
         self.on_stuck = on_stuck
+        self.on_abandoned = on_abandoned
         self.closing = False
         self.draining = False
         self.on_start: Callable[[], None] = lambda: None
@@ -171,10 +173,18 @@ class FunctionApp(FastAPI):
 
     def _abandon(self, call: Call) -> None:
         """The caller hung up: a coroutine ends now, a thread has until its limit."""
-        if not call.settled:
-            call.settled = True
-            if call.task is not None:
-                call.task.cancel()
+        if call.settled:
+            return
+        call.settled = True
+        if call.task is None:
+            self._leave_alone(call)
+        else:
+            call.task.cancel()
+            self.loop.call_later(_CANCEL_SECONDS, self._leave_alone, call)
+
+    def _leave_alone(self, call: Call) -> None:
+        if call in self.calls.running and not call.overdue:
+            self.on_abandoned(call)
 
     def _start(self, answer: Any) -> None:
         task = self.loop.create_task(answer)

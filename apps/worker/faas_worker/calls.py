@@ -19,11 +19,13 @@ class Call:
 
     `settled` means that it needs no answer any more: it has one, or nobody waits for it.
     `overdue` means that its limit has passed; the handler may still be running.
+    `lent` means that it runs on though nobody waits for it, and another may run in its place.
     """
 
     __slots__ = (
         "deadline_ns",
         "done",
+        "lent",
         "limit_ms",
         "output",
         "overdue",
@@ -44,6 +46,7 @@ class Call:
         self.send = send
         self.settled = False
         self.overdue = False
+        self.lent = False
         self.task: asyncio.Task[Any] | None = None
         self.done: asyncio.Future[Any] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -57,9 +60,10 @@ class CallTable:
         self._concurrency = concurrency
         self._pulse = pulse
         self._waiting: deque[asyncio.Future[None]] = deque()
-        # Those whose turn has come and that haven't noticed yet.
-        self._called = 0
+        # Those that wait, and those whose turn has come and that haven't noticed yet.
+        self._arriving = 0
         self._latest_ns = 0
+        self._leaves_abandoned = False
         self.on_empty: Callable[[], None] | None = None
         self.last_start_ns = monotonic_ns()
 
@@ -76,27 +80,27 @@ class CallTable:
 
     async def wait_turn(self, call: Call) -> None:
         """Returns once the call has entered."""
-        await self._turn(self._waiting.append)
-        while not self.enter(call):
-            await self._turn(self._waiting.appendleft)
-
-    async def _turn(self, queue: Callable[[asyncio.Future[None]], None]) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue(turn)
+        self._waiting.append(turn)
+        self._arriving += 1
         try:
             await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():
-                self._called -= 1
-                self._admit_next()
-            elif turn in self._waiting:
+            while not self.enter(call):
+                turn = asyncio.get_running_loop().create_future()
+                self._waiting.appendleft(turn)
+                await turn
+        finally:
+            self._arriving -= 1
+            if turn in self._waiting:
                 self._waiting.remove(turn)
+            elif call not in self.running:
+                self._admit_next()
             self.note_if_empty()
-            raise
-        self._called -= 1
 
     def leave(self, call: Call) -> None:
         self.running.discard(call)
+        if call.lent:
+            self._concurrency -= 1
         if not self.running:
             self._latest_ns = 0
         self._pulse.calls(len(self.running), self._latest_ns)
@@ -108,27 +112,40 @@ class CallTable:
         if self.on_empty is not None and self.idle:
             self.on_empty()
 
-    def lend_slot(self) -> None:
-        """A stuck call no longer counts against the bound: those behind it must get on."""
-        self._concurrency += 1
-        self._admit_next()
+    def lend_slot(self, call: Call) -> None:
+        """A call that can't be ended no longer counts against the bound: others must get on."""
+        if not call.lent:
+            call.lent = True
+            self._concurrency += 1
+            self._admit_next()
+
+    @property
+    def abandoned(self) -> int:
+        """Calls that nobody waits for and that can't be ended before their limit."""
+        return sum(call.lent and not call.overdue for call in self.running)
+
+    def leave_abandoned(self) -> None:
+        """They end with their process, as soon as the others have finished."""
+        self._leaves_abandoned = True
+        self.refresh()
 
     def refresh(self) -> None:
-        """The latest deadline of the calls that are still within theirs."""
-        live = [call.deadline_ns for call in self.running if not call.overdue]
+        """The latest deadline of the calls that may still take their time."""
+        live = [call.deadline_ns for call in self.running if not self._is_lost(call)]
         self._latest_ns = max(live, default=0)
         self._pulse.calls(len(self.running), self._latest_ns)
 
     @property
     def idle(self) -> bool:
         """Nothing in flight that could still be answered."""
-        queued = len(self._waiting) + self._called
-        return queued == 0 and all(call.overdue for call in self.running)
+        return not self._arriving and all(map(self._is_lost, self.running))
+
+    def _is_lost(self, call: Call) -> bool:
+        return call.overdue or (call.lent and self._leaves_abandoned)
 
     def _admit_next(self) -> None:
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
-                self._called += 1
                 turn.set_result(None)
                 return

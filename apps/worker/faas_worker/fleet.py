@@ -198,6 +198,8 @@ class Fleet:
             limit_ms = message[6:22].decode("ascii", "replace")
             reason = f"A call ran past its time limit of {limit_ms} ms and could not be ended."
             self.let_go(runner, reason, now)
+        elif message.startswith(b"abandoned") and runner.state == "serving":
+            self.let_go(runner, "Calls whose callers had gone took up its threads.", now)
         return message == b"forked"
 
     # Silence

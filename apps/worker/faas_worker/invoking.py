@@ -30,7 +30,6 @@ class Invoker:
         self,
         handler: Handler,
         max_result_bytes: int,
-        threads: int,
         put_back: Callable[[], None],
     ) -> None:
         """`put_back` undoes what a call has broken of what all calls share."""
@@ -38,15 +37,10 @@ class Invoker:
         self._put_back = put_back
         self._max_result_bytes = max_result_bytes
         self._pid = getpid()
-        self._pool = None if handler.is_async else ThreadPool(threads, self._run_in_thread)
+        self._pool = None if handler.is_async else ThreadPool(self._run_in_thread)
         self.answer: Callable[[Call], Awaitable[Answer | None]] = (
             self._answer_on_loop if self._pool is None else self._answer_from_pool
         )
-
-    def lend_thread(self) -> None:
-        """In place of one that is stuck."""
-        if self._pool is not None:
-            self._pool.limit += 1
 
     async def _answer_on_loop(self, call: Call) -> Answer | None:
         return await self._finish_on_loop(call, self._handler.call, call.payload)
@@ -56,7 +50,7 @@ class Invoker:
         call.done = get_running_loop().create_future()
         self._pool.submit(call)
         outcome = await call.done
-        if type(outcome) is Answer:
+        if type(outcome) is Answer or outcome is None:
             return outcome
         return await self._finish_on_loop(call, _identity, outcome)
 
@@ -84,6 +78,9 @@ class Invoker:
         return answer
 
     def _run_in_thread(self, call: Call) -> Any:
+        if call.settled:
+            # It waited for a thread until nobody waited for it.
+            return None
         CURRENT_OUTPUT.set(call.output)
         try:
             value = self._handler.call(call.payload)
@@ -111,8 +108,7 @@ async def _identity(value: Awaitable[Any]) -> Any:
 class ThreadPool:
     """Threads that are started when needed, fed by a queue in C, and answer in batches."""
 
-    def __init__(self, limit: int, work: Callable[[Call], Any]) -> None:
-        self.limit = limit
+    def __init__(self, work: Callable[[Call], Any]) -> None:
         self._work = work
         self._loop = get_running_loop()
         self._queue: queue.SimpleQueue[Call] = queue.SimpleQueue()
@@ -125,7 +121,7 @@ class ThreadPool:
 
     def submit(self, call: Call) -> None:
         self._busy += 1
-        if self._busy > self._threads and self._threads < self.limit:
+        if self._busy > self._threads:
             self._start_thread()
         self._queue.put(call)
 

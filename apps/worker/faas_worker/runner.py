@@ -40,6 +40,8 @@ _BACKLOG_SECONDS = 0.02
 _ARRIVING_SECONDS = 0.03
 _FLUSH_SECONDS = 0.2
 _LINGER_LOOK_SECONDS = 0.05
+# Of its slots, one in so many may be lent in place of calls whose callers have gone.
+_ABANDONED_SHARE = 4
 _LEAVING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Noted once, before the first runner is forked.
 _SHARED_NAMES = SharedNames()
@@ -73,6 +75,7 @@ class Runner:
 
     def run(self) -> None:
         os.setsid()
+        system.be_a_runner()
         system.die_with_parent()
         system.prefer_as_oom_victim()
         for number in _LEAVING_SIGNALS:
@@ -82,7 +85,9 @@ class Runner:
         self.sinks = take_over_streams()
         sys.dont_write_bytecode = True
         random.seed()
-        system.apply_limits(self.settings, THREAD_STACK_BYTES)
+        self.spare = self.settings.concurrency // _ABANDONED_SHARE
+        threads = self.settings.concurrency + self.spare
+        system.apply_limits(self.settings, threads * THREAD_STACK_BYTES)
         try:
             handler = load_handler(self.settings.handler, self.settings.app_dir, self.settings.code)
         except HandlerNotLoadable as error:
@@ -97,7 +102,7 @@ class Runner:
         self.channel.setblocking(False)
         self.loop = uvloop.new_event_loop()
         asyncio.set_event_loop(self.loop)
-        self.loop.create_task(self.serve(handler))
+        self.loop.run_until_complete(self.serve(handler))
         while True:
             # A handler's own task may stop the loop: by stop(), sys.exit() or KeyboardInterrupt.
             with contextlib.suppress(BaseException):
@@ -106,8 +111,7 @@ class Runner:
 
     async def serve(self, handler: Handler) -> None:
         self.calls = CallTable(self.settings.concurrency, self.pulse)
-        concurrency, max_bytes = self.settings.concurrency, self.settings.max_result_bytes
-        self.invoker = Invoker(handler, max_bytes, concurrency, _SHARED_NAMES.put_back)
+        self.invoker = Invoker(handler, self.settings.max_result_bytes, _SHARED_NAMES.put_back)
         self.app = FunctionApp(
             self.settings,
             self.invoker,
@@ -117,6 +121,7 @@ class Runner:
             self.number,
             self.sinks,
             self.on_stuck,
+            self.on_abandoned,
         )
         self.app.on_start = self.wake
         self.server = Server(self.app, self.listener, self.number)
@@ -133,7 +138,7 @@ class Runner:
 
     def beat(self) -> None:
         self.leave_if_forked()
-        if not self.resting:
+        if not self.resting and not self.leaving:
             self.leave_if_unfit()
         now = monotonic_ns()
         self.pulse.beat(now)
@@ -177,13 +182,21 @@ class Runner:
 
     def on_stuck(self, call: Call) -> None:
         """A call that can't be ended: the next runner takes over at once."""
-        self.invoker.lend_thread()
-        self.calls.lend_slot()
+        self.calls.lend_slot(call)
         self.calls.refresh()
         if not self.leaving:
             self.tell(b"stuck %d" % call.limit_ms)
             self.retire()
         self.calls.note_if_empty()
+
+    def on_abandoned(self, call: Call) -> None:
+        """Its slot goes to others; a runner that has many such calls to its successor."""
+        self.calls.lend_slot(call)
+        abandoned = self.calls.abandoned
+        if abandoned > self.spare and not self.leaving:
+            self.calls.leave_abandoned()
+            self.tell(b"abandoned %d" % abandoned)
+            self.retire()
 
     def retire(self, accept_seconds: float = 0) -> None:
         """Requests that are on their way already are still served, then no more."""

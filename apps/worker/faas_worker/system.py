@@ -12,12 +12,32 @@ import struct
 from .settings import Settings
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _SFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 _SIGINFO = struct.Struct("=IiiI")
 _SIGINFO_SIZE = 128
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def stand_apart() -> None:
+    """Keeps runners from reaching this process, from which they are forked.
+
+    Nobody may look into its memory. Where it was started with a real user other than the
+    effective one, its runners have the latter only: it may signal them, and they may not signal
+    it, for that goes by the real and the saved user.
+    """
+    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    real, effective, _ = os.getresuid()
+    if real != effective:
+        os.setresuid(real, effective, real)
+
+
+def be_a_runner() -> None:
+    user = os.geteuid()
+    os.setresuid(user, user, user)
+    _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def become_subreaper() -> None:
@@ -66,13 +86,13 @@ def prefer_as_oom_victim() -> None:
         file.write("1000")
 
 
-def apply_limits(settings: Settings, thread_stack_bytes: int) -> None:
+def apply_limits(settings: Settings, stacks_bytes: int) -> None:
     _lower(resource.RLIMIT_CORE, 0, 0)
     if settings.limit_pids is not None and os.getuid() != 0:
         _lower(resource.RLIMIT_NPROC, settings.limit_pids, settings.limit_pids)
     if settings.limit_memory_bytes is not None:
         # Thread stacks count as data: the soft limit grows by one stack per thread we start.
-        hard = settings.limit_memory_bytes + settings.concurrency * thread_stack_bytes
+        hard = settings.limit_memory_bytes + stacks_bytes
         _lower(resource.RLIMIT_DATA, settings.limit_memory_bytes, hard)
 
 

@@ -12,8 +12,9 @@ from faas_worker import __main__, runner, supervisor  # noqa: F401
 
 if limit := int(os.environ.get("FAAS_TEST_PIDS", "0")):
     resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
-user = int(sys.argv[1])
+user, real = int(sys.argv[1]), int(sys.argv[2])
 os.setgroups([])
 os.setresgid(user, user, user)
-os.setresuid(user, user, user)
+os.setresuid(real, user, user)
+sys.argv[1:] = []
 sys.exit(__main__.main())

@@ -82,6 +82,7 @@ class Worker:
         self,
         tmp_path: Path,
         uid: int | None = None,
+        real_uid: int | None = None,
         output: int | None = None,
         namespace: bool = False,
         generic: bool = False,
@@ -112,7 +113,11 @@ class Worker:
             environ["FAAS_APP_DIR"] = str(tmp_path / "app")
             environ |= {name: value for name, value in env.items() if "GENERIC" in name}
         with self.log_path.open("wb") as log:
-            command = ["-m", "faas_worker"] if uid is None else [str(AS_USER), str(uid)]
+            command = (
+                ["-m", "faas_worker"]
+                if uid is None
+                else [str(AS_USER), str(uid), str(real_uid or uid)]
+            )
             command.insert(0, sys.executable)
             if namespace:
                 command = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child", *command]

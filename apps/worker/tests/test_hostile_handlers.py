@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 import time
@@ -204,6 +205,74 @@ def test_the_caller_hanging_up_leaves_a_thread_until_its_limit(start: Start) -> 
         worker.call("spin", timeout=0.1)
     assert worker.call("good").runner == 1
     eventually(lambda: worker.health()["worker"]["runner"] == 2, "the stuck runner is replaced")
+
+
+def test_a_few_callers_hanging_up_cost_no_runner_and_no_slot(start: Start) -> None:
+    worker = start(SYNC, FAAS_CONCURRENCY="8")
+    hang_up(worker, "sleep:8", 2)
+    calls = [worker.start_call("sleep:0.3") for _ in range(8)]
+    for call in calls:
+        answer = call.result()
+        assert answer.result == "sleep:0.3"
+        assert answer.runner == 1
+        assert answer.seconds < 0.6
+
+
+def test_many_callers_hanging_up_cost_a_runner_but_neither_the_next_call_nor_those_in_flight(
+    start: Start,
+) -> None:
+    worker = start(SYNC)
+
+    def hostile() -> None:
+        hang_up(worker, "sleep:20", 40)
+
+    other = worker.start_call("sleep:1.5")
+    recovers_after(worker, hostile)
+    assert other.result().result == "sleep:1.5"
+    last_exit = worker.last_exit()
+    assert last_exit["reason"] == "stuck"
+    assert "callers" in last_exit["message"]
+    eventually(lambda: len(worker.runner_pids()) == 1, "the abandoned calls are gone")
+
+
+def test_slots_lent_in_place_of_abandoned_calls_are_given_back(
+    start: Start, tmp_path: Path
+) -> None:
+    worker = start(SYNC, FAAS_CONCURRENCY="4")
+    for turn in range(5):
+        gate = tmp_path / str(turn)
+        hang_up(worker, f"wait for:{gate}", 1)
+        gate.touch()
+        assert worker.call("good").runner == 1
+    calls = [worker.start_call("sleep:0.3") for _ in range(5)]
+    assert sum(call.result().seconds > 0.55 for call in calls) == 1
+
+
+def test_calls_that_wait_for_a_thread_are_not_run_once_their_callers_have_gone(
+    start: Start, tmp_path: Path
+) -> None:
+    worker = start(SYNC, FAAS_CONCURRENCY="1")
+    gate = tmp_path / "gate"
+    busy = worker.start_call(f"wait for:{gate}")
+    eventually(Path(f"{gate}.reached").exists, "the only thread is taken")
+    mark = tmp_path / "never"
+    hang_up(worker, f"wait for:{mark}", 3)
+    gate.touch()
+    assert busy.result().status == 200
+    assert worker.call("good").runner == 1
+    assert not Path(f"{mark}.reached").exists()
+
+
+def hang_up(worker: Worker, payload: str, times: int) -> None:
+    """So many callers leave once their calls are on their way."""
+    body = json.dumps({"payload": payload}).encode()
+    connections = [worker.connect() for _ in range(times)]
+    for connection in connections:
+        connection.request("POST", "/", body)
+    # Answered after those were read, for they came first.
+    assert worker.request("GET", "/health").status == 200
+    for connection in connections:
+        connection.close()
 
 
 def test_memory_past_the_limit_is_the_handlers_error(start: Start) -> None:

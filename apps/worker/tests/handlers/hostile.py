@@ -138,6 +138,11 @@ def flood_supervisor() -> str:
     return "flooded"
 
 
+def kill_all_of_its_user() -> None:
+    assert os.getuid() > 60_000
+    os.kill(-1, signal.SIGKILL)
+
+
 def print_much() -> str:
     line = "x" * 99
     for _ in range(500_000):
@@ -158,6 +163,9 @@ SYNC: dict[str, Callable[[], Any]] = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "terminate parent": lambda: os.kill(os.getppid(), signal.SIGTERM),
+    "kill parent": lambda: os.kill(os.getppid(), signal.SIGKILL),
+    "kill all of its user": kill_all_of_its_user,
+    "look into parent": lambda: os.open(f"/proc/{os.getppid()}/mem", os.O_RDWR),
     "hold the gil": lambda: 7 ** (10**8),
     "sys.exit": lambda: sys.exit(4),
     "strange error": lambda: (_ for _ in ()).throw(StrangeError()),
@@ -192,6 +200,7 @@ SYNC: dict[str, Callable[[], Any]] = {
     "print much": print_much,
     "print strangely": print_strangely,
     "pid": os.getpid,
+    "users": os.getresuid,
 }
 
 

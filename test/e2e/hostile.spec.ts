@@ -1,0 +1,72 @@
+import { expect, it, vi } from 'vitest';
+import type { FunctionDto } from '../client/index.js';
+import type { TestEngine } from '../support/engine.js';
+import { describeOnEachLocalEngine } from '../support/engines.js';
+import { HOSTILE } from '../support/handlers.js';
+import { Stage } from '../support/stage.js';
+
+const RECOVERY_MS = 250;
+const TRIES = 3;
+const GOOD = '{"result":"good"}';
+
+/** As processes, workers have users of their own only where the manager is root. */
+const isGuarded = ({ name }: TestEngine) => name !== 'process' || process.geteuid?.() === 0;
+
+describeOnEachLocalEngine('a handler that turns on its worker', (engine) => {
+  const stage = Stage.on(engine);
+  let hostile: FunctionDto;
+  const ask = async (payload: string, timeoutMs = 20_000) => {
+    hostile ??= await stage.manager.add(HOSTILE, { timeoutMs });
+    return stage.manager.call(hostile.id, payload);
+  };
+
+  /** The next good call is quick: the best of three, for the machine may be busy. */
+  const recoversFrom = async (attack: () => Promise<unknown>) => {
+    const times: number[] = [];
+    while (times.length < TRIES && !times.some((time) => time <= RECOVERY_MS)) {
+      await attack();
+      const began = performance.now();
+      expect((await ask('good')).text).toBe(GOOD);
+      times.push(performance.now() - began);
+    }
+    expect(Math.min(...times)).toBeLessThanOrEqual(RECOVERY_MS);
+  };
+
+  it.each([
+    ...['time.monotonic', 'time.time', 'os._exit', 'os.read', 'os.getpid', 'os.environ', 'json.dumps', 'json.loads'],
+    ...['sys.stdout', 'builtins.len', 'builtins.isinstance', 'builtins.type', 'builtins.BaseException'],
+    ...['threading.Thread', 'threading.current_thread', 'asyncio.Event', 'signal.signal', 'gc.collect'],
+  ])('has %s again in the next call after setting it to None', async (name) => {
+    await recoversFrom(async () => expect((await ask(`break ${name}`)).text).toBe('{"result":"done"}'));
+  });
+
+  it('can recurse again in the next call after forbidding it', async () => {
+    await recoversFrom(() => ask('recursion'));
+  });
+
+  it('has a new process for the next call after closing every descriptor of the old one', async () => {
+    await recoversFrom(async () => expect((await ask('close')).status).toBe(502));
+  });
+
+  it.runIf(isGuarded(engine))('does not end its supervisor', async () => {
+    await recoversFrom(() => ask('kill-parent'));
+    const seen = (await stage.manager.send(`/functions/${hostile.id}`)).json();
+    expect(seen).toMatchObject({ status: 'running', ready_replicas: 1, last_error: null });
+  });
+
+  it('runs at once when forty callers before it have left theirs asleep', async () => {
+    await ask('good');
+    await recoversFrom(async () => {
+      const leaving = new AbortController();
+      const abandoned = Array.from({ length: 40 }, () =>
+        stage.manager.call(hostile.id, 'sleep 18', { signal: leaving.signal }).catch((error: Error) => error.name),
+      );
+      await vi.waitFor(async () => {
+        const metrics = await stage.manager.send('/metrics');
+        expect(metrics.text).toMatch(/faas_calls_in_flight\{[^}]*\} 32\n/);
+      });
+      leaving.abort();
+      expect(new Set(await Promise.all(abandoned))).toEqual(new Set(['AbortError']));
+    });
+  });
+});
