@@ -17,6 +17,8 @@ export interface ServerConfig {
   readonly port: number;
   /** The address asked for was every interface, and was narrowed to loopback because no API key is configured. */
   readonly narrowedToLoopback: boolean;
+  /** How many processes share the address, each a manager with its own share of what is bounded. */
+  readonly processes: number;
   /** How long shutdown waits for calls in flight, in milliseconds. */
   readonly drainTimeoutMs: number;
   /** How long shutdown keeps answering after `/readyz` turned 503, so that load balancers notice, in milliseconds. */

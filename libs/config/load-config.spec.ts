@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import fc from 'fast-check';
 import pgConnectionString from 'pg-connection-string';
 import { describe, expect, it } from 'vitest';
@@ -241,5 +242,18 @@ describe('loadConfig', () => {
       const url = 'postgres://u:p%40@h:1/d?sslmode=require';
       expect(loadConfig({ DATABASE_URL: url, POSTGRES_HOST: 'other' }).database).toMatchObject({ kind: 'server', url });
     });
+  });
+});
+
+describe('MANAGER_WORKERS', () => {
+  const processes = (value?: string) => loadConfig({ MANAGER_WORKERS: value }).server.processes;
+
+  it('is one unless told otherwise, and as many as there are processors for when left to the machine', () => {
+    expect([processes(), processes(''), processes('3')]).toEqual([1, 1, 3]);
+    expect(processes('auto')).toBe(Math.min(64, availableParallelism()));
+  });
+
+  it.each(['0', '65', 'many', '1.5', '-1'])('refuses %s and says what it may be', (value) => {
+    expect(faultsOf({ MANAGER_WORKERS: value })).toEqual([expect.stringMatching(/^MANAGER_WORKERS must be /)]);
   });
 });

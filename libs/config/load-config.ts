@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
-import { tmpdir, totalmem } from 'node:os';
+import { availableParallelism, tmpdir, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { getHeapStatistics } from 'node:v8';
 import { z } from 'zod';
@@ -43,13 +43,23 @@ const name = (what: string) =>
     error: `must be ${what}: lower-case letters, digits and hyphens, at most 63`,
   });
 
+/** A number, or as many as there are processors for. */
+function processes() {
+  const number = z.union([z.literal('auto').transform(() => availableParallelism()), whole(1, MOST_PROCESSES)], {
+    error: `must be a whole number from 1 to ${MOST_PROCESSES}, or auto`,
+  });
+  return number.default(1).transform((count) => Math.min(count, MOST_PROCESSES));
+}
+
 const MIB = 1024 * 1024;
+const MOST_PROCESSES = 64;
 
 const MOST_REPLICAS = 1_000;
 const MOST_CONCURRENCY = 1_000;
 
 const environment = z.object({
   LISTEN_ADDR: z.string().default(':8080'),
+  MANAGER_WORKERS: processes(),
   API_KEYS: z.string().default(''),
   AUTH_DISABLED: flag(false),
   REQUEST_TIMEOUT_MS: integer(60_000, 1_000, 3_600_000),
@@ -296,8 +306,13 @@ function authOf(env: Environment, faults: string[]): AuthConfig {
 /** JSON may write one byte of text as six: \u0000. */
 const LONGEST_ESCAPE = 6;
 
+/** What one request within the limits may need in memory. */
+export function largestRequestBytes(payloadBytes: number, uploadBytes: number): number {
+  return Math.max(payloadBytes * LONGEST_ESCAPE, uploadBytes) + MIB;
+}
+
 function limitsOf(env: Environment, faults: string[]): LimitsConfig {
-  const largest = Math.max(env.MAX_PAYLOAD_BYTES * LONGEST_ESCAPE, env.MAX_UPLOAD_BYTES) + MIB;
+  const largest = largestRequestBytes(env.MAX_PAYLOAD_BYTES, env.MAX_UPLOAD_BYTES);
   const heldBytes = env.MAX_HELD_BYTES ?? Math.max(Math.floor(getHeapStatistics().heap_size_limit / 4), largest);
   if (heldBytes < largest) {
     faults.push(
@@ -329,6 +344,7 @@ function serverOf(env: Environment, auth: AuthConfig, faults: string[]): ServerC
     host: narrowed ? '127.0.0.1' : address.host,
     port: address.port,
     narrowedToLoopback: narrowed,
+    processes: env.MANAGER_WORKERS,
     drainTimeoutMs: env.DRAIN_TIMEOUT_MS,
     shutdownDelayMs: env.SHUTDOWN_DELAY_MS,
     requestTimeoutMs: env.REQUEST_TIMEOUT_MS,

@@ -15,11 +15,11 @@ const SECRETS = [
   'err.parameters',
 ];
 
-/** The process's one logger: JSON lines for machines, or text for people. */
-export function createLogger(config: LogConfig): Logger {
+/** The process's one logger: JSON lines for machines, or text for people. `base` stands in every line. */
+export function createLogger(config: LogConfig, base: Record<string, unknown> | null = null): Logger {
   const options = {
     level: config.level,
-    base: null,
+    base,
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
     redact: { paths: SECRETS, censor: '[redacted]' },

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { collectDefaultMetrics, Registry } from 'prom-client';
+import { countedFamily, type Snapshot } from './snapshot.js';
 import { type TallyFamily, writeTallies } from './tally.js';
 
 /** What has to be asked for is asked for at most this often, however many read. */
@@ -30,14 +31,25 @@ export class Metrics {
 
   /** All of it, and the process's own, in Prometheus's text format. */
   async text(): Promise<string> {
+    await this.refreshed();
+    const [ours, ofTheProcess] = await Promise.all([this.registry.metrics(), processMetrics().metrics()]);
+    return [ours, ...this.tallies.map(writeTallies), ofTheProcess].join('\n');
+  }
+
+  /** The same as values, for whoever adds up those of several processes. */
+  async snapshot(): Promise<Snapshot> {
+    await this.refreshed();
+    const ours = await Promise.all([this.registry.getMetricsAsJSON(), processMetrics().getMetricsAsJSON()]);
+    return { metrics: ours.flat(), tallies: this.tallies.map(countedFamily) };
+  }
+
+  private async refreshed(): Promise<void> {
     const now = performance.now();
     if (now - this.refreshedAt >= REFRESH_MS) {
       this.refreshedAt = now;
       this.refreshing = Promise.allSettled(this.refreshers.map((refresh) => refresh()));
     }
     await settledWithin(this.refreshing, PATIENCE_MS);
-    const [ours, ofTheProcess] = await Promise.all([this.registry.metrics(), processMetrics().metrics()]);
-    return [ours, ...this.tallies.map(writeTallies), ofTheProcess].join('\n');
   }
 }
 

@@ -20,6 +20,17 @@ export class Tally {
     this.sum += value;
   }
 
+  /** Adds what another one with the same bounds has counted. */
+  add({ counts, sum }: CountedTally): void {
+    counts.forEach((count, index) => (this.counts[index] = (this.counts[index] ?? 0) + count));
+    this.sum += sum;
+  }
+
+  /** What it has counted, fit to be sent to another process. */
+  counted(): CountedTally {
+    return { bounds: this.bounds, counts: [...this.counts], sum: this.sum };
+  }
+
   /** Its samples in Prometheus's text format, under a name and labels that are written already. */
   samples(name: string, labels: string): string {
     const comma = labels === '' ? '' : ',';
@@ -32,6 +43,12 @@ export class Tally {
     });
     return `${text}${name}_sum${braced} ${this.sum}\n${name}_count${braced} ${count}\n`;
   }
+}
+
+export interface CountedTally {
+  readonly bounds: readonly number[];
+  readonly counts: readonly number[];
+  readonly sum: number;
 }
 
 export interface TallyFamily {

@@ -1,32 +1,35 @@
 import 'reflect-metadata';
+import type { Config } from '#libs/config/config.js';
 import { InvalidConfig, loadConfig } from '#libs/config/load-config.js';
+import { shareOf } from '#libs/config/share.js';
 import { EmbeddedPostgresError } from '#libs/database/embedded/embedded-postgres-error.js';
 import { createLogger } from '#libs/observability/logger.js';
 import { EngineNotConfigured } from '#libs/orchestrator/errors.js';
+import cluster, { type Worker } from 'node:cluster';
+import { fileURLToPath } from 'node:url';
+import type { Logger } from 'pino';
+import { Primary } from './cluster/primary.js';
 import { Manager } from './manager.js';
 
 const IMPATIENT_AFTER_MS = 1_000;
 
 async function main(): Promise<void> {
   const config = loadConfig(process.env);
-  const logger = createLogger(config.log);
-  if (config.server.narrowedToLoopback) {
-    logger.warn('no API key is configured, so only this machine is let in; set API_KEYS to listen on every interface');
-  }
-  if (config.auth.disabled) logger.warn('AUTH_DISABLED is set: whoever reaches this address can run code');
-  const manager = await Manager.start(config, logger);
-  logger.info({ host: config.server.host, port: manager.port, docs: '/docs' }, 'listening');
+  const own = cluster.worker;
+  const logger = createLogger(config.log, own === undefined ? null : { process: own.id });
+  if (own === undefined) warnOfOpenDoors(config, logger);
+  const running = await begin(config, logger, own);
 
   let stoppingSince: number | undefined;
-  const stop = (signal: NodeJS.Signals) => {
+  const stop = (why: string) => {
     if (stoppingSince !== undefined) {
       // A terminal and a process manager may both pass on the same request; only a later one is impatience.
       if (performance.now() - stoppingSince > IMPATIENT_AFTER_MS) process.exit(1);
       return;
     }
     stoppingSince = performance.now();
-    logger.info({ signal }, 'signal received');
-    manager.stop().then(
+    logger.info({ signal: why }, 'signal received');
+    running.stop().then(
       () => process.exit(0),
       (error: unknown) => {
         logger.error({ err: error }, 'shutdown failed');
@@ -36,6 +39,27 @@ async function main(): Promise<void> {
   };
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
+  own?.on('disconnect', () => {
+    // The primary is gone. Nobody hands out connections any more, but calls under way may finish.
+    own.exitedAfterDisconnect = true;
+    if (stoppingSince === undefined) stop('disconnect');
+  });
+}
+
+/** A manager, or the primary of several that share the address. */
+async function begin(config: Config, logger: Logger, own: Worker | undefined): Promise<{ stop(): Promise<void> }> {
+  const { host, processes } = config.server;
+  if (processes > 1 && own === undefined) return Primary.start(config, logger, fileURLToPath(import.meta.url));
+  const manager = await Manager.start(own === undefined ? config : shareOf(config, processes), logger);
+  logger.info({ host, port: manager.port, docs: '/docs' }, 'listening');
+  return manager;
+}
+
+function warnOfOpenDoors(config: Config, logger: Logger): void {
+  if (config.server.narrowedToLoopback) {
+    logger.warn('no API key is configured, so only this machine is let in; set API_KEYS to listen on every interface');
+  }
+  if (config.auth.disabled) logger.warn('AUTH_DISABLED is set: whoever reaches this address can run code');
 }
 
 main().catch((error: unknown) => {

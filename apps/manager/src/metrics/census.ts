@@ -16,7 +16,7 @@ export class Census {
     metrics: Metrics,
   ) {
     const gauge = (name: string, help: string) =>
-      new Gauge({ name, help, labelNames: ['phase'], registers: [metrics.registry] });
+      new Gauge({ name, help, labelNames: ['phase'], registers: [metrics.registry], aggregator: 'max' });
     this.functions = gauge('faas_functions', 'Functions by phase.');
     this.wanted = gauge('faas_replicas_wanted', 'Replicas there should be, by phase of their function.');
     this.ready = gauge('faas_replicas_ready', 'Replicas that take calls, by phase of their function.');

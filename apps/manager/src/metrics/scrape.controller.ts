@@ -7,6 +7,7 @@ import { ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
 import { Access } from '../access/access.js';
 import { Open } from '../access/access.guard.js';
+import { Scrape } from './scrape.js';
 
 const EXAMPLE = `# HELP faas_calls_total Calls by function and by code: ok, or the code of the problem they were answered with.
 # TYPE faas_calls_total counter
@@ -18,6 +19,7 @@ faas_calls_total{function="mfrggzdfmztwq2lk",code="ok"} 42
 export class ScrapeController {
   constructor(
     private readonly metrics: Metrics,
+    private readonly scrape: Scrape,
     private readonly access: Access,
     @Inject(METRICS_CONFIG) private readonly config: MetricsConfig,
   ) {}
@@ -35,6 +37,6 @@ export class ScrapeController {
   @ApiAccessProblems()
   async read(@Req() request: Request, @Res() response: Response): Promise<void> {
     if (!this.config.public) this.access.check(request);
-    response.type(this.metrics.contentType).send(await this.metrics.text());
+    response.type(this.metrics.contentType).send(await this.scrape.text());
   }
 }

@@ -1,0 +1,100 @@
+import type { Config } from '#libs/config/config.js';
+import { DatabaseServer } from '#libs/database/database-server.js';
+import cluster, { type Worker } from 'node:cluster';
+import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import type { ToPrimary } from './messages.js';
+import { Scrapes } from './scrapes.js';
+
+/** One that lived for less is followed only after a pause, which doubles each time. */
+const SHORT_LIFE_MS = 10_000;
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 30_000;
+/** Beyond what a process may take to let its calls finish; after that it is killed. */
+const STOP_MARGIN_MS = 30_000;
+
+/**
+ * Shares the address among several managers of the same kind, one process each, and replaces those that end. It serves
+ * nothing itself: it hands out connections, runs the database where there is no other, and adds up metrics.
+ */
+export class Primary {
+  private readonly scrapes = new Scrapes(() => this.living());
+  private readonly leaving = new AbortController();
+  private shortLives = 0;
+  /** The first has listened: what ends from now on is replaced. */
+  private isUp = false;
+
+  private constructor(
+    private readonly config: Config,
+    private readonly logger: Logger,
+    private readonly database: DatabaseServer,
+  ) {}
+
+  /** Starts all processes of `program`. Rejects when the first can't start: it says itself why. */
+  static async start(config: Config, logger: Logger, program: string): Promise<Primary> {
+    const database = await DatabaseServer.open(config.database, logger);
+    const primary = new Primary(config, logger, database);
+    // Structured, so that numbers that JSON doesn't know get through.
+    cluster.setupPrimary({ exec: program, args: [], serialization: 'advanced' });
+    cluster.on('message', (worker, message: ToPrimary) => primary.scrapes.heard(worker, message));
+    try {
+      // One after the other at first: what is wrong with the configuration is told once, and migrating is one's affair.
+      await listening(primary.fork());
+      primary.isUp = true;
+      const others = Array.from({ length: config.server.processes - 1 }, () => primary.fork());
+      await Promise.allSettled(others.map(listening));
+    } catch (error) {
+      await primary.stop();
+      throw error;
+    }
+    logger.info({ processes: config.server.processes }, 'all processes listen');
+    return primary;
+  }
+
+  /** Asks every process to leave as a manager does, and waits for it. */
+  async stop(): Promise<void> {
+    this.leaving.abort();
+    const { shutdownDelayMs, drainTimeoutMs } = this.config.server;
+    const late = setTimeout(() => this.signal('SIGKILL'), shutdownDelayMs + drainTimeoutMs + STOP_MARGIN_MS);
+    this.signal('SIGTERM');
+    await Promise.all(this.living().map((worker) => once(worker, 'exit')));
+    clearTimeout(late);
+    await this.database.close();
+  }
+
+  private fork(): Worker {
+    const bornAt = performance.now();
+    const worker = cluster.fork({ DATABASE_URL: this.database.url });
+    worker.once('exit', (code, signal) => void this.replace(worker.id, signal ?? `status ${code}`, bornAt));
+    return worker;
+  }
+
+  private async replace(id: number, how: string, bornAt: number): Promise<void> {
+    this.scrapes.ended(id);
+    if (!this.isUp || this.leaving.signal.aborted) return;
+    this.shortLives = performance.now() - bornAt < SHORT_LIFE_MS ? this.shortLives + 1 : 0;
+    const pauseMs = this.shortLives === 0 ? 0 : Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** this.shortLives);
+    this.logger.warn({ process: id, how, pauseMs }, 'a process ended, another takes its place');
+    await delay(pauseMs, undefined, { signal: this.leaving.signal }).catch(() => undefined);
+    if (!this.leaving.signal.aborted) this.fork();
+  }
+
+  private living(): readonly Worker[] {
+    return Object.values(cluster.workers ?? {}).filter(
+      (worker) => worker !== undefined && !worker.isDead(),
+    ) as Worker[];
+  }
+
+  private signal(signal: NodeJS.Signals): void {
+    for (const worker of this.living()) worker.process.kill(signal);
+  }
+}
+
+/** Resolves once the process takes connections; rejects when it ends before. */
+async function listening(worker: Worker): Promise<void> {
+  const ended = once(worker, 'exit').then(([code, signal]: (number | string | null)[]) => {
+    throw new Error(`A process of it ended: ${signal ?? `status ${code}`}.`);
+  });
+  await Promise.race([once(worker, 'listening'), ended]);
+}
