@@ -44,8 +44,8 @@ describe('how long a call takes that wakes its function [kubernetes]', { timeout
     const median = (times: number[]) => times[times.length >> 1] ?? NaN;
     const shown = (times: number[]) =>
       [times[0], median(times), times.at(-1)].map((ms) => Math.round(ms ?? NaN)).join(' / ');
-    console.log(
-      `wake, least / median / most of ${ROUNDS}: without a pool ${shown(without)} ms, with it ${shown(withPool)} ms`,
+    process.stdout.write(
+      `wake, least / median / most of ${ROUNDS}: without a pool ${shown(without)} ms, with it ${shown(withPool)} ms\n`,
     );
     expect(median(without) / median(withPool)).toBeGreaterThan(LEAST_GAIN);
   });
