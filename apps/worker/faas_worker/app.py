@@ -35,9 +35,7 @@ Receive = Callable[[], Any]
 class FunctionApp(FastAPI):
     def __init__(
         self,
-        settings: Settings,
-        invoker: Invoker,
-        calls: CallTable,
+        loop: asyncio.AbstractEventLoop,
         pulse: Pulse,
         board: NoticeBoard,
         runner: int,
@@ -48,10 +46,6 @@ class FunctionApp(FastAPI):
         super().__init__(
             title="service-faas worker", docs_url=None, redoc_url=None, openapi_url=None
         )
-        self.settings = settings
-        self.function = settings.function.encode() if settings.function else None
-        self.invoker = invoker
-        self.calls = calls
         self.pulse = pulse
         self.board = board
         self.runner = runner
@@ -61,11 +55,18 @@ class FunctionApp(FastAPI):
         self.closing = False
         self.draining = False
         self.on_start: Callable[[], None] = lambda: None
-        self.loop = asyncio.get_running_loop()
+        self.loop = loop
         self.background: set[asyncio.Task[None]] = set()
         # Here for the router's sake (405, 404); __call__ answers these two itself.
         self.router.routes.append(Route("/", _Endpoint(self.execute), methods=["POST"]))
         self.router.routes.append(Route("/health", _Endpoint(self.health), methods=["GET"]))
+
+    def begin(self, settings: Settings, invoker: Invoker, calls: CallTable) -> None:
+        """There is a function now, and requests may come."""
+        self.settings = settings
+        self.function = settings.function.encode() if settings.function else None
+        self.invoker = invoker
+        self.calls = calls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

@@ -38,21 +38,26 @@ class Fleet:
         settings: Settings,
         listener: socket.socket,
         release_in_child: Callable[[], None],
+        board: NoticeBoard | None = None,
+        prepared: RunnerProcess | None = None,
     ) -> None:
+        """`prepared`: a first runner that is there already and has been told what to load."""
         self.settings = settings
         self.listener = listener
         self.release_in_child = release_in_child
         self.runners: dict[int, RunnerProcess] = {}
-        self.board = NoticeBoard()
+        self.board = board or NoticeBoard()
         self.oom = OomCounter()
         self.patience = Patience()
         self.loads = LoadHistory()
-        self.number = 0
+        self.number = 1 if prepared else 0
         self.crashes = 0
-        self.start_at: float | None = 0.0
+        self.start_at: float | None = None if prepared else 0.0
         self.evict_at = 0.0
         self.draining = False
         self.exit_status: int | None = None
+        if prepared:
+            self.runners[prepared.pid] = prepared
 
     def serving(self) -> list[RunnerProcess]:
         return [r for r in self.runners.values() if r.state == "serving" and not r.watch.silent]

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from operator import itemgetter
 from sys import getprofile, getrecursionlimit, gettrace, setprofile, setrecursionlimit, settrace
@@ -21,7 +21,7 @@ from types import ModuleType
 _Anything = BaseException
 _GONE = object()
 _callable, _issubclass, _type = callable, issubclass, type
-# Looked at after every call, at a few nanoseconds a name; all else only now and then.
+# Looked at after every call, at a few nanoseconds a name.
 _COMMON = (builtins, sys, time, json, threading)
 _COMMON_OF = {
     os: "_exit chdir close dup2 environ execv fork fsdecode fsencode fspath getcwd getenv getpid "
@@ -30,8 +30,10 @@ _COMMON_OF = {
     asyncio: "CancelledError Event Future Lock Queue Semaphore Task create_task current_task "
     "ensure_future gather get_event_loop get_running_loop run sleep timeout wait wait_for",
 }
-# Whose classes count too: what an answer is made with.
-_STACK = ("asyncio", "faas_worker", "json", "threading", "uvicorn")
+# Looked at now and then, with their classes: what answers are made with. Not all there is, for
+# looking at a value makes the page it is on the runner's own.
+_STACK = ("asyncio", "contextvars", "faas_worker", "gc", "json", "queue", "signal", "threading")
+_SERVER = ("uvicorn.protocols.http", "uvicorn.server")
 # Programs do replace these and call what was there; the other functions and types nobody does.
 _REPLACEABLE = frozenset({"print", "open", "input", "breakpoint", "__import__"})
 
@@ -95,12 +97,14 @@ class SharedNames:
         self._common = [_of_module(module) for module in _COMMON]
         self._common += [_of_module(module, only) for module, only in _COMMON_OF.items()]
         self._common.append(_of_class(threading.Thread))
-        self._others = [*map(_of_module, _modules()), *map(_of_class, _classes())]
+        modules = {name: sys.modules[name] for name in [*sys.modules] if _is_of_stack(name)}
+        self._others = [_of_module(modules[name]) for name in modules.keys() - _names_of(_COMMON)]
+        self._others += map(_of_class, _classes(modules))
         self._recursion_limit = 0
 
     def handler_is_loaded(self) -> None:
         """What its file has patched stays, what it broke does not."""
-        self.put_back_all()
+        self.put_back()
         self._recursion_limit = getrecursionlimit()
 
     def put_back(self) -> None:
@@ -131,15 +135,16 @@ def _of_class(found: type) -> _Kept:
     return _Kept(vars(found), partial(type.__setattr__, found))
 
 
-def _modules() -> Iterator[ModuleType]:
-    for module in [*sys.modules.values()]:
-        if type(module) is ModuleType and module not in _COMMON:
-            yield module
+def _is_of_stack(name: str) -> bool:
+    return name.partition(".")[0] in _STACK or name.startswith(_SERVER)
 
 
-def _classes() -> Iterator[type]:
-    for name, module in [*sys.modules.items()]:
-        if name.partition(".")[0] in _STACK:
-            for found in [*vars(module).values()]:
-                if isinstance(found, type) and found.__module__ == name:
-                    yield found
+def _names_of(modules: Iterable[ModuleType]) -> set[str]:
+    return {module.__name__ for module in modules}
+
+
+def _classes(modules: Mapping[str, ModuleType]) -> Iterator[type]:
+    for name, module in modules.items():
+        for found in [*vars(module).values()]:
+            if isinstance(found, type) and found.__module__ == name:
+                yield found

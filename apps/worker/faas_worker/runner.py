@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
 import socket
 import sys
-import threading
 import time
 from os import _exit
 from time import monotonic_ns
@@ -22,6 +20,7 @@ from .app import FunctionApp
 from .calls import Call, CallTable
 from .console import take_over_streams
 from .fitness import Fitness
+from .forking import ForkWatch, ignore_leaving_signals
 from .invoking import THREAD_STACK_BYTES, Invoker
 from .loading import Handler, HandlerNotLoadable, load_handler, report_line
 from .pulse import NoticeBoard, Pulse
@@ -29,6 +28,7 @@ from .reports import EXIT_UNFIT
 from .restoring import SharedNames
 from .server import Server
 from .settings import Settings
+from .standby import take_over
 from .watching import LINGER_SECONDS
 
 BEAT_SECONDS = 0.04
@@ -42,13 +42,8 @@ _FLUSH_SECONDS = 0.2
 _LINGER_LOOK_SECONDS = 0.05
 # Of its slots, one in so many may be lent in place of calls whose callers have gone.
 _ABANDONED_SHARE = 4
-_LEAVING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Noted once, before the first runner is forked.
 _SHARED_NAMES = SharedNames()
-
-
-def _take_no_notice(_number: int, _frame: object) -> None:
-    pass
 
 
 class Runner:
@@ -69,22 +64,51 @@ class Runner:
         self.board = board
         self.pid = os.getpid()
         self.resting = False
-        self.masks: dict[int, set[signal.Signals]] = {}
         self.leaving = False
-        self.forked = False
 
-    def run(self) -> None:
+    def run(self, handover: int | None = None) -> None:
+        """`handover`: where the function is read from that isn't known yet."""
+        self.set_up()
+        if handover is not None:
+            self.settings = take_over(handover)
+        handler = self.load()
+        self.channel.setblocking(True)
+        self.channel.send(b"loaded")
+        if self.channel.recv(64) != b"go":
+            self.leave(0)
+        self.channel.setblocking(False)
+        self.loop.run_until_complete(self.serve(handler))
+        while True:
+            # A handler's own task may stop the loop: by stop(), sys.exit() or KeyboardInterrupt.
+            with contextlib.suppress(BaseException):
+                self.loop.run_forever()
+            self.leave_if_forked()
+
+    def set_up(self) -> None:
+        """All that is the same for every function."""
         os.setsid()
         system.be_a_runner()
         system.die_with_parent()
         system.prefer_as_oom_victim()
-        for number in _LEAVING_SIGNALS:
-            # The supervisor decides about leaving and tells it through the channel. Not SIG_IGN:
-            # programs that the handler starts would inherit it, and could not be terminated.
-            signal.signal(number, _take_no_notice)
+        ignore_leaving_signals()
         self.sinks = take_over_streams()
         sys.dont_write_bytecode = True
         random.seed()
+        _SHARED_NAMES.put_back()
+        self.loop = uvloop.new_event_loop()
+        self.app = FunctionApp(
+            self.loop,
+            self.pulse,
+            self.board,
+            self.number,
+            self.sinks,
+            self.on_stuck,
+            self.on_abandoned,
+        )
+        self.app.on_start = self.wake
+        self.server = Server(self.app, self.listener, self.number)
+
+    def load(self) -> Handler:
         self.spare = self.settings.concurrency // _ABANDONED_SHARE
         threads = self.settings.concurrency + self.spare
         system.apply_limits(self.settings, threads * THREAD_STACK_BYTES)
@@ -95,41 +119,14 @@ class Runner:
             self.channel.send(report_line(error.failure))
             self.leave(65)
         _SHARED_NAMES.handler_is_loaded()
-        self.channel.setblocking(True)
-        self.channel.send(b"loaded")
-        if self.channel.recv(64) != b"go":
-            self.leave(0)
-        self.channel.setblocking(False)
-        self.loop = uvloop.new_event_loop()
         asyncio.set_event_loop(self.loop)
-        self.loop.run_until_complete(self.serve(handler))
-        while True:
-            # A handler's own task may stop the loop: by stop(), sys.exit() or KeyboardInterrupt.
-            with contextlib.suppress(BaseException):
-                self.loop.run_forever()
-            self.leave_if_forked()
+        return handler
 
     async def serve(self, handler: Handler) -> None:
         self.calls = CallTable(self.settings.concurrency, self.pulse)
         self.invoker = Invoker(handler, self.settings.max_result_bytes, _SHARED_NAMES.put_back)
-        self.app = FunctionApp(
-            self.settings,
-            self.invoker,
-            self.calls,
-            self.pulse,
-            self.board,
-            self.number,
-            self.sinks,
-            self.on_stuck,
-            self.on_abandoned,
-        )
-        self.app.on_start = self.wake
-        self.server = Server(self.app, self.listener, self.number)
-        os.register_at_fork(
-            before=self.hold_signals,
-            after_in_parent=self.note_fork,
-            after_in_child=self.detach_copy,
-        )
+        self.app.begin(self.settings, self.invoker, self.calls)
+        self.forks = ForkWatch(lambda: [*self.server.descriptors(), self.channel.fileno()])
         self.loop.add_reader(self.channel.fileno(), self.on_order)
         await self.server.start()
         fds = self.listener.fileno(), self.channel.fileno()
@@ -146,8 +143,8 @@ class Runner:
         idle_ns = now - self.calls.last_start_ns
         self.resting = not self.calls.running and idle_ns > _ACTIVE_SECONDS * 1e9
         self.pulse.rest(self.resting)
-        if self.forked:
-            self.forked = False
+        if self.forks.forked:
+            self.forks.forked = False
             self.tell(b"forked")
         pause = RESTING_BEAT_SECONDS if self.resting else BEAT_SECONDS
         self.beat_timer = self.loop.call_later(pause, self.beat)
@@ -253,26 +250,3 @@ class Runner:
     def leave_if_forked(self) -> None:
         if os.getpid() != self.pid:
             _exit(0)
-
-    def hold_signals(self) -> None:
-        """A signal for a fork waits until the fork has its own way with signals."""
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _LEAVING_SIGNALS)
-        self.masks[threading.get_ident()] = mask
-
-    def release_signals(self) -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, self.masks.pop(threading.get_ident()))
-
-    def note_fork(self) -> None:
-        self.release_signals()
-        self.forked = True
-
-    def detach_copy(self) -> None:
-        """A fork made by the handler must neither answer nor hold our sockets open."""
-        for number in _LEAVING_SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        self.release_signals()
-        null = os.open(os.devnull, os.O_RDWR)
-        for fd in [*self.server.descriptors(), self.channel.fileno()]:
-            with contextlib.suppress(OSError):
-                os.dup2(null, fd, inheritable=False)
-        os.close(null)

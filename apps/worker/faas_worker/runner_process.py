@@ -74,8 +74,12 @@ def fork_runner(
     listener: socket.socket,
     board: NoticeBoard,
     release_in_child: Callable[[], None],
+    handover: int | None = None,
 ) -> RunnerProcess:
-    """Raises BlockingIOError when there may be no more processes."""
+    """Raises BlockingIOError when there may be no more processes.
+
+    `handover`: where it is to read its function from, when it is not in the settings.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     pulse = Pulse()
@@ -92,7 +96,7 @@ def fork_runner(
 
             ours.close()
             release_in_child()
-            Runner(settings, number, listener, theirs, pulse, board).run()
+            Runner(settings, number, listener, theirs, pulse, board).run(handover)
         finally:
             os._exit(EXIT_UNFIT)
     theirs.close()

@@ -64,12 +64,16 @@ def _code_in(document: dict[str, object]) -> bytes | None:
     raise BodyRefused('"code" must be the file in base64.')
 
 
-def become(settings: Settings, environment: Mapping[str, str]) -> Settings:
-    """Takes the environment on and lays the code out; where it lies is in the result. Raises
-    OSError when there is no place for it."""
+def take_on(environment: Mapping[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
+
+
+def become(settings: Settings, environment: Mapping[str, str]) -> Settings:
+    """Takes the environment on and lays the code out; where it lies is in the result. Raises
+    OSError when there is no place for it."""
+    take_on(environment)
     if settings.code is None:
         return settings
     module = settings.handler.rpartition(".")[0]

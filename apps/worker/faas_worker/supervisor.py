@@ -13,7 +13,9 @@ from . import system
 from .fleet import Fleet
 from .listener import BACKLOG, listen, stop_listening
 from .processes import kill_strays
+from .pulse import NoticeBoard
 from .reports import log
+from .runner_process import RunnerProcess
 from .settings import Settings
 from .sweeping import Sweeper
 from .watching import TICK_SECONDS
@@ -28,11 +30,16 @@ class Supervisor:
     """Waits, and passes on what it has waited for; what it means is the fleet's business."""
 
     def __init__(
-        self, settings: Settings, listener: socket.socket, signals: system.SignalFile
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        signals: system.SignalFile,
+        board: NoticeBoard | None = None,
+        prepared: RunnerProcess | None = None,
     ) -> None:
         self.settings = settings
         self.signals = signals
-        self.fleet = Fleet(settings, listener, self.signals.release_in_child)
+        self.fleet = Fleet(settings, listener, signals.release_in_child, board, prepared)
         self.sweeper = Sweeper(self.fleet, self.reap)
         self.first_process = os.getpid() == 1
         self.drain_until: float | None = None

@@ -94,17 +94,34 @@ def test_a_stop_ends_a_generic_worker_at_once(worker: Worker) -> None:
     assert not os.path.exists(worker.socket_path)
 
 
-def test_its_reception_ends_with_a_killed_supervisor(worker: Worker) -> None:
-    (reception,) = worker.runner_pids()
+def test_what_it_has_ready_ends_with_a_killed_supervisor(worker: Worker) -> None:
+    standby, reception = worker.runner_pids()
     worker.process.kill()
     worker.process.wait()
-    eventually(lambda: not os.path.exists(f"/proc/{reception}"), "nothing is left")
+    for pid in (standby, reception):
+        eventually(lambda pid=pid: not os.path.exists(f"/proc/{pid}"), "nothing is left")
 
 
-def test_a_worker_whose_reception_is_killed_ends(worker: Worker) -> None:
-    (reception,) = worker.runner_pids()
+def test_a_worker_whose_reception_is_killed_ends_with_its_standby(worker: Worker) -> None:
+    standby, reception = worker.runner_pids()
     os.kill(reception, signal.SIGKILL)
     assert exit_status(worker) == 70
+    eventually(lambda: not os.path.exists(f"/proc/{standby}"), "nothing is left")
+
+
+def test_the_runner_that_stands_by_is_the_first_to_serve(worker: Worker) -> None:
+    standby, _ = worker.runner_pids()
+    given(worker, b"import os\ndef handle(payload):\n    return os.getpid()\n")
+    assert worker.call("").result == standby
+
+
+def test_a_runner_that_has_ended_while_it_stood_by_is_replaced(worker: Worker) -> None:
+    standby, _ = worker.runner_pids()
+    os.kill(standby, signal.SIGKILL)
+    given(worker, ECHO)
+    answer = worker.call("good")
+    assert (answer.result, answer.runner) == ("good", 1)
+    eventually(lambda: standby not in worker.runner_pids(), "it has been reaped")
 
 
 # Once, and by whoever knows the token
