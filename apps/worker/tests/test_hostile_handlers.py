@@ -243,9 +243,10 @@ def test_slots_lent_in_place_of_abandoned_calls_are_given_back(
         gate = tmp_path / str(turn)
         hang_up(worker, f"wait for:{gate}", 1)
         gate.touch()
+        eventually((tmp_path / f"{turn}.over").exists, "the abandoned call ends")
         assert worker.call("good").runner == 1
     calls = [worker.start_call("sleep:0.3") for _ in range(5)]
-    assert sum(call.result().seconds > 0.55 for call in calls) == 1
+    assert max(call.result().seconds for call in calls) > 0.55
 
 
 def test_calls_that_wait_for_a_thread_are_not_run_once_their_callers_have_gone(
