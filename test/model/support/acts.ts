@@ -47,6 +47,7 @@ function idle(ms: number): Act {
 const kind = fc.constantFrom<Kind>('steady', 'sleepy', 'sleepy', 'elastic');
 const choice = fc.nat(MOST_FUNCTIONS * 3);
 const via = fc.nat(1);
+const victim = fc.constantFrom('worker' as const, 'runner' as const);
 const calls = fc
   .record({ choice, count: fc.constantFrom(1, 1, 2, 5, 12), nap: fc.constantFrom(...NAPS) })
   .map(({ choice: which, count, nap }) =>
@@ -71,9 +72,14 @@ export const ACT: fc.Arbitrary<Act> = fc.oneof(
       world.remove(name, through);
     }),
   ),
-  fc
-    .tuple(choice, fc.constantFrom('worker' as const, 'runner' as const))
-    .map(([which, victim]) => onOne(`kill a ${victim}`, which, (name, world) => world.kill(name, victim))),
+  fc.tuple(choice, victim).map(([which, of]) => onOne(`kill a ${of}`, which, (name, world) => world.kill(name, of))),
+  fc.tuple(choice, victim, fc.integer({ min: 0, max: 250 })).map(([which, of, ms]) =>
+    onOne(`kill a ${of} ${ms} ms after 3 calls`, which, async (name, world) => {
+      world.call(name, 3, 0.3);
+      await delay(ms);
+      world.kill(name, of);
+    }),
+  ),
 );
 
 /** One function of each kind to begin with. */
