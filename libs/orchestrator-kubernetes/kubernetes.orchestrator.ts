@@ -41,6 +41,8 @@ import { Ways } from './ways.js';
 
 /** What a ConfigMap can hold: the API server refuses more. */
 const LARGEST_CODE_BYTES = 1024 * 1024;
+/** After a stand-in has begun, so that the call which woke the function goes first. */
+const OWN_PODS_AFTER_MS = 100;
 
 interface Converged {
   readonly deployment: V1Deployment;
@@ -164,12 +166,17 @@ export class KubernetesOrchestrator extends Orchestrator {
 
   private async step(workload: Workload, spec: string, signal: AbortSignal): Promise<Observed> {
     const { functionId } = workload;
-    const [converged, stoodIn] = await Promise.allSettled([
-      this.converge(workload, spec, signal),
-      this.isWaking(workload, spec) ? this.standIns.begin(workload, spec, signal) : this.standIns.look(functionId),
-    ]);
-    if (converged.status === 'rejected') throw converged.reason;
-    if (stoodIn.status === 'rejected') throw stoodIn.reason;
+    const deployment = this.deploymentOf(workload);
+    const isWaking = this.isWaking(workload, spec, deployment);
+    const stoodIn = isWaking ? this.standIns.begin(workload, spec, signal) : this.standIns.look(functionId);
+    // Awake at once: what starts its own pods takes the processor from the call that waits.
+    if (isWaking && deployment !== undefined && (await stoodIn) === true) {
+      setTimeout(() => this.view.hint(functionId), OWN_PODS_AFTER_MS).unref();
+      return this.see(workload, spec, deployment, []);
+    }
+    const steps = await Promise.allSettled([this.converge(workload, spec, signal), stoodIn]);
+    for (const step of steps) if (step.status === 'rejected') throw step.reason;
+    const [converged] = steps as [PromiseFulfilledResult<Converged>, unknown];
     await this.standIns.retire(workload, surplusStandIns(workload, spec, this.replicasOf(functionId)), signal);
     return this.see(workload, spec, converged.value.deployment, converged.value.faults);
   }
@@ -195,9 +202,9 @@ export class KubernetesOrchestrator extends Orchestrator {
   }
 
   /** Nothing of it runs, and nothing is under way: whoever calls it would wait for a pod from its beginning. */
-  private isWaking(workload: Workload, spec: string): boolean {
-    const deployment = this.deploymentOf(workload);
-    if (workload.replicas === 0 || (deployment?.spec?.replicas ?? Number(deployment !== undefined)) > 0) return false;
+  private isWaking(workload: Workload, spec: string, deployment: V1Deployment | undefined): boolean {
+    if (workload.replicas === 0) return false;
+    if (deployment !== undefined && (deployment.spec?.replicas ?? 1) > 0) return false;
     if (deployment !== undefined && notedFault(deployment, spec) !== undefined) return false;
     return !this.replicasOf(workload.functionId).some((one) => one.spec === spec && !one.leaving && !one.ended);
   }
@@ -231,10 +238,10 @@ export class KubernetesOrchestrator extends Orchestrator {
     return [...endings, ...waits, failure].filter((fault) => fault !== undefined);
   }
 
-  /** A stand-in's end counts for the function only where the file is to blame; whatever else ends it, others come. */
+  /** A stand-in that ended in good order was left by its manager before it had a function: others come. */
   private async endingOf(replica: Replica, signal: AbortSignal): Promise<WorkloadFault | undefined> {
-    const ending = await this.endings.of(replica, signal);
-    return replica.standIn && ending?.terminal !== true ? undefined : ending;
+    if (replica.standIn && replica.status?.state?.terminated?.exitCode === 0) return undefined;
+    return this.endings.of(replica, signal);
   }
 
   private servesFormer(functionId: FunctionId, spec: string): boolean {

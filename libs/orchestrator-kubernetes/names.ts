@@ -11,3 +11,6 @@ export const autoscalerName = (functionId: FunctionId): string => `hpa-${functio
 
 /** One for each revision: a ConfigMap never changes, so that a replica can't come up with another one's code. */
 export const codeName = (functionId: FunctionId, revision: number): string => `handler-code-${functionId}-${revision}`;
+
+/** A ConfigMap of k8s/functions, on which the pool's pods hang. */
+export const POOL_OWNER = 'faas-pool';

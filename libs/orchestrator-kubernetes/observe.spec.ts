@@ -133,6 +133,11 @@ describe('observedOf', () => {
         [[standIn('former', 's'), standIn('hash', 't')], 1, []],
       ],
       [
+        'lets one of the former spec go when the former’s own pod serves, as while the next one can’t be loaded',
+        { ready: 0, replicas: 1, called: ['o'], surplus: ['s'] },
+        [[standIn('former', 's'), own('former', 'o'), own('hash', 'p')], 1, ['o']],
+      ],
+      [
         'lets all go when none is wanted',
         { ready: 0, replicas: 0, called: [], surplus: ['s'] },
         [[standIn('hash', 's')], 0, []],

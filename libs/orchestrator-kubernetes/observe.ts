@@ -39,13 +39,18 @@ export function observedOf({ workload, spec, deployment, replicas, faults }: Loo
 }
 
 /**
- * Stand-ins that nobody needs any more: as many of the function's own pods are ready as are wanted, or another serves
- * the wanted spec while this one has a former one.
+ * Stand-ins that nobody needs any more: as many of the function's own pods are ready as are wanted, of the wanted spec or
+ * of the stand-in's own, or another serves the wanted spec while this one has a former one.
  */
 export function surplusStandIns(workload: Workload, spec: string, replicas: readonly Replica[]): Replica[] {
-  const current = replicas.filter((replica) => replica.spec === spec && replica.ready);
-  const replaced = current.filter(({ standIn }) => !standIn).length >= workload.replicas;
-  return replicas.filter(({ standIn, spec: made }) => standIn && (replaced || (made !== spec && current.length > 0)));
+  const ready = replicas.filter((replica) => replica.ready);
+  const own = ready.filter(({ standIn }) => !standIn);
+  const isServed = ready.some((replica) => replica.spec === spec);
+  return replicas.filter((one) => {
+    if (!one.standIn) return false;
+    const instead = own.filter((replica) => replica.spec === spec || replica.spec === one.spec);
+    return instead.length >= workload.replicas || (one.spec !== spec && isServed);
+  });
 }
 
 /** Pods that the Deployment is bound to make, whether or not they can be seen yet. */

@@ -1,9 +1,10 @@
-import type { V1Pod } from '@kubernetes/client-node';
+import type { V1OwnerReference, V1Pod } from '@kubernetes/client-node';
 import type { KubernetesConfig, PoolConfig } from '#libs/config/config.js';
 import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import { LEASE_MS } from '#libs/orchestrator/warm-pool.js';
+import { CONFIG_MAP } from './kinds.js';
 import { LABEL, poolSelector } from './labels.js';
-import { WORKER_PORT } from './names.js';
+import { POOL_OWNER, WORKER_PORT } from './names.js';
 import { workerPodSpec } from './worker-pod.js';
 
 /** Beyond any function's; once it has one, the worker itself bounds its leaving by that one's. */
@@ -18,8 +19,15 @@ export interface PoolPlacement {
 /**
  * A worker without a function, hardened as those with one. Its container is never started again: it would be generic
  * once more, after a function has run in its pod.
+ *
+ * @param ownerUid of {@link POOL_OWNER}, where that is there
  */
-export function poolPod(name: string, sha256: OneTimeToken['sha256'], placement: PoolPlacement): V1Pod {
+export function poolPod(
+  name: string,
+  sha256: OneTimeToken['sha256'],
+  placement: PoolPlacement,
+  ownerUid?: string,
+): V1Pod {
   const { owner, config, limits } = placement;
   const pod = {
     timeoutMs: LONGEST_CALL_MS,
@@ -36,6 +44,7 @@ export function poolPod(name: string, sha256: OneTimeToken['sha256'], placement:
     kind: 'Pod',
     metadata: {
       name,
+      ...(ownerUid !== undefined && { ownerReferences: [controllerOf(ownerUid)] }),
       namespace: config.namespace,
       labels: { ...poolSelector(), [LABEL.owner]: owner },
       // It waits for nothing that can't wait elsewhere.
@@ -43,4 +52,9 @@ export function poolPod(name: string, sha256: OneTimeToken['sha256'], placement:
     },
     spec: { restartPolicy: 'Never', ...workerPodSpec(pod, config) },
   };
+}
+
+/** Called its controller, though it controls nothing: drains leave alone what has none. */
+function controllerOf(uid: string): V1OwnerReference {
+  return { apiVersion: CONFIG_MAP.apiVersion, kind: CONFIG_MAP.kind, name: POOL_OWNER, uid, controller: true };
 }

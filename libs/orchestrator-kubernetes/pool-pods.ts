@@ -3,9 +3,10 @@ import type { V1Pod } from '@kubernetes/client-node';
 import { kindOf, type OneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import type { PoolMember, PoolSource } from '#libs/orchestrator/warm-pool.js';
 import { isConflict } from './api-fault.js';
-import { POD } from './kinds.js';
+import { CONFIG_MAP, POD } from './kinds.js';
 import type { KubeApi } from './kube-api.js';
 import { waitingOf } from './labels.js';
+import { POOL_OWNER } from './names.js';
 import { poolPod, type PoolPlacement } from './pool-pod.js';
 import { type Replica, replicasOf } from './replica.js';
 import { isShortOfRoom } from './room.js';
@@ -40,8 +41,10 @@ export class PoolPods implements PoolSource<PoolPod> {
     await this.view.current(signal);
     const name = `faas-pool-${randomBytes(8).toString('hex')}`;
     try {
+      const owner = await this.api.find(CONFIG_MAP, POOL_OWNER, signal);
+      const manifest = poolPod(name, sha256, this.placement, owner?.metadata?.uid);
       // Not ended half way: nobody would know whether there is a pod now.
-      const pod = await this.api.apply(POD, poolPod(name, sha256, this.placement), AbortSignal.timeout(START_MS));
+      const pod = await this.api.apply(POD, manifest, AbortSignal.timeout(START_MS));
       this.view.pods.learn(pod);
       const address = await this.addressOf(name, signal);
       return { id: name, uid: pod.metadata?.uid ?? '', address, token };

@@ -37,11 +37,14 @@ export class StandIns {
     this.prober = new HealthProber((functionId) => view.hint(functionId));
   }
 
-  /** One for a workload that nothing serves yet; where there is none that would do, its own pods must be waited for. */
-  async begin(workload: Workload, spec: string, signal: AbortSignal): Promise<void> {
-    if (!this.fits(workload)) return;
+  /**
+   * One for a workload that nothing serves yet. True when it answers already; false where there is none that would do,
+   * so that the function's own pods must be waited for.
+   */
+  async begin(workload: Workload, spec: string, signal: AbortSignal): Promise<boolean> {
+    if (!this.fits(workload)) return false;
     const member = this.pool.take();
-    if (member === undefined) return;
+    if (member === undefined) return false;
     const { functionId, revision } = workload;
     try {
       // When this manager is killed with but one of these done, nobody calls the pod: as the function's it goes with
@@ -52,13 +55,14 @@ export class StandIns {
       ]);
       const failed = steps.find((step) => step.status === 'rejected');
       if (failed !== undefined) throw failed.reason;
+      this.logger.info({ functionId, revision, pod: member.id, warm: true }, 'replica started');
+      return steps[1].status === 'fulfilled' && steps[1].value;
     } catch (error) {
       await this.discard(member);
       signal.throwIfAborted();
       this.logger.info({ err: error, functionId, pod: member.id }, 'warm start failed');
-      return;
+      return false;
     }
-    this.logger.info({ functionId, revision, pod: member.id, warm: true }, 'replica started');
   }
 
   /** Whether it has loaded its function, as last asked. */
@@ -104,7 +108,12 @@ export class StandIns {
     this.view.pods.learn(await this.api.merge(POD, id, { metadata }, signal));
   }
 
-  private async giveFunction({ id, address, token }: PoolPod, workload: Workload, signal: AbortSignal): Promise<void> {
+  /** True when it has loaded it already. */
+  private async giveFunction(
+    { id, address, token }: PoolPod,
+    workload: Workload,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     await specialise(address, token, { environment: workerVariables(workload), code: workload.code }, signal);
     const { good } = await probeHealth(address, LOAD_MS);
     const pod = this.view.pods.find(id);
@@ -112,6 +121,7 @@ export class StandIns {
     if (replica !== undefined) {
       this.track(replica.id, workload.functionId, address, good ? 'ready' : 'starting');
     }
+    return good;
   }
 
   private track(id: string, functionId: FunctionId, address: EndpointAddress, health: 'starting' | 'ready'): void {

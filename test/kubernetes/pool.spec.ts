@@ -4,7 +4,7 @@ import type { PoolConfig } from '#libs/config/config.js';
 import type { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { answering, NOT_LOADABLE, NOT_LOADABLE_LINE } from '#libs/orchestrator/testing/contract.handlers.js';
 import type { FunctionId, Observed, Workload } from '#libs/orchestrator/workload.js';
-import { DEPLOYMENT, ENDPOINT_SLICE, POD, SERVICE } from '#libs/orchestrator-kubernetes/kinds.js';
+import { CONFIG_MAP, DEPLOYMENT, ENDPOINT_SLICE, POD, SERVICE } from '#libs/orchestrator-kubernetes/kinds.js';
 import { podOf } from '#libs/orchestrator-kubernetes/replica.js';
 import { foreignObject } from './support/foreign-object.js';
 import { PoolView } from './support/pool-pods.js';
@@ -79,8 +79,8 @@ describe('the pool of generic pods [small kubernetes]', () => {
     expect(woken).toMatchObject({ replicas: 1, ready: 1 });
     expect(waiting).toContain(podsOf(woken)[0]);
     await answersOf(woken, 'one');
-    expect((await deployment(workload.functionId)).spec?.replicas).toBe(1);
     await servedByOwn(manager, workload);
+    expect((await deployment(workload.functionId)).spec?.replicas).toBe(1);
   });
 
   it('lets a call in flight come to its end when the function’s own pod takes over', async () => {
@@ -216,6 +216,25 @@ describe('the pool of generic pods [small kubernetes]', () => {
     await answersOf(await servedByOwn(manager, two), 'two');
     await answersOf(await servedByOwn(manager, one), 'one');
     await cluster.core.deleteNamespacedResourceQuota({ namespace: cluster.namespace, name: 'small' });
+  });
+
+  it('goes with the object that it hangs on, which lets drains take it, and comes back without', async () => {
+    const { stage, cluster } = suite;
+    await stage.manager();
+    const before = await pool().all();
+    for (const { metadata } of before) {
+      expect(metadata?.ownerReferences).toMatchObject([{ kind: 'ConfigMap', name: 'faas-pool', controller: true }]);
+    }
+    await cluster.delete(CONFIG_MAP, 'faas-pool');
+    const after = await pool().filled(
+      2,
+      before.map(({ metadata }) => metadata?.name ?? ''),
+    );
+    expect(after).toHaveLength(2);
+    await cluster.core.createNamespacedConfigMap({
+      namespace: cluster.namespace,
+      body: { metadata: { name: 'faas-pool' } },
+    });
   });
 
   it('is none where it is switched off, and goes with its manager', async () => {

@@ -24,7 +24,7 @@ export class TestCluster extends ClusterObjects {
     for (const name of ['faas-worker', 'faas-manager']) {
       await cluster.core.createNamespacedServiceAccount({ namespace: cluster.namespace, body: { metadata: { name } } });
     }
-    for (const file of ['role.yaml', 'role-binding.yaml']) {
+    for (const file of ['role.yaml', 'role-binding.yaml', 'pool.yaml']) {
       for (const object of loadAllYaml(readFileSync(resolve('k8s/functions', file), 'utf8')) as KubernetesObject[]) {
         await cluster.objects.create(cluster.inNamespace(object));
       }

@@ -30,6 +30,7 @@ export class SmallCluster extends ClusterObjects {
     writeFileSync(cluster.kubeconfig, api.kubeconfig('manager'), { mode: 0o600 });
     const { namespace } = api;
     await cluster.core.createNamespacedServiceAccount({ namespace, body: { metadata: { name: 'faas-worker' } } });
+    await cluster.core.createNamespacedConfigMap({ namespace, body: { metadata: { name: 'faas-pool' } } });
     return cluster;
   }
 
