@@ -5,6 +5,7 @@ import { type KubernetesConfig, NO_POOL, type PoolConfig } from '#libs/config/co
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
+import type { PoolReport } from '#libs/orchestrator/pool-report.js';
 import { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type {
   Endpoint,
@@ -82,8 +83,12 @@ export class KubernetesOrchestrator extends Orchestrator {
     this.ways = new Ways(config, access, this.view, logger);
     this.poolPods = new PoolPods(this.api, this.view, { owner, config, limits: pool });
     // Given their functions straight at their own addresses only: that passes through nobody's hands.
-    this.pool = new WarmPool<PoolPod>(this.poolPods, this.ways.goesByName ? 0 : pool.size, logger);
+    this.pool = new WarmPool<PoolPod>(this.poolPods, this.ways.goesByName ? 0 : pool.size, logger, pool.leaseMs);
     this.standIns = new StandIns(this.api, this.view, this.pool, this.poolPods, pool, logger);
+  }
+
+  override get warmPool(): PoolReport {
+    return this.pool;
   }
 
   async ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {

@@ -7,7 +7,11 @@ import { placementOf, workloadOf } from './testing/objects.js';
 
 const { token, sha256 } = oneTimeToken();
 const made = (changes: Parameters<typeof placementOf>[0] = {}) =>
-  poolPod('faas-pool-1', sha256, { owner: 'me', config: placementOf(changes).config, limits: workloadOf().limits });
+  poolPod('faas-pool-1', sha256, 30_000, {
+    owner: 'me',
+    config: placementOf(changes).config,
+    limits: workloadOf().limits,
+  });
 
 /** What keeps a worker from doing harm. */
 const walls = (spec: V1PodSpec) => {

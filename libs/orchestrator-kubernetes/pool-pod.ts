@@ -1,7 +1,6 @@
 import type { V1OwnerReference, V1Pod } from '@kubernetes/client-node';
 import type { KubernetesConfig, PoolConfig } from '#libs/config/config.js';
 import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
-import { LEASE_MS } from '#libs/orchestrator/warm-pool.js';
 import { CONFIG_MAP } from './kinds.js';
 import { LABEL, poolSelector } from './labels.js';
 import { POOL_OWNER, WORKER_PORT } from './names.js';
@@ -20,11 +19,13 @@ export interface PoolPlacement {
  * A worker without a function, hardened as those with one. Its container is never started again: it would be generic
  * once more, after a function has run in its pod.
  *
+ * @param leaseMs how long it waits for a sign of its manager
  * @param ownerUid of {@link POOL_OWNER}, where that is there
  */
 export function poolPod(
   name: string,
   sha256: OneTimeToken['sha256'],
+  leaseMs: number,
   placement: PoolPlacement,
   ownerUid?: string,
 ): V1Pod {
@@ -32,7 +33,7 @@ export function poolPod(
   const pod = {
     timeoutMs: LONGEST_CALL_MS,
     apart: poolSelector(),
-    environment: { FAAS_SPECIALISE_SHA256: sha256, FAAS_GENERIC_LEASE_MS: String(LEASE_MS) },
+    environment: { FAAS_SPECIALISE_SHA256: sha256, FAAS_GENERIC_LEASE_MS: String(leaseMs) },
     limits,
     // It has no health to tell until it has a function; whether that is loaded the manager asks by itself.
     probes: { readinessProbe: { tcpSocket: { port: WORKER_PORT }, periodSeconds: 5, timeoutSeconds: 2 } },

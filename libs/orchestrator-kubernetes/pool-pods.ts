@@ -36,13 +36,13 @@ export class PoolPods implements PoolSource<PoolPod> {
     private readonly placement: PoolPlacement,
   ) {}
 
-  async start({ token, sha256 }: OneTimeToken, closing: AbortSignal): Promise<PoolPod> {
+  async start({ token, sha256 }: OneTimeToken, closing: AbortSignal, leaseMs: number): Promise<PoolPod> {
     const signal = AbortSignal.any([closing, AbortSignal.timeout(START_MS)]);
     await this.view.current(signal);
     const name = `faas-pool-${randomBytes(8).toString('hex')}`;
     try {
       const owner = await this.api.find(CONFIG_MAP, POOL_OWNER, signal);
-      const manifest = poolPod(name, sha256, this.placement, owner?.metadata?.uid);
+      const manifest = poolPod(name, sha256, leaseMs, this.placement, owner?.metadata?.uid);
       // Not ended half way: nobody would know whether there is a pod now.
       const pod = await this.api.apply(POD, manifest, AbortSignal.timeout(START_MS));
       this.view.pods.learn(pod);

@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import type { PoolConfig } from '#libs/config/config.js';
-import { specialise, workerVariables } from '#libs/orchestrator/generic-worker.js';
+import { workerVariables } from '#libs/orchestrator/generic-worker.js';
 import { HealthProber, probeHealth } from '#libs/orchestrator/health-probe.js';
 import type { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type { EndpointAddress, FunctionId, Workload } from '#libs/orchestrator/workload.js';
@@ -109,12 +109,9 @@ export class StandIns {
   }
 
   /** True when it has loaded it already. */
-  private async giveFunction(
-    { id, address, token }: PoolPod,
-    workload: Workload,
-    signal: AbortSignal,
-  ): Promise<boolean> {
-    await specialise(address, token, { environment: workerVariables(workload), code: workload.code }, signal);
+  private async giveFunction(member: PoolPod, workload: Workload, signal: AbortSignal): Promise<boolean> {
+    const { id, address } = member;
+    await this.pool.specialise(member, { environment: workerVariables(workload), code: workload.code }, signal);
     const { good } = await probeHealth(address, LOAD_MS);
     const pod = this.view.pods.find(id);
     const [replica] = pod === undefined ? [] : replicasOf([pod], []);

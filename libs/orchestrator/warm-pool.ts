@@ -13,7 +13,7 @@ import { DEMAND_WINDOW_MS, poolTarget } from './pool-target.js';
 import type { EndpointAddress } from './workload.js';
 
 /** How long a generic worker outlives the manager that asks after it. */
-export const LEASE_MS = 30_000;
+const LEASE_MS = 30_000;
 /** A renewal may fail, or come late, a few times. */
 const RENEWALS_PER_LEASE = 4;
 /** The worker that was just taken gets the processor first. */

@@ -37,7 +37,7 @@ describe('What a function becomes on a cluster', () => {
     ],
     [
       'of the pool',
-      [poolPod('faas-pool-1', 'f'.repeat(64), { owner: 'me', config: CONFIG, limits: WORKLOAD.limits })],
+      [poolPod('faas-pool-1', 'f'.repeat(64), 30_000, { owner: 'me', config: CONFIG, limits: WORKLOAD.limits })],
       1,
     ],
     ['with the largest', made({ limits: { ...WORKLOAD.limits, memoryMiB: 1_048_576, cpuMillis: 1_024_000 } }), 4],
