@@ -35,15 +35,17 @@ describeOnAnyEngine('a manager of two processes', (engine) => {
   const okCalls = (id: string) => metric(`faas_calls_total{function="${id}",code="ok"}`);
   const untilBothServe = () =>
     vi.waitFor(async () => expect(await metric('faas_manager_processes')).toBe(2), { timeout: 30_000, interval: 50 });
-  const begin = async (env: Record<string, string> = {}) => {
+  const boot = async () => {
     manager = new ManagerProcess('of two processes', BUILD, {
       ...stage.room.env,
       DATABASE_URL: stage.databaseUrl,
       LISTEN_ADDR: '127.0.0.1:0',
       MANAGER_WORKERS: '2',
-      ...env,
     });
     await manager.start();
+  };
+  const begin = async () => {
+    await boot();
     await untilBothServe();
   };
 
@@ -115,6 +117,13 @@ describeOnAnyEngine('a manager of two processes', (engine) => {
       const status = manager.terminate();
       for (const answer of await calls) expect(answer.text).toBe('{"result":"slept"}');
       expect(await status).toBe(0);
+      await Promise.all(left.map(ended));
+    });
+
+    it('does so as well while one of them is still starting', async () => {
+      await boot();
+      const left = children();
+      expect(await manager.terminate()).toBe(0);
       await Promise.all(left.map(ended));
     });
 

@@ -31,7 +31,7 @@ export class Primary {
     private readonly database: DatabaseServer,
   ) {}
 
-  /** Starts all processes of `program`. Rejects when the first can't start: it says itself why. */
+  /** Resolves once the first process of `program` listens, others follow. Rejects when it can't: it says itself why. */
   static async start(config: Config, logger: Logger, program: string): Promise<Primary> {
     const database = await DatabaseServer.open(config.database, logger);
     const primary = new Primary(config, logger, database);
@@ -41,14 +41,12 @@ export class Primary {
     try {
       // One after the other at first: what is wrong with the configuration is told once, and migrating is one's affair.
       await listening(primary.fork());
-      primary.isUp = true;
-      const others = Array.from({ length: config.server.processes - 1 }, () => primary.fork());
-      await Promise.allSettled(others.map(listening));
     } catch (error) {
       await primary.stop();
       throw error;
     }
-    logger.info({ processes: config.server.processes }, 'all processes listen');
+    primary.isUp = true;
+    for (let others = 1; others < config.server.processes; others += 1) primary.fork();
     return primary;
   }
 
