@@ -10,8 +10,8 @@ import type { Stage } from './stage.js';
 
 const NAPS = [0, 0, 0.02, 0.1, 0.3];
 /** Some calls last longer than a sleepy function stays awake without any. */
-const SLEEPY_NAPS = [0, 0, 0, (2 * IDLE_MS) / 1_000];
-const RUSH_NAPS = [0.05, 0.1, 0.3];
+const SLEEPY_NAPS = [0, 0, 0, (1.5 * IDLE_MS) / 1_000];
+const RUSH_NAPS = [0.05, 0.1, 0.2];
 const RUSH = 3;
 /** From well before a function that nobody calls falls asleep until its worker is gone. */
 const EARLIEST_MS = IDLE_MS - 150;
