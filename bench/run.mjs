@@ -52,7 +52,7 @@ async function run() {
   const rows = figures.flatMap((figure) => figure.rows);
   printTable(rows);
   const seconds = secondsSince(began);
-  const file = await writeResults(names.length === Object.keys(FIGURES).length ? ['all'] : names, {
+  const file = await writeResults(setName(), {
     machine,
     load,
     share: options.share,
@@ -61,6 +61,12 @@ async function run() {
   });
   console.log(`\n${seconds} s, load average ${load.before[0]} before and ${load.after[0]} after; written to ${file}`);
   conclude(figures, rows);
+}
+
+/** A quick look doesn't replace the results of a whole one. */
+function setName() {
+  const figures = names.length === Object.keys(FIGURES).length ? 'all' : names.join('-');
+  return options.share === 1 ? figures : `${figures}-share-${options.share}`;
 }
 
 /** What a figure started is ended after it. One that fails is told of, and the others are measured all the same. */

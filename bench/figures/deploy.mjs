@@ -1,5 +1,6 @@
 import { ECHO } from '../reference/handlers.mjs';
 import { makeRow } from '../report/rows.mjs';
+import { startByHand } from '../stage/by-hand.mjs';
 import { untilQuiet } from '../stage/quiet.mjs';
 import { inTurn } from './pairs.mjs';
 
@@ -15,7 +16,7 @@ export async function measureDeploy(stage) {
   const sides = {
     pooled: () => deploy(pooled, engine),
     cold: () => deploy(cold, engine),
-    byHand: () => startByHand(engine),
+    byHand: () => untilQuiet(engine).then(() => startByHand(engine, ECHO)),
   };
   for (const measure of Object.values(sides)) await measure();
   const rounds = await inTurn(stage, ROUNDS, sides);
@@ -29,15 +30,6 @@ async function deploy(manager, engine) {
   await untilCalled(manager, id, began + GIVE_UP_MS);
   const took = performance.now() - began;
   await manager.remove(id);
-  return Math.round(took * 10) / 10;
-}
-
-async function startByHand(engine) {
-  await untilQuiet(engine);
-  const began = performance.now();
-  const bare = await engine.startBare(ECHO);
-  const took = performance.now() - began;
-  await bare.end();
   return Math.round(took * 10) / 10;
 }
 

@@ -2,12 +2,15 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { ECHO } from '../reference/handlers.mjs';
 import { countRow, makeRow } from '../report/rows.mjs';
 import { quantileOf } from '../report/statistics.mjs';
+import { startByHand } from '../stage/by-hand.mjs';
 import { openFiles } from '../stage/process-use.mjs';
 
 const KIB = 1024;
 const DEPLOYS = { count: 1_000, seconds: 600, fewest: 50 };
 /** Memory and files are looked at this often. */
 const LOOKS = 10;
+/** After so many deploys a worker is started by hand: when that gets slower too, it is the machine that does. */
+const BY_HAND_EVERY = 10;
 const GONE_WITHIN_MS = 20_000;
 const LIMITS = { drift: 1.25, kibEach: 1, files: 16 };
 
@@ -16,9 +19,10 @@ export async function measureDeploys(stage) {
   const manager = await stage.manager({ inspect: true, environment: { WARM_POOL_SIZE: '2' } });
   const count = Math.max(DEPLOYS.fewest, Math.round(DEPLOYS.count * stage.share));
   const until = performance.now() + DEPLOYS.seconds * stage.share * 1000;
-  const seen = { times: [], failures: [], looks: [] };
+  const seen = { times: [], byHand: [], failures: [], looks: [] };
   for (let made = 0; made < count && (made < DEPLOYS.fewest || performance.now() < until); made += 1) {
     await deploy(stage, manager, seen);
+    if ((made + 1) % BY_HAND_EVERY === 0) seen.byHand.push(await startByHand(stage.engine, ECHO));
     if ((made + 1) % Math.round(count / LOOKS) === 0) seen.looks.push(await look(manager, made + 1));
   }
   const left = await leftovers(stage.engine, manager);
@@ -55,11 +59,13 @@ async function leftovers(engine, manager) {
   }
 }
 
-function rowsOf({ times, failures, looks }, left) {
+function rowsOf({ times, byHand, failures, looks }, left) {
   const what = `${times.length} deploys in a row`;
   const none = { target: 'none', meets: ({ ours }) => ours === 0 };
   return [
-    driftRow(what, times),
+    lastFifthRow(what, times, 'deploy'),
+    lastFifthRow(what, byHand, 'worker started by hand in between'),
+    driftRow(what, times, byHand),
     countRow({ figure: `${what}: p99`, unit: 'ms', ours: quantileOf(times, 0.99) }),
     countRow({ figure: `${what}: failures`, unit: 'deploys', ours: failures.length, ...none }),
     countRow({
@@ -73,18 +79,30 @@ function rowsOf({ times, failures, looks }, left) {
 }
 
 /** The last fifth beside the first. */
-function driftRow(what, times) {
-  const fifth = Math.floor(times.length / 5);
-  const pairs = times
-    .slice(0, fifth)
-    .map((reference, index) => ({ ours: times[times.length - fifth + index], reference }));
-  return makeRow(pairs, {
-    figure: `${what}: the last fifth, p50`,
-    reference: 'the first fifth',
-    unit: 'ms',
+function lastFifthRow(what, times, name) {
+  const [first, last] = fifthsOf(times);
+  const pairs = first.map((reference, index) => ({ ours: last[index], reference }));
+  return makeRow(pairs, { figure: `${what}: ${name}, last fifth, p50`, reference: 'first fifth', unit: 'ms' });
+}
+
+/** How much slower deploys got, beyond what the machine did. */
+function driftRow(what, times, byHand) {
+  const slowdown = (series) => {
+    const [first, last] = fifthsOf(series);
+    return quantileOf(last, 0.5) / quantileOf(first, 0.5);
+  };
+  return countRow({
+    figure: `${what}: slower at the end, beside that worker`,
+    unit: '×',
+    ours: slowdown(times) / slowdown(byHand),
     target: `≤ ${LIMITS.drift} ×`,
-    meets: ({ ours, reference }) => ours <= reference * LIMITS.drift,
+    meets: ({ ours }) => ours <= LIMITS.drift,
   });
+}
+
+function fifthsOf(times) {
+  const fifth = Math.max(1, Math.floor(times.length / 5));
+  return [times.slice(0, fifth), times.slice(-fifth)];
 }
 
 /** From the second look on: what the first deploys need once and for all is no leak. */

@@ -8,7 +8,7 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 const FUNCTIONS = { count: 12, seconds: 60 };
 const CALLS = 200;
-/** What the first calls need once and for all is no function's. */
+/** What the first calls and the first sleep need once and for all is no function's. */
 const WARM_UP_FUNCTIONS = 4;
 const GONE_WITHIN_MS = 20_000;
 
@@ -32,6 +32,7 @@ export async function measureMemory(stage) {
     return memory;
   };
   while (ids.length < WARM_UP_FUNCTIONS) await active();
+  for (const id of ids) await untilAsleep(manager, id);
   const before = await manager.memory();
   const pairs = await inPairs(stage, FUNCTIONS, active, plain);
   const awake = await manager.memory();

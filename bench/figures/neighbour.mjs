@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { ECHO, ECHO_CALL, SLEEP } from '../reference/handlers.mjs';
+import { ECHO, ECHO_CALL, UNEVEN } from '../reference/handlers.mjs';
 import { countRow, makeRow, pick } from '../report/rows.mjs';
 import { quantileOf } from '../report/statistics.mjs';
 import { inPairs } from './pairs.mjs';
@@ -17,7 +17,7 @@ const MOST_RATIO = 2;
 export async function measureNeighbour(stage) {
   const manager = await stage.manager();
   const quiet = await manager.upload(ECHO, { max_replicas: 1 });
-  const noisy = await manager.upload(SLEEP, { concurrency: CAPACITY, max_replicas: 1 });
+  const noisy = await manager.upload(UNEVEN, { concurrency: CAPACITY, max_replicas: 1 });
   const callQuiet = () => stage.load().round({ target: manager.target(quiet), ...QUIET, ...ECHO_CALL });
   const beside = async () => {
     const flooding = stage.load('flood');

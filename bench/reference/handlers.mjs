@@ -10,6 +10,9 @@ export const ECHO = { code, handler: 'handle' };
 /** Takes 100 ms and no processor. */
 export const SLEEP = { code, handler: 'sleep_async' };
 
+/** As long on the average. Calls that all take the same time would march in step, which they don't in life. */
+export const UNEVEN = { code, handler: 'uneven_async' };
+
 /** A call of any of its handlers, and the answer it must give. */
 export const ECHO_CALL = { body: JSON.stringify({ payload: PAYLOAD }), result: PAYLOAD };
 

@@ -1,6 +1,7 @@
 """The handlers of every figure: the manager, the worker and the plain routes run this one file."""
 
 import asyncio
+import random
 import time
 
 
@@ -19,4 +20,9 @@ def sleep(payload: str) -> str:
 
 async def sleep_async(payload: str) -> str:
     await asyncio.sleep(0.1)
+    return payload
+
+
+async def uneven_async(payload: str) -> str:
+    await asyncio.sleep(random.uniform(0.05, 0.15))
     return payload

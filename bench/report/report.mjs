@@ -15,9 +15,9 @@ export function printTable(rows) {
   console.log(`\n${[line(head), rule, ...rest.map(line)].join('\n')}`);
 }
 
-/** `results/<date>-<figure set>.json`; the same set on the same day replaces the one before. */
-export async function writeResults(names, results) {
-  const name = `${new Date().toISOString().slice(0, 10)}-${names.join('-')}.json`;
+/** `results/<date>-<set>.json`; the same set of figures on the same day replaces the one before. */
+export async function writeResults(set, results) {
+  const name = `${new Date().toISOString().slice(0, 10)}-${set}.json`;
   await mkdir(RESULTS, { recursive: true });
   await writeFile(join(RESULTS, name), `${asText({ at: new Date().toISOString(), ...results })}\n`);
   return join('bench', 'results', name);

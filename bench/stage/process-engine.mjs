@@ -81,9 +81,11 @@ export class ProcessEngine {
     return this.#run(folder, args, {}, { origin: `http://127.0.0.1:${port}` });
   }
 
-  /** Kills every process of one installation; its manager has ended. */
-  clearOf(owner) {
-    return this.#kill(`FAAS_SOCKET=${join(this.#folder, folderNameOf(owner))}/`);
+  /** Kills every process of one installation and removes its files; its manager has ended. */
+  async clearOf(owner) {
+    const folder = join(this.#folder, folderNameOf(owner));
+    await this.#kill(`FAAS_SOCKET=${folder}/`);
+    await rm(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
   }
 
   /** Kills every process whose folder is in ours; the folder goes with the run's. */
