@@ -207,15 +207,17 @@ def test_the_caller_hanging_up_leaves_a_thread_until_its_limit(start: Start) -> 
     eventually(lambda: worker.health()["worker"]["runner"] == 2, "the stuck runner is replaced")
 
 
-def test_a_few_callers_hanging_up_cost_no_runner_and_no_slot(start: Start) -> None:
+def test_a_few_callers_hanging_up_cost_no_runner_and_no_slot(start: Start, tmp_path: Path) -> None:
     worker = start(SYNC, FAAS_CONCURRENCY="8")
     hang_up(worker, "sleep:8", 2)
-    calls = [worker.start_call("sleep:0.3") for _ in range(8)]
-    for call in calls:
-        answer = call.result()
-        assert answer.result == "sleep:0.3"
-        assert answer.runner == 1
-        assert answer.seconds < 0.6
+    gates = [tmp_path / str(number) for number in range(8)]
+    calls = [worker.start_call(f"wait for:{gate}") for gate in gates]
+    eventually(
+        lambda: all(Path(f"{gate}.reached").exists() for gate in gates), "all eight run at once"
+    )
+    for gate in gates:
+        gate.touch()
+    assert all(call.result().runner == 1 for call in calls)
 
 
 def test_many_callers_hanging_up_cost_a_runner_but_neither_the_next_call_nor_those_in_flight(
@@ -238,15 +240,26 @@ def test_many_callers_hanging_up_cost_a_runner_but_neither_the_next_call_nor_tho
 def test_slots_lent_in_place_of_abandoned_calls_are_given_back(
     start: Start, tmp_path: Path
 ) -> None:
-    worker = start(SYNC, FAAS_CONCURRENCY="4")
+    worker = start(SYNC, FAAS_CONCURRENCY="8")
     for turn in range(5):
-        gate = tmp_path / str(turn)
-        hang_up(worker, f"wait for:{gate}", 1)
+        gate = tmp_path / f"turn {turn}"
+        hang_up(worker, f"wait for:{gate}", 1, Path(f"{gate}.reached"))
         gate.touch()
-        eventually((tmp_path / f"{turn}.over").exists, "the abandoned call ends")
+        eventually(Path(f"{gate}.left").exists, "the abandoned call has ended")
         assert worker.call("good").runner == 1
-    calls = [worker.start_call("sleep:0.3") for _ in range(5)]
-    assert max(call.result().seconds for call in calls) > 0.55
+    gates = [tmp_path / f"gate {number}" for number in range(9)]
+    calls = [worker.start_call(f"wait for:{gate}") for gate in gates]
+
+    def reached() -> int:
+        return sum(Path(f"{gate}.reached").exists() for gate in gates)
+
+    eventually(lambda: reached() == 8, "every slot is taken")
+    # Answered after the ninth call was read, which therefore waits.
+    assert worker.request("GET", "/health").status == 200
+    assert reached() == 8
+    for gate in gates:
+        gate.touch()
+    assert all(call.result().runner == 1 for call in calls)
 
 
 def test_calls_that_wait_for_a_thread_are_not_run_once_their_callers_have_gone(
@@ -264,7 +277,7 @@ def test_calls_that_wait_for_a_thread_are_not_run_once_their_callers_have_gone(
     assert not Path(f"{mark}.reached").exists()
 
 
-def hang_up(worker: Worker, payload: str, times: int) -> None:
+def hang_up(worker: Worker, payload: str, times: int, mark: Path | None = None) -> None:
     """So many callers leave once their calls are on their way."""
     body = json.dumps({"payload": payload}).encode()
     connections = [worker.connect() for _ in range(times)]
@@ -272,6 +285,8 @@ def hang_up(worker: Worker, payload: str, times: int) -> None:
         connection.request("POST", "/", body)
     # Answered after those were read, for they came first.
     assert worker.request("GET", "/health").status == 200
+    if mark is not None:
+        eventually(mark.exists, "the handler is running")
     for connection in connections:
         connection.close()
 

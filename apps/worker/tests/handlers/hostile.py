@@ -213,7 +213,7 @@ def handle(payload: str) -> Any:
         Path(argument + ".reached").touch()
         while not Path(argument).exists():
             time.sleep(0.005)
-        Path(argument + ".over").touch()
+        Path(argument + ".left").touch()
         return payload
     if name == "print":
         print(argument)
