@@ -54,6 +54,15 @@ describe('Endings', () => {
     expect(api?.asked.map(({ url }) => url.searchParams.get('previous'))).toEqual(['true']);
   });
 
+  it.each([
+    ['nothing of one that was let go', 0, undefined],
+    ['of one that a handler took down what it tells of any', 1, 'worker_crashed'],
+  ])('tells of a stand-in %s', async (_what, exitCode, code) => {
+    const labels = { 'faas.pool': 'true' };
+    const ended = replica({ state: terminated({ exitCode }), status: { phase: 'Failed' }, metadata: { labels } });
+    expect((await (await logging('bye\n')).of(ended, never))?.code).toBe(code);
+  });
+
   it('reads the present log of a container that isn’t restarted yet', async () => {
     await (await logging('bye\n')).of(replica({ state: terminated({ exitCode: 1 }) }), never);
     expect(api?.asked[0]?.url.searchParams.has('previous')).toBe(false);

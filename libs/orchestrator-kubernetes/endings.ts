@@ -24,6 +24,8 @@ export class Endings {
     const ended = status?.state?.terminated ?? status?.lastState?.terminated;
     if (replica.ended && (status === undefined || pod.status?.reason !== undefined)) return evicted(replica, ended);
     if (status === undefined || ended === undefined) return undefined;
+    // Its manager died before it had a function, or let it go: others come, and nobody's code is to blame.
+    if (replica.standIn && ended.exitCode === 0) return undefined;
     const key = ended.containerID ?? `${replica.name}:${ended.finishedAt?.toString()}`;
     const known = this.known.get(key);
     if (known !== undefined) return known;

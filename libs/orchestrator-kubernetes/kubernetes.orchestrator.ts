@@ -234,19 +234,13 @@ export class KubernetesOrchestrator extends Orchestrator {
     const now = new Date();
     const made = this.replicasOf(workload.functionId).filter((replica) => replica.spec === spec && !replica.leaving);
     const wanted = made.filter(({ standIn }) => !standIn);
-    const endings = await Promise.all(made.map((replica) => this.endingOf(replica, signal)));
+    const endings = await Promise.all(made.map((replica) => this.endings.of(replica, signal)));
     const waits = wanted
       .filter(({ ready, ended }) => !ready && !ended)
       .map((replica) => waitingFault(replica, this.config.schedulingPatienceMs, now));
     const left = wanted.filter(({ ended }) => !ended).length;
     const failure = left < workload.replicas ? replicaFailure(deployment) : undefined;
     return [...endings, ...waits, failure].filter((fault) => fault !== undefined);
-  }
-
-  /** A stand-in that ended in good order was left by its manager before it had a function: others come. */
-  private async endingOf(replica: Replica, signal: AbortSignal): Promise<WorkloadFault | undefined> {
-    if (replica.standIn && replica.status?.state?.terminated?.exitCode === 0) return undefined;
-    return this.endings.of(replica, signal);
   }
 
   private servesFormer(functionId: FunctionId, spec: string): boolean {

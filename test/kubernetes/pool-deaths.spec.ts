@@ -13,10 +13,10 @@ const POOL: PoolConfig = { size: 2, memoryMiB: 256, cpuMillis: 500, pids: 64 };
 const DEATHS = 6;
 /** From before anything is taken until well after the function serves. */
 const LATEST_DEATH_MS = 90;
-/** A generic worker's lease, and then some. */
-const SWEPT_MS = 60_000;
+/** A generic worker's lease, or the time after which one that had its function but not its labels is a stray. */
+const SWEPT_MS = 150_000;
 
-describe('managers that are killed while they use the pool [small kubernetes]', { timeout: 240_000 }, () => {
+describe('managers that are killed while they use the pool [small kubernetes]', { timeout: 400_000 }, () => {
   const suite = ProviderSuite.on({}, { HPA_MAX_REPLICAS: '1' }, { ...POOL, size: 0 }, SWEPT_MS);
   const pool = () => new PoolView(suite.cluster, suite.stage.owner);
   const victim = () =>
