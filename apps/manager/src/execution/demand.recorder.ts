@@ -3,6 +3,7 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { type Demand, DemandRepository } from '../functions/demand.repository.js';
+import { DirectSteps } from '../functions/direct-steps.js';
 import { CallMetrics } from './call-metrics.js';
 import { DemandMeter } from './demand-meter.js';
 import { type Route, Router } from './router.js';
@@ -34,6 +35,7 @@ export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShut
   constructor(
     private readonly router: Router,
     private readonly demands: DemandRepository,
+    private readonly steps: DirectSteps,
     private readonly metrics: CallMetrics,
     @InjectPinoLogger(DemandRecorder.name) private readonly logger: PinoLogger,
   ) {}
@@ -51,8 +53,9 @@ export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShut
     const now = performance.now();
     if (now - (this.waking.get(id) ?? -Infinity) < WAKE_AGAIN_MS) return;
     this.waking.set(id, now);
-    this.demands.wake(id).then(
-      (woken) => this.metrics.wakes.inc(woken ? 1 : 0),
+    const woken = this.steps.write(id, (lease) => this.demands.wake(id, lease));
+    woken.then(
+      (written) => this.metrics.wakes.inc(written === undefined ? 0 : 1),
       (error: unknown) => {
         this.waking.delete(id);
         this.report(error, 'could not wake a function');
