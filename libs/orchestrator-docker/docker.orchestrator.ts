@@ -4,7 +4,7 @@ import { type DockerConfig, NO_POOL, type PoolConfig } from '#libs/config/config
 import { HealthProber } from '#libs/orchestrator/health-probe.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
-import { type PoolMember, WarmPool } from '#libs/orchestrator/warm-pool.js';
+import { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type {
   Endpoint,
   FunctionId,
@@ -22,9 +22,9 @@ import { isMissing } from './engine-fault.js';
 import { followEvents } from './event-stream.js';
 import { ImagePulls } from './image-pulls.js';
 import { ownedBy } from './labels.js';
-import { observedOf } from './observe.js';
+import { observedOf, seenReady } from './observe.js';
 import type { Reach } from './reach.js';
-import { PoolContainers } from './pool-containers.js';
+import { type PoolContainer, PoolContainers } from './pool-containers.js';
 import { addressOf, functionIdOf, hasAddress } from './replica.js';
 import { followLines, newestLines } from './replica-logs.js';
 import { type Plan, planReplicas, type Seen } from './replica-plan.js';
@@ -51,7 +51,7 @@ export class DockerOrchestrator extends Orchestrator {
   private readonly starter: ReplicaStarter;
   private readonly claims: Claims;
   private readonly poolContainers: PoolContainers;
-  private readonly pool: WarmPool<PoolMember>;
+  private readonly pool: WarmPool<PoolContainer>;
   private readonly warmStarter: WarmStarter;
   private readonly departures: Departures;
   private readonly turns = new Turns();
@@ -75,7 +75,7 @@ export class DockerOrchestrator extends Orchestrator {
     const placement = { owner, image, network, internal };
     this.starter = new ReplicaStarter(this.docker, this.images, this.network, this.sightings, placement, logger);
     this.poolContainers = new PoolContainers(this.docker, this.network, placement, pool);
-    this.pool = new WarmPool(this.poolContainers, pool.size, logger);
+    this.pool = new WarmPool<PoolContainer>(this.poolContainers, pool.size, logger);
     this.warmStarter = new WarmStarter(
       this.docker,
       this.pool,
@@ -156,6 +156,8 @@ export class DockerOrchestrator extends Orchestrator {
     const spec = specHash(workload, { image, network, internal });
     this.pool.start();
     const place = await this.place();
+    const quick = await this.startAhead(workload, spec, signal);
+    if (quick !== undefined) return quick;
     const look = () => this.sightings.look(functionId, spec, place.reach, signal);
     const seen = await look();
     const holdEnded = workload.replaceEndedFrom !== undefined && workload.replaceEndedFrom.getTime() > Date.now();
@@ -183,13 +185,25 @@ export class DockerOrchestrator extends Orchestrator {
     });
   }
 
+  /**
+   * A call waits for a function that the engine has nothing of: its first replica is made of a worker that is ready,
+   * before anything is asked, and then there is nothing to ask. Were there something after all, it would have the name,
+   * and nothing is made here.
+   */
+  private async startAhead(workload: Workload, spec: string, signal: AbortSignal): Promise<Observed | undefined> {
+    if (workload.isFresh !== true || workload.replicas === 0 || !this.warmStarter.hasReady) return undefined;
+    const warm = await this.warmStarter.start(workload, spec, 1, signal);
+    if (warm?.isReady !== true || workload.replicas > 1) return undefined;
+    return seenReady(warm);
+  }
+
   private async start(
     workload: Workload,
     spec: string,
     slot: number,
     signal: AbortSignal,
   ): Promise<WorkloadFault | undefined> {
-    if (await this.warmStarter.start(workload, spec, slot, signal)) return undefined;
+    if ((await this.warmStarter.start(workload, spec, slot, signal)) !== undefined) return undefined;
     return this.starter.start(workload, spec, slot, signal);
   }
 

@@ -15,8 +15,12 @@ const REMOVE_MS = 20_000;
 const STRAY_MS = 60_000;
 const ASK_MS = 500;
 
+export interface PoolContainer extends PoolMember {
+  readonly hostPort: number;
+}
+
 /** Generic workers as containers; their name is no function's. */
-export class PoolContainers implements PoolSource<PoolMember> {
+export class PoolContainers implements PoolSource<PoolContainer> {
   /** Workers of the pool that aren't ours and answer as none, by when they were first seen so. */
   private readonly strays = new Map<string, number>();
 
@@ -27,7 +31,7 @@ export class PoolContainers implements PoolSource<PoolMember> {
     private readonly limits: WorkerLimits,
   ) {}
 
-  async start({ token, sha256 }: OneTimeToken, closing: AbortSignal): Promise<PoolMember> {
+  async start({ token, sha256 }: OneTimeToken, closing: AbortSignal): Promise<PoolContainer> {
     closing.throwIfAborted();
     // Not ended half way: the engine would go on making a container whose id nobody is told.
     const signal = AbortSignal.timeout(START_MS);
@@ -37,9 +41,11 @@ export class PoolContainers implements PoolSource<PoolMember> {
     try {
       await this.engine.start(id, signal);
       const [container] = await this.engine.list([], signal, { id: [id] });
-      const address = container && addressOf(replicaOf(container), this.placement.network, reach);
+      if (container === undefined) throw new Error('a generic worker is gone already');
+      const replica = replicaOf(container);
+      const address = addressOf(replica, this.placement.network, reach);
       if (address === undefined) throw new Error('a generic worker got no address');
-      return { id, address, token };
+      return { id, address, token, hostPort: replica.hostPort };
     } catch (error) {
       await this.remove({ id });
       throw error;
@@ -47,7 +53,7 @@ export class PoolContainers implements PoolSource<PoolMember> {
   }
 
   /** Of no caller's signal: who gives up waiting must not leave it behind. */
-  async remove({ id }: Pick<PoolMember, 'id'>): Promise<void> {
+  async remove({ id }: Pick<PoolContainer, 'id'>): Promise<void> {
     await this.engine.remove({ id, volume: undefined }, true, AbortSignal.timeout(REMOVE_MS));
   }
 

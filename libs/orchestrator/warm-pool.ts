@@ -70,6 +70,10 @@ export class WarmPool<M extends PoolMember> {
     return this.ready.shift();
   }
 
+  get hasReady(): boolean {
+    return this.ready.length > 0;
+  }
+
   has(id: string): boolean {
     return this.ready.some((member) => member.id === id);
   }
