@@ -1,5 +1,8 @@
+import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { pino } from 'pino';
+import { Notifications } from '#libs/database/notifications.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import { startTestPostgres, type TestPostgres } from '../support/postgres.js';
 import { Installation, newFunction, type RunningManager } from './installation.js';
@@ -53,6 +56,23 @@ describe('A step that begins with the request for it', () => {
     expect(await here.ready(id)).toMatchObject({ phase: 'running', leaseToken: null });
     expect(asked[0]).toMatchObject({ functionId: id, code: wanted.code, isFresh: true, looks: 0 });
     expect(asked.slice(1).filter(({ isFresh }) => isFresh)).toEqual([]);
+  });
+
+  it('calls nobody else to the row, who could not act upon it anyway', async () => {
+    const listener = new Notifications(here.url, pino({ level: 'silent' }));
+    const heard: (string | undefined)[] = [];
+    listener.on('faas_due', (id) => heard.push(id));
+    listener.start();
+    try {
+      await expect.poll(() => heard).toEqual([undefined]);
+      const held = newFunction();
+      await here.repository.insert(held, { token: randomUUID(), ms: 60_000 });
+      const due = await here.add();
+      await expect.poll(() => heard).toContain(due);
+      expect(heard).not.toContain(held.id);
+    } finally {
+      await listener.close();
+    }
   });
 
   it('wakes a function the same way, with the code that it had', async () => {
