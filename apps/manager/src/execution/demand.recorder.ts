@@ -130,14 +130,16 @@ function isUsedSince({ lastUsed }: Route, moment: number): boolean {
   return lastUsed > moment;
 }
 
+/** What has no replica can't fall asleep, and gets its first one without being asked again. */
 function isUseDue(route: Route, { touchedAt }: Record): boolean {
+  if (route.pool.isEmpty) return false;
   const every = route.idleTimeoutMs > 0 ? Math.min(USE_MS, route.idleTimeoutMs / 4) : USE_MS;
   return (callsOf(route) > 0 || isUsedSince(route, touchedAt)) && Date.now() - touchedAt >= every;
 }
 
 /** A function that may have one replica only has nothing to gain. */
 function isDemandDue(route: Route, { meter, writtenAt }: Record, now: number): boolean {
-  if (route.isFixed || meter.isStill) return false;
+  if (route.isFixed || meter.isStill || route.pool.isEmpty) return false;
   return now - writtenAt >= (route.pool.waiting > 0 ? READ_MS : WRITE_MS);
 }
 

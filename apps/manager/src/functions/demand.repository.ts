@@ -95,6 +95,14 @@ export class DemandRepository {
     return { row, isFresh, revision: { number, functionName: callable, code, codeSha256: sha256 } };
   }
 
+  /** Whether any function has replicas, or should. */
+  async areAwake(): Promise<boolean> {
+    const [row] = await this.database.query<{ awake: boolean }>(
+      'SELECT EXISTS (SELECT FROM functions WHERE replicas > 0) AS awake',
+    );
+    return row?.awake === true;
+  }
+
   /** Functions that nobody has called for their idle time lose their replicas. Answers which. */
   async putToSleep(): Promise<FunctionId[]> {
     const rows = await this.database.query<{ id: FunctionId }>(
