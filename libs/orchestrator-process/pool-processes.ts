@@ -60,8 +60,8 @@ export class PoolProcesses implements PoolSource<PoolProcess> {
     await this.keeper.bury(record);
   }
 
-  async room(): Promise<number> {
-    return roomIn(process.availableMemory());
+  async room(members: number): Promise<number> {
+    return roomIn(process.availableMemory(), members);
   }
 
   /** Ends the workers of managers that are gone, and clears away those that have ended. */

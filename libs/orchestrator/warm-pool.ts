@@ -7,9 +7,12 @@ import type { EndpointAddress } from './workload.js';
 /** How long a generic worker outlives the manager that asks after it. */
 export const LEASE_MS = 30_000;
 const RENEW_MS = 7_000;
-/** The worker that was just taken gets the processor first. */
-const REPLACE_AFTER_MS = 40;
+/** The worker that was just taken gets the processor first, and those taken after it do so too; but not for ever. */
+const REPLACE_AFTER_MS = 60;
+const REPLACE_WITHIN_MS = 500;
+/** While there are some ready, one at a time: calls need the processor more. */
 const STARTS_AT_ONCE = 2;
+const OUT_OF_TURN_MS = 500;
 const UP_MS = 30_000;
 const FIRST_LOOK_MS = 20;
 const LAST_LOOK_MS = 250;
@@ -30,8 +33,10 @@ export interface PoolSource<M extends PoolMember> {
   start(token: OneTimeToken, signal: AbortSignal): Promise<M>;
   /** Ends one; already gone is success. */
   remove(member: M): Promise<void>;
-  /** How many more there is memory for. */
-  room(): Promise<number>;
+  /** How many more there is memory for beyond so many; below zero when those are too many. */
+  room(members: number): Promise<number>;
+  /** Replicas wait for the processor to start on: the pool's own workers come after them. */
+  readonly isOutOfTurn?: boolean;
 }
 
 /**
@@ -48,6 +53,8 @@ export class WarmPool<M extends PoolMember> {
   private renewedAt = 0;
   private timer: NodeJS.Timeout | undefined;
   private due = Infinity;
+  private takenSince: number | undefined;
+  private replaceDue: number | undefined;
   private keeping: Promise<void> | undefined;
 
   constructor(
@@ -66,8 +73,9 @@ export class WarmPool<M extends PoolMember> {
   take(): M | undefined {
     if (this.size === 0 || this.closing.signal.aborted) return undefined;
     this.asked.push(Date.now());
-    this.keepIn(REPLACE_AFTER_MS);
-    return this.ready.shift();
+    const taken = this.ready.shift();
+    this.replaceSoon();
+    return taken;
   }
 
   get hasReady(): boolean {
@@ -97,8 +105,18 @@ export class WarmPool<M extends PoolMember> {
     this.timer = setTimeout(() => void this.keep(), ms).unref();
   }
 
+  /** Once nothing has been taken for a moment. */
+  private replaceSoon(): void {
+    const now = Date.now();
+    if (this.takenSince === undefined) this.takenSince = now;
+    else if (this.replaceDue === this.due) this.due = Infinity;
+    this.keepIn(Math.max(0, Math.min(REPLACE_AFTER_MS, this.takenSince + REPLACE_WITHIN_MS - now)));
+    this.replaceDue = this.due;
+  }
+
   private async keep(): Promise<void> {
     this.due = Infinity;
+    this.takenSince = undefined;
     // One round at a time; the one under way may not see what changed meanwhile.
     if (this.keeping !== undefined) return this.keepIn(REPLACE_AFTER_MS);
     this.keeping = this.round()
@@ -115,14 +133,16 @@ export class WarmPool<M extends PoolMember> {
       this.renewedAt = now;
       await Promise.all(this.ready.map((member) => this.renew(member)));
     }
-    const room = await this.source.room();
+    const room = await this.source.room(this.ready.length + this.coming.size);
     if (this.closing.signal.aborted) return;
     const members = this.ready.length + this.coming.size;
     const target = poolTarget({ size: this.size, recent: this.asked.length, room, members });
     for (const surplus of this.ready.splice(Math.max(0, target - this.coming.size))) await this.drop(surplus);
     if (now < this.notBefore) return;
     const missing = target - this.ready.length - this.coming.size;
-    for (let count = Math.min(missing, STARTS_AT_ONCE - this.coming.size); count > 0; count -= 1) this.bring();
+    if (missing > 0 && this.source.isOutOfTurn === true) return this.keepIn(OUT_OF_TURN_MS);
+    const atOnce = this.ready.length > 0 ? 1 : STARTS_AT_ONCE;
+    for (let count = Math.min(missing, atOnce - this.coming.size); count > 0; count -= 1) this.bring();
   }
 
   private async renew(member: M): Promise<void> {
