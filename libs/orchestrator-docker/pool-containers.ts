@@ -3,6 +3,7 @@ import type { ContainerInfo } from 'dockerode';
 import { kindOf, type OneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import { roomIn } from '#libs/orchestrator/pool-target.js';
 import type { PoolMember, PoolSource } from '#libs/orchestrator/warm-pool.js';
+import type { ColdStarts } from './cold-starts.js';
 import { genericConfig, type Placement, type WorkerLimits } from './container-config.js';
 import type { DockerEngine } from './docker-engine.js';
 import { fromPoolOf } from './labels.js';
@@ -29,7 +30,12 @@ export class PoolContainers implements PoolSource<PoolContainer> {
     private readonly network: WorkerNetwork,
     private readonly placement: Placement,
     private readonly limits: WorkerLimits,
+    private readonly coldStarts: ColdStarts,
   ) {}
+
+  get isOutOfTurn(): boolean {
+    return this.coldStarts.areWaiting;
+  }
 
   async start({ token, sha256 }: OneTimeToken, closing: AbortSignal): Promise<PoolContainer> {
     closing.throwIfAborted();
@@ -57,10 +63,10 @@ export class PoolContainers implements PoolSource<PoolContainer> {
     await this.engine.remove({ id, volume: undefined }, true, AbortSignal.timeout(REMOVE_MS));
   }
 
-  async room(): Promise<number> {
-    if (this.engine.isLocal) return roomIn(process.availableMemory());
+  async room(members: number): Promise<number> {
+    if (this.engine.isLocal) return roomIn(process.availableMemory(), members);
     // What is free on another machine the engine doesn't tell.
-    return roomIn((await this.engine.totalMemory(AbortSignal.timeout(REMOVE_MS))) / 2);
+    return roomIn((await this.engine.totalMemory(AbortSignal.timeout(REMOVE_MS))) / 2, members);
   }
 
   /**
