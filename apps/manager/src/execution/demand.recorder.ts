@@ -49,13 +49,20 @@ export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShut
   }
 
   /** A call came for a function without replicas. However many come at once, one wake is asked for. */
-  wake({ id }: Route): void {
+  wake(route: Route): void {
+    const { id } = route;
     const now = performance.now();
     if (now - (this.waking.get(id) ?? -Infinity) < WAKE_AGAIN_MS) return;
     this.waking.set(id, now);
+    this.recordOf(route, now);
     const woken = this.steps.write(id, (lease) => this.demands.wake(id, lease));
     woken.then(
-      (written) => this.metrics.wakes.inc(written === undefined ? 0 : 1),
+      (written) => {
+        if (written === undefined) return;
+        this.metrics.wakes.inc();
+        // The same statement has noted the use.
+        this.change(id, { touchedAt: Date.now() });
+      },
       (error: unknown) => {
         this.waking.delete(id);
         this.report(error, 'could not wake a function');
@@ -130,14 +137,12 @@ function isUsedSince({ lastUsed }: Route, moment: number): boolean {
   return lastUsed > moment;
 }
 
-/** What has no replica can't fall asleep, and gets its first one without being asked again. */
 function isUseDue(route: Route, { touchedAt }: Record): boolean {
-  if (route.pool.isEmpty) return false;
   const every = route.idleTimeoutMs > 0 ? Math.min(USE_MS, route.idleTimeoutMs / 4) : USE_MS;
   return (callsOf(route) > 0 || isUsedSince(route, touchedAt)) && Date.now() - touchedAt >= every;
 }
 
-/** A function that may have one replica only has nothing to gain. */
+/** A function that may have one replica only has nothing to gain, and one that has none gets its first one anyway. */
 function isDemandDue(route: Route, { meter, writtenAt }: Record, now: number): boolean {
   if (route.isFixed || meter.isStill || route.pool.isEmpty) return false;
   return now - writtenAt >= (route.pool.waiting > 0 ? READ_MS : WRITE_MS);
