@@ -7,6 +7,7 @@ import { Functions1764000000000 } from './migrations/1764000000000-functions.js'
 import { Engines1764050000000 } from './migrations/1764050000000-engines.js';
 import { Postponed1764060000000 } from './migrations/1764060000000-postponed.js';
 import { Scale1764070000000 } from './migrations/1764070000000-scale.js';
+import { Leased1764080000000 } from './migrations/1764080000000-leased.js';
 
 const CONNECT_TIMEOUT_MS = 3_000;
 const STATEMENT_TIMEOUT_MS = 15_000;
@@ -33,7 +34,13 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
     ...(database ? { database } : {}),
     ...(ssl === undefined ? {} : { ssl: ssl as boolean }),
     entities,
-    migrations: [Functions1764000000000, Engines1764050000000, Postponed1764060000000, Scale1764070000000],
+    migrations: [
+      Functions1764000000000,
+      Engines1764050000000,
+      Postponed1764060000000,
+      Scale1764070000000,
+      Leased1764080000000,
+    ],
     migrationsTransactionMode: 'each',
     synchronize: false,
     logging: false,

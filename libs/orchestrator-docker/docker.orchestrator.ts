@@ -5,7 +5,7 @@ import { HealthProber } from '#libs/orchestrator/health-probe.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { PoolReport } from '#libs/orchestrator/pool-report.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
-import { type PoolMember, WarmPool } from '#libs/orchestrator/warm-pool.js';
+import { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type {
   Endpoint,
   FunctionId,
@@ -17,15 +17,16 @@ import type {
 } from '#libs/orchestrator/workload.js';
 import { Claims } from './claims.js';
 import { codeVolumePrefix } from './code-volume.js';
+import { ColdStarts } from './cold-starts.js';
 import { Departures } from './departures.js';
 import { DockerEngine } from './docker-engine.js';
 import { isMissing } from './engine-fault.js';
 import { followEvents } from './event-stream.js';
 import { ImagePulls } from './image-pulls.js';
 import { ownedBy } from './labels.js';
-import { observedOf } from './observe.js';
+import { observedOf, seenReady } from './observe.js';
 import type { Reach } from './reach.js';
-import { PoolContainers } from './pool-containers.js';
+import { type PoolContainer, PoolContainers } from './pool-containers.js';
 import { addressOf, functionIdOf, hasAddress } from './replica.js';
 import { followLines, newestLines } from './replica-logs.js';
 import { type Plan, planReplicas, type Seen } from './replica-plan.js';
@@ -46,13 +47,17 @@ export class DockerOrchestrator extends Orchestrator {
   readonly engine = 'docker';
   private readonly docker: DockerEngine;
   private readonly network: WorkerNetwork;
-  private readonly prober = new HealthProber((functionId) => this.changed(functionId));
+  private readonly prober = new HealthProber((functionId) => {
+    this.coldStarts.ended(functionId);
+    this.changed(functionId);
+  });
+  private readonly coldStarts = new ColdStarts((functionId) => this.changed(functionId));
   private readonly sightings: Sightings;
   private readonly images: ImagePulls;
   private readonly starter: ReplicaStarter;
   private readonly claims: Claims;
   private readonly poolContainers: PoolContainers;
-  private readonly pool: WarmPool<PoolMember>;
+  private readonly pool: WarmPool<PoolContainer>;
   private readonly warmStarter: WarmStarter;
   private readonly departures: Departures;
   private readonly turns = new Turns();
@@ -75,8 +80,8 @@ export class DockerOrchestrator extends Orchestrator {
     const { image, network, internal } = config;
     const placement = { owner, image, network, internal };
     this.starter = new ReplicaStarter(this.docker, this.images, this.network, this.sightings, placement, logger);
-    this.poolContainers = new PoolContainers(this.docker, this.network, placement, pool);
-    this.pool = new WarmPool(this.poolContainers, pool.size, logger, pool.leaseMs);
+    this.poolContainers = new PoolContainers(this.docker, this.network, placement, pool, this.coldStarts);
+    this.pool = new WarmPool<PoolContainer>(this.poolContainers, pool.size, logger, pool.leaseMs);
     this.warmStarter = new WarmStarter(
       this.docker,
       this.pool,
@@ -98,6 +103,7 @@ export class DockerOrchestrator extends Orchestrator {
   }
 
   async remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
+    this.coldStarts.leave(functionId);
     await this.turns.run(functionId, signal, () => this.departures.removeAll(functionId, graceMs, signal));
   }
 
@@ -118,6 +124,7 @@ export class DockerOrchestrator extends Orchestrator {
     this.listeners.add(listener);
     const sink = {
       changed: (functionId: FunctionId, container: string) => {
+        this.coldStarts.ended(functionId);
         if (this.departures.isGoing(container)) return;
         listener(functionId);
         // The engine tells of an end before its own list shows it; whoever looks at once may see it running still.
@@ -149,6 +156,7 @@ export class DockerOrchestrator extends Orchestrator {
   /** Ends timers, pulls and connections. Workers go on; those that drain are taken up by the next manager. */
   override async close(): Promise<void> {
     this.prober.close();
+    this.coldStarts.stop();
     this.images.close();
     this.departures.close();
     this.listeners.clear();
@@ -161,6 +169,8 @@ export class DockerOrchestrator extends Orchestrator {
     const spec = specHash(workload, { image, network, internal });
     this.pool.start();
     const place = await this.place();
+    const quick = (await this.startAhead(workload, spec, signal)) ?? this.stillWaits(workload);
+    if (quick !== undefined) return quick;
     const look = () => this.sightings.look(functionId, spec, place.reach, signal);
     const seen = await look();
     const holdEnded = workload.replaceEndedFrom !== undefined && workload.replaceEndedFrom.getTime() > Date.now();
@@ -170,9 +180,10 @@ export class DockerOrchestrator extends Orchestrator {
     await all(plan.discard.map((replica) => this.departures.discard(replica, signal)));
     await all(plan.leave.map((replica) => this.departures.leave(replica, limits.timeoutMs, signal)));
     if (plan.promote !== undefined) await this.starter.promote(plan.promote, signal);
+    if (plan.start.length === 0) this.coldStarts.leave(functionId);
     const refused = place.fault !== undefined && plan.start.length > 0 ? [place.fault] : [];
     const start = refused.length > 0 ? [] : plan.start;
-    const started = await all(start.map((slot) => this.start(workload, spec, slot, signal)));
+    const started = await all(start.map((slot) => this.start(workload, spec, slot, seen.length === 0, signal)));
 
     const after = isStill(plan) ? plan : planReplicas(wanted, await look());
     // A warm replica is ready at once: with it, this may be the last step for long.
@@ -188,14 +199,46 @@ export class DockerOrchestrator extends Orchestrator {
     });
   }
 
+  /**
+   * A call waits for a function that the engine has nothing of: its first replica is made of a worker that is ready,
+   * before anything is asked, and then there is nothing to ask. Were there something after all, it would have the name,
+   * and nothing is made here.
+   */
+  private async startAhead(workload: Workload, spec: string, signal: AbortSignal): Promise<Observed | undefined> {
+    if (workload.isFresh !== true || workload.replicas === 0 || !this.warmStarter.hasReady) return undefined;
+    const warm = await this.warmStarter.start(workload, spec, 1, signal);
+    if (warm?.isReady !== true || workload.replicas > 1) return undefined;
+    return seenReady(warm);
+  }
+
+  /** Hundreds may wait for their turn; each is looked at when it comes. */
+  private stillWaits({ functionId, replicas }: Workload): Observed | undefined {
+    if (replicas === 0 || this.warmStarter.hasReady || !this.coldStarts.hasNothingYet(functionId)) return undefined;
+    return { replicas: 0, ready: 0, endpoints: [], primary: '', hostPort: 0, reason: waitsForOthers() };
+  }
+
   private async start(
     workload: Workload,
     spec: string,
     slot: number,
+    hasNothing: boolean,
     signal: AbortSignal,
   ): Promise<WorkloadFault | undefined> {
-    if (await this.warmStarter.start(workload, spec, slot, signal)) return undefined;
-    return this.starter.start(workload, spec, slot, signal);
+    const { functionId } = workload;
+    // One that waits for its turn has been counted among those that asked the pool.
+    if (!this.coldStarts.isWaiting(functionId) || this.warmStarter.hasReady) {
+      const warm = await this.warmStarter.start(workload, spec, slot, signal);
+      if (warm !== undefined) return undefined;
+    }
+    if (!this.coldStarts.begin(functionId, hasNothing)) return waitsForOthers();
+    let isStarted = false;
+    try {
+      const fault = await this.starter.start(workload, spec, slot, signal);
+      isStarted = fault === undefined;
+      return fault;
+    } finally {
+      if (!isStarted) this.coldStarts.ended(functionId);
+    }
   }
 
   /** A network that can't be used keeps new replicas from starting and leaves the running ones alone. */
@@ -211,6 +254,10 @@ export class DockerOrchestrator extends Orchestrator {
   private changed(functionId: FunctionId): void {
     for (const listener of this.listeners) listener(functionId);
   }
+}
+
+function waitsForOthers(): WorkloadFault {
+  return { code: 'starting', message: 'Its worker starts when others have started.', terminal: false, at: new Date() };
 }
 
 function unlessMissing(error: unknown): undefined {

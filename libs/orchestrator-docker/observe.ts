@@ -1,5 +1,6 @@
 import type { EndpointAddress, Observed, WorkloadFault } from '#libs/orchestrator/workload.js';
 import { bySeniority, type Seen } from './replica-plan.js';
+import type { WarmReplica } from './warm-starter.js';
 
 export interface Look {
   readonly wanted: number;
@@ -32,6 +33,17 @@ export function observedOf({ wanted, keep, former, faults, addressOf }: Look): O
     primary: first?.replica.id ?? '',
     hostPort: first?.replica.hostPort ?? 0,
     ...(fault !== undefined && { reason: fault }),
+  };
+}
+
+/** The only replica of its function, which has just answered. Only our own worker can have been given its function. */
+export function seenReady({ id, address, hostPort }: Omit<WarmReplica, 'isReady'>): Observed {
+  return {
+    replicas: 1,
+    ready: 1,
+    endpoints: [{ replica: id, address, guard: 'worker' }],
+    primary: id,
+    hostPort,
   };
 }
 

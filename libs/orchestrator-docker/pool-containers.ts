@@ -3,6 +3,7 @@ import type { ContainerInfo } from 'dockerode';
 import { kindOf, type OneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import { roomIn } from '#libs/orchestrator/pool-target.js';
 import type { PoolMember, PoolSource } from '#libs/orchestrator/warm-pool.js';
+import type { ColdStarts } from './cold-starts.js';
 import { genericConfig, type Placement, type WorkerLimits } from './container-config.js';
 import type { DockerEngine } from './docker-engine.js';
 import { fromPoolOf } from './labels.js';
@@ -17,8 +18,12 @@ const STRAY_MS = 60_000;
 const HALF_MADE_MS = 10_000;
 const ASK_MS = 500;
 
+export interface PoolContainer extends PoolMember {
+  readonly hostPort: number;
+}
+
 /** Generic workers as containers; their name is no function's. */
-export class PoolContainers implements PoolSource<PoolMember> {
+export class PoolContainers implements PoolSource<PoolContainer> {
   /** Workers of the pool that aren't ours and answer as none, by when they were first seen so. */
   private readonly strays = new Map<string, number>();
 
@@ -27,9 +32,14 @@ export class PoolContainers implements PoolSource<PoolMember> {
     private readonly network: WorkerNetwork,
     private readonly placement: Placement,
     private readonly limits: WorkerLimits,
+    private readonly coldStarts: ColdStarts,
   ) {}
 
-  async start({ token, sha256 }: OneTimeToken, closing: AbortSignal, leaseMs: number): Promise<PoolMember> {
+  get isOutOfTurn(): boolean {
+    return this.coldStarts.areWaiting;
+  }
+
+  async start({ token, sha256 }: OneTimeToken, closing: AbortSignal, leaseMs: number): Promise<PoolContainer> {
     closing.throwIfAborted();
     // Not ended half way: the engine would go on making a container whose id nobody is told.
     const signal = AbortSignal.timeout(START_MS);
@@ -40,9 +50,11 @@ export class PoolContainers implements PoolSource<PoolMember> {
     try {
       await this.engine.start(id, signal);
       const [container] = await this.engine.list([], signal, { id: [id] });
-      const address = container && addressOf(replicaOf(container), this.placement.network, reach);
+      if (container === undefined) throw new Error('a generic worker is gone already');
+      const replica = replicaOf(container);
+      const address = addressOf(replica, this.placement.network, reach);
       if (address === undefined) throw new Error('a generic worker got no address');
-      return { id, address, token };
+      return { id, address, token, hostPort: replica.hostPort };
     } catch (error) {
       await this.remove({ id });
       throw error;
@@ -50,19 +62,19 @@ export class PoolContainers implements PoolSource<PoolMember> {
   }
 
   /** Of no caller's signal: who gives up waiting must not leave it behind. */
-  async remove({ id }: Pick<PoolMember, 'id'>): Promise<void> {
+  async remove({ id }: Pick<PoolContainer, 'id'>): Promise<void> {
     await this.engine.remove({ id, volume: undefined }, true, AbortSignal.timeout(REMOVE_MS));
   }
 
-  async hasEnded({ id }: PoolMember): Promise<boolean> {
+  async hasEnded({ id }: PoolContainer): Promise<boolean> {
     const [container] = await this.engine.list([], AbortSignal.timeout(REMOVE_MS), { id: [id] });
     return container?.State !== 'running';
   }
 
-  async room(): Promise<number> {
-    if (this.engine.isLocal) return roomIn(process.availableMemory());
+  async room(members: number): Promise<number> {
+    if (this.engine.isLocal) return roomIn(process.availableMemory(), members);
     // What is free on another machine the engine doesn't tell.
-    return roomIn((await this.engine.totalMemory(AbortSignal.timeout(REMOVE_MS))) / 2);
+    return roomIn((await this.engine.totalMemory(AbortSignal.timeout(REMOVE_MS))) / 2, members);
   }
 
   /**

@@ -17,8 +17,6 @@ const ASK_MS = 500;
 interface Note {
   /** This manager started it, so it has seen its whole life. */
   startedHere: boolean;
-  /** It answered before anything was tracked. */
-  answered: boolean;
   /** What the prober knows it by; another address is another probe. */
   probe?: string;
   fault?: WorkloadFault;
@@ -57,8 +55,13 @@ export class Sightings {
     ];
   }
 
-  started(functionId: FunctionId, id: string, answered = false): void {
-    Object.assign(this.note(functionId, id), { startedHere: true, answered });
+  /** @param answers where it has answered that it is ready */
+  started(functionId: FunctionId, id: string, answers?: EndpointAddress): void {
+    const note = this.note(functionId, id);
+    note.startedHere = true;
+    if (answers === undefined) return;
+    note.probe = probeKey(id, answers);
+    this.prober.track(note.probe, functionId, answers, 'ready');
   }
 
   tell(seen: readonly Seen[]): void {
@@ -111,12 +114,11 @@ export class Sightings {
 
   /** Waits for one answer of a replica this manager didn't start: it may have been ready for long. */
   private async probe(replica: Replica, note: Note, address: EndpointAddress): Promise<void> {
-    const where = address.kind === 'tcp' ? `${address.host}:${address.port}` : address.path;
-    const key = `${replica.id}@${where}`;
+    const key = probeKey(replica.id, address);
     const moved = note.probe !== undefined && note.probe !== key;
     if (moved && note.probe !== undefined) this.prober.forget(note.probe);
     note.probe = key;
-    this.prober.track(key, replica.functionId, address, note.answered ? 'ready' : 'starting');
+    this.prober.track(key, replica.functionId, address);
     if (moved || !note.startedHere) await this.prober.probed(key);
   }
 
@@ -154,7 +156,11 @@ export class Sightings {
     let notes = this.functions.get(functionId);
     if (notes === undefined) this.functions.set(functionId, (notes = new Map<string, Note>()));
     let note = notes.get(id);
-    if (note === undefined) notes.set(id, (note = { startedHere: false, answered: false, told: false }));
+    if (note === undefined) notes.set(id, (note = { startedHere: false, told: false }));
     return note;
   }
+}
+
+function probeKey(id: string, address: EndpointAddress): string {
+  return `${id}@${address.kind === 'tcp' ? `${address.host}:${address.port}` : address.path}`;
 }

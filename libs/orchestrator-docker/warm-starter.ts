@@ -1,12 +1,12 @@
 import type { Logger } from 'pino';
 import { workerVariables } from '#libs/orchestrator/generic-worker.js';
 import { probeHealth } from '#libs/orchestrator/health-probe.js';
-import type { PoolMember, WarmPool } from '#libs/orchestrator/warm-pool.js';
-import type { Workload } from '#libs/orchestrator/workload.js';
+import type { WarmPool } from '#libs/orchestrator/warm-pool.js';
+import type { EndpointAddress, Workload } from '#libs/orchestrator/workload.js';
 import type { Claims } from './claims.js';
 import { resources, type WorkerLimits } from './container-config.js';
 import type { DockerEngine } from './docker-engine.js';
-import type { PoolContainers } from './pool-containers.js';
+import type { PoolContainer, PoolContainers } from './pool-containers.js';
 import { slotName } from './replica.js';
 import type { Sightings } from './sightings.js';
 
@@ -14,11 +14,20 @@ import type { Sightings } from './sightings.js';
 const LOAD_MS = 500;
 const DROP_MS = 5_000;
 
+/** A replica as its making has shown it. */
+export interface WarmReplica {
+  readonly id: string;
+  readonly address: EndpointAddress;
+  readonly hostPort: number;
+  /** It has loaded its handler. */
+  readonly isReady: boolean;
+}
+
 /** Makes a function's replica of a generic worker that is ready. */
 export class WarmStarter {
   constructor(
     private readonly engine: DockerEngine,
-    private readonly pool: WarmPool<PoolMember>,
+    private readonly pool: WarmPool<PoolContainer>,
     private readonly containers: PoolContainers,
     private readonly claims: Claims,
     private readonly sightings: Sightings,
@@ -26,46 +35,67 @@ export class WarmStarter {
     private readonly logger: Logger,
   ) {}
 
-  /** False when there is none, or it wouldn't do: then nothing of it is left, and the caller starts one cold. */
-  async start(workload: Workload, spec: string, slot: number, signal: AbortSignal): Promise<boolean> {
+  /** There is one at this moment. */
+  get hasReady(): boolean {
+    return this.pool.hasReady;
+  }
+
+  /** Undefined when there is none, or it wouldn't do: then nothing of it is left, and the caller starts one cold. */
+  async start(workload: Workload, spec: string, slot: number, signal: AbortSignal): Promise<WarmReplica | undefined> {
     const member = this.pool.take();
-    if (member === undefined) return false;
+    if (member === undefined) return undefined;
     const { functionId, revision } = workload;
+    let isReady = false;
     try {
       await this.limit(member, workload, signal);
-      await this.claims.make(member.id, workload, spec, signal);
-      // Whichever of these is missing when this manager is killed: no call gets to it before all are done, and what it
-      // is then found to be is discarded.
-      const steps = await Promise.allSettled([
-        this.giveFunction(member, workload, signal),
-        this.engine.rename(member.id, slotName(functionId, slot), signal),
-      ]);
-      const failed = steps.find((step) => step.status === 'rejected');
-      if (failed !== undefined) throw failed.reason;
-      this.sightings.started(functionId, member.id, steps[0].status === 'fulfilled' && steps[0].value);
+      isReady = await this.turnInto(member, workload, spec, slot, signal);
+      this.sightings.started(functionId, member.id, isReady ? member.address : undefined);
     } catch (error) {
       await this.discard(member);
       signal.throwIfAborted();
       // Also when another manager has filled the slot: the cold start then finds that out.
       this.logger.info({ err: error, functionId, replica: member.id.slice(0, 12) }, 'warm start failed');
-      return false;
+      return undefined;
     }
     this.logger.info({ functionId, revision, replica: member.id.slice(0, 12), warm: true }, 'replica started');
-    return true;
+    const { id, address, hostPort } = member;
+    return { id, address, hostPort, isReady };
+  }
+
+  /**
+   * Side by side, for a call may wait for it. Whichever is missing when this manager is killed: no call gets to it before
+   * all are done. Without a function it is discarded when it is found, without its name it is swept, and without its claim
+   * it serves as a replica of a former spec does, until another one has replaced it.
+   */
+  private async turnInto(
+    member: PoolContainer,
+    workload: Workload,
+    spec: string,
+    slot: number,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const steps = await Promise.allSettled([
+      this.giveFunction(member, workload, signal),
+      this.engine.rename(member.id, slotName(workload.functionId, slot), signal),
+      this.claims.make(member.id, workload, spec, signal),
+    ]);
+    const failed = steps.find((step) => step.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+    return steps[0].status === 'fulfilled' && steps[0].value;
   }
 
   /** True when it has loaded it already. */
-  private async giveFunction(member: PoolMember, workload: Workload, signal: AbortSignal): Promise<boolean> {
+  private async giveFunction(member: PoolContainer, workload: Workload, signal: AbortSignal): Promise<boolean> {
     await this.pool.specialise(member, { environment: workerVariables(workload), code: workload.code }, signal);
     return (await probeHealth(member.address, LOAD_MS)).good;
   }
 
-  private async limit({ id }: PoolMember, { limits }: Workload, signal: AbortSignal): Promise<void> {
+  private async limit({ id }: PoolContainer, { limits }: Workload, signal: AbortSignal): Promise<void> {
     const wanted = resources(limits);
     if (JSON.stringify(wanted) !== JSON.stringify(resources(this.limits))) await this.engine.update(id, wanted, signal);
   }
 
-  private async discard(member: PoolMember): Promise<void> {
+  private async discard(member: PoolContainer): Promise<void> {
     try {
       await this.containers.remove(member);
       await this.claims.drop(member.id, AbortSignal.timeout(DROP_MS));

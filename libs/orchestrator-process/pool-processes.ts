@@ -64,8 +64,8 @@ export class PoolProcesses implements PoolSource<PoolProcess> {
     return child.exitCode !== null || child.signalCode !== null;
   }
 
-  async room(): Promise<number> {
-    return roomIn(process.availableMemory());
+  async room(members: number): Promise<number> {
+    return roomIn(process.availableMemory(), members);
   }
 
   /** Ends the workers of managers that are gone, and clears away those that have ended. */

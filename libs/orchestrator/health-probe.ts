@@ -120,7 +120,9 @@ export class HealthProber {
       intervalMs: FIRST_INTERVAL_MS,
     };
     this.replicas.set(replica, tracked);
-    tracked.first = this.probe(replica, tracked);
+    // One that has just answered has its first call to run now.
+    if (health === 'ready') this.probeIn(LIVENESS_INTERVAL_MS, replica, tracked);
+    else tracked.first = this.probe(replica, tracked);
   }
 
   /** Resolves after a replica's first probe, so that one adopted from a former manager shows its endpoint at once. */
@@ -163,8 +165,12 @@ export class HealthProber {
       tracked.intervalMs = PROBE_TIMEOUT_MS;
       if (tracked.failures >= FAILURES_UNTIL_UNHEALTHY) tracked.health = 'unhealthy';
     }
-    tracked.timer = setTimeout(() => void this.probe(replica, tracked), tracked.intervalMs);
-    tracked.timer.unref();
+    this.probeIn(tracked.intervalMs, replica, tracked);
     if (tracked.health !== before) this.onChange(tracked.functionId);
+  }
+
+  private probeIn(ms: number, replica: string, tracked: Tracked): void {
+    tracked.timer = setTimeout(() => void this.probe(replica, tracked), ms);
+    tracked.timer.unref();
   }
 }

@@ -8,7 +8,7 @@ export interface PoolDemand {
   readonly size: number;
   /** Workers asked for within the window, whether there was one or not. */
   readonly recent: number;
-  /** Workers there is memory for beyond those of the pool. */
+  /** Workers there is memory for beyond those of the pool; below zero when there are too many of those. */
   readonly room: number;
   /** Workers of the pool there are now. */
   readonly members: number;
@@ -26,7 +26,11 @@ const MEMBER_MIB = 48;
 /** The rest of the free memory is for the workers that serve. */
 const SHARE_OF_FREE = 0.25;
 
-/** Generic workers that so much free memory has room for. */
-export function roomIn(freeBytes: number): number {
-  return Math.max(0, Math.floor((freeBytes * SHARE_OF_FREE) / (MEMBER_MIB * MIB)));
+/**
+ * How many more generic workers so much free memory has room for. What the pool's own members hold counts as free: where
+ * memory gets short the pool gives back, and what it gave back is no reason to grow.
+ */
+export function roomIn(freeBytes: number, members: number): number {
+  const held = members * MEMBER_MIB * MIB;
+  return Math.max(0, Math.floor(((freeBytes + held) * SHARE_OF_FREE) / (MEMBER_MIB * MIB))) - members;
 }

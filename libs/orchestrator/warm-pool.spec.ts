@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { pino } from 'pino';
@@ -59,6 +60,7 @@ class Workers implements PoolSource<Worker> {
   async hasEnded({ server }: Worker): Promise<boolean> {
     return !server.listening;
   }
+  isOutOfTurn = false;
 
   async room(): Promise<number> {
     return this.memory - this.left.length;
@@ -74,10 +76,10 @@ const logger = pino({ level: 'silent' });
 let workers: Workers;
 let pool: WarmPool<Worker> | undefined;
 
-function open(size: number, prepare: (some: Workers) => void = () => undefined): WarmPool<Worker> {
+function open(size: number, prepare: (some: Workers) => void = () => undefined, leaseMs = LEASE_MS): WarmPool<Worker> {
   workers = new Workers();
   prepare(workers);
-  pool = new WarmPool(workers, size, logger, LEASE_MS);
+  pool = new WarmPool(workers, size, logger, leaseMs);
   pool.start();
   return pool;
 }
@@ -142,6 +144,44 @@ describe('a pool of workers without a function', () => {
     await full(1);
     await vi.waitFor(() => expect(workers.started[0]?.renewals).toBeGreaterThan(3));
     expect(workers.started).toHaveLength(1);
+  });
+
+  it('gives back what there is no memory for any more', async () => {
+    open(3);
+    await full(3);
+    workers.memory = 1;
+    await vi.waitFor(() => expect(workers.left).toHaveLength(1));
+    workers.memory = 3;
+    await full(3);
+  });
+
+  it('replaces nothing while workers are being taken, for a moment', async () => {
+    const some = open(12, undefined, 60_000);
+    await full(12);
+    let longest = 0;
+    for (let taken = 0, last = Date.now(); taken < 8; taken += 1) {
+      expect(some.take()).toBeDefined();
+      await delay(25);
+      longest = Math.max(longest, Date.now() - last);
+      last = Date.now();
+      // On a machine that is too busy to take them in quick succession, there is nothing to see.
+      if (longest < 50) expect(workers.started).toHaveLength(12);
+    }
+    await full(12);
+  });
+
+  it('lets replicas start first that wait for the processor', async () => {
+    const some = open(2);
+    await full(2);
+    workers.isOutOfTurn = true;
+    some.take();
+    const renewed = workers.left.map(({ renewals }) => renewals);
+    await vi.waitFor(() =>
+      expect(Math.max(...workers.left.map(({ renewals }) => renewals))).toBeGreaterThan(Math.max(...renewed) + 4),
+    );
+    expect(workers.started).toHaveLength(2);
+    workers.isOutOfTurn = false;
+    await full(2);
   });
 
   it('renews the leases of those that wait', async () => {

@@ -16,9 +16,12 @@ import type { EndpointAddress } from './workload.js';
 const LEASE_MS = 30_000;
 /** A renewal may fail, or come late, a few times. */
 const RENEWALS_PER_LEASE = 4;
-/** The worker that was just taken gets the processor first. */
-const REPLACE_AFTER_MS = 40;
+/** The worker that was just taken gets the processor first, and those taken after it do so too; but not for ever. */
+const REPLACE_AFTER_MS = 60;
+const REPLACE_WITHIN_MS = 500;
+/** While there are some ready, one at a time: calls need the processor more. */
 const STARTS_AT_ONCE = 2;
+const OUT_OF_TURN_MS = 500;
 const UP_MS = 30_000;
 const FIRST_LOOK_MS = 20;
 const LAST_LOOK_MS = 250;
@@ -44,8 +47,10 @@ export interface PoolSource<M extends PoolMember> {
   remove(member: M): Promise<void>;
   /** Whether one that does not answer never will. Asked now and then while it starts; unset: nobody can tell. */
   hasEnded?(member: M): Promise<boolean>;
-  /** How many more there is memory for. */
-  room(): Promise<number>;
+  /** How many more there is memory for beyond so many; below zero when those are too many. */
+  room(members: number): Promise<number>;
+  /** Replicas wait for the processor to start on: the pool's own workers come after them. */
+  readonly isOutOfTurn?: boolean;
 }
 
 /**
@@ -68,6 +73,8 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
   private renewedAt = 0;
   private timer: NodeJS.Timeout | undefined;
   private due = Infinity;
+  private takenSince: number | undefined;
+  private replaceDue: number | undefined;
   private keeping: Promise<void> | undefined;
 
   constructor(
@@ -88,14 +95,18 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
   take(): M | undefined {
     if (this.size === 0 || this.closing.signal.aborted) return undefined;
     this.asked.push(Date.now());
-    this.keepIn(REPLACE_AFTER_MS);
     const member = this.ready.shift();
+    this.replaceSoon();
     if (member === undefined) this.misses += 1;
     else {
       this.hits += 1;
       this.takenAt.set(member, performance.now());
     }
     return member;
+  }
+
+  get hasReady(): boolean {
+    return this.ready.length > 0;
   }
 
   /**
@@ -151,8 +162,18 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     this.timer = setTimeout(() => void this.keep(), ms).unref();
   }
 
+  /** Once nothing has been taken for a moment. */
+  private replaceSoon(): void {
+    const now = Date.now();
+    if (this.takenSince === undefined) this.takenSince = now;
+    else if (this.replaceDue === this.due) this.due = Infinity;
+    this.keepIn(Math.max(0, Math.min(REPLACE_AFTER_MS, this.takenSince + REPLACE_WITHIN_MS - now)));
+    this.replaceDue = this.due;
+  }
+
   private async keep(): Promise<void> {
     this.due = Infinity;
+    this.takenSince = undefined;
     // One round at a time; the one under way may not see what changed meanwhile.
     if (this.keeping !== undefined) return this.keepIn(REPLACE_AFTER_MS);
     this.keeping = this.round()
@@ -169,7 +190,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
       this.renewedAt = now;
       await Promise.all(this.ready.map((member) => this.renew(member)));
     }
-    const room = await this.source.room();
+    const room = await this.source.room(this.ready.length + this.coming.size);
     if (this.closing.signal.aborted) return;
     const members = this.ready.length + this.coming.size;
     const target = poolTarget({ size: this.size, recent: this.asked.length, room, members });
@@ -177,7 +198,9 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     for (const surplus of this.ready.splice(Math.max(0, target - this.coming.size))) await this.drop(surplus);
     if (now < this.notBefore) return;
     const missing = target - this.ready.length - this.coming.size;
-    for (let count = Math.min(missing, STARTS_AT_ONCE - this.coming.size); count > 0; count -= 1) this.bring();
+    if (missing > 0 && this.source.isOutOfTurn === true) return this.keepIn(OUT_OF_TURN_MS);
+    const atOnce = this.ready.length > 0 ? 1 : STARTS_AT_ONCE;
+    for (let count = Math.min(missing, atOnce - this.coming.size); count > 0; count -= 1) this.bring();
   }
 
   private async renew(member: M): Promise<void> {

@@ -21,6 +21,11 @@ export interface Workload {
    * No part of the spec.
    */
   readonly replaceEndedFrom?: Date;
+  /**
+   * The engine had nothing of the function when it was last looked at, and nobody has acted since: a replica may be
+   * started before looking again. A guess only, which a look must be able to correct. No part of the spec.
+   */
+  readonly isFresh?: boolean;
 }
 
 export interface WorkloadLimits {

@@ -30,7 +30,8 @@ describeOnEachEngine('scaling', (engine) => {
       await vi.waitFor(async () => expect(await workersOf()).toBe(0), { timeout: 20_000 });
       const answer = await stage.manager.call(id, 'good morning');
       expect(answer.json()).toEqual({ result: 'good morning' });
-      expect(await detail(id)).toMatchObject({ status: 'running', replicas: 1 });
+      // The answer may be here before its replica is written down.
+      await until(id, { status: 'running', replicas: 1, ready_replicas: 1 });
       await stage.manager.remove(id);
     });
 

@@ -11,6 +11,8 @@ import { PinoLogger } from 'nestjs-pino';
 import { pino } from 'pino';
 import type { DataSource } from 'typeorm';
 import { expect } from 'vitest';
+import { DemandRepository } from '../../apps/manager/src/functions/demand.repository.js';
+import { DirectSteps } from '../../apps/manager/src/functions/direct-steps.js';
 import { FunctionChanges } from '../../apps/manager/src/functions/function-changes.js';
 import { FunctionEntity } from '../../apps/manager/src/functions/function.entity.js';
 import { newFunctionId } from '../../apps/manager/src/functions/function-id.js';
@@ -40,6 +42,8 @@ export class RunningManager {
   readonly life = new Life();
   readonly repository: FunctionRepository;
   readonly changes: FunctionChanges;
+  readonly direct: DirectSteps;
+  readonly demands: DemandRepository;
   readonly orchestrator: MortalOrchestrator;
   private readonly notifications: Notifications;
   private readonly loop: ReconcileLoop;
@@ -50,8 +54,10 @@ export class RunningManager {
     this.orchestrator = new MortalOrchestrator(installation.world, OWNER, this.life);
     this.notifications = new Notifications(installation.url, silent);
     this.changes = new FunctionChanges(this.notifications);
+    this.direct = new DirectSteps(this.repository);
+    this.demands = new DemandRepository(new MortalDatabase(installation.source, this.life));
     const metrics = new ReconcileMetrics(new Metrics());
-    const reconciler = new FunctionReconciler(this.repository, this.orchestrator, metrics, logger);
+    const reconciler = new FunctionReconciler(this.repository, this.orchestrator, this.changes, metrics, logger);
     this.loop = new ReconcileLoop(
       this.repository,
       reconciler,
@@ -59,6 +65,7 @@ export class RunningManager {
       config,
       this.notifications,
       this.changes,
+      this.direct,
       logger,
     );
     this.orphans = new OrphanCollector(this.repository, this.orchestrator, config, logger);
@@ -69,6 +76,23 @@ export class RunningManager {
     this.loop.onApplicationBootstrap();
     this.orphans.onApplicationBootstrap();
     return this;
+  }
+
+  /** As an upload here does. */
+  async add(wanted: NewFunction = newFunction()): Promise<FunctionId> {
+    const { functionName, code, codeSha256 } = wanted;
+    const revision = { number: 1, functionName, code, codeSha256 };
+    await this.direct.write(wanted.id, async (lease) => ({
+      row: await this.repository.insert(wanted, lease),
+      revision,
+      isFresh: true,
+    }));
+    return wanted.id;
+  }
+
+  /** As a call here does that finds its function without replicas; false when somebody else was faster. */
+  async wake(id: FunctionId): Promise<boolean> {
+    return (await this.direct.write(id, (lease) => this.demands.wake(id, lease))) !== undefined;
   }
 
   /** As the start of a shutdown does, which may take long. */

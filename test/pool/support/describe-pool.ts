@@ -56,6 +56,38 @@ export function describePool(name: string, makeSite: () => PoolSite): void {
       expect(await stage.list(manager)).toEqual([workload.functionId]);
     });
 
+    it('makes the first replica within one step where there was none', async () => {
+      const manager = await stage.manager();
+      const workload = stage.workload(answering('one'), { isFresh: true });
+      const seen = await stage.ensure(manager, workload);
+      expect(seen).toMatchObject({ replicas: 1, ready: 1, endpoints: [{ guard: 'worker' }] });
+      expect((await stage.call(seen.endpoints[0], 'x')).body).toEqual({ result: 'one:x' });
+      const { isFresh: _, ...later } = workload;
+      expect(await stage.ensure(manager, later)).toEqual(seen);
+    });
+
+    it('keeps the replica that there is though it was told that there is none', async () => {
+      const workload = stage.workload(answering('one'));
+      const former = await stage.settleReady(await stage.manager(), workload);
+      await stage.until(
+        'the pool is full again',
+        () => site.waiting(stage.owner),
+        (waiting) => waiting.length === 2,
+      );
+      const before = (await site.remains(stage.owner)).length - 2;
+      const manager = await stage.manager();
+      for (const told of [{ ...workload, isFresh: true }, workload]) {
+        const seen = await stage.settleReady(manager, told);
+        expect(seen.endpoints).toEqual(former.endpoints);
+      }
+      expect(await stage.list(manager)).toEqual([workload.functionId]);
+      await stage.until(
+        'the other workers are all of the pool',
+        async () => (await site.remains(stage.owner)).length - (await site.waiting(stage.owner)).length,
+        (serving) => serving === before,
+      );
+    });
+
     it('tells why a handler can’t be loaded as a cold start does', async () => {
       const manager = await stage.manager();
       const workload = stage.workload(NOT_LOADABLE);
@@ -111,7 +143,8 @@ export function describePool(name: string, makeSite: () => PoolSite): void {
         const victim = await Victim.start(site, stage.owner);
         const workload = stage.workload(answering(`word${death}`));
         workloads.push(workload);
-        const done = await victim.killDuring(workload, (LATEST_DEATH_MS * death) / DEATHS);
+        const fresh = { ...workload, isFresh: death % 2 === 0 };
+        const done = await victim.killDuring(fresh, (LATEST_DEATH_MS * death) / DEATHS);
         unfinished += Number(!done);
       }
       expect(unfinished).toBeGreaterThan(0);

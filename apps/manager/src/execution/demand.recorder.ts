@@ -3,6 +3,7 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { type Demand, DemandRepository } from '../functions/demand.repository.js';
+import { DirectSteps } from '../functions/direct-steps.js';
 import { CallMetrics } from './call-metrics.js';
 import { DemandMeter } from './demand-meter.js';
 import { type Route, Router } from './router.js';
@@ -34,6 +35,7 @@ export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShut
   constructor(
     private readonly router: Router,
     private readonly demands: DemandRepository,
+    private readonly steps: DirectSteps,
     private readonly metrics: CallMetrics,
     @InjectPinoLogger(DemandRecorder.name) private readonly logger: PinoLogger,
   ) {}
@@ -47,12 +49,20 @@ export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShut
   }
 
   /** A call came for a function without replicas. However many come at once, one wake is asked for. */
-  wake({ id }: Route): void {
+  wake(route: Route): void {
+    const { id } = route;
     const now = performance.now();
     if (now - (this.waking.get(id) ?? -Infinity) < WAKE_AGAIN_MS) return;
     this.waking.set(id, now);
-    this.demands.wake(id).then(
-      (woken) => this.metrics.wakes.inc(woken ? 1 : 0),
+    this.recordOf(route, now);
+    const woken = this.steps.write(id, (lease) => this.demands.wake(id, lease));
+    woken.then(
+      (written) => {
+        if (written === undefined) return;
+        this.metrics.wakes.inc();
+        // The same statement has noted the use.
+        this.change(id, { touchedAt: Date.now() });
+      },
       (error: unknown) => {
         this.waking.delete(id);
         this.report(error, 'could not wake a function');
@@ -132,9 +142,9 @@ function isUseDue(route: Route, { touchedAt }: Record): boolean {
   return (callsOf(route) > 0 || isUsedSince(route, touchedAt)) && Date.now() - touchedAt >= every;
 }
 
-/** A function that may have one replica only has nothing to gain. */
+/** A function that may have one replica only has nothing to gain, and one that has none gets its first one anyway. */
 function isDemandDue(route: Route, { meter, writtenAt }: Record, now: number): boolean {
-  if (route.isFixed || meter.isStill) return false;
+  if (route.isFixed || meter.isStill || route.pool.isEmpty) return false;
   return now - writtenAt >= (route.pool.waiting > 0 ? READ_MS : WRITE_MS);
 }
 

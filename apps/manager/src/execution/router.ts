@@ -21,6 +21,7 @@ export interface Route {
   readonly pool: SlotPool;
   readonly serviceTime: ServiceTime;
   timeoutMs: number;
+  concurrency: number;
   /** Why calls are refused; undefined while they are not. */
   refusal: AppError | undefined;
   /** Its removal was asked for: the row may be gone at any moment. */
@@ -31,6 +32,8 @@ export interface Route {
   idleTimeoutMs: number;
   /** The number of its replicas never changes while it is awake. */
   isFixed: boolean;
+  /** Replicas that are ready and not yet in the row. */
+  foreseen: readonly Endpoint[];
 }
 
 const UNUSED_MS = 10 * 60_000;
@@ -48,7 +51,7 @@ export class Router implements OnApplicationShutdown {
     connectionsTo: (endpoint) => this.connectionsTo(endpoint),
     left: (replica) => void this.cutIfGone(replica),
   };
-  private readonly unsubscribe: () => void;
+  private readonly unsubscribe: readonly (() => void)[];
   private readonly sweeper: NodeJS.Timeout;
 
   constructor(
@@ -58,9 +61,13 @@ export class Router implements OnApplicationShutdown {
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     @InjectPinoLogger(Router.name) private readonly logger: PinoLogger,
   ) {
-    this.unsubscribe = changes.subscribe((id) => {
+    const change = (id: FunctionId | undefined) => {
       for (const known of id === undefined ? [...this.routes.keys()] : [id]) this.changed(known);
-    });
+    };
+    this.unsubscribe = [
+      changes.subscribe(change),
+      changes.onForeseen((id, endpoints, recorded) => void this.foresee(id, endpoints, recorded)),
+    ];
     this.sweeper = setInterval(() => this.forgetUnused(), SWEEP_MS);
     this.sweeper.unref();
   }
@@ -87,7 +94,7 @@ export class Router implements OnApplicationShutdown {
   }
 
   onApplicationShutdown(): void {
-    this.unsubscribe();
+    for (const unsubscribe of this.unsubscribe) unsubscribe();
     clearInterval(this.sweeper);
     for (const { id, pool } of this.routes.values())
       pool.close(new FunctionNotRunnable(id, 'stopped', 'shutting down'));
@@ -102,12 +109,14 @@ export class Router implements OnApplicationShutdown {
       pool: new SlotPool(row.concurrency, this.limits.queuePerFunction, this.links),
       serviceTime: new ServiceTime(),
       timeoutMs: row.timeoutMs,
+      concurrency: row.concurrency,
       refusal: undefined,
       leaving: false,
       lastUsed: Date.now(),
       sleeps: false,
       idleTimeoutMs: 0,
       isFixed: true,
+      foreseen: [],
     };
     this.apply(route, row);
     this.routes.set(id, route);
@@ -171,14 +180,32 @@ export class Router implements OnApplicationShutdown {
 
   private apply(route: Route, row: FunctionEntity): void {
     route.timeoutMs = row.timeoutMs;
+    route.concurrency = row.concurrency;
     route.refusal = refusalOf(row);
     route.leaving = row.deletedAt !== null;
     route.sleeps = row.replicas === 0;
     route.idleTimeoutMs = row.idleTimeoutMs;
     route.isFixed = row.maxReplicas !== null && row.maxReplicas <= Math.max(1, row.minReplicas);
-    const endpoints = row.endpoints.map((endpoint) => ({ ...endpoint, address: this.orchestrator.reach(endpoint) }));
-    route.pool.update(endpoints, row.concurrency);
+    // A row read before its replicas were written to it must not take them away again.
+    const isBehind = row.endpoints.length === 0 && row.deletedAt === null;
+    this.serve(route, isBehind ? route.foreseen : row.endpoints, row.concurrency);
     if (route.refusal) route.pool.rejectWaiters(route.refusal);
+  }
+
+  private serve(route: Route, endpoints: readonly Endpoint[], concurrency: number): void {
+    const reached = endpoints.map((endpoint) => ({ ...endpoint, address: this.orchestrator.reach(endpoint) }));
+    route.pool.update(reached, concurrency);
+  }
+
+  /** Calls that wait for a replica get it while it is being written down. Whatever becomes of that, the row counts then. */
+  private async foresee(id: FunctionId, endpoints: readonly Endpoint[], recorded: Promise<unknown>): Promise<void> {
+    const route = this.routes.get(id);
+    if (route === undefined || route.leaving || route.refusal !== undefined || !route.pool.isEmpty) return;
+    route.foreseen = endpoints;
+    this.serve(route, endpoints, route.concurrency);
+    await recorded.catch(() => undefined);
+    route.foreseen = [];
+    this.changed(id);
   }
 
   private drop(route: Route, error: AppError): void {

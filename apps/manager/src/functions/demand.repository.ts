@@ -2,6 +2,8 @@ import { Database } from '#libs/database/database.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
+import type { FunctionEntity } from './function.entity.js';
+import { type Claim, HYDRATED, type Lease } from './function.repository.js';
 
 /** Calls of one function that one manager runs or lets wait. */
 export interface Demand {
@@ -24,6 +26,15 @@ export interface Load {
   readonly callsLately: number;
 }
 
+/** A row that a wake has written, with what its step needs when the lease came with it. */
+export type Woken = Pick<Claim, 'row' | 'revision' | 'isFresh'>;
+
+type WokenRow = FunctionEntity & { readonly isFresh: boolean } & (
+    | { readonly number: number; readonly callable: string; readonly code: Buffer; readonly sha256: string }
+    | { readonly number: null; readonly callable: null; readonly code: null; readonly sha256: null }
+  );
+
+const CAN_LEASE = '$2::uuid IS NOT NULL AND (lease_until IS NULL OR lease_until < now())';
 /** A manager that said nothing of a function for this long is no longer counted. */
 const FRESH_MS = 10_000;
 
@@ -57,17 +68,39 @@ export class DemandRepository {
     );
   }
 
-  /** A function without replicas gets its first ones. Asked for by many at once, one asking counts, and learns that it did. */
-  async wake(id: FunctionId): Promise<boolean> {
-    const woken = await this.database.query(
-      `UPDATE functions SET replicas = GREATEST(1, min_replicas), generation = generation + 1, last_used_at = now(),
-         phase = CASE WHEN phase = 'idle' THEN 'creating' ELSE phase END,
-         phase_since = CASE WHEN phase = 'idle' THEN now() ELSE phase_since END,
-         reconcile_at = now(), not_before = NULL, wakes = wakes + 1
-       WHERE id = $1 AND replicas = 0 AND deleted_at IS NULL RETURNING id`,
-      [id],
+  /**
+   * A function without replicas gets its first ones. Asked for by many at once, one asking counts, and gets the row. With
+   * a lease it gets the right to act upon it too, and what that needs, unless somebody else has that right.
+   */
+  async wake(id: FunctionId, lease?: Lease): Promise<Woken | undefined> {
+    const [woken] = await this.database.query<WokenRow>(
+      `WITH woken AS (
+         UPDATE functions SET replicas = GREATEST(1, min_replicas), generation = generation + 1, last_used_at = now(),
+           phase = CASE WHEN phase = 'idle' THEN 'creating' ELSE phase END,
+           phase_since = CASE WHEN phase = 'idle' THEN now() ELSE phase_since END,
+           reconcile_at = now(), not_before = NULL, wakes = wakes + 1,
+           lease_token = CASE WHEN ${CAN_LEASE} THEN $2 ELSE lease_token END,
+           lease_until = CASE WHEN ${CAN_LEASE} THEN now() + $3::integer * interval '1 millisecond' ELSE lease_until END
+         WHERE id = $1 AND replicas = 0 AND deleted_at IS NULL RETURNING *
+       ) SELECT ${HYDRATED}, number, callable, code, sha256, phase = 'creating' AND phase_since = now() AS "isFresh"
+         FROM woken LEFT JOIN LATERAL (
+           SELECT number, revisions.function_name AS callable, code, code_sha256 AS sha256
+           FROM revisions WHERE function_id = woken.id AND number = active_revision AND lease_token = $2
+         ) AS revision ON true`,
+      [id, lease?.token ?? null, lease?.ms ?? null],
     );
-    return woken.length > 0;
+    if (woken === undefined) return undefined;
+    const { isFresh, number, callable, code, sha256, ...row } = woken;
+    if (number === null) return { row };
+    return { row, isFresh, revision: { number, functionName: callable, code, codeSha256: sha256 } };
+  }
+
+  /** Whether any function has replicas, or should. */
+  async areAwake(): Promise<boolean> {
+    const [row] = await this.database.query<{ awake: boolean }>(
+      'SELECT EXISTS (SELECT FROM functions WHERE replicas > 0) AS awake',
+    );
+    return row?.awake === true;
   }
 
   /** Functions that nobody has called for their idle time lose their replicas. Answers which. */

@@ -1,4 +1,4 @@
-import type { FunctionId } from '#libs/orchestrator/workload.js';
+import type { Endpoint, FunctionId } from '#libs/orchestrator/workload.js';
 import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { Notifications } from '#libs/database/notifications.js';
 import { Injectable } from '@nestjs/common';
@@ -6,16 +6,34 @@ import { Injectable } from '@nestjs/common';
 const CHANGED = 'faas_changed';
 const POLL_MS = 1_000;
 
+export type Foreseer = (id: FunctionId, endpoints: readonly Endpoint[], recorded: Promise<unknown>) => void;
+
 /** Tells, on every manager that shares the database, that a function's row has changed. */
 @Injectable()
 export class FunctionChanges {
   private readonly subscribers = new Set<(id: FunctionId | undefined) => void>();
-  private waits = 0;
+  private readonly foreseers = new Set<Foreseer>();
+  private readonly waits: FunctionId[] = [];
 
   constructor(notifications: Notifications) {
-    notifications.on(CHANGED, (id) => {
-      for (const subscriber of this.subscribers) subscriber(id);
-    });
+    notifications.on(CHANGED, (id) => this.tell(id));
+  }
+
+  /** What was written here needn't wait for its notification. Heard twice, it is looked at twice. */
+  tell(id: FunctionId | undefined): void {
+    for (const subscriber of this.subscribers) subscriber(id);
+  }
+
+  /** Endpoints seen ready by this manager, which are being written down at this moment: calls that wait may have them. */
+  foresee(id: FunctionId, endpoints: readonly Endpoint[], recorded: Promise<unknown>): void {
+    if (endpoints.length === 0) return;
+    for (const foreseer of this.foreseers) foreseer(id, endpoints, recorded);
+  }
+
+  /** Calls with endpoints ahead of the row; what the row says when `recorded` settles is what counts. */
+  onForeseen(foreseer: Foreseer): () => void {
+    this.foreseers.add(foreseer);
+    return () => this.foreseers.delete(foreseer);
   }
 
   /** Calls with the id that changed, or `undefined` when any may have. Returns the way to unsubscribe. */
@@ -24,9 +42,9 @@ export class FunctionChanges {
     return () => this.subscribers.delete(subscriber);
   }
 
-  /** Somebody of this manager waits for a function to change, as an upload does. */
-  get areAwaited(): boolean {
-    return this.waits > 0;
+  /** Functions whose change somebody of this manager waits for, as an upload does. */
+  get awaited(): readonly FunctionId[] {
+    return this.waits;
   }
 
   /**
@@ -40,7 +58,7 @@ export class FunctionChanges {
     const unsubscribe = this.subscribe((which) => {
       if (which === undefined || which === id) changed.resolve();
     });
-    this.waits += 1;
+    this.waits.push(id);
     try {
       for (;;) {
         const found = await look().catch((error: unknown) => {
@@ -54,7 +72,7 @@ export class FunctionChanges {
         changed = Promise.withResolvers<void>();
       }
     } finally {
-      this.waits -= 1;
+      this.waits.splice(this.waits.indexOf(id), 1);
       unsubscribe();
     }
   }

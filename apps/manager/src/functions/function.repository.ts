@@ -22,12 +22,24 @@ export type NewFunction = Pick<
   | 'pids'
 > & { readonly code: Buffer; readonly codeSha256: string; readonly provisionalForMs: number };
 
+export type Revision = Pick<RevisionEntity, 'number' | 'functionName' | 'code' | 'codeSha256'>;
+
+/** The right to act upon a row for a while, taken in the statement that asks for the action. */
+export interface Lease {
+  readonly token: string;
+  readonly ms: number;
+}
+
 /** A row this manager may act upon until its lease ends. */
 export interface Claim {
   readonly row: FunctionEntity;
   readonly token: string;
   /** How long it had been due. */
   readonly lateMs: number;
+  /** Its active revision, where it is known already. */
+  readonly revision?: Revision;
+  /** The engine has nothing of it: it is new, or was seen without replicas, and nobody has acted since. */
+  readonly isFresh?: boolean;
 }
 
 /** What one reconcile step writes back. Times are relative, so that only the database's clock counts. */
@@ -49,7 +61,7 @@ export interface Outcome {
   readonly abandon: boolean;
 }
 
-const HYDRATED = `id, position, function_name AS "functionName", active_revision AS "activeRevision", replicas,
+export const HYDRATED = `id, position, function_name AS "functionName", active_revision AS "activeRevision", replicas,
   min_replicas AS "minReplicas", max_replicas AS "maxReplicas", idle_timeout_ms AS "idleTimeoutMs",
   last_used_at AS "lastUsedAt",
   timeout_ms AS "timeoutMs", concurrency, memory_mib AS "memoryMiB", cpu_millis AS "cpuMillis", pids, generation,
@@ -63,25 +75,41 @@ const HYDRATED = `id, position, function_name AS "functionName", active_revision
 export class FunctionRepository {
   constructor(private readonly database: Database) {}
 
-  async insert(created: NewFunction): Promise<FunctionEntity> {
-    return this.database.transaction(async (manager) => {
-      const { code, codeSha256, provisionalForMs, ...columns } = created;
-      await manager.insert(FunctionEntity, {
-        ...columns,
-        activeRevision: 1,
-        phase: 'creating',
-        provisionalUntil: () => `now() + ${Math.trunc(provisionalForMs)} * interval '1 millisecond'`,
-        reconcileAt: () => 'now()',
-      });
-      await manager.insert(RevisionEntity, {
-        functionId: created.id,
-        number: 1,
-        functionName: created.functionName,
-        code,
-        codeSha256,
-      });
-      return manager.findOneByOrFail(FunctionEntity, { id: created.id });
-    });
+  /** Writes a new function, due at once, or held by the lease of the manager that goes on with it. */
+  async insert(created: NewFunction, lease?: Lease): Promise<FunctionEntity> {
+    const { provisionalForMs, ...own } = created;
+    const [row] = await this.database.query<FunctionEntity>(
+      `WITH added AS (
+         INSERT INTO functions (id, function_name, active_revision, min_replicas, max_replicas, idle_timeout_ms, replicas,
+           timeout_ms, concurrency, memory_mib, cpu_millis, pids, phase, provisional_until, reconcile_at,
+           lease_token, lease_until)
+         VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'creating', now() + $12 * interval '1 millisecond',
+           now(), $15, now() + $16 * interval '1 millisecond')
+         RETURNING *
+       ), code AS (
+         INSERT INTO revisions (function_id, number, function_name, code, code_sha256)
+         SELECT id, 1, function_name, $13, $14 FROM added
+       ) SELECT ${HYDRATED} FROM added`,
+      [
+        own.id,
+        own.functionName,
+        own.minReplicas,
+        own.maxReplicas,
+        own.idleTimeoutMs,
+        own.replicas,
+        own.timeoutMs,
+        own.concurrency,
+        own.memoryMiB,
+        own.cpuMillis,
+        own.pids,
+        Math.trunc(provisionalForMs),
+        own.code,
+        own.codeSha256,
+        lease?.token ?? null,
+        lease?.ms ?? null,
+      ],
+    );
+    return row as FunctionEntity;
   }
 
   find(id: FunctionId): Promise<FunctionEntity | null> {
@@ -143,17 +171,18 @@ export class FunctionRepository {
     );
   }
 
-  /** Takes up to `limit` due rows nobody else holds, the longest due first. */
-  async claim(limit: number, leaseMs: number): Promise<Claim[]> {
+  /** Takes up to `limit` due rows nobody else holds, the longest due first; of all functions, or of some only. */
+  async claim(limit: number, leaseMs: number, only?: readonly FunctionId[]): Promise<Claim[]> {
     const token = randomUUID();
     const rows = await this.database.query<FunctionEntity & { lateMs: number }>(
       `UPDATE functions SET lease_token = $1, lease_until = now() + $2 * interval '1 millisecond'
        WHERE id IN (
          SELECT id FROM functions
          WHERE reconcile_at <= now() AND (lease_until IS NULL OR lease_until < now())
+           AND ($4::text[] IS NULL OR id = ANY ($4))
          ORDER BY reconcile_at LIMIT $3 FOR UPDATE SKIP LOCKED)
        RETURNING ${HYDRATED}, (extract(epoch FROM now() - reconcile_at) * 1000)::float8 AS "lateMs"`,
-      [token, leaseMs, limit],
+      [token, leaseMs, limit, only ?? null],
     );
     return rows.map(({ lateMs, ...row }) => ({ row, token, lateMs }));
   }
@@ -216,7 +245,7 @@ export class FunctionRepository {
   }
 
   /** Gives the lease back untouched, for a manager that is leaving. */
-  async release({ row, token }: Claim): Promise<void> {
+  async release({ row, token }: { readonly row: Pick<FunctionEntity, 'id'>; readonly token: string }): Promise<void> {
     await this.database.query(
       `UPDATE functions SET lease_token = NULL, lease_until = NULL, wakes = wakes + 1
        WHERE id = $1 AND lease_token = $2`,

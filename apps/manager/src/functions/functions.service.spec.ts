@@ -7,6 +7,7 @@ import { loadConfig } from '#libs/config/load-config.js';
 import { Metrics } from '#libs/observability/metrics.js';
 import type { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { HeldBytes } from '../admission/held-bytes.js';
+import { DirectSteps } from './direct-steps.js';
 import type { FunctionChanges } from './function-changes.js';
 import type { FunctionRepository } from './function.repository.js';
 import { FunctionsService } from './functions.service.js';
@@ -18,6 +19,7 @@ async function upload(bytes: number, largestCodeBytes: number, uploadBytes: numb
   const service = new FunctionsService(
     repository as unknown as FunctionRepository,
     {} as FunctionChanges,
+    new DirectSteps(repository as unknown as FunctionRepository),
     { largestCodeBytes } as Orchestrator,
     new HeldBytes(limits, new Metrics()),
     functions,

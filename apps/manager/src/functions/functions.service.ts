@@ -9,11 +9,12 @@ import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { HeldBytes } from '../admission/held-bytes.js';
 import { FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
+import { DirectSteps } from './direct-steps.js';
 import { EngineUnavailable, FunctionNotFound } from './errors.js';
 import { FunctionChanges } from './function-changes.js';
 import { FunctionEntity } from './function.entity.js';
 import { isFunctionId, newFunctionId } from './function-id.js';
-import { FunctionRepository } from './function.repository.js';
+import { FunctionRepository, type NewFunction } from './function.repository.js';
 import { linkToNext, type Page } from './page.js';
 import { uploadFailure, uploadVerdict } from './upload-verdict.js';
 import { readUpload } from './upload.js';
@@ -36,6 +37,7 @@ export class FunctionsService {
   constructor(
     private readonly repository: FunctionRepository,
     private readonly changes: FunctionChanges,
+    private readonly steps: DirectSteps,
     private readonly orchestrator: Orchestrator,
     private readonly held: HeldBytes,
     @Inject(FUNCTION_DEFAULTS) private readonly defaults: FunctionDefaults,
@@ -52,9 +54,12 @@ export class FunctionsService {
     const upload = await readUpload(request, limits, holding);
     const { memoryMiB, cpuMillis, pids, readyTimeoutMs } = this.defaults;
     const minReplicas = upload.minReplicas ?? Math.min(this.defaults.minReplicas, upload.maxReplicas ?? Infinity);
-    const row = await this.repository.insert({
-      id: newFunctionId(),
-      functionName: upload.functionName,
+    const id = newFunctionId();
+    const { functionName, code } = upload;
+    const codeSha256 = createHash('sha256').update(code).digest('hex');
+    const wanted: NewFunction = {
+      id,
+      functionName,
       minReplicas,
       maxReplicas: upload.maxReplicas ?? null,
       idleTimeoutMs: upload.idleTimeoutMs ?? this.defaults.idleTimeoutMs,
@@ -64,15 +69,18 @@ export class FunctionsService {
       memoryMiB,
       cpuMillis,
       pids,
-      code: upload.code,
-      codeSha256: createHash('sha256').update(upload.code).digest('hex'),
+      code,
+      codeSha256,
       provisionalForMs: readyTimeoutMs + PROVISIONAL_MARGIN_MS,
-    });
-    this.logger.info(
-      { functionId: row.id, functionName: row.functionName, bytes: upload.code.length },
-      'function added',
-    );
-    return FunctionDto.of(await this.ready(row.id));
+    };
+    const revision = { number: 1, functionName, code, codeSha256 };
+    await this.steps.write(id, async (lease) => ({
+      row: await this.repository.insert(wanted, lease),
+      revision,
+      isFresh: true,
+    }));
+    this.logger.info({ functionId: id, functionName, bytes: code.length }, 'function added');
+    return FunctionDto.of(await this.ready(id));
   }
 
   /** `next`: the link to the page that follows, where there is one. */

@@ -25,6 +25,10 @@ export function desiredReplicas(load: Load): number {
   return tooMany <= 0 ? replicas : replicas - Math.ceil(tooMany * LEAVING_PART);
 }
 
+export function wantsMore(loads: readonly Load[]): boolean {
+  return loads.some((load) => desiredReplicas(load) > load.replicas);
+}
+
 export interface ScaleStep {
   readonly load: Load;
   readonly to: number;

@@ -5,7 +5,8 @@ import type { Workload } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { FunctionEntity, StoredFault } from '../functions/function.entity.js';
+import { FunctionChanges } from '../functions/function-changes.js';
+import type { StoredFault } from '../functions/function.entity.js';
 import { type Claim, FunctionRepository } from '../functions/function.repository.js';
 import { backoffMs, decide } from './outcome.js';
 import { ReconcileMetrics } from './reconcile-metrics.js';
@@ -21,6 +22,7 @@ export class FunctionReconciler {
   constructor(
     private readonly repository: FunctionRepository,
     private readonly orchestrator: Orchestrator,
+    private readonly changes: FunctionChanges,
     private readonly metrics: ReconcileMetrics,
     @InjectPinoLogger(FunctionReconciler.name) private readonly logger: PinoLogger,
   ) {}
@@ -44,7 +46,7 @@ export class FunctionReconciler {
 
   private async converge(claim: Claim, resyncMs: number, signal: AbortSignal): Promise<number | null> {
     const { row } = claim;
-    const observed = await this.orchestrator.ensure(await this.workloadOf(row), signal);
+    const observed = await this.orchestrator.ensure(await this.workloadOf(claim), signal);
     const outcome = decide(row, observed, { now: new Date(), resyncMs, random: Math.random() });
     if (outcome.phase !== row.phase) {
       this.logger.info(
@@ -52,7 +54,10 @@ export class FunctionReconciler {
         'function changed phase',
       );
     }
-    await this.repository.record(claim, outcome);
+    const recorded = this.repository.record(claim, outcome);
+    if (row.provisionalUntil === null) this.changes.foresee(row.id, outcome.endpoints, recorded);
+    await recorded;
+    this.changes.tell(row.id);
     return outcome.abandon ? 0 : outcome.nextMs;
   }
 
@@ -85,8 +90,8 @@ export class FunctionReconciler {
     return nextMs;
   }
 
-  private async workloadOf(row: FunctionEntity): Promise<Workload> {
-    const revision = await this.repository.revision(row.id, row.activeRevision);
+  private async workloadOf({ row, revision: known, isFresh = false }: Claim): Promise<Workload> {
+    const revision = known ?? (await this.repository.revision(row.id, row.activeRevision));
     if (!revision) throw new Error(`Revision ${row.activeRevision} of function ${row.id} is missing.`);
     const { timeoutMs, concurrency, memoryMiB, cpuMillis, pids } = row;
     return {
@@ -98,6 +103,7 @@ export class FunctionReconciler {
       replicas: row.replicas,
       ...(row.maxReplicas === null ? {} : { maxReplicas: row.maxReplicas }),
       limits: { timeoutMs, concurrency, memoryMiB, cpuMillis, pids },
+      ...(isFresh && { isFresh }),
       ...(row.notBefore === null ? {} : { replaceEndedFrom: row.notBefore }),
     };
   }

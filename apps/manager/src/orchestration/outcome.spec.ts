@@ -82,6 +82,11 @@ describe('decide', () => {
     expect(outcome.reason?.code).toBe('starting');
   });
 
+  it('is in no hurry to look again while its replica waits for others to start: the engine tells', () => {
+    const outcome = decide(rowOf(), seen(0, faultOf('starting'), 0), OPTIONS);
+    expect(outcome).toMatchObject({ phase: 'creating', failures: 0, holdMs: null, nextMs: 5_000, lastFault: null });
+  });
+
   it('goes on serving with some of its replicas, without claiming that all is as wanted', () => {
     const outcome = decide(rowOf({ replicas: 3 }), seen(1, faultOf('worker_crashed')), OPTIONS);
     expect(outcome).toMatchObject({ phase: 'running', observedGeneration: 2, reason: { code: 'worker_crashed' } });

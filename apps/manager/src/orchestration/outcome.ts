@@ -10,6 +10,8 @@ export const FAILURES_UNTIL_ERROR = 5;
  */
 const FORGIVEN_AFTER_PAUSES = 2;
 const STARTING_RECHECK_MS = 1_000;
+/** Nothing has begun yet: the engine tells when it does, and there may be hundreds. */
+const QUEUED_RECHECK_MS = 5_000;
 /** Beyond the longest call. */
 const GOING_TO_SLEEP_MS = 5_000;
 const BACKOFF_FIRST_MS = 500;
@@ -42,6 +44,7 @@ export function decide(row: FunctionEntity, observed: Observed, options: DecideO
   const failures = failuresAfter(row, satisfied, fresh, options.now);
   const phase = phaseOf(row, observed, failures);
   const waiting = !asWanted && fault?.terminal !== true;
+  const queued = observed.replicas === 0 && fault?.code === 'starting';
   const holdMs = holdOf(row, failures, fresh, options);
   const provisional = row.provisionalUntil !== null && !(satisfied || serving);
   return {
@@ -55,7 +58,7 @@ export function decide(row: FunctionEntity, observed: Observed, options: DecideO
     provisional,
     failures,
     holdMs,
-    nextMs: nextMs(row, { waiting, provisional, terminal: fault?.terminal === true, holdMs }, options),
+    nextMs: nextMs(row, { waiting, queued, provisional, terminal: fault?.terminal === true, holdMs }, options),
     abandon: provisional && row.provisionalUntil !== null && row.provisionalUntil <= options.now,
   };
 }
@@ -82,15 +85,15 @@ function phaseOf(row: FunctionEntity, observed: Observed, failures: number): Pha
 
 function nextMs(
   row: FunctionEntity,
-  state: { waiting: boolean; provisional: boolean; terminal: boolean; holdMs: number | null },
+  state: { waiting: boolean; queued: boolean; provisional: boolean; terminal: boolean; holdMs: number | null },
   options: DecideOptions,
 ): number | null {
   const resync = Math.round(options.resyncMs * (0.8 + 0.4 * options.random));
   const untilAbandoned =
     state.provisional && row.provisionalUntil ? row.provisionalUntil.getTime() - options.now.getTime() : null;
   if (state.waiting) {
-    const recheck =
-      state.holdMs === null ? STARTING_RECHECK_MS : Math.min(Math.max(state.holdMs, 1), STARTING_RECHECK_MS);
+    const most = state.queued ? QUEUED_RECHECK_MS : STARTING_RECHECK_MS;
+    const recheck = state.holdMs === null ? most : Math.min(Math.max(state.holdMs, 1), most);
     return Math.max(1, untilAbandoned === null ? recheck : Math.min(recheck, untilAbandoned));
   }
   if (state.terminal) return untilAbandoned === null ? null : Math.max(1, untilAbandoned);

@@ -6,6 +6,7 @@ import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable, type OnApplicationBootstrap } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { DirectSteps, type StepPlace } from '../functions/direct-steps.js';
 import { FunctionChanges } from '../functions/function-changes.js';
 import { type Claim, FunctionRepository } from '../functions/function.repository.js';
 import { FunctionReconciler } from './function.reconciler.js';
@@ -22,6 +23,7 @@ export class ReconcileLoop implements OnApplicationBootstrap {
   private readonly steps = new Set<Promise<void>>();
   private readonly timers = new Set<NodeJS.Timeout>();
   private poll: NodeJS.Timeout | undefined;
+  private reserved = 0;
   private claiming = false;
   private withdrawn = false;
   private look: Promise<void> = Promise.resolve();
@@ -34,9 +36,11 @@ export class ReconcileLoop implements OnApplicationBootstrap {
     @Inject(RECONCILE_CONFIG) private readonly config: ReconcileConfig,
     notifications: Notifications,
     private readonly changes: FunctionChanges,
+    direct: DirectSteps,
     @InjectPinoLogger(ReconcileLoop.name) private readonly logger: PinoLogger,
   ) {
     notifications.on(DUE, () => this.kick());
+    direct.madeBy(() => this.place());
   }
 
   onApplicationBootstrap(): void {
@@ -70,7 +74,7 @@ export class ReconcileLoop implements OnApplicationBootstrap {
 
   /** Looks for due rows now. Cheap to call often: calls while one look is under way become one more look. */
   kick(): void {
-    if (this.stopping.signal.aborted || (this.withdrawn && !this.changes.areAwaited)) return;
+    if (this.stopping.signal.aborted || (this.withdrawn && this.changes.awaited.length === 0)) return;
     if (this.claiming) {
       this.claimAgain = true;
       return;
@@ -87,12 +91,34 @@ export class ReconcileLoop implements OnApplicationBootstrap {
   private async claimAll(): Promise<void> {
     do {
       this.claimAgain = false;
-      const free = this.config.concurrency - this.steps.size;
+      const { free } = this;
       if (free <= 0) return;
-      const claims = await this.repository.claim(free, this.config.leaseMs);
+      const only = this.withdrawn ? this.changes.awaited : undefined;
+      const claims = await this.repository.claim(free, this.config.leaseMs, only);
       for (const claim of claims) this.begin(claim);
       if (claims.length === free) return;
     } while (this.claimAgain && !this.stopping.signal.aborted);
+  }
+
+  private get free(): number {
+    return this.config.concurrency - this.steps.size - this.reserved;
+  }
+
+  /** For a step whose row is claimed by whoever writes it. */
+  private place(): StepPlace | undefined {
+    if (this.stopping.signal.aborted || this.withdrawn || this.free <= 0) return undefined;
+    this.reserved += 1;
+    return {
+      leaseMs: this.config.leaseMs,
+      begin: (claim) => {
+        if (!this.stopping.signal.aborted) this.begin(claim);
+        else this.repository.release(claim).catch(() => undefined);
+      },
+      giveBack: () => {
+        this.reserved -= 1;
+        if (this.free === 1) this.kick();
+      },
+    };
   }
 
   private begin(claim: Claim): void {

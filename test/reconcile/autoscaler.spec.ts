@@ -1,0 +1,113 @@
+import { Database } from '#libs/database/database.js';
+import { Notifications } from '#libs/database/notifications.js';
+import { MemoryOrchestrator } from '#libs/orchestrator/testing/memory.orchestrator.js';
+import type { PinoLogger } from 'nestjs-pino';
+import { pino } from 'pino';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { DemandRepository } from '../../apps/manager/src/functions/demand.repository.js';
+import { FunctionChanges } from '../../apps/manager/src/functions/function-changes.js';
+import { FunctionRepository } from '../../apps/manager/src/functions/function.repository.js';
+import { Autoscaler } from '../../apps/manager/src/orchestration/autoscaler.js';
+import { startTestPostgres, type TestPostgres } from '../support/postgres.js';
+import { Installation } from './installation.js';
+
+const CONFIG = { intervalMs: 10, maxReplicas: 4, maxClusterReplicas: 4, memoryMiB: 4_096 };
+const silent = pino({ level: 'silent' });
+
+/** Keeps what it was asked. */
+class OpenDatabase extends Database {
+  readonly asked: string[] = [];
+
+  override query<Row>(sql: string, parameters: readonly unknown[] = []): Promise<Row[]> {
+    this.asked.push(sql);
+    return super.query<Row>(sql, parameters);
+  }
+
+  count(part: string): number {
+    return this.asked.filter((sql) => sql.includes(part)).length;
+  }
+}
+
+let postgres: TestPostgres;
+let here: Installation;
+let database: OpenDatabase;
+let notifications: Notifications;
+let autoscaler: Autoscaler;
+
+beforeAll(async () => {
+  postgres = await startTestPostgres();
+  here = await Installation.open(await postgres.createDatabase());
+});
+afterAll(async () => {
+  await here.close();
+  await postgres.stop();
+});
+beforeEach(() => {
+  database = new OpenDatabase(here.source);
+  notifications = new Notifications(here.url, silent);
+  notifications.start();
+  autoscaler = new Autoscaler(
+    new FunctionRepository(database),
+    new DemandRepository(database),
+    new MemoryOrchestrator(),
+    CONFIG,
+    new FunctionChanges(notifications),
+    silent as unknown as PinoLogger,
+  );
+  autoscaler.onApplicationBootstrap();
+});
+afterEach(async () => {
+  await autoscaler.stop();
+  await notifications.close();
+  await here.reset();
+});
+
+const looks = () => database.count('AS awake');
+/** So many times the interval of its rounds, counted in the rounds of another clock. */
+const ticks = (count: number) =>
+  new Promise<void>((resolve) => {
+    let left = count;
+    const clock = setInterval(() => {
+      left -= 1;
+      if (left > 0) return;
+      clearInterval(clock);
+      resolve();
+    }, CONFIG.intervalMs);
+  });
+
+describe('Autoscaler', () => {
+  it('asks nothing while nothing runs', async () => {
+    await expect.poll(looks).toBeGreaterThan(0);
+    // The first notification, that anything may have changed, ends one rest.
+    await ticks(10);
+    const before = database.asked.length;
+    await ticks(20);
+    expect(database.asked.length - before).toBeLessThanOrEqual(1);
+    expect(database.count('AS "callsNow"')).toBe(0);
+  });
+
+  it('is at work again as soon as a function runs', async () => {
+    await expect.poll(looks).toBeGreaterThan(0);
+    await ticks(10);
+    here.start();
+    const id = await here.add({ idleTimeoutMs: 100 });
+    await here.database.query('UPDATE functions SET provisional_until = NULL');
+    await expect.poll(async () => (await here.row(id)).phase, { timeout: 5_000 }).toBe('idle');
+    expect(await here.row(id)).toMatchObject({ replicas: 0 });
+  });
+
+  it('asks for the memory only when a function needs more replicas', async () => {
+    here.start();
+    const id = await here.add({ idleTimeoutMs: 0, concurrency: 2 });
+    await here.ready(id);
+    const demands = new DemandRepository(here.database);
+    await demands.record([{ id, callsNow: 1, callsLately: 1 }]);
+    const loads = () => database.count('AS "callsNow"');
+    const before = loads();
+    await expect.poll(loads).toBeGreaterThan(before + 2);
+    expect(database.count('memory_mib)')).toBe(0);
+    await demands.record([{ id, callsNow: 3, callsLately: 3 }]);
+    await expect.poll(async () => (await here.row(id)).replicas).toBe(3);
+    expect(database.count('memory_mib)')).toBeGreaterThan(0);
+  });
+});
