@@ -65,6 +65,18 @@ describe('FunctionRepository', () => {
     expect(row.provisionalUntil).toBeInstanceOf(Date);
   });
 
+  it('hands out what was wished for before what is only to be looked at', async () => {
+    const wellSeen = await here().add();
+    await repository().record(await claimOne(), READY);
+    const uploaded = await here().add();
+    await here().database.query(
+      `UPDATE functions SET reconcile_at = now() - CASE WHEN id = $1 THEN 60 ELSE 0 END * interval '1 second'`,
+      [wellSeen],
+    );
+    expect((await repository().claim(1, 60_000))[0]!.row.id).toBe(uploaded);
+    expect(await due()).toEqual([wellSeen]);
+  });
+
   it('hands each due row to one of many managers that ask at once', async () => {
     const ids = await Promise.all(Array.from({ length: 30 }, () => here().add()));
     const claimed = await Promise.all(Array.from({ length: 12 }, () => repository().claim(4, 60_000)));

@@ -171,7 +171,11 @@ export class FunctionRepository {
     );
   }
 
-  /** Takes up to `limit` due rows nobody else holds, the longest due first; of all functions, or of some only. */
+  /**
+   * Takes up to `limit` due rows nobody else holds, of all functions, or of some only. Those of which something is
+   * wanted that nobody has acted upon come first, so that an upload or a wake isn't behind a look at thousands of
+   * functions that are probably well; then the longest due.
+   */
   async claim(limit: number, leaseMs: number, only?: readonly FunctionId[]): Promise<Claim[]> {
     const token = randomUUID();
     const rows = await this.database.query<FunctionEntity & { lateMs: number }>(
@@ -180,7 +184,7 @@ export class FunctionRepository {
          SELECT id FROM functions
          WHERE reconcile_at <= now() AND (lease_until IS NULL OR lease_until < now())
            AND ($4::text[] IS NULL OR id = ANY ($4))
-         ORDER BY reconcile_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+         ORDER BY observed_generation = generation, reconcile_at LIMIT $3 FOR UPDATE SKIP LOCKED)
        RETURNING ${HYDRATED}, (extract(epoch FROM now() - reconcile_at) * 1000)::float8 AS "lateMs"`,
       [token, leaseMs, limit, only ?? null],
     );
