@@ -118,6 +118,8 @@ class CallTable:
             call.lent = True
             self._concurrency += 1
             self._admit_next()
+        if self._leaves_abandoned:
+            self.refresh()
 
     @property
     def abandoned(self) -> int:

@@ -204,7 +204,9 @@ class Fleet:
             reason = f"A call ran past its time limit of {limit_ms} ms and could not be ended."
             self.let_go(runner, reason, now)
         elif message.startswith(b"abandoned") and runner.state == "serving":
-            self.let_go(runner, "Calls whose callers had gone took up its threads.", now)
+            runner.stuck = "Calls whose callers had gone took up its threads."
+            self.retire(runner, now, b"linger", LINGER_SECONDS + _SETTLE_SECONDS)
+            self.ensure_one(now)
         return message == b"forked"
 
     # Silence
@@ -242,7 +244,8 @@ class Fleet:
         """When all of them are on their way out, the one that would go first makes room now."""
         if all(runner.end_by is not None for runner in self.runners.values()):
             self.evict_at = now + _EVICT_SECONDS
-            min(self.runners.values(), key=lambda runner: runner.end_by or 0).end_by = now
+            first = min(self.runners.values(), key=lambda runner: self.end_of(runner, now))
+            first.end_by, first.settles_at = now, 0.0
 
     def enforce(self, now: float) -> None:
         """Ends the runners whose time has come."""

@@ -193,7 +193,7 @@ class Runner:
         if abandoned > self.spare and not self.leaving:
             self.calls.leave_abandoned()
             self.tell(b"abandoned %d" % abandoned)
-            self.retire()
+            self.linger()
 
     def retire(self, accept_seconds: float = 0) -> None:
         """Requests that are on their way already are still served, then no more."""
@@ -206,7 +206,7 @@ class Runner:
         self.loop.call_later(accept_seconds + _ARRIVING_SECONDS, self.close_down)
 
     def linger(self) -> None:
-        """A stand-in that is no longer needed serves its callers until they have all let go."""
+        """Serves its callers until they have all let go: requests may be on their way already."""
         if self.leaving:
             return
         self.leaving = True
