@@ -18,7 +18,10 @@ async function main(): Promise<void> {
   const own = cluster.worker;
   const logger = createLogger(config.log, own === undefined ? null : { process: own.id });
   if (own === undefined) warnOfOpenDoors(config, logger);
-  const running = await begin(config, logger, own);
+  const isPrimary = config.server.processes > 1 && own === undefined;
+  const starting = begin(config, logger, own);
+  // Who has nobody behind it ends at once while it starts; a primary's first process may be serving before it knows.
+  if (!isPrimary) await starting;
 
   let stoppingSince: number | undefined;
   const stop = (why: string) => {
@@ -29,13 +32,15 @@ async function main(): Promise<void> {
     }
     stoppingSince = performance.now();
     logger.info({ signal: why }, 'signal received');
-    running.stop().then(
-      () => process.exit(0),
-      (error: unknown) => {
-        logger.error({ err: error }, 'shutdown failed');
-        process.exit(1);
-      },
-    );
+    starting
+      .then((running) => running.stop())
+      .then(
+        () => process.exit(0),
+        (error: unknown) => {
+          logger.error({ err: error }, 'shutdown failed');
+          process.exit(1);
+        },
+      );
   };
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
@@ -44,6 +49,7 @@ async function main(): Promise<void> {
     own.exitedAfterDisconnect = true;
     if (stoppingSince === undefined) stop('disconnect');
   });
+  await starting;
 }
 
 /** A manager, or the primary of several that share the address. */
