@@ -44,13 +44,17 @@ describeOnFake('access to the small Kubernetes', (target) => {
   });
 
   it('needs the right to create for applying what is not there', async () => {
-    expect(
-      (await manager().apply('pods/x', 'faas', { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'x' } })).code,
-    ).toBe(403);
+    const slice = { apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', metadata: { name: 'x' } };
+    expect((await manager().apply('discovery.k8s.io/v1/endpointslices/x', 'faas', slice)).code).toBe(403);
     const uses = await target().fake!.controls.uses();
     expect(uses).toContainEqual({ verb: 'patch', group: '', resource: 'configmaps', allowed: true });
     expect(uses).toContainEqual({ verb: 'create', group: '', resource: 'configmaps', allowed: true });
-    expect(uses).toContainEqual({ verb: 'patch', group: '', resource: 'pods', allowed: false });
+    expect(uses).toContainEqual({
+      verb: 'patch',
+      group: 'discovery.k8s.io',
+      resource: 'endpointslices',
+      allowed: false,
+    });
   });
 
   it('tells what the Role grants, so that a test can find what is spare', async () => {
