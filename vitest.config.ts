@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 const alias = [{ find: /^#libs\/(.*)\.js$/, replacement: fileURLToPath(new URL('./libs/$1.ts', import.meta.url)) }];
 
@@ -20,8 +21,21 @@ const onTheClusterToo = [
 /** Suites of the small Kubernetes and of the provider on it that a real one must pass too. */
 const onBothClusters = ['test/kubernetes/api/*.spec.ts', 'test/kubernetes/{tampering,api-outage,pool-calls}.spec.ts'];
 
+/** Suites that take minutes. */
+const LONG = ['test/crash/', 'test/contract/', 'test/pool/', 'test/e2e/scaling', 'test/kubernetes/pool'];
+
+/** They go first, so that nobody waits for the last of them alone. */
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const isLong = ({ moduleId }: TestSpecification) => LONG.some((part) => moduleId.includes(part));
+    const sorted = await super.sort(files);
+    return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))];
+  }
+}
+
 export default defineConfig({
   test: {
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         resolve: { alias },
@@ -36,12 +50,12 @@ export default defineConfig({
       {
         resolve: { alias },
         test: {
-          // Each file has its own database and part of an engine. Some behaviours are promised within milliseconds,
-          // so no more at once than the smallest machine has cores.
+          // Each file has its own database and part of an engine. They mostly wait, but some behaviours are promised
+          // within milliseconds: so a few at once, and no more.
           name: 'whole',
           include: ['test/**/*.spec.ts'],
           exclude: ['test/kubernetes-cluster/**'],
-          maxWorkers: 2,
+          maxWorkers: 3,
           testTimeout: 60_000,
           hookTimeout: 120_000,
           sequence: { groupOrder: 1 },

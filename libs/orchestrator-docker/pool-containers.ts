@@ -12,9 +12,12 @@ import type { WorkerNetwork } from './worker-network.js';
 
 const START_MS = 60_000;
 const REMOVE_MS = 20_000;
-/** Longer than a generic worker takes to start, and than one takes to become a function's. */
-const STRAY_MS = 60_000;
-/** For one that was never started. If it was only about to be, whoever starts it finds it gone and makes another. */
+/** Longer than a generic worker takes to start. */
+const SILENT_MS = 60_000;
+/**
+ * For one that was never started, and for one that has a function but not its name, as when the engine ended in between.
+ * If that was only about to come, whoever is at it finds the worker gone and makes another.
+ */
 const HALF_MADE_MS = 10_000;
 const ASK_MS = 500;
 
@@ -93,12 +96,14 @@ export class PoolContainers implements PoolSource<PoolContainer> {
   private async isStray(container: ContainerInfo): Promise<boolean> {
     if (container.State === 'exited' || container.State === 'dead') return true;
     const address = addressOf(replicaOf(container), this.placement.network, await this.network.ready());
-    if (address !== undefined && (await kindOf(address, false, ASK_MS)) === 'generic') {
+    const kind = address === undefined ? 'silent' : await kindOf(address, false, ASK_MS);
+    if (kind === 'generic') {
       this.strays.delete(container.Id);
       return false;
     }
     const since = this.strays.get(container.Id) ?? Date.now();
     this.strays.set(container.Id, since);
-    return Date.now() - since >= (container.State === 'created' ? HALF_MADE_MS : STRAY_MS);
+    const isHalfMade = container.State === 'created' || kind === 'other';
+    return Date.now() - since >= (isHalfMade ? HALF_MADE_MS : SILENT_MS);
   }
 }

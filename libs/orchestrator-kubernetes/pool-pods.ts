@@ -16,8 +16,10 @@ const START_MS = 60_000;
 const REMOVE_MS = 20_000;
 const LOOK_AGAIN_MS = 1_000;
 const ASK_MS = 500;
-/** Longer than a generic worker takes to start, and than one takes to become a function's. */
-const STRAY_MS = 90_000;
+/** Longer than a generic worker takes to start. */
+const SILENT_MS = 90_000;
+/** For one that has a function but not its labels; if those were about to come, that start finds its pod gone. */
+const HALF_MADE_MS = 10_000;
 /** Pods of no function are the pool's. */
 const NOBODY = '';
 
@@ -76,13 +78,14 @@ export class PoolPods implements PoolSource<PoolPod> {
 
   private async isStray({ name, ended, running, address }: Replica): Promise<boolean> {
     if (ended) return true;
-    if (running && address !== undefined && (await kindOf(address, false, ASK_MS)) === 'generic') {
+    const kind = running && address !== undefined ? await kindOf(address, false, ASK_MS) : 'silent';
+    if (kind === 'generic') {
       this.strays.delete(name);
       return false;
     }
     const since = this.strays.get(name) ?? Date.now();
     this.strays.set(name, since);
-    return Date.now() - since >= STRAY_MS;
+    return Date.now() - since >= (kind === 'other' ? HALF_MADE_MS : SILENT_MS);
   }
 
   private async addressOf(name: string, signal: AbortSignal): Promise<PoolMember['address']> {

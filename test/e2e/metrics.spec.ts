@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { parse } from 'yaml';
 import { expect, it, vi } from 'vitest';
-import { describeOnAnyEngine, describeOnEachEngine, describeOnEachLocalEngine } from '../support/engines.js';
+import { describeOnAnyEngine, describeOnEachLocalEngine } from '../support/engines.js';
 import { ECHO, OBEDIENT } from '../support/handlers.js';
 import { type Answer, expectProblem } from '../support/http.js';
 import type { TestManager } from '../support/manager.js';
@@ -24,7 +24,7 @@ function timingOf({ headers }: Answer): Record<string, number> {
   return Object.fromEntries(parts.map((part) => part.split(';dur=')).map(([name, ms]) => [name, Number(ms)]));
 }
 
-describeOnEachEngine('metrics', (engine) => {
+describeOnEachLocalEngine('metrics', (engine) => {
   const stage = Stage.on(engine, { SCALE_INTERVAL_MS: '100' });
   const until = (check: (samples: Map<string, number>) => void) =>
     vi.waitFor(async () => check(await read(stage.manager)), { timeout: 20_000, interval: 200 });

@@ -60,7 +60,9 @@ export function describePool(name: string, makeSite: () => PoolSite): void {
       const manager = await stage.manager();
       const workload = stage.workload(answering('one'), { isFresh: true });
       const seen = await stage.ensure(manager, workload);
-      expect(seen).toMatchObject({ replicas: 1, ready: 1, endpoints: [{ guard: 'worker' }] });
+      expect(seen).toMatchObject({ replicas: 1, ready: 1 });
+      expect(seen.endpoints).toHaveLength(1);
+      expect(seen.endpoints[0]?.guard).toBe(seen.endpoints[0]?.address.kind === 'tcp' ? 'worker' : undefined);
       expect((await stage.call(seen.endpoints[0], 'x')).body).toEqual({ result: 'one:x' });
       const { isFresh: _, ...later } = workload;
       expect(await stage.ensure(manager, later)).toEqual(seen);
