@@ -45,6 +45,11 @@ def given(worker: Worker, source: str | bytes, **environment: str) -> Worker:
     return worker
 
 
+def has_ended(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return state == "Z"
+
+
 def exit_status(worker: Worker) -> int:
     return worker.process.wait(PATIENCE_SECONDS)
 
@@ -118,6 +123,7 @@ def test_the_runner_that_stands_by_is_the_first_to_serve(worker: Worker) -> None
 def test_a_runner_that_has_ended_while_it_stood_by_is_replaced(worker: Worker) -> None:
     standby, _ = worker.runner_pids()
     os.kill(standby, signal.SIGKILL)
+    eventually(lambda: has_ended(standby), "it has ended")
     given(worker, ECHO)
     answer = worker.call("good")
     assert (answer.result, answer.runner) == ("good", 1)
