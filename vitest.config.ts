@@ -52,11 +52,11 @@ export default defineConfig({
         resolve: { alias },
         test: {
           // Each file has its own database and part of an engine. They mostly wait, but some behaviours are promised
-          // within milliseconds: so a few at once, and no more.
+          // within milliseconds: so two at once, and no more.
           name: 'whole',
           include: ['test/**/*.spec.ts'],
           exclude: ['test/kubernetes-cluster/**'],
-          maxWorkers: 3,
+          maxWorkers: 2,
           testTimeout: 60_000,
           hookTimeout: 120_000,
           sequence: { groupOrder: 1 },

@@ -198,6 +198,30 @@ export class DockerEngine {
     await this.call('remove a network', signal, (abortSignal) => remove({ abortSignal }));
   }
 
+  /**
+   * Frees the addresses of containers that are gone: an engine that is killed while it removes one may keep its place in
+   * the network for ever.
+   */
+  async freePlaces(name: string, signal: AbortSignal): Promise<void> {
+    for (const { Id: id } of await this.networks(name, signal)) {
+      const network = this.docker.getNetwork(id);
+      const inspect = network.inspect.bind(network) as WithOptions<Docker.NetworkInspectInfo>;
+      const { Containers: places = {} } = await this.call('inspect a network', signal, (abortSignal) =>
+        inspect({ abortSignal }),
+      );
+      const containers = await this.list([], signal);
+      const known = new Set(containers.flatMap(({ Id, Names }) => [Id, ...Names.map((one) => one.slice(1))]));
+      // By its name, as the engine no longer knows the container; whichever has that name now keeps its place.
+      const gone = Object.entries(places).filter(([container, { Name }]) => !known.has(container) && !known.has(Name));
+      const disconnect = network.disconnect.bind(network) as (options: object) => Promise<unknown>;
+      for (const [, { Name }] of gone) {
+        await this.call('free a place in a network', signal, (abortSignal) =>
+          disconnect({ Container: Name, Force: true, abortSignal }),
+        );
+      }
+    }
+  }
+
   async createNetwork(options: Docker.NetworkCreateOptions, signal: AbortSignal): Promise<void> {
     await this.call('create a network', signal, (abortSignal) =>
       this.docker.createNetwork({ ...options, abortSignal }),

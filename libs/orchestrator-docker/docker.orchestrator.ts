@@ -20,7 +20,7 @@ import { codeVolumePrefix } from './code-volume.js';
 import { ColdStarts } from './cold-starts.js';
 import { Departures } from './departures.js';
 import { DockerEngine } from './docker-engine.js';
-import { isMissing } from './engine-fault.js';
+import { EngineRefusal, isMissing } from './engine-fault.js';
 import { followEvents } from './event-stream.js';
 import { ImagePulls } from './image-pulls.js';
 import { ownedBy } from './labels.js';
@@ -113,6 +113,7 @@ export class DockerOrchestrator extends Orchestrator {
     await all(volumes.map((volume) => this.docker.removeVolume(volume, signal)));
     await this.poolContainers.sweep((id) => this.pool.has(id), signal);
     await this.claims.sweep(signal);
+    await this.docker.freePlaces(this.config.network, signal).catch(unlessRefused);
     const containers = await this.docker.list(ownedBy(this.owner), signal);
     return [...new Set(containers.flatMap((container) => functionIdOf(container) ?? []))];
   }
@@ -258,6 +259,10 @@ export class DockerOrchestrator extends Orchestrator {
 
 function waitsForOthers(): WorkloadFault {
   return { code: 'starting', message: 'Its worker starts when others have started.', terminal: false, at: new Date() };
+}
+
+function unlessRefused(error: unknown): undefined {
+  if (!(error instanceof EngineRefusal)) throw error;
 }
 
 function unlessMissing(error: unknown): undefined {
