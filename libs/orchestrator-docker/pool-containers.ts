@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type { ContainerInfo } from 'dockerode';
-import { kindOf, type OneTimeToken } from '#libs/orchestrator/generic-worker.js';
+import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import { roomIn } from '#libs/orchestrator/pool-target.js';
+import { Strays } from '#libs/orchestrator/strays.js';
 import type { PoolMember, PoolSource } from '#libs/orchestrator/warm-pool.js';
 import type { ColdStarts } from './cold-starts.js';
 import { genericConfig, type Placement, type WorkerLimits } from './container-config.js';
@@ -14,12 +15,6 @@ const START_MS = 60_000;
 const REMOVE_MS = 20_000;
 /** Longer than a generic worker takes to start. */
 const SILENT_MS = 60_000;
-/**
- * For one that was never started, and for one that has a function but not its name, as when the engine ended in between.
- * If that was only about to come, whoever is at it finds the worker gone and makes another.
- */
-const HALF_MADE_MS = 10_000;
-const ASK_MS = 500;
 
 export interface PoolContainer extends PoolMember {
   readonly hostPort: number;
@@ -27,8 +22,7 @@ export interface PoolContainer extends PoolMember {
 
 /** Generic workers as containers; their name is no function's. */
 export class PoolContainers implements PoolSource<PoolContainer> {
-  /** Workers of the pool that aren't ours and answer as none, by when they were first seen so. */
-  private readonly strays = new Map<string, number>();
+  private readonly strays = new Strays(SILENT_MS);
 
   constructor(
     private readonly engine: DockerEngine,
@@ -87,7 +81,7 @@ export class PoolContainers implements PoolSource<PoolContainer> {
   async sweep(isOurs: (id: string) => boolean, signal: AbortSignal): Promise<void> {
     const containers = await this.engine.list(fromPoolOf(this.placement.owner), signal);
     const unnamed = containers.filter((one) => functionIdOf(one) === undefined && !isOurs(one.Id));
-    for (const id of this.strays.keys()) if (!unnamed.some(({ Id }) => Id === id)) this.strays.delete(id);
+    this.strays.keep(new Set(unnamed.map(({ Id }) => Id)));
     for (const container of unnamed)
       if (await this.isStray(container))
         await this.engine.remove({ id: container.Id, volume: undefined }, true, signal);
@@ -96,14 +90,6 @@ export class PoolContainers implements PoolSource<PoolContainer> {
   private async isStray(container: ContainerInfo): Promise<boolean> {
     if (container.State === 'exited' || container.State === 'dead') return true;
     const address = addressOf(replicaOf(container), this.placement.network, await this.network.ready());
-    const kind = address === undefined ? 'silent' : await kindOf(address, false, ASK_MS);
-    if (kind === 'generic') {
-      this.strays.delete(container.Id);
-      return false;
-    }
-    const since = this.strays.get(container.Id) ?? Date.now();
-    this.strays.set(container.Id, since);
-    const isHalfMade = container.State === 'created' || kind === 'other';
-    return Date.now() - since >= (isHalfMade ? HALF_MADE_MS : SILENT_MS);
+    return this.strays.has(container.Id, address, container.State !== 'created');
   }
 }

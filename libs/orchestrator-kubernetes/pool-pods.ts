@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { V1Pod } from '@kubernetes/client-node';
-import { kindOf, type OneTimeToken } from '#libs/orchestrator/generic-worker.js';
+import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
+import { Strays } from '#libs/orchestrator/strays.js';
 import type { PoolMember, PoolSource } from '#libs/orchestrator/warm-pool.js';
 import { isConflict } from './api-fault.js';
 import { CONFIG_MAP, POD } from './kinds.js';
@@ -15,11 +16,8 @@ import type { View } from './view.js';
 const START_MS = 60_000;
 const REMOVE_MS = 20_000;
 const LOOK_AGAIN_MS = 1_000;
-const ASK_MS = 500;
 /** Longer than a generic worker takes to start. */
 const SILENT_MS = 90_000;
-/** For one that has a function but not its labels; if those were about to come, that start finds its pod gone. */
-const HALF_MADE_MS = 10_000;
 /** Pods of no function are the pool's. */
 const NOBODY = '';
 
@@ -29,8 +27,7 @@ export interface PoolPod extends PoolMember {
 
 /** Generic workers as pods of their own, which no controller replaces: each has a token that only this manager knows. */
 export class PoolPods implements PoolSource<PoolPod> {
-  /** Pods of the pool that aren't ours and don't answer as generic workers, by when they were first seen so. */
-  private readonly strays = new Map<string, number>();
+  private readonly strays = new Strays(SILENT_MS);
 
   constructor(
     private readonly api: KubeApi,
@@ -70,22 +67,14 @@ export class PoolPods implements PoolSource<PoolPod> {
   async sweep(isOurs: (name: string) => boolean, signal: AbortSignal): Promise<void> {
     const { items } = await this.api.list<V1Pod>(POD, waitingOf(this.placement.owner), signal);
     const others = replicasOf(items, []).filter(({ name, leaving }) => !leaving && !isOurs(name));
-    for (const name of this.strays.keys()) if (!others.some((one) => one.name === name)) this.strays.delete(name);
+    this.strays.keep(new Set(others.map(({ name }) => name)));
     for (const one of others) {
       if (await this.isStray(one)) await this.remove({ id: one.name, uid: one.pod.metadata?.uid ?? '' });
     }
   }
 
   private async isStray({ name, ended, running, address }: Replica): Promise<boolean> {
-    if (ended) return true;
-    const kind = running && address !== undefined ? await kindOf(address, false, ASK_MS) : 'silent';
-    if (kind === 'generic') {
-      this.strays.delete(name);
-      return false;
-    }
-    const since = this.strays.get(name) ?? Date.now();
-    this.strays.set(name, since);
-    return Date.now() - since >= (kind === 'other' ? HALF_MADE_MS : SILENT_MS);
+    return ended || this.strays.has(name, running ? address : undefined);
   }
 
   private async addressOf(name: string, signal: AbortSignal): Promise<PoolMember['address']> {
