@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from .calls import Call, CallTable, Send
 from .console import CallOutput, Sink
+from .forking import ForkWatch
 from .invoking import Invoker
 from .pulse import NoticeBoard, Pulse
 from .results import Answer, handler_timeout, refused, worker_draining, worker_misdirected
@@ -61,12 +62,15 @@ class FunctionApp(FastAPI):
         self.router.routes.append(Route("/", _Endpoint(self.execute), methods=["POST"]))
         self.router.routes.append(Route("/health", _Endpoint(self.health), methods=["GET"]))
 
-    def begin(self, settings: Settings, invoker: Invoker, calls: CallTable) -> None:
+    def begin(
+        self, settings: Settings, invoker: Invoker, calls: CallTable, forks: ForkWatch
+    ) -> None:
         """There is a function now, and requests may come."""
         self.settings = settings
         self.function = settings.function.encode() if settings.function else None
         self.invoker = invoker
         self.calls = calls
+        self.forks = forks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -116,6 +120,8 @@ class FunctionApp(FastAPI):
                 return None
         try:
             answer = await self.invoker.answer(call)
+            if self.forks.concerns(started_ns):
+                await self.forks.settle()
         finally:
             call.timer.cancel()
             call.output.finish(self.sinks)

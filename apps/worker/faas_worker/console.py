@@ -63,7 +63,7 @@ class Sink:
             self._dropped += len(data)
 
     def _wake(self) -> None:
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             thread = threading.Thread(target=self._drain, name="faas-console", daemon=True)
             try:
                 thread.start()

@@ -127,6 +127,14 @@ class Fleet:
         timeout = self.settings.timeout_ms / 1000
         return end_by(now, runner.pulse.in_flight, runner.pulse.deadline_ns / 1e9, timeout)
 
+    def kill_forkers(self, reason: str) -> bool:
+        """Ends the runners whose handlers have made processes; False when there are none."""
+        forkers = [runner for runner in self.runners.values() if runner.forked]
+        for runner in forkers:
+            runner.stuck = runner.stuck or reason
+            runner.kill()
+        return bool(forkers)
+
     def kill_all(self, reason: str) -> None:
         for runner in self.runners.values():
             runner.stuck = runner.stuck or reason
@@ -207,7 +215,12 @@ class Fleet:
             runner.stuck = "Calls whose callers had gone took up its threads."
             self.retire(runner, now, b"linger", LINGER_SECONDS + _SETTLE_SECONDS)
             self.ensure_one(now)
-        return message == b"forked"
+        elif message == b"settle":
+            runner.settling = True
+        if message in (b"forked", b"settle"):
+            runner.forked = True
+            return True
+        return False
 
     # Silence
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from asyncio import current_task, get_running_loop
-from collections import deque
 from collections.abc import Awaitable, Callable
-from inspect import isawaitable, iscoroutine
+from inspect import isawaitable
 from os import _exit, getpid
 from typing import Any
 
 from .calls import Call
 from .console import CURRENT_OUTPUT
 from .loading import Handler
-from .reports import EXIT_UNFIT
 from .restoring import end_tracing
 from .results import Answer, handler_error, result_answer
-from .system import allow_one_more_stack
+from .threads import ThreadPool
 
-THREAD_STACK_BYTES = 8 * 1024 * 1024
 _Anything = BaseException
 
 
@@ -41,6 +36,11 @@ class Invoker:
         self.answer: Callable[[Call], Awaitable[Answer | None]] = (
             self._answer_on_loop if self._pool is None else self._answer_from_pool
         )
+
+    def look_after(self) -> None:
+        """To be done now and then: makes up for what a handler has done to the pool's threads."""
+        if self._pool is not None:
+            self._pool.look_after()
 
     async def _answer_on_loop(self, call: Call) -> Answer | None:
         return await self._finish_on_loop(call, self._handler.call, call.payload)
@@ -103,62 +103,3 @@ class Invoker:
 
 async def _identity(value: Awaitable[Any]) -> Any:
     return await value
-
-
-class ThreadPool:
-    """Threads that are started when needed, fed by a queue in C, and answer in batches."""
-
-    def __init__(self, work: Callable[[Call], Any]) -> None:
-        self._work = work
-        self._loop = get_running_loop()
-        self._queue: queue.SimpleQueue[Call] = queue.SimpleQueue()
-        self._done: deque[tuple[Call, Any]] = deque()
-        self._wake_sent = False
-        self._threads = 0
-        self._busy = 0
-        threading.stack_size(THREAD_STACK_BYTES)
-        self._start_thread()
-
-    def submit(self, call: Call) -> None:
-        self._busy += 1
-        if self._busy > self._threads:
-            self._start_thread()
-        self._queue.put(call)
-
-    def _start_thread(self) -> None:
-        allow_one_more_stack(THREAD_STACK_BYTES)
-        thread = threading.Thread(target=self._serve, name="faas-handler", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:
-            # The process may have no more threads: those there are take the calls in turn.
-            if self._threads == 0:
-                raise
-            return
-        self._threads += 1
-
-    def _serve(self) -> None:
-        while True:
-            call = self._queue.get()
-            try:
-                outcome = self._work(call)
-            except _Anything:
-                # What makes the answers is broken itself: the next runner does it better.
-                _exit(EXIT_UNFIT)
-            self._done.append((call, outcome))
-            del call, outcome
-            if not self._wake_sent:
-                self._wake_sent = True
-                self._loop.call_soon_threadsafe(self._deliver)
-
-    def _deliver(self) -> None:
-        # Lowered first: a result that comes in meanwhile sends its own wake-up.
-        self._wake_sent = False
-        done = self._done
-        while done:
-            call, outcome = done.popleft()
-            self._busy -= 1
-            if call.done is not None and not call.done.done():
-                call.done.set_result(outcome)
-            elif iscoroutine(outcome):
-                outcome.close()

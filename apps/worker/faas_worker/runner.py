@@ -20,8 +20,8 @@ from .app import FunctionApp
 from .calls import Call, CallTable
 from .console import take_over_streams
 from .fitness import Fitness
-from .forking import ForkWatch, ignore_leaving_signals
-from .invoking import THREAD_STACK_BYTES, Invoker
+from .forking import ForkWatch, ignore_signals, keep_ignoring_signals
+from .invoking import Invoker
 from .loading import Handler, HandlerNotLoadable, load_handler, report_line
 from .pulse import NoticeBoard, Pulse
 from .reports import EXIT_UNFIT
@@ -29,6 +29,7 @@ from .restoring import SharedNames
 from .server import Server
 from .settings import Settings
 from .standby import take_over
+from .threads import THREAD_STACK_BYTES
 from .watching import LINGER_SECONDS
 
 BEAT_SECONDS = 0.04
@@ -65,6 +66,7 @@ class Runner:
         self.pid = os.getpid()
         self.resting = False
         self.leaving = False
+        self.beat_timer: asyncio.TimerHandle | None = None
 
     def run(self, handover: int | None = None) -> None:
         """`handover`: where the function is read from that isn't known yet."""
@@ -83,6 +85,8 @@ class Runner:
             with contextlib.suppress(BaseException):
                 self.loop.run_forever()
             self.leave_if_forked()
+            # What ended it may have struck anywhere.
+            self.loop.call_soon(self.beat)
 
     def set_up(self) -> None:
         """All that is the same for every function."""
@@ -90,7 +94,7 @@ class Runner:
         system.be_a_runner()
         system.die_with_parent()
         system.prefer_as_oom_victim()
-        ignore_leaving_signals()
+        ignore_signals()
         self.sinks = take_over_streams()
         sys.dont_write_bytecode = True
         random.seed()
@@ -125,8 +129,10 @@ class Runner:
     async def serve(self, handler: Handler) -> None:
         self.calls = CallTable(self.settings.concurrency, self.pulse)
         self.invoker = Invoker(handler, self.settings.max_result_bytes, _SHARED_NAMES.put_back)
-        self.app.begin(self.settings, self.invoker, self.calls)
-        self.forks = ForkWatch(lambda: [*self.server.descriptors(), self.channel.fileno()])
+        self.forks = ForkWatch(
+            lambda: [*self.server.descriptors(), self.channel.fileno()], self.tell
+        )
+        self.app.begin(self.settings, self.invoker, self.calls, self.forks)
         self.loop.add_reader(self.channel.fileno(), self.on_order)
         await self.server.start()
         fds = self.listener.fileno(), self.channel.fileno()
@@ -134,25 +140,25 @@ class Runner:
         self.beat()
 
     def beat(self) -> None:
+        if self.beat_timer is not None:
+            self.beat_timer.cancel()
         self.leave_if_forked()
         if not self.resting and not self.leaving:
             self.leave_if_unfit()
         now = monotonic_ns()
         self.pulse.beat(now)
         self.calls.refresh()
+        self.invoker.look_after()
         idle_ns = now - self.calls.last_start_ns
         self.resting = not self.calls.running and idle_ns > _ACTIVE_SECONDS * 1e9
         self.pulse.rest(self.resting)
-        if self.forks.forked:
-            self.forks.forked = False
-            self.tell(b"forked")
+        self.forks.report()
         pause = RESTING_BEAT_SECONDS if self.resting else BEAT_SECONDS
         self.beat_timer = self.loop.call_later(pause, self.beat)
 
     def wake(self) -> None:
         if self.resting:
             self.resting = False
-            self.beat_timer.cancel()
             self.calls.last_start_ns = monotonic_ns()
             self.beat()
             self.tell(b"awake")
@@ -168,7 +174,9 @@ class Runner:
             return
         except OSError:
             order = b""
-        if order == b"drain":
+        if order == b"settled":
+            self.forks.settled()
+        elif order == b"drain":
             self.retire(_BACKLOG_SECONDS)
         elif order == b"retire":
             self.retire()
@@ -243,6 +251,7 @@ class Runner:
     def leave_if_unfit(self) -> None:
         with contextlib.suppress(BaseException):
             _SHARED_NAMES.put_back_all()
+            keep_ignoring_signals()
             if self.fitness.check():
                 return
         _exit(EXIT_UNFIT)

@@ -29,6 +29,11 @@ class RunnerProcess:
         self.started = time.monotonic()
         self.stuck: str | None = None
         self.surplus = False
+        # Its handler has made processes.
+        self.forked = False
+        # Calls of it wait to hear that what it has forked does not multiply.
+        self.settling = False
+        self.descendants = 0
         self.end_by: float | None = None
         self.settles_at = 0.0
         self.load_report: bytes | None = None

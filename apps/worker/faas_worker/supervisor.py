@@ -24,6 +24,9 @@ _RESTING_TICK_SECONDS = 0.5
 _END_ROUNDS = 50
 # A runner gets its own chance to leave at the end of the drain.
 _DRAIN_GRACE_SECONDS = 0.2
+_TOO_MANY = "Its handler started too many processes."
+# When there is no room again so soon, the first means were not enough.
+_ROOM_SECONDS = 0.3
 
 
 class Supervisor:
@@ -43,6 +46,7 @@ class Supervisor:
         self.sweeper = Sweeper(self.fleet, self.reap)
         self.first_process = os.getpid() == 1
         self.drain_until: float | None = None
+        self.made_room_at = 0.0
 
     def run(self) -> int:
         """Returns the exit status of the worker."""
@@ -52,7 +56,7 @@ class Supervisor:
         while fleet.exit_status is None:
             now = time.monotonic()
             if not fleet.start_if_due(now):
-                self.make_room()
+                self.make_room(now)
             tick = self.tick_seconds()
             self.wait(tick)
             now = time.monotonic()
@@ -64,7 +68,7 @@ class Supervisor:
                 fleet.watch(now, now - last, tick)
             fleet.enforce(now)
             if self.sweeper.sweep_if_due(now):
-                self.make_room()
+                self.make_room(now)
             self.end_drain_if_done(now)
             last = now
         self.end_everything()
@@ -126,13 +130,18 @@ class Supervisor:
         if not self.fleet.runners or now >= self.drain_until:
             self.fleet.exit_status = 0
 
-    def make_room(self) -> None:
+    def make_room(self, now: float) -> None:
         """Handler code has taken every process there may be."""
+        again = now < self.made_room_at + _ROOM_SECONDS
+        self.made_room_at = now
+        # What it started is mostly in the group of its runner, and other runners needn't pay.
+        if not again and self.fleet.kill_forkers(_TOO_MANY):
+            return
         if self.first_process:
             # It spares the first process of a container, and only that.
             with contextlib.suppress(OSError):
                 os.kill(-1, signal.SIGKILL)
-        self.fleet.kill_all("Its handler started too many processes.")
+        self.fleet.kill_all(_TOO_MANY)
 
     def listen_again(self) -> None:
         """Handler code has shut the shared socket down, for every process that has it."""

@@ -12,6 +12,8 @@ from .watching import TICK_SECONDS
 
 _PAUSE_SECONDS = 1.0
 _ROUNDS = 50
+# Between two looks that tell whether processes still become more.
+_GROWTH_SECONDS = 0.01
 MAX_LEFT_BEHIND = 16
 # More than any sensible handler runs at once; what reaches it is ended before it fills the machine.
 MAX_PROCESSES = 64
@@ -35,7 +37,10 @@ class Sweeper:
         self._due = 0.0
 
     def reaped(self, pid: int) -> None:
-        self._signalled.discard(pid)
+        if pid in self._signalled:
+            self._signalled.remove(pid)
+            if not self._signalled:
+                self.hurry()
 
     def sweep_if_due(self, now: float) -> bool:
         """True when processes come faster than they can be killed one by one."""
@@ -44,6 +49,7 @@ class Sweeper:
         self._due = now + _PAUSE_SECONDS
         if count_below(os.getpid(), MAX_PROCESSES) >= MAX_PROCESSES:
             log("processes_multiply")
+            self._due = now + TICK_SECONDS
             return True
         self._check_left_behind(now)
         groups = self._kill_strays(now)
@@ -53,7 +59,23 @@ class Sweeper:
         if self._sweeps_with_strays >= _HOPELESS:
             self._sweeps_with_strays = 0
             return True
+        self._settle(bool(groups), now)
         return False
+
+    def _settle(self, strays: bool, now: float) -> None:
+        """Lets calls go on that wait for this, once nothing multiplies and others can follow."""
+        fleet = self._fleet
+        for runner in fleet.runners.values():
+            if not runner.settling:
+                continue
+            before = runner.descendants
+            runner.descendants = count_below(runner.pid, MAX_LEFT_BEHIND)
+            grows = runner.descendants not in (0, before)
+            if strays or self._signalled or grows or not (fleet.serving() or fleet.draining):
+                self._due = now + (_GROWTH_SECONDS if grows else 0)
+            else:
+                runner.settling = False
+                runner.order(b"settled")
 
     def _kill_strays(self, now: float) -> set[int]:
         groups: set[int] = set()
@@ -78,6 +100,9 @@ class Sweeper:
 
     def _check_left_behind(self, now: float) -> None:
         for runner in self._fleet.serving():
-            count = left_behind(runner.pid, runner.pulse.in_flight)
+            if runner.settling:
+                count = count_below(runner.pid, MAX_LEFT_BEHIND)
+            else:
+                count = left_behind(runner.pid, runner.pulse.in_flight)
             if count >= MAX_LEFT_BEHIND:
                 self._fleet.let_go(runner, f"Its handler left {count} processes behind.", now)

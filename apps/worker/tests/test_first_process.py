@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -52,6 +53,18 @@ def test_a_fork_bomb_that_takes_every_process_is_cleared(start: Start) -> None:
             assert worker.call("fork bomb and wait", X_Faas_Timeout_Ms="600").status == 504
 
     recovers_after(worker, hostile)
+
+
+@pytest.mark.parametrize("pids", ["40", "128"])
+def test_calls_after_a_fork_bomb_do_not_pay_for_it(start: Start, pids: str) -> None:
+    uid = 62_000 + os.getpid() % 1000
+    worker = start("hostile.handle", namespace=True, uid=uid, FAAS_TEST_PIDS=pids)
+    for _ in range(5):
+        with suppress(ConnectionError):
+            assert worker.call("fork bomb").status in (400, 504)
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            assert worker.call("good").result == "good"
 
 
 def test_daemons_left_behind_are_ended(start: Start) -> None:

@@ -142,3 +142,32 @@ def test_a_patch_that_still_works_stays(start: Start, name: str) -> None:
     assert worker.call("good").result == "good"
     assert worker.call(f"is patched:{name}").result is True
     assert worker.call("good").runner == 1
+
+
+@pytest.mark.parametrize("error", ["SystemExit", "ValueError"])
+def test_an_exception_raised_in_every_other_thread_costs_no_call(start: Start, error: str) -> None:
+    worker = start(SYNC)
+    # Several threads wait for calls.
+    for call in [worker.start_call("good") for _ in range(4)]:
+        assert call.result().status == 200
+
+    def hostile() -> None:
+        assert worker.call(f"{error} in other threads").result == "done"
+
+    for _ in range(5):
+        recovers_after(worker, hostile)
+        for call in [worker.start_call("good") for _ in range(8)]:
+            assert call.result().result == "good"
+    assert worker.call("good").runner == 1
+
+
+@pytest.mark.parametrize(
+    ("handler", "trick"), [(SYNC, "timers"), (ASYNC, "timers"), (ASYNC, "default alarm")]
+)
+def test_a_timer_that_goes_off_after_its_call_ends_nothing(
+    start: Start, handler: str, trick: str
+) -> None:
+    worker = start(handler)
+    assert worker.call(trick).result == "done"
+    eventually(lambda: not worker.call("timers run").result, "the timers have gone off")
+    assert worker.call("good").runner == 1

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import ctypes
 import gc
 import importlib
 import json
 import os
 import resource
+import signal
 import socket
 import sys
 import threading
@@ -64,6 +66,27 @@ def replace_builtins() -> None:
         setattr(builtins, name, lambda *_: 0)
 
 
+def raise_in_other_threads(error: type[BaseException]) -> None:
+    for thread in sys._current_frames().keys() - {threading.get_ident()}:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
+
+
+def leave_timers() -> None:
+    for timer in TIMERS:
+        signal.setitimer(timer, 0.02)
+
+
+def default_alarm() -> None:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+
+
+def timers_run() -> bool:
+    # The clock of two of them stands still while the process waits.
+    return any(signal.getitimer(timer)[0] for timer in TIMERS)
+
+
+TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 TRICKS: dict[str, Callable[[], object]] = {
     "recursion limit": lambda: sys.setrecursionlimit(30),
     "trace": lambda: sys.settrace(raise_always),
@@ -73,6 +96,10 @@ TRICKS: dict[str, Callable[[], object]] = {
     "builtins": replace_builtins,
     "clear builtins": lambda: vars(builtins).clear(),
     "clear time": lambda: vars(time).clear(),
+    "SystemExit in other threads": lambda: raise_in_other_threads(SystemExit),
+    "ValueError in other threads": lambda: raise_in_other_threads(ValueError),
+    "timers": leave_timers,
+    "default alarm": default_alarm,
 }
 
 
@@ -84,6 +111,8 @@ def handle(payload: str) -> Any:
         setattr(*owner_of(argument), None)
     elif trick == "delete":
         delattr(*owner_of(argument))
+    elif trick == "timers run":
+        return timers_run()
     elif trick == "patch":
         owner, name = owner_of(argument)
         original = getattr(owner, name)
