@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { vitestSummary } from './summary.mjs';
 
@@ -12,9 +12,12 @@ export async function runVitest(root, args) {
   return vitestSummary(read(report), ok, root);
 }
 
-export function run(program, args, cwd) {
+/** @param log a file for what it says, in place of this terminal */
+export function run(program, args, cwd, log) {
   return new Promise((resolve) => {
-    const child = spawn(program, args, { cwd, stdio: 'inherit' });
+    const out = log === undefined ? 'inherit' : openSync(log, 'w');
+    const child = spawn(program, args, { cwd, stdio: ['inherit', out, out] });
+    if (log !== undefined) closeSync(out);
     process.on('SIGTERM', () => child.kill('SIGTERM'));
     child.on('error', (error) => {
       console.error(`✗ ${program} can't be started: ${error.message}`);
