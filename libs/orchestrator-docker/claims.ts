@@ -3,6 +3,7 @@ import type { DockerEngine } from './docker-engine.js';
 import { LABEL, ownedBy, replicaLabels } from './labels.js';
 
 const PREFIX = 'faas-claim-';
+const CONTAINER_ID = /^[0-9a-f]{64}$/;
 
 /**
  * What a container from the pool serves. Its own labels were fixed when nobody knew, so they stand on a volume of its
@@ -38,14 +39,26 @@ export class Claims {
     await this.engine.removeVolume(PREFIX + container, signal);
   }
 
-  /** Removes the claims on containers that are gone. A container is always older than its claim. */
+  /**
+   * Removes the claims on containers that are gone. A container is always older than its claim. An engine that is killed
+   * while it makes a volume forgets the labels: such a claim is nobody's, and goes when no container has its name.
+   */
   async sweep(signal: AbortSignal): Promise<void> {
-    const claims = await this.engine.volumesLabelled(`${LABEL.claim}=${this.owner}`, signal);
+    const claims = await this.engine.volumesNamed(PREFIX, signal);
     const containers = new Set((await this.engine.list(ownedBy(this.owner), signal)).map(({ Id }) => Id));
-    for (const claim of claims) {
-      const container = claim.slice(PREFIX.length);
-      if (!containers.has(container)) await this.drop(container, signal);
+    for (const { name, labels } of claims) {
+      const container = name.slice(PREFIX.length);
+      if (containers.has(container)) continue;
+      const claimant = labels[LABEL.claim];
+      const isLeft = claimant === undefined ? await this.isGone(container, signal) : claimant === this.owner;
+      if (isLeft) await this.drop(container, signal);
     }
     for (const known of this.specs.keys()) if (!containers.has(known)) this.specs.delete(known);
+  }
+
+  /** Whoever's it was. */
+  private async isGone(container: string, signal: AbortSignal): Promise<boolean> {
+    if (!CONTAINER_ID.test(container)) return false;
+    return (await this.engine.list([], signal, { id: [container] })).length === 0;
   }
 }

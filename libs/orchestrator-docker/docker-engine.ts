@@ -15,6 +15,11 @@ export type ContainerLimits = Pick<Docker.HostConfig, 'Memory' | 'MemorySwap' | 
 /** The client library takes options where its types don't. */
 type WithOptions<T> = (options: { readonly abortSignal: AbortSignal }) => Promise<T>;
 
+interface NamedVolume {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
 /** A container and the volume that goes with it. */
 interface Removable {
   readonly id: string;
@@ -114,17 +119,20 @@ export class DockerEngine {
 
   /** Volumes whose names begin so and that no container has. */
   async unusedVolumes(prefix: string, signal: AbortSignal): Promise<string[]> {
-    const names = await this.listVolumes({ name: [prefix], dangling: ['true'] }, signal);
-    return names.filter((name) => name.startsWith(prefix));
+    return (await this.listVolumes({ name: [prefix], dangling: ['true'] }, prefix, signal)).map(({ name }) => name);
   }
 
-  volumesLabelled(label: string, signal: AbortSignal): Promise<string[]> {
-    return this.listVolumes({ label: [label] }, signal);
+  volumesNamed(prefix: string, signal: AbortSignal): Promise<NamedVolume[]> {
+    return this.listVolumes({ name: [prefix] }, prefix, signal);
   }
 
-  private async listVolumes(filters: Record<string, string[]>, signal: AbortSignal): Promise<string[]> {
+  private async listVolumes(filters: object, prefix: string, signal: AbortSignal): Promise<NamedVolume[]> {
     const list = (abortSignal: AbortSignal) => this.docker.listVolumes({ filters, abortSignal } as object);
-    return ((await this.call('list volumes', signal, list)).Volumes ?? []).map(({ Name }) => Name);
+    const volumes = (await this.call('list volumes', signal, list)).Volumes ?? [];
+    // The engine finds the text anywhere in a name.
+    return volumes.flatMap(({ Name: name, Labels: labels }) =>
+      name.startsWith(prefix) ? [{ name, labels: labels ?? {} }] : [],
+    );
   }
 
   /** Leaves alone one that a container has. */

