@@ -2,7 +2,7 @@ import type Docker from 'dockerode';
 import type { Logger } from 'pino';
 import { type DockerConfig, NO_POOL, type PoolConfig } from '#libs/config/config.js';
 import { HealthProber } from '#libs/orchestrator/health-probe.js';
-import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { type OnReady, Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { PoolReport } from '#libs/orchestrator/pool-report.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
 import { WarmPool } from '#libs/orchestrator/warm-pool.js';
@@ -33,13 +33,14 @@ import { type Plan, planReplicas, type Seen } from './replica-plan.js';
 import { faultOf, ReplicaStarter } from './replica-starter.js';
 import { Sightings } from './sightings.js';
 import { Turns } from './turns.js';
-import { WarmStarter } from './warm-starter.js';
+import { type WarmReplica, WarmStarter } from './warm-starter.js';
 import { NetworkUnusable, WorkerNetwork } from './worker-network.js';
 
 const SECOND_HINT_MS = 300;
 /** A call waits for this answer. */
 const CONFIRM_TIMEOUT_MS = 2_000;
 
+type Tell = (replica: WarmReplica) => void;
 type Listener = (functionId: FunctionId | undefined) => void;
 
 /** Runs workers as containers of one Docker engine, local or remote. */
@@ -98,8 +99,9 @@ export class DockerOrchestrator extends Orchestrator {
     return this.pool;
   }
 
-  async ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {
-    return this.turns.run(workload.functionId, signal, () => this.step(workload, signal));
+  async ensure(workload: Workload, signal: AbortSignal, onReady?: OnReady): Promise<Observed> {
+    const tell = (replica: WarmReplica) => onReady?.(seenReady(replica).endpoints);
+    return this.turns.run(workload.functionId, signal, () => this.step(workload, signal, tell));
   }
 
   async remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
@@ -164,13 +166,13 @@ export class DockerOrchestrator extends Orchestrator {
     await this.pool.close();
   }
 
-  private async step(workload: Workload, signal: AbortSignal): Promise<Observed> {
+  private async step(workload: Workload, signal: AbortSignal, onReady: Tell): Promise<Observed> {
     const { functionId, limits, replicas } = workload;
     const { image, network, internal } = this.config;
     const spec = specHash(workload, { image, network, internal });
     this.pool.start();
     const place = await this.place();
-    const quick = (await this.startAhead(workload, spec, signal)) ?? this.stillWaits(workload);
+    const quick = (await this.startAhead(workload, spec, signal, onReady)) ?? this.stillWaits(workload);
     if (quick !== undefined) return quick;
     const look = () => this.sightings.look(functionId, spec, place.reach, signal);
     const seen = await look();
@@ -184,7 +186,9 @@ export class DockerOrchestrator extends Orchestrator {
     if (plan.start.length === 0) this.coldStarts.leave(functionId);
     const refused = place.fault !== undefined && plan.start.length > 0 ? [place.fault] : [];
     const start = refused.length > 0 ? [] : plan.start;
-    const started = await all(start.map((slot) => this.start(workload, spec, slot, seen.length === 0, signal)));
+    const isFirst = seen.length === 0;
+    const tell = isFirst ? onReady : () => undefined;
+    const started = await all(start.map((slot) => this.start(workload, spec, slot, isFirst, signal, tell)));
 
     const after = isStill(plan) ? plan : planReplicas(wanted, await look());
     // A warm replica is ready at once: with it, this may be the last step for long.
@@ -205,9 +209,14 @@ export class DockerOrchestrator extends Orchestrator {
    * before anything is asked, and then there is nothing to ask. Were there something after all, it would have the name,
    * and nothing is made here.
    */
-  private async startAhead(workload: Workload, spec: string, signal: AbortSignal): Promise<Observed | undefined> {
+  private async startAhead(
+    workload: Workload,
+    spec: string,
+    signal: AbortSignal,
+    onReady: Tell,
+  ): Promise<Observed | undefined> {
     if (workload.isFresh !== true || workload.replicas === 0 || !this.warmStarter.hasReady) return undefined;
-    const warm = await this.warmStarter.start(workload, spec, 1, signal);
+    const warm = await this.warmStarter.start(workload, spec, 1, signal, onReady);
     if (warm?.isReady !== true || workload.replicas > 1) return undefined;
     return seenReady(warm);
   }
@@ -224,11 +233,12 @@ export class DockerOrchestrator extends Orchestrator {
     slot: number,
     hasNothing: boolean,
     signal: AbortSignal,
+    onReady: Tell,
   ): Promise<WorkloadFault | undefined> {
     const { functionId } = workload;
     // One that waits for its turn has been counted among those that asked the pool.
     if (!this.coldStarts.isWaiting(functionId) || this.warmStarter.hasReady) {
-      const warm = await this.warmStarter.start(workload, spec, slot, signal);
+      const warm = await this.warmStarter.start(workload, spec, slot, signal, onReady);
       if (warm !== undefined) return undefined;
     }
     if (!this.coldStarts.begin(functionId, hasNothing)) return waitsForOthers();

@@ -38,8 +38,8 @@ export function slotName(functionId: FunctionId, slot: number): string {
   return slot === 1 ? `faas-worker-${functionId}` : `faas-worker-${functionId}-${slot}`;
 }
 
-export function leavingName(replica: Replica): string {
-  return `faas-worker-${replica.functionId}-leaving-${replica.id.slice(0, 12)}`;
+export function leavingName({ id, functionId }: Pick<Replica, 'id' | 'functionId'>): string {
+  return `faas-worker-${functionId}-leaving-${id.slice(0, 12)}`;
 }
 
 /** The function that a name of ours belongs to; undefined for a worker of the pool and for a stranger. */

@@ -2,12 +2,12 @@ import type { Logger } from 'pino';
 import { workerVariables } from '#libs/orchestrator/generic-worker.js';
 import { probeHealth } from '#libs/orchestrator/health-probe.js';
 import type { WarmPool } from '#libs/orchestrator/warm-pool.js';
-import type { EndpointAddress, Workload } from '#libs/orchestrator/workload.js';
+import type { EndpointAddress, FunctionId, Workload } from '#libs/orchestrator/workload.js';
 import type { Claims } from './claims.js';
 import { resources, type WorkerLimits } from './container-config.js';
 import type { DockerEngine } from './docker-engine.js';
 import type { PoolContainer, PoolContainers } from './pool-containers.js';
-import { slotName } from './replica.js';
+import { leavingName, slotName } from './replica.js';
 import type { Sightings } from './sightings.js';
 
 /** A handler that loads more slowly is looked at again like any that starts. */
@@ -40,48 +40,57 @@ export class WarmStarter {
     return this.pool.hasReady;
   }
 
-  /** Undefined when there is none, or it wouldn't do: then nothing of it is left, and the caller starts one cold. */
-  async start(workload: Workload, spec: string, slot: number, signal: AbortSignal): Promise<WarmReplica | undefined> {
+  /**
+   * Undefined when there is none, or it wouldn't do: then the caller starts one cold.
+   *
+   * @param onReady told as soon as it answers, when its place has yet to be taken
+   */
+  async start(
+    workload: Workload,
+    spec: string,
+    slot: number,
+    signal: AbortSignal,
+    onReady: (replica: WarmReplica) => void,
+  ): Promise<WarmReplica | undefined> {
     const member = this.pool.take();
     if (member === undefined) return undefined;
     const { functionId, revision } = workload;
+    const { id, address, hostPort } = member;
     let isReady = false;
     try {
       await this.limit(member, workload, signal);
-      isReady = await this.turnInto(member, workload, spec, slot, signal);
-      this.sightings.started(functionId, member.id, isReady ? member.address : undefined);
+      isReady = await this.giveFunction(member, workload, signal);
+      if (isReady) onReady({ id, address, hostPort, isReady });
+      await this.takePlace(member, workload, spec, slot, signal);
+      this.sightings.started(functionId, id, isReady ? address : undefined);
     } catch (error) {
-      await this.discard(member);
+      if (isReady) await this.letGo(member, functionId);
+      else await this.discard(member);
       signal.throwIfAborted();
       // Also when another manager has filled the slot: the cold start then finds that out.
       this.logger.info({ err: error, functionId, replica: member.id.slice(0, 12) }, 'warm start failed');
       return undefined;
     }
-    this.logger.info({ functionId, revision, replica: member.id.slice(0, 12), warm: true }, 'replica started');
-    const { id, address, hostPort } = member;
+    this.logger.info({ functionId, revision, replica: id.slice(0, 12), warm: true }, 'replica started');
     return { id, address, hostPort, isReady };
   }
 
   /**
-   * Side by side, for a call may wait for it. Whichever is missing when this manager is killed: no call gets to it before
-   * all are done. Without a function it is discarded when it is found, without its name it is swept, and without its claim
+   * Only now, for the engine is slow at it and a call may have waited for the worker. When this manager is killed before
+   * the end, so are the calls that it alone has led there: without its name the container is swept, and without its claim
    * it serves as a replica of a former spec does, until another one has replaced it.
    */
-  private async turnInto(
-    member: PoolContainer,
+  private async takePlace(
+    { id }: PoolContainer,
     workload: Workload,
     spec: string,
     slot: number,
     signal: AbortSignal,
-  ): Promise<boolean> {
-    const steps = await Promise.allSettled([
-      this.giveFunction(member, workload, signal),
-      this.engine.rename(member.id, slotName(workload.functionId, slot), signal),
-      this.claims.make(member.id, workload, spec, signal),
-    ]);
-    const failed = steps.find((step) => step.status === 'rejected');
-    if (failed !== undefined) throw failed.reason;
-    return steps[0].status === 'fulfilled' && steps[0].value;
+  ): Promise<void> {
+    await Promise.allSettled([
+      this.engine.rename(id, slotName(workload.functionId, slot), signal),
+      this.claims.make(id, workload, spec, signal),
+    ]).then(throwFirst);
   }
 
   /** True when it has loaded it already. */
@@ -95,6 +104,15 @@ export class WarmStarter {
     if (JSON.stringify(wanted) !== JSON.stringify(resources(this.limits))) await this.engine.update(id, wanted, signal);
   }
 
+  /** It may have calls already: under this name the next look finds it, and lets it go when it has answered them. */
+  private async letGo({ id }: PoolContainer, functionId: FunctionId): Promise<void> {
+    try {
+      await this.engine.rename(id, leavingName({ id, functionId }), AbortSignal.timeout(DROP_MS));
+    } catch (error) {
+      this.logger.debug({ err: error, replica: id.slice(0, 12) }, 'replica without a place not named');
+    }
+  }
+
   private async discard(member: PoolContainer): Promise<void> {
     try {
       await this.containers.remove(member);
@@ -104,4 +122,9 @@ export class WarmStarter {
       this.logger.debug({ err: error, replica: member.id.slice(0, 12) }, 'generic worker not removed');
     }
   }
+}
+
+function throwFirst(results: readonly PromiseSettledResult<unknown>[]): void {
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
 }

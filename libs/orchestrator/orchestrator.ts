@@ -1,6 +1,8 @@
 import type { PoolReport } from './pool-report.js';
 import type { Endpoint, EndpointAddress, FunctionId, LogLine, LogOptions, Observed, Workload } from './workload.js';
 
+export type OnReady = (endpoints: readonly Endpoint[]) => void;
+
 /**
  * The narrow port between the manager and an engine that runs workers. An abstract class, so that it is its own
  * injection token. Everything particular to an engine stays behind it.
@@ -17,8 +19,11 @@ export abstract class Orchestrator {
    * once and returns; `watch` tells when a replica became ready. Same spec: adopts what runs. Other spec: starts the
    * new replicas, and once they are ready drains the old. A replica that ended is replaced, and `reason` says why it
    * ended.
+   *
+   * @param onReady told of endpoints that answer already while the step goes on, where there were none before: calls
+   * that wait may have them. What the step resolves with counts.
    */
-  abstract ensure(workload: Workload, signal: AbortSignal): Promise<Observed>;
+  abstract ensure(workload: Workload, signal: AbortSignal, onReady?: OnReady): Promise<Observed>;
 
   /**
    * Removes all that the function owns on the engine and resolves when nothing is left. Replicas with calls in flight

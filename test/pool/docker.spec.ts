@@ -1,9 +1,10 @@
+import { randomBytes } from 'node:crypto';
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { DockerEngine } from '#libs/orchestrator-docker/docker-engine.js';
 import { Claims } from '#libs/orchestrator-docker/claims.js';
 import { slotName } from '#libs/orchestrator-docker/replica.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
-import { answering } from '#libs/orchestrator/testing/contract.handlers.js';
+import { answering, SLEEPY } from '#libs/orchestrator/testing/contract.handlers.js';
 import { Stage } from '#libs/orchestrator/testing/contract.stage.js';
 import { containersOf, dockerStage } from '../docker/support/docker-stage.js';
 import {
@@ -95,6 +96,47 @@ describe.skipIf(reason !== undefined)('warm pool: what a killed manager leaves o
     await stage.list(manager);
     expect(await left()).toBe(false);
     expect((await containersOf(stage.owner)).map(({ Id }) => Id)).toContain(member);
+  });
+
+  it('sweeps a claim that an engine killed in the middle has left without labels, and no other volume', async () => {
+    const manager = await stage.manager();
+    const workload = stage.workload(answering('one'));
+    const { primary } = await stage.settleReady(manager, workload);
+    const [left, strangers] = [`faas-claim-${randomBytes(32).toString('hex')}`, `faas-claim-of-${stage.owner}`];
+    for (const Name of [left, strangers]) await docker.createVolume({ Name });
+    try {
+      await stage.list(manager);
+      const { Volumes } = await docker.listVolumes();
+      const names = Volumes.map(({ Name }) => Name);
+      expect(names).not.toContain(left);
+      expect(names).toEqual(expect.arrayContaining([strangers, `faas-claim-${primary}`]));
+    } finally {
+      await docker.getVolume(strangers).remove();
+    }
+  });
+
+  it('lets a worker finish its calls whose place turns out to be taken', async () => {
+    const manager = await stage.manager();
+    const workload = { ...stage.workload(SLEEPY), isFresh: true };
+    const name = slotName(workload.functionId, 1);
+    const foreign = await docker.createContainer({ name, Image: WORKER_IMAGE });
+    try {
+      const calls: Promise<unknown>[] = [];
+      await site.waiting(stage.owner);
+      const seen = await manager.ensure(workload, stage.signal(), ([endpoint]) => {
+        calls.push(stage.call(endpoint, '3').then(({ body }) => body));
+      });
+      expect(seen).toMatchObject({ ready: 0, reason: { code: 'rejected', message: expect.stringContaining(name) } });
+      expect(await Promise.all(calls)).toEqual([{ result: 'slept' }]);
+    } finally {
+      await foreign.remove();
+    }
+    const after = await stage.settleReady(manager, workload);
+    expect((await stage.call(after.endpoints[0], '0')).body).toEqual({ result: 'slept' });
+    const names = async () => (await containersOf(stage.owner)).flatMap(({ Names }) => Names);
+    await vi.waitFor(async () => expect((await names()).filter((one) => one.includes('leaving'))).toEqual([]), {
+      timeout: 60_000,
+    });
   });
 
   it('hears of a replica from the pool that is removed by hand', async () => {

@@ -1,7 +1,7 @@
 import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
-import type { Workload } from '#libs/orchestrator/workload.js';
+import type { Endpoint, Workload } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -45,8 +45,26 @@ export class FunctionReconciler {
   }
 
   private async converge(claim: Claim, resyncMs: number, signal: AbortSignal): Promise<number | null> {
+    const { promise: recorded, resolve: end } = Promise.withResolvers<void>();
+    try {
+      return await this.stepTowards(claim, resyncMs, signal, recorded);
+    } finally {
+      end();
+    }
+  }
+
+  /** @param recorded settles when what this step has seen is in the row, or is not going to be */
+  private async stepTowards(
+    claim: Claim,
+    resyncMs: number,
+    signal: AbortSignal,
+    recorded: Promise<void>,
+  ): Promise<number | null> {
     const { row } = claim;
-    const observed = await this.orchestrator.ensure(await this.workloadOf(claim), signal);
+    const foresee = (endpoints: readonly Endpoint[]) => {
+      if (row.provisionalUntil === null) this.changes.foresee(row.id, endpoints, recorded);
+    };
+    const observed = await this.orchestrator.ensure(await this.workloadOf(claim), signal, foresee);
     const outcome = decide(row, observed, { now: new Date(), resyncMs, random: Math.random() });
     if (outcome.phase !== row.phase) {
       this.logger.info(
@@ -54,9 +72,8 @@ export class FunctionReconciler {
         'function changed phase',
       );
     }
-    const recorded = this.repository.record(claim, outcome);
-    if (row.provisionalUntil === null) this.changes.foresee(row.id, outcome.endpoints, recorded);
-    await recorded;
+    foresee(outcome.endpoints);
+    await this.repository.record(claim, outcome);
     this.changes.tell(row.id);
     return outcome.abandon ? 0 : outcome.nextMs;
   }

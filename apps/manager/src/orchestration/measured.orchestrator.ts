@@ -1,5 +1,5 @@
 import type { Metrics } from '#libs/observability/metrics.js';
-import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { type OnReady, Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { PoolReport } from '#libs/orchestrator/pool-report.js';
 import type {
   Endpoint,
@@ -42,8 +42,8 @@ export class MeasuredOrchestrator extends Orchestrator {
     return this.inner.warmPool;
   }
 
-  override ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {
-    return this.measured('ensure', signal, () => this.inner.ensure(workload, signal));
+  override ensure(workload: Workload, signal: AbortSignal, onReady?: OnReady): Promise<Observed> {
+    return this.measured('ensure', signal, () => this.inner.ensure(workload, signal, onReady));
   }
 
   override remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
