@@ -40,7 +40,7 @@ const SECOND_HINT_MS = 300;
 /** A call waits for this answer. */
 const CONFIRM_TIMEOUT_MS = 2_000;
 
-type Tell = (replica: WarmReplica) => void;
+type Tell = ((replica: WarmReplica) => void) | undefined;
 type Listener = (functionId: FunctionId | undefined) => void;
 
 /** Runs workers as containers of one Docker engine, local or remote. */
@@ -100,7 +100,7 @@ export class DockerOrchestrator extends Orchestrator {
   }
 
   async ensure(workload: Workload, signal: AbortSignal, onReady?: OnReady): Promise<Observed> {
-    const tell = (replica: WarmReplica) => onReady?.(seenReady(replica).endpoints);
+    const tell = onReady && ((replica: WarmReplica) => onReady(seenReady(replica).endpoints));
     return this.turns.run(workload.functionId, signal, () => this.step(workload, signal, tell));
   }
 
@@ -187,7 +187,7 @@ export class DockerOrchestrator extends Orchestrator {
     const refused = place.fault !== undefined && plan.start.length > 0 ? [place.fault] : [];
     const start = refused.length > 0 ? [] : plan.start;
     const isFirst = seen.length === 0;
-    const tell = isFirst ? onReady : () => undefined;
+    const tell = isFirst ? onReady : undefined;
     const started = await all(start.map((slot) => this.start(workload, spec, slot, isFirst, signal, tell)));
 
     const after = isStill(plan) ? plan : planReplicas(wanted, await look());

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { workerVariables } from '#libs/orchestrator/generic-worker.js';
 import { probeHealth } from '#libs/orchestrator/health-probe.js';
@@ -13,6 +14,7 @@ import type { Sightings } from './sightings.js';
 /** A handler that loads more slowly is looked at again like any that starts. */
 const LOAD_MS = 500;
 const DROP_MS = 5_000;
+const CALLS_FIRST_MS = 15;
 
 /** A replica as its making has shown it. */
 export interface WarmReplica {
@@ -50,7 +52,7 @@ export class WarmStarter {
     spec: string,
     slot: number,
     signal: AbortSignal,
-    onReady: (replica: WarmReplica) => void,
+    onReady: ((replica: WarmReplica) => void) | undefined,
   ): Promise<WarmReplica | undefined> {
     const member = this.pool.take();
     if (member === undefined) return undefined;
@@ -60,7 +62,11 @@ export class WarmStarter {
     try {
       await this.limit(member, workload, signal);
       isReady = await this.giveFunction(member, workload, signal);
-      if (isReady) onReady({ id, address, hostPort, isReady });
+      if (isReady && onReady !== undefined) {
+        onReady({ id, address, hostPort, isReady });
+        // The calls that it has now need the processor more than the engine does.
+        await delay(CALLS_FIRST_MS);
+      }
       await this.takePlace(member, workload, spec, slot, signal);
       this.sightings.started(functionId, id, isReady ? address : undefined);
     } catch (error) {

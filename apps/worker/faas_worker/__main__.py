@@ -32,24 +32,17 @@ def main() -> int:
     signals = SignalFile({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})
     if settings.specialise_sha256 is not None:
         from .reception import wait_for_function
-        from .specialising import become, specialised_settings
+        from .specialising import take_on
         from .standby import Standby
 
         freeze()
         standby = Standby(settings, listener, signals.release_in_child)
-        environ = dict(os.environ)
-        received = wait_for_function(settings, environ, listener, signals)
+        received = wait_for_function(settings, listener, signals, standby)
         if isinstance(received, int):
             stop_listening(listener, settings)
             return received
-        try:
-            settings, environment = specialised_settings(received, environ)
-            settings = become(settings, environment)
-        except OSError as error:
-            print(f"faas_worker: can't lay the code out: {error}", file=sys.stderr)
-            return 71
-        del received
-        prepared = standby.hand_over(settings, environment)
+        settings, environment, prepared = received
+        take_on(environment)
         freeze()
         return Supervisor(settings, listener, signals, standby.board, prepared).run()
     freeze()

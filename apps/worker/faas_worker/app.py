@@ -36,6 +36,7 @@ Receive = Callable[[], Any]
 class FunctionApp(FastAPI):
     def __init__(
         self,
+        settings: Settings,
         loop: asyncio.AbstractEventLoop,
         pulse: Pulse,
         board: NoticeBoard,
@@ -47,6 +48,8 @@ class FunctionApp(FastAPI):
         super().__init__(
             title="service-faas worker", docs_url=None, redoc_url=None, openapi_url=None
         )
+        self.settings = settings
+        self.function: bytes | None = None
         self.pulse = pulse
         self.board = board
         self.runner = runner

@@ -7,7 +7,6 @@ forked from.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import json
@@ -26,19 +25,22 @@ from .app import PROTOCOL, Receive, Scope, read_body, respond
 from .calls import Send
 from .reports import log
 from .results import Answer, refused, worker_misdirected
+from .runner_process import RunnerProcess
 from .server import Server
 from .settings import Settings
-from .specialising import BodyRefused, specialised_settings
+from .specialising import BodyRefused, lay_code_out, specialised_settings
+from .standby import Standby, pack, unpack
 
 EXIT_EXPIRED = 0
 EXIT_UNUSABLE = 64
 EXIT_NO_RECEPTION = 70
+EXIT_NO_PLACE = 71
 EXIT_CUT_OFF = 75
 EXIT_WRONG_TOKENS = 77
 _WRONG_TOKENS = 3
 _BODY_SECONDS = 10.0
-# No JSON ends with it.
-_WHOLE = b"\0"
+# The last byte of what is said whole: whether the standby runner has its function already.
+_HANDED, _NOT_HANDED = b"\1", b"\0"
 _FLUSH_SECONDS = 0.2
 # What is read of a refused request, so that its sender gets to read the refusal.
 _DISCARD_BYTES = 1024 * 1024
@@ -47,11 +49,12 @@ _READ_BYTES = 1024 * 1024
 
 def wait_for_function(
     settings: Settings,
-    environ: Mapping[str, str],
     listener: socket.socket,
     signals: system.SignalFile,
-) -> bytes | int:
-    """The body that specialises this worker, or the exit status of one that gets none."""
+    standby: Standby,
+) -> tuple[Settings, dict[str, str], RunnerProcess | None] | int:
+    """What this worker is from now on, and its first runner where that is loading already; or the
+    exit status of one that gets no function."""
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -60,10 +63,11 @@ def wait_for_function(
             os.close(ours)
             signals.release_in_child()
             system.die_with_parent()
-            status = Reception(settings, environ, listener, theirs).run()
+            status = Reception(settings, dict(os.environ), listener, theirs, standby).run()
         finally:
             os._exit(status)
     os.close(theirs)
+    standby.leave_handing_over()
     chunks: list[bytes] = []
     try:
         while True:
@@ -79,9 +83,11 @@ def wait_for_function(
     finally:
         os.close(ours)
     received = b"".join(chunks)
-    if received.endswith(_WHOLE):
+    if found := unpack(received[:-1]):
         # Reaped later: the end of a process takes longer than the start of the first runner.
-        return received[: -len(_WHOLE)]
+        specialised, environment = found
+        runner = standby.runner(has_function=received[-1:] == _HANDED)
+        return specialised, environment, runner
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return status if status >= 0 else EXIT_NO_RECEPTION
 
@@ -90,13 +96,19 @@ class Reception:
     """Whatever comes of it, the first request with the right token is the last."""
 
     def __init__(
-        self, settings: Settings, environ: Mapping[str, str], listener: socket.socket, out: int
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        listener: socket.socket,
+        out: int,
+        standby: Standby,
     ) -> None:
         assert settings.specialise_sha256 is not None
         self.settings = settings
         self.environ = environ
         self.listener = listener
         self.out = out
+        self.standby = standby
         self.digest = bytes.fromhex(settings.specialise_sha256)
         self.taken = False
         self.wrong_tokens = 0
@@ -152,20 +164,29 @@ class Reception:
         await self.leave_when_flushed(EXIT_CUT_OFF)
 
     async def hand_over(self, body: bytes, send: Send) -> None:
-        """Does not return."""
+        """Does not return. The standby runner hears of it first: a call may wait for it."""
         try:
-            specialised_settings(body, self.environ)
+            settings, environment = specialised_settings(body, self.environ)
         except BodyRefused as error:
             log("not_specialised", message=str(error))
             await respond(send, refused(422, str(error), close=True))
             await self.leave_when_flushed(EXIT_UNUSABLE)
         # From here on connections wait in the backlog for the first runner.
         self.server.stop_accepting()
-        view = memoryview(body + _WHOLE)
-        while view:
-            view = view[os.write(self.out, view) :]
+        try:
+            settings = lay_code_out(settings)
+        except OSError as error:
+            log("not_specialised", message=f"The code can't be laid out: {error}")
+            await respond(send, refused(500, "There is no place for the code.", close=True))
+            await self.leave_when_flushed(EXIT_NO_PLACE)
+        given = pack(settings, environment)
+        handed = _HANDED if self.standby.hand_over(given) else _NOT_HANDED
         await respond(send, Answer(202, b'{"status":"specialised"}', close=True))
-        await self.leave_when_flushed(0)
+        await self.flush()
+        # Last: from here on a child that is no runner has no business here.
+        with open(self.out, "wb") as pipe:
+            pipe.write(given + handed)
+        self.leave(0)
 
     def is_token(self, authorization: bytes) -> bool:
         scheme, _, token = authorization.partition(b" ")
@@ -185,15 +206,16 @@ class Reception:
             self.lease = self.loop.call_later(seconds, self.leave, status)
 
     async def leave_when_flushed(self, status: int) -> None:
+        await self.flush()
+        self.leave(status)
+
+    async def flush(self) -> None:
         self.server.close_idle_connections()
         end = self.loop.time() + _FLUSH_SECONDS
         while self.server.connections and self.loop.time() < end:
             await asyncio.sleep(0)
-        self.leave(status)
 
     def leave(self, status: int) -> Any:
-        with contextlib.suppress(OSError):
-            os.close(self.out)
         os._exit(status)
 
 

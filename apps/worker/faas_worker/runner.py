@@ -19,7 +19,7 @@ from . import system
 from .app import FunctionApp
 from .calls import Call, CallTable
 from .console import take_over_streams
-from .fitness import Fitness
+from .fitness import Fitness, warm_up
 from .forking import ForkWatch, ignore_signals, keep_ignoring_signals
 from .invoking import Invoker
 from .loading import Handler, HandlerNotLoadable, load_handler, report_line
@@ -72,11 +72,13 @@ class Runner:
         """`handover`: where the function is read from that isn't known yet."""
         self.set_up()
         if handover is not None:
+            self.loop.run_until_complete(warm_up(self.server.connect))
             self.settings = take_over(handover)
         handler = self.load()
         self.channel.setblocking(True)
         self.channel.send(b"loaded")
-        if self.channel.recv(64) != b"go":
+        # The first of a worker has nobody to wait for.
+        if handover is None and self.channel.recv(64) != b"go":
             self.leave(0)
         self.channel.setblocking(False)
         self.loop.run_until_complete(self.serve(handler))
@@ -101,6 +103,7 @@ class Runner:
         _SHARED_NAMES.put_back()
         self.loop = uvloop.new_event_loop()
         self.app = FunctionApp(
+            self.settings,
             self.loop,
             self.pulse,
             self.board,
@@ -137,7 +140,9 @@ class Runner:
         await self.server.start()
         fds = self.listener.fileno(), self.channel.fileno()
         self.fitness = Fitness(self.server.connect, *fds)
-        self.beat()
+        # What looks for damage comes after the calls that wait.
+        self.pulse.beat(monotonic_ns())
+        self.beat_timer = self.loop.call_later(BEAT_SECONDS, self.beat)
 
     def beat(self) -> None:
         if self.beat_timer is not None:

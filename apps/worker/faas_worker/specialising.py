@@ -70,10 +70,8 @@ def take_on(environment: Mapping[str, str]) -> None:
     time.tzset()
 
 
-def become(settings: Settings, environment: Mapping[str, str]) -> Settings:
-    """Takes the environment on and lays the code out; where it lies is in the result. Raises
-    OSError when there is no place for it."""
-    take_on(environment)
+def lay_code_out(settings: Settings) -> Settings:
+    """Where it lies is in the result. Raises OSError when there is no place for it."""
     if settings.code is None:
         return settings
     module = settings.handler.rpartition(".")[0]

@@ -6,7 +6,7 @@ import os
 import pickle
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from .pulse import NoticeBoard
@@ -35,28 +35,50 @@ class Standby:
         finally:
             os.close(theirs)
 
-    def hand_over(self, settings: Settings, environment: Mapping[str, str]) -> RunnerProcess | None:
-        """None when it is gone: another can be forked in its place."""
-        runner = self._runner
+    def hand_over(self, given: bytes) -> bool:
+        """What `take_over` takes; false when it is gone."""
         try:
             with open(self._ours, "wb") as pipe:
-                pickle.dump((settings, dict(environment)), pipe)
+                pipe.write(given)
         except OSError:
-            if runner is not None:
-                runner.forget()
-            return None
-        if runner is not None:
+            return False
+        return True
+
+    def leave_handing_over(self) -> None:
+        """To a fork of this process: when that is gone, the runner need not wait any more."""
+        os.close(self._ours)
+
+    def runner(self, *, has_function: bool) -> RunnerProcess | None:
+        """None when it is gone: another can be forked in its place."""
+        runner = self._runner
+        if runner is not None and has_function:
             runner.started = time.monotonic()
-        return runner
+            return runner
+        if runner is not None:
+            runner.forget()
+        return None
 
 
 def take_over(descriptor: int) -> Settings:
     """In the runner: waits for the function, and takes on its environment."""
-    try:
-        with open(descriptor, "rb") as pipe:
-            given: Any = pickle.load(pipe)
-    except EOFError:
+    with open(descriptor, "rb") as pipe:
+        given = pipe.read()
+    found = unpack(given)
+    if found is None:
         os._exit(0)
-    settings, environment = given
+    settings, environment = found
     take_on(environment)
     return settings
+
+
+def pack(settings: Settings, environment: dict[str, str]) -> bytes:
+    return pickle.dumps((settings, environment))
+
+
+def unpack(given: bytes) -> tuple[Settings, dict[str, str]] | None:
+    """None when it is not whole: whoever wrote it has ended."""
+    try:
+        found: Any = pickle.loads(given)
+    except (EOFError, pickle.UnpicklingError):
+        return None
+    return found

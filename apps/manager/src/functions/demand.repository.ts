@@ -70,18 +70,20 @@ export class DemandRepository {
 
   /**
    * A function without replicas gets its first ones. Asked for by many at once, one asking counts, and gets the row. With
-   * a lease it gets the right to act upon it too, and what that needs, unless somebody else has that right.
+   * a lease it gets the right to act upon it too, and what that needs, unless somebody else has that right. A call waits,
+   * and a database that forgets it in a crash forgets nothing that the next call wouldn't ask for: no need to wait until
+   * it is on the disk.
    */
   async wake(id: FunctionId, lease?: Lease): Promise<Woken | undefined> {
     const [woken] = await this.database.query<WokenRow>(
-      `WITH woken AS (
+      `WITH unhurried AS (SELECT set_config('synchronous_commit', 'off', true)), woken AS (
          UPDATE functions SET replicas = GREATEST(1, min_replicas), generation = generation + 1, last_used_at = now(),
            phase = CASE WHEN phase = 'idle' THEN 'creating' ELSE phase END,
            phase_since = CASE WHEN phase = 'idle' THEN now() ELSE phase_since END,
            reconcile_at = now(), not_before = NULL, wakes = wakes + 1,
            lease_token = CASE WHEN ${CAN_LEASE} THEN $2 ELSE lease_token END,
            lease_until = CASE WHEN ${CAN_LEASE} THEN now() + $3::integer * interval '1 millisecond' ELSE lease_until END
-         WHERE id = $1 AND replicas = 0 AND deleted_at IS NULL RETURNING *
+         WHERE id = $1 AND replicas = 0 AND deleted_at IS NULL AND EXISTS (SELECT FROM unhurried) RETURNING *
        ) SELECT ${HYDRATED}, number, callable, code, sha256, phase = 'creating' AND phase_since = now() AS "isFresh"
          FROM woken LEFT JOIN LATERAL (
            SELECT number, revisions.function_name AS callable, code, code_sha256 AS sha256

@@ -61,10 +61,13 @@ export class FunctionReconciler {
     recorded: Promise<void>,
   ): Promise<number | null> {
     const { row } = claim;
-    const foresee = (endpoints: readonly Endpoint[]) => {
-      if (row.provisionalUntil === null) this.changes.foresee(row.id, endpoints, recorded);
-    };
-    const observed = await this.orchestrator.ensure(await this.workloadOf(claim), signal, foresee);
+    const mayServe = row.provisionalUntil === null;
+    const foresee = (endpoints: readonly Endpoint[]) => this.changes.foresee(row.id, endpoints, recorded);
+    const observed = await this.orchestrator.ensure(
+      await this.workloadOf(claim),
+      signal,
+      mayServe ? foresee : undefined,
+    );
     const outcome = decide(row, observed, { now: new Date(), resyncMs, random: Math.random() });
     if (outcome.phase !== row.phase) {
       this.logger.info(
@@ -72,7 +75,7 @@ export class FunctionReconciler {
         'function changed phase',
       );
     }
-    foresee(outcome.endpoints);
+    if (mayServe) foresee(outcome.endpoints);
     await this.repository.record(claim, outcome);
     this.changes.tell(row.id);
     return outcome.abandon ? 0 : outcome.nextMs;
