@@ -24,6 +24,7 @@ from .watching import (
 )
 
 EXIT_NOT_LOADABLE = 65
+_DYING_SECONDS = 5.0
 _EVICT_SECONDS = 1.0
 # A retiring runner leaves by itself after its last answer; this is for one that doesn't.
 _LEAVE_SECONDS = 0.5
@@ -55,6 +56,10 @@ class Fleet:
         self.start_at: float | None = None if prepared else 0.0
         self.evict_at = 0.0
         self.draining = False
+        # A handler is making processes: their number is looked at, long before those it leaves.
+        self.forking = False
+        # Groups of processes that have been killed, and until when some may still be dying.
+        self.doomed: dict[int, float] = {}
         self.exit_status: int | None = None
         if prepared:
             self.runners[prepared.pid] = prepared
@@ -127,12 +132,13 @@ class Fleet:
         timeout = self.settings.timeout_ms / 1000
         return end_by(now, runner.pulse.in_flight, runner.pulse.deadline_ns / 1e9, timeout)
 
-    def kill_forkers(self, reason: str) -> bool:
+    def kill_forkers(self, reason: str, now: float) -> bool:
         """Ends the runners whose handlers have made processes; False when there are none."""
         forkers = [runner for runner in self.runners.values() if runner.forked]
         for runner in forkers:
             runner.stuck = runner.stuck or reason
             runner.kill()
+            self.doomed[runner.pid] = now + _DYING_SECONDS
         return bool(forkers)
 
     def kill_all(self, reason: str) -> None:
@@ -217,10 +223,10 @@ class Fleet:
             self.ensure_one(now)
         elif message == b"settle":
             runner.settling = True
-        if message in (b"forked", b"settle"):
-            runner.forked = True
-            return True
-        return False
+        elif message == b"forking":
+            self.forking = True
+        runner.forked = runner.forked or message in (b"forking", b"forked", b"settle")
+        return message in (b"forked", b"settle")
 
     # Silence
 

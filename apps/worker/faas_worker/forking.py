@@ -21,7 +21,7 @@ _MAKING_PROCESSES = frozenset(
     {"os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
 )
 # More than the supervisor needs to make up its mind.
-_SETTLE_SECONDS = 2.0
+_SETTLE_SECONDS = 10.0
 
 
 def _take_no_notice(_number: int, _frame: object) -> None:
@@ -97,7 +97,7 @@ class ForkWatch:
             self._last_ns = monotonic_ns()
             if not self._unseen:
                 self._unseen = True
-                self._tell(b"forked")
+                self._tell(b"forking")
 
     def _hold_signals(self) -> None:
         """A signal for a fork waits until the fork has its own way with signals."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Collection
 
 
 def children(parent: int) -> list[int]:
@@ -67,12 +68,20 @@ def left_behind(runner: int, in_flight: int) -> int:
     return len(found) if in_flight == 0 else sum(map(is_zombie, found))
 
 
-def count_below(parent: int, enough: int) -> int:
-    """How many descendants a process has, counted up to `enough`."""
+def count_below(parent: int, enough: int, doomed: Collection[int] = ()) -> int:
+    """How many descendants a process has, counted up to `enough`, without those of doomed groups:
+    these have been sent SIGKILL, and take a while to die of it."""
     found = 0
     unseen = [parent]
     while unseen and found < enough:
         below = children(unseen.pop())
-        found += len(below)
+        found += sum(_group(pid) not in doomed for pid in below) if doomed else len(below)
         unseen += below
     return min(found, enough)
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return None

@@ -25,7 +25,6 @@ _END_ROUNDS = 50
 # A runner gets its own chance to leave at the end of the drain.
 _DRAIN_GRACE_SECONDS = 0.2
 _TOO_MANY = "Its handler started too many processes."
-# When there is no room again so soon, the first means were not enough.
 _ROOM_SECONDS = 0.3
 
 
@@ -132,10 +131,12 @@ class Supervisor:
 
     def make_room(self, now: float) -> None:
         """Handler code has taken every process there may be."""
-        again = now < self.made_room_at + _ROOM_SECONDS
+        # What was killed is still dying, and takes up its places until then.
+        if now < self.made_room_at + _ROOM_SECONDS:
+            return
         self.made_room_at = now
         # What it started is mostly in the group of its runner, and other runners needn't pay.
-        if not again and self.fleet.kill_forkers(_TOO_MANY):
+        if self.fleet.kill_forkers(_TOO_MANY, now):
             return
         if self.first_process:
             # It spares the first process of a container, and only that.

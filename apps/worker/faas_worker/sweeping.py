@@ -44,13 +44,20 @@ class Sweeper:
 
     def sweep_if_due(self, now: float) -> bool:
         """True when processes come faster than they can be killed one by one."""
-        if now < self._due:
+        is_due = now >= self._due
+        if not is_due and not self._fleet.forking:
             return False
-        self._due = now + _PAUSE_SECONDS
-        if count_below(os.getpid(), MAX_PROCESSES) >= MAX_PROCESSES:
+        self._fleet.forking = False
+        doomed = self._fleet.doomed
+        for group in [group for group, until in doomed.items() if now > until]:
+            del doomed[group]
+        if count_below(os.getpid(), MAX_PROCESSES, doomed) >= MAX_PROCESSES:
             log("processes_multiply")
             self._due = now + TICK_SECONDS
             return True
+        if not is_due:
+            return False
+        self._due = now + _PAUSE_SECONDS
         self._check_left_behind(now)
         groups = self._kill_strays(now)
         self._sweeps_with_strays = self._sweeps_with_strays + 1 if groups else 0

@@ -109,7 +109,9 @@ def test_code_that_never_lets_go_of_the_interpreter_is_replaced(start: Start) ->
 
 def test_a_stopped_runner_counts_as_silent(start: Start) -> None:
     worker = start(SYNC)
-    (pid,) = worker.runner_pids()
+    (pid,) = eventually(
+        lambda: len(found := worker.runner_pids()) == 1 and found, "the worker has settled"
+    )
     os.kill(pid, signal.SIGSTOP)
     answer = worker.call("good")
     assert answer.result == "good"
