@@ -15,6 +15,11 @@ export type ContainerLimits = Pick<Docker.HostConfig, 'Memory' | 'MemorySwap' | 
 /** The client library takes options where its types don't. */
 type WithOptions<T> = (options: { readonly abortSignal: AbortSignal }) => Promise<T>;
 
+export interface NetworkPlace {
+  readonly container: string;
+  readonly name: string;
+}
+
 interface NamedVolume {
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
@@ -206,28 +211,21 @@ export class DockerEngine {
     await this.call('remove a network', signal, (abortSignal) => remove({ abortSignal }));
   }
 
-  /**
-   * Frees the addresses of containers that are gone: an engine that is killed while it removes one may keep its place in
-   * the network for ever.
-   */
-  async freePlaces(name: string, signal: AbortSignal): Promise<void> {
-    for (const { Id: id } of await this.networks(name, signal)) {
-      const network = this.docker.getNetwork(id);
-      const inspect = network.inspect.bind(network) as WithOptions<Docker.NetworkInspectInfo>;
-      const { Containers: places = {} } = await this.call('inspect a network', signal, (abortSignal) =>
-        inspect({ abortSignal }),
-      );
-      const containers = await this.list([], signal);
-      const known = new Set(containers.flatMap(({ Id, Names }) => [Id, ...Names.map((one) => one.slice(1))]));
-      // By its name, as the engine no longer knows the container; whichever has that name now keeps its place.
-      const gone = Object.entries(places).filter(([container, { Name }]) => !known.has(container) && !known.has(Name));
-      const disconnect = network.disconnect.bind(network) as (options: object) => Promise<unknown>;
-      for (const [, { Name }] of gone) {
-        await this.call('free a place in a network', signal, (abortSignal) =>
-          disconnect({ Container: Name, Force: true, abortSignal }),
-        );
-      }
-    }
+  /** Who has an address in a network, as the engine remembers it. */
+  async placesIn(network: string, signal: AbortSignal): Promise<NetworkPlace[]> {
+    const found = this.docker.getNetwork(network);
+    const inspect = found.inspect.bind(found) as WithOptions<Docker.NetworkInspectInfo>;
+    const { Containers } = await this.call('inspect a network', signal, (abortSignal) => inspect({ abortSignal }));
+    return Object.entries(Containers ?? {}).map(([container, { Name: name }]) => ({ container, name }));
+  }
+
+  /** By the container's name, as the engine may no longer know the container. */
+  async freePlace(network: string, { name }: NetworkPlace, signal: AbortSignal): Promise<void> {
+    const found = this.docker.getNetwork(network);
+    const disconnect = found.disconnect.bind(found) as (options: object) => Promise<unknown>;
+    await this.call('free a place in a network', signal, (abortSignal) =>
+      disconnect({ Container: name, Force: true, abortSignal }),
+    );
   }
 
   async createNetwork(options: Docker.NetworkCreateOptions, signal: AbortSignal): Promise<void> {

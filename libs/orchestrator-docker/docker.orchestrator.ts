@@ -115,7 +115,7 @@ export class DockerOrchestrator extends Orchestrator {
     await all(volumes.map((volume) => this.docker.removeVolume(volume, signal)));
     await this.poolContainers.sweep((id) => this.pool.has(id), signal);
     await this.claims.sweep(signal);
-    await this.docker.freePlaces(this.config.network, signal).catch(unlessRefused);
+    await this.network.freePlaces(signal).catch(unlessRefused);
     const containers = await this.docker.list(ownedBy(this.owner), signal);
     return [...new Set(containers.flatMap((container) => functionIdOf(container) ?? []))];
   }

@@ -1,6 +1,8 @@
-import type { NetworkInspectInfo } from 'dockerode';
+import type { ContainerInfo, NetworkInspectInfo } from 'dockerode';
+import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
-import { networkFault } from './worker-network.js';
+import type { DockerEngine, NetworkPlace } from './docker-engine.js';
+import { networkFault, WorkerNetwork } from './worker-network.js';
 
 const NETWORK: NetworkInspectInfo = {
   Name: 'workers',
@@ -31,5 +33,41 @@ describe('networkFault', () => {
     const fault = networkFault({ ...NETWORK, ...changes }, internal);
     expect(fault).toMatch(message);
     expect(fault).toContain('workers');
+  });
+});
+
+describe('places in the network', () => {
+  it('are freed when neither their container nor one of its name is there any more', async () => {
+    const freed: string[] = [];
+    const engine: Pick<DockerEngine, 'networks' | 'placesIn' | 'list' | 'freePlace'> = {
+      networks: () => Promise.resolve([NETWORK]),
+      placesIn: () =>
+        Promise.resolve([
+          { container: 'a', name: 'runs' },
+          { container: 'b', name: 'was-renamed' },
+          { container: 'c', name: 'was-made-anew' },
+          { container: 'd', name: 'is-gone' },
+        ]),
+      list: () =>
+        Promise.resolve([
+          { Id: 'a', Names: ['/runs'] },
+          { Id: 'b', Names: ['/another'] },
+          { Id: 'e', Names: ['/was-made-anew'] },
+        ] as ContainerInfo[]),
+      freePlace: (network: string, { name }: NetworkPlace) => {
+        freed.push(`${network}/${name}`);
+        return Promise.resolve();
+      },
+    };
+    const config = {
+      image: 'worker',
+      registry: undefined,
+      network: 'workers',
+      internal: false,
+      reach: 'auto' as const,
+    };
+    const network = new WorkerNetwork(engine as DockerEngine, config, pino({ level: 'silent' }));
+    await network.freePlaces(AbortSignal.timeout(1_000));
+    expect(freed).toEqual(['id/is-gone']);
   });
 });

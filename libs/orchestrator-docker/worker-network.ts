@@ -51,6 +51,22 @@ export class WorkerNetwork {
     this.known = undefined;
   }
 
+  /**
+   * Frees the addresses of containers that are gone: an engine that is killed while it removes one may keep its place in
+   * the network for ever.
+   */
+  async freePlaces(signal: AbortSignal): Promise<void> {
+    for (const { Id: network } of await this.engine.networks(this.config.network, signal)) {
+      const places = await this.engine.placesIn(network, signal);
+      if (places.length === 0) continue;
+      const containers = await this.engine.list([], signal);
+      // Whichever has its name now keeps the place.
+      const known = new Set(containers.flatMap(({ Id, Names }) => [Id, ...Names.map((one) => one.slice(1))]));
+      const left = places.filter(({ container, name }) => !known.has(container) && !known.has(name));
+      for (const place of left) await this.engine.freePlace(network, place, signal);
+    }
+  }
+
   private async look(signal: AbortSignal): Promise<Reach> {
     const network = (await this.find(signal)) ?? (await this.make(signal)) ?? this.missing();
     const fault = networkFault(network, this.config.internal);
