@@ -146,7 +146,8 @@ const environment = z.object({
 
   RECONCILE_CONCURRENCY: integer(16, 1, 1_000),
   RECONCILE_POLL_MS: integer(2_000, 50, 600_000),
-  RECONCILE_LEASE_MS: integer(15_000, 1_000, 600_000),
+  // Shorter than calls wait for a replica, so that the next one survives a manager that is killed in a step.
+  RECONCILE_LEASE_MS: integer(6_000, 1_000, 600_000),
   RECONCILE_RESYNC_MS: integer(60_000, 500, 86_400_000),
   ORPHAN_SWEEP_MS: integer(60_000, 500, 86_400_000),
 

@@ -7,7 +7,7 @@ const CONTAINER_ID = /^[0-9a-f]{64}$/;
 
 /**
  * What a container from the pool serves. Its own labels were fixed when nobody knew, so they stand on a volume of its
- * name, which holds nothing else. Made before the container gets its function and never changed, so that any manager
+ * name, which holds nothing else. Made before its function is said to have it and never changed, so that any manager
  * knows for good whether it may be adopted.
  */
 export class Claims {

@@ -40,7 +40,7 @@ const SECOND_HINT_MS = 300;
 /** A call waits for this answer. */
 const CONFIRM_TIMEOUT_MS = 2_000;
 
-type Tell = ((replica: WarmReplica) => void) | undefined;
+type Tell = ((replica?: WarmReplica) => void) | undefined;
 type Listener = (functionId: FunctionId | undefined) => void;
 
 /** Runs workers as containers of one Docker engine, local or remote. */
@@ -100,7 +100,7 @@ export class DockerOrchestrator extends Orchestrator {
   }
 
   async ensure(workload: Workload, signal: AbortSignal, onReady?: OnReady): Promise<Observed> {
-    const tell = onReady && ((replica: WarmReplica) => onReady(seenReady(replica).endpoints));
+    const tell = onReady && ((replica?: WarmReplica) => onReady(replica === undefined ? [] : seenReady(replica).endpoints));
     return this.turns.run(workload.functionId, signal, () => this.step(workload, signal, tell));
   }
 

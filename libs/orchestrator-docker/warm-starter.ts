@@ -45,14 +45,14 @@ export class WarmStarter {
   /**
    * Undefined when there is none, or it wouldn't do: then the caller starts one cold.
    *
-   * @param onReady told as soon as it answers, when its place has yet to be taken
+   * @param onReady told as soon as it answers, when its place has yet to be taken; and without it, when that failed
    */
   async start(
     workload: Workload,
     spec: string,
     slot: number,
     signal: AbortSignal,
-    onReady: ((replica: WarmReplica) => void) | undefined,
+    onReady: ((replica?: WarmReplica) => void) | undefined,
   ): Promise<WarmReplica | undefined> {
     const member = this.pool.take();
     if (member === undefined) return undefined;
@@ -70,6 +70,7 @@ export class WarmStarter {
       await this.takePlace(member, workload, spec, slot, signal);
       this.sightings.started(functionId, id, isReady ? address : undefined);
     } catch (error) {
+      onReady?.();
       if (isReady) await this.letGo(member, functionId);
       else await this.discard(member);
       signal.throwIfAborted();

@@ -21,7 +21,7 @@ export abstract class Orchestrator {
    * ended.
    *
    * @param onReady told of endpoints that answer already while the step goes on, where there were none before: calls
-   * that wait may have them. What the step resolves with counts.
+   * that wait may have them. Told of none when those must get no more calls. What the step resolves with counts.
    */
   abstract ensure(workload: Workload, signal: AbortSignal, onReady?: OnReady): Promise<Observed>;
 

@@ -34,6 +34,12 @@ const UNLOADABLE = [
   { what: 'takes no argument', code: 'def handle():\n    return 1\n', detail: /one positional argument/ },
   { what: 'takes two arguments', code: 'def handle(a, b):\n    return 1\n', detail: /one positional argument/ },
   { what: 'ends its process on import', code: 'import os\nos._exit(9)\n' + ECHO, detail: /9/ },
+  {
+    what: 'raises with what no database keeps',
+    code: "raise ValueError('half \\ud800 and nul \\0')\n" + ECHO,
+    detail: /ValueError: half .* and nul /,
+    line: 1,
+  },
   { what: 'leaves on import', code: 'import sys\nsys.exit(0)\n' + ECHO, detail: /SystemExit/, line: 2 },
 ] as const;
 

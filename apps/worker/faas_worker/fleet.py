@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from .failures import Failure
 from .loading import report_line
+from .processes import MAX_LEFT_BEHIND, count_below
 from .pulse import NoticeBoard
 from .reports import LastExit, OomCounter, explain_exit, log, write_line
 from .runner_process import RunnerProcess, fork_runner
@@ -24,6 +25,7 @@ from .watching import (
 )
 
 EXIT_NOT_LOADABLE = 65
+TOO_MANY = "Its handler started too many processes."
 _DYING_SECONDS = 5.0
 _EVICT_SECONDS = 1.0
 # A retiring runner leaves by itself after its last answer; this is for one that doesn't.
@@ -132,18 +134,22 @@ class Fleet:
         timeout = self.settings.timeout_ms / 1000
         return end_by(now, runner.pulse.in_flight, runner.pulse.deadline_ns / 1e9, timeout)
 
-    def kill_forkers(self, reason: str, now: float) -> bool:
-        """Ends the runners whose handlers have made processes; False when there are none."""
+    def kill_forkers(self, now: float) -> bool:
+        """Ends the runners whose handlers have made processes. False when that doesn't help: there
+        are none, or their processes have left their groups."""
         forkers = [runner for runner in self.runners.values() if runner.forked]
         for runner in forkers:
-            runner.stuck = runner.stuck or reason
+            runner.stuck = runner.stuck or TOO_MANY
             runner.kill()
             self.doomed[runner.pid] = now + _DYING_SECONDS
-        return bool(forkers)
+        few = count_below(os.getpid(), MAX_LEFT_BEHIND, self.doomed) < MAX_LEFT_BEHIND
+        return bool(forkers) and few
 
     def kill_all(self, reason: str) -> None:
         for runner in self.runners.values():
             runner.stuck = runner.stuck or reason
+            # The others only stood beside it.
+            runner.surplus = runner.surplus or (reason == TOO_MANY and not runner.forked)
             runner.kill()
 
     def drain(self) -> None:
@@ -168,7 +174,7 @@ class Fleet:
         if runner.surplus:
             return self.ensure_one(now)
         last_exit = explain_exit(runner.number, wait_status, runner.stuck, out_of_memory)
-        if runner.state == "loading":
+        if runner.state == "loading" and not (runner.stuck and self.loads.has_succeeded):
             return self.on_load_failure(runner, last_exit, now)
         self.board.post(last_exit.encode())
         log(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import current_task, get_running_loop
+from asyncio import current_task, get_running_loop, sleep
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from os import _exit, getpid
@@ -61,6 +61,8 @@ class Invoker:
         call.task = task = current_task()
         try:
             value = await function(argument)
+            # What it has left on the loop gets its turn, and blocks this call if it blocks one.
+            await sleep(0)
             self._regain()
         except _Anything as error:
             self._regain()

@@ -7,6 +7,8 @@ import os
 import signal
 from collections.abc import Collection
 
+MAX_LEFT_BEHIND = 16
+
 
 def children(parent: int) -> list[int]:
     """The direct children of all threads of a process; none when it is gone."""

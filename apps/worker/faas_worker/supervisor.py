@@ -10,7 +10,7 @@ import socket
 import time
 
 from . import system
-from .fleet import Fleet
+from .fleet import TOO_MANY, Fleet
 from .listener import BACKLOG, listen, stop_listening
 from .processes import kill_strays
 from .pulse import NoticeBoard
@@ -24,7 +24,6 @@ _RESTING_TICK_SECONDS = 0.5
 _END_ROUNDS = 50
 # A runner gets its own chance to leave at the end of the drain.
 _DRAIN_GRACE_SECONDS = 0.2
-_TOO_MANY = "Its handler started too many processes."
 _ROOM_SECONDS = 0.3
 
 
@@ -136,13 +135,10 @@ class Supervisor:
             return
         self.made_room_at = now
         # What it started is mostly in the group of its runner, and other runners needn't pay.
-        if self.fleet.kill_forkers(_TOO_MANY, now):
+        if self.fleet.kill_forkers(now):
             return
-        if self.first_process:
-            # It spares the first process of a container, and only that.
-            with contextlib.suppress(OSError):
-                os.kill(-1, signal.SIGKILL)
-        self.fleet.kill_all(_TOO_MANY)
+        system.kill_all_of_runners()
+        self.fleet.kill_all(TOO_MANY)
 
     def listen_again(self) -> None:
         """Handler code has shut the shared socket down, for every process that has it."""

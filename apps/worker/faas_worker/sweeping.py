@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from .fleet import Fleet
-from .processes import count_below, kill_strays, left_behind
+from .processes import MAX_LEFT_BEHIND, count_below, kill_strays, left_behind
 from .reports import log
 from .watching import TICK_SECONDS
 
@@ -14,7 +14,6 @@ _PAUSE_SECONDS = 1.0
 _ROUNDS = 50
 # Between two looks that tell whether processes still become more.
 _GROWTH_SECONDS = 0.01
-MAX_LEFT_BEHIND = 16
 # More than any sensible handler runs at once; what reaches it is ended before it fills the machine.
 MAX_PROCESSES = 64
 # Sweeps in a row, one per tick, that each found new strays.

@@ -35,9 +35,36 @@ def stand_apart() -> None:
 
 
 def be_a_runner() -> None:
+    _be_its_user()
+    _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+    if os.getppid() == 1:
+        # Alone in a container, so that it yields to its supervisor and to nobody else.
+        os.nice(19)
+
+
+def _be_its_user() -> None:
     user = os.geteuid()
     os.setresuid(user, user, user)
-    _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+
+
+def kill_all_of_runners() -> None:
+    """All at once, as nothing can fork its way out of that. Where runners have no user of their
+    own there is no such way."""
+    if os.getpid() == 1:
+        # It spares the first process of a container, and only that.
+        with contextlib.suppress(OSError):
+            os.kill(-1, signal.SIGKILL)
+        return
+    real, effective, _ = os.getresuid()
+    if real == effective:
+        return
+    with contextlib.suppress(OSError):
+        if os.fork() == 0:
+            try:
+                _be_its_user()
+                os.kill(-1, signal.SIGKILL)
+            finally:
+                os._exit(0)
 
 
 def become_subreaper() -> None:

@@ -92,6 +92,10 @@ class LoadHistory:
     first_seconds: float | None = None
     failures: int = 0
 
+    @property
+    def has_succeeded(self) -> bool:
+        return self.first_seconds is not None
+
     def succeeded(self, seconds: float) -> None:
         self.failures = 0
         if self.first_seconds is None:

@@ -89,6 +89,15 @@ def test_an_endless_loop_on_the_event_loop_leaves_new_connections_answered(start
     eventually(lambda: len(worker.runner_pids()) == 1, "the stuck runner is gone")
 
 
+def test_a_task_left_behind_that_jams_the_loop_costs_the_call_that_left_it(start: Start) -> None:
+    worker = start(ASYNC, FAAS_TIMEOUT_MS="400")
+
+    def hostile() -> None:
+        assert worker.is_cut_off("leave spinning")
+
+    recovers_after(worker, hostile)
+
+
 def test_a_loop_jammed_after_its_call_was_answered_is_replaced(start: Start) -> None:
     worker = start(ASYNC)
     assert worker.call("spin later").result == "good"

@@ -85,6 +85,19 @@ describe('A route whose function gets its first replica', () => {
     await expect.poll(() => route.pool.size).toBe(0);
   });
 
+  it('gives it to no more calls when it is taken back, before the step that foresaw it has ended', async () => {
+    const recorded = Promise.withResolvers<void>();
+    changes.foresee(ID, [READY], recorded.promise);
+    const held = await acquire();
+    changes.foresee(ID, [], recorded.promise);
+    expect(route.pool.isEmpty).toBe(true);
+    const waiting = acquire();
+    held[Symbol.dispose]();
+    changes.foresee(ID, [{ ...READY, replica: 'another' }], recorded.promise);
+    expect((await waiting).replica.endpoint.replica).toBe('another');
+    recorded.resolve();
+  });
+
   it('refuses at once when the function is being removed meanwhile', async () => {
     const recorded = Promise.withResolvers<void>();
     changes.foresee(ID, [READY], recorded.promise);

@@ -200,12 +200,25 @@ export class Router implements OnApplicationShutdown {
   /** Calls that wait for a replica get it while it is being written down. Whatever becomes of that, the row counts then. */
   private async foresee(id: FunctionId, endpoints: readonly Endpoint[], recorded: Promise<unknown>): Promise<void> {
     const route = this.routes.get(id);
-    if (route === undefined || route.leaving || route.refusal !== undefined || !route.pool.isEmpty) return;
+    if (route === undefined || route.leaving || route.refusal !== undefined) return;
+    if (endpoints.length === 0) {
+      this.takeBack(route);
+      return;
+    }
+    if (!route.pool.isEmpty) return;
     route.foreseen = endpoints;
     this.serve(route, endpoints, route.concurrency);
     await recorded.catch(() => undefined);
     route.foreseen = [];
     this.changed(id);
+  }
+
+  /** Calls that have such a replica keep it; what else is known of the function is in its row. */
+  private takeBack(route: Route): void {
+    if (route.foreseen.length === 0) return;
+    route.foreseen = [];
+    this.serve(route, [], route.concurrency);
+    this.changed(route.id);
   }
 
   private drop(route: Route, error: AppError): void {

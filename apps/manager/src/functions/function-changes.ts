@@ -24,9 +24,11 @@ export class FunctionChanges {
     for (const subscriber of this.subscribers) subscriber(id);
   }
 
-  /** Endpoints seen ready by this manager, which are being written down at this moment: calls that wait may have them. */
+  /**
+   * Endpoints seen ready by this manager, which are being written down at this moment: calls that wait may have them.
+   * None takes back what was foreseen.
+   */
   foresee(id: FunctionId, endpoints: readonly Endpoint[], recorded: Promise<unknown>): void {
-    if (endpoints.length === 0) return;
     for (const foreseer of this.foreseers) foreseer(id, endpoints, recorded);
   }
 

@@ -117,8 +117,18 @@ function isNewFault(fault: StoredFault | null, last: StoredFault | null): boolea
   return last === null || fault.at !== last.at || fault.code !== last.code;
 }
 
+/** What the database can keep of a text that may be the handler's: neither NUL nor half a character. */
+function storable(text: string): string {
+  return text.toWellFormed().replaceAll('\0', '\uFFFD');
+}
+
 function storedFault(fault: WorkloadFault | undefined): StoredFault | null {
   if (!fault) return null;
-  const { at, ...rest } = fault;
-  return { ...rest, at: at.toISOString() };
+  const { at, message, detail, ...rest } = fault;
+  return {
+    ...rest,
+    message: storable(message),
+    ...(detail !== undefined && { detail: storable(detail) }),
+    at: at.toISOString(),
+  };
 }

@@ -74,10 +74,34 @@ def fork_bomb() -> None:
         os.fork()
 
 
-def fork_bomb_and_wait() -> None:
+def fork_for_ever() -> None:
     while True:
         with contextlib.suppress(OSError):
             os.fork()
+
+
+def fork_away_for_ever() -> None:
+    """Out of every group and session."""
+    while True:
+        with contextlib.suppress(OSError):
+            if os.fork() == 0:
+                os.setsid()
+
+
+def fork_and_leave() -> str:
+    """Returns when there can be no more; its children go on."""
+    try:
+        while True:
+            if os.fork() == 0:
+                fork_for_ever()
+    except OSError:
+        return "left"
+
+
+def leave_fork() -> str:
+    if os.fork() == 0:
+        fork_for_ever()
+    return "left"
 
 
 def leave_daemon() -> str:
@@ -188,7 +212,10 @@ SYNC: dict[str, Callable[[], Any]] = {
     "large": lambda: "x" * 2_000_000,
     "memory": take_memory,
     "fork bomb": fork_bomb,
-    "fork bomb and wait": fork_bomb_and_wait,
+    "fork bomb and wait": fork_for_ever,
+    "fork away": fork_away_for_ever,
+    "fork and leave": fork_and_leave,
+    "leave a fork": leave_fork,
     "daemon": leave_daemon,
     "fork": fork_and_return,
     "threads": leave_threads,
@@ -259,17 +286,27 @@ async def fork_and_wait() -> int:
     return pid and 1
 
 
+async def leave_spinning() -> str:
+    async def spin_on() -> None:
+        spin()
+
+    KEPT.append(asyncio.get_running_loop().create_task(spin_on()))
+    return "good"
+
+
 async def spin_later() -> str:
     asyncio.get_running_loop().call_later(0.05, spin)
     return "good"
 
 
+KEPT: list[asyncio.Task[None]] = []
 ASYNC: dict[str, Callable[[], Any]] = {
     "cancel self": cancel_self,
     "refuse cancelling": refuse_cancelling,
     "stop loop": stop_loop,
     "fork and wait": fork_and_wait,
     "spin later": spin_later,
+    "leave spinning": leave_spinning,
 }
 
 
