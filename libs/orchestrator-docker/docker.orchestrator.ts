@@ -100,7 +100,8 @@ export class DockerOrchestrator extends Orchestrator {
   }
 
   async ensure(workload: Workload, signal: AbortSignal, onReady?: OnReady): Promise<Observed> {
-    const tell = onReady && ((replica?: WarmReplica) => onReady(replica === undefined ? [] : seenReady(replica).endpoints));
+    const tell =
+      onReady && ((replica?: WarmReplica) => onReady(replica === undefined ? [] : seenReady(replica).endpoints));
     return this.turns.run(workload.functionId, signal, () => this.step(workload, signal, tell));
   }
 

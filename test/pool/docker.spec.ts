@@ -123,9 +123,12 @@ describe.skipIf(reason !== undefined)('warm pool: what a killed manager leaves o
     try {
       const calls: Promise<unknown>[] = [];
       await site.waiting(stage.owner);
-      const seen = await manager.ensure(workload, stage.signal(), ([endpoint]) => {
-        calls.push(stage.call(endpoint, '3').then(({ body }) => body));
+      const told: number[] = [];
+      const seen = await manager.ensure(workload, stage.signal(), (endpoints) => {
+        told.push(endpoints.length);
+        for (const endpoint of endpoints) calls.push(stage.call(endpoint, '3').then(({ body }) => body));
       });
+      expect(told).toEqual([1, 0]);
       expect(seen).toMatchObject({ ready: 0, reason: { code: 'rejected', message: expect.stringContaining(name) } });
       expect(await Promise.all(calls)).toEqual([{ result: 'slept' }]);
     } finally {
