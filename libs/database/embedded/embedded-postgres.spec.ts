@@ -67,16 +67,28 @@ describe('EmbeddedPostgres', () => {
     expect(await rows(url, 'SELECT answer FROM kept')).toEqual([{ answer: 42 }]);
   });
 
-  it('adopts a server that runs, and leaves stopping it to the one that started it', async () => {
+  it('adopts a server that runs, and leaves stopping it to the others as long as one uses it', async () => {
     const [starter, other] = [server(), server()];
     const url = await starter.ensureRunning(signal());
     const pid = await starter.pid();
     expect(await other.ensureRunning(signal())).toBe(url);
     expect(await other.pid()).toBe(pid);
+    const user = new pg.Client({ connectionString: url });
+    await user.connect();
     await other.stop();
     expect(await rows(url, 'SELECT 1 AS one')).toHaveLength(1);
+    await user.end();
     await starter.stop();
     await expect(rows(url, 'SELECT 1')).rejects.toThrow();
+  });
+
+  it('stops a server that it adopted and nobody else uses: its starter may have been killed', async () => {
+    const [killed, successor] = [server(), server()];
+    const url = await killed.ensureRunning(signal());
+    expect(await successor.ensureRunning(signal())).toBe(url);
+    await successor.stop();
+    await expect(rows(url, 'SELECT 1')).rejects.toThrow();
+    expect(await successor.pid()).toBeUndefined();
   });
 
   it('starts a killed server again, with all that was committed', async () => {

@@ -20,6 +20,7 @@ const START_DEADLINE_MS = 90_000;
 const RETRY_MS = 100;
 const CONNECT_TIMEOUT_MS = 3_000;
 const TRUST_MS = 10_000;
+const CLOSING_MS = 1_000;
 const FAST_STOP_MS = 20_000;
 const IMMEDIATE_STOP_MS = 5_000;
 
@@ -56,12 +57,13 @@ export class EmbeddedPostgres {
     });
   }
 
-  /** Stops the server if this instance started it; one that was adopted stays for those who use it. */
+  /** Stops the server if this instance started it, or adopted it and is the last to use it. */
   async stop(): Promise<void> {
     await this.turn;
     const started = this.started;
     this.started = undefined;
-    if (started === undefined || hasEnded(started)) return;
+    if (started === undefined) return this.stopAdopted();
+    if (hasEnded(started)) return;
     // Fast: rolls open transactions back and writes everything; immediate leaves the rest to recovery.
     for (const [name, wait] of [['SIGINT', FAST_STOP_MS] as const, ['SIGQUIT', IMMEDIATE_STOP_MS] as const]) {
       started.process.kill(name);
@@ -71,6 +73,26 @@ export class EmbeddedPostgres {
       }
     }
     this.options.logger.error({ pid: started.process.pid }, 'database server does not stop');
+  }
+
+  /** Whoever started it may have been killed, and then nobody else would. */
+  private async stopAdopted(): Promise<void> {
+    const { home, answered } = this;
+    if (home === undefined || answered === undefined) return;
+    const isGone = async () => (await runningServer(home)) !== answered.pid;
+    if ((await isGone()) || !(await isUnused(answered.url))) return;
+    try {
+      process.kill(answered.pid, 'SIGINT');
+    } catch (error) {
+      this.options.logger.warn({ err: error, pid: answered.pid }, 'database server not stopped');
+      return;
+    }
+    for (const end = performance.now() + FAST_STOP_MS; performance.now() < end; await delay(RETRY_MS)) {
+      if (!(await isGone())) continue;
+      this.options.logger.info({ pid: answered.pid }, 'database server stopped');
+      return;
+    }
+    this.options.logger.error({ pid: answered.pid }, 'database server does not stop');
   }
 
   /** For tests: the server's process, whoever started it. */
@@ -147,6 +169,26 @@ export class EmbeddedPostgres {
       if (PASSING.test(output)) return;
       throw explainOutput('PostgreSQL', home.path, output);
     }
+  }
+}
+
+/** Whether nobody has a connection to the server, once those that are being closed are gone. */
+async function isUnused(url: string): Promise<boolean> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS });
+  client.on('error', () => undefined);
+  try {
+    await client.connect();
+    for (const end = performance.now() + CLOSING_MS; performance.now() < end; await delay(RETRY_MS / 2)) {
+      const { rowCount } = await client.query(
+        "SELECT FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
+      );
+      if (rowCount === 0) return true;
+    }
+    return false;
+  } catch {
+    return false;
+  } finally {
+    await client.end().catch(() => undefined);
   }
 }
 
