@@ -113,7 +113,7 @@ const BROKEN: Record<string, { status: number; code: string; detail: string }> =
   HPE_HEADER_OVERFLOW: {
     status: 431,
     code: 'headers_too_large',
-    detail: `The request's headers are larger than ${HEADER_BYTES} bytes.`,
+    detail: `The request has too many headers, or they are larger than ${HEADER_BYTES} bytes.`,
   },
   ERR_HTTP_REQUEST_TIMEOUT: {
     status: 408,
