@@ -13,7 +13,7 @@ from .watching import TICK_SECONDS
 _PAUSE_SECONDS = 1.0
 _ROUNDS = 50
 # Between two looks that tell whether processes still become more.
-_GROWTH_SECONDS = 0.01
+_GROWTH_SECONDS = 0.05
 # More than any sensible handler runs at once; what reaches it is ended before it fills the machine.
 MAX_PROCESSES = 64
 # Sweeps in a row, one per tick, that each found new strays.
