@@ -15,6 +15,7 @@ import type {
   Workload,
   WorkloadFault,
 } from '#libs/orchestrator/workload.js';
+import { all } from './all.js';
 import { Claims } from './claims.js';
 import { codeVolumePrefix } from './code-volume.js';
 import { ColdStarts } from './cold-starts.js';
@@ -292,12 +293,4 @@ function mostTelling(a: WorkloadFault, b: WorkloadFault): number {
 function weight({ terminal, code }: WorkloadFault): number {
   if (terminal) return 2;
   return code === 'starting' ? 0 : 1;
-}
-
-/** Waits for all before the first failure is thrown, so that nothing goes on behind the caller's back. */
-async function all<T>(work: readonly Promise<T>[]): Promise<T[]> {
-  const results = await Promise.allSettled(work);
-  const failure = results.find((result) => result.status === 'rejected');
-  if (failure !== undefined) throw failure.reason;
-  return results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
 }

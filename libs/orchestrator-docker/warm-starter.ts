@@ -4,6 +4,7 @@ import { workerVariables } from '#libs/orchestrator/generic-worker.js';
 import { probeHealth } from '#libs/orchestrator/health-probe.js';
 import type { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type { EndpointAddress, FunctionId, Workload } from '#libs/orchestrator/workload.js';
+import { all } from './all.js';
 import type { Claims } from './claims.js';
 import { resources, type WorkerLimits } from './container-config.js';
 import type { DockerEngine } from './docker-engine.js';
@@ -94,10 +95,10 @@ export class WarmStarter {
     slot: number,
     signal: AbortSignal,
   ): Promise<void> {
-    await Promise.allSettled([
+    await all<unknown>([
       this.engine.rename(id, slotName(workload.functionId, slot), signal),
       this.claims.make(id, workload, spec, signal),
-    ]).then(throwFirst);
+    ]);
   }
 
   /** True when it has loaded it already. */
@@ -129,9 +130,4 @@ export class WarmStarter {
       this.logger.debug({ err: error, replica: member.id.slice(0, 12) }, 'generic worker not removed');
     }
   }
-}
-
-function throwFirst(results: readonly PromiseSettledResult<unknown>[]): void {
-  const failed = results.find((result) => result.status === 'rejected');
-  if (failed !== undefined) throw failed.reason;
 }
