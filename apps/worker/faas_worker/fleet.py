@@ -25,7 +25,7 @@ from .watching import (
 )
 
 EXIT_NOT_LOADABLE = 65
-TOO_MANY = "Its handler started too many processes."
+_TOO_MANY = "Its handler started too many processes."
 _DYING_SECONDS = 5.0
 _EVICT_SECONDS = 1.0
 # A retiring runner leaves by itself after its last answer; this is for one that doesn't.
@@ -138,18 +138,24 @@ class Fleet:
         """Ends the runners whose handlers have made processes. False when that doesn't help: there
         are none, or their processes have left their groups."""
         forkers = [runner for runner in self.runners.values() if runner.forked]
+        if not forkers:
+            return False
         for runner in forkers:
-            runner.stuck = runner.stuck or TOO_MANY
+            runner.stuck = runner.stuck or _TOO_MANY
             runner.kill()
             self.doomed[runner.pid] = now + _DYING_SECONDS
-        few = count_below(os.getpid(), MAX_LEFT_BEHIND, self.doomed) < MAX_LEFT_BEHIND
-        return bool(forkers) and few
+        return count_below(os.getpid(), MAX_LEFT_BEHIND, self.doomed) < MAX_LEFT_BEHIND
+
+    def kill_bystanders(self) -> None:
+        """Those whose handlers have made no processes: their end is nobody's fault."""
+        for runner in self.runners.values():
+            if not runner.forked:
+                runner.surplus = True
+                runner.kill()
 
     def kill_all(self, reason: str) -> None:
         for runner in self.runners.values():
             runner.stuck = runner.stuck or reason
-            # The others only stood beside it.
-            runner.surplus = runner.surplus or (reason == TOO_MANY and not runner.forked)
             runner.kill()
 
     def drain(self) -> None:

@@ -10,7 +10,7 @@ import socket
 import time
 
 from . import system
-from .fleet import TOO_MANY, Fleet
+from .fleet import Fleet
 from .listener import BACKLOG, listen, stop_listening
 from .processes import kill_strays
 from .pulse import NoticeBoard
@@ -138,7 +138,7 @@ class Supervisor:
         if self.fleet.kill_forkers(now):
             return
         system.kill_all_of_runners()
-        self.fleet.kill_all(TOO_MANY)
+        self.fleet.kill_bystanders()
 
     def listen_again(self) -> None:
         """Handler code has shut the shared socket down, for every process that has it."""
