@@ -201,6 +201,7 @@ export class DockerOrchestrator extends Orchestrator {
       wanted: replicas,
       keep: after.keep,
       former: after.former,
+      leaving: after.leave.length + after.discard.length,
       faults: [...plan.faults, ...refused, ...started.filter((fault) => fault !== undefined)].toSorted(mostTelling),
       addressOf: ({ replica }: Seen) => addressOf(replica, network, place.reach),
     });

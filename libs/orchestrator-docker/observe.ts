@@ -8,13 +8,14 @@ export interface Look {
   readonly keep: readonly Seen[];
   /** Running replicas of the former spec that stay for now. */
   readonly former: readonly Seen[];
+  readonly leaving: number;
   /** What went wrong in this step, the most telling first. */
   readonly faults: readonly WorkloadFault[];
   readonly addressOf: (seen: Seen) => EndpointAddress | undefined;
 }
 
 /** What the port tells of one function: the former spec answers until every wanted replica is ready. */
-export function observedOf({ wanted, keep, former, faults, addressOf }: Look): Observed {
+export function observedOf({ wanted, keep, former, leaving, faults, addressOf }: Look): Observed {
   const senior = keep.toSorted((a, b) => bySeniority(a.replica, b.replica));
   const ready = senior.filter(isReady);
   const formerReady = former.filter(isReady);
@@ -33,6 +34,7 @@ export function observedOf({ wanted, keep, former, faults, addressOf }: Look): O
     primary: first?.replica.id ?? '',
     hostPort: first?.replica.hostPort ?? 0,
     ...(fault !== undefined && { reason: fault }),
+    ...(leaving > 0 && { leaving }),
   };
 }
 

@@ -72,6 +72,11 @@ export interface Observed {
   readonly hostPort: number;
   /** Why fewer than the wanted replicas are ready, or what last went wrong with one. */
   readonly reason?: WorkloadFault;
+  /**
+   * Replicas that were let go and are still there. Looked at again until there are none; absent from an engine that
+   * ends by itself what it was told to end.
+   */
+  readonly leaving?: number;
 }
 
 export type WorkloadFaultCode =

@@ -76,6 +76,20 @@ describe.skipIf(reason !== undefined)('Docker provider: healing', { timeout: 90_
     expect((await anonymousVolumes()).length).toBeLessThanOrEqual(volumes.length);
   });
 
+  it('tells of a replica that was let go until it is gone, so that a manager that follows a killed one ends it', async () => {
+    const workload = stage.workload(ECHO);
+    const asleep = { ...workload, replicas: 0 };
+    const killed = await stage.manager();
+    await stage.settleReady(killed, workload);
+    expect(await stage.ensure(killed, asleep)).toMatchObject({ replicas: 0, leaving: 1 });
+    await killed.close();
+    const next = await stage.manager();
+    expect(await stage.ensure(next, asleep)).toMatchObject({ replicas: 0, leaving: 1 });
+    const gone = await stage.settle(next, asleep, ({ leaving = 0 }) => leaving === 0);
+    expect(gone.replicas).toBe(0);
+    expect(await containersOf(stage.owner)).toEqual([]);
+  });
+
   it('leaves no volume behind', async () => {
     const manager = await stage.manager();
     const workload = stage.workload(ECHO, { replicas: 2 });

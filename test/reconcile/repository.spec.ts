@@ -201,21 +201,24 @@ describe('FunctionRepository', () => {
   });
 
   it('looks at every function that may have changed unseen, and not at those seen asleep', async () => {
-    const [running, asleep, falling, woken] = [
+    const [running, asleep, falling, woken, leaving] = [
+      await here().add(),
       await here().add(),
       await here().add(),
       await here().add(),
       await here().add(),
     ];
     for (const claim of await repository().claim(10, 60_000)) {
+      const nextMs = claim.row.id === leaving ? 35_000 : null;
       const sleeps = claim.row.id !== running;
-      await repository().record(claim, sleeps ? { ...READY, phase: 'idle', endpoints: [] } : READY);
+      await repository().record(claim, sleeps ? { ...READY, phase: 'idle', endpoints: [], nextMs } : READY);
     }
-    await here().database.query('UPDATE functions SET replicas = 0 WHERE id = ANY ($1)', [[asleep, falling, woken]]);
+    const asleepOnce = [asleep, falling, woken, leaving];
+    await here().database.query('UPDATE functions SET replicas = 0 WHERE id = ANY ($1)', [asleepOnce]);
     await here().database.query(`UPDATE functions SET phase = 'running' WHERE id = $1`, [falling]);
     await here().database.query('UPDATE functions SET generation = generation + 1 WHERE id = $1', [woken]);
     await repository().requestReconcile();
-    expect((await due()).toSorted()).toEqual([running, falling, woken].toSorted());
+    expect((await due()).toSorted()).toEqual([running, falling, woken, leaving].toSorted());
     await repository().requestReconcile(asleep);
     expect(await due()).toEqual([asleep]);
   });

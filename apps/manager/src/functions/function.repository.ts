@@ -159,14 +159,16 @@ export class FunctionRepository {
   }
 
   /**
-   * Asks for a reconcile of one function, or of all that may have changed unseen, as soon as possible. A function seen
-   * asleep isn't one of them: it has nothing on the engine, and the steps of thousands would be made ahead of an upload.
+   * Asks for a reconcile of one function, or of all that may have changed unseen, as soon as possible. A function that
+   * sleeps and isn't to be looked at again isn't one of them: it has nothing on the engine, and the steps of thousands
+   * would be made ahead of an upload.
    */
   async requestReconcile(id?: FunctionId): Promise<void> {
     await this.database.query(
       `UPDATE functions SET reconcile_at = now(), wakes = wakes + 1
        WHERE id = $1 OR ($1::text IS NULL AND NOT
-         (phase = 'idle' AND replicas = 0 AND observed_generation = generation AND deleted_at IS NULL))`,
+         (phase = 'idle' AND replicas = 0 AND observed_generation = generation AND deleted_at IS NULL
+          AND reconcile_at IS NULL))`,
       [id ?? null],
     );
   }

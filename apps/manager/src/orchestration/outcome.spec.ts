@@ -195,6 +195,12 @@ describe('decide', () => {
     expect(decide(falling, seen(0), OPTIONS)).toMatchObject({ phase: 'idle', nextMs: 35_000 });
   });
 
+  it('looks again at a function asleep for as long as a replica of it is still there', () => {
+    const asleep = rowOf({ replicas: 0, phase: 'idle', timeoutMs: 30_000 });
+    expect(decide(asleep, { ...seen(0), leaving: 1 }, OPTIONS)).toMatchObject({ phase: 'idle', nextMs: 35_000 });
+    expect(decide(asleep, { ...seen(0), leaving: 0 }, OPTIONS)).toMatchObject({ phase: 'idle', nextMs: null });
+  });
+
   it('holds what it promises for every row and everything seen', () => {
     const maybeDate = fc.option(
       fc.integer({ min: -100_000, max: 100_000 }).map((ms) => from(ms)),

@@ -43,7 +43,9 @@ export function decide(row: FunctionEntity, observed: Observed, options: DecideO
   const serving = row.replicas > 0 && observed.endpoints.length > 0;
   const failures = failuresAfter(row, satisfied, fresh, options.now);
   const phase = phaseOf(row, observed, failures);
-  const waiting = !asWanted && fault?.terminal !== true;
+  const terminal = fault?.terminal === true;
+  const waiting = !asWanted && !terminal;
+  const leaving = (observed.leaving ?? 0) > 0;
   const queued = observed.replicas === 0 && fault?.code === 'starting';
   const holdMs = holdOf(row, failures, fresh, options);
   const provisional = row.provisionalUntil !== null && !(satisfied || serving);
@@ -58,7 +60,7 @@ export function decide(row: FunctionEntity, observed: Observed, options: DecideO
     provisional,
     failures,
     holdMs,
-    nextMs: nextMs(row, { waiting, queued, provisional, terminal: fault?.terminal === true, holdMs }, options),
+    nextMs: nextMs(row, { waiting, queued, provisional, terminal, leaving, holdMs }, options),
     abandon: provisional && row.provisionalUntil !== null && row.provisionalUntil <= options.now,
   };
 }
@@ -85,7 +87,14 @@ function phaseOf(row: FunctionEntity, observed: Observed, failures: number): Pha
 
 function nextMs(
   row: FunctionEntity,
-  state: { waiting: boolean; queued: boolean; provisional: boolean; terminal: boolean; holdMs: number | null },
+  state: {
+    waiting: boolean;
+    queued: boolean;
+    provisional: boolean;
+    terminal: boolean;
+    leaving: boolean;
+    holdMs: number | null;
+  },
   options: DecideOptions,
 ): number | null {
   const resync = Math.round(options.resyncMs * (0.8 + 0.4 * options.random));
@@ -98,8 +107,8 @@ function nextMs(
   }
   if (state.terminal) return untilAbandoned === null ? null : Math.max(1, untilAbandoned);
   if (row.replicas > 0) return resync;
-  // Once more when its last replicas must be gone: the manager that let them go may not have lived to see it.
-  return row.phase === 'idle' ? null : row.timeoutMs + GOING_TO_SLEEP_MS;
+  // Until its last replicas are gone: the manager that let them go may not live to see it.
+  return row.phase === 'idle' && !state.leaving ? null : row.timeoutMs + GOING_TO_SLEEP_MS;
 }
 
 /**
