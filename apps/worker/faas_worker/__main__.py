@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+import time
 
 from .listener import listen, stop_listening
 from .settings import SettingsError, read_settings
@@ -41,10 +42,14 @@ def main() -> int:
         if isinstance(received, int):
             stop_listening(listener, settings)
             return received
-        settings, environment, prepared = received
-        take_on(environment)
+        take_on(received.environment)
         freeze()
-        return Supervisor(settings, listener, signals, standby.board, prepared).run()
+        supervisor = Supervisor(
+            received.settings, listener, signals, standby.board, received.runner
+        )
+        if received.is_leaving:
+            supervisor.begin_drain(time.monotonic())
+        return supervisor.run()
     freeze()
     return Supervisor(settings, listener, signals).run()
 

@@ -97,6 +97,8 @@ class Fleet:
 
     def ensure_one(self, now: float) -> None:
         """Starts the next runner unless one serves or is on its way."""
+        if self.draining:
+            return
         loading = any(runner.state == "loading" for runner in self.runners.values())
         if not loading and not self.serving() and self.start_at is None:
             self.start_at = now + start_delay(self.crashes)
@@ -158,8 +160,11 @@ class Fleet:
             runner.stuck = runner.stuck or reason
             runner.kill()
 
-    def drain(self) -> None:
+    def drain(self, now: float) -> None:
+        # The first runner of a worker that was given its function serves before it is known here.
+        self.read_channels(now)
         self.draining = True
+        self.start_at = None
         for runner in self.runners.values():
             if runner.state == "loading":
                 runner.kill()
@@ -250,13 +255,13 @@ class Fleet:
             watch.observe(runner.pulse.last_beat_ns, passed, tick)
             if watch.silent and watch.silent_seconds == 0.0:
                 self.on_return(runner, now)
-            elif not watch.silent and watch.silent_seconds > self.patience.limit(
-                now, runner.pulse.resting
-            ):
+            elif self.draining or watch.silent:
+                continue
+            elif watch.silent_seconds > self.patience.limit(now, runner.pulse.resting):
                 watch.silent = True
                 runner.end_by = self.end_of(runner, now)
                 log("runner_silent", runner=runner.number)
-        if len(self.runners) >= MAX_RUNNERS and now >= self.evict_at:
+        if not self.draining and len(self.runners) >= MAX_RUNNERS and now >= self.evict_at:
             self.evict(now)
         self.ensure_one(now)
 
@@ -266,6 +271,8 @@ class Fleet:
         runner.end_by = None
         self.patience.false_alarm(now)
         log("runner_back", runner=runner.number)
+        if self.draining:
+            return
         for other in self.runners.values():
             if other.number > runner.number and other.state == "serving":
                 other.surplus = True

@@ -16,7 +16,7 @@ import signal
 import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvloop
 
@@ -47,14 +47,22 @@ _DISCARD_BYTES = 1024 * 1024
 _READ_BYTES = 1024 * 1024
 
 
+class Received(NamedTuple):
+    settings: Settings
+    environment: dict[str, str]
+    #: The first runner, where it has its function already.
+    runner: RunnerProcess | None
+    #: The worker was told to leave meanwhile.
+    is_leaving: bool
+
+
 def wait_for_function(
     settings: Settings,
     listener: socket.socket,
     signals: system.SignalFile,
     standby: Standby,
-) -> tuple[Settings, dict[str, str], RunnerProcess | None] | int:
-    """What this worker is from now on, and its first runner where that is loading already; or the
-    exit status of one that gets no function."""
+) -> Received | int:
+    """What this worker is from now on, or the exit status of one that gets no function."""
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -69,12 +77,17 @@ def wait_for_function(
     os.close(theirs)
     standby.leave_handing_over()
     chunks: list[bytes] = []
+    is_leaving = False
     try:
         while True:
             ready, _, _ = select.select([ours, signals.fd], [], [])
-            if any(number != signal.SIGCHLD for number, _ in signals.read()):
-                os.kill(pid, signal.SIGKILL)
-                return 0
+            for number, sender in signals.read():
+                # The runner may serve already: what handler code sends doesn't count.
+                if number == signal.SIGCHLD or system.is_from_within(sender, standby.pids):
+                    continue
+                # It says first whether somebody was told that there is a function here now.
+                os.kill(pid, signal.SIGKILL if is_leaving else signal.SIGTERM)
+                is_leaving = True
             if ours in ready:
                 chunk = os.read(ours, _READ_BYTES)
                 if not chunk:
@@ -87,7 +100,9 @@ def wait_for_function(
         # Reaped later: the end of a process takes longer than the start of the first runner.
         specialised, environment = found
         runner = standby.runner(has_function=received[-1:] == _HANDED)
-        return specialised, environment, runner
+        return Received(specialised, environment, runner, is_leaving)
+    if is_leaving:
+        return 0
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return status if status >= 0 else EXIT_NO_RECEPTION
 
@@ -111,12 +126,14 @@ class Reception:
         self.standby = standby
         self.digest = bytes.fromhex(settings.specialise_sha256)
         self.taken = False
+        self.handed_over = False
         self.wrong_tokens = 0
         self.lease: asyncio.TimerHandle | None = None
 
     def run(self) -> int:
         self.loop = uvloop.new_event_loop()
         asyncio.set_event_loop(self.loop)
+        self.loop.add_signal_handler(signal.SIGTERM, self.on_term)
         self.server = Server(self, self.listener, 0)
         self.loop.run_until_complete(self.server.start())
         self.renew_lease()
@@ -180,6 +197,7 @@ class Reception:
             await respond(send, refused(500, "There is no place for the code.", close=True))
             await self.leave_when_flushed(EXIT_NO_PLACE)
         given = pack(settings, environment)
+        self.handed_over = True
         handed = _HANDED if self.standby.hand_over(given) else _NOT_HANDED
         await respond(send, Answer(202, b'{"status":"specialised"}', close=True))
         await self.flush()
@@ -187,6 +205,11 @@ class Reception:
         with open(self.out, "wb") as pipe:
             pipe.write(given + handed)
         self.leave(0)
+
+    def on_term(self) -> None:
+        # Otherwise it leaves by itself, when it has told the rest of the worker.
+        if not self.handed_over:
+            self.leave(0)
 
     def is_token(self, authorization: bytes) -> bool:
         scheme, _, token = authorization.partition(b" ")

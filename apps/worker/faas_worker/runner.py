@@ -37,8 +37,10 @@ RESTING_BEAT_SECONDS = 0.5
 _ACTIVE_SECONDS = 5.0
 # After a drain was asked for, connections already in the backlog still get their answer.
 _BACKLOG_SECONDS = 0.02
-# What a caller that has just connected needs to send its request.
-_ARRIVING_SECONDS = 0.03
+# What a caller that has just connected needs to send its request. In several turns of the loop:
+# a process that wasn't running in all that time has read nothing of what has arrived.
+_ARRIVING_TURNS = 6
+_ARRIVING_TURN_SECONDS = 0.005
 _FLUSH_SECONDS = 0.2
 _LINGER_LOOK_SECONDS = 0.05
 # Of its slots, one in so many may be lent in place of calls whose callers have gone.
@@ -216,7 +218,13 @@ class Runner:
         self.app.closing = True
         if accept_seconds == 0:
             self.server.stop_accepting()
-        self.loop.call_later(accept_seconds + _ARRIVING_SECONDS, self.close_down)
+        self.loop.call_later(accept_seconds, self.close_down_after, _ARRIVING_TURNS)
+
+    def close_down_after(self, turns: int) -> None:
+        if turns > 0:
+            self.loop.call_later(_ARRIVING_TURN_SECONDS, self.close_down_after, turns - 1)
+        else:
+            self.close_down()
 
     def linger(self) -> None:
         """Serves its callers until they have all let go: requests may be on their way already."""

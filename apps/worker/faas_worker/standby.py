@@ -44,6 +44,10 @@ class Standby:
             return False
         return True
 
+    @property
+    def pids(self) -> set[int]:
+        return set() if self._runner is None else {self._runner.pid}
+
     def leave_handing_over(self) -> None:
         """To a fork of this process: when that is gone, the runner need not wait any more."""
         os.close(self._ours)

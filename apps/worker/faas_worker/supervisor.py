@@ -42,7 +42,6 @@ class Supervisor:
         self.signals = signals
         self.fleet = Fleet(settings, listener, signals.release_in_child, board, prepared)
         self.sweeper = Sweeper(self.fleet, self.reap)
-        self.first_process = os.getpid() == 1
         self.drain_until: float | None = None
         self.made_room_at = 0.0
 
@@ -62,8 +61,7 @@ class Supervisor:
             self.reap(now)
             if fleet.read_channels(now):
                 self.sweeper.hurry()
-            if self.drain_until is None:
-                fleet.watch(now, now - last, tick)
+            fleet.watch(now, now - last, tick)
             fleet.enforce(now)
             if self.sweeper.sweep_if_due(now):
                 self.make_room(now)
@@ -98,17 +96,16 @@ class Supervisor:
 
     def read_signals(self, now: float) -> None:
         for number, sender in self.signals.read():
-            if number == signal.SIGCHLD or self.is_from_within(sender):
+            if number == signal.SIGCHLD or system.is_from_within(sender, self.fleet.runners):
                 continue
             if self.drain_until is not None:
                 self.fleet.exit_status = 128 + number
                 return
-            self.drain_until = now + self.settings.drain_ms / 1000 + _DRAIN_GRACE_SECONDS
-            self.fleet.drain()
+            self.begin_drain(now)
 
-    def is_from_within(self, sender: int) -> bool:
-        """A signal from handler code. In a container whoever may stop us is outside of it."""
-        return sender in self.fleet.runners or (self.first_process and sender != 0)
+    def begin_drain(self, now: float) -> None:
+        self.drain_until = now + self.settings.drain_ms / 1000 + _DRAIN_GRACE_SECONDS
+        self.fleet.drain(now)
 
     def reap(self, now: float) -> None:
         with contextlib.suppress(ChildProcessError):

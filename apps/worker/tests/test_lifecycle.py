@@ -251,6 +251,54 @@ def test_calls_that_wait_their_turn_finish_before_the_worker_leaves(
     assert worker.process.wait(PATIENCE_SECONDS) == 0
 
 
+def test_a_runner_that_was_only_slow_finishes_its_calls_though_the_worker_is_to_leave(
+    start: Start,
+) -> None:
+    worker = start(SYNC)
+    (runner,) = worker.runner_pids()
+    connection = worker.connect()
+    connection.request("GET", "/health")
+    connection.getresponse().read()
+    os.kill(runner, signal.SIGSTOP)
+    eventually(lambda: "runner_silent" in worker.log(), "its silence is noticed")
+    # What is to come is seen at once, in whatever order it came.
+    worker.process.send_signal(signal.SIGSTOP)
+    os.kill(runner, signal.SIGCONT)
+    # Longer than a silent runner without calls may have.
+    connection.request("POST", "/", b'{"payload": "sleep:1.5"}')
+    worker.process.send_signal(signal.SIGTERM)
+    worker.process.send_signal(signal.SIGCONT)
+    assert json.loads(connection.getresponse().read()) == {"result": "sleep:1.5"}
+    assert worker.process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_calls_finish_though_the_worker_is_to_leave_as_soon_as_it_has_loaded_its_handler(
+    tmp_path: Path,
+) -> None:
+    gate, begun = tmp_path / "gate", tmp_path / "begun"
+    code = (
+        "import os, time\n"
+        f"while not os.path.exists({str(gate)!r}): time.sleep(0.01)\n"
+        "def handle(payload):\n"
+        f"    open({str(begun)!r}, 'w').close()\n"
+        "    time.sleep(0.5)\n"
+        "    return payload\n"
+    )
+    worker = Worker(tmp_path, generic=True, HANDLER_FUNCTION="function.handler.handle")
+    try:
+        assert worker.wait_generic().specialise(code.encode()).status == 202
+        worker.process.send_signal(signal.SIGSTOP)
+        gate.touch()
+        call = worker.start_call("good")
+        eventually(begun.exists, "the call has begun")
+        worker.process.send_signal(signal.SIGTERM)
+        worker.process.send_signal(signal.SIGCONT)
+        assert call.result(PATIENCE_SECONDS).result == "good"
+        assert worker.process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        worker.close()
+
+
 def test_a_request_on_a_kept_connection_is_refused_while_draining(start: Start) -> None:
     worker = start(SYNC)
     connection = worker.connect()
