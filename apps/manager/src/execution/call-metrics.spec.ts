@@ -29,6 +29,8 @@ function countingWith(maxFunctions: number, present: Set<string>) {
         ),
       ),
     labelOf: (id: string) => calls.labelOf(id),
+    start: () => calls.onApplicationBootstrap(),
+    stop: () => calls.onApplicationShutdown(),
   };
 }
 
@@ -49,6 +51,19 @@ describe('CallMetrics', () => {
     for (const id of ['a', 'b', 'c', 'd', 'a']) call(id);
     expect(await counts()).toEqual({ 'a ok': 2, 'b ok': 1, 'other ok': 2 });
     expect(['a', 'd', 'never called'].map(labelOf)).toEqual(['a', 'other', 'other']);
+  });
+
+  it('forgets functions that are gone though nobody reads, for as long as it runs', async () => {
+    const present = new Set<string>();
+    const { call, labelOf, start, stop } = countingWith(1, present);
+    start();
+    call('a');
+    present.delete('a');
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(labelOf('b')).toBe('b');
+    stop();
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(labelOf('c')).toBe('other');
   });
 
   it('forgets functions that are gone, and so has room for others', async () => {

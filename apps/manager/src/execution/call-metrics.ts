@@ -4,7 +4,7 @@ import { ColdStages } from '#libs/observability/cold-stages.js';
 import { Metrics } from '#libs/observability/metrics.js';
 import { Tally } from '#libs/observability/tally.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
-import { Inject, Injectable } from '@nestjs/common';
+import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { Counter } from 'prom-client';
 import { CensusRepository } from '../functions/census.repository.js';
 import type { CallTiming } from './call-timing.js';
@@ -15,6 +15,8 @@ const OVERHEAD_SECONDS = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.0
 const OTHER = 'other';
 /** When there are more functions than labels, those not called for this long give theirs up. */
 const UNUSED_MS = 60 * 60_000;
+/** Where nobody reads them, what was counted of functions that are gone is not kept either. */
+const PRUNE_MS = 60_000;
 
 /** What is counted of one function's calls. */
 class CallSeries {
@@ -26,13 +28,14 @@ class CallSeries {
 
 /** Counts calls. On the path of every call, so that it adds numbers and nothing else. */
 @Injectable()
-export class CallMetrics {
+export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdown {
   readonly wakes: Counter;
   private readonly series = new Map<FunctionId, CallSeries>();
   private readonly others = new CallSeries();
   /** Of calls that never got to a function: refused before it was looked up, or there is none. */
   private readonly unrouted = new CallSeries();
   private readonly overhead = new Tally(OVERHEAD_SECONDS);
+  private timer: NodeJS.Timeout | undefined;
 
   constructor(
     @Inject(METRICS_CONFIG) private readonly config: Pick<MetricsConfig, 'maxFunctions'>,
@@ -44,6 +47,15 @@ export class CallMetrics {
     this.register(metrics);
     this.wakes = new Counter({ name: 'faas_wakes_total', help: 'Functions woken from their sleep.', registers });
     metrics.beforeReading(() => this.prune(performance.now()));
+  }
+
+  onApplicationBootstrap(): void {
+    // Without the database it is tried again the next time.
+    this.timer = setInterval(() => void this.prune(performance.now()).catch(() => undefined), PRUNE_MS).unref();
+  }
+
+  onApplicationShutdown(): void {
+    clearInterval(this.timer);
   }
 
   /** Notes a call that was answered with `code`: `ok`, or a problem's. */
