@@ -141,6 +141,7 @@ def test_a_runner_that_was_only_slow_keeps_serving_alone(start: Start) -> None:
 
 def test_a_stand_in_that_is_no_longer_needed_still_answers_its_callers(start: Start) -> None:
     worker = start(ASYNC)
+    eventually(lambda: len(worker.runner_pids()) == 1, "the worker has settled")
     slow = worker.start_call("sleep:0.5")
     eventually(lambda: len(worker.runner_pids()) == 2, "a stand-in has come")
     kept = worker.connect()

@@ -255,7 +255,9 @@ def test_a_runner_that_was_only_slow_finishes_its_calls_though_the_worker_is_to_
     start: Start,
 ) -> None:
     worker = start(SYNC)
-    (runner,) = worker.runner_pids()
+    (runner,) = eventually(
+        lambda: len(found := worker.runner_pids()) == 1 and found, "the worker has settled"
+    )
     connection = worker.connect()
     connection.request("GET", "/health")
     connection.getresponse().read()
