@@ -35,7 +35,7 @@ from .watching import LINGER_SECONDS
 BEAT_SECONDS = 0.04
 RESTING_BEAT_SECONDS = 0.5
 _ACTIVE_SECONDS = 5.0
-# After a drain was asked for, connections already in the backlog still get their answer.
+# After a drain was asked for, calls already in the backlog are still run.
 _BACKLOG_SECONDS = 0.02
 # What a caller that has just connected needs to send its request. In several turns of the loop:
 # a process that wasn't running in all that time has read nothing of what has arrived.
@@ -68,6 +68,8 @@ class Runner:
         self.pid = os.getpid()
         self.resting = False
         self.leaving = False
+        # Nobody comes after it: what still gets here has to be told so.
+        self.is_last = False
         self.beat_timer: asyncio.TimerHandle | None = None
 
     def run(self, handover: int | None = None) -> None:
@@ -184,6 +186,7 @@ class Runner:
         if order == b"settled":
             self.forks.settled()
         elif order == b"drain":
+            self.is_last = True
             self.retire(_BACKLOG_SECONDS)
         elif order == b"retire":
             self.retire()
@@ -243,7 +246,10 @@ class Runner:
 
     def close_down(self) -> None:
         self.app.draining = True
-        self.server.stop_accepting()
+        # A manager that has yet to hear of it may still come. Left in the backlog its request would
+        # be cut off when the worker ends, and then nobody could tell that no handler was called.
+        if not self.is_last:
+            self.server.stop_accepting()
         self.server.close_idle_connections()
         self.calls.on_empty = lambda: self.loop.call_later(0.002, self.leave_when_flushed, 100)
         self.calls.note_if_empty()
@@ -254,6 +260,10 @@ class Runner:
         if busy and turns > 0:
             self.loop.call_later(0.005, self.leave_when_flushed, turns - 1)
             return
+        if self.is_last:
+            # For the supervisor's copy too: whoever comes now is refused, and goes elsewhere.
+            with contextlib.suppress(OSError):
+                self.listener.shutdown(socket.SHUT_RDWR)
         self.leave(0)
 
     def leave(self, status: int) -> Any:

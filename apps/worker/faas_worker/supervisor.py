@@ -84,7 +84,8 @@ class Supervisor:
         poll.register(self.signals.fd, select.POLLIN)
         # A hang-up on the listening socket means that handler code has shut it down. A new
         # connection is of interest only to stop resting.
-        poll.register(fleet.listener, select.POLLIN if tick > TICK_SECONDS else 0)
+        if self.drain_until is None:
+            poll.register(fleet.listener, select.POLLIN if tick > TICK_SECONDS else 0)
         for runner in fleet.runners.values():
             if not runner.noisy and not runner.deaf:
                 poll.register(runner.channel, select.POLLIN)

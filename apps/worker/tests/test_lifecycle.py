@@ -321,6 +321,29 @@ def test_a_request_on_a_kept_connection_is_refused_while_draining(start: Start) 
     assert worker.process.wait(PATIENCE_SECONDS) == 0
 
 
+def test_a_call_on_a_new_connection_is_refused_while_the_last_ones_finish(start: Start) -> None:
+    worker = start(SYNC)
+    busy = worker.start_call("sleep:1")
+    assert worker.call("good").result == "good"
+    worker.process.send_signal(signal.SIGTERM)
+    answers = []
+
+    def is_refused() -> bool:
+        connection = worker.connect()
+        connection.request("POST", "/", b'{"payload": "good"}')
+        response = connection.getresponse()
+        answers.append((response.status, json.loads(response.read())))
+        return response.status == 503
+
+    eventually(is_refused, "calls are refused")
+    assert is_refused()
+    assert {status for status, _ in answers} <= {200, 503}
+    assert answers[-1][1]["error"]["code"] == "worker_draining"
+    assert not busy.done(), "the refusal must come while a call is still running"
+    assert busy.result().result == "sleep:1"
+    assert worker.process.wait(PATIENCE_SECONDS) == 0
+
+
 def test_a_call_that_never_ends_holds_the_drain_no_longer_than_allowed(start: Start) -> None:
     worker = start(SYNC, FAAS_DRAIN_MS="300")
     call = worker.start_call("spin")
