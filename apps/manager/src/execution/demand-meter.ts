@@ -1,14 +1,17 @@
-/** How quickly the two means follow, in milliseconds: most of a mean is of the last three of these. */
+/** How quickly the mean follows, in milliseconds: most of it is of the last three of these. */
 const NOW_MS = 1_500;
-const LATELY_MS = 20_000;
+/** What it was at most within so long is remembered, in steps of so long. */
+const LATELY_MS = 60_000;
+const STEP_MS = 5_000;
 /** Less than this is nothing. */
 const NEGLIGIBLE = 0.01;
 
-/** The running means of how many calls a function has at once. */
+/** How many calls a function has at once: the running mean, and the most it has been lately. */
 export class DemandMeter {
   private now = 0;
-  private lately = 0;
   private readAt: number;
+  /** The highest mean of each step of the last minute in which there were readings, oldest first. */
+  private peaks: { readonly step: number; calls: number }[] = [];
 
   constructor(at: number) {
     this.readAt = at;
@@ -19,18 +22,29 @@ export class DemandMeter {
     const passed = Math.max(0, at - this.readAt);
     this.readAt = at;
     this.now += (calls - this.now) * (1 - Math.exp(-passed / NOW_MS));
-    this.lately += (calls - this.lately) * (1 - Math.exp(-passed / LATELY_MS));
+    this.remember(Math.floor(at / STEP_MS));
   }
 
   get callsNow(): number {
     return this.now;
   }
 
+  /** Not a mean: one of a minute would forget a burst as soon as it is over, and tell of it when it comes again. */
   get callsLately(): number {
-    return this.lately;
+    return this.peaks.reduce((most, { calls }) => Math.max(most, calls), 0);
   }
 
   get isStill(): boolean {
-    return this.now < NEGLIGIBLE && this.lately < NEGLIGIBLE;
+    return this.callsLately < NEGLIGIBLE;
+  }
+
+  private remember(step: number): void {
+    const last = this.peaks.at(-1);
+    if (last?.step === step) {
+      last.calls = Math.max(last.calls, this.now);
+      return;
+    }
+    const oldest = step - LATELY_MS / STEP_MS;
+    this.peaks = [...this.peaks.filter((peak) => peak.step >= oldest), { step, calls: this.now }];
   }
 }

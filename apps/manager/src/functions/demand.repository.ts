@@ -10,7 +10,7 @@ export interface Demand {
   readonly id: FunctionId;
   /** Averaged over the last moments. */
   readonly callsNow: number;
-  /** Averaged over the last minute or so. */
+  /** The most that was within the last minute. */
   readonly callsLately: number;
 }
 

@@ -27,8 +27,9 @@ describe('desiredReplicas', () => {
     ['never goes to none by itself', { replicas: 1 }, 1],
     ['gives a quarter of what is too many back at a time', { replicas: 9 }, 7],
     ['comes to its end', { replicas: 2 }, 1],
-    ['takes nothing away while a burst lasts', { replicas: 8, callsNow: 30, callsLately: 5 }, 8],
-    ['takes nothing away soon after one', { replicas: 8, callsNow: 0, callsLately: 55 }, 8],
+    ['takes nothing away soon after a burst', { replicas: 8, callsNow: 0, callsLately: 55 }, 8],
+    ['comes down to what a steady load needs', { replicas: 4, callsNow: 10, callsLately: 10 }, 3],
+    ['comes down to one beside a call now and then', { replicas: 2, callsNow: 0.02, callsLately: 0.1 }, 1],
     ['counts one call at a time for what it is', { concurrency: 1, callsNow: 1, callsLately: 1 }, 2],
   ] as const)('%s', (_, changes, expected) => {
     expect(desiredReplicas(load(changes))).toBe(expected);
@@ -61,13 +62,17 @@ describe('desiredReplicas', () => {
     );
   });
 
-  it('comes to rest under a steady load', () => {
+  it('comes to rest under a steady load, with what it needs', () => {
     fc.assert(
       fc.property(anyLoad, (given) => {
         let steady: Load = { ...given, callsLately: given.callsNow };
+        const fromNone = desiredReplicas({ ...steady, replicas: 0 });
         for (let round = 0; round < 200; round += 1) {
           const to = desiredReplicas(steady);
-          if (to === steady.replicas) return;
+          if (to === steady.replicas) {
+            expect(to).toBe(fromNone);
+            return;
+          }
           steady = { ...steady, replicas: to };
         }
         throw new Error('It never comes to rest.');

@@ -2,14 +2,12 @@ import type { Load } from '../functions/demand.repository.js';
 
 /** Replicas are kept this full, so that the next call finds a slot while another replica is on its way. */
 const TARGET_FILL = 0.7;
-/** Twice as many calls at once as the replicas are meant for is a burst: nothing is taken away while it lasts. */
-const BURST = 2;
 /** Of the replicas that are too many, this part goes at a time. */
 const LEAVING_PART = 0.25;
 
 /**
- * How many replicas a function should have. Up at once, by the calls of the last moments; down slowly, by those of the
- * last minute (the two windows of Knative's autoscaler, as exponential means).
+ * How many replicas a function should have. Up at once, by the calls of the last moments; down slowly, by the most there
+ * were in the last minute (Knative's autoscaler too takes nothing away for as long as that after a burst).
  */
 export function desiredReplicas(load: Load): number {
   const { replicas, minReplicas, maxReplicas, concurrency } = load;
@@ -20,7 +18,6 @@ export function desiredReplicas(load: Load): number {
   const bounded = (count: number) => Math.min(maxReplicas, Math.max(least, count));
   if (now > replicas) return bounded(now);
   if (replicas > maxReplicas || replicas < least) return bounded(replicas);
-  if (now >= replicas / BURST || lately >= replicas) return replicas;
   const tooMany = replicas - Math.max(now, lately, least);
   return tooMany <= 0 ? replicas : replicas - Math.ceil(tooMany * LEAVING_PART);
 }
