@@ -99,10 +99,12 @@ class Supervisor:
         for number, sender in self.signals.read():
             if number == signal.SIGCHLD or system.is_from_within(sender, self.fleet.runners):
                 continue
-            if self.drain_until is not None:
+            if self.drain_until is None:
+                self.begin_drain(now)
+            elif number != signal.SIGTERM:
                 self.fleet.exit_status = 128 + number
                 return
-            self.begin_drain(now)
+            # Several managers may tell it to leave, and none of them means to cut its calls off.
 
     def begin_drain(self, now: float) -> None:
         self.drain_until = now + self.settings.drain_ms / 1000 + _DRAIN_GRACE_SECONDS

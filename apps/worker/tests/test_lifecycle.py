@@ -355,15 +355,29 @@ def test_a_call_that_never_ends_holds_the_drain_no_longer_than_allowed(start: St
         call.result()
 
 
-def test_a_second_signal_ends_the_worker_now(start: Start) -> None:
+def test_calls_finish_though_the_worker_is_told_twice_to_leave(start: Start) -> None:
+    worker = start(SYNC)
+    busy = worker.start_call("sleep:1")
+    assert worker.call("good").result == "good"
+    worker.process.send_signal(signal.SIGTERM)
+    eventually(lambda: worker.call("good").status == 503, "it is leaving")
+    worker.process.send_signal(signal.SIGTERM)
+    assert busy.result().result == "sleep:1"
+    assert worker.process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_an_interrupt_ends_a_worker_that_is_leaving_now(start: Start) -> None:
     worker = start(SYNC)
     worker.start_call("sleep:5")
     worker.call("good")
     worker.process.send_signal(signal.SIGTERM)
     started = time.monotonic()
-    eventually(lambda: worker.process.poll() is not None or worker.process.terminate(), "it ends")
+    eventually(
+        lambda: worker.process.poll() is not None or worker.process.send_signal(signal.SIGINT),
+        "it ends",
+    )
     assert time.monotonic() - started < 1
-    assert worker.process.returncode == 128 + signal.SIGTERM
+    assert worker.process.returncode == 128 + signal.SIGINT
 
 
 def test_runners_die_with_their_supervisor(start: Start) -> None:
