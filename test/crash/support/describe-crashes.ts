@@ -6,8 +6,8 @@ import type { Caller } from './caller.js';
 import { Chaos } from './chaos.js';
 import { answerOf, payloadOf } from './handlers.js';
 import type { ManagerProcess } from './manager-process.js';
-import { describePlan, planRound } from './plan.js';
-import type { CrashEngine, CrashSite } from './site.js';
+import { describePlan, type Ground, planRound } from './plan.js';
+import type { CrashSite } from './site.js';
 import { Stage } from './stage.js';
 
 const DEFAULT_ROUNDS = 100;
@@ -15,28 +15,30 @@ const ROUND_TIMEOUT_MS = 150_000;
 const OPEN_TIMEOUT_MS = 120_000;
 const FUNCTIONS = 4;
 
-interface CrashSuite {
-  readonly engine: CrashEngine;
+interface CrashSuite extends Ground {
   /** Of `CRASH_ROUNDS`. */
   readonly share: number;
   open(folder: string, build: BuildCopy): Promise<CrashSite>;
 }
 
 /** `CRASH_ROUNDS` says of how many rounds each engine has its share, `CRASH_SEED` which they are. */
-export function describeCrashes({ engine, share, open }: CrashSuite): void {
+export function describeCrashes({ engine, hasPool, share, open }: CrashSuite): void {
   const seed = process.env['CRASH_SEED'] || randomBytes(4).toString('hex');
   const rounds = Math.max(1, Math.round(Number(process.env['CRASH_ROUNDS'] || DEFAULT_ROUNDS) * share));
 
-  describe(`crashes on the ${engine} engine (seed ${seed})`, () => {
+  const where = `crashes on the ${engine} engine ${hasPool ? 'with a pool' : 'without a pool'}`;
+
+  describe(`${where} (seed ${seed})`, () => {
     let stage: Stage;
     let chaos: Chaos;
     let began = 0;
     let broken = false;
 
     beforeAll(async () => {
-      process.stdout.write(`crashes on the ${engine} engine: ${rounds} rounds, CRASH_SEED=${seed}\n`);
+      process.stdout.write(`${where}: ${rounds} rounds, CRASH_SEED=${seed}\n`);
       began = performance.now();
       stage = await Stage.open(open);
+      expect(stage.site.pool !== undefined).toBe(hasPool);
       chaos = new Chaos(stage, seed);
     }, OPEN_TIMEOUT_MS);
 
@@ -97,7 +99,7 @@ export function describeCrashes({ engine, share, open }: CrashSuite): void {
     });
 
     for (let round = 1; round <= rounds; round += 1) {
-      const killed = describePlan(planRound(seed, engine, round));
+      const killed = describePlan(planRound(seed, { engine, hasPool }, round));
       check(`round ${round}: ${killed}`, () => chaos.round(round));
     }
 
