@@ -44,6 +44,11 @@ export class Chaos {
     return this.calls.replies;
   }
 
+  /** How many workers of pools were seen to get a function. */
+  get taken(): number {
+    return this.inspection.identities.taken;
+  }
+
   async round(number: number): Promise<void> {
     const plan = planRound(this.seed, this.ground, number);
     await this.reported(`round ${number}: kill ${describePlan(plan)}`, async () => {

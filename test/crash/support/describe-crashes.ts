@@ -14,6 +14,7 @@ const DEFAULT_ROUNDS = 100;
 const ROUND_TIMEOUT_MS = 150_000;
 const OPEN_TIMEOUT_MS = 120_000;
 const FUNCTIONS = 4;
+const FEWEST_WITH_POOL = 5;
 
 interface CrashSuite extends Ground {
   /** Of `CRASH_ROUNDS`. */
@@ -103,6 +104,11 @@ export function describeCrashes({ engine, hasPool, share, open }: CrashSuite): v
       check(`round ${round}: ${killed}`, () => chaos.round(round));
     }
 
+    // Otherwise nothing was proved of pools.
+    if (hasPool && rounds >= FEWEST_WITH_POOL) {
+      check('gave functions workers that had waited', async () => expect(chaos.taken).toBeGreaterThan(0));
+    }
+
     check('leaves nothing behind when every function is removed', () => chaos.finish());
   });
 }
@@ -111,7 +117,7 @@ function identities(workers: Awaited<ReturnType<CrashSite['workers']>>): string[
   return workers.map(({ functionId, replica, pid }) => `${functionId} ${replica} ${pid}`).toSorted();
 }
 
-function summary({ replies, recoveries }: Chaos, elapsedMs: number): string {
+function summary({ replies, recoveries, taken }: Chaos, elapsedMs: number): string {
   const calls = [...replies].map(([outcome, count]) => `${count} ${outcome}`).join(', ');
   const lines = [...recoveries]
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
@@ -119,5 +125,7 @@ function summary({ replies, recoveries }: Chaos, elapsedMs: number): string {
       const mean = times.reduce((sum, time) => sum + time, 0) / times.length;
       return `  ${victims}: ${times.length} rounds, well again after ${mean.toFixed(0)} ms, at worst ${Math.max(...times).toFixed(0)} ms`;
     });
-  return [`${(elapsedMs / 1000).toFixed(0)} s; calls: ${calls}`, ...lines].join('\n');
+  return [`${(elapsedMs / 1000).toFixed(0)} s; ${taken} workers seen taken from pools; calls: ${calls}`, ...lines].join(
+    '\n',
+  );
 }
