@@ -49,8 +49,8 @@ export abstract class PodSite implements CrashSite {
   protected abstract killWaiting(pod: string, containerId: string): Promise<void>;
   protected abstract killServing(worker: WorkerView): Promise<void>;
 
-  private async pods(): Promise<V1Pod[]> {
-    return (await this.room.cluster.ours(POD)) as V1Pod[];
+  private pods(): Promise<V1Pod[]> {
+    return this.room.cluster.ours(POD);
   }
 
   private async views(isWanted: (pod: V1Pod) => boolean): Promise<WorkerView[]> {
