@@ -44,9 +44,9 @@ export class Chaos {
     return this.calls.replies;
   }
 
-  /** How many workers of pools were seen to get a function. */
-  get taken(): number {
-    return this.inspection.identities.taken;
+  /** How many workers one manager's pool has given to functions, at the most. */
+  get given(): number {
+    return this.inspection.given;
   }
 
   async round(number: number): Promise<void> {

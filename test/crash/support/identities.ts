@@ -8,8 +8,6 @@ export class Identities {
   private readonly told = new Map<string, string>();
   /** By what the machine shows. */
   private readonly shown = new Map<string, string>();
-  /** Workers that were seen to wait, and to serve a function later. */
-  taken = 0;
 
   /** Answers what is wrong with who gave an answer, if anything. */
   objectionTo(
@@ -28,10 +26,9 @@ export class Identities {
   /** The same of workers as they run, of those that wait for a function too. */
   objections(workers: readonly WorkerView[]): string[] {
     return workers.flatMap(({ replica, functionId }) => {
-      const former = this.shown.get(replica);
+      const former = this.shown.get(replica) ?? '';
       this.shown.set(replica, functionId);
-      if (former === '' && functionId !== '') this.taken += 1;
-      if (former === undefined || former === '' || former === functionId) return [];
+      if (former === '' || former === functionId) return [];
       const now = functionId === '' ? 'waits in the pool' : `serves ${functionId}`;
       return [`USED TWICE: worker ${replica.slice(0, 12)} ${now} after it has served ${former}`];
     });
