@@ -1,4 +1,6 @@
 import { describeCrashes } from '../crash/support/describe-crashes.js';
 import { KubernetesSite } from './support/kubernetes-site.js';
 
-describeCrashes({ engine: 'kubernetes', share: 0.2, open: () => KubernetesSite.open() });
+for (const hasPool of [true, false]) {
+  describeCrashes({ engine: 'kubernetes', hasPool, share: 0.1, open: () => KubernetesSite.open({ hasPool }) });
+}

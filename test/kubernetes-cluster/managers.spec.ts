@@ -23,7 +23,7 @@ describe('two managers behind one address [kubernetes]', () => {
   };
 
   beforeAll(async () => {
-    stage = await Stage.open(() => KubernetesSite.open(LEAVING));
+    stage = await Stage.open(() => KubernetesSite.open({ env: LEAVING, hasPool: false }));
     balancer = new Balancer(stage.managers);
     await Promise.all(stage.managers.map(ready));
     const added = await balancer.send('/functions', { method: 'POST', ...upload(TELLTALE) });

@@ -5,7 +5,7 @@ import { type Handler, newHandler } from './handlers.js';
 import { History } from './history.js';
 import { Inspection } from './inspection.js';
 import { type Entry, Ledger } from './ledger.js';
-import { describePlan, type Kill, type Plan, planRound } from './plan.js';
+import { describePlan, type Ground, type Kill, type Plan, planRound } from './plan.js';
 import { killProcess } from './processes.js';
 import type { Random } from './random.js';
 import type { WorkerView } from './site.js';
@@ -23,6 +23,7 @@ export class Chaos {
   private readonly history: History;
   private readonly inspection: Inspection;
   private readonly calls: Calls;
+  private readonly ground: Ground;
   private disturbed = new Set<string>();
   private allDisturbed = false;
   /** How long it took until all was well again. */
@@ -32,6 +33,7 @@ export class Chaos {
     private readonly stage: Stage,
     private readonly seed: string,
   ) {
+    this.ground = { engine: stage.site.engine, hasPool: stage.site.pool !== undefined };
     this.history = new History(stage, seed);
     this.inspection = new Inspection(stage, this.ledger, this.history);
     this.calls = new Calls(stage, this.ledger, this.history, this.inspection.identities);
@@ -42,8 +44,13 @@ export class Chaos {
     return this.calls.replies;
   }
 
+  /** How many workers one manager's pool has given to functions, at the most. */
+  get given(): number {
+    return this.inspection.given;
+  }
+
   async round(number: number): Promise<void> {
-    const plan = planRound(this.seed, this.stage.site.engine, number);
+    const plan = planRound(this.seed, this.ground, number);
     await this.reported(`round ${number}: kill ${describePlan(plan)}`, async () => {
       const before = await this.stage.site.workers();
       await this.crash(plan);
@@ -72,7 +79,7 @@ export class Chaos {
   /** Functions for the tests beside the rounds. */
   async populate(count: number): Promise<Entry[]> {
     return this.reported(`upload ${count}`, async () => {
-      const plan = planRound(this.seed, this.stage.site.engine, 0);
+      const plan = planRound(this.seed, this.ground, 0);
       const { callers } = this.stage;
       const missing = Math.max(0, count - this.ledger.with('present').length);
       await Promise.all(
@@ -167,9 +174,10 @@ export class Chaos {
       case 'waiting': {
         const waiting = (await site.pool?.waiting().catch(() => [])) ?? [];
         if (waiting.length === 0) return;
-        const { pid, replica } = random.pick(waiting);
-        killProcess(pid);
-        this.history.note(`killed a worker of the pool (pid ${pid}, ${replica.slice(0, 12)})`);
+        const worker = random.pick(waiting);
+        if (site.kill !== undefined) await site.kill(worker);
+        else killProcess(worker.pid);
+        this.history.note(`killed a worker of the pool (pid ${worker.pid}, ${worker.replica})`);
         return;
       }
       case 'worker':
@@ -192,7 +200,7 @@ export class Chaos {
     const pid = victim === 'worker' ? worker.pid : worker.runners?.[0];
     if (site.kill !== undefined) await site.kill(worker);
     else if (pid !== undefined) killProcess(pid);
-    this.history.note(`killed the ${victim} of ${worker.functionId} (pid ${pid}, ${worker.replica.slice(0, 12)})`);
+    this.history.note(`killed the ${victim} of ${worker.functionId} (pid ${pid}, ${worker.replica})`);
   }
 
   private disturbAll(): void {

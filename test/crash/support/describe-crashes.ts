@@ -6,37 +6,40 @@ import type { Caller } from './caller.js';
 import { Chaos } from './chaos.js';
 import { answerOf, payloadOf } from './handlers.js';
 import type { ManagerProcess } from './manager-process.js';
-import { describePlan, planRound } from './plan.js';
-import type { CrashEngine, CrashSite } from './site.js';
+import { describePlan, type Ground, planRound } from './plan.js';
+import type { CrashSite } from './site.js';
 import { Stage } from './stage.js';
 
 const DEFAULT_ROUNDS = 100;
 const ROUND_TIMEOUT_MS = 150_000;
 const OPEN_TIMEOUT_MS = 120_000;
 const FUNCTIONS = 4;
+const FEWEST_WITH_POOL = 5;
 
-interface CrashSuite {
-  readonly engine: CrashEngine;
+interface CrashSuite extends Ground {
   /** Of `CRASH_ROUNDS`. */
   readonly share: number;
   open(folder: string, build: BuildCopy): Promise<CrashSite>;
 }
 
 /** `CRASH_ROUNDS` says of how many rounds each engine has its share, `CRASH_SEED` which they are. */
-export function describeCrashes({ engine, share, open }: CrashSuite): void {
+export function describeCrashes({ engine, hasPool, share, open }: CrashSuite): void {
   const seed = process.env['CRASH_SEED'] || randomBytes(4).toString('hex');
   const rounds = Math.max(1, Math.round(Number(process.env['CRASH_ROUNDS'] || DEFAULT_ROUNDS) * share));
 
-  describe(`crashes on the ${engine} engine (seed ${seed})`, () => {
+  const where = `crashes on the ${engine} engine ${hasPool ? 'with a pool' : 'without a pool'}`;
+
+  describe(`${where} (seed ${seed})`, () => {
     let stage: Stage;
     let chaos: Chaos;
     let began = 0;
     let broken = false;
 
     beforeAll(async () => {
-      process.stdout.write(`crashes on the ${engine} engine: ${rounds} rounds, CRASH_SEED=${seed}\n`);
+      process.stdout.write(`${where}: ${rounds} rounds, CRASH_SEED=${seed}\n`);
       began = performance.now();
       stage = await Stage.open(open);
+      expect(stage.site.pool !== undefined).toBe(hasPool);
       chaos = new Chaos(stage, seed);
     }, OPEN_TIMEOUT_MS);
 
@@ -97,8 +100,13 @@ export function describeCrashes({ engine, share, open }: CrashSuite): void {
     });
 
     for (let round = 1; round <= rounds; round += 1) {
-      const killed = describePlan(planRound(seed, engine, round));
+      const killed = describePlan(planRound(seed, { engine, hasPool }, round));
       check(`round ${round}: ${killed}`, () => chaos.round(round));
+    }
+
+    // Otherwise nothing was proved of pools.
+    if (hasPool && rounds >= FEWEST_WITH_POOL) {
+      check('gave functions workers that had waited', async () => expect(chaos.given).toBeGreaterThan(0));
     }
 
     check('leaves nothing behind when every function is removed', () => chaos.finish());
@@ -109,7 +117,7 @@ function identities(workers: Awaited<ReturnType<CrashSite['workers']>>): string[
   return workers.map(({ functionId, replica, pid }) => `${functionId} ${replica} ${pid}`).toSorted();
 }
 
-function summary({ replies, recoveries }: Chaos, elapsedMs: number): string {
+function summary({ replies, recoveries, given }: Chaos, elapsedMs: number): string {
   const calls = [...replies].map(([outcome, count]) => `${count} ${outcome}`).join(', ');
   const lines = [...recoveries]
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
@@ -117,5 +125,8 @@ function summary({ replies, recoveries }: Chaos, elapsedMs: number): string {
       const mean = times.reduce((sum, time) => sum + time, 0) / times.length;
       return `  ${victims}: ${times.length} rounds, well again after ${mean.toFixed(0)} ms, at worst ${Math.max(...times).toFixed(0)} ms`;
     });
-  return [`${(elapsedMs / 1000).toFixed(0)} s; calls: ${calls}`, ...lines].join('\n');
+  return [
+    `${(elapsedMs / 1000).toFixed(0)} s; at most ${given} workers of one pool were given to functions; calls: ${calls}`,
+    ...lines,
+  ].join('\n');
 }

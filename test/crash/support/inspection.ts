@@ -14,6 +14,8 @@ const LOOK_MS = 60;
 /** What must be true once all is well again. */
 export class Inspection {
   readonly identities = new Identities();
+  /** The most that pools were seen to have given to functions: a manager that is killed counts from its start. */
+  given = 0;
 
   constructor(
     private readonly stage: Stage,
@@ -125,6 +127,7 @@ export class Inspection {
     const { site, managers, callers } = this.stage;
     if (site.pool === undefined) return;
     const counts = await Promise.all(callers.map(poolCountsOf));
+    this.given = Math.max(this.given, ...counts.map((pool) => pool?.given ?? 0));
     for (const [index, pool] of counts.entries()) {
       const isFull = pool !== undefined && pool.target >= site.pool.size && pool.ready === pool.target;
       if (pool === undefined || (pools === 'full' && !isFull)) {

@@ -23,6 +23,13 @@ export interface Operation {
   readonly kind: Kind;
 }
 
+/** What crashes happen on. */
+export interface Ground {
+  readonly engine: CrashEngine;
+  /** Managers keep workers without a function ready. */
+  readonly hasPool: boolean;
+}
+
 /** All that is decided before a round begins; the same for the same seed. */
 export interface Plan {
   readonly kills: readonly Kill[];
@@ -39,9 +46,10 @@ const LATEST_MS = { process: 700, docker: 1_300, kubernetes: 3_000, 'small kuber
 /** An API server may be away for longer than a connection takes to be made anew. */
 const LONGEST_DOWN_MS = { process: 250, docker: 250, kubernetes: 250, 'small kubernetes': 1_500 };
 
-export function planRound(seed: string, engine: CrashEngine, round: number): Plan {
+export function planRound(seed: string, ground: Ground, round: number): Plan {
+  const { engine } = ground;
   const random = new Random(`${seed}/${engine}/${round}`);
-  const kills = victimsOf(engine, random).map((victim) => ({
+  const kills = victimsOf(ground, random).map((victim) => ({
     victim,
     at: random.integer(50, LATEST_MS[engine]),
     downFor: random.integer(0, LONGEST_DOWN_MS[engine]),
@@ -57,19 +65,21 @@ export function planRound(seed: string, engine: CrashEngine, round: number): Pla
   return { kills, uploads: operations(1, 2), removals: operations(2, 3), callers: 4, rush: random.chance(0.5), random };
 }
 
-/** A cluster takes replicas away in its own time, which is too long for a round. */
+/** A cluster's autoscaler takes replicas away in its own time, which is too long for a round. */
 function kindsOn(engine: CrashEngine): Kind[] {
-  return hasPool(engine) ? ['steady', 'steady', 'sleepy', 'elastic'] : ['steady'];
+  return isCluster(engine) ? ['steady', 'steady', 'sleepy'] : ['steady', 'steady', 'sleepy', 'elastic'];
 }
 
-function hasPool(engine: CrashEngine): boolean {
-  return engine === 'process' || engine === 'docker';
+function isCluster(engine: CrashEngine): boolean {
+  return engine === 'kubernetes' || engine === 'small kubernetes';
 }
 
 /** One victim in most rounds; sometimes a second at nearly the same time. */
-function victimsOf(engine: CrashEngine, random: Random): Victim[] {
+function victimsOf({ engine, hasPool }: Ground, random: Random): Victim[] {
   const all: Victim[] = ['manager', 'managers', 'worker', 'database'];
-  all.push(...(hasPool(engine) ? (['runner', 'waiting'] as const) : (['manager'] as const)));
+  // What runs inside of a pod is its node's to know.
+  all.push(isCluster(engine) ? 'manager' : 'runner');
+  if (hasPool) all.push('waiting');
   if (engine === 'docker') all.push('engine', 'engine');
   if (engine === 'small kubernetes') all.push('engine', 'engine', 'watches');
   const first = random.pick(all);

@@ -1,18 +1,88 @@
 import type { V1Pod } from '@kubernetes/client-node';
 import { POD } from '#libs/orchestrator-kubernetes/kinds.js';
 import { LABEL } from '#libs/orchestrator-kubernetes/labels.js';
-import type { ClusterObjects } from '../../kubernetes/support/cluster-objects.js';
-import type { WorkerView } from './site.js';
+import { isEnded, podOf } from '#libs/orchestrator-kubernetes/replica.js';
+import type { KubernetesRoom } from '../../kubernetes/support/kubernetes-room.js';
+import type { CrashEngine, CrashSite, WorkerView } from './site.js';
+
+const POOL_SIZE = 2;
 
 /** Workers as pods of a namespace that belongs to the suite alone: whatever has our label there is the managers' doing. */
-export async function podWorkers(cluster: ClusterObjects): Promise<WorkerView[]> {
-  const pods = (await cluster.ours(POD)) as V1Pod[];
-  return pods
-    .filter(({ metadata }) => metadata?.deletionTimestamp === undefined)
-    .map(({ metadata, status }) => ({
-      functionId: metadata?.labels?.[LABEL.functionId] ?? '',
-      replica: `${metadata?.name}/${status?.containerStatuses?.[0]?.containerID ?? ''}`,
+export abstract class PodSite implements CrashSite {
+  abstract readonly engine: CrashEngine;
+  readonly env: Readonly<Record<string, string>>;
+  readonly pool?: NonNullable<CrashSite['pool']>;
+
+  protected constructor(
+    private readonly room: KubernetesRoom,
+    { env, hasPool }: PodSiteOptions,
+  ) {
+    this.env = { ...room.env, ...(hasPool && { WARM_POOL_SIZE: String(POOL_SIZE) }), ...env };
+    if (hasPool) this.pool = { size: POOL_SIZE, waiting: () => this.views(isWaiting) };
+  }
+
+  workers(): Promise<WorkerView[]> {
+    return this.views((pod) => functionOf(pod) !== '');
+  }
+
+  async leaks(functionIds: ReadonlySet<string>): Promise<string[]> {
+    const ofPool = (await this.pods()).filter(({ metadata }) => metadata?.labels?.[LABEL.pool] !== undefined);
+    const waiting = new Set(ofPool.filter(isWaiting).map((pod) => `Pod ${nameOf(pod)}`));
+    const standIns = ofPool.filter((pod) => functionIds.has(functionOf(pod)) && !isLeaving(pod));
+    return [
+      ...(await this.room.cluster.leftovers([...functionIds])).filter((one) => !waiting.has(one)),
+      // Its function's own pods are there by now, or it has ended.
+      ...standIns.map((pod) => `Pod ${nameOf(pod)} (${pod.status?.phase}) still stands in for ${functionOf(pod)}`),
+    ];
+  }
+
+  async kill(worker: WorkerView): Promise<void> {
+    if (worker.functionId === '') await this.killWaiting(podOf(worker.replica), worker.replica.split('://')[1] ?? '');
+    else await this.killServing(worker);
+  }
+
+  close(): Promise<void> {
+    return this.room.clear();
+  }
+
+  /** Its process, which nothing starts again. It may be gone already. */
+  protected abstract killWaiting(pod: string, containerId: string): Promise<void>;
+  protected abstract killServing(worker: WorkerView): Promise<void>;
+
+  private pods(): Promise<V1Pod[]> {
+    return this.room.cluster.ours(POD);
+  }
+
+  private async views(isWanted: (pod: V1Pod) => boolean): Promise<WorkerView[]> {
+    const pods = (await this.pods()).filter((pod) => isWanted(pod) && !isLeaving(pod));
+    return pods.map((pod) => ({
+      functionId: functionOf(pod),
+      replica: `${nameOf(pod)}/${pod.status?.containerStatuses?.[0]?.containerID ?? ''}`,
       pid: 0,
       runners: undefined,
     }));
+  }
+}
+
+export interface PodSiteOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly hasPool: boolean;
+}
+
+/** Of the pool, nobody's, and good for somebody, now or as soon as it has started. */
+function isWaiting(pod: V1Pod): boolean {
+  const isOfPool = pod.metadata?.labels?.[LABEL.pool] !== undefined;
+  return isOfPool && functionOf(pod) === '' && !isLeaving(pod) && !isEnded(pod.status);
+}
+
+function isLeaving({ metadata }: V1Pod): boolean {
+  return metadata?.deletionTimestamp !== undefined;
+}
+
+function functionOf({ metadata }: V1Pod): string {
+  return metadata?.labels?.[LABEL.functionId] ?? '';
+}
+
+function nameOf({ metadata }: V1Pod): string {
+  return metadata?.name ?? '';
 }

@@ -2,33 +2,22 @@ import { podOf } from '#libs/orchestrator-kubernetes/replica.js';
 import { startProcess } from '../../kubernetes/api/start-process.js';
 import { openSmallRoom, type SmallRoom } from '../../kubernetes/support/small-room.js';
 import type { BuildCopy } from './build-copy.js';
-import { podWorkers } from './pod-site.js';
-import type { CrashSite, EngineDaemon, WorkerView } from './site.js';
+import { PodSite, type PodSiteOptions } from './pod-site.js';
+import type { EngineDaemon, WorkerView } from './site.js';
 
 /** The small Kubernetes as a process that outlives the managers; its API server can be away while its pods go on. */
-export class SmallKubernetesSite implements CrashSite {
+export class SmallKubernetesSite extends PodSite {
   readonly engine = 'small kubernetes';
 
-  private constructor(private readonly room: SmallRoom) {}
-
-  static async open(_folder: string, { workerDir }: BuildCopy): Promise<SmallKubernetesSite> {
-    return new SmallKubernetesSite(await openSmallRoom({ image: { workerDir } }, startProcess));
+  private constructor(
+    private readonly small: SmallRoom,
+    options: PodSiteOptions,
+  ) {
+    super(small, options);
   }
 
-  get env(): Readonly<Record<string, string>> {
-    return this.room.env;
-  }
-
-  workers(): Promise<WorkerView[]> {
-    return podWorkers(this.room.cluster);
-  }
-
-  leaks(functionIds: ReadonlySet<string>): Promise<string[]> {
-    return this.room.cluster.leftovers([...functionIds]);
-  }
-
-  async kill({ replica }: WorkerView): Promise<void> {
-    await this.controls.kill(podOf(replica));
+  static async open({ workerDir }: BuildCopy, options: PodSiteOptions): Promise<SmallKubernetesSite> {
+    return new SmallKubernetesSite(await openSmallRoom({ image: { workerDir } }, startProcess), options);
   }
 
   async cutWatches(): Promise<void> {
@@ -41,15 +30,20 @@ export class SmallKubernetesSite implements CrashSite {
     restart: async (keepWorkers) => {
       await this.controls.up();
       if (keepWorkers) return;
-      for (const worker of await this.workers()) await this.kill(worker);
+      const waiting = (await this.pool?.waiting()) ?? [];
+      for (const { replica } of [...(await this.workers()), ...waiting]) await this.controls.kill(podOf(replica));
     },
   };
 
-  close(): Promise<void> {
-    return this.room.clear();
+  protected async killWaiting(pod: string): Promise<void> {
+    await this.controls.kill(pod);
+  }
+
+  protected async killServing({ replica }: WorkerView): Promise<void> {
+    await this.controls.kill(podOf(replica));
   }
 
   private get controls(): SmallRoom['cluster']['api']['controls'] {
-    return this.room.cluster.api.controls;
+    return this.small.cluster.api.controls;
   }
 }

@@ -33,7 +33,10 @@ export function clusterHarness(cluster: TestCluster, config: KubernetesConfig): 
     open: (owner) => new KubernetesOrchestrator(config, owner, logger, accessCluster(config.kubeconfig, false)),
     shut: (orchestrator) => (orchestrator as KubernetesOrchestrator).close(),
     call: callIfReachable,
-    kill: async (_functionId, replica) => (await cluster.reaper()).kill(replica.split('/')[1] ?? ''),
+    kill: async (_functionId, replica) => {
+      const containerId = replica.split('/')[1] ?? '';
+      if (!(await (await cluster.reaper()).kill(containerId))) throw new Error(`Nothing of ${containerId} runs.`);
+    },
     close: () => cluster.close(),
   };
 }

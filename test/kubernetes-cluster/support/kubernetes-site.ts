@@ -1,36 +1,30 @@
-import { podWorkers } from '../../crash/support/pod-site.js';
-import type { CrashSite, WorkerView } from '../../crash/support/site.js';
+import { PodSite, type PodSiteOptions } from '../../crash/support/pod-site.js';
+import type { WorkerView } from '../../crash/support/site.js';
 import { type Namespace, openNamespace } from './room.js';
 
 /** A namespace of the real cluster. */
-export class KubernetesSite implements CrashSite {
+export class KubernetesSite extends PodSite {
   readonly engine = 'kubernetes';
-  readonly env: Readonly<Record<string, string>>;
 
   private constructor(
-    private readonly room: Namespace,
-    env: Readonly<Record<string, string>>,
+    private readonly namespace: Namespace,
+    options: PodSiteOptions,
   ) {
-    this.env = { ...room.env, ...env };
+    super(namespace, options);
   }
 
-  static async open(env: Readonly<Record<string, string>> = {}): Promise<KubernetesSite> {
-    return new KubernetesSite(await openNamespace(), env);
+  static async open(options: PodSiteOptions): Promise<KubernetesSite> {
+    const namespace = await openNamespace();
+    // Its pod starts before any of the managers', so that a round needn't wait for it.
+    if (options.hasPool) await namespace.cluster.reaper();
+    return new KubernetesSite(namespace, options);
   }
 
-  workers(): Promise<WorkerView[]> {
-    return podWorkers(this.room.cluster);
+  protected async killWaiting(_pod: string, containerId: string): Promise<void> {
+    if (containerId !== '') await (await this.namespace.cluster.reaper()).kill(containerId);
   }
 
-  leaks(functionIds: ReadonlySet<string>): Promise<string[]> {
-    return this.room.cluster.leftovers([...functionIds]);
-  }
-
-  async kill({ functionId }: WorkerView): Promise<void> {
-    await this.room.cluster.endPods(functionId);
-  }
-
-  close(): Promise<void> {
-    return this.room.clear();
+  protected async killServing({ functionId }: WorkerView): Promise<void> {
+    await this.namespace.cluster.endPods(functionId);
   }
 }
