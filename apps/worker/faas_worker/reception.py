@@ -86,7 +86,7 @@ def wait_for_function(
                 if number == signal.SIGCHLD or system.is_from_within(sender, standby.pids):
                     continue
                 # It says first whether somebody was told that there is a function here now.
-                os.kill(pid, signal.SIGKILL if is_leaving else signal.SIGTERM)
+                os.kill(pid, signal.SIGTERM if number == signal.SIGTERM else signal.SIGKILL)
                 is_leaving = True
             if ours in ready:
                 chunk = os.read(ours, _READ_BYTES)

@@ -12,6 +12,7 @@ import { CallMetrics } from './call-metrics.js';
 import { Caller } from './caller.js';
 import { ColdStages } from '#libs/observability/cold-stages.js';
 import { DemandRecorder } from './demand.recorder.js';
+import { Connections } from './connections.js';
 import { CallCancelled } from './errors.js';
 import type { Route, Router } from './router.js';
 import { ServiceTime } from './service-time.js';
@@ -23,15 +24,20 @@ let wakes: number;
 let touched: number;
 let written: Demand[];
 let route: Route;
+let isThere: boolean;
 let recorder: DemandRecorder;
 const caller = new Caller();
 
 beforeEach(() => {
   vi.useFakeTimers();
   [wakes, touched, written] = [0, 0, []];
+  isThere = true;
   route = {
     id: ID,
-    pool: new SlotPool(2, 100, { connectionsTo: () => expect.fail('nobody is called'), left: () => undefined }),
+    pool: new SlotPool(2, 100, {
+      connectionsTo: ({ address }) => new Connections(address, { guard: 'worker' }),
+      left: () => undefined,
+    }),
     serviceTime: new ServiceTime(),
     timeoutMs: 60_000,
     concurrency: 2,
@@ -51,7 +57,7 @@ beforeEach(() => {
   };
   const metrics = new Metrics();
   recorder = new DemandRecorder(
-    { known: () => [route].values() } as unknown as Router,
+    { known: () => (isThere ? [route] : []).values(), has: () => isThere } as unknown as Router,
     demands as DemandRepository,
     new DirectSteps({} as FunctionRepository),
     new CallMetrics(loadConfig({}).metrics, {} as CensusRepository, metrics, new ColdStages(metrics)),
@@ -92,5 +98,20 @@ describe('Calls of a function without replicas', () => {
     call();
     await vi.advanceTimersByTimeAsync(3_500);
     expect(wakes).toBeGreaterThanOrEqual(3);
+  });
+
+  it('are forgotten when it is removed', async () => {
+    route.sleeps = false;
+    route.pool.update([{ replica: 'one', address: { kind: 'unix', path: '/nowhere' } }], 2);
+    const slot = await route.pool.acquire({ waitMs: 60_000, caller, refused: () => new CallCancelled() });
+    await vi.advanceTimersByTimeAsync(3_000);
+    slot[Symbol.dispose]();
+    expect(written.length).toBeGreaterThan(0);
+    isThere = false;
+    await vi.advanceTimersByTimeAsync(250);
+    route.lastUsed = 0;
+    [isThere, written] = [true, []];
+    await vi.advanceTimersByTimeAsync(3_000);
+    expect(written).toEqual([]);
   });
 });

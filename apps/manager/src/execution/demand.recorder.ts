@@ -84,6 +84,8 @@ export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShut
       if (isUseDue(route, record)) used.push(route.id);
       if (isDemandDue(route, record, now)) demands.push(demandOf(route, record));
     }
+    // A function may be removed while there is something to say of it.
+    for (const id of this.records.keys()) if (!this.router.has(id)) this.records.delete(id);
     for (const [id, at] of this.waking) if (now - at > WAKE_AGAIN_MS) this.waking.delete(id);
     await this.write(demands, used, now);
   }

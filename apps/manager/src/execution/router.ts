@@ -88,6 +88,10 @@ export class Router implements OnApplicationShutdown {
     return loading;
   }
 
+  has(id: FunctionId): boolean {
+    return this.routes.has(id);
+  }
+
   /** Every function that has been called here lately. */
   known(): Iterable<Route> {
     return this.routes.values();
