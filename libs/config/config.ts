@@ -164,6 +164,8 @@ export interface ReconcileConfig {
 export interface ScaleConfig {
   /** How often the number of replicas is thought over, in milliseconds. */
   readonly intervalMs: number;
+  /** A function keeps the replicas that it needed at most within so long, in milliseconds. */
+  readonly downWindowMs: number;
   /** Where an upload names no limit: at most this many replicas of a function, on one machine and on a cluster. */
   readonly maxReplicas: number;
   readonly maxClusterReplicas: number;

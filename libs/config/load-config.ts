@@ -92,6 +92,7 @@ const environment = z.object({
   MIN_REPLICAS: integer(0, 0, 100),
   MAX_REPLICAS: integer(10, 1, MOST_REPLICAS),
   SCALE_INTERVAL_MS: integer(1_000, 50, 600_000),
+  SCALE_DOWN_WINDOW_MS: integer(60_000, 1_000, 3_600_000),
   REPLICAS_MEMORY_MIB: integer(Math.floor((totalmem() / MIB) * 0.8), 32, 1_073_741_824),
   WORKER_CONCURRENCY: integer(32, 1, MOST_CONCURRENCY),
   WORKER_MEMORY_MIB: integer(512, 32, 1_048_576),
@@ -239,6 +240,7 @@ export function loadConfig(variables: NodeJS.ProcessEnv): Config {
     },
     scale: {
       intervalMs: env.SCALE_INTERVAL_MS,
+      downWindowMs: env.SCALE_DOWN_WINDOW_MS,
       maxReplicas: env.MAX_REPLICAS,
       maxClusterReplicas: env.HPA_MAX_REPLICAS,
       memoryMiB: env.REPLICAS_MEMORY_MIB,

@@ -6,7 +6,7 @@ for (const hasPool of [true, false]) {
   describeCrashes({
     engine: 'small kubernetes',
     hasPool,
-    share: 0.06,
+    share: hasPool ? 0.08 : 0.03,
     open: (_, build) => SmallKubernetesSite.open(build, { hasPool }),
   });
 }

@@ -17,7 +17,12 @@ interface Detail {
 describeOnEachEngine('scaling', (engine) => {
   // A cluster's own autoscaler takes replicas away again.
   const cluster = { HPA_DOWN_WINDOW_SECONDS: '1', HPA_DOWN_PODS: '4', HPA_DOWN_PERIOD_SECONDS: '1' };
-  const stage = Stage.on(engine, { SCALE_INTERVAL_MS: '100', MAX_REPLICAS: '4', ...cluster });
+  const stage = Stage.on(engine, {
+    SCALE_INTERVAL_MS: '100',
+    SCALE_DOWN_WINDOW_MS: '10000',
+    MAX_REPLICAS: '4',
+    ...cluster,
+  });
   const detail = async (id: string) => (await stage.manager.send(`/functions/${id}`)).json() as Detail;
   const until = (id: string, wanted: Partial<Detail>, timeout = 20_000) =>
     vi.waitFor(async () => expect(await detail(id)).toMatchObject(wanted), { timeout, interval: 50 });

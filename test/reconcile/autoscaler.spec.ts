@@ -11,7 +11,13 @@ import { Autoscaler } from '../../apps/manager/src/orchestration/autoscaler.js';
 import { startTestPostgres, type TestPostgres } from '../support/postgres.js';
 import { Installation } from './installation.js';
 
-const CONFIG = { intervalMs: 10, maxReplicas: 4, maxClusterReplicas: 4, memoryMiB: 4_096 };
+const CONFIG = {
+  intervalMs: 10,
+  downWindowMs: 60_000,
+  maxReplicas: 4,
+  maxClusterReplicas: 4,
+  memoryMiB: 4_096,
+};
 const silent = pino({ level: 'silent' });
 
 /** Keeps what it was asked. */

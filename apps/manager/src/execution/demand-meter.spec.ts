@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { DemandMeter } from './demand-meter.js';
 
-function after(calls: number, ms: number, meter = new DemandMeter(0), from = 0): DemandMeter {
+function after(calls: number, ms: number, meter = new DemandMeter(0, 60_000), from = 0): DemandMeter {
   for (let at = from + 250; at <= from + ms; at += 250) meter.read(calls, at);
   return meter;
 }
@@ -28,7 +28,7 @@ describe('DemandMeter', () => {
 
   it('counts a reading for as long as it lasted, however seldom it is read', () => {
     const often = after(10, 2_000);
-    const once = new DemandMeter(0);
+    const once = new DemandMeter(0, 60_000);
     once.read(10, 2_000);
     expect(once.callsNow).toBeCloseTo(often.callsNow, 5);
   });

@@ -1,8 +1,7 @@
 /** How quickly the mean follows, in milliseconds: most of it is of the last three of these. */
 const NOW_MS = 1_500;
-/** What it was at most within so long is remembered, in steps of so long. */
-const LATELY_MS = 60_000;
-const STEP_MS = 5_000;
+/** What it was at most is remembered in so many steps of the window. */
+const STEPS = 12;
 /** Less than this is nothing. */
 const NEGLIGIBLE = 0.01;
 
@@ -10,10 +9,14 @@ const NEGLIGIBLE = 0.01;
 export class DemandMeter {
   private now = 0;
   private readAt: number;
-  /** The highest mean of each step of the last minute in which there were readings, oldest first. */
+  /** The highest mean of each step of the window in which there were readings, oldest first. */
   private peaks: { readonly step: number; calls: number }[] = [];
 
-  constructor(at: number) {
+  /** @param windowMs for how long the most is remembered */
+  constructor(
+    at: number,
+    private readonly windowMs: number,
+  ) {
     this.readAt = at;
   }
 
@@ -22,7 +25,7 @@ export class DemandMeter {
     const passed = Math.max(0, at - this.readAt);
     this.readAt = at;
     this.now += (calls - this.now) * (1 - Math.exp(-passed / NOW_MS));
-    this.remember(Math.floor(at / STEP_MS));
+    this.remember(Math.floor((at * STEPS) / this.windowMs));
   }
 
   get callsNow(): number {
@@ -44,7 +47,7 @@ export class DemandMeter {
       last.calls = Math.max(last.calls, this.now);
       return;
     }
-    const oldest = step - LATELY_MS / STEP_MS;
+    const oldest = step - STEPS;
     this.peaks = [...this.peaks.filter((peak) => peak.step >= oldest), { step, calls: this.now }];
   }
 }

@@ -61,6 +61,7 @@ beforeEach(() => {
     demands as DemandRepository,
     new DirectSteps({} as FunctionRepository),
     new CallMetrics(loadConfig({}).metrics, {} as CensusRepository, metrics, new ColdStages(metrics)),
+    loadConfig({}).scale,
     pino({ level: 'silent' }) as unknown as PinoLogger,
   );
   recorder.onApplicationBootstrap();

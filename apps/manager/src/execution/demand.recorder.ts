@@ -1,6 +1,8 @@
+import type { ScaleConfig } from '#libs/config/config.js';
+import { SCALE_CONFIG } from '#libs/config/config.module.js';
 import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
-import { Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
+import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { type Demand, DemandRepository } from '../functions/demand.repository.js';
 import { DirectSteps } from '../functions/direct-steps.js';
@@ -37,6 +39,7 @@ export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShut
     private readonly demands: DemandRepository,
     private readonly steps: DirectSteps,
     private readonly metrics: CallMetrics,
+    @Inject(SCALE_CONFIG) private readonly config: Pick<ScaleConfig, 'downWindowMs'>,
     @InjectPinoLogger(DemandRecorder.name) private readonly logger: PinoLogger,
   ) {}
 
@@ -99,7 +102,11 @@ export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShut
       return undefined;
     }
     if (known !== undefined) return known;
-    const record = { meter: new DemandMeter(now - READ_MS), writtenAt: -Infinity, touchedAt: -Infinity };
+    const record = {
+      meter: new DemandMeter(now - READ_MS, this.config.downWindowMs),
+      writtenAt: -Infinity,
+      touchedAt: -Infinity,
+    };
     this.records.set(route.id, record);
     return record;
   }

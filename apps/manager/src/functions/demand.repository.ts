@@ -10,7 +10,7 @@ export interface Demand {
   readonly id: FunctionId;
   /** Averaged over the last moments. */
   readonly callsNow: number;
-  /** The most that was within the last minute. */
+  /** The most that was lately. */
   readonly callsLately: number;
 }
 

@@ -7,7 +7,7 @@ const LEAVING_PART = 0.25;
 
 /**
  * How many replicas a function should have. Up at once, by the calls of the last moments; down slowly, by the most there
- * were in the last minute (Knative's autoscaler too takes nothing away for as long as that after a burst).
+ * were lately: a minute, as in Knative's autoscaler, unless configured.
  */
 export function desiredReplicas(load: Load): number {
   const { replicas, minReplicas, maxReplicas, concurrency } = load;
