@@ -9,6 +9,13 @@ export interface CallAnswer {
   readonly body: unknown;
 }
 
+/** The replica couldn't be connected to, so that the call may be made again. */
+export class NotSent extends Error {
+  constructor(cause: unknown) {
+    super('nothing was sent', { cause });
+  }
+}
+
 /** A first packet that is lost is sent again after one second and after three. */
 const CONNECT_TIMEOUT_MS = 5_000;
 
@@ -22,6 +29,8 @@ export async function callIfReachable(
   const socket = connect(target);
   try {
     await once(socket, 'connect', { signal: AbortSignal.timeout(CONNECT_TIMEOUT_MS) });
+  } catch (error) {
+    throw new NotSent(error);
   } finally {
     socket.on('error', () => undefined).destroy();
   }

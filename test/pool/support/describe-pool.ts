@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { answering, NOT_LOADABLE, NOT_LOADABLE_LINE } from '#libs/orchestrator/testing/contract.handlers.js';
+import { NotSent } from '#libs/orchestrator/testing/call.js';
 import { Stage } from '#libs/orchestrator/testing/contract.stage.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import type { PoolSite } from './pool-site.js';
@@ -27,16 +28,21 @@ export function describePool(name: string, makeSite: () => PoolSite): void {
     afterEach(() => stage.close());
 
     const answersOf = async (workload: Workload, word: string, manager: Awaited<ReturnType<Stage['manager']>>) => {
-      // As the reconcile loop does: an engine that is too busy to answer is asked again.
-      const seen = await stage.until(
-        'the function is ready',
-        () => stage.ensure(manager, workload).catch(unlessUnavailable),
-        (now) => now?.ready === 1 && now.replicas === 1,
+      // As the manager does: an engine that is too busy to answer is asked again, and so is a replica that nothing
+      // could be sent to.
+      const { endpoint, answer } = await stage.until(
+        'the function answers',
+        async () => {
+          const seen = await stage.ensure(manager, workload).catch(unlessUnavailable);
+          if (seen?.ready !== 1 || seen.replicas !== 1) return {};
+          expect(seen.endpoints).toHaveLength(1);
+          const [endpoint] = seen.endpoints;
+          return { endpoint, answer: await stage.call(endpoint, 'x').catch(unlessNotSent) };
+        },
+        ({ answer }) => answer !== undefined,
       );
-      if (seen === undefined) throw new Error('The engine stayed away.');
-      expect(seen.endpoints).toHaveLength(1);
-      expect((await stage.call(seen.endpoints[0], 'x')).body).toEqual({ result: `${word}:x` });
-      return seen.endpoints[0]?.replica ?? '';
+      expect(answer?.body).toEqual({ result: `${word}:x` });
+      return endpoint?.replica ?? '';
     };
 
     it('makes the first replica of a worker that waited, and replaces it', async () => {
@@ -167,6 +173,10 @@ export function describePool(name: string, makeSite: () => PoolSite): void {
       );
     });
   });
+}
+
+function unlessNotSent(error: unknown): undefined {
+  if (!(error instanceof NotSent)) throw error;
 }
 
 function unlessUnavailable(error: unknown): undefined {
