@@ -16,8 +16,7 @@ export class NotSent extends Error {
   }
 }
 
-/** A first packet that is lost is sent again after one second and after three. */
-const CONNECT_TIMEOUT_MS = 5_000;
+const CONNECT_TIMEOUT_MS = 2_000;
 
 /** The address of a replica that is gone may swallow what is sent to it: only a deadline of one's own tells. */
 export async function callIfReachable(

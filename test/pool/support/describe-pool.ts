@@ -27,9 +27,13 @@ export function describePool(name: string, makeSite: () => PoolSite): void {
     });
     afterEach(() => stage.close());
 
-    const answersOf = async (workload: Workload, word: string, manager: Awaited<ReturnType<Stage['manager']>>) => {
-      // As the manager does: an engine that is too busy to answer is asked again, and so is a replica that nothing
-      // could be sent to.
+    const answersOf = async (
+      workload: Workload,
+      word: string,
+      manager: Awaited<ReturnType<Stage['manager']>>,
+      unless: (error: unknown) => undefined = rethrown,
+    ) => {
+      // As the reconcile loop does: an engine that is too busy to answer is asked again.
       const { endpoint, answer } = await stage.until(
         'the function answers',
         async () => {
@@ -37,7 +41,7 @@ export function describePool(name: string, makeSite: () => PoolSite): void {
           if (seen?.ready !== 1 || seen.replicas !== 1) return {};
           expect(seen.endpoints).toHaveLength(1);
           const [endpoint] = seen.endpoints;
-          return { endpoint, answer: await stage.call(endpoint, 'x').catch(unlessNotSent) };
+          return { endpoint, answer: await stage.call(endpoint, 'x').catch(unless) };
         },
         ({ answer }) => answer !== undefined,
       );
@@ -109,7 +113,7 @@ export function describePool(name: string, makeSite: () => PoolSite): void {
       const manager = await stage.manager();
       const workloads = Array.from({ length: STORM }, (_, index) => stage.workload(answering(`word${index}`)));
       const replicas = await Promise.all(
-        workloads.map((workload, index) => answersOf(workload, `word${index}`, manager)),
+        workloads.map((workload, index) => answersOf(workload, `word${index}`, manager, unlessNotSent)),
       );
       expect(new Set(replicas).size).toBe(STORM);
       const members = replicas.map((replica) => site.memberOf(replica));
@@ -175,8 +179,14 @@ export function describePool(name: string, makeSite: () => PoolSite): void {
   });
 }
 
+function rethrown(error: unknown): never {
+  throw error;
+}
+
+/** Among fifty that start at once, now and then one that is ready is not reached at first; why is not known yet. */
 function unlessNotSent(error: unknown): undefined {
   if (!(error instanceof NotSent)) throw error;
+  process.stdout.write(`a replica that was ready was not reached: ${String(error.cause)}\n`);
 }
 
 function unlessUnavailable(error: unknown): undefined {
