@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +274,56 @@ def test_a_runner_that_was_only_slow_finishes_its_calls_though_the_worker_is_to_
     worker.process.send_signal(signal.SIGCONT)
     assert json.loads(connection.getresponse().read()) == {"result": "sleep:1.5"}
     assert worker.process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_a_call_that_came_while_its_runner_could_not_run_is_answered_though_the_worker_is_to_leave(
+    start: Start,
+) -> None:
+    for _ in range(10):
+        worker = start(SYNC)
+        (runner,) = eventually(
+            lambda worker=worker: len(found := worker.runner_pids()) == 1 and found,
+            "the worker has settled",
+        )
+        looks, waits = worker.connect(), worker.connect()
+        health(looks), health(waits)
+        worker.process.send_signal(signal.SIGTERM)
+        with suppress(ConnectionError):
+            while health(looks).headers["connection"] != "close":
+                pass
+        os.kill(runner, signal.SIGSTOP)
+        eventually(lambda runner=runner: is_stopped(runner), "the runner has stopped")
+        if hung_up(waits):
+            continue  # It had waited long enough before it was stopped.
+        waits.request("POST", "/", b'{"payload": "good"}')
+        # Longer than a worker that leaves waits for what is on its way.
+        time.sleep(0.2)
+        os.kill(runner, signal.SIGCONT)
+        assert json.loads(waits.getresponse().read()) == {"result": "good"}
+        assert worker.process.wait(PATIENCE_SECONDS) == 0
+        return
+    pytest.fail("The machine is too busy to stop a runner within 50 ms.")
+
+
+def health(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
+    connection.request("GET", "/health")
+    response = connection.getresponse()
+    response.read()
+    return response
+
+
+def is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def hung_up(connection: http.client.HTTPConnection) -> bool:
+    connection.sock.setblocking(False)
+    try:
+        return connection.sock.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    finally:
+        connection.sock.settimeout(PATIENCE_SECONDS)
 
 
 def test_calls_finish_though_the_worker_is_to_leave_as_soon_as_it_has_loaded_its_handler(
