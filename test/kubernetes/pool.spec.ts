@@ -34,7 +34,8 @@ describe('the pool of generic pods [small kubernetes]', () => {
   const servedByOwn = (manager: Orchestrator, workload: Workload) =>
     suite.stage.settle(manager, workload, (seen) => {
       const pods = podsOf(seen);
-      return pods.length === workload.replicas && pods.every((name) => name.startsWith('faas-worker-'));
+      const isDone = pods.length === workload.replicas && seen.ready === workload.replicas;
+      return isDone && pods.every((name) => name.startsWith('faas-worker-'));
     });
 
   const withoutStandIns = (functionId: FunctionId) =>

@@ -198,7 +198,7 @@ class Reception:
             await self.leave_when_flushed(EXIT_NO_PLACE)
         given = pack(settings, environment)
         self.handed_over = True
-        # It serves from here on, and the rest of the worker has to hear of it, however late that is.
+        # It serves from here on, and the rest of the worker has to hear of it, however late.
         if self.lease is not None:
             self.lease.cancel()
         handed = _HANDED if self.standby.hand_over(given) else _NOT_HANDED
