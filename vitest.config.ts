@@ -22,7 +22,7 @@ const onTheClusterToo = [
 const onBothClusters = ['test/kubernetes/api/*.spec.ts', 'test/kubernetes/{tampering,api-outage,pool-calls}.spec.ts'];
 
 /** Suites that take minutes. The first of them run while the worker is tested with pytest beside them. */
-const LONGEST = ['test/crash/{docker,process}', 'test/pool/docker', 'test/kubernetes/pool', 'test/e2e/scaling'].map(
+const LONGEST = ['test/crash/process', 'test/pool/docker', 'test/kubernetes/pool', 'test/e2e/scaling'].map(
   (name) => `${name}.spec.ts`,
 );
 const LONG = ['test/crash/', 'test/contract/', 'test/pool/'];

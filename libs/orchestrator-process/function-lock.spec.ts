@@ -48,4 +48,12 @@ describe('FunctionLock', () => {
     await lock.tidy(folder);
     expect((await readdir(folder)).toSorted()).toEqual(['two.in-use', 'two.just-being-written']);
   });
+
+  it('clears away the locks of killed managers, which nobody may want any more, and none that is held', async () => {
+    await writeFile(join(folder, 'gone'), JSON.stringify({ ...ENDED, nonce: 'x' }));
+    await writeFile(join(folder, 'lost-with-the-machine'), '');
+    await using _held = await lock.acquire(join(folder, 'held'), signal());
+    await lock.tidy(folder);
+    expect(await readdir(folder)).toEqual(['held']);
+  });
 });

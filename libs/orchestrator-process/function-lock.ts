@@ -23,7 +23,7 @@ export class FunctionLock {
   ) {}
 
   async acquire(path: string, signal: AbortSignal): Promise<AsyncDisposable> {
-    const nonce = randomBytes(6).toString('hex');
+    const nonce = nonceOf();
     const draft = `${path}.${nonce}`;
     const mine = JSON.stringify({ ...this.self, nonce });
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
@@ -46,11 +46,14 @@ export class FunctionLock {
     };
   }
 
-  /** Removes what killed managers left beside the locks; the locks themselves are broken by the next to want them. */
+  /** Removes what killed managers left: their locks, which nobody may want any more, and what lies beside those. */
   async tidy(folder: string): Promise<void> {
-    const names = await readdir(folder).catch(() => []);
-    for (const name of names.filter((candidate) => candidate.includes('.'))) {
+    for (const name of await readdir(folder).catch(() => [])) {
       const path = join(folder, name);
+      if (!name.includes('.')) {
+        await this.breakStale(path, nonceOf());
+        continue;
+      }
       const found = await stat(path).catch(() => undefined);
       const content = await contentOf(path);
       if (found === undefined || content === undefined) continue;
@@ -66,13 +69,19 @@ export class FunctionLock {
 
   private async breakStale(path: string, nonce: string): Promise<void> {
     const content = await contentOf(path);
-    if (content === undefined || (await isAlive(this.table, JSON.parse(content) as ProcessIdentity))) return;
+    if (content === undefined) return;
+    // Empty only where the machine went down before it had written it.
+    if (content !== '' && (await isAlive(this.table, JSON.parse(content) as ProcessIdentity))) return;
     const aside = `${path}.${nonce}${ASIDE}`;
     if (!(await succeeds(rename(path, aside), 'ENOENT'))) return;
     // Somebody else may have broken it first and hold it by now: theirs goes back.
     if ((await contentOf(aside)) !== content) await succeeds(link(aside, path), 'EEXIST');
     await rm(aside, { force: true });
   }
+}
+
+function nonceOf(): string {
+  return randomBytes(6).toString('hex');
 }
 
 async function contentOf(path: string): Promise<string | undefined> {
