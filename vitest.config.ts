@@ -21,17 +21,11 @@ const onTheClusterToo = [
 /** Suites of the small Kubernetes and of the provider on it that a real one must pass too. */
 const onBothClusters = ['test/kubernetes/api/*.spec.ts', 'test/kubernetes/{tampering,api-outage,pool-calls}.spec.ts'];
 
-/** Suites that take minutes. The first of them run while the worker is tested with pytest beside them. */
-const LONGEST = ['test/crash/process', 'test/pool/docker', 'test/kubernetes/pool', 'test/e2e/scaling'].map(
-  (name) => `${name}.spec.ts`,
-);
-const LONG = ['test/crash/', 'test/contract/', 'test/pool/'];
+/** Suites that take minutes. */
+const LONG = ['test/crash/', 'test/contract/', 'test/pool/', 'test/e2e/scaling', 'test/kubernetes/pool'];
 
-/** What the engines and the parts below the API promise, with deadlines that leave time. */
-const ENGINES = 'test/{contract,crash,docker,kubernetes,model,pool,reconcile}/**/*.spec.ts';
-
-/** Long ones go first, so that nobody waits for the last of them alone. */
-class LongFirst extends BaseSequencer {
+/** They go first, so that nobody waits for the last of them alone. */
+class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const isLong = ({ moduleId }: TestSpecification) => LONG.some((part) => moduleId.includes(part));
     // oxlint-disable-next-line unicorn/no-array-sort -- of the sequencer, not of an array
@@ -40,25 +34,9 @@ class LongFirst extends BaseSequencer {
   }
 }
 
-/** Each file has its own database and part of an engine. They mostly wait, so a few run at once; not more than that. */
-function suites(name: string, groupOrder: number, atOnce: number, include: string[], exclude: string[]) {
-  return {
-    resolve: { alias },
-    test: {
-      name,
-      include,
-      exclude,
-      maxWorkers: atOnce,
-      testTimeout: 60_000,
-      hookTimeout: 120_000,
-      sequence: { groupOrder },
-    },
-  };
-}
-
 export default defineConfig({
   test: {
-    sequence: { sequencer: LongFirst },
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         resolve: { alias },
@@ -70,10 +48,20 @@ export default defineConfig({
           sequence: { groupOrder: 0 },
         },
       },
-      suites('long', 1, 2, LONGEST, []),
-      suites('engines', 2, 3, [ENGINES], LONGEST),
-      // Some of what users see is promised within milliseconds.
-      suites('whole', 3, 2, ['test/**/*.spec.ts'], ['test/kubernetes-cluster/**', ENGINES, ...LONGEST]),
+      {
+        resolve: { alias },
+        test: {
+          // Each file has its own database and part of an engine. They mostly wait, but some behaviours are promised
+          // within milliseconds: so two at once, and no more.
+          name: 'whole',
+          include: ['test/**/*.spec.ts'],
+          exclude: ['test/kubernetes-cluster/**'],
+          maxWorkers: 2,
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+          sequence: { groupOrder: 1 },
+        },
+      },
       {
         resolve: { alias },
         test: {
@@ -84,7 +72,7 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 300_000,
-          sequence: { groupOrder: 4 },
+          sequence: { groupOrder: 2 },
         },
       },
     ],

@@ -8,16 +8,11 @@ import { dirname } from 'node:path';
 export async function makeFolder(path: string, mode: number): Promise<void> {
   const fault = await attempt(path, mode);
   if (fault?.code !== 'ENOENT' || path === dirname(path)) return unless(fault);
-  if (await exists(dirname(path))) {
-    // Somebody else may have made it in between.
-    const again = await attempt(path, mode);
-    if (again === undefined) return;
-    // The same is said for a parent that is read-only; asking it gives the true reason.
-    await access(dirname(path), constants.W_OK);
-    throw again;
-  }
-  await makeFolder(dirname(path), mode);
-  return unless(await attempt(path, mode));
+  if (!(await exists(dirname(path)))) await makeFolder(dirname(path), mode);
+  const again = await attempt(path, mode);
+  // The same is said for a parent that is read-only; asking it gives the true reason.
+  if (again?.code === 'ENOENT') await access(dirname(path), constants.W_OK);
+  return unless(again);
 }
 
 async function attempt(path: string, mode: number): Promise<NodeJS.ErrnoException | undefined> {

@@ -33,7 +33,7 @@ export class FunctionLock {
         signal.throwIfAborted();
         // A link appears with its content, and fails when there is one: a lock is never seen half made.
         if (await succeeds(link(draft, path), 'EEXIST')) break;
-        await this.breakStale(path, nonce);
+        await this.breakStale(path);
         await delay(RETRY_MS, undefined, { signal });
       }
     } finally {
@@ -51,7 +51,7 @@ export class FunctionLock {
     for (const name of await readdir(folder).catch(() => [])) {
       const path = join(folder, name);
       if (!name.includes('.')) {
-        await this.breakStale(path, nonceOf());
+        await this.breakStale(path);
         continue;
       }
       const found = await stat(path).catch(() => undefined);
@@ -67,12 +67,12 @@ export class FunctionLock {
     }
   }
 
-  private async breakStale(path: string, nonce: string): Promise<void> {
+  private async breakStale(path: string): Promise<void> {
     const content = await contentOf(path);
     if (content === undefined) return;
     // Empty only where the machine went down before it had written it.
     if (content !== '' && (await isAlive(this.table, JSON.parse(content) as ProcessIdentity))) return;
-    const aside = `${path}.${nonce}${ASIDE}`;
+    const aside = `${path}.${nonceOf()}${ASIDE}`;
     if (!(await succeeds(rename(path, aside), 'ENOENT'))) return;
     // Somebody else may have broken it first and hold it by now: theirs goes back.
     if ((await contentOf(aside)) !== content) await succeeds(link(aside, path), 'EEXIST');
