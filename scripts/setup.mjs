@@ -56,7 +56,7 @@ function runOnProjectNode([script, ...rest]) {
   const child = spawn(node, ['--enable-source-maps', join(root, script), ...rest], {
     cwd: root,
     stdio: 'inherit',
-    env: { ...process.env, PATH: path },
+    env: { NODE_COMPILE_CACHE: join(root, '.cache', 'compiled'), ...process.env, PATH: path },
   });
   // Ctrl-C reaches the child by itself, as it is in the same terminal; other requests to end must be passed on.
   process.on('SIGINT', () => undefined);

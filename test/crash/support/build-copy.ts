@@ -6,6 +6,8 @@ export interface BuildCopy {
   readonly root: string;
   readonly main: string;
   readonly workerDir: string;
+  /** Where managers keep what they compiled, once one has ended by itself: the copy's own files are at no lasting path. */
+  readonly compiledDir: string;
 }
 
 /** The built manager and the worker, copied: whoever builds or edits meanwhile doesn't change what is under test. */
@@ -17,5 +19,5 @@ export async function copyBuild(to: string): Promise<BuildCopy> {
   await cp('package.json', join(to, 'package.json'));
   await cp(join('apps', 'worker', 'faas_worker'), join(to, 'worker', 'faas_worker'), { recursive: true });
   await symlink(resolve('node_modules'), join(to, 'node_modules'));
-  return { root: to, main: join(to, main), workerDir: join(to, 'worker') };
+  return { root: to, main: join(to, main), workerDir: join(to, 'worker'), compiledDir: join(to, 'compiled') };
 }

@@ -36,7 +36,12 @@ export class ManagerProcess {
   async start(): Promise<void> {
     const child = spawn(process.execPath, ['--enable-source-maps', this.build.main], {
       cwd: this.build.root,
-      env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '', ...this.env },
+      env: {
+        PATH: process.env['PATH'] ?? '',
+        HOME: process.env['HOME'] ?? '',
+        NODE_COMPILE_CACHE: this.build.compiledDir,
+        ...this.env,
+      },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.child = child;

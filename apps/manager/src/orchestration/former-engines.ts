@@ -63,7 +63,7 @@ export class FormerEngines implements OnModuleInit, OnApplicationBootstrap {
 
   private async clear(former: Engine): Promise<number> {
     const { signal } = this.stopping;
-    const orchestrator = this.open(former);
+    const orchestrator = await this.open(former);
     try {
       const ids = await orchestrator.list(signal);
       const removals = await Promise.allSettled(ids.map((id) => orchestrator.remove(id, GRACE_MS, signal)));

@@ -3,9 +3,6 @@ import { ORCHESTRATOR_CONFIG } from '#libs/config/config.module.js';
 import { LOGGER } from '#libs/observability/logging.module.js';
 import { ColdStages } from '#libs/observability/cold-stages.js';
 import { Metrics } from '#libs/observability/metrics.js';
-import { createDockerOrchestrator } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
-import { createKubernetesOrchestrator } from '#libs/orchestrator-kubernetes/create-kubernetes-orchestrator.js';
-import { ProcessOrchestrator } from '#libs/orchestrator-process/process.orchestrator.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { Global, Module } from '@nestjs/common';
 import type { Logger } from 'pino';
@@ -44,7 +41,7 @@ async function engineOpener(
   logger: Logger,
 ): Promise<OpenEngine> {
   const owner = await repository.installationId();
-  const opened = new Map<Engine, Orchestrator>();
+  const opened = new Map<Engine, Promise<Orchestrator>>();
   return (engine) => {
     const known = opened.get(engine) ?? openEngine(engine, config, owner, logger);
     opened.set(engine, known);
@@ -52,14 +49,27 @@ async function engineOpener(
   };
 }
 
-function openEngine(engine: Engine, config: OrchestratorConfig, owner: string, logger: Logger): Orchestrator {
+/** Loads the code of that engine alone: the Kubernetes client is a fourth of all the code there is to load. */
+async function openEngine(
+  engine: Engine,
+  config: OrchestratorConfig,
+  owner: string,
+  logger: Logger,
+): Promise<Orchestrator> {
   switch (engine) {
-    case 'docker':
+    case 'docker': {
+      const { createDockerOrchestrator } = await import('#libs/orchestrator-docker/create-docker-orchestrator.js');
       return createDockerOrchestrator(config.docker, owner, logger, config.pool);
-    case 'process':
+    }
+    case 'process': {
+      const { ProcessOrchestrator } = await import('#libs/orchestrator-process/process.orchestrator.js');
       return new ProcessOrchestrator(config.process, owner, logger, config.pool);
-    case 'kubernetes':
+    }
+    case 'kubernetes': {
+      const { createKubernetesOrchestrator } =
+        await import('#libs/orchestrator-kubernetes/create-kubernetes-orchestrator.js');
       return createKubernetesOrchestrator(config.kubernetes, owner, logger, config.pool);
+    }
   }
 }
 
@@ -73,7 +83,7 @@ async function createOrchestrator(
   const { engine, reason } = await chooseEngine({
     configured: config.engine,
     insideKubernetes: config.kubernetes.insideCluster,
-    dockerFault: () => faultOf(open('docker')),
+    dockerFault: async () => faultOf(await open('docker')),
   });
   logger.info({ engine, reason }, 'engine chosen');
   if (engine === 'process') {
@@ -81,7 +91,7 @@ async function createOrchestrator(
       'functions run as plain processes of this machine: for development only, they are not isolated as in containers',
     );
   }
-  const orchestrator = open(engine);
+  const orchestrator = await open(engine);
   measurePool(orchestrator.warmPool, metrics, coldStages);
   return new MeasuredOrchestrator(orchestrator, metrics);
 }
