@@ -11,10 +11,12 @@ const node = (...path) => [process.execPath, join(root, 'node_modules', ...path)
 const ruff = [workerPython(root), '-m', 'ruff'];
 const worker = join(root, 'apps', 'worker');
 const python = [worker, join(root, 'examples')];
+// It would look all through what it ignores, even while base images are made there.
+const prettier = [...node('prettier', 'bin', 'prettier.cjs'), '--log-level', 'warn', '.', '!.cache'];
 const configured = ['--config', join(worker, 'pyproject.toml')];
 
 const CHECKS = {
-  format: [...node('prettier', 'bin', 'prettier.cjs'), '--check', '--log-level', 'warn', '.'],
+  format: [...prettier, '--check'],
   lint: [...node('oxlint', 'bin', 'oxlint'), '--type-aware', '--deny-warnings'],
   types: [...node('typescript', 'bin', 'tsc'), '--noEmit'],
   imports: [
@@ -32,7 +34,7 @@ const CHECKS = {
 };
 
 const FORMATTERS = {
-  prettier: [...node('prettier', 'bin', 'prettier.cjs'), '--write', '--log-level', 'warn', '.'],
+  prettier: [...prettier, '--write'],
   ruff: [...ruff, 'format', ...configured, ...python],
 };
 

@@ -6,7 +6,7 @@ for (const hasPool of [true, false]) {
   describeCrashes({
     engine: 'small kubernetes',
     hasPool,
-    share: hasPool ? 0.08 : 0.03,
+    share: hasPool ? 0.07 : 0.03,
     open: (_, build) => SmallKubernetesSite.open(build, { hasPool }),
   });
 }

@@ -10,7 +10,12 @@ import { Stage } from '../support/stage.js';
 import { upload } from '../support/uploads.js';
 
 const MAIN = resolve('dist/apps/manager/src/main.js');
-const BUILD = { root: resolve('.'), main: MAIN, workerDir: resolve('apps/worker') };
+const BUILD = {
+  root: resolve('.'),
+  main: MAIN,
+  workerDir: resolve('apps/worker'),
+  compiledDir: resolve('.cache/compiled'),
+};
 /** Every request has a connection of its own, and they are dealt out in turn: so many get to every process. */
 const MANY = 8;
 

@@ -25,6 +25,8 @@ def main() -> int:
     except OSError as error:
         print(f"faas_worker: can't listen: {error}", file=sys.stderr)
         return 71
+    # All that is imported stays, and looking again and again for what may go takes time.
+    gc.disable()
     from . import runner  # noqa: F401 - so that every runner has it from the start
     from .supervisor import Supervisor
     from .system import SignalFile, stand_apart
@@ -58,6 +60,7 @@ def freeze() -> None:
     """What is there now lives as long as the process; runners share its pages."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 if __name__ == "__main__":

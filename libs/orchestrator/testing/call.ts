@@ -11,8 +11,8 @@ export interface CallAnswer {
 
 /** The replica couldn't be connected to, so that the call may be made again. */
 export class NotSent extends Error {
-  constructor(cause: unknown) {
-    super('nothing was sent', { cause });
+  constructor(cause: unknown, elapsedMs: number) {
+    super(`nothing was sent in ${elapsedMs.toFixed(0)} ms`, { cause });
   }
 }
 
@@ -25,11 +25,12 @@ export async function callIfReachable(
   signal: AbortSignal,
 ): Promise<CallAnswer> {
   const target = address.kind === 'tcp' ? { host: address.host, port: address.port } : { path: address.path };
+  const began = performance.now();
   const socket = connect(target);
   try {
     await once(socket, 'connect', { signal: AbortSignal.timeout(CONNECT_TIMEOUT_MS) });
   } catch (error) {
-    throw new NotSent(error);
+    throw new NotSent(error, performance.now() - began);
   } finally {
     socket.on('error', () => undefined).destroy();
   }

@@ -7,7 +7,7 @@ import type { FunctionId, Workload } from '#libs/orchestrator/workload.js';
 import type { PoolSite } from './pool-site.js';
 import { Victim } from './victim.js';
 
-const STORM = 50;
+const STORM = 24;
 const DEATHS = 12;
 /** From before anything is taken until well after the function serves, on a machine that is not too busy. */
 const LATEST_DEATH_MS = 60;
@@ -51,14 +51,14 @@ export function describePool(name: string, makeSite: () => PoolSite): void {
       return endpoint?.replica ?? '';
     };
 
-    /** Asked again, as the router does. Seen now and then among fifty that start at once; why is not known. */
+    /** Asked again, as the router does. Seen now and then when many start at once; why is not known. */
     const unlessNotSent = async (error: unknown, manager: Manager, functionId: FunctionId): Promise<undefined> => {
       if (!(error instanceof NotSent)) throw error;
       const said: string[] = [];
       for await (const { text } of manager.logs(functionId, { tail: 10, follow: false, signal: stage.signal() }))
         said.push(text);
       const there = (await site.remains(stage.owner)).filter((one) => one.includes(functionId));
-      const facts = JSON.stringify({ functionId, cause: String(error.cause), there, said });
+      const facts = JSON.stringify({ functionId, cause: `${error.message}: ${String(error.cause)}`, there, said });
       process.stdout.write(`a replica that was ready was not reached: ${facts}\n`);
     };
 
