@@ -21,18 +21,36 @@ const onTheClusterToo = [
 /** Suites of the small Kubernetes and of the provider on it that a real one must pass too. */
 const onBothClusters = ['test/kubernetes/api/*.spec.ts', 'test/kubernetes/{tampering,api-outage,pool-calls}.spec.ts'];
 
-/** Suites that take minutes. */
-const LONG = ['test/crash/', 'test/contract/', 'test/pool/', 'test/e2e/scaling', 'test/kubernetes/pool'];
+/** Suites that keep the processors busy for minutes, the longest first, so that nobody waits for the last one alone. */
+const LONG = [
+  'test/crash/process.spec.ts',
+  'test/crash/docker.spec.ts',
+  'test/e2e/scaling.spec.ts',
+  'test/pool/docker.spec.ts',
+  'test/crash/kubernetes.spec.ts',
+  'test/contract/docker-pool.spec.ts',
+  'test/contract/process.spec.ts',
+  'test/contract/kubernetes.spec.ts',
+  'test/contract/docker.spec.ts',
+  'test/kubernetes/pool.spec.ts',
+  'test/pool/process.spec.ts',
+  'test/kubernetes/pool-deaths.spec.ts',
+];
 
-/** They go first, so that nobody waits for the last of them alone. */
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const isLong = ({ moduleId }: TestSpecification) => LONG.some((part) => moduleId.includes(part));
-    // oxlint-disable-next-line unicorn/no-array-sort -- of the sequencer, not of an array
     const sorted = await super.sort(files);
-    return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))];
+    const isOf = (name: string) => (file: TestSpecification) => file.moduleId.endsWith(`/${name}`);
+    const long = LONG.flatMap((name) => sorted.filter(isOf(name)));
+    return [...long, ...sorted.filter((file) => !long.includes(file))];
   }
 }
+
+/**
+ * Each file has its own database and part of an engine. They mostly wait, but some behaviours are promised within
+ * milliseconds: so two at once, and no more.
+ */
+const whole = { maxWorkers: 2, testTimeout: 60_000, hookTimeout: 120_000 };
 
 export default defineConfig({
   test: {
@@ -51,15 +69,20 @@ export default defineConfig({
       {
         resolve: { alias },
         test: {
-          // Each file has its own database and part of an engine. They mostly wait, but some behaviours are promised
-          // within milliseconds: so two at once, and no more.
+          ...whole,
+          name: 'long',
+          include: LONG,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        resolve: { alias },
+        test: {
+          ...whole,
           name: 'whole',
           include: ['test/**/*.spec.ts'],
-          exclude: ['test/kubernetes-cluster/**'],
-          maxWorkers: 2,
-          testTimeout: 60_000,
-          hookTimeout: 120_000,
-          sequence: { groupOrder: 1 },
+          exclude: ['test/kubernetes-cluster/**', ...LONG],
+          sequence: { groupOrder: 2 },
         },
       },
       {
@@ -72,7 +95,7 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 300_000,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
         },
       },
     ],

@@ -14,22 +14,30 @@ const mark = args.indexOf('--pytest');
 const vitestArgs = mark === -1 ? args : args.slice(0, mark);
 const pytestArgs = mark === -1 ? [] : args.slice(mark + 1);
 
-const wantsVitest = vitestArgs.length > 0 || mark === -1;
-const wantsPytest = mark !== -1 || vitestArgs.length === 0;
-const runs = [];
 // Suites that need a cluster are run by npm run test:kubernetes.
-if (wantsVitest) runs.push(runVitest(root, ['--project=!cluster', ...vitestArgs]));
-// Beside the other: both wait more than they work. What it says comes after what the other says.
-if (wantsPytest) runs.push(runPytest(wantsVitest));
-process.exitCode = closeWith(await Promise.all(runs));
+const vitest = (projects, name) =>
+  runVitest(root, [...projects.map((project) => `--project=${project}`), ...vitestArgs], name);
 
-async function runPytest(isAside) {
+if (args.length > 0) {
+  const summaries = [];
+  if (vitestArgs.length > 0) summaries.push(await vitest(['!cluster']));
+  if (mark !== -1) summaries.push(await runPytest());
+  process.exitCode = closeWith(summaries);
+} else {
+  // The long ones alone keep the processors busy. The others mostly wait, as the worker's own do: so these go together.
+  const long = await vitest(['long'], 'long');
+  const others = vitest(['!cluster', '!long']);
+  process.exitCode = closeWith([long, ...(await Promise.all([others, runPytest(others)]))]);
+}
+
+/** @param beside what it runs beside of: what it says comes after that */
+async function runPytest(beside) {
   const report = freshReport(root, 'pytest.xml');
-  const log = isAside ? freshReport(root, 'pytest.log') : undefined;
+  const log = beside === undefined ? undefined : freshReport(root, 'pytest.log');
   const flags = ['-m', 'pytest', '-q', `--junitxml=${report}`, ...pytestArgs];
   const ok = await run(workerPython(root), flags, join(root, 'apps', 'worker'), log);
   if (log !== undefined) {
-    await runs[0];
+    await beside;
     console.log(`\nThe worker, tested with pytest:\n${read(log) ?? ''}`);
   }
   return pytestSummary(read(report), ok);

@@ -8,8 +8,19 @@ import { canGuard, guardedStart, plainStart } from './guarded-start.js';
 import { stageInterpreter } from './interpreter-stage.js';
 
 const PROBE_TIMEOUT_MS = 60_000;
-/** What the worker needs besides the standard library; the folder's path proves that its parents can be passed. */
-const PROBE = 'import sys, os, faas_worker.runner, faas_worker.supervisor; os.stat(sys.argv[1] + "/.")';
+/**
+ * Whether there is what the worker needs besides the standard library, without the half second that loading all of it
+ * takes: what was compiled for one Python is loaded, of the rest the first file is opened. The folder's path proves
+ * that its parents can be passed.
+ */
+const PROBE = `import os, sys, httptools, pydantic_core, uvloop
+from importlib.util import find_spec
+for name in ("fastapi", "uvicorn", "faas_worker.runner", "faas_worker.supervisor"):
+    found = find_spec(name)
+    if found is None:
+        raise ModuleNotFoundError(f"No module named '{name}'")
+    open(found.origin).close()
+os.stat(sys.argv[1] + "/.")`;
 
 /** A Python that the workers' users can run, with the worker on its path. */
 export interface Interpreter {

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { vitestSummary } from './summary.mjs';
 
 /** Runs vitest and answers what its report says. */
-export async function runVitest(root, args) {
-  const report = freshReport(root, 'vitest.json');
+export async function runVitest(root, args, name = 'vitest') {
+  const report = freshReport(root, `${name}.json`);
   const program = join(root, 'node_modules', 'vitest', 'vitest.mjs');
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
   const ok = await run(process.execPath, [program, 'run', ...reporters, ...args], root);

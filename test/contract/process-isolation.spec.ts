@@ -1,5 +1,5 @@
 import { rmSync } from 'node:fs';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, realpath, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -185,5 +185,8 @@ describe('a machine that cannot run workers', () => {
   it('says so when Python is missing or lacks what the worker needs', async () => {
     await expect(ping({ python: '/nowhere/python' })).rejects.toThrow(/missing/);
     await expect(ping({ workerDir: runtimeDir })).rejects.toThrow(/missing/);
+    // What the environment of the worker was made from has none of its packages.
+    const python = await realpath(config.python);
+    await expect(ping({ python })).rejects.toThrow(/can't load the worker: ModuleNotFoundError: No module named/);
   });
 });

@@ -34,7 +34,7 @@ export class ManagerProcess {
 
   /** Resolves once it listens; rejects when it ends before. */
   async start(): Promise<void> {
-    const child = spawn(process.execPath, ['--enable-source-maps', this.build.main], {
+    const child = spawn(process.execPath, [this.build.main], {
       cwd: this.build.root,
       env: {
         PATH: process.env['PATH'] ?? '',
