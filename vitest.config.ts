@@ -39,6 +39,7 @@ const LONG = [
 
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    // oxlint-disable-next-line unicorn/no-array-sort -- of the sequencer, not of an array
     const sorted = await super.sort(files);
     const isOf = (name: string) => (file: TestSpecification) => file.moduleId.endsWith(`/${name}`);
     const long = LONG.flatMap((name) => sorted.filter(isOf(name)));
