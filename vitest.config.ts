@@ -21,13 +21,13 @@ const onTheClusterToo = [
 /** Suites of the small Kubernetes and of the provider on it that a real one must pass too. */
 const onBothClusters = ['test/kubernetes/api/*.spec.ts', 'test/kubernetes/{tampering,api-outage,pool-calls}.spec.ts'];
 
-/** Suites that keep the processors busy for minutes, the longest first, so that nobody waits for the last one alone. */
+/** Suites that take minutes, the longest first. */
 const LONG = [
   'test/crash/process.spec.ts',
   'test/crash/docker.spec.ts',
+  'test/crash/kubernetes.spec.ts',
   'test/e2e/scaling.spec.ts',
   'test/pool/docker.spec.ts',
-  'test/crash/kubernetes.spec.ts',
   'test/contract/docker-pool.spec.ts',
   'test/contract/process.spec.ts',
   'test/contract/kubernetes.spec.ts',
@@ -37,6 +37,7 @@ const LONG = [
   'test/kubernetes/pool-deaths.spec.ts',
 ];
 
+/** So that nobody waits for the last of them alone. */
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     // oxlint-disable-next-line unicorn/no-array-sort -- of the sequencer, not of an array
@@ -71,8 +72,8 @@ export default defineConfig({
         resolve: { alias },
         test: {
           ...whole,
-          name: 'long',
-          include: LONG,
+          name: 'crash',
+          include: ['test/crash/**/*.spec.ts'],
           sequence: { groupOrder: 1 },
         },
       },
@@ -82,7 +83,7 @@ export default defineConfig({
           ...whole,
           name: 'whole',
           include: ['test/**/*.spec.ts'],
-          exclude: ['test/kubernetes-cluster/**', ...LONG],
+          exclude: ['test/kubernetes-cluster/**', 'test/crash/**'],
           sequence: { groupOrder: 2 },
         },
       },

@@ -24,10 +24,10 @@ if (args.length > 0) {
   if (mark !== -1) summaries.push(await runPytest());
   process.exitCode = closeWith(summaries);
 } else {
-  // The long ones alone keep the processors busy. The others mostly wait, as the worker's own do: so these go together.
-  const long = await vitest(['long'], 'long');
-  const others = vitest(['!cluster', '!long']);
-  process.exitCode = closeWith([long, ...(await Promise.all([others, runPytest(others)]))]);
+  // The crash suites alone keep the processors busy. The others often wait, as the worker's own do: these go together.
+  const crash = await vitest(['crash'], 'crash');
+  const others = vitest(['!cluster', '!crash']);
+  process.exitCode = closeWith([crash, ...(await Promise.all([others, runPytest(others)]))]);
 }
 
 /** @param beside what it runs beside of: what it says comes after that */
