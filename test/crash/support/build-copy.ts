@@ -6,7 +6,7 @@ export interface BuildCopy {
   readonly root: string;
   readonly main: string;
   readonly workerDir: string;
-  /** Where managers keep what they compiled, once one has ended by itself: the copy's own files are at no lasting path. */
+  /** Where managers keep what Node compiled, once one has ended by itself; it goes with the copy. */
   readonly compiledDir: string;
 }
 
