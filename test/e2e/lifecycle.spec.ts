@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { type FunctionDto, healthz, livez, readyz } from '../client/index.js';
 import { describeOnEachEngine } from '../support/engines.js';
@@ -5,6 +7,18 @@ import { WITNESS } from '../support/handlers.js';
 import { expectProblem } from '../support/http.js';
 import type { TestManager } from '../support/manager.js';
 import { Stage } from '../support/stage.js';
+
+/** A client on a thread of its own: it sends while the thread of the test, which is the manager's too, is held up. */
+const CLIENT = `
+  const { parentPort, workerData: { port, request, sent } } = require('node:worker_threads');
+  let heard = '';
+  const socket = require('node:net').connect(port, '127.0.0.1', () => {
+    socket.write(request, () => Atomics.notify(sent, 0, Atomics.add(sent, 0, 1) + 1));
+  });
+  socket.on('data', (data) => (heard += data));
+  socket.on('error', (error) => (heard += error.code));
+  socket.on('close', () => parentPort.postMessage(heard));
+`;
 
 describeOnEachEngine('a manager', (engine) => {
   const stage = Stage.on(engine);
@@ -62,6 +76,22 @@ describeOnEachEngine('a manager', (engine) => {
       expect((await inFlight).text).toBe('{"result":"slept"}');
       expect(await stopped).toBeGreaterThan(1_990);
       await expect(leaving.send('/livez')).rejects.toThrow(/ECONNREFUSED/);
+    });
+
+    it('answers what has reached its door before it was closed, however late it sees it', async () => {
+      const leaving = await stage.start();
+      const sent = new Int32Array(new SharedArrayBuffer(4));
+      const body = '{"payload":"who"}';
+      const request = `POST /functions/${added.id}/execute HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+      const client = new Worker(CLIENT, { eval: true, workerData: { port: leaving.port, request, sent } });
+      const heard = once(client, 'message');
+
+      const stopped = leaving.stop();
+      expect(Atomics.wait(sent, 0, 0, 10_000)).toBe('ok');
+      const answer = String(await heard);
+      expect(answer).toMatch(/^HTTP\/1\.1 200 /);
+      expect(answer.endsWith(witness)).toBe(true);
+      await stopped;
     });
 
     it('cuts calls in flight that outlast the time it has', async () => {

@@ -59,6 +59,14 @@ export class Caller {
     return this.send('GET', '/metrics', QUICK_MS);
   }
 
+  /** How many calls the manager knows of: those that run, that wait, and that have ended since it was started. */
+  async callsKnown(): Promise<number> {
+    const reply = await this.metrics();
+    if (reply.kind !== 'answer' || reply.status !== 200) throw new Error(`its metrics: ${shown(reply)}`);
+    const counts = reply.body.toString('utf8').matchAll(/^faas_calls_(?:total|in_flight|waiting)\{.*\} (\d+)$/gm);
+    return [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
+  }
+
   private async send(method: string, path: string, limitMs: number, body?: FormData | string): Promise<Reply> {
     const { url, deaths } = this.manager;
     const isExcused = () => url === undefined || this.manager.deaths !== deaths || this.manager.url === undefined;

@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { BuildCopy } from './build-copy.js';
 import type { Caller } from './caller.js';
 import { Chaos } from './chaos.js';
@@ -83,6 +82,7 @@ export function describeCrashes({ engine, hasPool, share, open }: CrashSuite): v
       const entries = await chaos.populate(FUNCTIONS);
       const manager = stage.managers[0] as ManagerProcess;
       const caller = stage.callers[0] as Caller;
+      const known = await caller.callsKnown();
       const calls = entries.flatMap((entry) =>
         [0.6, 0.8, 1, 1.2].map(async (nap) => {
           const text = `${entry.handler.token}-drain-${nap}`;
@@ -90,7 +90,10 @@ export function describeCrashes({ engine, hasPool, share, open }: CrashSuite): v
           return reply.kind === 'answer' && answerOf(entry.handler, text, reply.body) ? 'right' : reply;
         }),
       );
-      await delay(300);
+      await vi.waitFor(
+        async () => expect(await caller.callsKnown()).toBeGreaterThanOrEqual(known + calls.length),
+        10_000,
+      );
       const status = await manager.terminate();
       const wrong = (await Promise.all(calls)).filter((outcome) => outcome !== 'right');
       expect(wrong, chaos.report(new Error('Calls in flight were hurt.')).message).toEqual([]);
