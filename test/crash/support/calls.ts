@@ -18,6 +18,8 @@ const EARLIEST_MS = IDLE_MS - 150;
 const LATEST_MS = IDLE_MS + 450;
 /** What a call may rightly be answered while something is down. */
 const EXCUSED = new Set(['worker_crashed', 'function_not_ready', 'function_overloaded', 'database_unavailable']);
+/** An engine that is killed and comes back takes the network down before the processes: no caller hears of their end. */
+const EXCUSED_WITHOUT_NETWORK = 'handler_timeout';
 /** A function that lost its workers this often in a short time may be in error for a while. */
 const TOO_MANY_STRIKES = 4;
 
@@ -30,6 +32,7 @@ export interface Calling {
 export class Calls {
   /** How they ended. */
   readonly replies = new Map<string, number>();
+  private losesNetwork = false;
 
   constructor(
     private readonly stage: Stage,
@@ -38,7 +41,10 @@ export class Calls {
     private readonly identities: Identities,
   ) {}
 
-  begin({ callers, rush, random }: Plan): Calling {
+  begin({ kills, callers, rush, random }: Plan): Calling {
+    this.losesNetwork =
+      this.stage.site.engine === 'docker' &&
+      kills.some(({ victim, keepWorkers }) => victim === 'engine' && !keepWorkers);
     const ending = new AbortController();
     const { signal } = ending;
     const awake = () => this.callable().filter(({ handler }) => handler.kind !== 'sleepy');
@@ -86,6 +92,7 @@ export class Calls {
     const outcome = reply.kind === 'answer' ? (reply.code ?? String(reply.status)) : reply.kind;
     this.replies.set(outcome, (this.replies.get(outcome) ?? 0) + 1);
     if (isExcused(entry, reply)) return;
+    if (this.losesNetwork && outcome === EXCUSED_WITHOUT_NETWORK) return;
     const what = `a call of ${entry.id} (${entry.belief}) through manager ${this.stage.managers[manager]?.name}`;
     if (reply.kind !== 'answer' || reply.status !== 200) {
       this.history.fault(`${what} got ${shown(reply)}`);
