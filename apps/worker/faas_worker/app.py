@@ -1,17 +1,14 @@
-"""The FastAPI application; its two routes are served as plain ASGI, ahead of the router."""
+"""The application: its two routes are plain ASGI, and come before FastAPI's router."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime
 from json import loads
 from time import monotonic_ns
 from typing import Any
-
-from fastapi import FastAPI
-from starlette.routing import Route
 
 from .calls import Call, CallTable, Send
 from .console import CallOutput, Sink
@@ -33,7 +30,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Any]
 
 
-class FunctionApp(FastAPI):
+class FunctionApp:
     def __init__(
         self,
         settings: Settings,
@@ -45,9 +42,6 @@ class FunctionApp(FastAPI):
         on_stuck: Callable[[Call], None],
         on_abandoned: Callable[[Call], None],
     ) -> None:
-        super().__init__(
-            title="service-faas worker", docs_url=None, redoc_url=None, openapi_url=None
-        )
         self.settings = settings
         self.function: bytes | None = None
         self.pulse = pulse
@@ -61,9 +55,7 @@ class FunctionApp(FastAPI):
         self.on_start: Callable[[], None] = lambda: None
         self.loop = loop
         self.background: set[asyncio.Task[None]] = set()
-        # Here for the router's sake (405, 404); __call__ answers these two itself.
-        self.router.routes.append(Route("/", _Endpoint(self.execute), methods=["POST"]))
-        self.router.routes.append(Route("/health", _Endpoint(self.health), methods=["GET"]))
+        self.router: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
 
     def begin(
         self, settings: Settings, invoker: Invoker, calls: CallTable, forks: ForkWatch
@@ -82,7 +74,15 @@ class FunctionApp(FastAPI):
                 return await self.execute(scope, receive, send)
             if path == "/health" and method == "GET":
                 return await self.health(scope, receive, send)
-        return await super().__call__(scope, receive, send)
+        if self.router is None:
+            # On a thread of its own: calls in flight go on meanwhile.
+            self.router = await self.loop.run_in_executor(None, self._load_router)
+        return await self.router(scope, receive, send)
+
+    def _load_router(self) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+        from .routing import router_around
+
+        return router_around(self.execute, self.health)
 
     async def execute(self, scope: Scope, receive: Receive, send: Send) -> None:
         started_ns = monotonic_ns()
@@ -200,16 +200,6 @@ class FunctionApp(FastAPI):
         task = self.loop.create_task(answer)
         self.background.add(task)
         task.add_done_callback(self.background.discard)
-
-
-class _Endpoint:
-    """An ASGI application, as the router wants it: an object, not a function."""
-
-    def __init__(self, call: Callable[[Scope, Receive, Send], Any]) -> None:
-        self._call = call
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._call(scope, receive, send)
 
 
 async def respond(send: Send, answer: Answer, *, close: bool = False) -> None:
