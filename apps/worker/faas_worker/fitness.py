@@ -16,15 +16,25 @@ _HEALTH = b"GET /health HTTP/1.1\r\nHost: runner\r\nConnection: close\r\n\r\n"
 _STATUS = b"HTTP/1.1 %d " % PAYLOAD_REFUSED.status
 # A trial takes one turn of the loop; but a handler may hold up that turn.
 _TURNS = 3
+# A call may break what a trial needs in the midst of it; but not time after time.
+_SPOILT_TRIALS = 5
 
 
 class Fitness:
     """Asked regularly; False is final."""
 
     def __init__(
-        self, connect: Callable[[], asyncio.Protocol], listener: int, channel: int
+        self,
+        connect: Callable[[], asyncio.Protocol],
+        repairs: Callable[[], int],
+        listener: int,
+        channel: int,
     ) -> None:
+        """`repairs` counts what was broken and has been mended."""
         self._connect = connect
+        self._repairs = repairs
+        self._repairs_before = 0
+        self._spoilt = 0
         self._own = {fd: _identity(fd) for fd in (listener, channel)}
         self._sockets = {fd: _is_socket(fd) for fd in (0, 1, 2)}
         self._most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -36,14 +46,23 @@ class Fitness:
 
     def _answers(self) -> bool:
         trial = self._trial
-        if trial is not None and not trial.written:
-            self._turns += 1
-            return self._turns < _TURNS
-        if trial is not None and not trial.passed():
-            return False
+        if trial is not None:
+            if not trial.written and self._turns + 1 < _TURNS:
+                self._turns += 1
+                return True
+            if not self._may_go_on(trial.passed()):
+                return False
         self._turns = 0
+        self._repairs_before = self._repairs()
         self._trial = _Trial(self._connect())
         return True
+
+    def _may_go_on(self, passed: bool) -> bool:
+        if passed:
+            self._spoilt = 0
+            return True
+        self._spoilt += 1
+        return self._repairs() > self._repairs_before and self._spoilt <= _SPOILT_TRIALS
 
     def _has_descriptors(self) -> bool:
         """A socket in place of a closed stream would get what the handler prints."""

@@ -54,6 +54,7 @@ class _Kept:
             partial(tuple, names.values()) if only is None else partial(_several(only), names)
         )
         self._seen = self._look()
+        self.repairs = 0
 
     def check(self) -> None:
         try:
@@ -72,6 +73,7 @@ class _Kept:
             replaced = self._fixed and _callable(original) and name not in _REPLACEABLE
             if replaced or _is_lost(current, original):
                 self._put(name, original)
+                self.repairs += 1
             else:
                 # Patched, not broken: what is there now is as good as what was there before.
                 originals[name] = current
@@ -117,6 +119,10 @@ class SharedNames:
         self.put_back()
         for kept in self._others:
             kept.check()
+
+    def repairs(self) -> int:
+        """How many names were put back, ever."""
+        return sum(kept.repairs for kept in (*self._common, *self._others))
 
 
 def end_tracing() -> None:

@@ -9,6 +9,7 @@ import random
 import socket
 import sys
 import time
+from collections.abc import Callable
 from os import _exit
 from time import monotonic_ns
 from typing import Any
@@ -143,7 +144,7 @@ class Runner:
         self.loop.add_reader(self.channel.fileno(), self.on_order)
         await self.server.start()
         fds = self.listener.fileno(), self.channel.fileno()
-        self.fitness = Fitness(self.server.connect, *fds)
+        self.fitness = Fitness(self.server.connect, _SHARED_NAMES.repairs, *fds)
         # What looks for damage comes after the calls that wait.
         self.pulse.beat(monotonic_ns())
         self.beat_timer = self.loop.call_later(BEAT_SECONDS, self.beat)
@@ -221,13 +222,14 @@ class Runner:
         self.app.closing = True
         if accept_seconds == 0:
             self.server.stop_accepting()
-        self.loop.call_later(accept_seconds, self.close_down_after, _ARRIVING_TURNS)
+        self.loop.call_later(accept_seconds, self.after_arrivals, self.close_down)
 
-    def close_down_after(self, turns: int) -> None:
+    def after_arrivals(self, then: Callable[[], None], turns: int = _ARRIVING_TURNS) -> None:
+        """What has got here by now is read first."""
         if turns > 0:
-            self.loop.call_later(_ARRIVING_TURN_SECONDS, self.close_down_after, turns - 1)
+            self.loop.call_later(_ARRIVING_TURN_SECONDS, self.after_arrivals, then, turns - 1)
         else:
-            self.close_down()
+            then()
 
     def linger(self) -> None:
         """Serves its callers until they have all let go: requests may be on their way already."""
@@ -236,7 +238,8 @@ class Runner:
         self.leaving = True
         self.app.closing = True
         self.server.stop_accepting()
-        self.close_down_when_unused(time.monotonic() + LINGER_SECONDS)
+        latest = time.monotonic() + LINGER_SECONDS
+        self.after_arrivals(lambda: self.close_down_when_unused(latest))
 
     def close_down_when_unused(self, latest: float) -> None:
         if self.server.connections and time.monotonic() < latest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -72,6 +73,18 @@ def test_a_name_that_a_call_takes_away_is_there_for_the_next_one(
             answer = worker.call("good")
             assert (name, answer.status, answer.body) == (name, 200, b'{"result":"good"}')
             assert (name, answer.runner) == (name, 1)
+
+
+def test_what_is_broken_and_mended_all_the_time_costs_no_runner(start: Start) -> None:
+    worker = start(ASYNC)
+    connection = worker.connect()
+    answers = set()
+    for payload in ("set to None:builtins=len", "good") * 1000:
+        connection.request("POST", "/", json.dumps({"payload": payload}).encode())
+        response = connection.getresponse()
+        response.read()
+        answers.add((response.status, response.headers["x-faas-runner"]))
+    assert answers == {(200, "1")}
 
 
 @pytest.mark.parametrize("handler", [SYNC, ASYNC])
