@@ -32,9 +32,7 @@ const LONG = [
   'test/contract/process.spec.ts',
   'test/contract/kubernetes.spec.ts',
   'test/contract/docker.spec.ts',
-  'test/kubernetes/pool.spec.ts',
   'test/pool/process.spec.ts',
-  'test/kubernetes/pool-deaths.spec.ts',
 ];
 
 /** So that nobody waits for the last of them alone. */
@@ -83,8 +81,18 @@ export default defineConfig({
           ...whole,
           name: 'whole',
           include: ['test/**/*.spec.ts'],
-          exclude: ['test/kubernetes-cluster/**', 'test/crash/**'],
+          exclude: ['test/kubernetes-cluster/**', 'test/kubernetes/**', 'test/crash/**'],
           sequence: { groupOrder: 2 },
+        },
+      },
+      {
+        resolve: { alias },
+        test: {
+          ...whole,
+          maxWorkers: 1,
+          name: 'small-kubernetes',
+          include: ['test/kubernetes/**/*.spec.ts'],
+          sequence: { groupOrder: 3 },
         },
       },
       {
@@ -97,7 +105,7 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 300_000,
-          sequence: { groupOrder: 3 },
+          sequence: { groupOrder: 4 },
         },
       },
     ],

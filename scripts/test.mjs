@@ -15,8 +15,8 @@ const vitestArgs = mark === -1 ? args : args.slice(0, mark);
 const pytestArgs = mark === -1 ? [] : args.slice(mark + 1);
 
 // Suites that need a cluster are run by npm run test:kubernetes.
-const vitest = (projects, name) =>
-  runVitest(root, [...projects.map((project) => `--project=${project}`), ...vitestArgs], name);
+const vitest = (projects, name, log) =>
+  runVitest(root, [...projects.map((project) => `--project=${project}`), ...vitestArgs], name, log);
 
 if (args.length > 0) {
   const summaries = [];
@@ -24,21 +24,27 @@ if (args.length > 0) {
   if (mark !== -1) summaries.push(await runPytest());
   process.exitCode = closeWith(summaries);
 } else {
-  // The crash suites alone keep the processors busy. The others often wait, as the worker's own do: these go together.
+  // The crash suites alone keep the processors busy. The others often wait: two at once, and these two beside them.
   const crash = await vitest(['crash'], 'crash');
-  const others = vitest(['!cluster', '!crash']);
-  process.exitCode = closeWith([crash, ...(await Promise.all([others, runPytest(others)]))]);
+  const [pythonLog, kubernetesLog] = ['pytest.log', 'kubernetes.log'].map((name) => freshReport(root, name));
+  const python = runPytest(pythonLog);
+  const kubernetes = python.then(() => vitest(['small-kubernetes'], 'kubernetes', kubernetesLog));
+  const others = await vitest(['!cluster', '!crash', '!small-kubernetes']);
+  const summaries = [crash, others, await python];
+  show('The worker, tested with pytest', pythonLog);
+  summaries.push(await kubernetes);
+  show('On the small Kubernetes', kubernetesLog);
+  process.exitCode = closeWith(summaries);
 }
 
-/** @param beside what it runs beside of: what it says comes after that */
-async function runPytest(beside) {
+/** @param {string} [log] a file for what it says, in place of this terminal */
+async function runPytest(log) {
   const report = freshReport(root, 'pytest.xml');
-  const log = beside === undefined ? undefined : freshReport(root, 'pytest.log');
   const flags = ['-m', 'pytest', '-q', `--junitxml=${report}`, ...pytestArgs];
   const ok = await run(workerPython(root), flags, join(root, 'apps', 'worker'), log);
-  if (log !== undefined) {
-    await beside;
-    console.log(`\nThe worker, tested with pytest:\n${read(log) ?? ''}`);
-  }
   return pytestSummary(read(report), ok);
+}
+
+function show(title, log) {
+  console.log(`\n${title}:\n${read(log) ?? ''}`);
 }

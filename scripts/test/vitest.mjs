@@ -3,16 +3,20 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from
 import { join } from 'node:path';
 import { vitestSummary } from './summary.mjs';
 
-/** Runs vitest and answers what its report says. */
-export async function runVitest(root, args, name = 'vitest') {
+/**
+ * Runs vitest and answers what its report says.
+ *
+ * @param {string} [log] a file for what it says, in place of this terminal
+ */
+export async function runVitest(root, args, name = 'vitest', log) {
   const report = freshReport(root, `${name}.json`);
   const program = join(root, 'node_modules', 'vitest', 'vitest.mjs');
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
-  const ok = await run(process.execPath, [program, 'run', ...reporters, ...args], root);
+  const ok = await run(process.execPath, [program, 'run', ...reporters, ...args], root, log);
   return vitestSummary(read(report), ok, root);
 }
 
-/** @param log a file for what it says, in place of this terminal */
+/** @param {string} [log] a file for what it says, in place of this terminal */
 export function run(program, args, cwd, log) {
   return new Promise((resolve) => {
     const out = log === undefined ? 'inherit' : openSync(log, 'w');
