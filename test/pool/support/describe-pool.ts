@@ -51,7 +51,7 @@ export function describePool(name: string, makeSite: () => PoolSite): void {
       return endpoint?.replica ?? '';
     };
 
-    /** Asked again, as the router does. Seen now and then when many start at once; why is not known. */
+    /** Asked again, as the router does. */
     const unlessNotSent = async (error: unknown, manager: Manager, functionId: FunctionId): Promise<undefined> => {
       if (!(error instanceof NotSent)) throw error;
       const said: string[] = [];
