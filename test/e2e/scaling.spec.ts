@@ -134,6 +134,28 @@ describeOnEachEngine('scaling', (engine) => {
     expect(answer.json()).toMatchObject({ code: 'invalid_upload', field: name });
   });
 
+  it.each([
+    ['timeout_ms', '99999999999999999999', /at most 900000\.$/],
+    ['idle_timeout_ms', '99999999999', /at most 2147483647\.$/],
+  ])('names the most that %s may be', async (name, value, detail) => {
+    const sent = form(file(ECHO), field('function_name', 'handle'), field(name, value));
+    const answer = await stage.manager.send('/functions', { method: 'POST', ...sent });
+    expect(answer.json()).toMatchObject({ status: 400, field: name, detail: expect.stringMatching(detail) as string });
+  });
+
+  // A cluster's scheduler minds its own memory.
+  if (engine.name !== 'kubernetes')
+    it('refuses to keep more replicas than the machine has memory for', async () => {
+      const sent = form(file(ECHO), field('function_name', 'handle'), field('min_replicas', '1000'));
+      const answer = await stage.manager.send('/functions', { method: 'POST', ...sent });
+      expect(answer.json()).toMatchObject({
+        status: 400,
+        code: 'invalid_upload',
+        field: 'min_replicas',
+        detail: expect.stringContaining('REPLICAS_MEMORY_MIB') as string,
+      });
+    });
+
   it('refuses more replicas to keep than there may be', async () => {
     const fields = [field('min_replicas', '3'), field('max_replicas', '2')];
     const sent = form(file(ECHO), field('function_name', 'handle'), ...fields);

@@ -17,13 +17,6 @@ import { serveDocs } from './openapi-document.js';
 import { ReconcileLoop } from './orchestration/reconcile.loop.js';
 import { createHttpServer, executeAhead, listen } from './server.js';
 
-/**
- * What a client needs that has just connected, or just sent. In several turns of the loop: a process that wasn't running
- * in all that time has read nothing of what has arrived, and closing would cut it off.
- */
-const ARRIVING_TURNS = 6;
-const ARRIVING_TURN_MS = 5;
-
 /** One running manager: its HTTP server, its application and, where there is no other, its database. */
 export class Manager {
   private constructor(
@@ -71,7 +64,7 @@ export class Manager {
     this.farewell.say();
     this.logger.info('shutting down');
     await delay(this.config.server.shutdownDelayMs);
-    for (let turn = 0; turn < ARRIVING_TURNS; turn += 1) await delay(ARRIVING_TURN_MS);
+    await this.farewell.lastArrivals();
     await this.drain();
     await this.app.close();
     await this.database.close();

@@ -24,6 +24,7 @@ async function upload(bytes: number, largestCodeBytes: number, uploadBytes: numb
     new HeldBytes(limits, new Metrics()),
     functions,
     { ...limits, uploadBytes },
+    { memoryMiB: functions.memoryMiB },
     {} as PinoLogger,
   );
   const ended = Promise.withResolvers<unknown>();

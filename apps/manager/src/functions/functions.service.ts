@@ -1,5 +1,5 @@
-import type { FunctionDefaults, LimitsConfig } from '#libs/config/config.js';
-import { FUNCTION_DEFAULTS, LIMITS_CONFIG } from '#libs/config/config.module.js';
+import type { FunctionDefaults, LimitsConfig, ScaleConfig } from '#libs/config/config.js';
+import { FUNCTION_DEFAULTS, LIMITS_CONFIG, SCALE_CONFIG } from '#libs/config/config.module.js';
 import { AppError } from '#libs/errors/app-error.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
@@ -17,7 +17,7 @@ import { isFunctionId, newFunctionId } from './function-id.js';
 import { FunctionRepository, type NewFunction } from './function.repository.js';
 import { linkToNext, type Page } from './page.js';
 import { uploadFailure, uploadVerdict } from './upload-verdict.js';
-import { readUpload } from './upload.js';
+import { readUpload, type UploadLimits } from './upload.js';
 
 /** How long a removal is waited for before the answer says that it goes on by itself. */
 const REMOVAL_WAIT_MS = 20_000;
@@ -42,6 +42,7 @@ export class FunctionsService {
     private readonly held: HeldBytes,
     @Inject(FUNCTION_DEFAULTS) private readonly defaults: FunctionDefaults,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
+    @Inject(SCALE_CONFIG) private readonly scale: Pick<ScaleConfig, 'memoryMiB'>,
     @InjectPinoLogger(FunctionsService.name) private readonly logger: PinoLogger,
   ) {}
 
@@ -50,7 +51,7 @@ export class FunctionsService {
     using holding = this.held.hold();
     const { maxTimeoutMs, mostReplicas, mostConcurrency } = this.defaults;
     const fileBytes = Math.min(this.limits.uploadBytes, this.orchestrator.largestCodeBytes);
-    const limits = { fileBytes, maxTimeoutMs, mostReplicas, mostConcurrency };
+    const limits = { fileBytes, maxTimeoutMs, mostReplicas, mostConcurrency, kept: this.kept };
     const upload = await readUpload(request, limits, holding);
     const { memoryMiB, cpuMillis, pids, readyTimeoutMs } = this.defaults;
     const minReplicas = upload.minReplicas ?? Math.min(this.defaults.minReplicas, upload.maxReplicas ?? Infinity);
@@ -81,6 +82,15 @@ export class FunctionsService {
     }));
     this.logger.info({ functionId: id, functionName, bytes: code.length }, 'function added');
     return FunctionDto.of(await this.ready(id));
+  }
+
+  /** Replicas that are kept count like those that calls ask for; a cluster's scheduler minds its own memory. */
+  private get kept(): UploadLimits['kept'] {
+    if (this.orchestrator.engine === 'kubernetes') return undefined;
+    const each = this.defaults.memoryMiB;
+    const all = this.scale.memoryMiB;
+    const why = `each may take ${each} MiB, and all replicas of this machine together ${all} (REPLICAS_MEMORY_MIB).`;
+    return { most: Math.max(1, Math.floor(all / each)), why };
   }
 
   /** `next`: the link to the page that follows, where there is one. */

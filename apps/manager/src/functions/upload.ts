@@ -24,6 +24,8 @@ export interface UploadLimits {
   readonly fileBytes: number;
   readonly maxTimeoutMs: number;
   readonly mostReplicas: number;
+  /** Replicas that the engine may be made to keep ready; undefined where nothing but {@link mostReplicas} bounds them. */
+  readonly kept: { readonly most: number; readonly why: string } | undefined;
   readonly mostConcurrency: number;
 }
 
@@ -76,6 +78,9 @@ function checked(form: Form, limits: UploadLimits): Upload {
   const maxReplicas = bounded(MAX_REPLICAS, upload.max_replicas, limits.mostReplicas);
   if (minReplicas !== undefined && maxReplicas !== undefined && minReplicas > maxReplicas) {
     throw new InvalidUpload(MIN_REPLICAS, `${MIN_REPLICAS} must not be more than ${MAX_REPLICAS}.`);
+  }
+  if (limits.kept !== undefined && (minReplicas ?? 0) > limits.kept.most) {
+    throw new InvalidUpload(MIN_REPLICAS, `${MIN_REPLICAS} must be at most ${limits.kept.most}: ${limits.kept.why}`);
   }
   return {
     code: upload.python_file as Buffer,

@@ -95,7 +95,7 @@ function nameFault(name: unknown): string | undefined {
 
 function integerFault(name: string, least: number, unit: string): (text: unknown) => string | undefined {
   return (text) => {
-    const isGood = typeof text === 'string' && /^\d{1,10}$/.test(text) && Number(text) >= least;
+    const isGood = typeof text === 'string' && /^\d+$/.test(text) && Number(text) >= least;
     return text === undefined || isGood ? undefined : `${name} must be a whole number of ${unit}, at least ${least}.`;
   };
 }
