@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import resource
 import stat
@@ -14,6 +15,12 @@ from .app import PAYLOAD_REFUSED
 _REQUEST = b"POST / HTTP/1.1\r\nHost: runner\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
 _HEALTH = b"GET /health HTTP/1.1\r\nHost: runner\r\nConnection: close\r\n\r\n"
 _STATUS = b"HTTP/1.1 %d " % PAYLOAD_REFUSED.status
+_STREAMS = (0, 1, 2)
+# Lowered by a call, they would fail the calls after it.
+_LIMITS = tuple(
+    getattr(resource, f"RLIMIT_{name}")
+    for name in ("AS", "CPU", "DATA", "FSIZE", "NOFILE", "NPROC", "STACK")
+)
 # A trial takes one turn of the loop; but a handler may hold up that turn.
 _TURNS = 3
 # A call may break what a trial needs in the midst of it; but not time after time.
@@ -36,13 +43,13 @@ class Fitness:
         self._repairs_before = 0
         self._spoilt = 0
         self._own = {fd: _identity(fd) for fd in (listener, channel)}
-        self._sockets = {fd: _is_socket(fd) for fd in (0, 1, 2)}
-        self._most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._sockets = {fd: _is_socket(fd) for fd in _STREAMS}
+        self._limits = {limit: resource.getrlimit(limit)[0] for limit in _LIMITS}
         self._trial: _Trial | None = None
         self._turns = 0
 
     def check(self) -> bool:
-        return self._has_descriptors() and self._may_open_files() and self._answers()
+        return self._has_descriptors() and self._has_limits() and self._answers()
 
     def _answers(self) -> bool:
         trial = self._trial
@@ -70,12 +77,16 @@ class Fitness:
             _is_socket(fd) == was for fd, was in self._sockets.items()
         )
 
-    def _may_open_files(self) -> bool:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft < self._most_files <= hard:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (self._most_files, hard))
-            return True
-        return soft >= self._most_files
+    def _has_limits(self) -> bool:
+        for limit, most in self._limits.items():
+            soft, hard = resource.getrlimit(limit)
+            if _size(soft) >= _size(most):
+                self._limits[limit] = soft
+            elif _size(hard) >= _size(most):
+                resource.setrlimit(limit, (most, hard))
+            else:
+                return False
+        return True
 
 
 async def warm_up(connect: Callable[[], asyncio.Protocol]) -> None:
@@ -116,6 +127,10 @@ class _Trial:
 
     def close(self) -> None:
         pass
+
+
+def _size(limit: int) -> float:
+    return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
 def _identity(fd: int) -> tuple[int, int]:

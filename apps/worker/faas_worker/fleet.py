@@ -234,6 +234,8 @@ class Fleet:
             limit_ms = message[6:22].decode("ascii", "replace")
             reason = f"A call ran past its time limit of {limit_ms} ms and could not be ended."
             self.let_go(runner, reason, now)
+        elif message == b"full" and runner.state == "serving":
+            self.let_go(runner, "A call ran out of memory, and kept what it had.", now)
         elif message.startswith(b"abandoned") and runner.state == "serving":
             runner.stuck = "Calls whose callers had gone took up its threads."
             self.retire(runner, now, b"linger", LINGER_SECONDS + _SETTLE_SECONDS)

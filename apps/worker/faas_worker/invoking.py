@@ -32,6 +32,8 @@ class Invoker:
         self._put_back = put_back
         self._max_result_bytes = max_result_bytes
         self._pid = getpid()
+        #: A call has, since this was last looked at.
+        self.ran_out_of_memory = False
         self._pool = None if handler.is_async else ThreadPool(self._run_in_thread)
         self.answer: Callable[[Call], Awaitable[Answer | None]] = (
             self._answer_on_loop if self._pool is None else self._answer_from_pool
@@ -68,7 +70,7 @@ class Invoker:
             self._regain()
             if call.settled:
                 return None
-            answer = handler_error(error, self._handler.file)
+            answer = self._failed(error)
         else:
             answer = result_answer(value, self._max_result_bytes)
         finally:
@@ -92,7 +94,12 @@ class Invoker:
             return result_answer(value, self._max_result_bytes)
         except _Anything as error:
             self._regain()
-            return handler_error(error, self._handler.file)
+            return self._failed(error)
+
+    def _failed(self, error: BaseException) -> Answer:
+        if isinstance(error, MemoryError):
+            self.ran_out_of_memory = True
+        return handler_error(error, self._handler.file)
 
     def _regain(self) -> None:
         """The handler has had its turn."""

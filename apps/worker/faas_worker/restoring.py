@@ -13,8 +13,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from fcntl import F_DUPFD_CLOEXEC, F_GETFD, fcntl
 from functools import partial
 from operator import itemgetter
+from os import dup2
 from sys import getprofile, getrecursionlimit, gettrace, setprofile, setrecursionlimit, settrace
 from types import ModuleType
 
@@ -123,6 +126,22 @@ class SharedNames:
     def repairs(self) -> int:
         """How many names were put back, ever."""
         return sum(kept.repairs for kept in (*self._common, *self._others))
+
+
+class Streams:
+    """stdin, stdout and stderr: `open(0).read()` closes the first, and what is opened next gets
+    its number."""
+
+    def __init__(self) -> None:
+        self._copies = {fd: fcntl(fd, F_DUPFD_CLOEXEC, 3) for fd in (0, 1, 2)}
+
+    def put_back(self) -> None:
+        for fd, copy in self._copies.items():
+            try:
+                fcntl(fd, F_GETFD)
+            except _Anything:
+                with suppress(_Anything):  # the copy may be closed too: then the runner is unfit
+                    dup2(copy, fd)
 
 
 def end_tracing() -> None:

@@ -26,7 +26,7 @@ from .invoking import Invoker
 from .loading import Handler, HandlerNotLoadable, load_handler, report_line
 from .pulse import NoticeBoard, Pulse
 from .reports import EXIT_UNFIT
-from .restoring import SharedNames
+from .restoring import SharedNames, Streams
 from .server import Server
 from .settings import Settings
 from .standby import take_over
@@ -46,6 +46,8 @@ _FLUSH_SECONDS = 0.2
 _LINGER_LOOK_SECONDS = 0.05
 # Of its slots, one in so many may be lent in place of calls whose callers have gone.
 _ABANDONED_SHARE = 4
+# A function that has less than this does not lack what its last call could not get.
+_FULL_SHARE = 0.5
 # Noted once, before the first runner is forked.
 _SHARED_NAMES = SharedNames()
 
@@ -136,7 +138,8 @@ class Runner:
 
     async def serve(self, handler: Handler) -> None:
         self.calls = CallTable(self.settings.concurrency, self.pulse)
-        self.invoker = Invoker(handler, self.settings.max_result_bytes, _SHARED_NAMES.put_back)
+        self.streams = Streams()
+        self.invoker = Invoker(handler, self.settings.max_result_bytes, self.put_back)
         self.forks = ForkWatch(
             lambda: [*self.server.descriptors(), self.channel.fileno()], self.tell
         )
@@ -149,6 +152,10 @@ class Runner:
         self.pulse.beat(monotonic_ns())
         self.beat_timer = self.loop.call_later(BEAT_SECONDS, self.beat)
 
+    def put_back(self) -> None:
+        _SHARED_NAMES.put_back()
+        self.streams.put_back()
+
     def beat(self) -> None:
         if self.beat_timer is not None:
             self.beat_timer.cancel()
@@ -159,6 +166,7 @@ class Runner:
         self.pulse.beat(now)
         self.calls.refresh()
         self.invoker.look_after()
+        self.leave_if_full()
         idle_ns = now - self.calls.last_start_ns
         self.resting = not self.calls.running and idle_ns > _ACTIVE_SECONDS * 1e9
         self.pulse.rest(self.resting)
@@ -281,6 +289,15 @@ class Runner:
             if self.fitness.check():
                 return
         _exit(EXIT_UNFIT)
+
+    def leave_if_full(self) -> None:
+        """What a call has kept after it ran out of memory would fail the calls after it."""
+        if not self.invoker.ran_out_of_memory or self.leaving:
+            return
+        self.invoker.ran_out_of_memory = False
+        if system.share_of_memory() > _FULL_SHARE:
+            self.tell(b"full")
+            self.retire()
 
     def leave_if_forked(self) -> None:
         if os.getpid() != self.pid:

@@ -135,6 +135,18 @@ def allow_one_more_stack(stack_bytes: int) -> None:
         _lower(resource.RLIMIT_DATA, soft + stack_bytes, hard)
 
 
+def share_of_memory() -> float:
+    """How much this process has of what it may have; 0 where there is no limit."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft == resource.RLIM_INFINITY:
+        return 0.0
+    try:
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[5]) * resource.getpagesize() / soft
+    except MemoryError:
+        return 1.0
+
+
 def _lower(limit: int, soft: int, hard: int) -> None:
     _, current_hard = resource.getrlimit(limit)
     if current_hard != resource.RLIM_INFINITY:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from faas_worker.processes import is_zombie
-from support import Worker, eventually, recovers_after
+from support import PATIENCE_SECONDS, Worker, eventually, recovers_after
 
 Start = Callable[..., Worker]
 SYNC, ASYNC = "hostile.handle", "hostile.handle_async"
@@ -314,6 +314,15 @@ def test_memory_past_the_limit_is_the_handlers_error(start: Start) -> None:
 
     recovers_after(worker, hostile)
     assert worker.call("good").runner == 1
+
+
+def test_memory_that_a_call_has_kept_does_not_fail_the_calls_after_it(start: Start) -> None:
+    worker = start(SYNC, FAAS_LIMIT_MEMORY_BYTES=str(256 * 2**20))
+    waiting = worker.start_call("sleep:1")
+    assert worker.call("keep memory").error["type"] == "MemoryError"
+    eventually(lambda: worker.call("two megabytes").status == 200, "there is memory", seconds=2)
+    assert worker.call("good").runner == 2
+    assert waiting.result(PATIENCE_SECONDS).result == "sleep:1"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to run the worker as a user of its own")

@@ -120,6 +120,27 @@ def test_the_interpreter_is_set_right_after_the_call(
 
 
 @pytest.mark.parametrize("handler", [SYNC, ASYNC])
+def test_closed_streams_are_open_again_for_the_next_call(start: Start, handler: str) -> None:
+    worker = start(handler)
+    for _ in range(10):
+        assert worker.call("close streams").result == "done"
+        for _ in range(20):
+            answer = worker.call("good")
+            assert (answer.status, answer.runner) == (200, 1)
+
+
+@pytest.mark.parametrize("handler", [SYNC, ASYNC])
+@pytest.mark.parametrize("trick", ["little address space", "no processes"])
+def test_a_limit_that_a_call_has_lowered_is_what_it_was(
+    start: Start, handler: str, trick: str
+) -> None:
+    worker = start(handler)
+    assert worker.call(trick).status in (200, 400)
+    eventually(lambda: worker.call("good").status == 200, "threads can be started", seconds=2)
+    assert worker.call("good").runner == 1
+
+
+@pytest.mark.parametrize("handler", [SYNC, ASYNC])
 @pytest.mark.parametrize("trick", ["trace", "profile"])
 def test_a_trace_function_ends_with_its_call(start: Start, handler: str, trick: str) -> None:
     worker = start(handler)

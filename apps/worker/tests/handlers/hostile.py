@@ -63,6 +63,14 @@ def deep() -> list[Any]:
     return functools.reduce(lambda inner, _: [inner], range(100_000), [])
 
 
+KEPT: list[bytearray] = []
+
+
+def keep_memory() -> int:
+    while True:
+        KEPT.append(bytearray(2**20))
+
+
 def take_memory() -> int:
     taken = []
     while True:
@@ -211,6 +219,8 @@ SYNC: dict[str, Callable[[], Any]] = {
     "tuple key": lambda: {(1, 2): 3},
     "large": lambda: "x" * 2_000_000,
     "memory": take_memory,
+    "keep memory": keep_memory,
+    "two megabytes": lambda: len(bytearray(2**21)),
     "fork bomb": fork_bomb,
     "fork bomb and wait": fork_for_ever,
     "fork away": fork_away_for_ever,

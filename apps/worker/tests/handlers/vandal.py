@@ -61,6 +61,10 @@ def close_listener() -> None:
                 os.close(fd)
 
 
+def lower(limit: int) -> None:
+    resource.setrlimit(limit, (1, resource.getrlimit(limit)[1]))
+
+
 def replace_builtins() -> None:
     for name in ("len", "isinstance", "type", "str", "getattr"):
         setattr(builtins, name, lambda *_: 0)
@@ -93,6 +97,9 @@ TRICKS: dict[str, Callable[[], object]] = {
     "profile": lambda: sys.setprofile(raise_always),
     "close listener": close_listener,
     "no more files": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0)),
+    "little address space": lambda: lower(resource.RLIMIT_AS),
+    "no processes": lambda: lower(resource.RLIMIT_NPROC),
+    "close streams": lambda: os.closerange(0, 3),
     "builtins": replace_builtins,
     "clear builtins": lambda: vars(builtins).clear(),
     "clear time": lambda: vars(time).clear(),
