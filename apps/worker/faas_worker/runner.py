@@ -42,8 +42,11 @@ _BACKLOG_SECONDS = 0.02
 # a process that wasn't running in all that time has read nothing of what has arrived.
 _ARRIVING_TURNS = 6
 _ARRIVING_TURN_SECONDS = 0.005
+# A busy manager hears late that a worker leaves; on a connection that it has kept it may call until
+# then, and what is sent into a closing one counts as cut off.
+_HEARSAY_SECONDS = 1.0
 _FLUSH_SECONDS = 0.2
-_LINGER_LOOK_SECONDS = 0.05
+_LINGER_LOOK_SECONDS = 0.01
 # Of its slots, one in so many may be lent in place of calls whose callers have gone.
 _ABANDONED_SHARE = 4
 # A function that has less than this does not lack what its last call could not get.
@@ -196,7 +199,7 @@ class Runner:
             self.forks.settled()
         elif order == b"drain":
             self.is_last = True
-            self.retire(_BACKLOG_SECONDS)
+            self.drain()
         elif order == b"retire":
             self.retire()
         elif order == b"linger":
@@ -222,15 +225,25 @@ class Runner:
             self.tell(b"abandoned %d" % abandoned)
             self.linger()
 
-    def retire(self, accept_seconds: float = 0) -> None:
+    def retire(self) -> None:
         """Requests that are on their way already are still served, then no more."""
         if self.leaving:
             return
         self.leaving = True
         self.app.closing = True
-        if accept_seconds == 0:
-            self.server.stop_accepting()
-        self.loop.call_later(accept_seconds, self.after_arrivals, self.close_down)
+        self.server.stop_accepting()
+        self.after_arrivals(self.close_down)
+
+    def drain(self) -> None:
+        """Serves its callers until they have let go or have had the time to hear that it leaves."""
+        if self.leaving:
+            return
+        self.leaving = True
+        self.app.closing = True
+        latest = time.monotonic() + _HEARSAY_SECONDS
+        self.loop.call_later(
+            _BACKLOG_SECONDS, self.after_arrivals, lambda: self.close_down_when_unused(latest)
+        )
 
     def after_arrivals(self, then: Callable[[], None], turns: int = _ARRIVING_TURNS) -> None:
         """What has got here by now is read first."""

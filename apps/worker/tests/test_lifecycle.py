@@ -353,6 +353,36 @@ def test_calls_finish_though_the_worker_is_to_leave_as_soon_as_it_has_loaded_its
         worker.close()
 
 
+@pytest.mark.parametrize("handler", [SYNC, ASYNC])
+def test_a_kept_connection_serves_those_who_hear_late_that_the_worker_leaves(
+    start: Start, handler: str
+) -> None:
+    worker = start(handler)
+    kept = worker.connect()
+    health(kept)
+    worker.process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    kept.request("POST", "/", b'{"payload": "good"}')
+    response = kept.getresponse()
+    assert (response.status, response.headers["connection"]) == (200, "close")
+    assert json.loads(response.read()) == {"result": "good"}
+    began = time.monotonic()
+    assert worker.process.wait(PATIENCE_SECONDS) == 0
+    assert time.monotonic() - began < 0.5
+
+
+def test_a_worker_does_not_wait_for_those_who_keep_a_connection_and_send_nothing(
+    start: Start,
+) -> None:
+    worker = start(SYNC)
+    kept = worker.connect()
+    health(kept)
+    began = time.monotonic()
+    assert worker.terminate() == 0
+    assert 0.9 < time.monotonic() - began < 3
+    assert hung_up(kept)
+
+
 def test_a_request_on_a_kept_connection_is_refused_while_draining(start: Start) -> None:
     worker = start(SYNC)
     connection = worker.connect()
@@ -412,7 +442,7 @@ def test_calls_finish_though_the_worker_is_told_twice_to_leave(start: Start) -> 
     busy = worker.start_call("sleep:1")
     assert worker.call("good").result == "good"
     worker.process.send_signal(signal.SIGTERM)
-    eventually(lambda: worker.call("good").status == 503, "it is leaving")
+    eventually(lambda: worker.call("good").headers.get("connection") == "close", "it is leaving")
     worker.process.send_signal(signal.SIGTERM)
     assert busy.result().result == "sleep:1"
     assert worker.process.wait(PATIENCE_SECONDS) == 0
