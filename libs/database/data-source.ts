@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import type { ClientBase } from 'pg';
 import pgConnectionString from 'pg-connection-string';
 import type { Logger } from 'pino';
 import { DataSource, type DataSourceOptions, type MixedList } from 'typeorm';
@@ -13,6 +14,12 @@ const CONNECT_TIMEOUT_MS = 3_000;
 const STATEMENT_TIMEOUT_MS = 15_000;
 const BOOT_DEADLINE_MS = 60_000;
 const MIGRATION_LOCK = 7_013_254;
+
+/**
+ * Neither the pool nor TypeORM listens to a connection while it goes from one to the other; what the server says of its
+ * own end just then, in the same piece as the words before, would end the process. The next query tells it again.
+ */
+const GUARDED = { onConnect: (client: ClientBase) => void client.on('error', () => undefined) };
 
 export interface DataSourceSettings {
   readonly url: string;
@@ -48,6 +55,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
     connectTimeoutMS: CONNECT_TIMEOUT_MS,
     applicationName: 'service-faas',
     extra: {
+      ...GUARDED,
       statement_timeout: STATEMENT_TIMEOUT_MS,
       query_timeout: STATEMENT_TIMEOUT_MS + 2_000,
       keepAlive: true,
@@ -59,7 +67,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
 /** Waits for the server up to a minute, then brings the schema up to date. Safe with many managers at once. */
 export async function openDataSource(options: DataSourceOptions, logger: Logger): Promise<DataSource> {
   // Migrating, and waiting for another manager that does, may take longer than any other statement.
-  const migrator = new DataSource({ ...options, poolSize: 2, extra: {} } as DataSourceOptions);
+  const migrator = new DataSource({ ...options, poolSize: 2, extra: GUARDED } as DataSourceOptions);
   await connect(migrator, logger);
   try {
     await migrate(migrator);
