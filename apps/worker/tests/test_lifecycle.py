@@ -405,7 +405,7 @@ def test_a_request_on_a_kept_connection_is_refused_while_draining(start: Start) 
 
 def test_a_call_on_a_new_connection_is_refused_while_the_last_ones_finish(start: Start) -> None:
     worker = start(SYNC)
-    busy = worker.start_call("sleep:1")
+    busy = worker.start_call("sleep:2.5")
     assert worker.call("good").result == "good"
     worker.process.send_signal(signal.SIGTERM)
     answers = []
@@ -422,7 +422,7 @@ def test_a_call_on_a_new_connection_is_refused_while_the_last_ones_finish(start:
     assert {status for status, _ in answers} <= {200, 503}
     assert answers[-1][1]["error"]["code"] == "worker_draining"
     assert not busy.done(), "the refusal must come while a call is still running"
-    assert busy.result().result == "sleep:1"
+    assert busy.result().result == "sleep:2.5"
     assert worker.process.wait(PATIENCE_SECONDS) == 0
 
 
