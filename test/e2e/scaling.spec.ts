@@ -69,7 +69,7 @@ describeOnEachEngine('scaling', (engine) => {
         expect((await stage.manager.call(id, String(round))).json()).toEqual({ result: String(round) });
       }
       await stage.manager.remove(id);
-    });
+    }, 180_000);
 
     it('never sleeps with an idle time of 0, or with replicas to keep', async () => {
       const never = await stage.manager.add(ECHO, { idle_timeout_ms: 0 });
