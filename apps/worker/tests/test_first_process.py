@@ -72,8 +72,9 @@ def test_nor_do_they_where_a_worker_has_a_user_of_its_own(start: Start, bomb: st
 
 
 def spare_the_next_calls(worker: Worker, bomb: str) -> None:
-    slowest = []
-    for _ in range(3):
+    slowest: list[float] = []
+    # The best of three, or of some more where the machine is busy.
+    while len(slowest) < 3 or (min(slowest) >= RECOVERY_SECONDS and len(slowest) < 8):
         with suppress(ConnectionError, http.client.IncompleteRead):
             assert worker.call(bomb, X_Faas_Timeout_Ms="1500").status in (200, 400, 504)
         times = []
