@@ -10,7 +10,6 @@ from zlib import crc32
 import pytest
 from support import Worker, running
 
-
 BIRTHS = ["started with it", "specialised"]
 # What handlers do to their runner comes in hundreds of kinds: half of them to a worker of one
 # birth, half to one of the other, and all to both where ALL_BIRTHS is set.
