@@ -28,6 +28,7 @@ PAYLOAD_REFUSED = refused(422, 'The body must be a JSON object with a string "pa
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Any]
+Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class FunctionApp:
@@ -55,7 +56,7 @@ class FunctionApp:
         self.on_start: Callable[[], None] = lambda: None
         self.loop = loop
         self.background: set[asyncio.Task[None]] = set()
-        self.router: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
+        self.router: Endpoint | None = None
 
     def begin(
         self, settings: Settings, invoker: Invoker, calls: CallTable, forks: ForkWatch
@@ -79,7 +80,7 @@ class FunctionApp:
             self.router = await self.loop.run_in_executor(None, self._load_router)
         return await self.router(scope, receive, send)
 
-    def _load_router(self) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    def _load_router(self) -> Endpoint:
         from .routing import router_around
 
         return router_around(self.execute, self.health)

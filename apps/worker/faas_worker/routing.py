@@ -5,13 +5,11 @@ It is imported when it is first needed: that takes longer than all else a worker
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
-
 from fastapi import FastAPI
 from starlette.routing import Route
 
-Endpoint = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
+from .app import Endpoint, Receive, Scope
+from .calls import Send
 
 
 def router_around(execute: Endpoint, health: Endpoint) -> FastAPI:
@@ -28,5 +26,5 @@ class _Application:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._endpoint(scope, receive, send)

@@ -225,21 +225,24 @@ class Runner:
             self.tell(b"abandoned %d" % abandoned)
             self.linger()
 
+    def begin_to_leave(self) -> bool:
+        """False when it has begun before."""
+        if self.leaving:
+            return False
+        self.leaving = self.app.closing = True
+        return True
+
     def retire(self) -> None:
         """Requests that are on their way already are still served, then no more."""
-        if self.leaving:
+        if not self.begin_to_leave():
             return
-        self.leaving = True
-        self.app.closing = True
         self.server.stop_accepting()
         self.after_arrivals(self.close_down)
 
     def drain(self) -> None:
         """Serves its callers until they have let go or have had the time to hear that it leaves."""
-        if self.leaving:
+        if not self.begin_to_leave():
             return
-        self.leaving = True
-        self.app.closing = True
         latest = time.monotonic() + _HEARSAY_SECONDS
         self.loop.call_later(
             _BACKLOG_SECONDS, self.after_arrivals, lambda: self.close_down_when_unused(latest)
@@ -254,10 +257,8 @@ class Runner:
 
     def linger(self) -> None:
         """Serves its callers until they have all let go: requests may be on their way already."""
-        if self.leaving:
+        if not self.begin_to_leave():
             return
-        self.leaving = True
-        self.app.closing = True
         self.server.stop_accepting()
         latest = time.monotonic() + LINGER_SECONDS
         self.after_arrivals(lambda: self.close_down_when_unused(latest))
