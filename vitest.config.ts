@@ -50,7 +50,7 @@ class LongestFirst extends BaseSequencer {
  * Each file has its own database and part of an engine. They mostly wait, but some behaviours are promised within
  * milliseconds: so two at once, and no more.
  */
-const whole = { maxWorkers: 2, testTimeout: 60_000, hookTimeout: 120_000 };
+const whole = { maxWorkers: 2, testTimeout: 60_000, hookTimeout: 120_000, isolate: false };
 
 export default defineConfig({
   test: {
@@ -61,6 +61,7 @@ export default defineConfig({
         test: {
           name: 'beside-the-code',
           include: ['apps/**/*.spec.ts', 'libs/**/*.spec.ts'],
+          isolate: false,
           testTimeout: 30_000,
           hookTimeout: 60_000,
           sequence: { groupOrder: 0 },
