@@ -147,10 +147,10 @@ class Runner:
             lambda: [*self.server.descriptors(), self.channel.fileno()], self.tell
         )
         self.app.begin(self.settings, self.invoker, self.calls, self.forks)
-        self.loop.add_reader(self.channel.fileno(), self.on_order)
-        await self.server.start()
         fds = self.listener.fileno(), self.channel.fileno()
         self.fitness = Fitness(self.server.connect, _SHARED_NAMES.repairs, *fds)
+        self.loop.add_reader(self.channel.fileno(), self.on_order)
+        await self.server.start()
         # What looks for damage comes after the calls that wait.
         self.pulse.beat(monotonic_ns())
         self.beat_timer = self.loop.call_later(BEAT_SECONDS, self.beat)
@@ -173,6 +173,8 @@ class Runner:
         idle_ns = now - self.calls.last_start_ns
         self.resting = not self.calls.running and idle_ns > _ACTIVE_SECONDS * 1e9
         self.pulse.rest(self.resting)
+        if self.resting:
+            self.fitness.rest()
         self.forks.report()
         pause = RESTING_BEAT_SECONDS if self.resting else BEAT_SECONDS
         self.beat_timer = self.loop.call_later(pause, self.beat)
@@ -230,6 +232,7 @@ class Runner:
         if self.leaving:
             return False
         self.leaving = self.app.closing = True
+        self.fitness.rest()
         return True
 
     def retire(self) -> None:

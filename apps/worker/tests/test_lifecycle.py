@@ -177,6 +177,22 @@ def test_a_later_runner_that_cannot_load_is_retried(start: Start, tmp_path: Path
     assert "handler_not_loadable" in worker.log()
 
 
+def test_a_first_load_that_was_killed_is_tried_once_more(start: Start, tmp_path: Path) -> None:
+    """The kernel may end any process of a machine that runs out of memory."""
+    source = (
+        "import os, signal\n"
+        f"marks = {str(tmp_path)!r}\n"
+        "try: os.mkdir(marks + '/loaded')\n"
+        "except FileExistsError: pass\n"
+        "else: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "def handle(payload): return payload\n"
+    )
+    (tmp_path / "code.py").write_text(source)
+    worker = start("code.handle", FAAS_APP_DIR=str(tmp_path))
+    assert worker.call("good").result == "good"
+    assert worker.log().count("load_failed") == 1
+
+
 def test_it_listens_on_tcp_before_the_handler_is_loaded(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     (tmp_path / "slow.py").write_text(
@@ -216,12 +232,15 @@ def test_a_stale_socket_file_is_replaced(tmp_path: Path, start: Start) -> None:
         worker.close()
 
 
-def test_an_idle_worker_leaves_at_once(start: Start) -> None:
+@pytest.mark.parametrize("idle_seconds", [0, 0.5, 6])
+def test_an_idle_worker_leaves_at_once(start: Start, idle_seconds: float) -> None:
+    """Also when it has begun to look after itself, and when it has come to rest."""
     worker = start(SYNC)
     worker.call("good")
+    time.sleep(idle_seconds)
     started = time.monotonic()
     assert worker.terminate() == 0
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 0.5
     assert not os.path.exists(worker.socket_path)
 
 

@@ -190,9 +190,8 @@ export class Router implements OnApplicationShutdown {
     route.sleeps = row.replicas === 0;
     route.idleTimeoutMs = row.idleTimeoutMs;
     route.isFixed = row.maxReplicas !== null && row.maxReplicas <= Math.max(1, row.minReplicas);
-    // A row read before its replicas were written to it must not take them away again.
-    const isBehind = row.endpoints.length === 0 && row.deletedAt === null;
-    this.serve(route, isBehind ? route.foreseen : row.endpoints, row.concurrency);
+    // Workers leave as soon as nobody keeps a connection to them.
+    this.serve(route, route.leaving ? [] : endpointsOf(route, row), row.concurrency);
     if (route.refusal) route.pool.rejectWaiters(route.refusal);
   }
 
@@ -240,6 +239,11 @@ export class Router implements OnApplicationShutdown {
       route.pool.update([], 1);
     }
   }
+}
+
+/** A row read before its replicas were written to it must not take them away again. */
+function endpointsOf(route: Route, { endpoints }: FunctionEntity): readonly Endpoint[] {
+  return endpoints.length === 0 ? route.foreseen : endpoints;
 }
 
 function refusalOf(row: FunctionEntity): AppError | undefined {

@@ -44,7 +44,7 @@ describe('SlotPool', () => {
   beforeEach(() => void vi.useFakeTimers());
   afterEach(() => void vi.useRealTimers());
 
-  it('tells once of a replica that is no endpoint any more and has calls under way', async () => {
+  it('tells at each update of replicas that are no endpoints any more and have calls under way', async () => {
     left.length = 0;
     const pool = poolOf([A, B]);
     const slots = [await acquire(pool), await acquire(pool)];
@@ -52,8 +52,10 @@ describe('SlotPool', () => {
     release(slots.find((slot) => slot !== onA)!);
     pool.update([], 1);
     pool.update([], 1);
-    expect(left).toEqual([onA.replica]);
+    expect(left).toEqual([onA.replica, onA.replica]);
     release(onA);
+    pool.update([], 1);
+    expect(left).toHaveLength(2);
   });
 
   it('gives a free slot at once and the next one to whoever waited longest', async () => {

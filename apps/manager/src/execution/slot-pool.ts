@@ -45,7 +45,7 @@ export interface AcquireOptions {
 /** How a pool comes to connections, and what it tells of replicas. */
 export interface Links {
   readonly connectionsTo: (endpoint: Endpoint) => Connections;
-  /** The replica is no endpoint any more and has calls under way: it drains, or it is gone. */
+  /** The replica is no endpoint any more and has calls under way: it drains, or it is gone. Said at every update. */
   readonly left: (replica: Replica) => void;
 }
 
@@ -94,9 +94,8 @@ export class SlotPool {
     this.concurrency = concurrency;
     const wanted = new Map(endpoints.map((endpoint) => [keyOf(endpoint), endpoint]));
     for (const replica of this.replicas) {
-      const wasLeaving = replica.leaving;
       replica.leaving = !wanted.delete(keyOf(replica.endpoint));
-      if (replica.leaving && !wasLeaving && replica.inFlight > 0) this.links.left(replica);
+      if (replica.leaving && replica.inFlight > 0) this.links.left(replica);
     }
     for (const endpoint of wanted.values()) {
       const connections = this.links.connectionsTo(endpoint);
