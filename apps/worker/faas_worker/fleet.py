@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 from collections.abc import Callable
 
@@ -186,7 +187,8 @@ class Fleet:
             return self.ensure_one(now)
         last_exit = explain_exit(runner.number, wait_status, runner.stuck, out_of_memory)
         if runner.state == "loading" and not (runner.stuck and self.loads.has_succeeded):
-            return self.on_load_failure(runner, last_exit, now)
+            killed = last_exit.reason == "signal" and os.WTERMSIG(wait_status) == signal.SIGKILL
+            return self.on_load_failure(runner, last_exit, now, killed=killed)
         self.board.post(last_exit.encode())
         log(
             "runner_exited",
@@ -198,8 +200,10 @@ class Fleet:
         self.ensure_one(now)
         return None
 
-    def on_load_failure(self, runner: RunnerProcess, last_exit: LastExit, now: float) -> None:
-        pause = self.loads.failed()
+    def on_load_failure(
+        self, runner: RunnerProcess, last_exit: LastExit, now: float, *, killed: bool
+    ) -> None:
+        pause = self.loads.failed(killed=killed and runner.load_report is None)
         if pause is not None:
             log("load_failed", runner=runner.number, attempt=self.loads.failures)
             self.start_at = now + pause

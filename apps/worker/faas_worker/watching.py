@@ -101,10 +101,16 @@ class LoadHistory:
         if self.first_seconds is None:
             self.first_seconds = seconds
 
-    def failed(self) -> float | None:
-        """Seconds until the next attempt; none when it was the last, or never went well."""
+    def failed(self, *, killed: bool = False) -> float | None:
+        """Seconds until the next attempt; none when it was the last, or never went well.
+
+        `killed` by SIGKILL, which may have come from outside: that alone says nothing of the
+        handler, so it is loaded once more.
+        """
         self.failures += 1
-        if self.first_seconds is None or self.failures >= _LOAD_ATTEMPTS:
+        if self.first_seconds is None:
+            return 0.0 if killed and self.failures == 1 else None
+        if self.failures >= _LOAD_ATTEMPTS:
             return None
         return _FIRST_LOAD_PAUSE_SECONDS * 2 ** (self.failures - 1)
 
