@@ -46,11 +46,13 @@ class LongestFirst extends BaseSequencer {
   }
 }
 
+const sharedPostgres = { globalSetup: 'test/support/shared-postgres.ts' };
+
 /**
  * Each file has its own database and part of an engine. They mostly wait, but some behaviours are promised within
  * milliseconds: so two at once, and no more.
  */
-const whole = { maxWorkers: 2, testTimeout: 60_000, hookTimeout: 120_000, isolate: false };
+const whole = { maxWorkers: 2, testTimeout: 60_000, hookTimeout: 120_000 };
 
 export default defineConfig({
   test: {
@@ -80,6 +82,7 @@ export default defineConfig({
         resolve: { alias },
         test: {
           ...whole,
+          ...sharedPostgres,
           name: 'whole',
           include: ['test/**/*.spec.ts'],
           exclude: ['test/kubernetes-cluster/**', 'test/kubernetes/**', 'test/crash/**'],
@@ -90,6 +93,7 @@ export default defineConfig({
         resolve: { alias },
         test: {
           ...whole,
+          ...sharedPostgres,
           maxWorkers: 1,
           name: 'small-kubernetes',
           include: ['test/kubernetes/**/*.spec.ts'],
@@ -99,6 +103,7 @@ export default defineConfig({
       {
         resolve: { alias },
         test: {
+          ...sharedPostgres,
           // Run by npm run test:kubernetes alone, on a cluster that is given to it.
           name: 'cluster',
           env: { TEST_ENGINE: 'kubernetes' },

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds faas-worker:local and faas-manager:local.
+# Builds faas-worker:local and faas-manager:local, or one of them:  scripts/images.sh [worker] [manager]
 #
 #   BASES=local            on bases made on this machine (scripts/make-base-images.sh) instead of the public ones
 #   DOCKER_BUILD_NETWORK   network of the build steps (host, where the builder's own network has no way out)
@@ -15,6 +15,21 @@ build() { # tag, context, Dockerfile, local base
   echo "$tag built"
 }
 
-[ "${BASES:-}" = local ] && scripts/make-base-images.sh
-build faas-worker:local apps/worker apps/worker/Dockerfile faas-base-python:local
-build faas-manager:local . apps/manager/Dockerfile faas-base-node:local
+base() { # name
+  [ "${BASES:-}" != local ] || scripts/make-base-images.sh "$1"
+}
+
+[ $# -gt 0 ] || set -- worker manager
+for name in "$@"; do
+  case $name in
+    worker)
+      base python
+      build faas-worker:local apps/worker apps/worker/Dockerfile faas-base-python:local
+      ;;
+    manager)
+      base node
+      build faas-manager:local . apps/manager/Dockerfile faas-base-node:local
+      ;;
+    *) echo "unknown image $name: worker or manager" >&2; exit 2 ;;
+  esac
+done

@@ -6,7 +6,7 @@ import { Stage } from '../support/stage.js';
 import { upload } from '../support/uploads.js';
 
 describeOnAnyEngine('a database that goes away and comes back', (engine) => {
-  const stage = Stage.on(engine);
+  const stage = Stage.withOwnServer(engine);
 
   it('costs everything but calls to functions that are known, and needs no restart', async () => {
     const { manager, postgres } = stage;

@@ -8,7 +8,7 @@ import { DemandRepository } from '../../apps/manager/src/functions/demand.reposi
 import { FunctionChanges } from '../../apps/manager/src/functions/function-changes.js';
 import { FunctionRepository } from '../../apps/manager/src/functions/function.repository.js';
 import { Autoscaler } from '../../apps/manager/src/orchestration/autoscaler.js';
-import { startTestPostgres, type TestPostgres } from '../support/postgres.js';
+import { createSharedDatabase } from '../support/postgres.js';
 import { Installation } from './installation.js';
 
 const CONFIG = {
@@ -34,20 +34,15 @@ class OpenDatabase extends Database {
   }
 }
 
-let postgres: TestPostgres;
 let here: Installation;
 let database: OpenDatabase;
 let notifications: Notifications;
 let autoscaler: Autoscaler;
 
 beforeAll(async () => {
-  postgres = await startTestPostgres();
-  here = await Installation.open(await postgres.createDatabase());
+  here = await Installation.open(await createSharedDatabase());
 });
-afterAll(async () => {
-  await here.close();
-  await postgres.stop();
-});
+afterAll(() => here.close());
 beforeEach(() => {
   database = new OpenDatabase(here.source);
   notifications = new Notifications(here.url, silent);

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { startTestPostgres, type TestPostgres } from '../support/postgres.js';
+import { createSharedDatabase } from '../support/postgres.js';
 import { Installation, type RunningManager } from './installation.js';
 
 type Act =
@@ -29,17 +29,12 @@ const act: fc.Arbitrary<Act> = fc.oneof(
 );
 const story = fc.array(act, { minLength: 8, maxLength: 30, size: 'max' });
 
-let postgres: TestPostgres;
 let here: Installation;
 
 beforeAll(async () => {
-  postgres = await startTestPostgres();
-  here = await Installation.open(await postgres.createDatabase());
+  here = await Installation.open(await createSharedDatabase());
 });
-afterAll(async () => {
-  await here.close();
-  await postgres.stop();
-});
+afterAll(() => here.close());
 afterEach(() => here.reset());
 
 describe('Reconciling', () => {

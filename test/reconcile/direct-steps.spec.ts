@@ -4,23 +4,18 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { pino } from 'pino';
 import { Notifications } from '#libs/database/notifications.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
-import { startTestPostgres, type TestPostgres } from '../support/postgres.js';
+import { createSharedDatabase } from '../support/postgres.js';
 import { Installation, newFunction, type RunningManager } from './installation.js';
 
 /** So slow that whatever happens in a test, no poll has made it happen. */
 const NO_POLL = { pollMs: 60_000 };
 
-let postgres: TestPostgres;
 let here: Installation;
 
 beforeAll(async () => {
-  postgres = await startTestPostgres();
-  here = await Installation.open(await postgres.createDatabase());
+  here = await Installation.open(await createSharedDatabase());
 });
-afterAll(async () => {
-  await here.close();
-  await postgres.stop();
-});
+afterAll(() => here.close());
 afterEach(() => here.reset());
 
 /** Its last replica goes, and a step has seen that. */

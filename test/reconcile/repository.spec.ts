@@ -2,7 +2,7 @@ import { dataSourceOptions, openDataSource } from '#libs/database/data-source.js
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { FunctionEntity } from '../../apps/manager/src/functions/function.entity.js';
 import type { Claim, Outcome } from '../../apps/manager/src/functions/function.repository.js';
-import { startTestPostgres, type TestPostgres } from '../support/postgres.js';
+import { createSharedDatabase } from '../support/postgres.js';
 import { Installation, newFunction, silent } from './installation.js';
 
 const FAULT = {
@@ -27,21 +27,16 @@ const READY: Outcome = {
   abandon: false,
 };
 
-const postgres: { server?: TestPostgres; installation?: Installation } = {};
+let here: Installation;
 
 beforeAll(async () => {
-  postgres.server = await startTestPostgres();
-  postgres.installation = await Installation.open(await postgres.server.createDatabase());
+  here = await Installation.open(await createSharedDatabase());
 });
-afterAll(async () => {
-  await postgres.installation?.close();
-  await postgres.server?.stop();
-});
+afterAll(() => here.close());
 
 describe('FunctionRepository', () => {
-  const here = () => postgres.installation!;
-  const repository = () => here().repository;
-  afterEach(() => here().reset());
+  const repository = () => here.repository;
+  afterEach(() => here.reset());
 
   const claimOne = async (leaseMs = 60_000): Promise<Claim> => {
     const claims = await repository().claim(10, leaseMs);
@@ -59,17 +54,17 @@ describe('FunctionRepository', () => {
   });
 
   it('hands out whole rows, the same as an ordinary look', async () => {
-    const id = await here().add();
+    const id = await here.add();
     const { row } = await claimOne();
-    expect({ ...row }).toEqual({ ...(await here().row(id)) });
+    expect({ ...row }).toEqual({ ...(await here.row(id)) });
     expect(row.provisionalUntil).toBeInstanceOf(Date);
   });
 
   it('hands out what was wished for before what is only to be looked at', async () => {
-    const wellSeen = await here().add();
+    const wellSeen = await here.add();
     await repository().record(await claimOne(), READY);
-    const uploaded = await here().add();
-    await here().database.query(
+    const uploaded = await here.add();
+    await here.database.query(
       `UPDATE functions SET reconcile_at = now() - CASE WHEN id = $1 THEN 60 ELSE 0 END * interval '1 second'`,
       [wellSeen],
     );
@@ -78,7 +73,7 @@ describe('FunctionRepository', () => {
   });
 
   it('hands each due row to one of many managers that ask at once', async () => {
-    const ids = await Promise.all(Array.from({ length: 30 }, () => here().add()));
+    const ids = await Promise.all(Array.from({ length: 30 }, () => here.add()));
     const claimed = await Promise.all(Array.from({ length: 12 }, () => repository().claim(4, 60_000)));
     const got = claimed.flat().map(({ row }) => row.id);
     expect(new Set(got).size).toBe(got.length);
@@ -86,8 +81,8 @@ describe('FunctionRepository', () => {
   });
 
   it('hands out those that are due longest first', async () => {
-    const ids = [await here().add(), await here().add(), await here().add()];
-    await here().database.query(
+    const ids = [await here.add(), await here.add(), await here.add()];
+    await here.database.query(
       `UPDATE functions SET reconcile_at = now() - array_position($1::text[], id) * interval '1 second'`,
       [ids],
     );
@@ -95,53 +90,53 @@ describe('FunctionRepository', () => {
   });
 
   it('hands a row out again once its lease has ended, and not before', async () => {
-    await here().add();
+    await here.add();
     const { row } = await claimOne(120);
     expect(await due()).toEqual([]);
     await expect.poll(due, { timeout: 3_000 }).toEqual([row.id]);
   });
 
   it('writes nothing for a late finisher whose lease was taken', async () => {
-    const id = await here().add();
+    const id = await here.add();
     const late = await claimOne(0);
     const current = await claimOne();
-    const before = await here().row(id);
+    const before = await here.row(id);
     await repository().record(late, READY);
     await repository().postpone(late, FAULT, 1);
     await repository().release(late);
     await repository().purge(late);
     expect(await repository().renew(late, 1)).toBe(false);
-    expect(await here().row(id)).toEqual(before);
+    expect(await here.row(id)).toEqual(before);
     expect(await repository().renew(current, 60_000)).toBe(true);
   });
 
   it('gives the lease back with what a step found', async () => {
-    const id = await here().add();
+    const id = await here.add();
     await repository().record(await claimOne(), { ...READY, nextMs: 60_000, holdMs: 30_000 });
-    const row = await here().row(id);
+    const row = await here.row(id);
     expect(row).toMatchObject({ phase: 'running', failures: 1, hostPort: 1, lastFault: FAULT, leaseToken: null });
     expect(row.endpoints).toEqual(READY.endpoints);
     expect(row.provisionalUntil).toBeNull();
-    const [now] = await here().database.query<{ now: Date }>('SELECT now()');
+    const [now] = await here.database.query<{ now: Date }>('SELECT now()');
     expect(row.reconcileAt!.getTime() - now!.now.getTime()).toBeGreaterThan(55_000);
     expect(row.notBefore!.getTime() - now!.now.getTime()).toBeGreaterThan(25_000);
     expect(await due()).toEqual([]);
   });
 
   it('moves the start of a phase only when the phase changes', async () => {
-    const id = await here().add();
+    const id = await here.add();
     await repository().record(await claimOne(), { ...READY, nextMs: 0 });
-    const { phaseSince } = await here().row(id);
+    const { phaseSince } = await here.row(id);
     await repository().record(await claimOne(), { ...READY, nextMs: 0 });
-    expect((await here().row(id)).phaseSince).toEqual(phaseSince);
+    expect((await here.row(id)).phaseSince).toEqual(phaseSince);
     await repository().record(await claimOne(), { ...READY, phase: 'error' });
-    expect((await here().row(id)).phaseSince.getTime()).toBeGreaterThan(phaseSince.getTime());
+    expect((await here.row(id)).phaseSince.getTime()).toBeGreaterThan(phaseSince.getTime());
   });
 
   it.each(['record', 'postpone', 'release'] as const)(
     'keeps the newer request when one arrives mid-reconcile: %s',
     async (how) => {
-      const id = await here().add();
+      const id = await here.add();
       const claim = await claimOne();
       await repository().requestReconcile(id);
       expect(await due()).toEqual([]);
@@ -153,20 +148,20 @@ describe('FunctionRepository', () => {
   );
 
   it.each(['record', 'postpone'] as const)('keeps a removal that arrives during a step: %s', async (how) => {
-    const id = await here().add();
+    const id = await here.add();
     const claim = await claimOne();
     const removed = await repository().markDeleted(id);
     expect(removed).toMatchObject({ phase: 'deleting', endpoints: [], failures: 0 });
     if (how === 'record') await repository().record(claim, { ...READY, nextMs: 60_000 });
     else await repository().postpone(claim, FAULT, 60_000);
-    const row = await here().row(id);
+    const row = await here.row(id);
     expect(row).toMatchObject({ phase: 'deleting', endpoints: [], deletedAt: removed!.deletedAt });
     expect(row.phaseSince).toEqual(removed!.phaseSince);
     expect(await due()).toEqual([id]);
   });
 
   it('removes twice as it removes once', async () => {
-    const id = await here().add();
+    const id = await here.add();
     const first = await repository().markDeleted(id);
     const second = await repository().markDeleted(id);
     expect(second).toMatchObject({ deletedAt: first!.deletedAt, generation: 2, phaseSince: first!.phaseSince });
@@ -174,20 +169,20 @@ describe('FunctionRepository', () => {
   });
 
   it('waits as long as it is told to after a step that could not be made', async () => {
-    const id = await here().add();
+    const id = await here.add();
     await repository().postpone(await claimOne(), FAULT, 150);
     expect(await due()).toEqual([]);
-    expect(await here().row(id)).toMatchObject({ reason: FAULT, failures: 0, postponed: 1, phase: 'creating' });
+    expect(await here.row(id)).toMatchObject({ reason: FAULT, failures: 0, postponed: 1, phase: 'creating' });
     await repository().requestReconcile(id);
     await repository().record(await claimOne(), READY);
-    expect(await here().row(id)).toMatchObject({ postponed: 0, phase: 'running' });
+    expect(await here.row(id)).toMatchObject({ postponed: 0, phase: 'running' });
     await repository().requestReconcile(id);
     await repository().postpone(await claimOne(), FAULT, 150);
     await expect.poll(due, { timeout: 3_000 }).toEqual([id]);
   });
 
   it('turns an upload whose time is over into a removal', async () => {
-    const id = await here().add();
+    const id = await here.add();
     await repository().record(await claimOne(), {
       ...READY,
       phase: 'creating',
@@ -196,17 +191,17 @@ describe('FunctionRepository', () => {
       abandon: true,
       nextMs: 0,
     });
-    expect(await here().row(id)).toMatchObject({ phase: 'deleting', endpoints: [] });
-    expect((await here().row(id)).deletedAt).not.toBeNull();
+    expect(await here.row(id)).toMatchObject({ phase: 'deleting', endpoints: [] });
+    expect((await here.row(id)).deletedAt).not.toBeNull();
   });
 
   it('looks at every function that may have changed unseen, and not at those seen asleep', async () => {
     const [running, asleep, falling, woken, leaving] = [
-      await here().add(),
-      await here().add(),
-      await here().add(),
-      await here().add(),
-      await here().add(),
+      await here.add(),
+      await here.add(),
+      await here.add(),
+      await here.add(),
+      await here.add(),
     ];
     for (const claim of await repository().claim(10, 60_000)) {
       const nextMs = claim.row.id === leaving ? 35_000 : null;
@@ -214,9 +209,9 @@ describe('FunctionRepository', () => {
       await repository().record(claim, sleeps ? { ...READY, phase: 'idle', endpoints: [], nextMs } : READY);
     }
     const asleepOnce = [asleep, falling, woken, leaving];
-    await here().database.query('UPDATE functions SET replicas = 0 WHERE id = ANY ($1)', [asleepOnce]);
-    await here().database.query(`UPDATE functions SET phase = 'running' WHERE id = $1`, [falling]);
-    await here().database.query('UPDATE functions SET generation = generation + 1 WHERE id = $1', [woken]);
+    await here.database.query('UPDATE functions SET replicas = 0 WHERE id = ANY ($1)', [asleepOnce]);
+    await here.database.query(`UPDATE functions SET phase = 'running' WHERE id = $1`, [falling]);
+    await here.database.query('UPDATE functions SET generation = generation + 1 WHERE id = $1', [woken]);
     await repository().requestReconcile();
     expect((await due()).toSorted()).toEqual([running, falling, woken, leaving].toSorted());
     await repository().requestReconcile(asleep);
@@ -224,7 +219,7 @@ describe('FunctionRepository', () => {
   });
 
   it('forgets code and revisions with the function', async () => {
-    const id = await here().add();
+    const id = await here.add();
     await repository().purge(await claimOne());
     expect(await repository().revision(id, 1)).toBeNull();
     expect(await repository().find(id)).toBeNull();
@@ -248,7 +243,7 @@ describe('FunctionRepository', () => {
 
 describe('Migrations', () => {
   it('are made once when many managers start at once on an empty database', async () => {
-    const url = await postgres.server!.createDatabase();
+    const url = await createSharedDatabase();
     const options = dataSourceOptions({ url, poolSize: 2, entities: [FunctionEntity], logger: silent });
     const sources = await Promise.all(Array.from({ length: 4 }, () => openDataSource(options, silent)));
     try {
@@ -258,7 +253,9 @@ describe('Migrations', () => {
       expect(times).not.toEqual([]);
       for (const once of times) expect(once).toEqual({ count: '1' });
       expect(await query('SELECT count(*) FROM installation')).toEqual([{ count: '1' }]);
-      expect(await query(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'`)).toEqual([{ count: '0' }]);
+      const locks = `SELECT count(*) FROM pg_locks JOIN pg_database ON database = pg_database.oid
+        WHERE locktype = 'advisory' AND datname = current_database()`;
+      expect(await query(locks)).toEqual([{ count: '0' }]);
     } finally {
       await Promise.all(sources.map((source) => source.destroy()));
     }

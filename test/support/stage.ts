@@ -1,25 +1,31 @@
 import { afterAll, beforeAll, expect, vi } from 'vitest';
 import type { EngineRoom, TestEngine } from './engine.js';
 import { type Env, TestManager } from './manager.js';
-import { startTestPostgres, type TestPostgres } from './postgres.js';
-
-let server: Promise<TestPostgres> | undefined;
-
-// One server for each test file; a stage has a database of its own.
-afterAll(async () => (await server)?.stop());
+import { createSharedDatabase, dropSharedDatabase, startTestPostgres, type TestPostgres } from './postgres.js';
 
 /** A database and a part of an engine, and the managers on them. At its end nothing of it is left. */
 export class Stage {
-  postgres: TestPostgres;
   room: EngineRoom;
   private database: string;
+  private server: TestPostgres | undefined;
   private readonly managers: TestManager[] = [];
 
-  private constructor(readonly engine: TestEngine) {}
+  private constructor(
+    readonly engine: TestEngine,
+    private readonly hasOwnServer: boolean,
+  ) {}
 
   /** For the suite that calls it, with its first manager started. */
   static on(engine: TestEngine, env: Env = {}): Stage {
-    const stage = new Stage(engine);
+    return Stage.open(new Stage(engine, false), env);
+  }
+
+  /** The same with a database server that the suite may take away. */
+  static withOwnServer(engine: TestEngine, env: Env = {}): Stage {
+    return Stage.open(new Stage(engine, true), env);
+  }
+
+  private static open(stage: Stage, env: Env): Stage {
     beforeAll(async () => {
       await stage.open();
       await stage.start(env);
@@ -37,6 +43,11 @@ export class Stage {
     return this.database;
   }
 
+  get postgres(): TestPostgres {
+    if (this.server === undefined) throw new Error('The database server of this stage is shared.');
+    return this.server;
+  }
+
   /** One more manager of the same installation. */
   async start(env: Env = {}): Promise<TestManager> {
     const manager = await TestManager.start({ DATABASE_URL: this.database, ...this.room.env, ...env });
@@ -45,8 +56,8 @@ export class Stage {
   }
 
   private async open(): Promise<void> {
-    this.postgres = await (server ??= startTestPostgres());
-    this.database = await this.postgres.createDatabase();
+    if (this.hasOwnServer) this.server = await startTestPostgres();
+    this.database = await (this.server?.createDatabase() ?? createSharedDatabase());
     this.room = await this.engine.openRoom();
   }
 
@@ -57,6 +68,7 @@ export class Stage {
     } finally {
       await Promise.all(this.managers.map((manager) => manager.stop()));
       await this.room.clear();
+      await (this.server?.stop() ?? dropSharedDatabase(this.database));
     }
   }
 
