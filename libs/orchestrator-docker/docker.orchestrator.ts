@@ -220,6 +220,7 @@ export class DockerOrchestrator extends Orchestrator {
   ): Promise<Observed | undefined> {
     if (workload.isFresh !== true || workload.replicas === 0 || !this.warmStarter.hasReady) return undefined;
     const warm = await this.warmStarter.start(workload, spec, 1, signal, onReady);
+    if (warm?.isReady === false) this.hintSoon(workload.functionId);
     if (warm?.isReady !== true || workload.replicas > 1) return undefined;
     return seenReady(warm);
   }
@@ -242,6 +243,7 @@ export class DockerOrchestrator extends Orchestrator {
     // One that waits for its turn has been counted among those that asked the pool.
     if (!this.coldStarts.isWaiting(functionId) || this.warmStarter.hasReady) {
       const warm = await this.warmStarter.start(workload, spec, slot, signal, onReady);
+      if (warm?.isReady === false) this.hintSoon(functionId);
       if (warm !== undefined) return undefined;
     }
     if (!this.coldStarts.begin(functionId, hasNothing)) return waitsForOthers();
@@ -263,6 +265,11 @@ export class DockerOrchestrator extends Orchestrator {
       if (error instanceof NetworkUnusable) return { reach: 'published', fault: faultOf(error.message) };
       throw error;
     }
+  }
+
+  /** What has ended before it got its name is told of under another, and the engine's list may not show it yet. */
+  private hintSoon(functionId: FunctionId): void {
+    setTimeout(() => this.changed(functionId), SECOND_HINT_MS).unref();
   }
 
   private changed(functionId: FunctionId): void {

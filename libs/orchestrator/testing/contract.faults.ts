@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { WorkloadFault } from '../workload.js';
+import type { Observed, WorkloadFault } from '../workload.js';
 import { answering, NOT_LOADABLE, NOT_LOADABLE_LINE, NOT_LOADABLE_TYPE } from './contract.handlers.js';
 import { replicaIds } from './contract.replicas.js';
 import type { Stage } from './contract.stage.js';
@@ -95,9 +95,9 @@ export function faultBehaviour(stage: () => Stage): void {
     const workload = stage().workload(NOT_LOADABLE);
     const watching = stage().watch(manager);
     const hint = watching.hint(workload.functionId);
-    await stage().ensure(manager, workload);
-    await hint;
-    const { reason } = await stage().settle(manager, workload, (seen) => seen.reason?.code === 'handler_not_loadable');
+    const isTold = (seen: Observed) => seen.reason?.code === 'handler_not_loadable';
+    if (!isTold(await stage().ensure(manager, workload))) await hint;
+    const { reason } = await stage().settle(manager, workload, isTold);
     expect(reason).toMatchObject({ terminal: true, line: NOT_LOADABLE_LINE });
     expect(reason?.message).toContain(NOT_LOADABLE_TYPE);
     expect(reason?.detail).toContain('Traceback');
