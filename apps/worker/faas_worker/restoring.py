@@ -14,10 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from fcntl import F_DUPFD_CLOEXEC, F_GETFD, fcntl
+from fcntl import F_DUPFD_CLOEXEC, fcntl
 from functools import partial
 from operator import itemgetter
-from os import dup2
+from os import dup2, get_inheritable
 from sys import getprofile, getrecursionlimit, gettrace, setprofile, setrecursionlimit, settrace
 from types import ModuleType
 
@@ -138,7 +138,8 @@ class Streams:
     def put_back(self) -> None:
         for fd, copy in self._copies.items():
             try:
-                fcntl(fd, F_GETFD)
+                # Unlike fcntl it keeps the interpreter's lock: threads would take turns for each call.
+                get_inheritable(fd)
             except _Anything:
                 with suppress(_Anything):  # the copy may be closed too: then the runner is unfit
                     dup2(copy, fd)
