@@ -138,7 +138,7 @@ class Streams:
     def put_back(self) -> None:
         for fd, copy in self._copies.items():
             try:
-                # Unlike fcntl it keeps the interpreter's lock: threads would take turns for each call.
+                # Unlike fcntl it keeps the interpreter's lock, for which threads would take turns.
                 get_inheritable(fd)
             except _Anything:
                 with suppress(_Anything):  # the copy may be closed too: then the runner is unfit
