@@ -40,7 +40,6 @@ debian_tree() {
 }
 
 tree() { # name, packages
-  target=$cache/$1
   if there "$1"; then return; fi
   debian_tree
   target=$cache/$1

@@ -219,8 +219,7 @@ export class DockerOrchestrator extends Orchestrator {
     onReady: Tell,
   ): Promise<Observed | undefined> {
     if (workload.isFresh !== true || workload.replicas === 0 || !this.warmStarter.hasReady) return undefined;
-    const warm = await this.warmStarter.start(workload, spec, 1, signal, onReady);
-    if (warm?.isReady === false) this.hintSoon(workload.functionId);
+    const warm = await this.startWarm(workload, spec, 1, signal, onReady);
     if (warm?.isReady !== true || workload.replicas > 1) return undefined;
     return seenReady(warm);
   }
@@ -242,8 +241,7 @@ export class DockerOrchestrator extends Orchestrator {
     const { functionId } = workload;
     // One that waits for its turn has been counted among those that asked the pool.
     if (!this.coldStarts.isWaiting(functionId) || this.warmStarter.hasReady) {
-      const warm = await this.warmStarter.start(workload, spec, slot, signal, onReady);
-      if (warm?.isReady === false) this.hintSoon(functionId);
+      const warm = await this.startWarm(workload, spec, slot, signal, onReady);
       if (warm !== undefined) return undefined;
     }
     if (!this.coldStarts.begin(functionId, hasNothing)) return waitsForOthers();
@@ -268,8 +266,10 @@ export class DockerOrchestrator extends Orchestrator {
   }
 
   /** What has ended before it got its name is told of under another, and the engine's list may not show it yet. */
-  private hintSoon(functionId: FunctionId): void {
-    setTimeout(() => this.changed(functionId), SECOND_HINT_MS).unref();
+  private async startWarm(...of: Parameters<WarmStarter['start']>): Promise<WarmReplica | undefined> {
+    const warm = await this.warmStarter.start(...of);
+    if (warm?.isReady === false) setTimeout(() => this.changed(of[0].functionId), SECOND_HINT_MS).unref();
+    return warm;
   }
 
   private changed(functionId: FunctionId): void {

@@ -51,7 +51,7 @@ class Fitness:
     def check(self) -> bool:
         return self._has_descriptors() and self._has_limits() and self._answers()
 
-    def rest(self) -> None:
+    def stop(self) -> None:
         """Leaves no trial open: it would count as a connection of somebody's."""
         if self._trial is not None:
             self._trial.end()

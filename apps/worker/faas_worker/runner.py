@@ -173,8 +173,6 @@ class Runner:
         idle_ns = now - self.calls.last_start_ns
         self.resting = not self.calls.running and idle_ns > _ACTIVE_SECONDS * 1e9
         self.pulse.rest(self.resting)
-        if self.resting:
-            self.fitness.rest()
         self.forks.report()
         pause = RESTING_BEAT_SECONDS if self.resting else BEAT_SECONDS
         self.beat_timer = self.loop.call_later(pause, self.beat)
@@ -232,7 +230,7 @@ class Runner:
         if self.leaving:
             return False
         self.leaving = self.app.closing = True
-        self.fitness.rest()
+        self.fitness.stop()
         return True
 
     def retire(self) -> None:
