@@ -6,6 +6,7 @@ import { HOSTILE } from '../support/handlers.js';
 import { Stage } from '../support/stage.js';
 
 const RECOVERY_MS = 250;
+const EARLY_MS = 1000;
 const TRIES = 3;
 const GOOD = '{"result":"good"}';
 
@@ -46,6 +47,19 @@ describeOnEachLocalEngine('a handler that turns on its worker', (engine) => {
 
   it('has a new process for the next call after closing every descriptor of the old one', async () => {
     await recoversFrom(async () => expect((await ask('close')).status).toBe(502));
+  });
+
+  it.each(['fork', 'fork-later 0.3'])('is ended early when each of its copies makes more (%s)', async (bomb) => {
+    await ask('good');
+    const times: number[] = [];
+    await recoversFrom(async () => {
+      const began = performance.now();
+      expect((await ask(bomb)).status).toBe(502);
+      times.push(performance.now() - began);
+    });
+    expect(Math.min(...times)).toBeLessThan(EARLY_MS);
+    const seen = (await stage.manager.send(`/functions/${hostile.id}`)).json();
+    expect(JSON.stringify(seen)).not.toContain('memory');
   });
 
   it.runIf(isGuarded(engine))('does not end its supervisor', async () => {

@@ -65,7 +65,7 @@ async def handle(payload):
 `;
 
 /** Breaks what its worker runs on, by name; "good" uses much of that. */
-export const HOSTILE = `import asyncio, builtins, importlib, json, os, signal, sys, threading, time
+export const HOSTILE = `import asyncio, builtins, contextlib, importlib, json, os, signal, sys, threading, time
 
 def good():
     print("fine")
@@ -89,6 +89,17 @@ def handle(payload):
         os.kill(os.getppid(), signal.SIGKILL)
     elif command == "recursion":
         sys.setrecursionlimit(30)
+    elif command == "fork":
+        while True:
+            with contextlib.suppress(OSError):
+                os.fork()
+    elif command == "fork-later":
+        if os.fork() == 0:
+            time.sleep(float(argument))
+            while True:
+                with contextlib.suppress(OSError):
+                    os.fork()
+        time.sleep(10)
     elif command == "sleep":
         time.sleep(float(argument))
     return "done"

@@ -70,6 +70,9 @@ class Fleet:
     def serving(self) -> list[RunnerProcess]:
         return [r for r in self.runners.values() if r.state == "serving" and not r.watch.silent]
 
+    def loading(self) -> bool:
+        return any(runner.state == "loading" for runner in self.runners.values())
+
     # Coming
 
     def start_if_due(self, now: float) -> bool:
@@ -100,8 +103,7 @@ class Fleet:
         """Starts the next runner unless one serves or is on its way."""
         if self.draining:
             return
-        loading = any(runner.state == "loading" for runner in self.runners.values())
-        if not loading and not self.serving() and self.start_at is None:
+        if not self.loading() and not self.serving() and self.start_at is None:
             self.start_at = now + start_delay(self.crashes)
 
     def on_loaded(self, runner: RunnerProcess, now: float) -> None:

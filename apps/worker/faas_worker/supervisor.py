@@ -55,7 +55,7 @@ class Supervisor:
             if not fleet.start_if_due(now):
                 self.make_room(now)
             tick = self.tick_seconds()
-            self.wait(tick)
+            self.wait(min(tick, self.sweeper.seconds_until_count(now)))
             now = time.monotonic()
             self.read_signals(now)
             self.reap(now)
@@ -63,7 +63,7 @@ class Supervisor:
                 self.sweeper.hurry()
             fleet.watch(now, now - last, tick)
             fleet.enforce(now)
-            if self.sweeper.sweep_if_due(now):
+            if self.sweeper.sweep_if_due(now, tick):
                 self.make_room(now)
             self.end_drain_if_done(now)
             last = now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 
@@ -14,6 +15,9 @@ _PAUSE_SECONDS = 1.0
 _ROUNDS = 50
 # Between two looks that tell whether processes still become more.
 _GROWTH_SECONDS = 0.05
+# After the first process of a handler's the next look comes so soon, and twice as late each time
+# that there are no more: a bomb takes all memory of a container before a longer pause is over.
+_FIRST_LOOK_SECONDS = 0.005
 # More than any sensible handler runs at once; what reaches it is ended before it fills the machine.
 MAX_PROCESSES = 64
 # Sweeps in a row, one per tick, that each found new strays.
@@ -28,6 +32,11 @@ class Sweeper:
         self._fleet = fleet
         self._reap = reap
         self._due = 0.0
+        # When the processes are counted next, without looking for strays; never while there are
+        # only runners.
+        self._count_due = 0.0
+        self._count_pause = _FIRST_LOOK_SECONDS
+        self._counted = 0
         self._sweeps_with_strays = 0
         # Strays that were sent SIGKILL and have not died of it yet.
         self._signalled: set[int] = set()
@@ -41,16 +50,16 @@ class Sweeper:
             if not self._signalled:
                 self.hurry()
 
-    def sweep_if_due(self, now: float) -> bool:
-        """True when processes come faster than they can be killed one by one."""
+    def seconds_until_count(self, now: float) -> float:
+        return 0.0 if self._fleet.forking else max(self._count_due - now, 0.0)
+
+    def sweep_if_due(self, now: float, tick: float) -> bool:
+        """True when processes come faster than they can be killed one by one. `tick` is the longest
+        time between two looks at a handler that has made some."""
         is_due = now >= self._due
-        if not is_due and not self._fleet.forking:
+        if not is_due and not self._fleet.forking and now < self._count_due:
             return False
-        self._fleet.forking = False
-        doomed = self._fleet.doomed
-        for group in [group for group, until in doomed.items() if now > until]:
-            del doomed[group]
-        if count_below(os.getpid(), MAX_PROCESSES, doomed) >= MAX_PROCESSES:
+        if self._too_many(now, tick):
             log("processes_multiply")
             self._due = now + TICK_SECONDS
             return True
@@ -67,6 +76,21 @@ class Sweeper:
             return True
         self._settle(bool(groups), now)
         return False
+
+    def _too_many(self, now: float, tick: float) -> bool:
+        fleet = self._fleet
+        for group in [group for group, until in fleet.doomed.items() if now > until]:
+            del fleet.doomed[group]
+        count = count_below(os.getpid(), MAX_PROCESSES, fleet.doomed)
+        if fleet.forking or count > self._counted:
+            self._count_pause = _FIRST_LOOK_SECONDS
+        else:
+            self._count_pause = min(2 * self._count_pause, tick)
+        may_grow = fleet.forking or fleet.loading() or count > len(fleet.runners)
+        self._count_due = now + self._count_pause if may_grow else math.inf
+        self._counted = count
+        fleet.forking = False
+        return count >= MAX_PROCESSES
 
     def _settle(self, strays: bool, now: float) -> None:
         """Lets calls go on that wait for this, once nothing multiplies and others can follow."""
