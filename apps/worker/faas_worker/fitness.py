@@ -7,6 +7,7 @@ import math
 import os
 import resource
 import stat
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ _LIMITS = tuple(
     getattr(resource, f"RLIMIT_{name}")
     for name in ("AS", "CPU", "DATA", "FSIZE", "NOFILE", "NPROC", "STACK")
 )
+_SETTING_LIMITS = frozenset({"resource.setrlimit", "resource.prlimit"})
 # A trial takes one turn of the loop; but a handler may hold up that turn.
 _TURNS = 3
 # A call may break what a trial needs in the midst of it; but not time after time.
@@ -45,11 +47,23 @@ class Fitness:
         self._own = {fd: _identity(fd) for fd in (listener, channel)}
         self._sockets = {fd: _is_socket(fd) for fd in _STREAMS}
         self._limits = {limit: resource.getrlimit(limit)[0] for limit in _LIMITS}
+        #: Handler code has set some since they were looked at.
+        self.limits_may_differ = False
+        sys.addaudithook(self._on_event)
         self._trial: _Trial | None = None
         self._turns = 0
 
+    def _on_event(self, event: str, _arguments: object) -> None:
+        if event in _SETTING_LIMITS:
+            self.limits_may_differ = True
+
     def check(self) -> bool:
         return self._has_descriptors() and self._has_limits() and self._answers()
+
+    def puts_limits_back(self) -> bool:
+        """False is final here, too."""
+        self.limits_may_differ = False
+        return self._has_limits()
 
     def stop(self) -> None:
         """Leaves no trial open: it would count as a connection of somebody's."""

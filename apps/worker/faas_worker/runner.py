@@ -158,6 +158,8 @@ class Runner:
     def put_back(self) -> None:
         _SHARED_NAMES.put_back()
         self.streams.put_back()
+        if self.fitness.limits_may_differ:
+            self.leave_if_limited()
 
     def beat(self) -> None:
         if self.beat_timer is not None:
@@ -302,6 +304,13 @@ class Runner:
             _SHARED_NAMES.put_back_all()
             keep_ignoring_signals()
             if self.fitness.check():
+                return
+        _exit(EXIT_UNFIT)
+
+    def leave_if_limited(self) -> None:
+        """What a call has lowered must not fail the next one."""
+        with contextlib.suppress(BaseException):
+            if self.fitness.puts_limits_back():
                 return
         _exit(EXIT_UNFIT)
 

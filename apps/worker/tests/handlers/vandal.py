@@ -98,6 +98,8 @@ TRICKS: dict[str, Callable[[], object]] = {
     "close listener": close_listener,
     "no more files": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0)),
     "little address space": lambda: lower(resource.RLIMIT_AS),
+    "no address space": lambda: resource.setrlimit(resource.RLIMIT_AS, (1, 1)),
+    "no stack": lambda: resource.setrlimit(resource.RLIMIT_STACK, (4096, 4096)),
     "no processes": lambda: lower(resource.RLIMIT_NPROC),
     "close streams": lambda: os.closerange(0, 3),
     "builtins": replace_builtins,
