@@ -39,7 +39,7 @@ EXIT_CUT_OFF = 75
 EXIT_WRONG_TOKENS = 77
 _WRONG_TOKENS = 3
 _BODY_SECONDS = 10.0
-# The last byte of what is said whole: whether the standby runner has its function already.
+# The last byte of what the rest of the worker is told: whether the standby runner has its function.
 _HANDED, _NOT_HANDED = b"\1", b"\0"
 _FLUSH_SECONDS = 0.2
 # What is read of a refused request, so that its sender gets to read the refusal.
@@ -96,7 +96,7 @@ def wait_for_function(
     finally:
         os.close(ours)
     received = b"".join(chunks)
-    if found := unpack(received[:-1]):
+    if found := unpack(received):
         # Reaped later: the end of a process takes longer than the start of the first runner.
         specialised, environment = found
         runner = standby.runner(has_function=received[-1:] == _HANDED)
@@ -181,7 +181,7 @@ class Reception:
         await self.leave_when_flushed(EXIT_CUT_OFF)
 
     async def hand_over(self, body: bytes, send: Send) -> None:
-        """Does not return. The standby runner hears of it first: a call may wait for it."""
+        """Does not return."""
         try:
             settings, environment = specialised_settings(body, self.environ)
         except BodyRefused as error:
@@ -201,12 +201,15 @@ class Reception:
         # It serves from here on, and the rest of the worker has to hear of it, however late.
         if self.lease is not None:
             self.lease.cancel()
-        handed = _HANDED if self.standby.hand_over(given) else _NOT_HANDED
+        # The rest of the worker hears of it first, and acts on it when this process has ended: the
+        # function may end it as soon as its file runs in the standby runner.
+        with open(self.out, "wb", closefd=False) as pipe:
+            pipe.write(given + _HANDED)
+            pipe.flush()
+            if not self.standby.hand_over(given):
+                pipe.write(_NOT_HANDED)
         await respond(send, Answer(202, b'{"status":"specialised"}', close=True))
         await self.flush()
-        # Last: from here on a child that is no runner has no business here.
-        with open(self.out, "wb") as pipe:
-            pipe.write(given + handed)
         self.leave(0)
 
     def on_term(self) -> None:

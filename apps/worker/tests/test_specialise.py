@@ -290,6 +290,23 @@ def test_code_that_cannot_be_loaded_is_reported_as_ever(worker: Worker) -> None:
     assert "raise LookupError" in report["traceback"]
 
 
+def test_code_that_ends_all_it_can_reach_is_reported_as_what_cannot_be_loaded(
+    tmp_path: Path,
+) -> None:
+    source = b"""import os, signal
+for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
+    parent = int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
+    if parent == os.getppid() and pid != os.getpid():
+        os.kill(pid, signal.SIGKILL)
+"""
+    for _ in range(10):
+        for worker in _generic(tmp_path):
+            with suppress(ConnectionError):
+                worker.specialise(source)
+            assert exit_status(worker) == 65
+            assert json.loads(worker.log().splitlines()[-1])["faas"] == "handler_not_loadable"
+
+
 def test_code_arrives_byte_for_byte_and_may_be_large(worker: Worker) -> None:
     head = b"# coding: latin-1\nTEXT = '\xe9'\ndef handle(payload):\n    return TEXT\n"
     hashing = b"import hashlib\nSUM = hashlib.sha256(open(__file__, 'rb').read()).hexdigest()\n"
