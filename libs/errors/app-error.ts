@@ -28,8 +28,15 @@ export abstract class AppError extends Error {
   readonly retryAfterSeconds?: number;
   readonly extras: ProblemExtras;
 
-  protected constructor(message: string, options: { cause?: unknown; extras?: ProblemExtras } = {}) {
+  /**
+   * `isMany`: made by the thousand when callers are too many. Nobody reads where, and noting it takes longer than
+   * refusing a call does.
+   */
+  protected constructor(message: string, options: { cause?: unknown; extras?: ProblemExtras; isMany?: boolean } = {}) {
+    const { stackTraceLimit } = Error;
+    if (options.isMany) Error.stackTraceLimit = 0;
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    Error.stackTraceLimit = stackTraceLimit;
     this.name = new.target.name;
     this.extras = options.extras ?? {};
   }

@@ -1,8 +1,9 @@
+import { once } from 'node:events';
 import { request } from 'node:http';
 import { afterEach, expect, it, vi } from 'vitest';
 import { describeOnAnyEngine } from '../support/engines.js';
 import { ECHO, OBEDIENT } from '../support/handlers.js';
-import { expectProblem } from '../support/http.js';
+import { converse, expectProblem } from '../support/http.js';
 import { Stage } from '../support/stage.js';
 import { upload } from '../support/uploads.js';
 
@@ -24,6 +25,25 @@ describeOnAnyEngine('a function with more calls than it can take', (engine) => {
     // Three that take a second and a half, one after the other.
     expect(Number(refused.headers['retry-after'])).toBe(5);
     expect((await Promise.all(accepted)).map(({ status }) => status)).toEqual([200, 200, 200, 200]);
+    await stage.manager.remove(id);
+  });
+
+  it('refuses a call before its body has come, and the connection serves the next one', async () => {
+    const { id } = await stage.manager.add(OBEDIENT, { concurrency: 1, max_replicas: 1 });
+    const accepted = Array.from({ length: 4 }, () => stage.manager.call(id, 'sleep 1'));
+    await vi.waitFor(async () => {
+      const { text } = await stage.manager.send('/metrics');
+      expect(text).toContain(`faas_calls_waiting{function="${id}"} 3`);
+    });
+    const head = `POST /functions/${id}/execute HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n`;
+    const { socket, received } = converse(stage.manager.port, head);
+    const [first] = (await once(socket, 'data')) as [Buffer];
+    expect(first.toString()).toMatch(/^HTTP\/1\.1 429 /);
+    socket.write(`${' '.repeat(100_000)}GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`);
+    expect(await received).toMatch(/"function_overloaded"[^]*HTTP\/1\.1 200 OK/);
+    expect((await Promise.all(accepted)).map(({ status }) => status)).toEqual([200, 200, 200, 200]);
+    const { text } = await stage.manager.send('/metrics');
+    expect(text).toContain(`faas_calls_total{function="${id}",code="function_overloaded"} 1`);
     await stage.manager.remove(id);
   });
 

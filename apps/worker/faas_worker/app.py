@@ -250,4 +250,6 @@ def _payload_of(body: bytes) -> str | None:
 
 def _printable(value: bytes) -> str | None:
     text = value[:_REQUEST_ID_CHARS].decode("latin-1")
+    if text and text.isascii() and text.isprintable() and " " not in text:
+        return text
     return "".join(char if "!" <= char <= "~" else "?" for char in text) or None

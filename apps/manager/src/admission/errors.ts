@@ -8,7 +8,7 @@ export class ManagerOverloaded extends AppError {
   constructor(limitBytes: number) {
     super(
       `This manager holds as many requests as its memory allows (${limitBytes} bytes). Try again, or add managers or raise MAX_HELD_BYTES.`,
-      { extras: { limit_bytes: limitBytes } },
+      { extras: { limit_bytes: limitBytes }, isMany: true },
     );
   }
 }

@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
 import { UnsupportedEncoding } from '#libs/errors/errors.js';
 import type { Holding } from '../admission/held-bytes.js';
+import type { Caller } from './caller.js';
 import { CallCancelled, InvalidPayload, PayloadTooLarge } from './errors.js';
 
 /** JSON may write one byte of text as six: \u0000. */
@@ -10,18 +11,21 @@ const BODY_OVERHEAD_BYTES = 64 * 1024;
 
 /**
  * Reads a call's body, bounded. Throws {@link PayloadTooLarge} as soon as the limit is certain to be passed, and
- * {@link ManagerOverloaded} when `holding` has no room for it.
+ * {@link ManagerOverloaded} when `holding` has no room for it, and {@link CallCancelled} when `caller` leaves.
  */
 export function readBody(
   request: IncomingMessage,
   payloadBytes: number,
   holding: Pick<Holding, 'add'>,
+  caller: Caller,
 ): Promise<Buffer> {
   const limit = payloadBytes * LONGEST_ESCAPE + BODY_OVERHEAD_BYTES;
-  const encoding = request.headers['content-encoding'];
+  const { headers } = request;
+  const encoding = headers['content-encoding'];
   if (encoding !== undefined && encoding !== 'identity') return Promise.reject(new UnsupportedEncoding(encoding));
-  if (Number(request.headers['content-length'] ?? 0) > limit) return Promise.reject(new PayloadTooLarge(payloadBytes));
+  if (Number(headers['content-length'] ?? 0) > limit) return Promise.reject(new PayloadTooLarge(payloadBytes));
   return new Promise((resolve, reject) => {
+    caller.whenLeaving(() => reject(new CallCancelled()));
     const chunks: Buffer[] = [];
     let size = 0;
     let isRefused = false;
@@ -39,17 +43,11 @@ export function readBody(
         reject(error);
       }
     });
-    let whole = false;
+    // Without a listener for errors a request that is cut short has none: its caller leaves then.
     request.on('end', () => {
-      whole = true;
+      caller.whenLeaving(undefined);
       resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks));
     });
-    // Every request closes in the end: an error with its stack for each costs more than reading the body does.
-    const cutShort = () => {
-      if (!whole) reject(new CallCancelled());
-    };
-    request.on('error', cutShort);
-    request.on('close', cutShort);
   });
 }
 

@@ -46,7 +46,8 @@ export class Connections {
   /** Of the calls on them. */
   readonly deadlines = new Deadlines();
   private readonly idle: Connection[] = [];
-  private readonly busy = new Set<Connection>();
+  /** Idle or not: a call need not be noted here. */
+  private readonly open = new Set<Connection>();
   private readonly runners = new Map<string, Runner>();
   private newestRunner = '';
   private closing = false;
@@ -65,10 +66,14 @@ export class Connections {
     for (let index = this.idle.length - 1; index >= 0; index -= 1) {
       const connection = this.idle[index] as Connection;
       if (this.isSilent(connection, now)) continue;
-      this.idle.splice(index, 1);
-      return this.lend(connection, now);
+      if (index === this.idle.length - 1) this.idle.pop();
+      else this.idle.splice(index, 1);
+      this.began(connection, now);
+      return connection;
     }
-    return this.lend(this.connect(), now);
+    const connection = this.connect();
+    this.began(connection, now);
+    return connection;
   }
 
   /** Notes an answer, and which runner gave it. */
@@ -85,7 +90,6 @@ export class Connections {
 
   /** Puts a connection back after a whole answer. */
   release(connection: Connection): void {
-    this.busy.delete(connection);
     this.ended(connection);
     if (connection.closed || this.closing || this.idle.length >= MOST_IDLE) this.discard(connection);
     else this.idle.push(connection);
@@ -93,7 +97,6 @@ export class Connections {
 
   /** Ends a connection whose call didn't come to its end, and every idle one of the same runner: it may be stuck. */
   abandon(connection: Connection): void {
-    this.busy.delete(connection);
     this.ended(connection);
     this.discard(connection);
     const runner = this.runnerOf(connection);
@@ -103,7 +106,7 @@ export class Connections {
   /** Ends the calls under way: the replica is gone, and nobody else will ever answer them. */
   cut(): void {
     this.closing = true;
-    for (const connection of [...this.idle, ...this.busy]) this.discard(connection);
+    for (const connection of [...this.open]) this.discard(connection);
   }
 
   /** Closes idle connections now and the others as they are released. */
@@ -124,16 +127,11 @@ export class Connections {
       connect: this.connector(),
     });
     const connection: Connection = { client, runner: undefined, countedFor: '', closed: false };
+    this.open.add(connection);
     client.on('disconnect', () => {
       connection.closed = true;
       if (this.idle.includes(connection)) this.discard(connection);
     });
-    return connection;
-  }
-
-  private lend(connection: Connection, now: number): Connection {
-    this.busy.add(connection);
-    this.began(connection, now);
     return connection;
   }
 
@@ -158,6 +156,7 @@ export class Connections {
     const index = this.idle.indexOf(connection);
     if (index >= 0) this.idle.splice(index, 1);
     connection.closed = true;
+    this.open.delete(connection);
     // A socket with an answer under way must not be waited for.
     connection.client.destroy().catch(() => undefined);
   }

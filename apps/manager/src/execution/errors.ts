@@ -41,7 +41,7 @@ export class FunctionOverloaded extends AppError {
     waiting: number,
     override readonly retryAfterSeconds: number,
   ) {
-    super(`Function ${id} has all its slots taken and ${waiting} calls waiting. Try again shortly.`);
+    super(`Function ${id} has all its slots taken and ${waiting} calls waiting. Try again shortly.`, { isMany: true });
   }
 }
 

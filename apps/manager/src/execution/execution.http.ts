@@ -36,9 +36,10 @@ export class ExecutionHttp {
     });
     let holding: Holding | undefined;
     try {
+      this.execution.refuseOverload(id, timing);
       holding = this.held.hold();
       const { payloadBytes } = this.limits;
-      const received = await readBody(request, payloadBytes, holding);
+      const received = await readBody(request, payloadBytes, holding, caller);
       timing.received(performance.now());
       const body = checkedBody(received, payloadBytes);
       const result = await this.execution.execute(id, { body, requestId, caller, timing });

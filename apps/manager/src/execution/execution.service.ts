@@ -37,6 +37,17 @@ export class ExecutionService {
     private readonly demand: DemandRecorder,
   ) {}
 
+  /**
+   * Throws {@link FunctionOverloaded} when there is no place for one more call. Asked before a body is read, so that a
+   * flood of one function takes as little as can be from the calls of the others.
+   */
+  refuseOverload(id: FunctionId, timing: CallTiming): void {
+    const route = this.router.knownRoute(id);
+    if (route === undefined || route.refusal !== undefined || !route.pool.isFull) return;
+    timing.functionId = route.id;
+    throw overload(route, route.pool.waiting);
+  }
+
   /** The worker's body of a successful call, byte for byte. Throws the domain error of everything else. */
   async execute(id: FunctionId, call: Call): Promise<Buffer> {
     const found = this.router.route(id);

@@ -74,18 +74,25 @@ export class Router implements OnApplicationShutdown {
 
   /** The route of a function, without waiting when it is known. */
   route(id: FunctionId): Route | Promise<Route> {
-    const known = this.routes.get(id);
-    if (known && !known.leaving) {
-      known.lastUsed = Date.now();
-      return known;
+    const serving = this.knownRoute(id);
+    if (serving !== undefined) {
+      serving.lastUsed = Date.now();
+      return serving;
     }
     if (!isFunctionId(id)) throw new FunctionNotFound(id);
+    const known = this.routes.get(id);
     let loading = this.loading.get(id);
     if (!loading) {
       loading = (known ? this.whetherGone(known) : this.load(id)).finally(() => this.loading.delete(id));
       this.loading.set(id, loading);
     }
     return loading;
+  }
+
+  /** Undefined too for a function whose removal was asked for. */
+  knownRoute(id: FunctionId): Route | undefined {
+    const known = this.routes.get(id);
+    return known?.leaving ? undefined : known;
   }
 
   has(id: FunctionId): boolean {

@@ -244,11 +244,13 @@ async function play(story: readonly Action[], queue: number): Promise<void> {
 
   const come = (waitMs: number) => {
     const one: Visit = { number: callers.length, caller: new Caller(), state: 'waiting' };
-    const full = pool.waiting >= Math.max(queue, wanted.length > 0 ? 0 : 1);
+    const { isFull } = pool;
+    if (isFull) expect(pool.waiting).toBeGreaterThanOrEqual(Math.max(queue, wanted.length > 0 ? 0 : 1));
     callers.push(one);
     acquire(pool, { waitMs, caller: one.caller })
       .then(
         (slot) => {
+          expect(isFull).toBe(false);
           one.state = 'served';
           one.slot = slot;
           const { replica } = slot;
@@ -259,7 +261,7 @@ async function play(story: readonly Action[], queue: number): Promise<void> {
           expect(overtaken, 'overtook').toEqual([]);
         },
         (error: Refused) => {
-          if (error.why === 'queue_full') expect(full).toBe(true);
+          expect(isFull).toBe(error.why === 'queue_full');
           one.state = 'refused';
         },
       )

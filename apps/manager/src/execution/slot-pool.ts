@@ -84,6 +84,11 @@ export class SlotPool {
     return true;
   }
 
+  /** A call that came now would be refused. */
+  get isFull(): boolean {
+    return this.queueIsFull && (this.waiters.size > 0 || this.pick() === undefined);
+  }
+
   /** Calls that may run at once: without any replica, once the first is there. */
   get slots(): number {
     return Math.max(1, this.size) * this.concurrency;
@@ -109,8 +114,7 @@ export class SlotPool {
   acquire(options: AcquireOptions): Slot | Promise<Slot> {
     const free = this.waiters.size === 0 ? this.pick() : undefined;
     if (free) return this.slotOn(free);
-    // Without any replica somebody must be allowed to wait for one.
-    if (this.waiters.size >= Math.max(this.size > 0 ? 0 : 1, this.queueLimit)) {
+    if (this.queueIsFull) {
       return Promise.reject(options.refused('queue_full', this.waiters.size));
     }
     return this.wait(options);
@@ -162,6 +166,12 @@ export class SlotPool {
       if (options.caller.left) onLeaving();
       else options.caller.whenLeaving(onLeaving);
     });
+  }
+
+  private get queueIsFull(): boolean {
+    if (this.waiters.size < this.queueLimit) return false;
+    // Without any replica somebody must be allowed to wait for one.
+    return this.waiters.size > 0 || !this.isEmpty;
   }
 
   private slotOn(replica: Replica): Slot {
