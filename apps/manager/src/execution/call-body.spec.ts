@@ -81,10 +81,12 @@ describe('readBody', () => {
   it('refuses a body that can’t hold a payload within the limit, announced or not', async () => {
     expect(await readBody(requestOf([Buffer.alloc(most)]), LIMIT, ENOUGH, new Caller())).toHaveLength(most);
     const refusal = { code: 'payload_too_large' };
-    await expect(readBody(requestOf([Buffer.alloc(most), 'x']), LIMIT, ENOUGH, new Caller())).rejects.toMatchObject(refusal);
-    await expect(readBody(requestOf([], { 'content-length': `${most + 1}` }), LIMIT, ENOUGH, new Caller())).rejects.toMatchObject(
+    await expect(readBody(requestOf([Buffer.alloc(most), 'x']), LIMIT, ENOUGH, new Caller())).rejects.toMatchObject(
       refusal,
     );
+    await expect(
+      readBody(requestOf([], { 'content-length': `${most + 1}` }), LIMIT, ENOUGH, new Caller()),
+    ).rejects.toMatchObject(refusal);
   });
 
   it('keeps nothing of a body that there is no room for', async () => {
@@ -104,7 +106,9 @@ describe('readBody', () => {
     const gzip = readBody(requestOf([], { 'content-encoding': 'gzip' }), LIMIT, ENOUGH, new Caller());
     await expect(gzip).rejects.toMatchObject({ code: 'unsupported_encoding' });
     const caller = new Caller();
-    const cut = expect(readBody(requestOf(['a', 'b']), LIMIT, ENOUGH, caller)).rejects.toMatchObject({ code: 'call_cancelled' });
+    const cut = expect(readBody(requestOf(['a', 'b']), LIMIT, ENOUGH, caller)).rejects.toMatchObject({
+      code: 'call_cancelled',
+    });
     caller.leave();
     await cut;
   });
