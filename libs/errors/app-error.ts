@@ -36,7 +36,7 @@ export abstract class AppError extends Error {
     const { stackTraceLimit } = Error;
     if (options.isMany) Error.stackTraceLimit = 0;
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
-    Error.stackTraceLimit = stackTraceLimit;
+    if (options.isMany) Error.stackTraceLimit = stackTraceLimit;
     this.name = new.target.name;
     this.extras = options.extras ?? {};
   }

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { request } from 'node:http';
+import { type IncomingMessage, request } from 'node:http';
 import { afterEach, expect, it, vi } from 'vitest';
 import { describeOnAnyEngine } from '../support/engines.js';
 import { ECHO, OBEDIENT } from '../support/handlers.js';
@@ -30,11 +30,22 @@ describeOnAnyEngine('a function with more calls than it can take', (engine) => {
 
   it('refuses a call before its body has come, and the connection serves the next one', async () => {
     const { id } = await stage.manager.add(OBEDIENT, { concurrency: 1, max_replicas: 1 });
-    const accepted = Array.from({ length: 4 }, () => stage.manager.call(id, 'sleep 1'));
+    const accepted = Array.from({ length: 4 }, () => stage.manager.call(id, 'sleep 2'));
     await vi.waitFor(async () => {
       const { text } = await stage.manager.send('/metrics');
       expect(text).toContain(`faas_calls_waiting{function="${id}"} 3`);
     });
+    // Not before its body where the connection ends with the answer: the sender would lose it.
+    const closing = request({
+      port: stage.manager.port,
+      method: 'POST',
+      path: `/functions/${id}/execute`,
+      headers: { Connection: 'close' },
+    });
+    closing.end(JSON.stringify({ payload: 'x'.repeat(5 * MIB) }));
+    const [response] = (await once(closing, 'response')) as [IncomingMessage];
+    expect(response.statusCode).toBe(429);
+    response.resume();
     const head = `POST /functions/${id}/execute HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n`;
     const { socket, received } = converse(stage.manager.port, head);
     const [first] = (await once(socket, 'data')) as [Buffer];
@@ -43,7 +54,7 @@ describeOnAnyEngine('a function with more calls than it can take', (engine) => {
     expect(await received).toMatch(/"function_overloaded"[^]*HTTP\/1\.1 200 OK/);
     expect((await Promise.all(accepted)).map(({ status }) => status)).toEqual([200, 200, 200, 200]);
     const { text } = await stage.manager.send('/metrics');
-    expect(text).toContain(`faas_calls_total{function="${id}",code="function_overloaded"} 1`);
+    expect(text).toContain(`faas_calls_total{function="${id}",code="function_overloaded"} 2`);
     await stage.manager.remove(id);
   });
 
@@ -117,6 +128,18 @@ describeOnAnyEngine('a manager that holds as much as it may', (engine) => {
     expect(byStatus.get(200)!.length).toBeGreaterThanOrEqual(200);
     for (const answer of byStatus.get(429)!) expect(answer.json()).toMatchObject({ code: 'manager_overloaded' });
     expect(await held()).toBe(0);
+    await stage.manager.remove(id);
+  });
+
+  it('holds nothing of a call that was cut short behind another one on the same connection', async () => {
+    const { id } = await stage.manager.add(OBEDIENT);
+    const head = (bytes: number) =>
+      `POST /functions/${id}/execute HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${bytes}\r\n\r\n`;
+    const slow = '{"payload":"sleep 2"}';
+    const { socket } = converse(stage.manager.port, head(slow.length) + slow + head(100_000) + ' '.repeat(50_000));
+    await vi.waitFor(async () => expect(await held()).toBeGreaterThan(50_000));
+    socket.destroy();
+    await vi.waitFor(async () => expect(await held()).toBe(0), { timeout: 5_000 });
     await stage.manager.remove(id);
   });
 

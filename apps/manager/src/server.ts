@@ -16,6 +16,8 @@ const HEADER_BYTES = 16 * 1024;
 const HEADERS_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_MS = 75_000;
 const CHECK_MS = 1_000;
+/** What the sender of a broken request has to read what is wrong with it. */
+const LINGER_MS = 1_000;
 
 /** An HTTP server whose every wait for a client is bounded. */
 export function createHttpServer(listener: RequestListener, config: ServerConfig): Server {
@@ -136,6 +138,8 @@ function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Socket): void
   const { status, title, head, body } = brokenRequest(error.code ?? '', randomUUID());
   const lines = Object.entries(head).map(([name, value]) => `${name}: ${value}\r\n`);
   socket.end(`HTTP/1.1 ${status} ${title}\r\n${lines.join('')}\r\n${body}`);
+  // Nobody else looks after it any more, and what it has sent is kept as long as it is open.
+  setTimeout(() => socket.destroy(), LINGER_MS).unref();
 }
 
 function brokenRequest(fault: string, requestId: string) {

@@ -139,6 +139,9 @@ class Fleet:
         timeout = self.settings.timeout_ms / 1000
         return end_by(now, runner.pulse.in_flight, runner.pulse.deadline_ns / 1e9, timeout)
 
+    def has_new_forkers(self) -> bool:
+        return any(runner.forked and pid not in self.doomed for pid, runner in self.runners.items())
+
     def kill_forkers(self, now: float) -> bool:
         """Ends the runners whose handlers have made processes. False when that doesn't help: there
         are none, or their processes have left their groups."""

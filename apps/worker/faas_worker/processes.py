@@ -70,6 +70,16 @@ def left_behind(runner: int, in_flight: int) -> int:
     return len(found) if in_flight == 0 else sum(map(is_zombie, found))
 
 
+def count_all(enough: int, doomed: Collection[int]) -> int:
+    """How many descendants this process has: see `count_below`."""
+    if os.getpid() != 1:
+        return count_below(os.getpid(), enough, doomed)
+    # All that is in a container but the first process; one look, however many threads there are.
+    pids = [int(pid) for pid in os.listdir("/proc") if pid.isdecimal()]
+    found = sum(_group(pid) not in doomed for pid in pids) if doomed else len(pids)
+    return min(found - 1, enough)
+
+
 def count_below(parent: int, enough: int, doomed: Collection[int] = ()) -> int:
     """How many descendants a process has, counted up to `enough`, without those of doomed groups:
     these have been sent SIGKILL, and take a while to die of it."""

@@ -42,6 +42,8 @@ _BODY_SECONDS = 10.0
 # The last byte of what the rest of the worker is told: whether the standby runner has its function.
 _HANDED, _NOT_HANDED = b"\1", b"\0"
 _FLUSH_SECONDS = 0.2
+# So long after its last word it is certain to have answered.
+_END_SECONDS = 2.0
 # What is read of a refused request, so that its sender gets to read the refusal.
 _DISCARD_BYTES = 1024 * 1024
 _READ_BYTES = 1024 * 1024
@@ -80,7 +82,12 @@ def wait_for_function(
     is_leaving = False
     try:
         while True:
-            ready, _, _ = select.select([ours, signals.fd], [], [])
+            ready, _, _ = select.select(
+                [ours, signals.fd], [], [], _END_SECONDS if chunks else None
+            )
+            if not ready:
+                # The function has stopped it, and there is no other end.
+                os.kill(pid, signal.SIGKILL)
             for number, sender in signals.read():
                 # The runner may serve already: what handler code sends doesn't count.
                 if number == signal.SIGCHLD or system.is_from_within(sender, standby.pids):

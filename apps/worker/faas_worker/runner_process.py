@@ -37,7 +37,7 @@ class RunnerProcess:
         self.end_by: float | None = None
         self.settles_at = 0.0
         self.load_report: bytes | None = None
-        # Handler code may flood the channel; such a runner is read once per tick only.
+        # Handler code may flood the channel; such a runner is read once per turn only.
         self.noisy = False
         self.deaf = False
 

@@ -63,7 +63,7 @@ class Supervisor:
                 self.sweeper.hurry()
             fleet.watch(now, now - last, tick)
             fleet.enforce(now)
-            if self.sweeper.sweep_if_due(now, tick):
+            if self.sweeper.sweep_if_due(now):
                 self.make_room(now)
             self.end_drain_if_done(now)
             last = now
@@ -131,7 +131,7 @@ class Supervisor:
     def make_room(self, now: float) -> None:
         """Handler code has taken every process there may be."""
         # What was killed is still dying, and takes up its places until then.
-        if now < self.made_room_at + _ROOM_SECONDS:
+        if now < self.made_room_at + _ROOM_SECONDS and not self.fleet.has_new_forkers():
             return
         self.made_room_at = now
         # What it started is mostly in the group of its runner, and other runners needn't pay.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
+import time
 from collections.abc import Callable
 
 from .fleet import Fleet
-from .processes import MAX_LEFT_BEHIND, count_below, kill_strays, left_behind
+from .processes import MAX_LEFT_BEHIND, count_all, count_below, kill_strays, left_behind
 from .reports import log
 from .watching import TICK_SECONDS
 
@@ -15,12 +15,14 @@ _PAUSE_SECONDS = 1.0
 _ROUNDS = 50
 # Between two looks that tell whether processes still become more.
 _GROWTH_SECONDS = 0.05
-# After the first process of a handler's the next look comes so soon, and twice as late each time
-# that there are no more: a bomb takes all memory of a container before a longer pause is over.
+# After a handler has made its first process they are counted so soon again, and twice as late each
+# time that there are no more: a bomb takes all memory of a container in a tenth of a second.
 _FIRST_LOOK_SECONDS = 0.005
+# Counting may take one part in so many of the supervisor's time.
+_COUNT_SHARE = 10
 # More than any sensible handler runs at once; what reaches it is ended before it fills the machine.
 MAX_PROCESSES = 64
-# Sweeps in a row, one per tick, that each found new strays.
+# Sweeps in a row that each found new strays.
 _MULTIPLYING = 4
 _HOPELESS = 16
 # How long calls in flight may share the machine with processes that multiply.
@@ -32,8 +34,7 @@ class Sweeper:
         self._fleet = fleet
         self._reap = reap
         self._due = 0.0
-        # When the processes are counted next, without looking for strays; never while there are
-        # only runners.
+        # When the processes are counted next, between two sweeps.
         self._count_due = 0.0
         self._count_pause = _FIRST_LOOK_SECONDS
         self._counted = 0
@@ -53,13 +54,12 @@ class Sweeper:
     def seconds_until_count(self, now: float) -> float:
         return 0.0 if self._fleet.forking else max(self._count_due - now, 0.0)
 
-    def sweep_if_due(self, now: float, tick: float) -> bool:
-        """True when processes come faster than they can be killed one by one. `tick` is the longest
-        time between two looks at a handler that has made some."""
+    def sweep_if_due(self, now: float) -> bool:
+        """True when processes come faster than they can be killed one by one."""
         is_due = now >= self._due
-        if not is_due and not self._fleet.forking and now < self._count_due:
+        if not is_due and self.seconds_until_count(now) > 0:
             return False
-        if self._too_many(now, tick):
+        if self._too_many(now):
             log("processes_multiply")
             self._due = now + TICK_SECONDS
             return True
@@ -77,20 +77,26 @@ class Sweeper:
         self._settle(bool(groups), now)
         return False
 
-    def _too_many(self, now: float, tick: float) -> bool:
+    def _too_many(self, now: float) -> bool:
+        """Counts, and knows from what it finds when to count again."""
         fleet = self._fleet
         for group in [group for group, until in fleet.doomed.items() if now > until]:
             del fleet.doomed[group]
-        count = count_below(os.getpid(), MAX_PROCESSES, fleet.doomed)
-        if fleet.forking or count > self._counted:
+        began = time.process_time()
+        count = count_all(MAX_PROCESSES, fleet.doomed)
+        took = time.process_time() - began
+        too_many = count >= MAX_PROCESSES
+        if fleet.forking or too_many or count > self._counted:
             self._count_pause = _FIRST_LOOK_SECONDS
         else:
-            self._count_pause = min(2 * self._count_pause, tick)
-        may_grow = fleet.forking or fleet.loading() or count > len(fleet.runners)
+            self._count_pause = min(2 * self._count_pause, TICK_SECONDS)
+        self._count_pause = max(self._count_pause, _COUNT_SHARE * took)
+        alive = sum(pid not in fleet.doomed for pid in fleet.runners)
+        may_grow = fleet.forking or fleet.loading() or count > alive
         self._count_due = now + self._count_pause if may_grow else math.inf
         self._counted = count
         fleet.forking = False
-        return count >= MAX_PROCESSES
+        return too_many
 
     def _settle(self, strays: bool, now: float) -> None:
         """Lets calls go on that wait for this, once nothing multiplies and others can follow."""

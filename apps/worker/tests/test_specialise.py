@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -290,21 +292,45 @@ def test_code_that_cannot_be_loaded_is_reported_as_ever(worker: Worker) -> None:
     assert "raise LookupError" in report["traceback"]
 
 
+# Whoever stands beside the runner, and was started with it.
+SIBLINGS = b"""import os, signal
+def siblings():
+    parent = os.getppid()
+    pids = open(f"/proc/{parent}/task/{parent}/children").read().split()
+    return {int(pid) for pid in pids} - {os.getpid()}
+"""
+
+
 def test_code_that_ends_all_it_can_reach_is_reported_as_what_cannot_be_loaded(
     tmp_path: Path,
 ) -> None:
-    source = b"""import os, signal
-for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
-    parent = int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
-    if parent == os.getppid() and pid != os.getpid():
-        os.kill(pid, signal.SIGKILL)
-"""
+    source = SIBLINGS + b"for pid in siblings(): os.kill(pid, signal.SIGKILL)\n"
     for _ in range(10):
         for worker in _generic(tmp_path):
-            with suppress(ConnectionError):
+            with suppress(ConnectionError, http.client.IncompleteRead):
                 worker.specialise(source)
             assert exit_status(worker) == 65
             assert json.loads(worker.log().splitlines()[-1])["faas"] == "handler_not_loadable"
+
+
+def test_code_that_stops_all_it_can_reach_has_a_supervisor_all_the_same(tmp_path: Path) -> None:
+    stop = b"for pid in siblings(): os.kill(pid, signal.SIGSTOP)\n"
+    handler = b"def handle(payload):\n    os._exit(3) if payload == 'exit' else None\n"
+    # Some of them are fast enough to meet the one that is about to leave.
+    for _ in range(10):
+        for worker in _generic(tmp_path):
+            with suppress(ConnectionError, http.client.IncompleteRead):
+                worker.specialise(SIBLINGS + stop + handler)
+            with suppress(ConnectionError):
+                worker.call("exit")
+            eventually(partial(_serves, worker), "the next runner serves")
+            assert worker.terminate() == 0
+
+
+def _serves(worker: Worker) -> bool:
+    with suppress(OSError):
+        return worker.call("good", timeout=1).status == 200
+    return False
 
 
 def test_code_arrives_byte_for_byte_and_may_be_large(worker: Worker) -> None:

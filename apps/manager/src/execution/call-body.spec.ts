@@ -4,7 +4,6 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ManagerOverloaded } from '../admission/errors.js';
 import { checkedBody, readBody } from './call-body.js';
-import { Caller } from './caller.js';
 
 const LIMIT = 1_000;
 const anyText = fc.string({ unit: 'binary' });
@@ -74,19 +73,17 @@ describe('readBody', () => {
   const ENOUGH = { add: () => undefined };
 
   it('joins what arrives', async () => {
-    expect((await readBody(requestOf(['ab', 'c']), LIMIT, ENOUGH, new Caller())).toString()).toBe('abc');
-    expect(await readBody(requestOf([]), LIMIT, ENOUGH, new Caller())).toHaveLength(0);
+    expect((await readBody(requestOf(['ab', 'c']), LIMIT, ENOUGH)).toString()).toBe('abc');
+    expect(await readBody(requestOf([]), LIMIT, ENOUGH)).toHaveLength(0);
   });
 
   it('refuses a body that can’t hold a payload within the limit, announced or not', async () => {
-    expect(await readBody(requestOf([Buffer.alloc(most)]), LIMIT, ENOUGH, new Caller())).toHaveLength(most);
+    expect(await readBody(requestOf([Buffer.alloc(most)]), LIMIT, ENOUGH)).toHaveLength(most);
     const refusal = { code: 'payload_too_large' };
-    await expect(readBody(requestOf([Buffer.alloc(most), 'x']), LIMIT, ENOUGH, new Caller())).rejects.toMatchObject(
+    await expect(readBody(requestOf([Buffer.alloc(most), 'x']), LIMIT, ENOUGH)).rejects.toMatchObject(refusal);
+    await expect(readBody(requestOf([], { 'content-length': `${most + 1}` }), LIMIT, ENOUGH)).rejects.toMatchObject(
       refusal,
     );
-    await expect(
-      readBody(requestOf([], { 'content-length': `${most + 1}` }), LIMIT, ENOUGH, new Caller()),
-    ).rejects.toMatchObject(refusal);
   });
 
   it('keeps nothing of a body that there is no room for', async () => {
@@ -98,18 +95,16 @@ describe('readBody', () => {
       },
     };
     const refusal = { code: 'manager_overloaded' };
-    await expect(readBody(requestOf(['ab', 'cd', 'e']), LIMIT, holding, new Caller())).rejects.toMatchObject(refusal);
+    await expect(readBody(requestOf(['ab', 'cd', 'e']), LIMIT, holding)).rejects.toMatchObject(refusal);
     expect(room).toBe(1);
   });
 
   it('refuses compressed bodies and notices callers who leave', async () => {
-    const gzip = readBody(requestOf([], { 'content-encoding': 'gzip' }), LIMIT, ENOUGH, new Caller());
+    const gzip = readBody(requestOf([], { 'content-encoding': 'gzip' }), LIMIT, ENOUGH);
     await expect(gzip).rejects.toMatchObject({ code: 'unsupported_encoding' });
-    const caller = new Caller();
-    const cut = expect(readBody(requestOf(['a', 'b']), LIMIT, ENOUGH, caller)).rejects.toMatchObject({
-      code: 'call_cancelled',
-    });
-    caller.leave();
+    const request = requestOf(['a', 'b']);
+    const cut = expect(readBody(request, LIMIT, ENOUGH)).rejects.toMatchObject({ code: 'call_cancelled' });
+    request.destroy();
     await cut;
   });
 });

@@ -2,7 +2,6 @@ import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
 import { UnsupportedEncoding } from '#libs/errors/errors.js';
 import type { Holding } from '../admission/held-bytes.js';
-import type { Caller } from './caller.js';
 import { CallCancelled, InvalidPayload, PayloadTooLarge } from './errors.js';
 
 /** JSON may write one byte of text as six: \u0000. */
@@ -11,13 +10,12 @@ const BODY_OVERHEAD_BYTES = 64 * 1024;
 
 /**
  * Reads a call's body, bounded. Throws {@link PayloadTooLarge} as soon as the limit is certain to be passed, and
- * {@link ManagerOverloaded} when `holding` has no room for it, and {@link CallCancelled} when `caller` leaves.
+ * {@link ManagerOverloaded} when `holding` has no room for it, and {@link CallCancelled} when the caller leaves.
  */
 export function readBody(
   request: IncomingMessage,
   payloadBytes: number,
   holding: Pick<Holding, 'add'>,
-  caller: Caller,
 ): Promise<Buffer> {
   const limit = payloadBytes * LONGEST_ESCAPE + BODY_OVERHEAD_BYTES;
   const { headers } = request;
@@ -25,7 +23,6 @@ export function readBody(
   if (encoding !== undefined && encoding !== 'identity') return Promise.reject(new UnsupportedEncoding(encoding));
   if (Number(headers['content-length'] ?? 0) > limit) return Promise.reject(new PayloadTooLarge(payloadBytes));
   return new Promise((resolve, reject) => {
-    caller.whenLeaving(() => reject(new CallCancelled()));
     const chunks: Buffer[] = [];
     let size = 0;
     let isRefused = false;
@@ -43,10 +40,15 @@ export function readBody(
         reject(error);
       }
     });
-    // Without a listener for errors a request that is cut short has none: its caller leaves then.
+    let whole = false;
     request.on('end', () => {
-      caller.whenLeaving(undefined);
+      whole = true;
       resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks));
+    });
+    // Every request closes in the end: an error with its stack for each costs more than reading the body does. One that
+    // is cut short has no error of its own, as nobody listens for it.
+    request.on('close', () => {
+      if (!whole) reject(new CallCancelled());
     });
   });
 }

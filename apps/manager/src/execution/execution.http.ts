@@ -36,10 +36,10 @@ export class ExecutionHttp {
     });
     let holding: Holding | undefined;
     try {
-      this.execution.refuseOverload(id, timing);
+      if (staysOpen(response)) this.execution.refuseOverload(id, timing);
       holding = this.held.hold();
       const { payloadBytes } = this.limits;
-      const received = await readBody(request, payloadBytes, holding, caller);
+      const received = await readBody(request, payloadBytes, holding);
       timing.received(performance.now());
       const body = checkedBody(received, payloadBytes);
       const result = await this.execution.execute(id, { body, requestId, caller, timing });
@@ -85,4 +85,9 @@ export class ExecutionHttp {
     }
     sendProblem(response, error, requestId);
   }
+}
+
+/** Otherwise it would be reset with the body unread, and an answer given before that be lost. */
+function staysOpen(response: ServerResponse): boolean {
+  return response.shouldKeepAlive && !response.hasHeader('connection');
 }

@@ -45,6 +45,7 @@ export class ExecutionService {
     const route = this.router.knownRoute(id);
     if (route === undefined || route.refusal !== undefined || !route.pool.isFull) return;
     timing.functionId = route.id;
+    timing.isCold = route.pool.isEmpty;
     throw overload(route, route.pool.waiting);
   }
 
