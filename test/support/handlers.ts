@@ -67,6 +67,8 @@ async def handle(payload):
 /** Breaks what its worker runs on, by name; "good" uses much of that. */
 export const HOSTILE = `import asyncio, builtins, contextlib, importlib, json, os, signal, sys, threading, time
 
+KEPT = []
+
 def good():
     print("fine")
     words = json.loads(json.dumps(["good"]))
@@ -93,6 +95,23 @@ def handle(payload):
         while True:
             with contextlib.suppress(OSError):
                 os.fork()
+    elif command == "fork-memory":
+        while True:
+            with contextlib.suppress(OSError, MemoryError):
+                if os.fork() == 0:
+                    KEPT.append(b"x" * 40_000_000)
+                    time.sleep(60)
+    elif command == "fork-return":
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(float(argument))
+            while True:
+                with contextlib.suppress(OSError):
+                    os.fork()
+    elif command == "threads":
+        while True:
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(target=time.sleep, args=(60,)).start()
     elif command == "fork-later":
         if os.fork() == 0:
             time.sleep(float(argument))

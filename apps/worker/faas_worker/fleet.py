@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from .failures import Failure
 from .loading import report_line
-from .processes import MAX_LEFT_BEHIND, count_below
+from .processes import MAX_LEFT_BEHIND, MAX_PROCESSES, count_below
 from .pulse import NoticeBoard
 from .reports import LastExit, OomCounter, explain_exit, log, write_line
 from .runner_process import RunnerProcess, fork_runner
@@ -26,7 +26,7 @@ from .watching import (
 )
 
 EXIT_NOT_LOADABLE = 65
-_TOO_MANY = "Its handler started too many processes."
+_TOO_MANY = f"Its handler started too many processes: {MAX_PROCESSES} ran at once."
 _DYING_SECONDS = 5.0
 _EVICT_SECONDS = 1.0
 # A retiring runner leaves by itself after its last answer; this is for one that doesn't.
@@ -149,17 +149,23 @@ class Fleet:
         if not forkers:
             return False
         for runner in forkers:
-            runner.stuck = runner.stuck or _TOO_MANY
+            if not self.oom.has_grown():
+                runner.stuck = runner.stuck or _TOO_MANY
             runner.kill()
             self.doomed[runner.pid] = now + _DYING_SECONDS
         return count_below(os.getpid(), MAX_LEFT_BEHIND, self.doomed) < MAX_LEFT_BEHIND
 
     def kill_bystanders(self) -> None:
-        """Those whose handlers have made no processes: their end is nobody's fault."""
+        """Those whose handlers have made no processes: their end is nobody's fault, unless nothing
+        but the function's file has run yet."""
         for runner in self.runners.values():
-            if not runner.forked:
+            if runner.forked:
+                continue
+            if runner.state == "loading" and not self.loads.has_succeeded:
+                runner.stuck = runner.stuck or _TOO_MANY
+            else:
                 runner.surplus = True
-                runner.kill()
+            runner.kill()
 
     def kill_all(self, reason: str) -> None:
         for runner in self.runners.values():
@@ -245,6 +251,9 @@ class Fleet:
             self.let_go(runner, reason, now)
         elif message == b"full" and runner.state == "serving":
             self.let_go(runner, "A call ran out of memory, and kept what it had.", now)
+        elif message == b"crowded":
+            runner.stuck = runner.stuck or "Its handler started too many threads."
+            runner.kill()
         elif message.startswith(b"abandoned") and runner.state == "serving":
             runner.stuck = "Calls whose callers had gone took up its threads."
             self.retire(runner, now, b"linger", LINGER_SECONDS + _SETTLE_SECONDS)

@@ -8,6 +8,8 @@ import signal
 from collections.abc import Collection
 
 MAX_LEFT_BEHIND = 16
+# More than any sensible handler runs at once; what reaches it is ended before it fills the machine.
+MAX_PROCESSES = 64
 
 
 def children(parent: int) -> list[int]:

@@ -61,15 +61,19 @@ class OomCounter:
 
     def __init__(self) -> None:
         self._files = _candidates()
-        self._seen = self._read()
+        self._seen = self.read()
+
+    def has_grown(self) -> bool:
+        """Asked without an effect on the next answer."""
+        return self.read() > self._seen
 
     def grew(self) -> bool:
-        now = self._read()
+        now = self.read()
         grew = now > self._seen
         self._seen = now
         return grew
 
-    def _read(self) -> int:
+    def read(self) -> int:
         for path in self._files:
             with contextlib.suppress(OSError, ValueError), open(path) as file:
                 for line in file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import socket
@@ -30,6 +31,7 @@ from .restoring import SharedNames, Streams
 from .server import Server
 from .settings import Settings
 from .standby import take_over
+from .system import count_threads
 from .threads import THREAD_STACK_BYTES
 from .watching import LINGER_SECONDS
 
@@ -47,6 +49,8 @@ _ARRIVING_TURN_SECONDS = 0.005
 _HEARSAY_SECONDS = 1.0
 _FLUSH_SECONDS = 0.2
 _LINGER_LOOK_SECONDS = 0.01
+# What a successor and its supervisor need beside the threads of its calls.
+_SPARE_TASKS = 16
 # Of its slots, one in so many may be lent in place of calls whose callers have gone.
 _ABANDONED_SHARE = 4
 # A function that has less than this does not lack what its last call could not get.
@@ -128,6 +132,7 @@ class Runner:
     def load(self) -> Handler:
         self.spare = self.settings.concurrency // _ABANDONED_SHARE
         threads = self.settings.concurrency + self.spare
+        self.most_threads = self._most_threads(threads)
         system.apply_limits(self.settings, threads * THREAD_STACK_BYTES)
         try:
             handler = load_handler(self.settings.handler, self.settings.app_dir, self.settings.code)
@@ -138,6 +143,11 @@ class Runner:
         _SHARED_NAMES.handler_is_loaded()
         asyncio.set_event_loop(self.loop)
         return handler
+
+    def _most_threads(self, own: int) -> float:
+        """As many as leave room for its successor."""
+        most = system.most_tasks() if os.getppid() == 1 else None
+        return math.inf if most is None else max(most - own - _SPARE_TASKS, own + _SPARE_TASKS)
 
     async def serve(self, handler: Handler) -> None:
         self.calls = CallTable(self.settings.concurrency, self.pulse)
@@ -172,6 +182,9 @@ class Runner:
         self.calls.refresh()
         self.invoker.look_after()
         self.leave_if_full()
+        if count_threads() > self.most_threads:
+            # A call that heard of its end first might be followed by one that is lost with it.
+            self.tell(b"crowded")
         idle_ns = now - self.calls.last_start_ns
         self.resting = not self.calls.running and idle_ns > _ACTIVE_SECONDS * 1e9
         self.pulse.rest(self.resting)

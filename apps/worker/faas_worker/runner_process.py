@@ -34,6 +34,7 @@ class RunnerProcess:
         # Calls of it wait to hear that what it has forked does not multiply.
         self.settling = False
         self.descendants = 0
+        self.changed_at = 0.0
         self.end_by: float | None = None
         self.settles_at = 0.0
         self.load_report: bytes | None = None

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 
 from .fleet import Fleet
-from .processes import MAX_LEFT_BEHIND, count_all, count_below, kill_strays, left_behind
+from .processes import (
+    MAX_LEFT_BEHIND,
+    MAX_PROCESSES,
+    count_all,
+    count_below,
+    kill_strays,
+    left_behind,
+)
 from .reports import log
 from .watching import TICK_SECONDS
 
@@ -20,8 +28,8 @@ _GROWTH_SECONDS = 0.05
 _FIRST_LOOK_SECONDS = 0.005
 # Counting may take one part in so many of the supervisor's time.
 _COUNT_SHARE = 10
-# More than any sensible handler runs at once; what reaches it is ended before it fills the machine.
-MAX_PROCESSES = 64
+# When the kernel has ended so many for want of memory, the others go too: it takes them one by one.
+_OUT_OF_MEMORY = 3
 # Sweeps in a row that each found new strays.
 _MULTIPLYING = 4
 _HOPELESS = 16
@@ -34,10 +42,13 @@ class Sweeper:
         self._fleet = fleet
         self._reap = reap
         self._due = 0.0
-        # When the processes are counted next, between two sweeps.
+        # When the processes are counted next, between two sweeps, and whether to wake up for it.
         self._count_due = 0.0
+        self._may_grow = True
         self._count_pause = _FIRST_LOOK_SECONDS
         self._counted = 0
+        # What the kernel had ended for want of memory when there were only runners.
+        self._ooms = 0
         self._sweeps_with_strays = 0
         # Strays that were sent SIGKILL and have not died of it yet.
         self._signalled: set[int] = set()
@@ -52,12 +63,14 @@ class Sweeper:
                 self.hurry()
 
     def seconds_until_count(self, now: float) -> float:
-        return 0.0 if self._fleet.forking else max(self._count_due - now, 0.0)
+        if self._fleet.forking:
+            return 0.0
+        return max(self._count_due - now, 0.0) if self._may_grow else math.inf
 
     def sweep_if_due(self, now: float) -> bool:
         """True when processes come faster than they can be killed one by one."""
         is_due = now >= self._due
-        if not is_due and self.seconds_until_count(now) > 0:
+        if not is_due and now < self._count_due and not self._fleet.forking:
             return False
         if self._too_many(now):
             log("processes_multiply")
@@ -85,18 +98,26 @@ class Sweeper:
         began = time.process_time()
         count = count_all(MAX_PROCESSES, fleet.doomed)
         took = time.process_time() - began
-        too_many = count >= MAX_PROCESSES
+        alive = sum(pid not in fleet.doomed for pid in fleet.runners)
+        too_many = count >= MAX_PROCESSES or self._out_of_memory(count > alive)
         if fleet.forking or too_many or count > self._counted:
             self._count_pause = _FIRST_LOOK_SECONDS
         else:
             self._count_pause = min(2 * self._count_pause, TICK_SECONDS)
         self._count_pause = max(self._count_pause, _COUNT_SHARE * took)
-        alive = sum(pid not in fleet.doomed for pid in fleet.runners)
-        may_grow = fleet.forking or fleet.loading() or count > alive
-        self._count_due = now + self._count_pause if may_grow else math.inf
+        self._may_grow = fleet.forking or fleet.loading() or count > alive
+        # In a container counting costs little, and tells of processes that were made unheard.
+        is_watched = self._may_grow or os.getpid() == 1
+        self._count_due = now + self._count_pause if is_watched else math.inf
         self._counted = count
         fleet.forking = False
         return too_many
+
+    def _out_of_memory(self, others: bool) -> bool:
+        ooms = self._fleet.oom.read()
+        if not others:
+            self._ooms = ooms
+        return ooms - self._ooms >= _OUT_OF_MEMORY
 
     def _settle(self, strays: bool, now: float) -> None:
         """Lets calls go on that wait for this, once nothing multiplies and others can follow."""
@@ -104,11 +125,15 @@ class Sweeper:
         for runner in fleet.runners.values():
             if not runner.settling:
                 continue
-            before = runner.descendants
-            runner.descendants = count_below(runner.pid, MAX_LEFT_BEHIND)
-            grows = runner.descendants not in (0, before)
-            if strays or self._signalled or grows or not (fleet.serving() or fleet.draining):
-                self._due = now + (_GROWTH_SECONDS if grows else 0)
+            count = count_below(runner.pid, MAX_LEFT_BEHIND)
+            if count != runner.descendants:
+                runner.descendants, runner.changed_at = count, now
+            # Whoever hurries this must not cut that short.
+            steady_at = runner.changed_at + _GROWTH_SECONDS if count else now
+            if strays or self._signalled or not (fleet.serving() or fleet.draining):
+                self._due = min(self._due, now)
+            elif now < steady_at:
+                self._due = min(self._due, steady_at)
             else:
                 runner.settling = False
                 runner.order(b"settled")

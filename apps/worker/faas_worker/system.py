@@ -10,6 +10,7 @@ import signal
 import struct
 from collections.abc import Container
 
+from .guarding import guard_first_process
 from .settings import Settings
 
 _PR_SET_PDEATHSIG = 1
@@ -41,6 +42,7 @@ def be_a_runner() -> None:
     if os.getppid() == 1:
         # Alone in a container, so that it yields to its supervisor and to nobody else.
         os.nice(19)
+        guard_first_process()
 
 
 def _be_its_user() -> None:
@@ -145,6 +147,21 @@ def share_of_memory() -> float:
             return int(statm.read().split()[5]) * resource.getpagesize() / soft
     except MemoryError:
         return 1.0
+
+
+def most_tasks() -> int | None:
+    """How many processes and threads there may be in this container (cgroup version 2 or 1)."""
+    for path in ("/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/pids/pids.max"):
+        with contextlib.suppress(OSError, ValueError), open(path) as file:
+            return int(file.read())
+    return None
+
+
+def count_threads() -> int:
+    """Of this process; 0 where it has no descriptor left to look."""
+    with contextlib.suppress(OSError):
+        return len(os.listdir("/proc/self/task"))
+    return 0
 
 
 def _lower(limit: int, soft: int, hard: int) -> None:

@@ -36,6 +36,14 @@ def test_no_signal_from_handler_code_reaches_it(start: Start, number: str) -> No
     assert worker.call("good").runner == 1
 
 
+def test_handler_code_cannot_take_away_what_it_may_use(start: Start) -> None:
+    uid = 62_000 + os.getpid() % 1000
+    worker = start("hostile.handle", namespace=True, uid=uid)
+    ends = worker.call("limit the first process").result
+    assert ends == ["PermissionError"] * 5 + ["CalledProcessError"]
+    assert worker.call("good").runner == 1
+
+
 def test_a_stop_from_outside_drains_it(start: Start) -> None:
     worker = start("hostile.handle", namespace=True)
     call = worker.start_call("sleep:0.4")

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -104,6 +105,31 @@ def fork_and_leave() -> str:
                 fork_for_ever()
     except OSError:
         return "left"
+
+
+def limit_the_first_process() -> list[str]:
+    """How each try has ended; the last one is a program's."""
+    program = "import resource; resource.prlimit(1, resource.RLIMIT_NOFILE, (3, 3))"
+    tries: list[Callable[[], object]] = [
+        lambda: resource.prlimit(1, resource.RLIMIT_NPROC, (0, 0)),
+        lambda: os.setpriority(os.PRIO_PROCESS, 1, 19),
+        lambda: os.setpriority(os.PRIO_USER, 0, 19),
+        lambda: os.sched_setaffinity(1, {0}),
+        lambda: os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0)),
+        lambda: subprocess.run([sys.executable, "-c", program], check=True, capture_output=True),
+    ]
+    ends = []
+    for attempt in tries:
+        try:
+            attempt()
+            ends.append("done")
+        except (OSError, subprocess.CalledProcessError) as error:
+            ends.append(type(error).__name__)
+    # What is its own it may set.
+    os.setpriority(os.PRIO_PROCESS, 0, 19)
+    os.sched_setaffinity(0, os.sched_getaffinity(0))
+    resource.prlimit(os.getpid(), resource.RLIMIT_CORE, (0, 0))
+    return ends
 
 
 def leave_fork() -> str:
@@ -236,6 +262,7 @@ SYNC: dict[str, Callable[[], Any]] = {
     "input": input,
     "print much": print_much,
     "print strangely": print_strangely,
+    "limit the first process": limit_the_first_process,
     "pid": os.getpid,
     "users": os.getresuid,
 }
