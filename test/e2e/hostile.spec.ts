@@ -52,7 +52,7 @@ describeOnEachLocalEngine('a handler that turns on its worker', (engine) => {
     await recoversFrom(async () => expect((await ask('close')).status).toBe(502));
   });
 
-  const BOMBS = ['fork', 'fork-later 0.3', 'fork-return 0.02', 'fork-memory', 'threads'];
+  const BOMBS = ['fork', 'fork-later 0.3', 'fork-memory', 'threads'];
   it.each(BOMBS)('is ended early when it makes processes or threads without end (%s)', async (bomb) => {
     await ask('good');
     const times: number[] = [];

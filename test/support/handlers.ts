@@ -101,13 +101,6 @@ def handle(payload):
                 if os.fork() == 0:
                     KEPT.append(b"x" * 40_000_000)
                     time.sleep(60)
-    elif command == "fork-return":
-        if os.fork() == 0:
-            os.setsid()
-            time.sleep(float(argument))
-            while True:
-                with contextlib.suppress(OSError):
-                    os.fork()
     elif command == "threads":
         while True:
             with contextlib.suppress(RuntimeError):

@@ -95,6 +95,15 @@ def spare_the_next_calls(worker: Worker, bomb: str) -> None:
     assert min(slowest) < RECOVERY_SECONDS
 
 
+@pytest.mark.parametrize("handler", ["hostile.handle", "hostile.handle_async"])
+def test_a_call_waits_to_see_whether_what_it_left_becomes_more(start: Start, handler: str) -> None:
+    worker = start(handler, namespace=True)
+    for _ in range(8):
+        answer = worker.call("leave a session")
+        assert answer.result == "left"
+        assert answer.seconds >= 0.05
+
+
 def test_daemons_left_behind_are_ended(start: Start) -> None:
     worker = start("hostile.handle", namespace=True)
     worker.call("daemon")

@@ -107,6 +107,13 @@ def fork_and_leave() -> str:
         return "left"
 
 
+def leave_session() -> str:
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(3600)
+    return "left"
+
+
 def limit_the_first_process() -> list[str]:
     """How each try has ended; the last one is a program's."""
     program = "import resource; resource.prlimit(1, resource.RLIMIT_NOFILE, (3, 3))"
@@ -253,6 +260,7 @@ SYNC: dict[str, Callable[[], Any]] = {
     "fork and leave": fork_and_leave,
     "leave a fork": leave_fork,
     "daemon": leave_daemon,
+    "leave a session": leave_session,
     "fork": fork_and_return,
     "threads": leave_threads,
     "processes": leave_processes,
