@@ -22,7 +22,6 @@ _LIMITS = tuple(
     getattr(resource, f"RLIMIT_{name}")
     for name in ("AS", "CPU", "DATA", "FSIZE", "NOFILE", "NPROC", "STACK")
 )
-_SETTING_LIMITS = frozenset({"resource.setrlimit", "resource.prlimit"})
 # A trial takes one turn of the loop; but a handler may hold up that turn.
 _TURNS = 3
 # A call may break what a trial needs in the midst of it; but not time after time.
@@ -47,15 +46,25 @@ class Fitness:
         self._own = {fd: _identity(fd) for fd in (listener, channel)}
         self._sockets = {fd: _is_socket(fd) for fd in _STREAMS}
         self._limits = {limit: resource.getrlimit(limit)[0] for limit in _LIMITS}
-        #: Handler code has set some since they were looked at.
+        #: Handler code has lowered some since they were looked at.
         self.limits_may_differ = False
         sys.addaudithook(self._on_event)
         self._trial: _Trial | None = None
         self._turns = 0
 
-    def _on_event(self, event: str, _arguments: object) -> None:
-        if event in _SETTING_LIMITS:
+    def _on_event(self, event: str, arguments: Any) -> None:
+        if event == "resource.prlimit" or (
+            event == "resource.setrlimit" and self._lowers(arguments)
+        ):
             self.limits_may_differ = True
+
+    def _lowers(self, arguments: Any) -> bool:
+        """A runner itself raises one for each thread that it starts."""
+        try:
+            limit, (soft, _) = arguments
+            return bool(limit in self._limits and _size(soft) < _size(self._limits[limit]))
+        except Exception:  # handler code may give anything
+            return True
 
     def check(self) -> bool:
         return self._has_descriptors() and self._has_limits() and self._answers()

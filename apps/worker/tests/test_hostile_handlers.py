@@ -313,7 +313,8 @@ def test_memory_past_the_limit_is_the_handlers_error(start: Start) -> None:
         assert answer.error["type"] == "MemoryError"
 
     recovers_after(worker, hostile)
-    assert worker.call("good").runner == 1
+    # On a busy machine another may have stood in for it.
+    eventually(lambda: worker.call("good").runner == 1, "the same runner serves")
 
 
 def test_memory_that_a_call_has_kept_does_not_fail_the_calls_after_it(start: Start) -> None:
