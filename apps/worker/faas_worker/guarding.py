@@ -34,6 +34,19 @@ _NOT_X32 = 0xBFFFFFFF
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _LOAD, _AND, _EQUAL, _RETURN = 0x20, 0x54, 0x15, 0x06
 _Instruction = tuple[int, int, int, int]
+_OF_FIRST_PROCESS: tuple[_Instruction, ...] = (
+    (_LOAD, 0, 0, _ARGUMENTS),
+    (_EQUAL, 0, 1, 1),
+    (_RETURN, 0, 0, _REFUSE),
+)
+_OF_FIRST_OR_OF_USER: tuple[_Instruction, ...] = (
+    (_LOAD, 0, 0, _ARGUMENTS + 8),
+    (_EQUAL, 3, 0, 1),
+    (_LOAD, 0, 0, _ARGUMENTS),
+    (_EQUAL, 1, 0, _OF_A_USER[0]),
+    (_EQUAL, 0, 1, _OF_A_USER[1]),
+    (_RETURN, 0, 0, _REFUSE),
+)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -61,24 +74,10 @@ def _instructions() -> Iterator[_Instruction]:
 
 
 def _checks(of_a_process: tuple[int, ...], of_a_kind: tuple[int, ...]) -> Iterator[_Instruction]:
-    first, second = _ARGUMENTS, _ARGUMENTS + 8
-    yield _LOAD, 0, 0, _NUMBER
-    yield _AND, 0, 0, _NOT_X32
-    for number in of_a_process:
-        yield _EQUAL, 0, 3, number
-        yield _LOAD, 0, 0, first
-        yield _EQUAL, 0, 1, 1
-        yield _RETURN, 0, 0, _REFUSE
-        yield _LOAD, 0, 0, _NUMBER
-        yield _AND, 0, 0, _NOT_X32
-    for number in of_a_kind:
-        yield _EQUAL, 0, 6, number
-        yield _LOAD, 0, 0, second
-        yield _EQUAL, 3, 0, 1
-        yield _LOAD, 0, 0, first
-        yield _EQUAL, 1, 0, _OF_A_USER[0]
-        yield _EQUAL, 0, 1, _OF_A_USER[1]
-        yield _RETURN, 0, 0, _REFUSE
-        yield _LOAD, 0, 0, _NUMBER
-        yield _AND, 0, 0, _NOT_X32
+    for numbers, refusal in (of_a_process, _OF_FIRST_PROCESS), (of_a_kind, _OF_FIRST_OR_OF_USER):
+        for number in numbers:
+            yield _LOAD, 0, 0, _NUMBER
+            yield _AND, 0, 0, _NOT_X32
+            yield _EQUAL, 0, len(refusal), number
+            yield from refusal
     yield _RETURN, 0, 0, _ALLOW

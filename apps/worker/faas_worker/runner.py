@@ -31,7 +31,6 @@ from .restoring import SharedNames, Streams
 from .server import Server
 from .settings import Settings
 from .standby import take_over
-from .system import count_threads
 from .threads import THREAD_STACK_BYTES
 from .watching import LINGER_SECONDS
 
@@ -182,7 +181,7 @@ class Runner:
         self.calls.refresh()
         self.invoker.look_after()
         self.leave_if_full()
-        if count_threads() > self.most_threads:
+        if system.count_threads() > self.most_threads:
             # A call that heard of its end first might be followed by one that is lost with it.
             self.tell(b"crowded")
         idle_ns = now - self.calls.last_start_ns
