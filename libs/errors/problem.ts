@@ -17,6 +17,9 @@ const STATUS = {
   timed_out: 504,
 } as const satisfies Record<ErrorKind, number>;
 
+/** How long a sender may pause who hasn't read yet that its request is refused. */
+const LINGER_MS = 2_000;
+
 /** An RFC 9457 problem document; `error` repeats `detail` for clients that read only that. */
 export interface Problem {
   readonly type: string;
@@ -42,7 +45,10 @@ export function problemOf(error: AppError, requestId: string): Problem {
   };
 }
 
-/** Answers with the problem unless an answer has begun; then the connection is cut, so that nobody takes it for whole. */
+/**
+ * Answers with the problem unless an answer has begun; then the connection is cut, so that nobody takes it for whole.
+ * The request need not have been read.
+ */
 export function sendProblem(response: ServerResponse, error: AppError, requestId: string): void {
   if (response.headersSent) {
     response.destroy();
@@ -56,7 +62,26 @@ export function sendProblem(response: ServerResponse, error: AppError, requestId
   response.setHeader('X-Request-Id', requestId);
   if (error.retryAfterSeconds !== undefined) response.setHeader('Retry-After', error.retryAfterSeconds);
   if (error.kind === 'unauthorized') response.setHeader('WWW-Authenticate', 'Bearer realm="service-faas"');
-  response.end(body);
+  const { req: request } = response;
+  if (staysOpen(response) || request.complete || request.destroyed) {
+    response.end(body);
+    return;
+  }
+  // A connection that is closed before all has been read is reset, and its sender may lose the answer with it. So the
+  // rest is read and forgotten as long as it comes; how long that may take is the server's to bound.
+  response.write(body);
+  const patience = setTimeout(() => response.end(), LINGER_MS);
+  request
+    .on('data', () => patience.refresh())
+    .once('close', () => {
+      clearTimeout(patience);
+      response.end();
+    })
+    .resume();
+}
+
+function staysOpen(response: ServerResponse): boolean {
+  return response.shouldKeepAlive && response.getHeader('Connection') !== 'close';
 }
 
 function titleOf(code: string): string {

@@ -2,7 +2,14 @@ import type { ServerConfig } from '#libs/config/config.js';
 import { InvalidRequest } from '#libs/errors/errors.js';
 import { requestIdOf } from '#libs/errors/request-id.js';
 import { randomUUID } from 'node:crypto';
-import { createServer, type IncomingMessage, type RequestListener, type Server, STATUS_CODES } from 'node:http';
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+  STATUS_CODES,
+} from 'node:http';
 import type { Socket } from 'node:net';
 import { Access } from './access/access.js';
 import { ExecutionHttp } from './execution/execution.http.js';
@@ -21,6 +28,7 @@ const LINGER_MS = 1_000;
 
 /** An HTTP server whose every wait for a client is bounded. */
 export function createHttpServer(listener: RequestListener, config: ServerConfig): Server {
+  const serve = forOneHost(listener);
   const server = createServer(
     {
       maxHeaderSize: HEADER_BYTES,
@@ -32,15 +40,33 @@ export function createHttpServer(listener: RequestListener, config: ServerConfig
       // Looked at here, so that its sender gets a problem document.
       requireHostHeader: false,
     },
-    forOneHost(listener),
+    serve,
   );
   serveHalfClosed(server);
   server.on('clientError', answerBrokenRequest);
+  server.on('checkContinue', (request, response) => {
+    askForBodyWhenRead(request, response);
+    serve(request, response);
+  });
   server.on('checkExpectation', (request, response) => {
     const { head, body } = brokenRequest('EXPECTATION', requestIdOf(request));
     response.writeHead(417, head).end(body);
   });
   return server;
+}
+
+/**
+ * Lets a client that waits for it send its body when somebody reads it (RFC 9110, 10.1.1): what is refused before is not
+ * sent at all. As nobody can tell whether the body comes after such an answer, no other request may follow it.
+ */
+function askForBodyWhenRead(request: IncomingMessage, response: ServerResponse): void {
+  const { shouldKeepAlive } = response;
+  response.shouldKeepAlive = false;
+  request.once('resume', () => {
+    if (response.headersSent) return;
+    response.shouldKeepAlive = shouldKeepAlive;
+    response.writeContinue();
+  });
 }
 
 /** Refuses a request that names two hosts: who may ask is decided by one, and what stands in front may read the other. */

@@ -36,7 +36,7 @@ export class ExecutionHttp {
     });
     let holding: Holding | undefined;
     try {
-      if (staysOpen(response)) this.execution.refuseOverload(id, timing);
+      this.execution.refuseOverload(id, timing);
       holding = this.held.hold();
       const { payloadBytes } = this.limits;
       const received = await readBody(request, payloadBytes, holding);
@@ -85,9 +85,4 @@ export class ExecutionHttp {
     }
     sendProblem(response, error, requestId);
   }
-}
-
-/** Otherwise it would be reset with the body unread, and an answer given before that be lost. */
-function staysOpen(response: ServerResponse): boolean {
-  return response.shouldKeepAlive && !response.hasHeader('connection');
 }
