@@ -39,6 +39,11 @@ class Invoker:
             self._answer_on_loop if self._pool is None else self._answer_from_pool
         )
 
+    @property
+    def threads(self) -> int:
+        """Of the pool."""
+        return 0 if self._pool is None else self._pool.size
+
     def look_after(self) -> None:
         """To be done now and then: makes up for what a handler has done to the pool's threads."""
         if self._pool is not None:

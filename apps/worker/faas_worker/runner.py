@@ -10,6 +10,7 @@ import random
 import socket
 import sys
 import time
+from asyncio import all_tasks
 from collections.abc import Callable
 from os import _exit
 from time import monotonic_ns
@@ -37,6 +38,10 @@ from .watching import LINGER_SECONDS
 BEAT_SECONDS = 0.04
 RESTING_BEAT_SECONDS = 0.5
 _ACTIVE_SECONDS = 5.0
+# Looking for damage touches thousands of objects, which is most of what a beat costs. So it is done
+# at every one while handler code runs and until what it did must have shown; else now and then.
+_AFTERMATH_SECONDS = 0.25
+_LOOK_SECONDS = 0.5
 # After a drain was asked for, calls already in the backlog are still run.
 _BACKLOG_SECONDS = 0.02
 # What a caller that has just connected needs to send its request. In several turns of the loop:
@@ -80,6 +85,8 @@ class Runner:
         # Nobody comes after it: what still gets here has to be told so.
         self.is_last = False
         self.beat_timer: asyncio.TimerHandle | None = None
+        self.busy_ns = 0
+        self.looked_ns = 0
 
     def run(self, handover: int | None = None) -> None:
         """`handover`: where the function is read from that isn't known yet."""
@@ -127,6 +134,7 @@ class Runner:
         )
         self.app.on_start = self.wake
         self.server = Server(self.app, self.listener, self.number)
+        self.own_threads = system.count_threads()
 
     def load(self) -> Handler:
         self.spare = self.settings.concurrency // _ABANDONED_SHARE
@@ -174,7 +182,7 @@ class Runner:
         if self.beat_timer is not None:
             self.beat_timer.cancel()
         self.leave_if_forked()
-        if not self.resting and not self.leaving:
+        if not self.resting and not self.leaving and self.is_to_look():
             self.leave_if_unfit()
         now = monotonic_ns()
         self.pulse.beat(now)
@@ -190,6 +198,23 @@ class Runner:
         self.forks.report()
         pause = RESTING_BEAT_SECONDS if self.resting else BEAT_SECONDS
         self.beat_timer = self.loop.call_later(pause, self.beat)
+
+    def is_to_look(self) -> bool:
+        """Handler code runs in calls, and afterwards in what they have left behind."""
+        now = monotonic_ns()
+        with contextlib.suppress(BaseException):
+            if self.calls.running or self.has_company():
+                self.busy_ns = now
+            quiet_ns = now - max(self.busy_ns, self.calls.last_start_ns)
+            if quiet_ns > _AFTERMATH_SECONDS * 1e9 and now - self.looked_ns < _LOOK_SECONDS * 1e9:
+                return False
+        self.looked_ns = now
+        return True
+
+    def has_company(self) -> bool:
+        """Threads or tasks that are none of its own; or it can't tell any more."""
+        own = self.own_threads + self.invoker.threads
+        return bool(all_tasks(self.loop)) or not 0 < system.count_threads() <= own
 
     def wake(self) -> None:
         if self.resting:

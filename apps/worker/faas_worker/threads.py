@@ -40,6 +40,10 @@ class ThreadPool:
         threading.stack_size(THREAD_STACK_BYTES)
         self._start_thread()
 
+    @property
+    def size(self) -> int:
+        return len(self._threads)
+
     def submit(self, call: Call) -> None:
         self._busy += 1
         if self._busy > len(self._threads):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
+from handlers.vandal import LATER_SECONDS
 from support import Worker, eventually, recovers_after
 
 Start = Callable[..., Worker]
@@ -103,6 +105,20 @@ def test_what_a_runner_is_made_of_is_mended_or_the_runner_replaced(
 
     eventually(good, "a good call succeeds", seconds=2)
     recovers_after(worker, lambda: None)
+
+
+@pytest.mark.parametrize("handler", [SYNC, ASYNC])
+def test_what_a_call_left_behind_breaks_later_is_mended_before_the_next_one(
+    start: Start, handler: str
+) -> None:
+    worker = start(handler)
+    for _ in range(4):
+        assert worker.call("later:faas_worker.app=respond").result == "done"
+        # Well after the damage, while what did it is there; any call would have it looked for.
+        time.sleep(LATER_SECONDS + 0.3)
+        answer = worker.call("good")
+        assert (answer.status, answer.runner) == (200, 1)
+        time.sleep(LATER_SECONDS)
 
 
 @pytest.mark.parametrize("handler", [SYNC, ASYNC])

@@ -112,10 +112,36 @@ TRICKS: dict[str, Callable[[], object]] = {
 }
 
 
+def break_later(damage: Callable[[], None]) -> None:
+    time.sleep(LATER_SECONDS)
+    damage()
+    time.sleep(LATER_SECONDS)
+
+
+async def break_later_on_loop(damage: Callable[[], None]) -> None:
+    await asyncio.sleep(LATER_SECONDS)
+    damage()
+    await asyncio.sleep(LATER_SECONDS)
+
+
+def leave_behind(damage: Callable[[], None]) -> None:
+    try:
+        LEFT_BEHIND.append(asyncio.get_running_loop().create_task(break_later_on_loop(damage)))
+    except RuntimeError:
+        threading.Thread(target=break_later, args=(damage,), daemon=True).start()
+
+
+LATER_SECONDS = 0.8
+LEFT_BEHIND: list[asyncio.Task[None]] = []
+
+
 def handle(payload: str) -> Any:
     trick, _, argument = payload.partition(":")
     if trick == "good":
         return good()
+    if trick == "later":
+        leave_behind(lambda: setattr(*owner_of(argument), None))
+        return "done"
     if trick == "set to None":
         setattr(*owner_of(argument), None)
     elif trick == "delete":
