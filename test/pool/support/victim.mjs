@@ -3,22 +3,29 @@
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
-import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
-import { DockerOrchestrator } from '#libs/orchestrator-docker/docker.orchestrator.js';
-import { accessCluster } from '#libs/orchestrator-kubernetes/cluster-access.js';
-import { KubernetesOrchestrator } from '#libs/orchestrator-kubernetes/kubernetes.orchestrator.js';
-import { ProcessOrchestrator } from '#libs/orchestrator-process/process.orchestrator.js';
 
 const { engine, config, owner, pool } = JSON.parse(process.argv[2]);
 let filled = 0;
 const logger = pino({ level: 'debug' }, { write: (line) => (filled += Number(line.includes('generic worker ready'))) });
+// Only what it uses is loaded, which takes longer than all else that it does.
 const open = {
-  docker: () => new DockerOrchestrator(config, owner, logger, connectDocker(), pool),
-  kubernetes: () =>
-    new KubernetesOrchestrator(config, owner, logger, accessCluster(config.kubeconfig, config.insideCluster), pool),
-  process: () => new ProcessOrchestrator(config, owner, logger, pool),
+  docker: async () => {
+    const { connectDocker } = await import('#libs/orchestrator-docker/create-docker-orchestrator.js');
+    const { DockerOrchestrator } = await import('#libs/orchestrator-docker/docker.orchestrator.js');
+    return new DockerOrchestrator(config, owner, logger, connectDocker(), pool);
+  },
+  kubernetes: async () => {
+    const { accessCluster } = await import('#libs/orchestrator-kubernetes/cluster-access.js');
+    const { KubernetesOrchestrator } = await import('#libs/orchestrator-kubernetes/kubernetes.orchestrator.js');
+    const cluster = accessCluster(config.kubeconfig, config.insideCluster);
+    return new KubernetesOrchestrator(config, owner, logger, cluster, pool);
+  },
+  process: async () => {
+    const { ProcessOrchestrator } = await import('#libs/orchestrator-process/process.orchestrator.js');
+    return new ProcessOrchestrator(config, owner, logger, pool);
+  },
 };
-const orchestrator = open[engine]();
+const orchestrator = await open[engine]();
 void orchestrator.watch(() => undefined, new AbortController().signal);
 await orchestrator.ping(AbortSignal.timeout(60_000));
 while (filled < pool.size) await delay(10);
