@@ -62,7 +62,11 @@ class Workers implements PoolSource<Worker> {
   }
   isOutOfTurn = false;
 
+  /** How many were ready when the pool last looked whether it lacks any. */
+  readyWhenLooked = 0;
+
   async room(): Promise<number> {
+    this.readyWhenLooked = pool?.counts().ready ?? 0;
     return this.memory - this.left.length;
   }
 
@@ -157,7 +161,8 @@ describe('a pool of workers without a function', () => {
 
   it('replaces nothing while workers are being taken, for a moment', async () => {
     const some = open(12, undefined, 60_000);
-    await full(12);
+    // It looks once more after the last one has come.
+    await vi.waitFor(() => expect(workers.readyWhenLooked).toBe(12), { timeout: 5_000 });
     let longest = 0;
     for (let taken = 0, last = Date.now(); taken < 8; taken += 1) {
       expect(some.take()).toBeDefined();
