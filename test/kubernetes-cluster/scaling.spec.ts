@@ -1,4 +1,5 @@
 import type { V1Deployment, V1Pod } from '@kubernetes/client-node';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { AUTOSCALER, DEPLOYMENT } from '#libs/orchestrator-kubernetes/kinds.js';
 import type { TestManager } from '../support/manager.js';
@@ -47,7 +48,10 @@ describe('scaling and replacing pods [kubernetes]', () => {
       ({ manager } = stage);
       const { id } = await manager.add(TELLTALE);
       // So few that one pod is enough for the autoscaler, even on a machine where each call costs more than elsewhere.
-      const light = new Traffic(1, () => manager.call(id, 'sleep 0.2'));
+      const light = new Traffic(1, async () => {
+        await delay(1_000);
+        return manager.call(id, 'sleep 0.2');
+      });
       const heavy = new Traffic(3, () => manager.call(id, 'burn 0.1'));
       await vi.waitFor(async () => expect((await ready(id)).length).toBeGreaterThan(1), SLOW);
       const before = heavy.answers.length;
