@@ -24,6 +24,8 @@ export function serveHalfClosed(server: Server): void {
 function askWhetherItListens(socket: Socket): void {
   const response = newestResponse(socket);
   if (response === undefined || socket.destroyed || response.headersSent || response.destroyed) return;
+  // Others are to be answered on this connection before it.
+  if (response.socket === null) return;
   const { complete, httpVersionMajor, httpVersionMinor } = response.req;
   if (complete && httpVersionMajor === 1 && httpVersionMinor >= 1) response.writeProcessing();
 }

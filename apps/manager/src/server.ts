@@ -65,7 +65,9 @@ function askForBodyWhenRead(request: IncomingMessage, response: ServerResponse):
   request.once('resume', () => {
     if (response.headersSent) return;
     response.shouldKeepAlive = shouldKeepAlive;
-    response.writeContinue();
+    // Behind another request on its connection it has to wait, or it would get into what is sent before it.
+    if (response.socket !== null) response.writeContinue();
+    else response.once('socket', () => response.headersSent || response.writeContinue());
   });
 }
 
