@@ -98,6 +98,7 @@ describe('podTemplate', () => {
         { name: 'HANDLER_FUNCTION', value: 'function.handler.greet' },
         { name: 'FAAS_TIMEOUT_MS', value: '1500' },
         { name: 'FAAS_CONCURRENCY', value: '4' },
+        { name: 'FAAS_MOST_TASKS', value: String(workloadOf().limits.pids) },
       ]),
     );
   });

@@ -39,6 +39,11 @@ describe('poolPod', () => {
     expect(made().spec!.containers[0]!.env).toContainEqual({ name: 'FAAS_SPECIALISE_SHA256', value: sha256 });
   });
 
+  it('is told how many processes and threads there may be in it', () => {
+    const { pids } = workloadOf().limits;
+    expect(made().spec!.containers[0]!.env).toContainEqual({ name: 'FAAS_MOST_TASKS', value: String(pids) });
+  });
+
   it('never starts anew, when a function may have run in it', () => {
     expect(made().spec!.restartPolicy).toBe('Never');
   });

@@ -12,7 +12,7 @@ const LONGEST_CALL_MS = 3_600_000;
 export interface PoolPlacement {
   readonly owner: string;
   readonly config: KubernetesConfig;
-  readonly limits: Pick<PoolConfig, 'cpuMillis' | 'memoryMiB'>;
+  readonly limits: Pick<PoolConfig, 'cpuMillis' | 'memoryMiB' | 'pids'>;
 }
 
 /**

@@ -31,7 +31,7 @@ export class StandIns {
     private readonly view: View,
     private readonly pool: WarmPool<PoolPod>,
     private readonly pods: PoolPods,
-    private readonly limits: Pick<PoolConfig, 'cpuMillis' | 'memoryMiB'>,
+    private readonly limits: Pick<PoolConfig, 'cpuMillis' | 'memoryMiB' | 'pids'>,
     private readonly logger: Logger,
   ) {
     this.prober = new HealthProber((functionId) => view.hint(functionId));
@@ -99,7 +99,8 @@ export class StandIns {
   }
 
   private fits({ limits }: Workload): boolean {
-    return limits.cpuMillis === this.limits.cpuMillis && limits.memoryMiB === this.limits.memoryMiB;
+    const { cpuMillis, memoryMiB, pids } = this.limits;
+    return limits.cpuMillis === cpuMillis && limits.memoryMiB === memoryMiB && limits.pids === pids;
   }
 
   /** Of this very pod: it has no other claimants, but may have been deleted. */

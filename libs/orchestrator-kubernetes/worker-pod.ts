@@ -20,7 +20,7 @@ export interface WorkerPod {
   /** Labels of the pods that are to lie on different nodes. */
   readonly apart: Readonly<Record<string, string>>;
   readonly environment: Readonly<Record<string, string>>;
-  readonly limits: Pick<WorkloadLimits, 'cpuMillis' | 'memoryMiB'>;
+  readonly limits: Pick<WorkloadLimits, 'cpuMillis' | 'memoryMiB' | 'pids'>;
   readonly probes: Probes;
   readonly mounts: NonNullable<V1Container['volumeMounts']>;
   readonly volumes: NonNullable<V1PodSpec['volumes']>;
@@ -60,7 +60,14 @@ export function workerPodSpec(pod: WorkerPod, config: KubernetesConfig): V1PodSp
 }
 
 function container(pod: WorkerPod, config: KubernetesConfig): V1Container {
-  const environment = { ...pod.environment, HOME: '/tmp', PYTHONUNBUFFERED: '1', PYTHONDONTWRITEBYTECODE: '1' };
+  const environment = {
+    ...pod.environment,
+    // The kubelet's limit is the pod's, which can't be seen from inside of it.
+    FAAS_MOST_TASKS: String(pod.limits.pids),
+    HOME: '/tmp',
+    PYTHONUNBUFFERED: '1',
+    PYTHONDONTWRITEBYTECODE: '1',
+  };
   return {
     name: CONTAINER,
     image: config.image,

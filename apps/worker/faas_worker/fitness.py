@@ -69,6 +69,11 @@ class Fitness:
     def check(self) -> bool:
         return self._has_descriptors() and self._has_limits() and self._answers()
 
+    @property
+    def is_settled(self) -> bool:
+        """Nothing was found, and nothing is still to come out."""
+        return self._trial is not None and self._trial.is_right
+
     def puts_limits_back(self) -> bool:
         """False is final here, too."""
         self.limits_may_differ = False
@@ -141,6 +146,10 @@ class _Trial:
 
     def passed(self) -> bool:
         self.end()
+        return self.is_right
+
+    @property
+    def is_right(self) -> bool:
         return self.written.startswith(_STATUS) and self.written.endswith(PAYLOAD_REFUSED.body)
 
     # What the protocol asks of its transport.

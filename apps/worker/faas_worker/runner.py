@@ -153,8 +153,10 @@ class Runner:
 
     def _most_threads(self, own: int) -> float:
         """As many as leave room for its successor."""
-        most = system.most_tasks() if os.getppid() == 1 else None
-        return math.inf if most is None else max(most - own - _SPARE_TASKS, own + _SPARE_TASKS)
+        if os.getppid() != 1:
+            return math.inf
+        known = [most for most in (system.most_tasks(), self.settings.most_tasks) if most]
+        return max(min(known) - own - _SPARE_TASKS, own + _SPARE_TASKS) if known else math.inf
 
     async def serve(self, handler: Handler) -> None:
         self.calls = CallTable(self.settings.concurrency, self.pulse)
@@ -201,14 +203,19 @@ class Runner:
 
     def is_to_look(self) -> bool:
         """Handler code runs in calls, and afterwards in what they have left behind."""
-        now = monotonic_ns()
         with contextlib.suppress(BaseException):
+            now = monotonic_ns()
             if self.calls.running or self.has_company():
                 self.busy_ns = now
             quiet_ns = now - max(self.busy_ns, self.calls.last_start_ns)
-            if quiet_ns > _AFTERMATH_SECONDS * 1e9 and now - self.looked_ns < _LOOK_SECONDS * 1e9:
+            unseen_ns = now - self.looked_ns
+            if (
+                quiet_ns > _AFTERMATH_SECONDS * 1e9
+                and unseen_ns < _LOOK_SECONDS * 1e9
+                and self.fitness.is_settled
+            ):
                 return False
-        self.looked_ns = now
+            self.looked_ns = now
         return True
 
     def has_company(self) -> bool:

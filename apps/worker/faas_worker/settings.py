@@ -29,6 +29,8 @@ class Settings:
     max_body_bytes: int
     limit_memory_bytes: int | None
     limit_pids: int | None
+    # Of processes and threads there may be in this container, where it can't see that by itself.
+    most_tasks: int | None
     # Set: starts without a function, and takes one from whoever knows the token of this digest.
     specialise_sha256: str | None
     lease_ms: int | None
@@ -82,6 +84,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         max_body_bytes=read.number("FAAS_MAX_BODY_BYTES", 400 * 2**20),
         limit_memory_bytes=read.optional_number("FAAS_LIMIT_MEMORY_BYTES"),
         limit_pids=read.optional_number("FAAS_LIMIT_PIDS"),
+        most_tasks=read.optional_number("FAAS_MOST_TASKS"),
         specialise_sha256=read.digest("FAAS_SPECIALISE_SHA256"),
         lease_ms=read.optional_number("FAAS_GENERIC_LEASE_MS", most=86_400_000),
     )

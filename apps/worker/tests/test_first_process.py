@@ -72,6 +72,22 @@ def test_calls_after_a_fork_bomb_do_not_pay_for_it(start: Start, bomb: str, hand
     spare_the_next_calls(worker, bomb)
 
 
+def test_calls_after_a_bomb_of_threads_do_not_pay_where_its_limit_is_only_told(
+    start: Start,
+) -> None:
+    uid = 61_000 + os.getpid() % 1000
+    worker = start(
+        "hostile.handle", namespace=True, uid=uid, FAAS_TEST_PIDS="600", FAAS_MOST_TASKS="128"
+    )
+
+    def hostile() -> None:
+        with pytest.raises((ConnectionError, http.client.IncompleteRead)):
+            worker.call("thread bomb")
+        assert worker.last_exit()["message"] == "Its handler started too many threads."
+
+    recovers_after(worker, hostile)
+
+
 @pytest.mark.parametrize("bomb", ["fork bomb", "fork away"])
 def test_nor_do_they_where_a_worker_has_a_user_of_its_own(start: Start, bomb: str) -> None:
     uid = 63_000 + os.getpid() % 1000

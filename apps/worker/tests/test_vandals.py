@@ -60,6 +60,8 @@ DEEPER = [
     "uvicorn.protocols.http.httptools_impl=RequestResponseCycle.send",
     "faas_worker.app=FunctionApp.execute",
     "faas_worker.app=respond",
+    "faas_worker.runner=monotonic_ns",
+    "faas_worker.runner=all_tasks",
 ]
 
 

@@ -165,6 +165,12 @@ def leave_threads() -> str:
     return "left"
 
 
+def thread_bomb() -> str:
+    while True:
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+
+
 def leave_processes() -> list[int]:
     command = [sys.executable, "-c", "import time; time.sleep(3600)"]
     return [
@@ -263,6 +269,7 @@ SYNC: dict[str, Callable[[], Any]] = {
     "leave a session": leave_session,
     "fork": fork_and_return,
     "threads": leave_threads,
+    "thread bomb": thread_bomb,
     "processes": leave_processes,
     "close descriptors": close_descriptors,
     "shut listener down": shut_listener_down,
