@@ -123,6 +123,16 @@ def test_what_a_call_left_behind_breaks_later_is_mended_before_the_next_one(
         time.sleep(LATER_SECONDS)
 
 
+def test_a_runner_that_a_timer_has_broken_is_replaced_before_the_next_call(start: Start) -> None:
+    worker = start(ASYNC)
+    for runner in (1, 2, 3, 4):
+        answer = worker.call("patch later")
+        assert (answer.result, answer.runner) == ("done", runner)
+        # Nothing else calls: it is found by the next look, within half a second, and its verdict.
+        time.sleep(LATER_SECONDS + 0.9)
+        assert worker.call("good").runner == runner + 1
+
+
 @pytest.mark.parametrize("handler", [SYNC, ASYNC])
 @pytest.mark.parametrize("trick", ["recursion limit", "builtins", "clear builtins", "clear time"])
 def test_the_interpreter_is_set_right_after_the_call(

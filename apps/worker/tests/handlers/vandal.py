@@ -131,6 +131,13 @@ def leave_behind(damage: Callable[[], None]) -> None:
         threading.Thread(target=break_later, args=(damage,), daemon=True).start()
 
 
+def leave_patch_timer() -> None:
+    def patch() -> None:
+        setattr(*owner_of("faas_worker.app=respond"), raise_always)
+
+    asyncio.get_running_loop().call_later(LATER_SECONDS, patch)
+
+
 LATER_SECONDS = 0.8
 LEFT_BEHIND: list[asyncio.Task[None]] = []
 
@@ -139,6 +146,9 @@ def handle(payload: str) -> Any:
     trick, _, argument = payload.partition(":")
     if trick == "good":
         return good()
+    if trick == "patch later":
+        leave_patch_timer()
+        return "done"
     if trick == "later":
         leave_behind(lambda: setattr(*owner_of(argument), None))
         return "done"
