@@ -1,6 +1,6 @@
 import { ECHO, ECHO_CALL } from '../reference/handlers.mjs';
 import { makeRow, pick } from '../report/rows.mjs';
-import { inPairs } from './pairs.mjs';
+import { inTurn } from './pairs.mjs';
 
 /** Short rounds and many: a disturbance spoils one pair. */
 const ROUNDS = [
@@ -13,34 +13,38 @@ const CONCURRENCY = 64;
 const WARM_UP_CALLS = 3_000;
 const MOST_ADDED_MS = 0.25;
 
-/** What the manager adds to a call: through it, and straight to the worker it would have called. */
+/**
+ * What the manager adds to a call: through it, and straight to the worker it would have called. What a proxy adds that
+ * does nothing but pass calls on says how much of that any program in between costs on this machine.
+ */
 export async function measureOverhead(stage) {
   const manager = await stage.manager();
   const load = stage.load();
   const id = await manager.upload(ECHO, { concurrency: CONCURRENCY, max_replicas: 1 });
   const [through, straight] = [manager.target(id), await stage.engine.workerTarget(id)];
+  const proxy = await stage.proxy(straight);
   const measured = [];
   for (const { connections, calls, count, seconds } of ROUNDS) {
     const round = (target, amount = calls) => load.round({ target, connections, calls: amount, ...ECHO_CALL });
-    for (const target of [through, straight]) await round(target, WARM_UP_CALLS);
-    const pairs = await inPairs(
+    for (const target of [through, straight, proxy.target]) await round(target, WARM_UP_CALLS);
+    const rounds = await inTurn(
       stage,
       { count, seconds },
-      () => round(through),
-      () => round(straight),
+      { ours: () => round(through), reference: () => round(straight), proxy: () => round(proxy.target) },
     );
-    measured.push({ connections, pairs });
+    measured.push({ connections, rounds });
   }
   return {
-    rows: measured.flatMap(({ connections, pairs }) => rowsOf(connections, pairs)),
-    pairs: Object.fromEntries(measured.map(({ connections, pairs }) => [connections, pairs])),
+    rows: measured.flatMap(({ connections, rounds }) => rowsOf(connections, rounds)),
+    pairs: Object.fromEntries(measured.map(({ connections, rounds }) => [connections, rounds])),
   };
 }
 
-function rowsOf(connections, pairs) {
-  const row = (percentile, limit) =>
+function rowsOf(connections, rounds) {
+  const calls = `${connections} connection${connections > 1 ? 's' : ''}`;
+  const row = (figure, pairs, percentile, limit) =>
     makeRow(pairs.map(pick((round) => round[percentile])), {
-      figure: `call, ${connections} connection${connections > 1 ? 's' : ''}, ${percentile}`,
+      figure: `${figure}, ${calls}, ${percentile}`,
       reference: 'same worker called directly',
       unit: 'ms',
       difference: true,
@@ -50,5 +54,10 @@ function rowsOf(connections, pairs) {
     target: `adds ≤ ${MOST_ADDED_MS} ms`,
     meets: ({ difference }) => difference.median <= MOST_ADDED_MS,
   };
-  return [row('p50', connections === 1 ? limit : {}), row('p99', {})];
+  const proxied = rounds.map(({ proxy, reference }) => ({ ours: proxy, reference }));
+  return [
+    row('call', rounds, 'p50', connections === 1 ? limit : {}),
+    row('the bare proxy in our place', proxied, 'p50', {}),
+    row('call', rounds, 'p99', {}),
+  ];
 }
