@@ -212,7 +212,7 @@ describeOnClusters('workloads', (target) => {
       'the first line is there',
       async () => String((await admin().get(`pods/${pod!.metadata.name}/log`)).body).includes('said one') || undefined,
     );
-    const following = admin().get(`pods/${pod!.metadata.name}/log?follow=true`);
+    const following = admin().get(`pods/${pod!.metadata.name}/log?follow=true&tailLines=2`);
     await talk.call(pod!, 'two');
     await talk.remove();
     const lines = String((await following).body)
