@@ -5,8 +5,9 @@
 //   npm run bench -- throughput --profile    with the manager's CPU profile beside the results
 //   npm run bench -- --share 0.1             a tenth of the counts and times, for a quick look
 //   npm run bench -- --check                 a target that isn't met is a failure
+//   npm run bench -- former --former ../old  against another checkout whose program is built (--former-image: its worker)
 import { parseArgs } from 'node:util';
-import { FIGURES } from './figures/figures.mjs';
+import { FIGURES, ON_REQUEST } from './figures/figures.mjs';
 import { describeLoad, describeMachine } from './report/machine.mjs';
 import { printTable, writeResults } from './report/report.mjs';
 import { Stage } from './stage/stage.mjs';
@@ -65,7 +66,7 @@ async function run() {
 
 /** A quick look doesn't replace the results of a whole one. */
 function setName() {
-  const figures = names.length === Object.keys(FIGURES).length ? 'all' : names.join('-');
+  const figures = names.length === Object.keys(FIGURES).length - ON_REQUEST.length ? 'all' : names.join('-');
   return options.share === 1 ? figures : `${figures}-share-${options.share}`;
 }
 
@@ -116,6 +117,8 @@ function readArguments() {
         profile: { type: 'boolean', default: false },
         share: { type: 'string', default: '1' },
         check: { type: 'boolean', default: false },
+        former: { type: 'string', default: '' },
+        'former-image': { type: 'string', default: '' },
       },
     });
     const unknown = positionals.find((name) => !known.includes(name));
@@ -123,7 +126,8 @@ function readArguments() {
     if (!['', 'docker', 'process'].includes(values.engine)) throw new Error('--engine is docker or process.');
     const share = Number(values.share);
     if (!(share > 0 && share <= 10)) throw new Error('--share is a number above 0, up to 10.');
-    const names = known.filter((name) => positionals.length === 0 || positionals.includes(name));
+    const usual = known.filter((name) => !ON_REQUEST.includes(name));
+    const names = positionals.length === 0 ? usual : known.filter((name) => positionals.includes(name));
     return { names, options: { ...values, share } };
   } catch (error) {
     console.error(`✗ ${error.message}`);

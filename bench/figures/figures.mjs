@@ -1,5 +1,6 @@
 import { measureDeploy } from './deploy.mjs';
 import { measureDeploys } from './deploys.mjs';
+import { measureFormer } from './former.mjs';
 import { measureMany } from './many.mjs';
 import { measureMemory } from './memory.mjs';
 import { measureNeighbour } from './neighbour.mjs';
@@ -21,4 +22,8 @@ export const FIGURES = {
   memory: measureMemory,
   many: measureMany,
   deploys: measureDeploys,
+  former: measureFormer,
 };
+
+/** Measured only when they are named: they need what the others don't. */
+export const ON_REQUEST = ['former'];

@@ -15,15 +15,17 @@ const BOOT_MS = 120_000;
 export class Manager {
   #stage;
   #storage;
+  #root;
   #environment;
   #flags;
   #port;
   #inspectorPort;
   #child;
 
-  constructor(stage, storage, environment) {
+  constructor(stage, storage, root, environment) {
     this.#stage = stage;
     this.#storage = storage;
+    this.#root = root;
     this.#environment = { WARM_POOL_SIZE: '0', ...environment };
     this.#flags = ['--enable-source-maps'];
     if (stage.options.profile) {
@@ -31,11 +33,14 @@ export class Manager {
     }
   }
 
-  /** `environment`: what differs from a manager without a warm pool; `inspect`: its memory is to be measured. */
-  static async start(stage, { environment = {}, inspect = false } = {}) {
+  /**
+   * `environment`: what differs from a manager without a warm pool; `inspect`: its memory is to be measured; `root`: the
+   * checkout whose program it runs.
+   */
+  static async start(stage, { environment = {}, inspect = false, root = stage.root } = {}) {
     const storage = await mkdtemp(join(stage.folder, 'm'));
     await chmod(storage, 0o755);
-    const manager = new Manager(stage, storage, environment);
+    const manager = new Manager(stage, storage, root, environment);
     manager.#port = await freePort();
     if (inspect) {
       manager.#inspectorPort = await freePort();
@@ -59,13 +64,13 @@ export class Manager {
   /** Starts its process anew; answers how long it took until it was ready. */
   async boot() {
     await this.stop();
-    const { root, engine, undo } = this.#stage;
+    const { engine, undo } = this.#stage;
     if (undo.begun) throw new Error('It is being ended.');
     const began = performance.now();
     const passed = PASSED_ON.filter((name) => process.env[name] !== undefined);
-    const main = join(root, 'dist', 'apps', 'manager', 'src', 'main.js');
+    const main = join(this.#root, 'dist', 'apps', 'manager', 'src', 'main.js');
     this.#child = Child.run(process.execPath, [...this.#flags, main], {
-      cwd: root,
+      cwd: this.#root,
       env: {
         ...Object.fromEntries(passed.map((name) => [name, process.env[name]])),
         LISTEN_ADDR: `127.0.0.1:${this.#port}`,
