@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { request } from 'node:http';
 import { askHealth } from './health-probe.js';
+import { requestOfWorker } from './worker-request.js';
 import type { EndpointAddress, Workload } from './workload.js';
 
 /** What a worker that was started without a function is told: docs/worker-protocol.md. */
@@ -54,27 +54,15 @@ export async function specialise(
   { environment, code }: Specialisation,
   signal: AbortSignal,
 ): Promise<void> {
-  const body = JSON.stringify({ environment, code: code?.toString('base64') });
-  const target = address.kind === 'tcp' ? { host: address.host, port: address.port } : { socketPath: address.path };
-  const { promise, resolve, reject } = Promise.withResolvers<number | undefined>();
-  const outgoing = request({
-    ...target,
-    path: '/specialise',
+  const { status } = await requestOfWorker({
+    address,
     method: 'POST',
-    agent: false,
-    signal: AbortSignal.any([signal, AbortSignal.timeout(SPECIALISE_MS)]),
-    headers: { Authorization: `Bearer ${token}`, 'Content-Length': Buffer.byteLength(body) },
+    path: '/specialise',
+    headers: { Authorization: `Bearer ${token}` },
+    body: JSON.stringify({ environment, code: code?.toString('base64') }),
+    timeoutMs: SPECIALISE_MS,
+    connectMs: CONNECT_MS,
+    signal,
   });
-  // The address of a container that is gone swallows what is sent to it.
-  const unheard = setTimeout(() => outgoing.destroy(new Error('A generic worker is gone.')), CONNECT_MS);
-  outgoing.on('socket', (socket) => socket.once('connect', () => clearTimeout(unheard)));
-  outgoing.on('close', () => clearTimeout(unheard));
-  outgoing.on('response', (response) => {
-    response.on('error', reject).resume();
-    resolve(response.statusCode);
-  });
-  outgoing.on('error', reject);
-  outgoing.end(body);
-  const status = await promise;
   if (status !== SPECIALISED) throw new Error(`A generic worker refused its function with ${status}.`);
 }

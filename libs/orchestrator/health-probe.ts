@@ -1,4 +1,4 @@
-import { request } from 'node:http';
+import { requestOfWorker } from './worker-request.js';
 import type { EndpointAddress, EndpointGuard, FunctionId } from './workload.js';
 
 /** What the prober believes of one replica: not yet ready, ready, or ready once and silent since. */
@@ -9,9 +9,6 @@ const SLOWEST_START_INTERVAL_MS = 250;
 const LIVENESS_INTERVAL_MS = 10_000;
 const PROBE_TIMEOUT_MS = 2_000;
 const FAILURES_UNTIL_UNHEALTHY = 3;
-
-/** A worker's `/health` is a few hundred bytes; handler code that answers in its stead may send anything. */
-const LARGEST_HEALTH_BYTES = 64 * 1024;
 
 /** One `GET /health`: good only for a 200 whose body says `"status": "ok"`. Never throws. */
 export async function probeHealth(
@@ -41,32 +38,17 @@ interface HealthAnswer {
 }
 
 /** Whatever `GET /health` answers; null when nothing does within the time, or too much. */
-export function askHealth(
+export async function askHealth(
   address: EndpointAddress,
   timeoutMs: number,
   headers: Readonly<Record<string, string>> = {},
 ): Promise<HealthAnswer | null> {
-  const target = address.kind === 'tcp' ? { host: address.host, port: address.port } : { socketPath: address.path };
-  return new Promise((resolve) => {
-    const outgoing = request(
-      { ...target, path: '/health', agent: false, headers, signal: AbortSignal.timeout(timeoutMs) },
-      (response) => {
-        const chunks: Buffer[] = [];
-        let size = 0;
-        response.on('data', (chunk: Buffer) => {
-          size += chunk.length;
-          if (size > LARGEST_HEALTH_BYTES) outgoing.destroy();
-          else chunks.push(chunk);
-        });
-        response.on('error', () => resolve(null));
-        response.on('close', () => resolve(null));
-        const status = response.statusCode ?? 0;
-        response.on('end', () => resolve({ status, document: objectOf(Buffer.concat(chunks)) }));
-      },
-    );
-    outgoing.on('error', () => resolve(null));
-    outgoing.end();
-  });
+  try {
+    const { status, body } = await requestOfWorker({ address, path: '/health', headers, timeoutMs });
+    return { status, document: objectOf(body) };
+  } catch {
+    return null;
+  }
 }
 
 function objectOf(body: Buffer): Record<string, unknown> | null {
