@@ -14,6 +14,7 @@ import type {
   ServerConfig,
 } from './config.js';
 import { isLoopback, isWildcard, parseListenAddress } from './listen-address.js';
+import { readSecretFiles } from './secret-files.js';
 
 /** Thrown at boot; its message names every faulty variable at once. */
 export class InvalidConfig extends Error {
@@ -165,11 +166,18 @@ const environment = z.object({
 
 type Environment = z.infer<typeof environment>;
 
-/** Parses the environment; throws {@link InvalidConfig} with every fault. An empty variable counts as unset. */
+/**
+ * Parses the environment, and the files it names for secrets; throws {@link InvalidConfig} with every fault. An empty
+ * variable counts as unset.
+ */
 export function loadConfig(variables: NodeJS.ProcessEnv): Config {
-  const given = Object.fromEntries(
-    Object.entries(variables).filter(([, value]) => value !== undefined && value !== ''),
-  );
+  const set = Object.fromEntries(Object.entries(variables).filter(([, value]) => value !== undefined && value !== ''));
+  const { variables: given, faults, faulty } = readSecretFiles(set);
+  if (faults.length === 0) return parse(given);
+  throw new InvalidConfig([...faults, ...furtherFaults(given, faulty)]);
+}
+
+function parse(given: NodeJS.ProcessEnv): Config {
   const parsed = environment.safeParse(given);
   if (!parsed.success) throw new InvalidConfig(everyFault(given, parsed.error.issues));
 
@@ -283,13 +291,17 @@ function kubernetesOf(env: Environment): KubernetesConfig {
 function everyFault(given: NodeJS.ProcessEnv, issues: readonly z.core.$ZodIssue[]): string[] {
   const faulty = issues.map((issue) => issue.path.join('.'));
   const found = issues.map((issue, index) => `${faulty[index]} ${issue.message}`);
+  return [...found, ...furtherFaults(given, faulty)];
+}
+
+function furtherFaults(given: NodeJS.ProcessEnv, faulty: readonly string[]): readonly string[] {
   try {
-    loadConfig(Object.fromEntries(Object.entries(given).filter(([name]) => !faulty.includes(name))));
+    parse(Object.fromEntries(Object.entries(given).filter(([name]) => !faulty.includes(name))));
+    return [];
   } catch (error) {
     if (!(error instanceof InvalidConfig)) throw error;
-    found.push(...error.faults.filter((fault) => !faulty.some((name) => fault.includes(name))));
+    return error.faults.filter((fault) => !faulty.some((name) => fault.includes(name)));
   }
-  return found;
 }
 
 function authOf(env: Environment, faults: string[]): AuthConfig {
