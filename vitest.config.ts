@@ -1,8 +1,9 @@
-import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
-const alias = [{ find: /^#libs\/(.*)\.js$/, replacement: fileURLToPath(new URL('./libs/$1.ts', import.meta.url)) }];
+/** `#libs/…` is the sources here, as for all tools, and the build where the program runs. */
+const conditions = ['source', 'module', 'node', 'development|production'];
+const sources = { resolve: { conditions }, ssr: { resolve: { conditions } } };
 
 /** Suites of users' view that an engine can make a difference to. */
 const onTheClusterToo = [
@@ -59,7 +60,7 @@ export default defineConfig({
     sequence: { sequencer: LongestFirst },
     projects: [
       {
-        resolve: { alias },
+        ...sources,
         test: {
           name: 'beside-the-code',
           include: ['apps/**/*.spec.ts', 'libs/**/*.spec.ts'],
@@ -70,7 +71,7 @@ export default defineConfig({
         },
       },
       {
-        resolve: { alias },
+        ...sources,
         test: {
           ...whole,
           name: 'crash',
@@ -79,7 +80,7 @@ export default defineConfig({
         },
       },
       {
-        resolve: { alias },
+        ...sources,
         test: {
           ...whole,
           ...sharedPostgres,
@@ -90,7 +91,7 @@ export default defineConfig({
         },
       },
       {
-        resolve: { alias },
+        ...sources,
         test: {
           ...whole,
           ...sharedPostgres,
@@ -101,7 +102,7 @@ export default defineConfig({
         },
       },
       {
-        resolve: { alias },
+        ...sources,
         test: {
           ...sharedPostgres,
           // Run by npm run test:kubernetes alone, on a cluster that is given to it.

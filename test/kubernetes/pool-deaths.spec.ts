@@ -5,7 +5,7 @@ import type { Observed, Workload } from '#libs/orchestrator/workload.js';
 import { POD } from '#libs/orchestrator-kubernetes/kinds.js';
 import { LABEL } from '#libs/orchestrator-kubernetes/labels.js';
 import { podOf } from '#libs/orchestrator-kubernetes/replica.js';
-import { Victim } from '../pool/support/victim.js';
+import { Victim } from '../pool/support/victim-process.js';
 import { PoolView } from './support/pool-pods.js';
 import { ProviderSuite } from './support/provider.js';
 

@@ -5,7 +5,7 @@ import { NotSent } from '#libs/orchestrator/testing/call.js';
 import { Stage } from '#libs/orchestrator/testing/contract.stage.js';
 import type { FunctionId, Workload } from '#libs/orchestrator/workload.js';
 import type { PoolSite } from './pool-site.js';
-import { Victim } from './victim.js';
+import { Victim } from './victim-process.js';
 
 const STORM = 16;
 const DEATHS = 8;
