@@ -157,6 +157,8 @@ export interface ReconcileConfig {
   /** How often a settled function is compared with reality, in milliseconds. */
   readonly resyncMs: number;
   readonly concurrency: number;
+  /** How long the engine may take for one step of one function before the step is given up, in milliseconds. */
+  readonly stepTimeoutMs: number;
   /** How often objects without a function are looked for, in milliseconds. */
   readonly orphanSweepMs: number;
 }

@@ -151,6 +151,8 @@ const environment = z.object({
   // Shorter than calls wait for a replica, so that the next one survives a manager that is killed in a step.
   RECONCILE_LEASE_MS: integer(6_000, 1_000, 600_000),
   RECONCILE_RESYNC_MS: integer(60_000, 500, 86_400_000),
+  // Longer than an engine takes for anything that it does at all.
+  RECONCILE_STEP_TIMEOUT_MS: integer(120_000, 1_000, 3_600_000),
   ORPHAN_SWEEP_MS: integer(60_000, 500, 86_400_000),
 
   METRICS_MAX_FUNCTIONS: integer(500, 0, 100_000),
@@ -244,6 +246,7 @@ function parse(given: NodeJS.ProcessEnv): Config {
       leaseMs: env.RECONCILE_LEASE_MS,
       resyncMs: env.RECONCILE_RESYNC_MS,
       concurrency: env.RECONCILE_CONCURRENCY,
+      stepTimeoutMs: env.RECONCILE_STEP_TIMEOUT_MS,
       orphanSweepMs: env.ORPHAN_SWEEP_MS,
     },
     scale: {

@@ -1,3 +1,8 @@
+import { within } from '#libs/deadlines/within.js';
+
+/** What was given up by its caller keeps the others waiting no longer than this. */
+const GIVEN_UP_MS = 10_000;
+
 /** Work on one key runs one after the other, in the order asked; other keys don't wait. */
 export class Turns {
   private readonly last = new Map<string, Promise<unknown>>();
@@ -8,7 +13,7 @@ export class Turns {
     const turn = (async () => {
       await before.catch(() => undefined);
       signal.throwIfAborted();
-      return work();
+      return within('a turn', { graceMs: GIVEN_UP_MS, signal }, work);
     })();
     this.last.set(key, turn);
     void turn

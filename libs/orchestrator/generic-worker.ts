@@ -17,6 +17,8 @@ export interface OneTimeToken {
   readonly sha256: string;
 }
 
+/** No manager keeps one waiting for longer, in milliseconds: what says after that that it waits has only learnt to say so. */
+export const LONGEST_WAIT_MS = 30 * 60_000;
 const ASK_MS = 2_000;
 const CONNECT_MS = 1_000;
 /** Beyond it the worker itself gives up on a body. */

@@ -1,4 +1,4 @@
-import { kindOf } from './generic-worker.js';
+import { kindOf, LONGEST_WAIT_MS } from './generic-worker.js';
 import type { EndpointAddress } from './workload.js';
 
 const ASK_MS = 500;
@@ -7,28 +7,45 @@ const ASK_MS = 500;
  * If that was only about to come, whoever is at it finds the worker gone and makes another.
  */
 const HALF_MADE_MS = 10_000;
+/** For its manager to replace it, and to name one that was just taken. */
+const WAIT_MARGIN_MS = 10 * 60_000;
 
-/** Workers of the pool that aren't ours and don't answer as generic ones, by when they were first seen so. */
+/** Workers of the pool that aren't ours, by when they were first seen. */
 export class Strays {
-  private readonly since = new Map<string, number>();
+  private readonly seen = new Map<string, number>();
+  /** Those that don't answer as one that waits for a function does. */
+  private readonly odd = new Map<string, number>();
 
   /** @param silentMs longer than a generic worker takes to start */
-  constructor(private readonly silentMs: number) {}
+  constructor(
+    private readonly silentMs: number,
+    private readonly waitMs = LONGEST_WAIT_MS + WAIT_MARGIN_MS,
+  ) {}
 
   /** Forgets all others. */
   keep(ids: ReadonlySet<string>): void {
-    for (const id of this.since.keys()) if (!ids.has(id)) this.since.delete(id);
+    for (const known of [this.seen, this.odd]) for (const id of known.keys()) if (!ids.has(id)) known.delete(id);
   }
 
-  /** Whether it has been so for long enough. One that waits for a function never is: it ends by itself. */
+  /**
+   * Whether its time is over. One that waits for a function has long, as another manager may keep it and it ends by
+   * itself otherwise; but handler code that has its socket can say that it waits, too.
+   */
   async has(id: string, address: EndpointAddress | undefined, isStarted = true): Promise<boolean> {
     const kind = address === undefined ? 'silent' : await kindOf(address, false, ASK_MS);
+    const now = Date.now();
+    if (now - sinceIn(this.seen, id, now) >= this.waitMs) return true;
     if (kind === 'generic') {
-      this.since.delete(id);
+      this.odd.delete(id);
       return false;
     }
-    const since = this.since.get(id) ?? Date.now();
-    this.since.set(id, since);
-    return Date.now() - since >= (!isStarted || kind === 'other' ? HALF_MADE_MS : this.silentMs);
+    const isHalfMade = !isStarted || kind === 'other';
+    return now - sinceIn(this.odd, id, now) >= (isHalfMade ? HALF_MADE_MS : this.silentMs);
   }
+}
+
+function sinceIn(known: Map<string, number>, id: string, now: number): number {
+  const since = known.get(id) ?? now;
+  known.set(id, since);
+  return since;
 }

@@ -1,8 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { within } from '#libs/deadlines/within.js';
 import {
   type Kind,
   kindOf,
+  LONGEST_WAIT_MS,
   oneTimeToken,
   type OneTimeToken,
   specialise,
@@ -28,6 +30,9 @@ const LAST_LOOK_MS = 250;
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 600_000;
 const CLOSE_MS = 5_000;
+/** Beyond what an engine takes for what it does at all: whatever hangs then, the pool is kept. */
+const ROUND_MS = 60_000;
+const START_MS = 120_000;
 
 /** A worker without a function. */
 export interface PoolMember {
@@ -66,6 +71,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
   private target = 0;
   private hits = 0;
   private misses = 0;
+  private readonly upSince = new WeakMap<M, number>();
   private readonly takenAt = new WeakMap<M, number>();
   private readonly listeners: StageListener[] = [];
   private failures = 0;
@@ -82,6 +88,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     private readonly size: number,
     private readonly logger: Logger,
     private readonly leaseMs = LEASE_MS,
+    private readonly longestWaitMs = LONGEST_WAIT_MS,
   ) {
     this.renewMs = leaseMs / RENEWALS_PER_LEASE;
   }
@@ -176,7 +183,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     this.takenSince = undefined;
     // One round at a time; the one under way may not see what changed meanwhile.
     if (this.keeping !== undefined) return this.keepIn(REPLACE_AFTER_MS);
-    this.keeping = this.round()
+    this.keeping = within('a round', { ms: ROUND_MS }, () => this.round())
       .catch((error: unknown) => this.logger.warn({ err: error }, 'keeping workers ready failed'))
       .finally(() => (this.keeping = undefined));
     await this.keeping;
@@ -189,6 +196,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     if (now - this.renewedAt >= this.renewMs) {
       this.renewedAt = now;
       await Promise.all(this.ready.map((member) => this.renew(member)));
+      await this.retireOldest(now);
     }
     const room = await this.source.room(this.ready.length + this.coming.size);
     if (this.closing.signal.aborted) return;
@@ -212,6 +220,14 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     await this.drop(member);
   }
 
+  /** One in a round, so that there are others meanwhile. */
+  private async retireOldest(now: number): Promise<void> {
+    const [oldest] = this.ready;
+    if (oldest === undefined || now - (this.upSince.get(oldest) ?? now) < this.longestWaitMs) return;
+    this.ready.shift();
+    await this.drop(oldest);
+  }
+
   private bring(): void {
     const coming = this.startOne()
       .catch((error: unknown) => this.fail(error))
@@ -224,10 +240,14 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
 
   private async startOne(): Promise<void> {
     const { signal } = this.closing;
-    const member = await this.source.start(oneTimeToken(), signal, this.leaseMs);
+    // One that comes up after its time ends by itself, as nobody renews its lease.
+    const member = await within('a start', { ms: START_MS }, () =>
+      this.source.start(oneTimeToken(), signal, this.leaseMs),
+    );
     const kind = await this.whenUp(member).catch(() => 'silent' as const);
     if (kind === 'generic' && !signal.aborted) {
       this.failures = 0;
+      this.upSince.set(member, Date.now());
       this.ready.push(member);
       this.logger.debug({ member: member.id.slice(0, 24), ready: this.ready.length }, 'generic worker ready');
       return;

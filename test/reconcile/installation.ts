@@ -32,6 +32,7 @@ export const DEFAULTS: ReconcileConfig = {
   leaseMs: 1_000,
   resyncMs: 60_000,
   concurrency: 4,
+  stepTimeoutMs: 60_000,
   orphanSweepMs: 60_000,
 };
 

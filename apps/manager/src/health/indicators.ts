@@ -1,4 +1,5 @@
 import { Database } from '#libs/database/database.js';
+import { within } from '#libs/deadlines/within.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { Injectable } from '@nestjs/common';
 import { HealthIndicatorService } from '@nestjs/terminus';
@@ -29,7 +30,7 @@ export class Indicators {
     const indicator = this.indicators.check('database');
     const startedAt = performance.now();
     try {
-      await within(this.database.ping());
+      await within('The answer', { ms: PING_MS }, () => this.database.ping());
       return indicator.up({ elapsed_ms: Math.round(performance.now() - startedAt) });
     } catch (error) {
       return indicator.down({ reason: (error as Error).message });
@@ -40,7 +41,7 @@ export class Indicators {
     const indicator = this.indicators.check('engine');
     const startedAt = performance.now();
     try {
-      await within(this.orchestrator.ping(AbortSignal.timeout(PING_MS)));
+      await within('The answer', { ms: PING_MS }, (signal) => this.orchestrator.ping(signal));
       const elapsed = Math.round(performance.now() - startedAt);
       return indicator.up({ engine: this.orchestrator.engine, elapsed_ms: elapsed });
     } catch (error) {
@@ -52,12 +53,4 @@ export class Indicators {
     const indicator = this.indicators.check('serving');
     return this.lifecycle.draining ? indicator.down({ reason: 'shutting down' }) : indicator.up();
   };
-}
-
-async function within(work: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${PING_MS} ms`)), PING_MS);
-  });
-  await Promise.race([work, late]).finally(() => clearTimeout(timer));
 }

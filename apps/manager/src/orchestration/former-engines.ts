@@ -1,4 +1,5 @@
 import type { Engine } from '#libs/config/config.js';
+import { within } from '#libs/deadlines/within.js';
 import { AppError } from '#libs/errors/app-error.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnModuleInit } from '@nestjs/common';
@@ -8,6 +9,10 @@ import { OPEN_ENGINE, type OpenEngine } from './open-engine.js';
 
 /** Calls in flight on workers of the former engine may finish for this long at most. */
 const GRACE_MS = 10_000;
+/** For all that there may be. */
+const CLEAR_MS = 10 * 60_000;
+/** What was cut may leave the engine in order. */
+const CUT_GRACE_MS = 3_000;
 
 /**
  * Removes what this database's functions left on engines that ran them before `DEPLOYMENT_ENV` was changed. Without it
@@ -62,17 +67,24 @@ export class FormerEngines implements OnModuleInit, OnApplicationBootstrap {
   }
 
   private async clear(former: Engine): Promise<number> {
-    const { signal } = this.stopping;
     const orchestrator = await this.open(former);
     try {
-      const ids = await orchestrator.list(signal);
-      const removals = await Promise.allSettled(ids.map((id) => orchestrator.remove(id, GRACE_MS, signal)));
-      const failed = removals.find((removal) => removal.status === 'rejected');
-      if (failed !== undefined) throw failed.reason;
+      const { signal } = this.stopping;
+      const bounds = { ms: CLEAR_MS, graceMs: CUT_GRACE_MS, signal };
+      const functions = await within('clearing it', bounds, (bounded) => removeAll(orchestrator, bounded));
       await this.repository.forgetEngine(former);
-      return ids.length;
+      return functions;
     } finally {
       await orchestrator.close();
     }
   }
+}
+
+/** Answers how many functions there were. */
+async function removeAll(orchestrator: Orchestrator, signal: AbortSignal): Promise<number> {
+  const ids = await orchestrator.list(signal);
+  const removals = await Promise.allSettled(ids.map((id) => orchestrator.remove(id, GRACE_MS, signal)));
+  const failed = removals.find((removal) => removal.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+  return ids.length;
 }

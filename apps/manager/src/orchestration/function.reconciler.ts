@@ -1,7 +1,9 @@
+import type { ReconcileConfig } from '#libs/config/config.js';
+import { DeadlinePassed, within } from '#libs/deadlines/within.js';
 import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
-import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
-import type { Endpoint, Workload } from '#libs/orchestrator/workload.js';
+import { type OnReady, Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import type { Workload } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -15,6 +17,10 @@ import { ReconcileMetrics } from './reconcile-metrics.js';
 const REMOVAL_NOTICE_MS = 150;
 /** Calls in flight when a function is removed may finish for this long at most. */
 const REMOVAL_GRACE_MS = 10_000;
+/** A step that was cut leaves the engine in order where it can. */
+const CUT_GRACE_MS = 3_000;
+
+type Pace = Pick<ReconcileConfig, 'resyncMs' | 'stepTimeoutMs'>;
 
 /** One step towards what one claimed row wants: observe and act through the port, decide, record. Safe to repeat. */
 @Injectable()
@@ -27,46 +33,53 @@ export class FunctionReconciler {
     @InjectPinoLogger(FunctionReconciler.name) private readonly logger: PinoLogger,
   ) {}
 
-  /** Answers in how many milliseconds the row is due again, or null. Throws only when the database can't be reached. */
-  async step(claim: Claim, resyncMs: number, signal: AbortSignal): Promise<number | null> {
+  /**
+   * Answers in how many milliseconds the row is due again, or null. Throws only when the database can't be reached.
+   * Ends a moment after `stepTimeoutMs`, or after `signal`, even when the engine never does; what that does later is
+   * not recorded.
+   */
+  async step(claim: Claim, pace: Pace, signal: AbortSignal): Promise<number | null> {
     const verb = claim.row.deletedAt === null ? 'ensure' : 'remove';
     const measured = this.metrics.duration.startTimer({ verb });
     this.metrics.lag.observe(claim.lateMs / 1_000);
     try {
-      return verb === 'ensure' ? await this.converge(claim, resyncMs, signal) : await this.remove(claim, signal);
+      return verb === 'ensure' ? await this.converge(claim, pace, signal) : await this.remove(claim, pace, signal);
     } catch (error) {
       if (error instanceof DatabaseUnavailable) this.metrics.failures.inc({ code: error.code });
       // Without the database nothing can be recorded: the lease runs out and the step is made again.
       if (signal.aborted || error instanceof DatabaseUnavailable) throw error;
-      return await this.postpone(claim, error);
+      return await this.postpone(claim, this.faultOf(error));
     } finally {
       measured();
     }
   }
 
-  private async converge(claim: Claim, resyncMs: number, signal: AbortSignal): Promise<number | null> {
+  private async converge(claim: Claim, pace: Pace, signal: AbortSignal): Promise<number | null> {
+    // Settles when what this step has seen is in the row, or is not going to be.
     const { promise: recorded, resolve: end } = Promise.withResolvers<void>();
+    let isOver = false;
+    const foresee: OnReady = (endpoints) => {
+      if (!isOver) this.changes.foresee(claim.row.id, endpoints, recorded);
+    };
     try {
-      return await this.stepTowards(claim, resyncMs, signal, recorded);
+      return await this.stepTowards(claim, pace, signal, foresee);
     } finally {
+      isOver = true;
       end();
     }
   }
 
-  /** @param recorded settles when what this step has seen is in the row, or is not going to be */
   private async stepTowards(
     claim: Claim,
-    resyncMs: number,
+    { resyncMs, stepTimeoutMs }: Pace,
     signal: AbortSignal,
-    recorded: Promise<void>,
+    foresee: OnReady,
   ): Promise<number | null> {
     const { row } = claim;
     const mayServe = row.provisionalUntil === null;
-    const foresee = (endpoints: readonly Endpoint[]) => this.changes.foresee(row.id, endpoints, recorded);
-    const observed = await this.orchestrator.ensure(
-      await this.workloadOf(claim),
-      signal,
-      mayServe ? foresee : undefined,
+    const workload = await this.workloadOf(claim);
+    const observed = await within('a step', { ms: stepTimeoutMs, graceMs: CUT_GRACE_MS, signal }, (bounded) =>
+      this.orchestrator.ensure(workload, bounded, mayServe ? foresee : undefined),
     );
     const outcome = decide(row, observed, { now: new Date(), resyncMs, random: Math.random() });
     if (outcome.phase !== row.phase) {
@@ -81,14 +94,23 @@ export class FunctionReconciler {
     return outcome.abandon ? 0 : outcome.nextMs;
   }
 
-  private async remove(claim: Claim, signal: AbortSignal): Promise<null> {
+  private async remove(claim: Claim, { stepTimeoutMs }: Pace, signal: AbortSignal): Promise<null> {
     const { row } = claim;
     const wasReady = row.provisionalUntil === null;
     if (wasReady) await delay(REMOVAL_NOTICE_MS, undefined, { signal });
-    await this.orchestrator.remove(row.id, Math.min(row.timeoutMs, REMOVAL_GRACE_MS), signal);
+    const graceMs = Math.min(row.timeoutMs, REMOVAL_GRACE_MS);
+    await within('a removal', { ms: graceMs + stepTimeoutMs, graceMs: CUT_GRACE_MS, signal }, (bounded) =>
+      this.orchestrator.remove(row.id, graceMs, bounded),
+    );
     await this.repository.purge(claim);
     this.logger.info({ functionId: row.id }, 'function removed');
     return null;
+  }
+
+  /** An engine that comes to no end is as good as none. */
+  private faultOf(error: unknown): unknown {
+    if (!(error instanceof DeadlinePassed)) return error;
+    return new OrchestratorUnavailable(this.orchestrator.engine, error.message, error);
   }
 
   private async postpone(claim: Claim, error: unknown): Promise<number> {

@@ -1,5 +1,6 @@
 import type { ReconcileConfig } from '#libs/config/config.js';
 import { RECONCILE_CONFIG } from '#libs/config/config.module.js';
+import { DeadlinePassed, within } from '#libs/deadlines/within.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { AppError } from '#libs/errors/app-error.js';
 import { Inject, Injectable, type OnApplicationBootstrap } from '@nestjs/common';
@@ -7,10 +8,13 @@ import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { FunctionRepository } from '../functions/function.repository.js';
 
 const SWEEP_LOCK = 7_013_255;
+/** What was cut may leave the engine in order. */
+const CUT_GRACE_MS = 3_000;
 
 /**
  * Removes what the engine holds for functions that no longer exist. The engine is listed before the database: a row is
  * always written before its workload is made, so an id missing from the later list can't be a function being created.
+ * Whatever the engine does, the list and each removal end like a reconcile step does.
  */
 @Injectable()
 export class OrphanCollector implements OnApplicationBootstrap {
@@ -41,16 +45,22 @@ export class OrphanCollector implements OnApplicationBootstrap {
     const { signal } = this.stopping;
     await this.reported('sweep for orphans', () =>
       this.repository.exclusively(SWEEP_LOCK, async () => {
-        const present = await this.orchestrator.list(signal);
+        const present = await this.bounded('the list of functions', (bounded) => this.orchestrator.list(bounded));
         const known = await this.repository.ids();
         for (const id of present) {
           if (known.has(id) || signal.aborted) continue;
           this.logger.warn({ functionId: id }, 'removing what is left of a function that no longer exists');
           // One that can't be removed must not keep the others.
-          await this.reported(`removal of ${id}`, () => this.orchestrator.remove(id, 0, signal));
+          const what = `removal of ${id}`;
+          await this.reported(what, () => this.bounded(what, (bounded) => this.orchestrator.remove(id, 0, bounded)));
         }
       }),
     );
+  }
+
+  private bounded<T>(what: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const { signal } = this.stopping;
+    return within(what, { ms: this.config.stepTimeoutMs, graceMs: CUT_GRACE_MS, signal }, work);
   }
 
   private async reported(what: string, work: () => Promise<unknown>): Promise<void> {
@@ -58,7 +68,7 @@ export class OrphanCollector implements OnApplicationBootstrap {
       await work();
     } catch (error) {
       if (this.stopping.signal.aborted) return;
-      if (error instanceof AppError) this.logger.warn({ reason: error.message }, `${what} postponed`);
+      if (error instanceof AppError || error instanceof DeadlinePassed) this.logger.warn({ reason: error.message }, `${what} postponed`);
       else this.logger.error({ err: error }, `${what} failed`);
     }
   }

@@ -140,7 +140,7 @@ export class ReconcileLoop implements OnApplicationBootstrap {
     const renewal = setInterval(() => void this.renew(claim, leaseMs, lost), leaseMs / 3);
     try {
       const signal = AbortSignal.any([lost.signal, this.cutting.signal]);
-      const nextMs = await this.reconciler.step(claim, this.config.resyncMs, signal);
+      const nextMs = await this.reconciler.step(claim, this.config, signal);
       if (nextMs !== null && nextMs < this.config.pollMs) this.kickIn(nextMs);
     } catch (error) {
       if (this.cutting.signal.aborted) await this.repository.release(claim).catch(() => undefined);
