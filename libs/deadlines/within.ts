@@ -1,3 +1,5 @@
+import type { Logger } from 'pino';
+
 /** A wait was over before what was waited for. */
 export class DeadlinePassed extends Error {
   /** As the reason of a signal that has run out is called. */
@@ -46,4 +48,19 @@ export function within<T>(
     clearTimeout(over);
     signal?.removeEventListener('abort', abort);
   });
+}
+
+/** For what others wait behind, as at shutdown: gives it up after its time, and says so, instead of failing. */
+export async function orGiveUp(
+  what: string,
+  ms: number,
+  logger: Pick<Logger, 'warn'>,
+  work: () => Promise<void> | void,
+): Promise<void> {
+  try {
+    await within(what, { ms }, async () => work());
+  } catch (error) {
+    if (!(error instanceof DeadlinePassed)) throw error;
+    logger.warn({ part: what, afterMs: ms }, 'given up at shutdown, as it comes to no end');
+  }
 }

@@ -26,8 +26,12 @@ function guardOf(health: Record<string, unknown> | null): EndpointGuard | undefi
 }
 
 /** The document of `GET /health`, or null when there is none within the time: no answer, not 200, no JSON object, too large. */
-export async function getHealth(address: EndpointAddress, timeoutMs: number): Promise<Record<string, unknown> | null> {
-  const answer = await askHealth(address, timeoutMs);
+export async function getHealth(
+  address: EndpointAddress,
+  timeoutMs: number,
+  signal?: AbortSignal,
+): Promise<Record<string, unknown> | null> {
+  const answer = await askHealth(address, timeoutMs, {}, signal);
   return answer?.status === 200 ? answer.document : null;
 }
 
@@ -42,9 +46,10 @@ export async function askHealth(
   address: EndpointAddress,
   timeoutMs: number,
   headers: Readonly<Record<string, string>> = {},
+  signal?: AbortSignal,
 ): Promise<HealthAnswer | null> {
   try {
-    const { status, body } = await requestOfWorker({ address, path: '/health', headers, timeoutMs });
+    const { status, body } = await requestOfWorker({ address, path: '/health', headers, timeoutMs, signal });
     return { status, document: objectOf(body) };
   } catch {
     return null;

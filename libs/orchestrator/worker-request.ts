@@ -13,7 +13,7 @@ export interface WorkerRequest {
   readonly timeoutMs: number;
   /** Until it is connected, in milliseconds; unset: as long as the whole may take. */
   readonly connectMs?: number;
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface WorkerReply {

@@ -2,6 +2,7 @@ import 'reflect-metadata';
 import type { Config } from '#libs/config/config.js';
 import { InvalidConfig, loadConfig } from '#libs/config/load-config.js';
 import { shareOf } from '#libs/config/share.js';
+import { within } from '#libs/deadlines/within.js';
 import { EmbeddedPostgresError } from '#libs/database/embedded/embedded-postgres-error.js';
 import { createLogger } from '#libs/observability/logger.js';
 import { EngineNotConfigured } from '#libs/orchestrator/errors.js';
@@ -12,6 +13,8 @@ import { Primary } from './cluster/primary.js';
 import { Manager } from './manager.js';
 
 const IMPATIENT_AFTER_MS = 1_000;
+/** Beyond delay and drain. Each part has a shorter time of its own; this one is for a start that comes to no end. */
+const LAST_MS = 90_000;
 
 async function main(): Promise<void> {
   const config = loadConfig(process.env);
@@ -32,15 +35,15 @@ async function main(): Promise<void> {
     }
     stoppingSince = performance.now();
     logger.info({ signal: why }, 'signal received');
-    starting
-      .then((running) => running.stop())
-      .then(
-        () => process.exit(0),
-        (error: unknown) => {
-          logger.error({ err: error }, 'shutdown failed');
-          process.exit(1);
-        },
-      );
+    const { shutdownDelayMs, drainTimeoutMs } = config.server;
+    const ms = shutdownDelayMs + drainTimeoutMs + LAST_MS;
+    within('The shutdown', { ms }, async () => (await starting).stop()).then(
+      () => process.exit(0),
+      (error: unknown) => {
+        logger.error({ err: error }, 'shutdown failed');
+        process.exit(1);
+      },
+    );
   };
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);

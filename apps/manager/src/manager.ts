@@ -1,4 +1,5 @@
 import type { Config } from '#libs/config/config.js';
+import { orGiveUp } from '#libs/deadlines/within.js';
 import { DatabaseServer } from '#libs/database/database-server.js';
 import { NestFactory } from '@nestjs/core';
 import { ExpressAdapter, type NestExpressApplication } from '@nestjs/platform-express';
@@ -16,6 +17,13 @@ import { Lifecycle } from './health/lifecycle.js';
 import { serveDocs } from './openapi-document.js';
 import { ReconcileLoop } from './orchestration/reconcile.loop.js';
 import { createHttpServer, executeAhead, listen } from './server.js';
+
+/** For connections to be gone that were closed. */
+const CUT_MS = 2_000;
+/** For what the application gives up part by part, and for its connections to the database. */
+const CLOSE_MS = 25_000;
+/** A database of our own writes everything. */
+const DATABASE_MS = 30_000;
 
 /** One running manager: its HTTP server, its application and, where there is no other, its database. */
 export class Manager {
@@ -57,7 +65,10 @@ export class Manager {
     return (this.server.address() as AddressInfo).port;
   }
 
-  /** Turns unready, lets calls in flight finish, then lets go of everything. Workers go on running. */
+  /**
+   * Turns unready, lets calls in flight finish, then lets go of everything. Workers go on running. What comes to no end
+   * is given up and named in the log: no engine, database, worker or client keeps a manager from leaving.
+   */
   async stop(): Promise<void> {
     this.app.get(Lifecycle).drain();
     this.app.get(ReconcileLoop).withdraw();
@@ -65,9 +76,10 @@ export class Manager {
     this.logger.info('shutting down');
     await delay(this.config.server.shutdownDelayMs);
     await this.farewell.lastArrivals();
-    await this.drain();
-    await this.app.close();
-    await this.database.close();
+    const { drainTimeoutMs } = this.config.server;
+    await orGiveUp('connections', drainTimeoutMs + CUT_MS, this.logger, () => this.drain());
+    await orGiveUp('the application', CLOSE_MS, this.logger, () => this.app.close());
+    await orGiveUp('the database server', DATABASE_MS, this.logger, () => this.database.close());
     this.logger.info('stopped');
   }
 

@@ -1,4 +1,5 @@
 import type { Config } from '#libs/config/config.js';
+import { orGiveUp } from '#libs/deadlines/within.js';
 import { DatabaseServer } from '#libs/database/database-server.js';
 import cluster, { type Worker } from 'node:cluster';
 import { once } from 'node:events';
@@ -13,6 +14,7 @@ const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 30_000;
 /** Beyond what a process may take to let its calls finish; after that it is killed. */
 const STOP_MARGIN_MS = 30_000;
+const DATABASE_MS = 30_000;
 
 /**
  * Shares the address among several managers of the same kind, one process each, and replaces those that end. It serves
@@ -58,7 +60,7 @@ export class Primary {
     this.signal('SIGTERM');
     await Promise.all(this.living().map((worker) => once(worker, 'exit')));
     clearTimeout(late);
-    await this.database.close();
+    await orGiveUp('the database server', DATABASE_MS, this.logger, () => this.database.close());
   }
 
   private fork(): Worker {

@@ -90,7 +90,7 @@ export class ExecutionService {
       const took = timing.returns(performance.now());
       if (answer.kind === 'cut_off') {
         const startedAt = new Date(Date.now() - took);
-        throw await this.postMortem.of(route.id, slot.replica.endpoint, startedAt);
+        throw await this.postMortem.of(route.id, slot.replica.endpoint, startedAt, call.caller);
       }
       return this.outcome(route, slot.replica, answer, timing, took);
     } finally {

@@ -1,12 +1,17 @@
+import { within } from '#libs/deadlines/within.js';
 import { getHealth } from '#libs/orchestrator/health-probe.js';
 import type { Endpoint, FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { FunctionChanges } from '../functions/function-changes.js';
 import { FunctionRepository } from '../functions/function.repository.js';
-import { type CrashReason, WorkerCrashed } from './errors.js';
+import type { Caller } from './caller.js';
+import { CallCancelled, type CrashReason, WorkerCrashed } from './errors.js';
 
 const ASK_WORKER_MS = 3_000;
 const ASK_ENGINE_MS = 3_000;
+/** Both, and the database that it asks for the second. */
+const LONGEST_MS = 7_000;
+const LONGEST_MESSAGE = 1_000;
 const REASONS: ReadonlySet<string> = new Set(['out_of_memory', 'signal', 'exit', 'stuck']);
 
 /** Finds out why a call was cut off, so that its caller learns more than that it was. */
@@ -17,38 +22,70 @@ export class PostMortem {
     private readonly changes: FunctionChanges,
   ) {}
 
-  /** Asks the runner that follows, then what the engine saw of the replica. Bounded to six seconds; never throws. */
-  async of(id: FunctionId, endpoint: Endpoint, startedAt: Date): Promise<WorkerCrashed> {
-    const told = await lastExit(endpoint, startedAt);
-    if (told) return new WorkerCrashed(told.reason, told.message);
-    if (told === null) {
-      const fault = await this.changes
-        .until(id, ASK_ENGINE_MS, async () => {
-          const row = await this.repository.find(id);
-          if (row === null) return 'removed' as const;
-          return row.lastFault !== null && Date.parse(row.lastFault.at) >= startedAt.getTime() - 1_000
-            ? row.lastFault
-            : undefined;
-        })
-        .catch(() => undefined);
-      if (fault === 'removed') return new WorkerCrashed('exit', 'the function was removed.');
-      if (fault) return new WorkerCrashed(fault.code === 'out_of_memory' ? 'out_of_memory' : 'exit', fault.message);
+  /**
+   * Asks the runner that follows, then what the engine saw of the replica. Ends within seven seconds, and at once when
+   * the caller leaves, whatever those do; never throws.
+   */
+  async of(
+    id: FunctionId,
+    endpoint: Endpoint,
+    startedAt: Date,
+    caller: Caller,
+  ): Promise<WorkerCrashed | CallCancelled> {
+    const leaving = new AbortController();
+    if (caller.left) return new CallCancelled();
+    caller.whenLeaving(() => leaving.abort());
+    try {
+      const bounds = { ms: LONGEST_MS, signal: leaving.signal };
+      return await within('a post mortem', bounds, (signal) => this.examine(id, endpoint, startedAt, signal));
+    } catch {
+      return caller.left ? new CallCancelled() : unexplained();
+    } finally {
+      caller.whenLeaving(undefined);
     }
-    return new WorkerCrashed('unknown', 'the connection to it broke.');
   }
+
+  private async examine(
+    id: FunctionId,
+    endpoint: Endpoint,
+    startedAt: Date,
+    signal: AbortSignal,
+  ): Promise<WorkerCrashed> {
+    const told = await lastExit(endpoint, startedAt, signal);
+    if (told) return new WorkerCrashed(told.reason, told.message);
+    if (told === undefined) return unexplained();
+    const look = async () => {
+      const row = await this.repository.find(id);
+      if (row === null) return 'removed' as const;
+      return row.lastFault !== null && Date.parse(row.lastFault.at) >= startedAt.getTime() - 1_000
+        ? row.lastFault
+        : undefined;
+    };
+    const fault = await this.changes.until(id, ASK_ENGINE_MS, look, signal);
+    if (fault === 'removed') return new WorkerCrashed('exit', 'the function was removed.');
+    if (fault) return new WorkerCrashed(fault.code === 'out_of_memory' ? 'out_of_memory' : 'exit', fault.message);
+    return unexplained();
+  }
+}
+
+function unexplained(): WorkerCrashed {
+  return new WorkerCrashed('unknown', 'the connection to it broke.');
 }
 
 /** What the replica's next runner says of the one before; undefined when it says nothing, null when nobody answers. */
 async function lastExit(
   endpoint: Endpoint,
   startedAt: Date,
+  signal: AbortSignal,
 ): Promise<{ reason: CrashReason; message: string } | undefined | null> {
-  const health = await getHealth(endpoint.address, ASK_WORKER_MS);
+  const health = await getHealth(endpoint.address, ASK_WORKER_MS, signal);
   if (health === null) return null;
   const exit = (health as { worker?: { last_exit?: { reason?: unknown; message?: unknown; at?: unknown } | null } })
     .worker?.last_exit;
   if (!exit || typeof exit.reason !== 'string' || !REASONS.has(exit.reason)) return undefined;
   // An exit from before the call explains nothing; clocks of one machine differ by less than a second.
   if (typeof exit.at === 'string' && Date.parse(exit.at) < startedAt.getTime() - 1_000) return undefined;
-  return { reason: exit.reason as CrashReason, message: typeof exit.message === 'string' ? exit.message : exit.reason };
+  // Handler code that answers in its worker's stead may say anything, and at any length.
+  const message = typeof exit.message === 'string' ? exit.message.slice(0, LONGEST_MESSAGE) : exit.reason;
+  return { reason: exit.reason as CrashReason, message };
 }

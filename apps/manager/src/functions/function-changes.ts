@@ -52,14 +52,21 @@ export class FunctionChanges {
   /**
    * Calls `look` now and after every change of the function until it answers something else than `undefined`.
    * Answers `undefined` when `deadlineMs` passed first. A slow poll covers a lost notification, and a database that
-   * goes away meanwhile is waited for as well.
+   * goes away meanwhile is waited for as well. Looks no more once `signal` has aborted.
    */
-  async until<T>(id: FunctionId, deadlineMs: number, look: () => Promise<T | undefined>): Promise<T | undefined> {
+  async until<T>(
+    id: FunctionId,
+    deadlineMs: number,
+    look: () => Promise<T | undefined>,
+    signal?: AbortSignal,
+  ): Promise<T | undefined> {
     const deadline = performance.now() + deadlineMs;
     let changed = Promise.withResolvers<void>();
+    const wake = () => changed.resolve();
     const unsubscribe = this.subscribe((which) => {
-      if (which === undefined || which === id) changed.resolve();
+      if (which === undefined || which === id) wake();
     });
+    signal?.addEventListener('abort', wake, { once: true });
     this.waits.push(id);
     try {
       for (;;) {
@@ -69,13 +76,14 @@ export class FunctionChanges {
         });
         if (found !== undefined) return found;
         const left = deadline - performance.now();
-        if (left <= 0) return undefined;
+        if (left <= 0 || signal?.aborted === true) return undefined;
         await settledWithin(changed.promise, Math.min(POLL_MS, left));
         changed = Promise.withResolvers<void>();
       }
     } finally {
       this.waits.splice(this.waits.indexOf(id), 1);
       unsubscribe();
+      signal?.removeEventListener('abort', wake);
     }
   }
 }
