@@ -34,6 +34,16 @@ export const ATTACKS = {
 
 export type Attack = keyof typeof ATTACKS;
 
+/** As one of the pool does, for as long as it is asked. */
+const WAITING = JSON.stringify({ status: 'generic' });
+const BEHAVIOURS: Readonly<Record<Behaviour, (socket: Socket) => unknown>> = {
+  ...ATTACKS,
+  'waits for a function': (socket) =>
+    socket.end(`HTTP/1.1 503 Service Unavailable\r\nContent-Length: ${WAITING.length}\r\n\r\n${WAITING}`),
+};
+
+export type Behaviour = Attack | 'waits for a function';
+
 export const EVERY_ATTACK = Object.keys(ATTACKS) as Attack[];
 
 /** Written again and again, as fast as it is read. */
@@ -61,32 +71,37 @@ function trickle(socket: Socket, text: string): void {
 /** Listens where a worker should, and answers as it is told to. */
 export class HostilePeer implements AsyncDisposable {
   /** How it answers who connects from now on. */
-  attack: Attack;
+  behaviour: Behaviour;
+  /** The same for calls of functions; unset: as all others. */
+  behaviourInCalls: Behaviour | undefined;
   private readonly open = new Set<Socket>();
   private connections = 0;
 
   private constructor(
     private readonly server: Server,
-    attack: Attack,
+    behaviour: Behaviour,
   ) {
-    this.attack = attack;
+    this.behaviour = behaviour;
     server.on('connection', (socket: Socket) => {
       this.connections += 1;
       this.open.add(socket);
       socket.on('close', () => this.open.delete(socket)).on('error', () => undefined);
       socket.on('end', () => socket.destroy());
       // Reads all that it is sent, and answers when it has heard something, as who speaks HTTP does.
-      socket.once('data', () => ATTACKS[this.attack](socket)).resume();
+      socket.once('data', (head: Buffer) => {
+        const isCall = head.toString('latin1').startsWith('POST / ');
+        BEHAVIOURS[(isCall ? this.behaviourInCalls : undefined) ?? this.behaviour](socket);
+      });
     });
   }
 
   /** @param path of a UNIX socket; unset: a port of this machine */
-  static async listen(attack: Attack, path?: string): Promise<HostilePeer> {
+  static async listen(behaviour: Behaviour, path?: string): Promise<HostilePeer> {
     const server = createServer();
     if (path === undefined) server.listen(0, '127.0.0.1');
     else server.listen(path);
     await once(server, 'listening');
-    return new HostilePeer(server, attack);
+    return new HostilePeer(server, behaviour);
   }
 
   get address(): EndpointAddress {
