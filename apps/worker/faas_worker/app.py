@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from json import loads
 from time import monotonic_ns
@@ -12,6 +12,8 @@ from typing import Any
 
 from .calls import Call, CallTable, Send
 from .console import CallOutput, Sink
+from .door import Door, may_look
+from .exchange import Receive, Scope, content_length, read_body, read_rest, respond
 from .forking import ForkWatch
 from .invoking import Invoker
 from .pulse import NoticeBoard, Pulse
@@ -26,8 +28,6 @@ _CANCEL_SECONDS = 0.25
 _REQUEST_ID_CHARS = 128
 PAYLOAD_REFUSED = refused(422, 'The body must be a JSON object with a string "payload".')
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Any]
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -51,6 +51,7 @@ class FunctionApp:
         self.sinks = sinks
         self.on_stuck = on_stuck
         self.on_abandoned = on_abandoned
+        self.door = Door(settings.call_sha256)
         self.closing = False
         self.draining = False
         self.on_start: Callable[[], None] = lambda: None
@@ -64,6 +65,7 @@ class FunctionApp:
         """There is a function now, and requests may come."""
         self.settings = settings
         self.function = settings.function.encode() if settings.function else None
+        self.door = Door(settings.call_sha256)
         self.invoker = invoker
         self.calls = calls
         self.forks = forks
@@ -75,6 +77,8 @@ class FunctionApp:
                 return await self.execute(scope, receive, send)
             if path == "/health" and method == "GET":
                 return await self.health(scope, receive, send)
+            if not self.door.admits(scope, dict(scope["headers"])):
+                return await self.door.turn_away(receive, send)
         if self.router is None:
             # On a thread of its own: calls in flight go on meanwhile.
             self.router = await self.loop.run_in_executor(None, self._load_router)
@@ -87,20 +91,22 @@ class FunctionApp:
 
     async def execute(self, scope: Scope, receive: Receive, send: Send) -> None:
         started_ns = monotonic_ns()
+        headers = dict(scope["headers"])
+        is_admitted = self.door.admits(scope, headers)
+        function = headers.get(b"x-faas-function")
+        # Whatever its token: a call for whoever had this address goes elsewhere at once.
+        if function is not None and self.function is not None and function != self.function:
+            await read_rest(receive)
+            return await respond(send, worker_misdirected())
+        if not is_admitted:
+            return await self.door.turn_away(receive, send)
         limit_ms = self.settings.timeout_ms
-        request_id = None
-        length = 0
-        misdirected = False
-        for name, value in scope["headers"]:
-            if name == b"x-request-id":
-                request_id = _printable(value)
-            elif name == b"x-faas-timeout-ms":
-                if value.isdigit() and len(value) < 16:
-                    limit_ms = min(limit_ms, int(value))
-            elif name == b"x-faas-function":
-                misdirected = self.function is not None and value != self.function
-            elif name == b"content-length" and value.isdigit():
-                length = int(value) if len(value) < 16 else 2**63
+        asked_ms = headers.get(b"x-faas-timeout-ms", b"")
+        if asked_ms.isdigit() and len(asked_ms) < 16:
+            limit_ms = min(limit_ms, int(asked_ms))
+        request_id = _printable(headers.get(b"x-request-id", b""))
+        length = content_length(headers)
+        del headers  # The token is in there, and the handler can look at this frame.
         body = await read_body(receive, length, self.settings.max_body_bytes)
         if type(body) is not bytes:
             if body is not None:
@@ -109,11 +115,11 @@ class FunctionApp:
         payload = _payload_of(body)
         if payload is None:
             return await respond(send, PAYLOAD_REFUSED)
-        if misdirected:
-            return await respond(send, worker_misdirected())
         if self.draining:
             return await respond(send, worker_draining())
-        call = Call(payload, limit_ms, started_ns, CallOutput(request_id), send)
+        call = Call(
+            payload, limit_ms, started_ns, CallOutput(request_id and _printable(request_id)), send
+        )
         self.on_start()
         seconds = (call.deadline_ns - monotonic_ns()) / 1e9 + _GRACE_SECONDS
         call.timer = self.loop.call_later(max(seconds, 0), self._expire, call)
@@ -138,18 +144,23 @@ class FunctionApp:
         return None
 
     async def health(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        is_admitted = self.door.admits(scope, headers)
+        if not is_admitted and not may_look(headers):
+            return await self.door.turn_away(receive, send)
+        document: dict[str, Any] = {"status": "ok", "timestamp": datetime.now(UTC).isoformat()}
+        if is_admitted:
+            document["worker"] = self.details()
+        self.pulse.count_served()
+        answer = Answer(200, json.dumps(document).encode())
+        return await respond(send, answer, close=self.closing)
+
+    def details(self) -> dict[str, Any]:
         try:
             last_exit = json.loads(self.board.read() or b"null")
         except ValueError:
             last_exit = None
-        document = {
-            "status": "ok",
-            "timestamp": datetime.now(UTC).isoformat(),
-            "worker": {"protocol": PROTOCOL, "runner": self.runner, "last_exit": last_exit},
-        }
-        self.pulse.count_served()
-        answer = Answer(200, json.dumps(document).encode())
-        await respond(send, answer, close=self.closing)
+        return {"protocol": PROTOCOL, "runner": self.runner, "last_exit": last_exit}
 
     async def _wait_turn(self, call: Call) -> bool:
         call.task = asyncio.current_task()
@@ -201,42 +212,6 @@ class FunctionApp:
         task = self.loop.create_task(answer)
         self.background.add(task)
         task.add_done_callback(self.background.discard)
-
-
-async def respond(send: Send, answer: Answer, *, close: bool = False) -> None:
-    body = answer.body
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    if answer.close or close:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def read_body(receive: Receive, length: int, limit: int) -> bytes | Answer | None:
-    """The body, the refusal to send instead of it, or None when the caller hung up."""
-    message = await receive()
-    if message["type"] != "http.request":
-        return None
-    if not message["more_body"] and length <= limit:
-        body = message["body"]
-        return body if len(body) <= limit else _too_large(limit)
-    chunks, size = [message["body"]], len(message["body"])
-    # A refused body is read on for a while: closing early would reset the caller's socket
-    # before it has read the answer.
-    while message["more_body"] and size <= 2 * limit:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        size += len(message["body"])
-        if max(size, length) > limit:
-            chunks.clear()
-        else:
-            chunks.append(message["body"])
-    return b"".join(chunks) if max(size, length) <= limit else _too_large(limit)
-
-
-def _too_large(limit: int) -> Answer:
-    return refused(413, f"The body may have at most {limit} bytes.", close=True)
 
 
 def _payload_of(body: bytes) -> str | None:

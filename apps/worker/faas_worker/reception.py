@@ -21,8 +21,10 @@ from typing import Any, NamedTuple
 import uvloop
 
 from . import system
-from .app import PROTOCOL, Receive, Scope, read_body, respond
+from .app import PROTOCOL
 from .calls import Send
+from .door import Door, may_look
+from .exchange import Receive, Scope, content_length, read_body, read_rest, respond
 from .reports import log
 from .results import Answer, refused, worker_misdirected
 from .runner_process import RunnerProcess
@@ -36,17 +38,14 @@ EXIT_UNUSABLE = 64
 EXIT_NO_RECEPTION = 70
 EXIT_NO_PLACE = 71
 EXIT_CUT_OFF = 75
-EXIT_WRONG_TOKENS = 77
-_WRONG_TOKENS = 3
 _BODY_SECONDS = 10.0
 # The last byte of what the rest of the worker is told: whether the standby runner has its function.
 _HANDED, _NOT_HANDED = b"\1", b"\0"
 _FLUSH_SECONDS = 0.2
 # So long after its last word it is certain to have answered.
 _END_SECONDS = 2.0
-# What is read of a refused request, so that its sender gets to read the refusal.
-_DISCARD_BYTES = 1024 * 1024
 _READ_BYTES = 1024 * 1024
+_WRONG_TOKEN = refused(403, "The token is wrong.")
 
 
 class Received(NamedTuple):
@@ -134,7 +133,7 @@ class Reception:
         self.digest = bytes.fromhex(settings.specialise_sha256)
         self.taken = False
         self.handed_over = False
-        self.wrong_tokens = 0
+        self.door = Door(settings.call_sha256)
         self.lease: asyncio.TimerHandle | None = None
 
     def run(self) -> int:
@@ -148,38 +147,38 @@ class Reception:
         return EXIT_NO_RECEPTION
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        is_admitted = self.door.admits(scope, headers)
         match scope["method"], scope["path"]:
-            case "GET", "/health":
-                if any(name == b"x-faas-lease" for name, _ in scope["headers"]):
+            case "GET", "/health" if is_admitted or (
+                b"x-faas-lease" not in headers and may_look(headers)
+            ):
+                if b"x-faas-lease" in headers:
                     self.renew_lease()
-                await respond(send, _generic_health())
+                await respond(send, _generic_health(is_admitted))
             case "POST", "/specialise":
-                await self.specialise(scope, receive, send)
+                await self.specialise(headers, receive, send)
+            case _ if not is_admitted:
+                await self.door.turn_away(receive, send)
             case "POST", "/":
-                await read_body(receive, 0, _DISCARD_BYTES)
+                await read_rest(receive)
                 await respond(send, worker_misdirected())
             case _:
                 await respond(send, refused(404, "Not Found"))
 
-    async def specialise(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        length = headers.get(b"content-length", b"0")
-        size = int(length) if length.isdigit() and len(length) < 16 else 0
+    async def specialise(
+        self, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
         if not self.is_token(headers.get(b"authorization", b"")):
-            self.wrong_tokens += 1
-            await read_body(receive, size, _DISCARD_BYTES)
-            await respond(send, refused(403, "The token is wrong.", close=True))
-            if self.wrong_tokens >= _WRONG_TOKENS:
-                log("wrong_tokens", count=self.wrong_tokens)
-                await self.leave_when_flushed(EXIT_WRONG_TOKENS)
+            await self.door.turn_away(receive, send, _WRONG_TOKEN)
             return
         if self.taken:
-            await read_body(receive, size, _DISCARD_BYTES)
+            await read_rest(receive)
             await respond(send, refused(409, "The token has been used.", close=True))
             return
         self.taken = True
         self.renew_lease(_BODY_SECONDS, EXIT_CUT_OFF)
-        body = await read_body(receive, size, self.settings.max_body_bytes)
+        body = await read_body(receive, content_length(headers), self.settings.max_body_bytes)
         if type(body) is bytes:
             await self.hand_over(body, send)
         log("not_specialised", message="The request was cut off or too large.")
@@ -255,10 +254,8 @@ class Reception:
         os._exit(status)
 
 
-def _generic_health() -> Answer:
-    document = {
-        "status": "generic",
-        "timestamp": datetime.now(UTC).isoformat(),
-        "worker": {"protocol": PROTOCOL},
-    }
+def _generic_health(with_details: bool) -> Answer:
+    document: dict[str, Any] = {"status": "generic", "timestamp": datetime.now(UTC).isoformat()}
+    if with_details:
+        document["worker"] = {"protocol": PROTOCOL}
     return Answer(503, json.dumps(document).encode())

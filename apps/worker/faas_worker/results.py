@@ -55,10 +55,12 @@ def worker_draining() -> Answer:
     return _error(503, message, "worker_draining", failure, close=True)
 
 
-def worker_misdirected() -> Answer:
-    message = "This worker serves another function. The handler was not called."
+def worker_misdirected(
+    status: int = 421, why: str = "This worker serves another function."
+) -> Answer:
+    message = f"{why} The handler was not called."
     failure = Failure("WorkerMisdirected", message, "")
-    return _error(421, message, "worker_misdirected", failure, close=True)
+    return _error(status, message, "worker_misdirected", failure, close=True)
 
 
 def refused(status: int, detail: str, *, close: bool = False) -> Answer:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from .app import Endpoint, Receive, Scope
+from .app import Endpoint
 from .calls import Send
+from .exchange import Receive, Scope
 
 
 def router_around(execute: Endpoint, health: Endpoint) -> FastAPI:

@@ -92,7 +92,7 @@ class Runner:
         """`handover`: where the function is read from that isn't known yet."""
         self.set_up()
         if handover is not None:
-            self.loop.run_until_complete(warm_up(self.server.connect))
+            self.loop.run_until_complete(warm_up(self.server.connect_itself))
             self.settings = take_over(handover)
         handler = self.load()
         self.channel.setblocking(True)
@@ -167,7 +167,7 @@ class Runner:
         )
         self.app.begin(self.settings, self.invoker, self.calls, self.forks)
         fds = self.listener.fileno(), self.channel.fileno()
-        self.fitness = Fitness(self.server.connect, _SHARED_NAMES.repairs, *fds)
+        self.fitness = Fitness(self.server.connect_itself, _SHARED_NAMES.repairs, *fds)
         self.loop.add_reader(self.channel.fileno(), self.on_order)
         await self.server.start()
         # What looks for damage comes after the calls that wait.

@@ -15,6 +15,8 @@ from uvicorn.server import ServerState
 
 from .listener import BACKLOG
 
+# Marks, in a request's state, one that the worker makes of itself. Nobody else can.
+TRIAL = "faas.trial"
 # The manager closes idle sockets; closing them here would race with its next request.
 _KEEP_ALIVE_SECONDS = 3600
 
@@ -59,6 +61,10 @@ class Server:
     def connect(self) -> _Protocol:
         return _Protocol(config=self._config, server_state=self._state, app_state={})
 
+    def connect_itself(self) -> _Protocol:
+        """For a request that the worker makes of itself, and lets in without a token."""
+        return _Protocol(config=self._config, server_state=self._state, app_state={TRIAL: True})
+
     def stop_accepting(self) -> None:
         if self._server is not None:
             self._server.close()
@@ -81,3 +87,10 @@ class Server:
     @property
     def connections(self) -> int:
         return len(self._state.connections)
+
+
+def hang_up(send: Any) -> None:
+    """Ends the connection of a request instead of an answer."""
+    cycle = send.__self__
+    cycle.disconnected = True
+    cycle.transport.abort()

@@ -34,6 +34,8 @@ class Settings:
     # Set: starts without a function, and takes one from whoever knows the token of this digest.
     specialise_sha256: str | None
     lease_ms: int | None
+    # Set: answers whoever shows the token of this digest, and nobody else.
+    call_sha256: str | None
     # The handler's file, when it was handed over instead of laid out.
     code: bytes | None = None
 
@@ -87,6 +89,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         most_tasks=read.optional_number("FAAS_MOST_TASKS"),
         specialise_sha256=read.digest("FAAS_SPECIALISE_SHA256"),
         lease_ms=read.optional_number("FAAS_GENERIC_LEASE_MS", most=86_400_000),
+        call_sha256=read.digest("FAAS_CALL_SHA256"),
     )
     if read.faults:
         raise SettingsError("; ".join(read.faults))

@@ -27,6 +27,7 @@ AS_USER = Path(__file__).parent / "as_user.py"
 PATIENCE_SECONDS = 15.0
 RECOVERY_SECONDS = 0.25
 TOKEN = "a-token-that-is-used-once"
+CALL_TOKEN = "a-token-for-every-call"
 # What a generic worker is started with; the rest comes with its function.
 _PLACE = ("PATH", "PYTHONPATH", "FAAS_SOCKET", "FAAS_HOST", "FAAS_PORT", "FAAS_TEST_PIDS")
 
@@ -86,11 +87,14 @@ class Worker:
         output: int | None = None,
         namespace: bool = False,
         generic: bool = False,
+        guarded: bool = False,
         **env: str,
     ) -> None:
-        """`generic`: starts without its function, which `specialise` then gives it."""
+        """`generic`: starts without its function, which `specialise` then gives it. `guarded`: it
+        answers only whoever shows CALL_TOKEN, as requests do unless they say otherwise."""
         self.namespace = namespace
         self.generic = generic
+        self.headers = {"X-Faas-Token": CALL_TOKEN} if guarded else {}
         self.socket_path = str(tmp_path / "worker.sock")
         self.log_path = tmp_path / "log"
         environ = {
@@ -112,6 +116,8 @@ class Worker:
             environ["FAAS_SPECIALISE_SHA256"] = hashlib.sha256(TOKEN.encode()).hexdigest()
             environ["FAAS_APP_DIR"] = str(tmp_path / "app")
             environ |= {name: value for name, value in env.items() if "GENERIC" in name}
+        if guarded:
+            environ["FAAS_CALL_SHA256"] = hashlib.sha256(CALL_TOKEN.encode()).hexdigest()
         with self.log_path.open("wb") as log:
             command = (
                 ["-m", "faas_worker"]
@@ -139,6 +145,7 @@ class Worker:
         started = time.monotonic()
         try:
             names = {name.replace("_", "-"): value for name, value in headers.items()}
+            names = {name: value for name, value in (self.headers | names).items() if value}
             connection.request(method, path, body, names)
             response = connection.getresponse()
             content = response.read()
