@@ -9,6 +9,7 @@ import { Engines1764050000000 } from './migrations/1764050000000-engines.js';
 import { Postponed1764060000000 } from './migrations/1764060000000-postponed.js';
 import { Scale1764070000000 } from './migrations/1764070000000-scale.js';
 import { Leased1764080000000 } from './migrations/1764080000000-leased.js';
+import { WorkerKey1764090000000 } from './migrations/1764090000000-worker-key.js';
 
 const CONNECT_TIMEOUT_MS = 3_000;
 const STATEMENT_TIMEOUT_MS = 15_000;
@@ -47,6 +48,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
       Postponed1764060000000,
       Scale1764070000000,
       Leased1764080000000,
+      WorkerKey1764090000000,
     ],
     migrationsTransactionMode: 'each',
     synchronize: false,

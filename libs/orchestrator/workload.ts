@@ -50,6 +50,8 @@ export interface Endpoint {
    * away again, so that whoever opens a connection asks the engine first whose it is (`Orchestrator.confirms`).
    */
   readonly guard?: EndpointGuard;
+  /** What the token is made of that the replica answers to ({@link WorkerTokens}); unset: it answers whoever calls. */
+  readonly credential?: string;
 }
 
 export type EndpointGuard = 'worker';

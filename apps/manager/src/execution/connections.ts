@@ -24,6 +24,8 @@ interface Runner {
 export interface Protection {
   /** Our worker refuses calls of other functions by itself, and its answers show that it is one. */
   readonly guard?: EndpointGuard;
+  /** What it answers to, where it knows its managers. */
+  readonly token?: string | undefined;
   /** Whether an opened connection leads to the replica; asked before anything is sent over it. */
   readonly confirm?: (signal: AbortSignal) => Promise<boolean>;
 }
@@ -56,6 +58,10 @@ export class Connections {
     private readonly address: EndpointAddress,
     private readonly protection: Protection = {},
   ) {}
+
+  get token(): string | undefined {
+    return this.protection.token;
+  }
 
   /** False when an answer can't come from the replica: an image without our worker's guard has its address now. */
   accepts(runner: string | undefined): boolean {

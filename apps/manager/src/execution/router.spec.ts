@@ -1,5 +1,6 @@
 import { Notifications } from '#libs/database/notifications.js';
 import { MemoryOrchestrator } from '#libs/orchestrator/testing/memory.orchestrator.js';
+import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import type { Endpoint } from '#libs/orchestrator/workload.js';
 import type { PinoLogger } from 'nestjs-pino';
 import { pino } from 'pino';
@@ -47,7 +48,7 @@ beforeEach(async () => {
   changes = new FunctionChanges(new Notifications('postgresql://127.0.0.1:1/none', silent));
   const repository = { find: () => Promise.resolve(row) } as unknown as FunctionRepository;
   const logger = silent as unknown as PinoLogger;
-  router = new Router(repository, new MemoryOrchestrator(), changes, loadConfig({}).limits, logger);
+  router = new Router(repository, new MemoryOrchestrator(), TEST_TOKENS, changes, loadConfig({}).limits, logger);
   route = await router.route(ID);
 });
 afterEach(() => router.onApplicationShutdown());

@@ -2,6 +2,7 @@ import type { LimitsConfig } from '#libs/config/config.js';
 import { LIMITS_CONFIG } from '#libs/config/config.module.js';
 import { AppError } from '#libs/errors/app-error.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { Endpoint, FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
@@ -57,6 +58,7 @@ export class Router implements OnApplicationShutdown {
   constructor(
     private readonly repository: FunctionRepository,
     private readonly orchestrator: Orchestrator,
+    private readonly tokens: WorkerTokens,
     changes: FunctionChanges,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     @InjectPinoLogger(Router.name) private readonly logger: PinoLogger,
@@ -145,9 +147,10 @@ export class Router implements OnApplicationShutdown {
   }
 
   private connectionsTo(endpoint: Endpoint): Connections {
-    const { address, guard } = endpoint;
-    if (guard !== undefined) return new Connections(address, { guard });
-    return new Connections(address, { confirm: (signal) => this.orchestrator.confirms(endpoint, signal) });
+    const { address, guard, credential } = endpoint;
+    const token = this.tokens.tokenFor(credential);
+    if (guard !== undefined) return new Connections(address, { guard, token });
+    return new Connections(address, { token, confirm: (signal) => this.orchestrator.confirms(endpoint, signal) });
   }
 
   /**

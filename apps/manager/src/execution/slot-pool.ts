@@ -227,6 +227,6 @@ export class SlotPool {
   }
 }
 
-function keyOf({ replica, address, guard }: Endpoint): string {
-  return `${replica} ${guard ?? ''} ${address.kind === 'tcp' ? `${address.host}:${address.port}` : address.path}`;
+function keyOf({ replica, address, guard, credential }: Endpoint): string {
+  return `${replica} ${guard ?? ''} ${credential ?? ''} ${address.kind === 'tcp' ? `${address.host}:${address.port}` : address.path}`;
 }

@@ -294,4 +294,11 @@ export class FunctionRepository {
     if (!row) throw new Error('The installation table is empty; the migration that fills it has been undone.');
     return row.id;
   }
+
+  /** What the tokens of its workers are made of. */
+  async workerKey(): Promise<Buffer> {
+    const [row] = await this.database.query<{ key: Buffer }>('SELECT key FROM worker_key');
+    if (!row) throw new Error('The table worker_key is empty; the migration that fills it has been undone.');
+    return row.key;
+  }
 }

@@ -4,6 +4,7 @@ import { LOGGER } from '#libs/observability/logging.module.js';
 import { ColdStages } from '#libs/observability/cold-stages.js';
 import { Metrics } from '#libs/observability/metrics.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import { Global, Module } from '@nestjs/common';
 import type { Logger } from 'pino';
 import { FunctionRepository } from '../functions/function.repository.js';
@@ -21,8 +22,13 @@ const DOCKER_PROBE_MS = 3_000;
   imports: [FunctionsModule],
   providers: [
     {
+      provide: WorkerTokens,
+      inject: [FunctionRepository],
+      useFactory: async (repository: FunctionRepository) => new WorkerTokens(await repository.workerKey()),
+    },
+    {
       provide: OPEN_ENGINE,
-      inject: [ORCHESTRATOR_CONFIG, FunctionRepository, LOGGER],
+      inject: [ORCHESTRATOR_CONFIG, FunctionRepository, WorkerTokens, LOGGER],
       useFactory: engineOpener,
     },
     {
@@ -31,19 +37,20 @@ const DOCKER_PROBE_MS = 3_000;
       useFactory: createOrchestrator,
     },
   ],
-  exports: [Orchestrator, OPEN_ENGINE],
+  exports: [Orchestrator, OPEN_ENGINE, WorkerTokens],
 })
 export class OrchestratorModule {}
 
 async function engineOpener(
   config: OrchestratorConfig,
   repository: FunctionRepository,
+  tokens: WorkerTokens,
   logger: Logger,
 ): Promise<OpenEngine> {
   const owner = await repository.installationId();
   const opened = new Map<Engine, Promise<Orchestrator>>();
   return (engine) => {
-    const known = opened.get(engine) ?? openEngine(engine, config, owner, logger);
+    const known = opened.get(engine) ?? openEngine(engine, config, owner, tokens, logger);
     opened.set(engine, known);
     return known;
   };
@@ -54,21 +61,22 @@ async function openEngine(
   engine: Engine,
   config: OrchestratorConfig,
   owner: string,
+  tokens: WorkerTokens,
   logger: Logger,
 ): Promise<Orchestrator> {
   switch (engine) {
     case 'docker': {
       const { createDockerOrchestrator } = await import('#libs/orchestrator-docker/create-docker-orchestrator.js');
-      return createDockerOrchestrator(config.docker, owner, logger, config.pool);
+      return createDockerOrchestrator(config.docker, owner, tokens, logger, config.pool);
     }
     case 'process': {
       const { ProcessOrchestrator } = await import('#libs/orchestrator-process/process.orchestrator.js');
-      return new ProcessOrchestrator(config.process, owner, logger, config.pool);
+      return new ProcessOrchestrator(config.process, owner, tokens, logger, config.pool);
     }
     case 'kubernetes': {
       const { createKubernetesOrchestrator } =
         await import('#libs/orchestrator-kubernetes/create-kubernetes-orchestrator.js');
-      return createKubernetesOrchestrator(config.kubernetes, owner, logger, config.pool);
+      return createKubernetesOrchestrator(config.kubernetes, owner, tokens, logger, config.pool);
     }
   }
 }
