@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Workload } from '#libs/orchestrator/workload.js';
-import { containerConfig, genericConfig, type Placement } from './container-config.js';
+import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
+import { containerConfig, genericConfig, type Own, type Placement } from './container-config.js';
 
 const WORKLOAD: Workload = {
   functionId: 'abcdefghijklmnop',
@@ -12,8 +13,9 @@ const WORKLOAD: Workload = {
   replicas: 1,
   limits: { timeoutMs: 1_500, concurrency: 4, memoryMiB: 128, cpuMillis: 250, pids: 32 },
 };
-const PLACEMENT: Placement = { owner: 'me', image: 'worker:1', network: 'workers', internal: false };
-const OWN = { spec: 'hash', volume: 'code' };
+const PLACEMENT: Placement = { owner: 'me', image: 'worker:1', network: 'workers' };
+const CALL = TEST_TOKENS.issue('some nonce');
+const OWN: Own = { spec: 'hash', volume: 'code', reach: 'address', call: CALL };
 
 describe('containerConfig', () => {
   it('tells the worker what it serves and how long', () => {
@@ -29,17 +31,31 @@ describe('containerConfig', () => {
       'faas.function': 'abcdefghijklmnop',
       'faas.revision': '7',
       'faas.spec': 'hash',
+      'faas.credential': 'some nonce',
     });
+  });
+
+  it('tells the worker the digest of its token, and nobody the token', () => {
+    const configs = [
+      containerConfig(WORKLOAD, PLACEMENT, OWN),
+      genericConfig(PLACEMENT, WORKLOAD.limits, 'f'.repeat(64), 30_000, OWN),
+    ];
+    for (const config of configs) {
+      expect(config.Env).toContain(`FAAS_CALL_SHA256=${CALL.sha256}`);
+      expect(config.Labels?.['faas.credential']).toBe('some nonce');
+      expect(JSON.stringify(config)).not.toContain(CALL.token);
+    }
   });
 
   it('gives the grace of a whole call, in whole seconds', () => {
     expect(containerConfig(WORKLOAD, PLACEMENT, OWN).StopTimeout).toBe(2);
   });
 
-  it('publishes nothing on a network without a route out', () => {
+  it('publishes its port where it is reached by that, and on loopback only', () => {
     const ports = { '8000/tcp': [{ HostIp: '127.0.0.1', HostPort: '' }] };
-    expect(containerConfig(WORKLOAD, PLACEMENT, OWN).HostConfig?.PortBindings).toEqual(ports);
-    expect(containerConfig(WORKLOAD, { ...PLACEMENT, internal: true }, OWN).HostConfig?.PortBindings).toEqual({});
+    const published = { ...OWN, reach: 'published' } as const;
+    expect(containerConfig(WORKLOAD, PLACEMENT, published).HostConfig?.PortBindings).toEqual(ports);
+    expect(containerConfig(WORKLOAD, PLACEMENT, OWN).HostConfig?.PortBindings).toEqual({});
   });
 
   it('isolates every workload alike and never names a host path', () => {
@@ -51,10 +67,10 @@ describe('containerConfig', () => {
       pids: fc.integer({ min: 16, max: 32_768 }),
     });
     fc.assert(
-      fc.property(limits, fc.boolean(), (some, internal) => {
-        const placement = { ...PLACEMENT, internal };
-        const { HostConfig: host, User } = containerConfig({ ...WORKLOAD, limits: some }, placement, OWN);
-        const generic = genericConfig(placement, some, 'f'.repeat(64), 30_000);
+      fc.property(limits, fc.boolean(), (some, isPublished) => {
+        const own: Own = { ...OWN, reach: isPublished ? 'published' : 'address' };
+        const { HostConfig: host, User } = containerConfig({ ...WORKLOAD, limits: some }, PLACEMENT, own);
+        const generic = genericConfig(PLACEMENT, some, 'f'.repeat(64), 30_000, own);
         expect(generic.User).toBe(User);
         const { Tmpfs, Mounts: _, ...rest } = host ?? {};
         expect(generic.HostConfig).toMatchObject(rest);

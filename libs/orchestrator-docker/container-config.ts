@@ -2,7 +2,9 @@ import type { ContainerCreateOptions } from 'dockerode';
 import { workerVariables } from '#libs/orchestrator/generic-worker.js';
 import type { Workload, WorkloadLimits } from '#libs/orchestrator/workload.js';
 import type { ContainerLimits } from './docker-engine.js';
+import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import { LABEL, replicaLabels } from './labels.js';
+import type { Reach } from './reach.js';
 import { CODE_DIR, WORKER_PORT } from './replica.js';
 
 /** Nobody on any Debian, Alpine or distroless image. */
@@ -13,7 +15,6 @@ export interface Placement {
   readonly owner: string;
   readonly image: string;
   readonly network: string;
-  readonly internal: boolean;
 }
 
 /** What only one replica of a workload has. */
@@ -21,6 +22,9 @@ export interface Own {
   readonly spec: string;
   /** The new volume for its code. */
   readonly volume: string;
+  readonly reach: Reach;
+  /** Its digest alone is for the worker. */
+  readonly call: Pick<CallToken, 'credential' | 'sha256'>;
 }
 
 /** Memory, processor and processes of one worker. */
@@ -29,10 +33,10 @@ export type WorkerLimits = Pick<WorkloadLimits, 'memoryMiB' | 'cpuMillis' | 'pid
 /** What the engine is asked to create for one replica; its name is given apart. */
 export function containerConfig(workload: Workload, placement: Placement, own: Own): ContainerCreateOptions {
   const { timeoutMs } = workload.limits;
-  const config = workerConfig(placement, workload.limits, workerVariables(workload));
+  const config = workerConfig(placement, workload.limits, workerVariables(workload), own);
   return {
     ...config,
-    Labels: replicaLabels(placement.owner, workload, own.spec),
+    Labels: { ...replicaLabels(placement.owner, workload, own.spec), [LABEL.credential]: own.call.credential },
     StopTimeout: Math.ceil(timeoutMs / 1000),
     // The root is read-only for the engine too, so the code needs a volume. NoCopy: whatever the image has there, and
     // whoever owns it, stays out; a fresh volume belongs to root.
@@ -46,20 +50,36 @@ export function genericConfig(
   limits: WorkerLimits,
   sha256: string,
   leaseMs: number,
+  own: Pick<Own, 'reach' | 'call'>,
 ): ContainerCreateOptions {
   const generic = { FAAS_SPECIALISE_SHA256: sha256, FAAS_GENERIC_LEASE_MS: String(leaseMs) };
-  const config = workerConfig(placement, limits, generic);
+  const config = workerConfig(placement, limits, generic, own);
   return {
     ...config,
-    Labels: { [LABEL.owner]: placement.owner, [LABEL.pool]: placement.image },
+    Labels: {
+      [LABEL.owner]: placement.owner,
+      [LABEL.pool]: placement.image,
+      [LABEL.credential]: own.call.credential,
+    },
     StopTimeout: 1,
     // The worker lays its code out itself, as a copy of what it keeps in memory.
     HostConfig: { ...config.HostConfig, Tmpfs: { ...config.HostConfig?.Tmpfs, [CODE_DIR]: CODE_IN_MEMORY } },
   };
 }
 
-function workerConfig(placement: Placement, limits: WorkerLimits, variables: Record<string, string>) {
-  const env = { ...variables, HOME: '/tmp', PYTHONUNBUFFERED: '1', PYTHONDONTWRITEBYTECODE: '1' };
+function workerConfig(
+  placement: Placement,
+  limits: WorkerLimits,
+  variables: Record<string, string>,
+  { reach, call }: Pick<Own, 'reach' | 'call'>,
+) {
+  const env = {
+    ...variables,
+    FAAS_CALL_SHA256: call.sha256,
+    HOME: '/tmp',
+    PYTHONUNBUFFERED: '1',
+    PYTHONDONTWRITEBYTECODE: '1',
+  };
   return {
     Image: placement.image,
     User: NON_ROOT,
@@ -77,7 +97,8 @@ function workerConfig(placement: Placement, limits: WorkerLimits, variables: Rec
       OomKillDisable: false,
       Ulimits: [{ Name: 'core', Soft: 0, Hard: 0 }],
       NetworkMode: placement.network,
-      PortBindings: placement.internal ? {} : { [PORT_KEY]: [{ HostIp: '127.0.0.1', HostPort: '' }] },
+      // A published port makes the engine let its packets through from every network, loopback only or not.
+      PortBindings: reach === 'published' ? { [PORT_KEY]: [{ HostIp: '127.0.0.1', HostPort: '' }] } : {},
       RestartPolicy: { Name: 'no' },
       // A worker that prints faster than the disk writes loses lines instead of stopping.
       LogConfig: {

@@ -3,6 +3,7 @@ import { Agent as HttpsAgent } from 'node:https';
 import Docker from 'dockerode';
 import type { Logger } from 'pino';
 import type { DockerConfig, PoolConfig } from '#libs/config/config.js';
+import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import { DockerOrchestrator } from './docker.orchestrator.js';
 
 const KEEP_ALIVE = { keepAlive: true, maxFreeSockets: 8 };
@@ -22,8 +23,9 @@ export function connectDocker(options: Docker.DockerOptions = {}): Docker {
 export function createDockerOrchestrator(
   config: DockerConfig,
   owner: string,
+  tokens: WorkerTokens,
   logger: Logger,
   pool: PoolConfig,
 ): DockerOrchestrator {
-  return new DockerOrchestrator(config, owner, logger, connectDocker(), pool);
+  return new DockerOrchestrator(config, owner, tokens, logger, connectDocker(), pool);
 }

@@ -6,6 +6,7 @@ import { type OnReady, Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { PoolReport } from '#libs/orchestrator/pool-report.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
 import { WarmPool } from '#libs/orchestrator/warm-pool.js';
+import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type {
   Endpoint,
   FunctionId,
@@ -69,6 +70,7 @@ export class DockerOrchestrator extends Orchestrator {
   constructor(
     private readonly config: DockerConfig,
     private readonly owner: string,
+    tokens: WorkerTokens,
     private readonly logger: Logger,
     docker: Docker,
     pool: PoolConfig = NO_POOL,
@@ -77,12 +79,20 @@ export class DockerOrchestrator extends Orchestrator {
     this.docker = new DockerEngine(docker);
     this.network = new WorkerNetwork(this.docker, config, logger);
     this.claims = new Claims(this.docker, owner);
-    this.sightings = new Sightings(this.docker, this.prober, owner, config.network, this.claims);
+    this.sightings = new Sightings(this.docker, this.prober, owner, config.network, this.claims, tokens);
     this.images = new ImagePulls(this.docker, config.registry, logger, (functionId) => this.changed(functionId));
-    const { image, network, internal } = config;
-    const placement = { owner, image, network, internal };
-    this.starter = new ReplicaStarter(this.docker, this.images, this.network, this.sightings, placement, logger);
-    this.poolContainers = new PoolContainers(this.docker, this.network, placement, pool, this.coldStarts);
+    const { image, network } = config;
+    const placement = { owner, image, network };
+    this.starter = new ReplicaStarter(
+      this.docker,
+      this.images,
+      this.network,
+      this.sightings,
+      placement,
+      tokens,
+      logger,
+    );
+    this.poolContainers = new PoolContainers(this.docker, this.network, placement, pool, this.coldStarts, tokens);
     this.pool = new WarmPool<PoolContainer>(this.poolContainers, pool.size, logger, pool.leaseMs);
     this.warmStarter = new WarmStarter(
       this.docker,

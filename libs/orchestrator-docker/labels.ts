@@ -8,6 +8,8 @@ export const LABEL = {
   spec: 'faas.spec',
   /** On containers that were started without a function. */
   pool: 'faas.pool',
+  /** On containers that answer to a token: what it is made of, which is no secret. */
+  credential: 'faas.credential',
   /** On claims: the owner, under another name than on what is pruned once no container uses it. */
   claim: 'faas.claim',
 } as const;

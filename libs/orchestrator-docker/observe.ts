@@ -29,7 +29,9 @@ export function observedOf({ wanted, keep, former, leaving, faults, addressOf }:
       const address = addressOf(seen);
       if (address === undefined) return [];
       const { replica, guard } = seen;
-      return [{ replica: replica.id, address, ...(guard !== undefined && { guard }) }];
+      const { id, credential } = replica;
+      const known = { ...(guard !== undefined && { guard }), ...(credential !== undefined && { credential }) };
+      return [{ replica: id, address, ...known }];
     }),
     primary: first?.replica.id ?? '',
     hostPort: first?.replica.hostPort ?? 0,
@@ -39,11 +41,11 @@ export function observedOf({ wanted, keep, former, leaving, faults, addressOf }:
 }
 
 /** The only replica of its function, which has just answered. Only our own worker can have been given its function. */
-export function seenReady({ id, address, hostPort }: Omit<WarmReplica, 'isReady'>): Observed {
+export function seenReady({ id, address, hostPort, call }: Omit<WarmReplica, 'isReady'>): Observed {
   return {
     replicas: 1,
     ready: 1,
-    endpoints: [{ replica: id, address, guard: 'worker' }],
+    endpoints: [{ replica: id, address, guard: 'worker', credential: call.credential }],
     primary: id,
     hostPort,
   };

@@ -3,6 +3,7 @@ import type { ContainerInfo } from 'dockerode';
 import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import { roomIn } from '#libs/orchestrator/pool-target.js';
 import { Strays } from '#libs/orchestrator/strays.js';
+import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { PoolMember, PoolSource } from '#libs/orchestrator/warm-pool.js';
 import type { ColdStarts } from './cold-starts.js';
 import { genericConfig, type Placement, type WorkerLimits } from './container-config.js';
@@ -30,6 +31,7 @@ export class PoolContainers implements PoolSource<PoolContainer> {
     private readonly placement: Placement,
     private readonly limits: WorkerLimits,
     private readonly coldStarts: ColdStarts,
+    private readonly tokens: WorkerTokens,
   ) {}
 
   get isOutOfTurn(): boolean {
@@ -42,7 +44,8 @@ export class PoolContainers implements PoolSource<PoolContainer> {
     const signal = AbortSignal.timeout(START_MS);
     const reach = await this.network.ready();
     const name = `faas-pool-${randomBytes(8).toString('hex')}`;
-    const config = genericConfig(this.placement, this.limits, sha256, leaseMs);
+    const call = this.tokens.issue();
+    const config = genericConfig(this.placement, this.limits, sha256, leaseMs, { reach, call });
     const id = await this.engine.create(name, config, signal);
     try {
       await this.engine.start(id, signal);
@@ -51,7 +54,7 @@ export class PoolContainers implements PoolSource<PoolContainer> {
       const replica = replicaOf(container);
       const address = addressOf(replica, this.placement.network, reach);
       if (address === undefined) throw new Error('a generic worker got no address');
-      return { id, address, token, hostPort: replica.hostPort };
+      return { id, address, token, call, hostPort: replica.hostPort };
     } catch (error) {
       await this.remove({ id });
       throw error;

@@ -20,7 +20,7 @@ interface Shape {
 function seen(shape: Shape): Seen {
   const { id, spec = 'new', state = 'running', slot = 1, leaving = false, health = 'ready', told = false } = shape;
   const facts = { id, functionId: ID, spec, state, createdAt: 1, hostPort: 1, networks: {}, fromPool: false };
-  const named = { ...facts, name: slotName(ID, slot), volume: undefined };
+  const named = { ...facts, name: slotName(ID, slot), volume: undefined, credential: undefined };
   const replica: Replica = { ...named, slot: leaving ? undefined : slot, leaving };
   const code = shape.terminal ? 'handler_not_loadable' : 'worker_crashed';
   const fault = { code, message: 'ended', terminal: shape.terminal ?? false, at: new Date(0) } as const;

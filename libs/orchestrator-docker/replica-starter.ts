@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { Workload, WorkloadFault } from '#libs/orchestrator/workload.js';
+import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import { codeArchive } from './code-archive.js';
 import { newCodeVolume } from './code-volume.js';
 import { containerConfig, type Placement } from './container-config.js';
@@ -19,6 +20,7 @@ export class ReplicaStarter {
     private readonly network: WorkerNetwork,
     private readonly sightings: Sightings,
     private readonly placement: Placement,
+    private readonly tokens: WorkerTokens,
     private readonly logger: Logger,
   ) {}
 
@@ -27,6 +29,7 @@ export class ReplicaStarter {
     try {
       return await this.attempt(workload, spec, slot, signal);
     } catch (error) {
+      if (error instanceof NetworkUnusable) return rejected(error);
       if (!(error instanceof EngineRefusal)) throw error;
       if (!/network/i.test(error.message)) return rejected(error);
     }
@@ -50,9 +53,11 @@ export class ReplicaStarter {
     const name = slotName(functionId, slot);
     const archive = await codeArchive(workload.code);
     const volume = newCodeVolume(this.placement.owner);
+    const call = this.tokens.issue();
+    const own = { spec, volume, call, reach: await this.network.ready() };
     let id: string;
     try {
-      id = await this.engine.create(name, containerConfig(workload, this.placement, { spec, volume }), signal);
+      id = await this.engine.create(name, containerConfig(workload, this.placement, own), signal);
     } catch (error) {
       if (isConflict(error)) return this.nameTaken(name, signal);
       if (isMissing(error) && /no such image|not found: manifest/i.test((error as Error).message)) {

@@ -29,6 +29,8 @@ export interface Replica {
   readonly networks: Readonly<Record<string, string>>;
   /** The volume that holds its code. */
   readonly volume: string | undefined;
+  /** What its token is made of; undefined for one that answers whoever calls. */
+  readonly credential: string | undefined;
   /** It was started without a function: which one it serves stands in its name, and what of in its claim. */
   readonly fromPool: boolean;
 }
@@ -71,6 +73,7 @@ export function replicaOf(container: ContainerInfo, claimed = ''): Replica {
     networks: Object.fromEntries(
       Object.entries(container.NetworkSettings.Networks).map(([network, { IPAddress }]) => [network, IPAddress]),
     ),
+    credential: container.Labels[LABEL.credential],
     volume: container.Mounts.find(({ Destination }) => Destination === CODE_DIR)?.Name,
   };
 }

@@ -1,4 +1,6 @@
 import { kindOf } from '#libs/orchestrator/generic-worker.js';
+import type { PoolMember } from '#libs/orchestrator/warm-pool.js';
+import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { HealthProber } from '#libs/orchestrator/health-probe.js';
 import type { EndpointAddress, FunctionId, WorkloadFault } from '#libs/orchestrator/workload.js';
 import type { DockerEngine } from './docker-engine.js';
@@ -33,12 +35,13 @@ export class Sightings {
     private readonly owner: string,
     private readonly network: string,
     private readonly claims: Claims,
+    private readonly tokens: WorkerTokens,
   ) {}
 
   async look(functionId: FunctionId, spec: string, reach: Reach, signal: AbortSignal): Promise<Seen[]> {
     const replicas = await this.list(functionId, signal);
     this.forgetAllBut(functionId, new Set(replicas.map(({ id }) => id)));
-    return Promise.all(replicas.map((replica) => this.see(replica, spec, reach, signal)));
+    return Promise.all(replicas.map((replica) => this.see(reachable(replica, reach), spec, reach, signal)));
   }
 
   async list(functionId: FunctionId, signal: AbortSignal): Promise<Replica[]> {
@@ -55,13 +58,13 @@ export class Sightings {
     ];
   }
 
-  /** @param answers where it has answered that it is ready */
-  started(functionId: FunctionId, id: string, answers?: EndpointAddress): void {
+  /** @param answers where it has answered that it is ready, and to which token */
+  started(functionId: FunctionId, id: string, answers?: Pick<PoolMember, 'address' | 'call'>): void {
     const note = this.note(functionId, id);
     note.startedHere = true;
     if (answers === undefined) return;
-    note.probe = probeKey(id, answers);
-    this.prober.track(note.probe, functionId, answers, 'ready');
+    note.probe = probeKey(id, answers.address);
+    this.prober.track(note.probe, functionId, answers.address, 'ready', answers.call.token);
   }
 
   tell(seen: readonly Seen[]): void {
@@ -118,7 +121,7 @@ export class Sightings {
     const moved = note.probe !== undefined && note.probe !== key;
     if (moved && note.probe !== undefined) this.prober.forget(note.probe);
     note.probe = key;
-    this.prober.track(key, replica.functionId, address);
+    this.prober.track(key, replica.functionId, address, 'starting', this.tokens.tokenFor(replica.credential));
     if (moved || !note.startedHere) await this.prober.probed(key);
   }
 
@@ -159,6 +162,12 @@ export class Sightings {
     if (note === undefined) notes.set(id, (note = { startedHere: false, told: false }));
     return note;
   }
+}
+
+/** One that was started for another way to reach it is none of the wanted ones: it goes once there are others. */
+function reachable(replica: Replica, reach: Reach): Replica {
+  const isShut = reach === 'published' && replica.state === 'running' && replica.hostPort === 0;
+  return isShut ? { ...replica, spec: '' } : replica;
 }
 
 function probeKey(id: string, address: EndpointAddress): string {

@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { workerVariables } from '#libs/orchestrator/generic-worker.js';
 import { probeHealth } from '#libs/orchestrator/health-probe.js';
 import type { WarmPool } from '#libs/orchestrator/warm-pool.js';
+import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import type { EndpointAddress, FunctionId, Workload } from '#libs/orchestrator/workload.js';
 import { all } from './all.js';
 import type { Claims } from './claims.js';
@@ -22,6 +23,7 @@ export interface WarmReplica {
   readonly id: string;
   readonly address: EndpointAddress;
   readonly hostPort: number;
+  readonly call: CallToken;
   /** It has loaded its handler. */
   readonly isReady: boolean;
 }
@@ -58,18 +60,18 @@ export class WarmStarter {
     const member = this.pool.take();
     if (member === undefined) return undefined;
     const { functionId, revision } = workload;
-    const { id, address, hostPort } = member;
+    const { id, address, hostPort, call } = member;
     let isReady = false;
     try {
       await this.limit(member, workload, signal);
       isReady = await this.giveFunction(member, workload, signal);
       if (isReady && onReady !== undefined) {
-        onReady({ id, address, hostPort, isReady });
+        onReady({ id, address, hostPort, call, isReady });
         // The calls that it has now need the processor more than the engine does.
         await delay(CALLS_FIRST_MS);
       }
       await this.takePlace(member, workload, spec, slot, signal);
-      this.sightings.started(functionId, id, isReady ? address : undefined);
+      this.sightings.started(functionId, id, isReady ? member : undefined);
     } catch (error) {
       onReady?.();
       if (isReady) await this.letGo(member, functionId);
@@ -80,7 +82,7 @@ export class WarmStarter {
       return undefined;
     }
     this.logger.info({ functionId, revision, replica: id.slice(0, 12), warm: true }, 'replica started');
-    return { id, address, hostPort, isReady };
+    return { id, address, hostPort, call, isReady };
   }
 
   /**
@@ -104,7 +106,7 @@ export class WarmStarter {
   /** True when it has loaded it already. */
   private async giveFunction(member: PoolContainer, workload: Workload, signal: AbortSignal): Promise<boolean> {
     await this.pool.specialise(member, { environment: workerVariables(workload), code: workload.code }, signal);
-    return (await probeHealth(member.address, LOAD_MS)).good;
+    return (await probeHealth(member.address, LOAD_MS, member.call.token)).good;
   }
 
   private async limit({ id }: PoolContainer, { limits }: Workload, signal: AbortSignal): Promise<void> {

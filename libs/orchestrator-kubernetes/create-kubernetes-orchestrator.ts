@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { KubernetesConfig, PoolConfig } from '#libs/config/config.js';
+import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import { accessCluster } from './cluster-access.js';
 import { KubernetesOrchestrator } from './kubernetes.orchestrator.js';
 
@@ -7,10 +8,11 @@ import { KubernetesOrchestrator } from './kubernetes.orchestrator.js';
 export function createKubernetesOrchestrator(
   config: KubernetesConfig,
   owner: string,
+  tokens: WorkerTokens,
   logger: Logger,
   pool: PoolConfig,
 ): KubernetesOrchestrator {
   const access = accessCluster(config.kubeconfig, config.insideCluster);
   logger.info({ server: access.server, namespace: config.namespace }, 'cluster found');
-  return new KubernetesOrchestrator(config, owner, logger, access, pool);
+  return new KubernetesOrchestrator(config, owner, tokens, logger, access, pool);
 }

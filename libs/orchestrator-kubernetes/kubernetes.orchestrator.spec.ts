@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
+import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { KubernetesOrchestrator } from './kubernetes.orchestrator.js';
 import { FUNCTION, placementOf, workloadOf } from './testing/objects.js';
@@ -29,7 +30,13 @@ async function onEmptyCluster(answer: (response: ServerResponse) => void): Promi
     if (method === 'GET') return refuse(response, 404, 'NotFound', 'not found');
     return answer(response);
   });
-  orchestrator = new KubernetesOrchestrator(placementOf().config, 'me', pino({ level: 'silent' }), server.access);
+  orchestrator = new KubernetesOrchestrator(
+    placementOf().config,
+    'me',
+    TEST_TOKENS,
+    pino({ level: 'silent' }),
+    server.access,
+  );
 }
 
 const tries = () => server.asked.filter(({ method }) => method === 'PATCH').length;
@@ -80,7 +87,13 @@ describe('KubernetesOrchestrator', () => {
     server = await ScriptedApi.open((_asked, response) =>
       refuse(response, 403, 'Forbidden', 'deployments is forbidden'),
     );
-    orchestrator = new KubernetesOrchestrator(placementOf().config, 'me', pino({ level: 'silent' }), server.access);
+    orchestrator = new KubernetesOrchestrator(
+      placementOf().config,
+      'me',
+      TEST_TOKENS,
+      pino({ level: 'silent' }),
+      server.access,
+    );
     const attempted = attempt();
     await expect(attempted).rejects.toThrow(OrchestratorUnavailable);
     await expect(attempted).rejects.toThrow(/deployments is forbidden/);

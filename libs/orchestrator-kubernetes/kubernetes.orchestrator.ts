@@ -7,6 +7,7 @@ import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
 import type { PoolReport } from '#libs/orchestrator/pool-report.js';
 import { WarmPool } from '#libs/orchestrator/warm-pool.js';
+import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type {
   Endpoint,
   EndpointAddress,
@@ -70,6 +71,7 @@ export class KubernetesOrchestrator extends Orchestrator {
   constructor(
     private readonly config: KubernetesConfig,
     private readonly owner: string,
+    private readonly tokens: WorkerTokens,
     logger: Logger,
     private readonly access: ClusterAccess,
     pool: PoolConfig = NO_POOL,
@@ -81,10 +83,10 @@ export class KubernetesOrchestrator extends Orchestrator {
     this.endings = new Endings(this.api);
     this.removal = new Removal(this.api, this.view, owner);
     this.ways = new Ways(config, access, this.view, logger);
-    this.poolPods = new PoolPods(this.api, this.view, { owner, config, limits: pool });
+    this.poolPods = new PoolPods(this.api, this.view, { owner, config, limits: pool }, tokens);
     // Given their functions straight at their own addresses only: that passes through nobody's hands.
     this.pool = new WarmPool<PoolPod>(this.poolPods, this.ways.goesByName ? 0 : pool.size, logger, pool.leaseMs);
-    this.standIns = new StandIns(this.api, this.view, this.pool, this.poolPods, pool, logger);
+    this.standIns = new StandIns(this.api, this.view, this.pool, this.poolPods, tokens, pool, logger);
   }
 
   override get warmPool(): PoolReport {
@@ -188,7 +190,7 @@ export class KubernetesOrchestrator extends Orchestrator {
 
   private async converge(workload: Workload, spec: string, signal: AbortSignal): Promise<Converged> {
     const { functionId, replicas: wanted } = workload;
-    const manifests = manifestsFor(workload, { owner: this.owner, spec, config: this.config });
+    const manifests = manifestsFor(workload, { owner: this.owner, spec, config: this.config, tokens: this.tokens });
     const applied = await this.convergence.apply(functionId, manifests, signal);
     const replicas = this.replicasOf(functionId);
     const runs = replicas.some((replica) => replica.spec === spec && replica.ready);
@@ -258,7 +260,9 @@ export class KubernetesOrchestrator extends Orchestrator {
 
   /** Names the whole pod, so that another image, class or policy replaces the pods as another revision does. */
   private specOf(workload: Workload): string {
-    return specHash(workload, { pod: podTemplate(workload, { owner: this.owner, spec: '', config: this.config }) });
+    return specHash(workload, {
+      pod: podTemplate(workload, { owner: this.owner, spec: '', config: this.config, tokens: this.tokens }),
+    });
   }
 }
 

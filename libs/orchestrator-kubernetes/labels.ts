@@ -13,6 +13,9 @@ export const LABEL = {
 /** Notes on a Deployment why its handler can't be loaded, so that no manager tries the same code again. */
 export const FAULT_ANNOTATION = 'faas.fault';
 
+/** On pods that answer to a token: what it is made of, which is no secret. */
+export const CREDENTIAL_ANNOTATION = 'faas.credential';
+
 /** The selector of a function's pods; a Deployment's can never be changed. */
 export function podSelector(functionId: FunctionId): Record<string, string> {
   return { app: 'faas-worker', func: functionId };

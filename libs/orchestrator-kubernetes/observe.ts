@@ -58,8 +58,8 @@ function promised(deployment: V1Deployment | undefined, spec: string): number {
   return deployment?.metadata?.labels?.[LABEL.spec] === spec ? (deployment.spec?.replicas ?? 1) : 0;
 }
 
-function endpointOf({ id, address }: Replica): Endpoint[] {
-  return address === undefined ? [] : [{ replica: id, address }];
+function endpointOf({ id, address, credential }: Replica): Endpoint[] {
+  return address === undefined ? [] : [{ replica: id, address, ...(credential !== undefined && { credential }) }];
 }
 
 function starting(wanted: readonly Replica[], deployment: V1Deployment | undefined): WorkloadFault {

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { KubernetesConfig } from '#libs/config/config.js';
 import type { WorkloadLimits } from '#libs/orchestrator/workload.js';
+import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { podTemplate } from './pod-template.js';
 import { placementOf, workloadOf } from './testing/objects.js';
 
@@ -101,6 +102,22 @@ describe('podTemplate', () => {
         { name: 'FAAS_MOST_TASKS', value: String(workloadOf().limits.pids) },
       ]),
     );
+  });
+
+  it('tells the worker the digest of its token, and nobody the token', () => {
+    const template = podTemplate(workloadOf(), placementOf());
+    const call = TEST_TOKENS.issue(template.metadata?.annotations?.['faas.credential']);
+    expect(template.spec!.containers[0]!.env).toContainEqual({ name: 'FAAS_CALL_SHA256', value: call.sha256 });
+    expect(JSON.stringify(template)).not.toContain(call.token);
+  });
+
+  it('has one token for all revisions of a function, and another for each function', () => {
+    const digestOf = (changes: Parameters<typeof workloadOf>[0]) =>
+      podTemplate(workloadOf(changes), placementOf()).spec!.containers[0]!.env!.find(
+        ({ name }) => name === 'FAAS_CALL_SHA256',
+      )?.value;
+    expect(digestOf({ revision: 8 })).toBe(digestOf({ revision: 7 }));
+    expect(digestOf({ functionId: 'ponmlkjihgfedcba' })).not.toBe(digestOf({}));
   });
 
   it('mounts the code read-only where the worker looks for it, and room for files that counts as memory', () => {

@@ -1,8 +1,9 @@
 import type { V1PodTemplateSpec, V1Probe } from '@kubernetes/client-node';
 import type { KubernetesConfig } from '#libs/config/config.js';
 import { workerVariables } from '#libs/orchestrator/generic-worker.js';
+import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
-import { podLabels, podSelector } from './labels.js';
+import { CREDENTIAL_ANNOTATION, podLabels, podSelector } from './labels.js';
 import { CODE_KEY, codeName, WORKER_PORT } from './names.js';
 import { workerPodSpec } from './worker-pod.js';
 
@@ -16,16 +17,20 @@ export interface Placement {
   readonly owner: string;
   readonly spec: string;
   readonly config: KubernetesConfig;
+  readonly tokens: WorkerTokens;
 }
 
 /** What every replica of a workload is made from. */
-export function podTemplate(workload: Workload, { owner, spec, config }: Placement): V1PodTemplateSpec {
+export function podTemplate(workload: Workload, { owner, spec, config, tokens }: Placement): V1PodTemplateSpec {
   const { functionId, revision, limits } = workload;
   const items = [{ key: CODE_KEY, path: CODE_KEY }];
+  // Pods of one template can't differ. One for all revisions: while they roll, all are behind one Service.
+  const call = tokens.issue(functionId);
   const pod = {
     timeoutMs: limits.timeoutMs,
     apart: podSelector(functionId),
     environment: workerVariables(workload),
+    call,
     limits,
     probes: {
       startupProbe: health({ periodSeconds: START_PROBE_SECONDS, timeoutSeconds: 2, failureThreshold: START_PROBES }),
@@ -37,7 +42,8 @@ export function podTemplate(workload: Workload, { owner, spec, config }: Placeme
       { name: 'code', configMap: { name: codeName(functionId, revision), defaultMode: READ_ONLY_FILE, items } },
     ],
   };
-  return { metadata: { labels: podLabels(owner, workload, spec) }, spec: workerPodSpec(pod, config) };
+  const annotations = { [CREDENTIAL_ANNOTATION]: call.credential };
+  return { metadata: { labels: podLabels(owner, workload, spec), annotations }, spec: workerPodSpec(pod, config) };
 }
 
 function health(pace: V1Probe): V1Probe {

@@ -1,13 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import type { V1PodSpec } from '@kubernetes/client-node';
 import { oneTimeToken } from '#libs/orchestrator/generic-worker.js';
+import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { poolPod } from './pool-pod.js';
 import { podTemplate } from './pod-template.js';
 import { placementOf, workloadOf } from './testing/objects.js';
 
 const { token, sha256 } = oneTimeToken();
+const call = TEST_TOKENS.issue();
 const made = (changes: Parameters<typeof placementOf>[0] = {}) =>
-  poolPod('faas-pool-1', sha256, 30_000, {
+  poolPod('faas-pool-1', sha256, 30_000, call, {
     owner: 'me',
     config: placementOf(changes).config,
     limits: workloadOf().limits,

@@ -1,8 +1,9 @@
 import type { V1OwnerReference, V1Pod } from '@kubernetes/client-node';
 import type { KubernetesConfig, PoolConfig } from '#libs/config/config.js';
 import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
+import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import { CONFIG_MAP } from './kinds.js';
-import { LABEL, poolSelector } from './labels.js';
+import { CREDENTIAL_ANNOTATION, LABEL, poolSelector } from './labels.js';
 import { POOL_OWNER, WORKER_PORT } from './names.js';
 import { workerPodSpec } from './worker-pod.js';
 
@@ -26,6 +27,7 @@ export function poolPod(
   name: string,
   sha256: OneTimeToken['sha256'],
   leaseMs: number,
+  call: CallToken,
   placement: PoolPlacement,
   ownerUid?: string,
 ): V1Pod {
@@ -34,6 +36,7 @@ export function poolPod(
     timeoutMs: LONGEST_CALL_MS,
     apart: poolSelector(),
     environment: { FAAS_SPECIALISE_SHA256: sha256, FAAS_GENERIC_LEASE_MS: String(leaseMs) },
+    call,
     limits,
     // It has no health to tell until it has a function; whether that is loaded the manager asks by itself.
     probes: { readinessProbe: { tcpSocket: { port: WORKER_PORT }, periodSeconds: 5, timeoutSeconds: 2 } },
@@ -49,7 +52,10 @@ export function poolPod(
       namespace: config.namespace,
       labels: { ...poolSelector(), [LABEL.owner]: owner },
       // It waits for nothing that can't wait elsewhere.
-      annotations: { 'cluster-autoscaler.kubernetes.io/safe-to-evict': 'true' },
+      annotations: {
+        'cluster-autoscaler.kubernetes.io/safe-to-evict': 'true',
+        [CREDENTIAL_ANNOTATION]: call.credential,
+      },
     },
     spec: { restartPolicy: 'Never', ...workerPodSpec(pod, config) },
   };

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { V1Pod } from '@kubernetes/client-node';
 import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import { Strays } from '#libs/orchestrator/strays.js';
+import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { PoolMember, PoolSource } from '#libs/orchestrator/warm-pool.js';
 import { isConflict } from './api-fault.js';
 import { CONFIG_MAP, POD } from './kinds.js';
@@ -33,20 +34,22 @@ export class PoolPods implements PoolSource<PoolPod> {
     private readonly api: KubeApi,
     private readonly view: View,
     private readonly placement: PoolPlacement,
+    private readonly tokens: WorkerTokens,
   ) {}
 
   async start({ token, sha256 }: OneTimeToken, closing: AbortSignal, leaseMs: number): Promise<PoolPod> {
     const signal = AbortSignal.any([closing, AbortSignal.timeout(START_MS)]);
     await this.view.current(signal);
+    const call = this.tokens.issue();
     const name = `faas-pool-${randomBytes(8).toString('hex')}`;
     try {
       const owner = await this.api.find(CONFIG_MAP, POOL_OWNER, signal);
-      const manifest = poolPod(name, sha256, leaseMs, this.placement, owner?.metadata?.uid);
+      const manifest = poolPod(name, sha256, leaseMs, call, this.placement, owner?.metadata?.uid);
       // Not ended half way: nobody would know whether there is a pod now.
       const pod = await this.api.apply(POD, manifest, AbortSignal.timeout(START_MS));
       this.view.pods.learn(pod);
       const address = await this.addressOf(name, signal);
-      return { id: name, uid: pod.metadata?.uid ?? '', address, token };
+      return { id: name, uid: pod.metadata?.uid ?? '', address, token, call };
     } catch (error) {
       await this.end(name, {});
       throw error;

@@ -1,6 +1,6 @@
 import type { V1ContainerStatus, V1EndpointSlice, V1Pod, V1PodStatus } from '@kubernetes/client-node';
 import type { EndpointAddress } from '#libs/orchestrator/workload.js';
-import { LABEL } from './labels.js';
+import { CREDENTIAL_ANNOTATION, LABEL } from './labels.js';
 import { CONTAINER, WORKER_PORT } from './names.js';
 
 /** One pod of a function, as the informers show it. */
@@ -22,6 +22,8 @@ export interface Replica {
   /** Of the container that runs in it; one that was restarted in place is another replica. */
   readonly id: string;
   readonly address: EndpointAddress | undefined;
+  /** What its token is made of; undefined for one that answers whoever calls. */
+  readonly credential: string | undefined;
 }
 
 const SHOWN_ID = 12;
@@ -70,6 +72,7 @@ function replicaOf(pod: V1Pod, serving: ReadonlySet<string>, answers: (id: strin
     ready: serves && running && !leaving && ip !== undefined,
     id,
     address: ip === undefined ? undefined : { kind: 'tcp', host: ip, port: WORKER_PORT },
+    credential: pod.metadata?.annotations?.[CREDENTIAL_ANNOTATION],
   };
 }
 

@@ -3,6 +3,7 @@ import type { PoolConfig } from '#libs/config/config.js';
 import { workerVariables } from '#libs/orchestrator/generic-worker.js';
 import { HealthProber, probeHealth } from '#libs/orchestrator/health-probe.js';
 import type { WarmPool } from '#libs/orchestrator/warm-pool.js';
+import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { EndpointAddress, FunctionId, Workload } from '#libs/orchestrator/workload.js';
 import { isConflict } from './api-fault.js';
 import { POD } from './kinds.js';
@@ -31,6 +32,7 @@ export class StandIns {
     private readonly view: View,
     private readonly pool: WarmPool<PoolPod>,
     private readonly pods: PoolPods,
+    private readonly tokens: WorkerTokens,
     private readonly limits: Pick<PoolConfig, 'cpuMillis' | 'memoryMiB' | 'pids'>,
     private readonly logger: Logger,
   ) {
@@ -73,8 +75,8 @@ export class StandIns {
   /** Asks those of a function that were never asked, as those are that another manager began. */
   async look(functionId: FunctionId): Promise<void> {
     const running = this.of(functionId).filter(({ running: runs, leaving }) => runs && !leaving);
-    for (const { id, address } of running) {
-      if (address !== undefined) this.track(id, functionId, address, 'starting');
+    for (const { id, address, credential } of running) {
+      if (address !== undefined) this.track(id, functionId, address, 'starting', this.tokens.tokenFor(credential));
     }
     await Promise.all(running.map(({ id }) => this.prober.probed(id)));
   }
@@ -111,19 +113,25 @@ export class StandIns {
 
   /** True when it has loaded it already. */
   private async giveFunction(member: PoolPod, workload: Workload, signal: AbortSignal): Promise<boolean> {
-    const { id, address } = member;
+    const { id, address, call } = member;
     await this.pool.specialise(member, { environment: workerVariables(workload), code: workload.code }, signal);
-    const { good } = await probeHealth(address, LOAD_MS);
+    const { good } = await probeHealth(address, LOAD_MS, call.token);
     const pod = this.view.pods.find(id);
     const [replica] = pod === undefined ? [] : replicasOf([pod], []);
     if (replica !== undefined) {
-      this.track(replica.id, workload.functionId, address, good ? 'ready' : 'starting');
+      this.track(replica.id, workload.functionId, address, good ? 'ready' : 'starting', call.token);
     }
     return good;
   }
 
-  private track(id: string, functionId: FunctionId, address: EndpointAddress, health: 'starting' | 'ready'): void {
-    this.prober.track(id, functionId, address, health);
+  private track(
+    id: string,
+    functionId: FunctionId,
+    address: EndpointAddress,
+    health: 'starting' | 'ready',
+    token: string | undefined,
+  ): void {
+    this.prober.track(id, functionId, address, health, token);
     this.tracked.set(id, functionId);
     if (this.following) return;
     this.following = true;

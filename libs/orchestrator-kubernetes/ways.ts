@@ -47,9 +47,9 @@ export class Ways {
     }
     if (this.reach === 'pod' || service === undefined) return pods;
     // Connections end with the pods behind it, so that none is kept to a pod that is gone.
-    return [
-      { replica: `${serviceName(functionId)}/${pods.map(({ replica }) => replica).join('+')}`, address: service },
-    ];
+    const replica = `${serviceName(functionId)}/${pods.map((pod) => pod.replica).join('+')}`;
+    const credential = pods.find((pod) => pod.credential !== undefined)?.credential;
+    return [{ replica, address: service, ...(credential !== undefined && { credential }) }];
   }
 
   to({ replica, address }: Endpoint): EndpointAddress {

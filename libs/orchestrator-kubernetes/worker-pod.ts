@@ -1,5 +1,6 @@
 import type { V1Container, V1PodSpec } from '@kubernetes/client-node';
 import type { KubernetesConfig } from '#libs/config/config.js';
+import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import type { WorkloadLimits } from '#libs/orchestrator/workload.js';
 import { CONTAINER, WORKER_PORT } from './names.js';
 import { cpuQuantity, memoryQuantity } from './quantities.js';
@@ -20,6 +21,7 @@ export interface WorkerPod {
   /** Labels of the pods that are to lie on different nodes. */
   readonly apart: Readonly<Record<string, string>>;
   readonly environment: Readonly<Record<string, string>>;
+  readonly call: Pick<CallToken, 'sha256'>;
   readonly limits: Pick<WorkloadLimits, 'cpuMillis' | 'memoryMiB' | 'pids'>;
   readonly probes: Probes;
   readonly mounts: NonNullable<V1Container['volumeMounts']>;
@@ -62,6 +64,7 @@ export function workerPodSpec(pod: WorkerPod, config: KubernetesConfig): V1PodSp
 function container(pod: WorkerPod, config: KubernetesConfig): V1Container {
   const environment = {
     ...pod.environment,
+    FAAS_CALL_SHA256: pod.call.sha256,
     // The kubelet's limit is the pod's, which can't be seen from inside of it.
     FAAS_MOST_TASKS: String(pod.limits.pids),
     HOME: '/tmp',

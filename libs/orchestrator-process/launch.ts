@@ -3,6 +3,7 @@ import { chmod, chown, mkdir, open, writeFile } from 'node:fs/promises';
 import { setPriority } from 'node:os';
 import { dirname, join } from 'node:path';
 import { workerVariables } from '#libs/orchestrator/generic-worker.js';
+import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import { asArguments, guardedStart, plainStart } from './guarded-start.js';
 import type { Interpreter } from './interpreter.js';
@@ -73,6 +74,7 @@ export async function launch(
   files: ReplicaFiles,
   record: ReplicaRecord,
   variables: Readonly<Record<string, string>>,
+  call: Pick<CallToken, 'sha256'>,
   interpreter: Interpreter,
 ): Promise<ChildProcess> {
   const log = await open(files.log(record), 'a');
@@ -83,6 +85,7 @@ export async function launch(
     ...interpreter.env,
     ...placesOf(files, record),
     ...variables,
+    FAAS_CALL_SHA256: call.sha256,
   };
   try {
     // Python ignores an -X it doesn't know; it is there to be found in the process list.

@@ -6,6 +6,7 @@ export interface Standing {
   readonly hash: string;
   readonly ready: boolean;
   readonly address: EndpointAddress;
+  readonly credential?: string | undefined;
 }
 
 export interface Plan {
@@ -54,7 +55,11 @@ export function observedOf(
   const seen = {
     replicas: current.length,
     ready: ready.length,
-    endpoints: serving.map(({ replica, address }) => ({ replica, address })),
+    endpoints: serving.map(({ replica, address, credential }) => ({
+      replica,
+      address,
+      ...(credential !== undefined && { credential }),
+    })),
     primary: current.length > 0 ? primary : '',
     hostPort: 0,
   };

@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import { roomIn } from '#libs/orchestrator/pool-target.js';
 import type { PoolMember, PoolSource } from '#libs/orchestrator/warm-pool.js';
+import type { CallToken, WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { FunctionLock } from './function-lock.js';
 import type { Interpreter } from './interpreter.js';
 import type { UidClaims } from './isolation.js';
@@ -34,22 +35,25 @@ export class PoolProcesses implements PoolSource<PoolProcess> {
     private readonly table: ProcessTable,
     private readonly keeper: ReplicaKeeper,
     private readonly claims: UidClaims | undefined,
+    private readonly tokens: WorkerTokens,
     private readonly site: () => Promise<Site>,
   ) {}
 
   async start({ token, sha256 }: OneTimeToken, _closing: AbortSignal, leaseMs: number): Promise<PoolProcess> {
     const { interpreter, self } = await this.site();
-    const intended = await this.intend(self);
+    const call = this.tokens.issue();
+    const intended = await this.intend(self, call);
     try {
       const variables = { FAAS_SPECIALISE_SHA256: sha256, FAAS_GENERIC_LEASE_MS: String(leaseMs) };
       await layOut(this.files, intended);
-      const child = await launch(this.files, intended, variables, interpreter);
+      const child = await launch(this.files, intended, variables, call, interpreter);
       const failed = new Promise<Error>((resolve) => child.once('error', resolve));
       if (child.pid === undefined) throw await failed;
       const startTime = (await this.table.startTime(child.pid)) ?? 'ended';
       const record = { ...intended, process: { pid: child.pid, startTime } };
       await this.files.save(record);
-      return { id: record.replica, address: { kind: 'unix', path: this.files.socket(record) }, token, record, child };
+      const address = { kind: 'unix', path: this.files.socket(record) } as const;
+      return { id: record.replica, address, token, call, record, child };
     } catch (error) {
       await this.keeper.bury(intended);
       throw error;
@@ -82,7 +86,7 @@ export class PoolProcesses implements PoolSource<PoolProcess> {
   }
 
   /** Under the lock, or a sweep would take the folder without a record for a leftover. */
-  private async intend(manager: ProcessIdentity): Promise<ReplicaRecord> {
+  private async intend(manager: ProcessIdentity, { credential }: CallToken): Promise<ReplicaRecord> {
     await using _held = await this.lock();
     await this.files.makeFunctionDir(POOL);
     const replica = this.files.newReplica(POOL);
@@ -98,6 +102,7 @@ export class PoolProcesses implements PoolSource<PoolProcess> {
       uid: await this.claims?.claim(dir),
       process: undefined,
       drainUntil: undefined,
+      credential,
       manager,
       serves: false,
     };

@@ -9,6 +9,7 @@ import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { PoolReport } from '#libs/orchestrator/pool-report.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
 import { WarmPool } from '#libs/orchestrator/warm-pool.js';
+import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { FunctionId, LogLine, LogOptions, Observed, Workload } from '#libs/orchestrator/workload.js';
 import { FunctionLock } from './function-lock.js';
 import { ownUidRange, UidClaims, workersOf } from './isolation.js';
@@ -52,6 +53,7 @@ export class ProcessOrchestrator extends Orchestrator {
   constructor(
     private readonly config: ProcessConfig,
     owner: string,
+    private readonly tokens: WorkerTokens,
     private readonly logger: Logger,
     pool: PoolConfig = NO_POOL,
   ) {
@@ -70,9 +72,12 @@ export class ProcessOrchestrator extends Orchestrator {
       this.prober,
       this.workerLogs,
       this.claims,
+      tokens,
       logger,
     );
-    this.poolProcesses = new PoolProcesses(this.files, this.table, this.keeper, this.claims, () => this.prepared());
+    this.poolProcesses = new PoolProcesses(this.files, this.table, this.keeper, this.claims, tokens, () =>
+      this.prepared(),
+    );
     this.pool = new WarmPool(this.poolProcesses, pool.size, logger, pool.leaseMs);
     this.warmStarter = new WarmStarter(
       this.files,
@@ -221,7 +226,8 @@ export class ProcessOrchestrator extends Orchestrator {
   }
 
   private track(record: ReplicaRecord): void {
-    this.prober.track(record.replica, record.functionId, { kind: 'unix', path: this.files.socket(record) });
+    const address = { kind: 'unix', path: this.files.socket(record) } as const;
+    this.prober.track(record.replica, record.functionId, address, 'starting', this.tokens.tokenFor(record.credential));
   }
 
   private async probe(records: readonly ReplicaRecord[]): Promise<void> {
@@ -243,6 +249,7 @@ export class ProcessOrchestrator extends Orchestrator {
       hash: record.hash,
       ready: this.prober.health(record.replica) === 'ready',
       address: { kind: 'unix', path: this.files.socket(record) },
+      credential: record.credential,
     }));
   }
 

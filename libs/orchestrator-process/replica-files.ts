@@ -21,6 +21,8 @@ export interface ReplicaRecord {
   readonly process: ProcessIdentity | undefined;
   /** It was told to leave, and is killed at this time. */
   readonly drainUntil: number | undefined;
+  /** What its token is made of; undefined for one that answers whoever calls. */
+  readonly credential?: string;
   /** Only of one that came from the pool: who started it. */
   readonly manager?: ProcessIdentity;
   /** Only of one that came from the pool: false until it has its function. */

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import type { HealthProber } from '#libs/orchestrator/health-probe.js';
+import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { FunctionId, Workload, WorkloadFault } from '#libs/orchestrator/workload.js';
 import { killAll, terminate } from './ending.js';
 import { faultOfExit } from './exit-fault.js';
@@ -27,6 +28,7 @@ export class ReplicaKeeper {
     private readonly prober: HealthProber,
     private readonly logs: WorkerLogs,
     private readonly claims: UidClaims | undefined,
+    private readonly tokens: WorkerTokens,
     private readonly logger: Logger,
   ) {}
 
@@ -66,6 +68,7 @@ export class ReplicaKeeper {
     const dir = this.files.replicaDir(functionId, replica);
     await this.files.makeFunctionDir(functionId);
     await mkdir(dir, { mode: 0o700 });
+    const call = this.tokens.issue();
     const intended: ReplicaRecord = {
       replica,
       functionId,
@@ -76,11 +79,12 @@ export class ReplicaKeeper {
       uid: await this.claims?.claim(dir),
       process: undefined,
       drainUntil: undefined,
+      credential: call.credential,
     };
     await this.files.save(intended);
     await layOut(this.files, intended);
     await layCode(this.files, intended, workload.code);
-    const child = await launch(this.files, intended, functionVariables(workload, intended), interpreter);
+    const child = await launch(this.files, intended, functionVariables(workload, intended), call, interpreter);
     const failed = new Promise<Error>((resolve) => child.once('error', resolve));
     if (child.pid === undefined) {
       await this.bury(intended);
@@ -92,7 +96,8 @@ export class ReplicaKeeper {
     const record = { ...intended, process: { pid: child.pid, startTime } };
     this.watch.own(record, child);
     await this.files.save(record);
-    this.prober.track(replica, functionId, { kind: 'unix', path: this.files.socket(record) });
+    const address = { kind: 'unix', path: this.files.socket(record) } as const;
+    this.prober.track(replica, functionId, address, 'starting', call.token);
     this.logger.info({ functionId, replica, revision, pid: child.pid, uid: record.uid }, 'worker started');
     return record;
   }

@@ -81,8 +81,9 @@ export class WarmStarter {
     const serving = { ...record, serves: true };
     await this.files.save(serving);
     this.watch.adopt(serving);
-    const { good: ready } = await probeHealth(address, LOAD_MS);
-    this.prober.track(record.replica, record.functionId, address, ready ? 'ready' : 'starting');
+    const { good: ready } = await probeHealth(address, LOAD_MS, member.call.token);
+    const { token } = member.call;
+    this.prober.track(record.replica, record.functionId, address, ready ? 'ready' : 'starting', token);
     return serving;
   }
 }

@@ -54,7 +54,7 @@ describe('what kind of worker answers', () => {
       response.writeHead(503).end('{"status":"generic"}');
     });
     await kindOf(address, false);
-    await kindOf(address, true);
+    await kindOf(address, 'its token');
     expect(leases).toEqual([undefined, 'renew']);
   });
 });

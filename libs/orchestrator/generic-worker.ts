@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { askHealth } from './health-probe.js';
 import { requestOfWorker } from './worker-request.js';
+import { tokenHeader } from './worker-tokens.js';
 import type { EndpointAddress, Workload } from './workload.js';
 
 /** What a worker that was started without a function is told: docs/worker-protocol.md. */
@@ -33,8 +34,10 @@ export function oneTimeToken(): OneTimeToken {
 /** `other`: it answers, and has a function or never was without one. `silent`: no answer in time. */
 export type Kind = 'generic' | 'other' | 'silent';
 
-export async function kindOf(address: EndpointAddress, renew: boolean, timeoutMs = ASK_MS): Promise<Kind> {
-  const answer = await askHealth(address, timeoutMs, renew ? { 'X-Faas-Lease': 'renew' } : {});
+/** @param renewal the token with which to renew its lease on the way */
+export async function kindOf(address: EndpointAddress, renewal: string | false, timeoutMs = ASK_MS): Promise<Kind> {
+  const headers = renewal === false ? {} : { 'X-Faas-Lease': 'renew', ...tokenHeader(renewal) };
+  const answer = await askHealth(address, timeoutMs, headers);
   if (answer === null) return 'silent';
   return answer.status === 503 && answer.document?.['status'] === 'generic' ? 'generic' : 'other';
 }

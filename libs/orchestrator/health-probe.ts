@@ -1,4 +1,5 @@
 import { requestOfWorker } from './worker-request.js';
+import { tokenHeader } from './worker-tokens.js';
 import type { EndpointAddress, EndpointGuard, FunctionId } from './workload.js';
 
 /** What the prober believes of one replica: not yet ready, ready, or ready once and silent since. */
@@ -10,12 +11,17 @@ const LIVENESS_INTERVAL_MS = 10_000;
 const PROBE_TIMEOUT_MS = 2_000;
 const FAILURES_UNTIL_UNHEALTHY = 3;
 
-/** One `GET /health`: good only for a 200 whose body says `"status": "ok"`. Never throws. */
+/**
+ * One `GET /health`: good only for a 200 whose body says `"status": "ok"`. Never throws.
+ *
+ * @param token which the worker answers to, if it has one: others hear nothing of its guard
+ */
 export async function probeHealth(
   address: EndpointAddress,
   timeoutMs = PROBE_TIMEOUT_MS,
+  token?: string,
 ): Promise<{ readonly good: boolean; readonly guard: EndpointGuard | undefined }> {
-  const health = await getHealth(address, timeoutMs);
+  const health = await getHealth(address, timeoutMs, token);
   return { good: health?.['status'] === 'ok', guard: guardOf(health) };
 }
 
@@ -29,9 +35,10 @@ function guardOf(health: Record<string, unknown> | null): EndpointGuard | undefi
 export async function getHealth(
   address: EndpointAddress,
   timeoutMs: number,
+  token?: string,
   signal?: AbortSignal,
 ): Promise<Record<string, unknown> | null> {
-  const answer = await askHealth(address, timeoutMs, {}, signal);
+  const answer = await askHealth(address, timeoutMs, tokenHeader(token), signal);
   return answer?.status === 200 ? answer.document : null;
 }
 
@@ -68,6 +75,7 @@ function objectOf(body: Buffer): Record<string, unknown> | null {
 interface Tracked {
   readonly functionId: FunctionId;
   readonly address: EndpointAddress;
+  readonly token: string | undefined;
   health: ReplicaHealth;
   guard: EndpointGuard | undefined;
   failures: number;
@@ -89,17 +97,20 @@ export class HealthProber {
    * Starts probing a replica; does nothing when it is tracked already.
    *
    * @param health `ready` for one that has just answered whoever asks for the tracking
+   * @param token which it answers to, if it has one
    */
   track(
     replica: string,
     functionId: FunctionId,
     address: EndpointAddress,
     health: 'starting' | 'ready' = 'starting',
+    token?: string,
   ): void {
     if (this.replicas.has(replica)) return;
     const tracked: Tracked = {
       functionId,
       address,
+      token,
       health,
       // Only our own worker can have been given its function while it ran.
       guard: health === 'ready' ? 'worker' : undefined,
@@ -137,7 +148,7 @@ export class HealthProber {
   }
 
   private async probe(replica: string, tracked: Tracked): Promise<void> {
-    const { good, guard } = await probeHealth(tracked.address);
+    const { good, guard } = await probeHealth(tracked.address, PROBE_TIMEOUT_MS, tracked.token);
     if (this.replicas.get(replica) !== tracked) return;
     const before = tracked.health;
     if (good) {

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { pino } from 'pino';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { OneTimeToken } from './generic-worker.js';
+import { TEST_TOKENS } from './testing/tokens.js';
 import { type PoolMember, type PoolSource, WarmPool } from './warm-pool.js';
 
 interface Worker extends PoolMember {
@@ -29,7 +30,8 @@ class Workers implements PoolSource<Worker> {
   async start({ token, sha256 }: OneTimeToken): Promise<Worker> {
     if (this.refusal !== undefined) throw this.refusal;
     const server = createServer((request, response) => {
-      if (request.headers['x-faas-lease'] === 'renew') worker.renewals += 1;
+      const isRenewal = request.headers['x-faas-lease'] === 'renew';
+      if (isRenewal && request.headers['x-faas-token'] === worker.call.token) worker.renewals += 1;
       if (request.url === '/specialise') {
         response.writeHead(this.isRefusing ? 403 : 202).end();
         return;
@@ -41,7 +43,8 @@ class Workers implements PoolSource<Worker> {
     await once(server, 'listening');
     const { port } = server.address() as AddressInfo;
     const address = { kind: 'tcp', host: '127.0.0.1', port } as const;
-    const worker: Worker = { id: `${port}`, address, token, sha256, server, kind: this.kind, renewals: 0 };
+    const call = TEST_TOKENS.issue();
+    const worker: Worker = { id: `${port}`, address, token, call, sha256, server, kind: this.kind, renewals: 0 };
     this.started.push(worker);
     await this.gate;
     if (this.stillborn > 0) {

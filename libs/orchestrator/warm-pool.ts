@@ -12,6 +12,7 @@ import {
 } from './generic-worker.js';
 import type { PoolCounts, PoolReport, StageListener, WarmStage } from './pool-report.js';
 import { DEMAND_WINDOW_MS, poolTarget } from './pool-target.js';
+import type { CallToken } from './worker-tokens.js';
 import type { EndpointAddress } from './workload.js';
 
 /** How long a generic worker outlives the manager that asks after it. */
@@ -38,7 +39,10 @@ const START_MS = 120_000;
 export interface PoolMember {
   readonly id: string;
   readonly address: EndpointAddress;
+  /** Lets it be given a function, once. */
   readonly token: string;
+  /** It answers to. */
+  readonly call: CallToken;
 }
 
 /** The provider's part. */
@@ -212,7 +216,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
   }
 
   private async renew(member: M): Promise<void> {
-    if ((await kindOf(member.address, true)) === 'generic') return;
+    if ((await kindOf(member.address, member.call.token)) === 'generic') return;
     const index = this.ready.indexOf(member);
     // Taken meanwhile.
     if (index === -1) return;
@@ -263,7 +267,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     const { signal } = this.closing;
     const deadline = Date.now() + UP_MS;
     for (let pause = FIRST_LOOK_MS; Date.now() < deadline; pause = Math.min(pause * 1.3, LAST_LOOK_MS)) {
-      const kind = await kindOf(member.address, true);
+      const kind = await kindOf(member.address, member.call.token);
       if (kind !== 'silent') return kind;
       if (pause >= LAST_LOOK_MS && (await this.source.hasEnded?.(member)) === true) return 'silent';
       await delay(pause, undefined, { signal });

@@ -1,4 +1,5 @@
 import { pino } from 'pino';
+import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { callOverHttp, describeOrchestratorContract } from '#libs/orchestrator/testing/contract.js';
 import { accessCluster } from '#libs/orchestrator-kubernetes/cluster-access.js';
 import { KubernetesOrchestrator } from '#libs/orchestrator-kubernetes/kubernetes.orchestrator.js';
@@ -13,7 +14,8 @@ describeOrchestratorContract(
     const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
     return {
       restartsByItself: true,
-      open: (owner) => new KubernetesOrchestrator(config, owner, logger, accessCluster(cluster.kubeconfig, false)),
+      open: (owner) =>
+        new KubernetesOrchestrator(config, owner, TEST_TOKENS, logger, accessCluster(cluster.kubeconfig, false)),
       shut: (orchestrator) => (orchestrator as KubernetesOrchestrator).close(),
       call: callOverHttp,
       kill: async (_functionId, replica) => {

@@ -3,6 +3,7 @@ import { readdir, readFile, realpath, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { ReplicaFiles, type ReplicaRecord } from '#libs/orchestrator-process/replica-files.js';
 import { ProcessOrchestrator } from '#libs/orchestrator-process/process.orchestrator.js';
 import { answering, type ContractHandler } from '#libs/orchestrator/testing/contract.handlers.js';
@@ -53,7 +54,7 @@ function isRunning(pid: number): boolean {
 }
 
 function ping(changes: Partial<typeof config>): Promise<void> {
-  return new ProcessOrchestrator({ ...config, ...changes }, 'owner', logger).ping(stage.signal());
+  return new ProcessOrchestrator({ ...config, ...changes }, 'owner', TEST_TOKENS, logger).ping(stage.signal());
 }
 
 describe('workers and their managers', () => {

@@ -1,6 +1,7 @@
 import { Notifications } from '#libs/database/notifications.js';
 import { kindOf, specialise } from '#libs/orchestrator/generic-worker.js';
 import { getHealth, HealthProber, probeHealth } from '#libs/orchestrator/health-probe.js';
+import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { Strays } from '#libs/orchestrator/strays.js';
 import { type PoolMember, WarmPool } from '#libs/orchestrator/warm-pool.js';
 import { requestOfWorker } from '#libs/orchestrator/worker-request.js';
@@ -45,7 +46,7 @@ describe.each(EVERY_ATTACK)('a peer that %s', (attack) => {
 
   it('is no generic worker, and can’t be given a function', async () => {
     await against(async ({ address }) => {
-      expect(await kindOf(address, true, TIMEOUT_MS)).toBe('silent');
+      expect(await kindOf(address, 'its token', TIMEOUT_MS)).toBe('silent');
       const signal = AbortSignal.timeout(TIMEOUT_MS);
       const large = Buffer.alloc(4 * 2 ** 20, 35);
       await expect(specialise(address, 'token', { environment: {}, code: large }, signal)).rejects.toBeInstanceOf(
@@ -56,7 +57,7 @@ describe.each(EVERY_ATTACK)('a peer that %s', (attack) => {
 
   it('leaves the pool that it was in, and doesn’t keep it from closing', async () => {
     await using peer = await HostilePeer.listen('waits for a function');
-    const member: PoolMember = { id: 'member', address: peer.address, token: 'token' };
+    const member: PoolMember = { id: 'member', address: peer.address, token: 'token', call: TEST_TOKENS.issue() };
     const start = vi.fn().mockResolvedValueOnce(member).mockRejectedValue(new Error('no more'));
     const remove = vi.fn(() => Promise.resolve());
     const room = () => Promise.resolve(Infinity);
@@ -129,5 +130,5 @@ it('does not become an honest worker by saying for ever that it waits for a func
 function withEngineThatSawNothing({ address }: HostilePeer) {
   const repository = { find: () => Promise.resolve({ lastFault: null }) } as unknown as FunctionRepository;
   const changes = new FunctionChanges(new Notifications('postgres://nowhere', silent));
-  return { postMortem: new PostMortem(repository, changes), endpoint: { replica: 'replica', address } };
+  return { postMortem: new PostMortem(repository, changes, TEST_TOKENS), endpoint: { replica: 'replica', address } };
 }

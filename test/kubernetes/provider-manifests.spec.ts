@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { KubernetesConfig } from '#libs/config/config.js';
 import { loadConfig } from '#libs/config/load-config.js';
+import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import { manifestsFor } from '#libs/orchestrator-kubernetes/manifests.js';
 import { poolPod } from '#libs/orchestrator-kubernetes/pool-pod.js';
@@ -18,8 +19,10 @@ const WORKLOAD: Workload = {
 
 const { kubernetes: CONFIG } = loadConfig({}).orchestrator;
 
+const POOL_PLACEMENT = { owner: 'me', config: CONFIG, limits: WORKLOAD.limits };
+
 function made(workload: Partial<Workload> = {}, config: Partial<KubernetesConfig> = {}): object[] {
-  const placement = { owner: 'me', spec: 'hash', config: { ...CONFIG, ...config } };
+  const placement = { owner: 'me', spec: 'hash', config: { ...CONFIG, ...config }, tokens: TEST_TOKENS };
   return Object.values(manifestsFor({ ...WORKLOAD, ...workload }, placement)).filter((object) => object !== undefined);
 }
 
@@ -35,11 +38,7 @@ describe('What a function becomes on a cluster', () => {
       made({ limits: { ...WORKLOAD.limits, memoryMiB: 32, cpuMillis: 10, timeoutMs: 1 } }),
       4,
     ],
-    [
-      'of the pool',
-      [poolPod('faas-pool-1', 'f'.repeat(64), 30_000, { owner: 'me', config: CONFIG, limits: WORKLOAD.limits })],
-      1,
-    ],
+    ['of the pool', [poolPod('faas-pool-1', 'f'.repeat(64), 30_000, TEST_TOKENS.issue(), POOL_PLACEMENT)], 1],
     ['with the largest', made({ limits: { ...WORKLOAD.limits, memoryMiB: 1_048_576, cpuMillis: 1_024_000 } }), 4],
   ])('%s is what the published schema has, with no field beyond', (_what, objects, count) => {
     expect(objects).toHaveLength(count);

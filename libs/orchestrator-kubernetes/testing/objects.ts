@@ -1,6 +1,7 @@
 import type { V1ContainerState, V1Pod } from '@kubernetes/client-node';
 import { loadConfig } from '#libs/config/load-config.js';
 import type { KubernetesConfig } from '#libs/config/config.js';
+import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import { podLabels } from '../labels.js';
 import type { Placement } from '../pod-template.js';
@@ -22,7 +23,7 @@ export function workloadOf(changes: Partial<Workload> = {}): Workload {
 
 export function placementOf(changes: Partial<KubernetesConfig> = {}): Placement {
   const { kubernetes } = loadConfig({ WORKER_IMAGE: 'worker:1' }).orchestrator;
-  return { owner: 'me', spec: 'hash', config: { ...kubernetes, ...changes } };
+  return { owner: 'me', spec: 'hash', config: { ...kubernetes, ...changes }, tokens: TEST_TOKENS };
 }
 
 export interface PodWish {

@@ -3,7 +3,9 @@ import { request } from 'node:http';
 import { connect } from 'node:net';
 import { json } from 'node:stream/consumers';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { EndpointAddress } from '../workload.js';
+import type { Endpoint } from '../workload.js';
+import { tokenHeader } from '../worker-tokens.js';
+import { TEST_TOKENS } from './tokens.js';
 
 export interface CallAnswer {
   readonly status: number;
@@ -20,11 +22,8 @@ export class NotSent extends Error {
 const CONNECT_TIMEOUT_MS = 2_000;
 
 /** The address of a replica that is gone may swallow what is sent to it: only a deadline of one's own tells. */
-export async function callIfReachable(
-  address: EndpointAddress,
-  payload: string,
-  signal: AbortSignal,
-): Promise<CallAnswer> {
+export async function callIfReachable(endpoint: Endpoint, payload: string, signal: AbortSignal): Promise<CallAnswer> {
+  const { address } = endpoint;
   const target = address.kind === 'tcp' ? { host: address.host, port: address.port } : { path: address.path };
   const began = performance.now();
   const socket = connect(target);
@@ -37,11 +36,12 @@ export async function callIfReachable(
   } finally {
     socket.on('error', () => undefined).destroy();
   }
-  return callOverHttp(address, payload, signal);
+  return callOverHttp(endpoint, payload, signal);
 }
 
 /** `POST /` with a payload over a connection of its own, as a harness calls a replica. */
-export function callOverHttp(address: EndpointAddress, payload: string, signal: AbortSignal): Promise<CallAnswer> {
+export function callOverHttp(endpoint: Endpoint, payload: string, signal: AbortSignal): Promise<CallAnswer> {
+  const { address, credential } = endpoint;
   const target = address.kind === 'tcp' ? { host: address.host, port: address.port } : { socketPath: address.path };
   const body = JSON.stringify({ payload });
   return new Promise((resolve, reject) => {
@@ -52,7 +52,11 @@ export function callOverHttp(address: EndpointAddress, payload: string, signal: 
         path: '/',
         agent: false,
         signal,
-        headers: { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body) },
+        headers: {
+          'Content-Type': 'application/json',
+          'Content-Length': Buffer.byteLength(body),
+          ...tokenHeader(TEST_TOKENS.tokenFor(credential)),
+        },
       },
       (response) => {
         json(response).then((answer) => resolve({ status: response.statusCode ?? 0, body: answer }), reject);

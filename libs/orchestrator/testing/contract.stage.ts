@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Orchestrator } from '../orchestrator.js';
-import type { Endpoint, EndpointAddress, FunctionId, Observed, Workload } from '../workload.js';
+import type { Endpoint, FunctionId, Observed, Workload } from '../workload.js';
 import type { CallAnswer } from './call.js';
 import type { ContractHandler } from './contract.handlers.js';
 
@@ -14,7 +14,7 @@ export interface ContractHarness {
   /** The engine itself restarts what ended, with a back-off of its own, and can't be asked to wait. */
   readonly restartsByItself?: boolean;
   /** `POST /` of one replica. Rejects when it can't be reached or the connection is cut. */
-  call(address: EndpointAddress, payload: string, signal: AbortSignal): Promise<CallAnswer>;
+  call(endpoint: Endpoint, payload: string, signal: AbortSignal): Promise<CallAnswer>;
   /** Ends a replica without warning and without asking the provider. */
   kill(functionId: FunctionId, replica: string): Promise<void> | void;
   close(): Promise<void> | void;
@@ -126,7 +126,7 @@ export class Stage {
 
   call(endpoint: Endpoint | undefined, payload: string, signal = this.signal()): Promise<CallAnswer> {
     if (endpoint === undefined) throw new Error('There is no endpoint to call.');
-    return this.harness.call(endpoint.address, payload, signal);
+    return this.harness.call(endpoint, payload, signal);
   }
 
   /** Starts a call that sleeps and resolves once it is inside the handler; the call itself is in `answer`. */

@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path';
 import { pino } from 'pino';
 import { expect, vi } from 'vitest';
 import { NO_POOL, type PoolConfig, type ProcessConfig } from '#libs/config/config.js';
+import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { ProcessOrchestrator } from '#libs/orchestrator-process/process.orchestrator.js';
 import { POOL, ReplicaFiles, type ReplicaRecord } from '#libs/orchestrator-process/replica-files.js';
 import { kindOf } from '#libs/orchestrator/generic-worker.js';
@@ -33,7 +34,7 @@ export function processHarness(
     runtimeDir,
     config,
     open: async (owner) => {
-      const orchestrator = new ProcessOrchestrator(config, owner, logger, pool);
+      const orchestrator = new ProcessOrchestrator(config, owner, TEST_TOKENS, logger, pool);
       if (pool.size > 0) await filled(orchestrator, runtimeDir, owner, pool.size);
       return orchestrator;
     },

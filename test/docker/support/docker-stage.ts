@@ -11,7 +11,8 @@ import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestra
 import { docker, openDocker, PLAIN_IMAGE, removeNetwork } from './docker-tests.js';
 
 const FILL_TIMEOUT_MS = 60_000;
-const MISDIRECTED = 421;
+/** By another function's worker, and by another replica of the same one. */
+const MISDIRECTED = new Set([421, 403]);
 
 export function dockerHarness(
   config: DockerConfig,
@@ -25,9 +26,9 @@ export function dockerHarness(
       return orchestrator;
     },
     shut: (orchestrator) => (orchestrator as DockerOrchestrator).close(),
-    call: async (address, payload, signal) => {
-      const answer = await callIfReachable(address, payload, signal);
-      if (answer.status === MISDIRECTED) throw new Error('The address was given to another worker.');
+    call: async (endpoint, payload, signal) => {
+      const answer = await callIfReachable(endpoint, payload, signal);
+      if (MISDIRECTED.has(answer.status)) throw new Error('The address was given to another worker.');
       return answer;
     },
     kill: (_functionId, replica) => docker.getContainer(replica).kill(),

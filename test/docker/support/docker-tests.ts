@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import Docker from 'dockerode';
 import { pino } from 'pino';
 import { type DockerConfig, NO_POOL, type PoolConfig } from '#libs/config/config.js';
+import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
 import { DockerOrchestrator } from '#libs/orchestrator-docker/docker.orchestrator.js';
 
@@ -63,7 +64,7 @@ export function openDocker(
   engine: Docker = connectDocker(),
   pool: PoolConfig = NO_POOL,
 ): DockerOrchestrator {
-  return new DockerOrchestrator(config, owner, logger, engine, pool);
+  return new DockerOrchestrator(config, owner, TEST_TOKENS, logger, engine, pool);
 }
 
 export async function removeNetwork(name: string): Promise<void> {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { loadConfig } from '#libs/config/load-config.js';
 import type { KubernetesConfig } from '#libs/config/config.js';
+import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { callIfReachable, type ContractHarness } from '#libs/orchestrator/testing/contract.js';
 import { accessCluster } from '#libs/orchestrator-kubernetes/cluster-access.js';
 import { KubernetesOrchestrator } from '#libs/orchestrator-kubernetes/kubernetes.orchestrator.js';
@@ -30,7 +31,8 @@ export function clusterHarness(cluster: TestCluster, config: KubernetesConfig): 
   const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
   return {
     restartsByItself: true,
-    open: (owner) => new KubernetesOrchestrator(config, owner, logger, accessCluster(config.kubeconfig, false)),
+    open: (owner) =>
+      new KubernetesOrchestrator(config, owner, TEST_TOKENS, logger, accessCluster(config.kubeconfig, false)),
     shut: (orchestrator) => (orchestrator as KubernetesOrchestrator).close(),
     call: callIfReachable,
     kill: async (_functionId, replica) => {

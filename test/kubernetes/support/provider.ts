@@ -1,5 +1,6 @@
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest';
+import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { callOverHttp } from '#libs/orchestrator/testing/contract.js';
 import { Stage } from '#libs/orchestrator/testing/contract.stage.js';
 import { NO_POOL, type PoolConfig } from '#libs/config/config.js';
@@ -53,7 +54,14 @@ export class ProviderSuite {
   provider(env: Env, owner = this.stage.owner, pool = this.pool): KubernetesOrchestrator {
     const config = this.cluster.configOf({ ...this.env, ...env });
     const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
-    return new KubernetesOrchestrator(config, owner, logger, accessCluster(config.kubeconfig, false), pool);
+    return new KubernetesOrchestrator(
+      config,
+      owner,
+      TEST_TOKENS,
+      logger,
+      accessCluster(config.kubeconfig, false),
+      pool,
+    );
   }
 
   /** With its pool full. */

@@ -3,6 +3,7 @@
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
+import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 
 const { engine, config, owner, pool } = JSON.parse(process.argv[2]);
 let filled = 0;
@@ -12,17 +13,17 @@ const open = {
   docker: async () => {
     const { connectDocker } = await import('#libs/orchestrator-docker/create-docker-orchestrator.js');
     const { DockerOrchestrator } = await import('#libs/orchestrator-docker/docker.orchestrator.js');
-    return new DockerOrchestrator(config, owner, logger, connectDocker(), pool);
+    return new DockerOrchestrator(config, owner, TEST_TOKENS, logger, connectDocker(), pool);
   },
   kubernetes: async () => {
     const { accessCluster } = await import('#libs/orchestrator-kubernetes/cluster-access.js');
     const { KubernetesOrchestrator } = await import('#libs/orchestrator-kubernetes/kubernetes.orchestrator.js');
     const cluster = accessCluster(config.kubeconfig, config.insideCluster);
-    return new KubernetesOrchestrator(config, owner, logger, cluster, pool);
+    return new KubernetesOrchestrator(config, owner, TEST_TOKENS, logger, cluster, pool);
   },
   process: async () => {
     const { ProcessOrchestrator } = await import('#libs/orchestrator-process/process.orchestrator.js');
-    return new ProcessOrchestrator(config, owner, logger, pool);
+    return new ProcessOrchestrator(config, owner, TEST_TOKENS, logger, pool);
   },
 };
 const orchestrator = await open[engine]();

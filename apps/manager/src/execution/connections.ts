@@ -1,4 +1,5 @@
 import type { EndpointAddress, EndpointGuard } from '#libs/orchestrator/workload.js';
+import { TOKEN_HEADER } from '#libs/orchestrator/worker-tokens.js';
 import type { Socket } from 'node:net';
 import { callbackify } from 'node:util';
 import { buildConnector, Client } from 'undici';
@@ -53,14 +54,14 @@ export class Connections {
   private readonly runners = new Map<string, Runner>();
   private newestRunner = '';
   private closing = false;
+  /** Of each call, as name and value. */
+  readonly tokenHeader: readonly string[];
 
   constructor(
     private readonly address: EndpointAddress,
     private readonly protection: Protection = {},
-  ) {}
-
-  get token(): string | undefined {
-    return this.protection.token;
+  ) {
+    this.tokenHeader = protection.token === undefined ? [] : [TOKEN_HEADER, protection.token];
   }
 
   /** False when an answer can't come from the replica: an image without our worker's guard has its address now. */

@@ -1,5 +1,6 @@
 import { within } from '#libs/deadlines/within.js';
 import { getHealth } from '#libs/orchestrator/health-probe.js';
+import { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { Endpoint, FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { FunctionChanges } from '../functions/function-changes.js';
@@ -20,6 +21,7 @@ export class PostMortem {
   constructor(
     private readonly repository: FunctionRepository,
     private readonly changes: FunctionChanges,
+    private readonly tokens: WorkerTokens,
   ) {}
 
   /**
@@ -51,7 +53,7 @@ export class PostMortem {
     startedAt: Date,
     signal: AbortSignal,
   ): Promise<WorkerCrashed> {
-    const told = await lastExit(endpoint, startedAt, signal);
+    const told = await lastExit(endpoint, this.tokens.tokenFor(endpoint.credential), startedAt, signal);
     if (told) return new WorkerCrashed(told.reason, told.message);
     if (told === undefined) return unexplained();
     const look = async () => {
@@ -75,10 +77,11 @@ function unexplained(): WorkerCrashed {
 /** What the replica's next runner says of the one before; undefined when it says nothing, null when nobody answers. */
 async function lastExit(
   endpoint: Endpoint,
+  token: string | undefined,
   startedAt: Date,
   signal: AbortSignal,
 ): Promise<{ reason: CrashReason; message: string } | undefined | null> {
-  const health = await getHealth(endpoint.address, ASK_WORKER_MS, signal);
+  const health = await getHealth(endpoint.address, ASK_WORKER_MS, token, signal);
   if (health === null) return null;
   const exit = (health as { worker?: { last_exit?: { reason?: unknown; message?: unknown; at?: unknown } | null } })
     .worker?.last_exit;

@@ -46,6 +46,7 @@ export function callWorker(connections: Connections, call: WorkerCall): Promise<
           call.requestId,
           'x-faas-timeout-ms',
           String(call.timeoutMs),
+          ...connections.tokenHeader,
         ],
         body: call.body,
       },
