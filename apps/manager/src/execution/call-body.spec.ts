@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ManagerOverloaded } from '../admission/errors.js';
 import { checkedBody, readBody } from './call-body.js';
+import { PARSED_BYTES } from './json-scan.js';
 
 const LIMIT = 1_000;
 const anyText = fc.string({ unit: 'binary' });
@@ -63,6 +64,94 @@ describe('checkedBody', () => {
   it('takes a payload at the limit however it is escaped', () => {
     const escaped = `{"payload":"${'\\u0000'.repeat(LIMIT)}"}`;
     expect(payloadOf(checkedBody(Buffer.from(escaped), LIMIT))).toHaveLength(LIMIT);
+  });
+});
+
+describe('checkedBody of a large body', () => {
+  const MANY = 1_000_000;
+  const LONG = 'x'.repeat(PARSED_BYTES);
+  /** What the body means, by JSON.parse, which no large body is given otherwise. */
+  const meant = (body: string): string | 'refused' => {
+    try {
+      // Half of a surrogate pair can't be sent.
+      const { payload } = JSON.parse(body.toWellFormed()) as { payload?: unknown };
+      return typeof payload === 'string' ? payload : 'refused';
+    } catch {
+      return 'refused';
+    }
+  };
+  const taken = (body: string): string | 'refused' => {
+    try {
+      return payloadOf(checkedBody(Buffer.from(body), MANY));
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'invalid_payload' });
+      return 'refused';
+    }
+  };
+
+  it('means what JSON.parse takes it for, whatever stands beside the payload and however it is broken', () => {
+    const key = fc.constantFrom('"payload"', '"p\\u0061yload"', '"Payload"', '"__proto__"', '""');
+    const text = fc.oneof(
+      anyText.map((some) => JSON.stringify(some)),
+      fc.constantFrom('"\\ud800"', '"\\uD83D\\uDE00"'),
+    );
+    // Put in its place later, so that a failure can be read.
+    const long = text.map((some) => `"LONG${some.slice(1)}`);
+    const value = fc.oneof(text, long, fc.json({ maxDepth: 2 }), fc.constant(`{"payload":"y"}`));
+    const body = fc
+      .array(fc.tuple(key, value), { minLength: 1, maxLength: 3 })
+      .map((members) => `{${members.map(([name, content]) => `${name}: ${content}`).join(' ,')}}`);
+    const damage = fc.tuple(fc.nat(), fc.constantFrom('', '"', '\\', '\n', '\\u12g4', '{', ',', '\ufeff'));
+    fc.assert(
+      fc.property(body, fc.option(damage, { freq: 2 }), (whole, damaged) => {
+        const at = damaged === null ? 0 : damaged[0] % whole.length;
+        const broken = damaged === null ? whole : whole.slice(0, at) + damaged[1] + whole.slice(at + 1);
+        const [found, right] = [taken, meant].map((of) => of(broken.replaceAll('LONG', LONG)).replaceAll(LONG, 'LONG'));
+        // Of two long strings one stands beside the payload, which is too much.
+        if (broken.split('LONG').length < 3) expect(found).toBe(right);
+        else expect(['refused', right]).toContain(found);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('passes through untouched when it holds nothing else, and is given on without a copy when it does', () => {
+    const alone = Buffer.from(JSON.stringify({ payload: LONG }));
+    expect(checkedBody(alone, MANY)).toBe(alone);
+    const more = Buffer.from(JSON.stringify({ a: [1], payload: LONG, b: {} }));
+    const sent = checkedBody(more, MANY);
+    expect(sent.buffer).toBe(more.buffer);
+    expect(sent.equals(alone)).toBe(true);
+    expect(checkedBody(Buffer.from(JSON.stringify({ other: LONG, payload: 'x' })), MANY).toString()).toBe(
+      '{"payload":"x"}',
+    );
+  });
+
+  it('counts the payload in bytes of UTF-8, to the byte, however it is escaped', () => {
+    for (const [written, size] of [
+      ['x', 1],
+      ['\\n', 1],
+      ['\\u0000', 1],
+      ['é', 2],
+      ['\\u00e9', 2],
+      ['\\u20ac', 3],
+      ['\\ud800', 3],
+      ['\\udc00', 3],
+      ['😀', 4],
+      ['\\ud83d\\ude00', 4],
+    ] as const) {
+      const count = PARSED_BYTES;
+      const body = `{"payload":"${written.repeat(count)}"}`;
+      expect(checkedBody(Buffer.from(body), count * size)).toHaveLength(Buffer.byteLength(body));
+      expect(() => checkedBody(Buffer.from(body), count * size - 1)).toThrow('larger than the limit');
+    }
+  });
+
+  it('is refused when more than 64 KiB stand beside the payload, without looking at all of it', () => {
+    const costly = Buffer.from(`{"payload":"x","more":[${'{"9":0},'.repeat(4_000_000)}0]}`);
+    const start = performance.now();
+    expect(() => checkedBody(costly, MANY)).toThrow('more than 65536 bytes beside the payload');
+    expect(performance.now() - start).toBeLessThan(200);
   });
 });
 

@@ -57,6 +57,15 @@ describe('meaningOf', () => {
     );
     expect((meaning(418, 'x'.repeat(100_000)) as AppError).message.length).toBeLessThan(600);
   });
+
+  it('parses no more than 64 KiB of what a worker says of a failure, and shows how the rest begins', () => {
+    const costly = `{"detail":"x","more":[${'{"9":0},'.repeat(1_000_000)}0]}`;
+    const start = performance.now();
+    const error = meaning(400, costly) as AppError;
+    expect(performance.now() - start).toBeLessThan(100);
+    expect(error).toMatchObject({ code: 'handler_error', message: expect.stringMatching(/^\{"detail":"x"/) as string });
+    expect(error.message).toContain('more than 65536 bytes');
+  });
 });
 
 describe('isResult', () => {
@@ -66,5 +75,19 @@ describe('isResult', () => {
 
   it.each(['', 'hello', '[]', 'null', '{}', '{"results":1}', '{"result":1'])('refuses %j', (body) => {
     expect(isResult(Buffer.from(body))).toBe(false);
+  });
+
+  it('tells a large one by how it begins and ends', () => {
+    const many = `[${'{"9":0},'.repeat(1_000_000)}0]`;
+    const bodies = [
+      `{ "result": ${many} }\n`,
+      `{"more": "x", "result": ${many}}`,
+      `{ "result": ${many}`,
+      `{"more": ${many}, "result": 1}`,
+      `{"more": {"result": ${many}}}`,
+    ].map((body) => Buffer.from(body));
+    const start = performance.now();
+    expect(bodies.map((body) => isResult(body))).toEqual([true, true, false, false, false]);
+    expect(performance.now() - start).toBeLessThan(200);
   });
 });

@@ -1,5 +1,6 @@
 import type { AppError } from '#libs/errors/app-error.js';
 import { HandlerError, HandlerResultInvalid, HandlerTimeout, InvalidPayload, PayloadTooLarge } from './errors.js';
+import { endsObject, namesMember, PARSED_BYTES } from './json-scan.js';
 
 interface WorkerError {
   readonly detail?: unknown;
@@ -37,7 +38,7 @@ export function meaningOf(status: number, body: Buffer, timeoutMs: number): AppE
       });
     }
     default:
-      return plainMeaning(status, detail ?? body.toString('utf8', 0, SHOWN_CHARACTERS));
+      return plainMeaning(status, detail ?? beginningOf(body));
   }
 }
 
@@ -54,12 +55,19 @@ function plainMeaning(status: number, shown: string): AppError {
   return new HandlerError(`The worker answered ${status}: ${shown}`, { message: shown });
 }
 
+function beginningOf(body: Buffer): string {
+  const shown = body.toString('utf8', 0, SHOWN_CHARACTERS);
+  return body.length > PARSED_BYTES ? `${shown}… (more than ${PARSED_BYTES} bytes)` : shown;
+}
+
 function sentence(type: string | undefined, message: string | undefined): string | undefined {
   if (type === undefined) return message;
   return message === undefined || message === '' ? type : `${type}: ${message}`;
 }
 
+/** Undefined too for what is larger than may be parsed: it was cut off there, so it isn't whole. */
 function parse(body: Buffer): WorkerError | undefined {
+  if (body.length > PARSED_BYTES) return undefined;
   try {
     const parsed: unknown = JSON.parse(body.toString('utf8'));
     return typeof parsed === 'object' && parsed !== null ? parsed : undefined;
@@ -74,9 +82,18 @@ function text(value: unknown): string | undefined {
 
 const RESULT_FIRST = Buffer.from('{"result":');
 
+/**
+ * Whether a worker's 200 begins as `{"result": …}`, as far as a beginning can tell. The usual form is told by its first
+ * bytes; in any other, the member must be named early.
+ */
+export function beginsResult(beginning: Buffer): boolean {
+  return beginning.subarray(0, RESULT_FIRST.length).equals(RESULT_FIRST) || namesMember(beginning, 'result');
+}
+
 /** Whether a worker's 200 is `{"result": …}`. The usual form is told by its first bytes, without parsing the rest. */
 export function isResult(body: Buffer): boolean {
   if (body.subarray(0, RESULT_FIRST.length).equals(RESULT_FIRST)) return body.at(-1) === CLOSING_BRACE;
+  if (body.length > PARSED_BYTES) return beginsResult(body) && endsObject(body);
   const parsed: unknown = parse(body);
   return typeof parsed === 'object' && parsed !== null && Object.hasOwn(parsed, 'result');
 }

@@ -1,0 +1,117 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { endsObject, JsonStrings, longestString, namesMember, PARSED_BYTES } from './json-scan.js';
+
+/** A string of JSON with what may and may not stand in one. */
+const pieces = fc.constantFrom(
+  ...['a', 'xyz', 'é', '€', '😀', '\\n', '\\"', '\\\\', '\\u0041', '\\uD83D', '\\ude00', '\\u20AC'],
+  ...['\n', '\0', '\\x', '\\u12', '\\', '\x1f', '\x7f', '"'],
+);
+const parses = (text: string): string | undefined => {
+  try {
+    return JSON.parse(text) as string;
+  } catch {
+    return undefined;
+  }
+};
+
+describe('JsonStrings', () => {
+  it('finds the end of a string where JSON.parse does, and how long its text is', () => {
+    fc.assert(
+      fc.property(fc.array(pieces, { maxLength: 40 }), fc.nat({ max: 5 }), (content, offset) => {
+        const text = `${' '.repeat(offset)}"${content.join('')}"`;
+        // The same bytes wherever they begin in memory.
+        const bytes = Buffer.concat([Buffer.alloc(offset), Buffer.from(text)]).subarray(offset);
+        const strings = new JsonStrings(bytes);
+        const end = strings.endOf(offset + 1);
+        const whole = parses(text);
+        if (whole !== undefined) expect(end).toBe(bytes.length - 1);
+        if (end < 0) expect(whole).toBeUndefined();
+        else {
+          const found = parses(bytes.toString('utf8', offset, end + 1));
+          expect(found).toBeTypeOf('string');
+          expect(strings.textBytes(offset + 1, end)).toBe(Buffer.byteLength(found as string));
+        }
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
+  it('takes no string for whole that isn’t', () => {
+    for (const text of ['', 'a', '\\', '\\u', '\\u004', '\\u004g"', '\\x"', 'a\n"', '\x00"']) {
+      expect(new JsonStrings(Buffer.from(text)).endOf(0)).toBe(-1);
+    }
+  });
+});
+
+describe('longestString', () => {
+  it('finds the longest of all strings, escaped or not', () => {
+    fc.assert(
+      fc.property(fc.jsonValue(), fc.string({ minLength: 200, maxLength: 300 }), (value, long) => {
+        const text = JSON.stringify({ value, long, more: value });
+        const found = longestString(Buffer.from(text));
+        fc.pre(typeof found !== 'string');
+        const shown = Buffer.from(text).toString('utf8', found.start, found.end + 1);
+        expect(Buffer.byteLength(shown)).toBeGreaterThanOrEqual(Buffer.byteLength(JSON.stringify(long)));
+        expect(parses(shown)).toBeTypeOf('string');
+      }),
+    );
+  });
+
+  it('tells when more stands beside it than may', () => {
+    const long = `"${'x'.repeat(PARSED_BYTES * 2)}"`;
+    expect(longestString(Buffer.from(`${' '.repeat(PARSED_BYTES)}${long}`))).toMatchObject({ start: PARSED_BYTES });
+    expect(longestString(Buffer.from(`${' '.repeat(PARSED_BYTES)}${long} `))).toBe('more_beside');
+    expect(longestString(Buffer.from(`[${long},${long}]`))).toBe('more_beside');
+    expect(longestString(Buffer.from('['.repeat(1_000_000)))).toBe('more_beside');
+    expect(longestString(Buffer.from(`"a\n${long}`))).toBe('malformed');
+    expect(longestString(Buffer.from(`{"a":${long.slice(0, -1)}`))).toBe('malformed');
+  });
+});
+
+describe('namesMember', () => {
+  it.each([
+    '{"result":1',
+    ' {\n "result" : [1,',
+    '{"a":{"b":[1,"result"]},"result":1}',
+    '{"res\\u0075lt":1}',
+    '{"a":"\\"","result":',
+    '{"result"',
+  ])('sees the member in %j', (text) => {
+    expect(namesMember(Buffer.from(text), 'result')).toBe(true);
+  });
+
+  it.each([
+    '',
+    '[]',
+    '["result"]',
+    '{"a":"result"}',
+    '{"a":["result"]}',
+    '{"a":{"result":1}}',
+    '{"result',
+    '{"results":1}',
+    '{}{"result":1}x',
+    'x{"result":1}',
+  ])('sees none in %j', (text) => {
+    expect(namesMember(Buffer.from(text), 'result')).toBe(text.startsWith('{}{'));
+  });
+
+  it('looks no further than the first 64 KiB', () => {
+    const before = (bytes: number) => `{"a":"${'x'.repeat(bytes)}","result":1}`;
+    expect(namesMember(Buffer.from(before(PARSED_BYTES - 20)), 'result')).toBe(true);
+    expect(namesMember(Buffer.from(before(PARSED_BYTES)), 'result')).toBe(false);
+  });
+});
+
+describe('endsObject', () => {
+  it('sees a closing brace before white space', () => {
+    for (const [text, ends] of [
+      ['{}', true],
+      ['} \r\n\t', true],
+      ['}x', false],
+      ['', false],
+      [' ', false],
+    ] as const)
+      expect(endsObject(Buffer.from(text))).toBe(ends);
+  });
+});

@@ -1,0 +1,181 @@
+/** No more than this of what a peer sent is ever given to `JSON.parse`, which stalls everybody and multiplies memory. */
+export const PARSED_BYTES = 64 * 1024;
+
+const QUOTE = 0x22;
+const COMMA = 0x2c;
+const BACKSLASH = 0x5c;
+const OPEN_BRACKET = 0x5b;
+const CLOSE_BRACKET = 0x5d;
+const OPEN_BRACE = 0x7b;
+const CLOSE_BRACE = 0x7d;
+const LETTER_U = 0x75;
+const FIRST_PRINTABLE = 0x20;
+const SPACES: ReadonlySet<number | undefined> = new Set([0x20, 0x09, 0x0a, 0x0d]);
+/** The length of an escape that begins with this letter, 0 where there is none. */
+const ESCAPE_BYTES = new Uint8Array(256);
+for (const letter of Buffer.from('"\\/bfnrt')) ESCAPE_BYTES[letter] = 2;
+ESCAPE_BYTES[LETTER_U] = 6;
+const HEX = /^[0-9a-f]$/i;
+const HEX_VALUE = Uint8Array.from({ length: 256 }, (_, code) =>
+  HEX.test(String.fromCharCode(code)) ? Number.parseInt(String.fromCharCode(code), 16) : 0xff,
+);
+
+/** The strings in bytes of JSON, found without allocating anything for them. The bytes must be UTF-8. */
+export class JsonStrings {
+  /** The same bytes, four at a time. */
+  private readonly words: Int32Array;
+  private readonly firstWord: number;
+
+  constructor(private readonly bytes: Buffer) {
+    this.firstWord = Math.min(-bytes.byteOffset & 3, bytes.length);
+    const count = (bytes.length - this.firstWord) >> 2;
+    this.words = new Int32Array(bytes.buffer, count === 0 ? 0 : bytes.byteOffset + this.firstWord, count);
+  }
+
+  /** Where the quote is that ends the string whose first byte after its quote is at `from`; -1 when it is malformed. */
+  endOf(from: number): number {
+    const { bytes } = this;
+    let at = from;
+    for (;;) {
+      at = this.nextSpecial(at);
+      const byte = bytes[at];
+      if (byte === QUOTE) return at;
+      if (byte !== BACKSLASH) return -1;
+      const length = ESCAPE_BYTES[bytes[at + 1] as number] ?? 0;
+      if (length === 0 || (length === 6 && unitAt(bytes, at + 2) < 0)) return -1;
+      at += length;
+    }
+  }
+
+  /** How many bytes of UTF-8 the text of a well-formed string has. A lone surrogate counts three, as Node writes it. */
+  textBytes(from: number, end: number): number {
+    const { bytes } = this;
+    let size = 0;
+    for (let at = from; at < end;) {
+      if (bytes[at] !== BACKSLASH) {
+        size += 1;
+        at += 1;
+      } else if (bytes[at + 1] !== LETTER_U) {
+        size += 1;
+        at += 2;
+      } else {
+        const unit = unitAt(bytes, at + 2);
+        at += 6;
+        if (unit < 0x80) size += 1;
+        else if (unit < 0x800) size += 2;
+        else if (
+          isHigh(unit) &&
+          bytes[at] === BACKSLASH &&
+          bytes[at + 1] === LETTER_U &&
+          isLow(unitAt(bytes, at + 2))
+        ) {
+          size += 4;
+          at += 6;
+        } else size += 3;
+      }
+    }
+    return size;
+  }
+
+  /** The first byte from here that isn't plain text of a string; looked for four at a time where there are many. */
+  private nextSpecial(from: number): number {
+    const { bytes, words, firstWord } = this;
+    let at = from;
+    for (;;) {
+      // To the next word, or to the end when there is none.
+      for (;;) {
+        const byte = bytes[at];
+        if (byte === undefined || byte === QUOTE || byte === BACKSLASH || byte < FIRST_PRINTABLE) return at;
+        at += 1;
+        if (((at - firstWord) & 3) === 0 && at >= firstWord) break;
+      }
+      let word = (at - firstWord) >> 2;
+      while (word < words.length && !hasSpecial(words[word] as number)) word += 1;
+      at = firstWord + word * 4;
+    }
+  }
+}
+
+/** Whether one of four bytes is a quote, a backslash or a control character (a borrow shows a byte below zero). */
+function hasSpecial(word: number): boolean {
+  const quote = word ^ 0x22222222;
+  const backslash = word ^ 0x5c5c5c5c;
+  const found =
+    ((quote - 0x01010101) & ~quote) | ((backslash - 0x01010101) & ~backslash) | ((word - 0x20202020) & ~word);
+  return (found & 0x80808080) !== 0;
+}
+
+/** The UTF-16 unit that four hexadecimal digits write, negative where they aren't four. */
+function unitAt(bytes: Buffer, at: number): number {
+  if (at + 4 > bytes.length) return -1;
+  const digit = (index: number) => HEX_VALUE[bytes[at + index] as number] as number;
+  const [a, b, c, d] = [digit(0), digit(1), digit(2), digit(3)];
+  return (a | b | c | d) > 0xf ? -1 : (a << 12) | (b << 8) | (c << 4) | d;
+}
+
+function isHigh(unit: number): boolean {
+  return unit >= 0xd800 && unit < 0xdc00;
+}
+
+function isLow(unit: number): boolean {
+  return unit >= 0xdc00 && unit < 0xe000;
+}
+
+/** Where a string stands in bytes of JSON, from its first quote to its last. */
+export interface Token {
+  readonly start: number;
+  readonly end: number;
+}
+
+/**
+ * The longest string of a JSON text, which may be of any length, when at most {@link PARSED_BYTES} stand beside it.
+ * Otherwise why not: a string is malformed, or there is more beside it. Looks no further than that takes.
+ */
+export function longestString(bytes: Buffer): Token | 'malformed' | 'more_beside' {
+  const strings = new JsonStrings(bytes);
+  let longest: Token = { start: 0, end: -1 };
+  const lengthOf = ({ start, end }: Token) => end - start + 1;
+  let at = 0;
+  // What stands beside the longest never gets less, so looking ends with the first bytes that are too many.
+  while (at - lengthOf(longest) <= PARSED_BYTES) {
+    const start = bytes.indexOf(QUOTE, at);
+    if (start < 0) break;
+    const end = strings.endOf(start + 1);
+    if (end < 0) return 'malformed';
+    if (end - start + 1 > lengthOf(longest)) longest = { start, end };
+    at = end + 1;
+  }
+  return bytes.length - lengthOf(longest) > PARSED_BYTES ? 'more_beside' : longest;
+}
+
+/**
+ * Whether the beginning of a JSON object names a member, among its first {@link PARSED_BYTES}. Nothing else about it is
+ * checked: it may be cut off.
+ */
+export function namesMember(beginning: Buffer, name: string): boolean {
+  const bytes = beginning.subarray(0, PARSED_BYTES);
+  const strings = new JsonStrings(bytes);
+  let depth = 0;
+  let isKey = false;
+  for (let at = 0; at < bytes.length; at += 1) {
+    const byte = bytes[at];
+    if (SPACES.has(byte)) continue;
+    if (depth === 0 && byte !== OPEN_BRACE) return false;
+    if (byte === QUOTE) {
+      const end = strings.endOf(at + 1);
+      if (end < 0) return false;
+      if (isKey && depth === 1 && JSON.parse(bytes.toString('utf8', at, end + 1)) === name) return true;
+      at = end;
+    } else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) depth += 1;
+    else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) depth -= 1;
+    isKey = byte === OPEN_BRACE || byte === COMMA;
+  }
+  return false;
+}
+
+/** Whether bytes end as a JSON object does. */
+export function endsObject(bytes: Buffer): boolean {
+  let last = bytes.length - 1;
+  while (SPACES.has(bytes[last])) last -= 1;
+  return bytes[last] === CLOSE_BRACE;
+}
