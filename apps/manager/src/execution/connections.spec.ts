@@ -120,6 +120,19 @@ describe('Connections', () => {
     expect(connections.take(2)).toBe(other);
   });
 
+  it('forgets every runner but the newest and those that have calls', () => {
+    const connections = connectionsTo();
+    const busy = connections.take(0);
+    connections.heard(busy, '1', 0);
+    for (let runner = 2; runner < 500; runner += 1) {
+      const connection = connections.take(runner);
+      answered(connections, connection, String(runner), runner);
+    }
+    expect([...connections['runners'].keys()]).toEqual(['1', '499']);
+    connections.release(busy);
+    expect([...connections['runners'].keys()]).toEqual(['499']);
+  });
+
   it('closes idle connections at once and the others as they come back', () => {
     const connections = connectionsTo();
     const [idle, busy] = [connections.take(0), connections.take(0)];

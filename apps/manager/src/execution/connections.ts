@@ -88,7 +88,9 @@ export class Connections {
     if (connection.runner !== runner) {
       this.ended(connection);
       connection.runner = runner;
+      const former = this.newestRunner;
       this.newestRunner = runner;
+      this.forgetIfUnused(former);
       this.began(connection, now);
     }
     const known = this.runners.get(runner);
@@ -194,7 +196,12 @@ export class Connections {
     const runner = this.runners.get(key);
     if (!runner) return;
     runner.inFlight = Math.max(0, runner.inFlight - 1);
-    if (runner.inFlight === 0 && key !== this.newestRunner) this.runners.delete(key);
+    this.forgetIfUnused(key);
+  }
+
+  /** Known are the newest runner and those that have calls: so no more than there are connections. */
+  private forgetIfUnused(key: string): void {
+    if (key !== this.newestRunner && this.runners.get(key)?.inFlight === 0) this.runners.delete(key);
   }
 }
 
