@@ -1,6 +1,6 @@
 import { Metrics } from '#libs/observability/metrics.js';
 import { describe, expect, it } from 'vitest';
-import { HeldBytes } from './held-bytes.js';
+import { AnswerShare, HeldBytes } from './held-bytes.js';
 
 const KIB = 1024;
 const REQUEST = 16 * KIB;
@@ -42,5 +42,34 @@ describe('HeldBytes', () => {
     expect(await metrics.text()).toContain(`\nfaas_held_bytes ${REQUEST + 5}\n`);
     holding[Symbol.dispose]();
     expect(await metrics.text()).toMatch(/\nfaas_held_bytes 0\n[^]*\nfaas_held_bytes_limit 102400\n/);
+  });
+
+  it('lets the answers of one function hold half of it, until they have gone out', () => {
+    const held = new HeldBytes({ heldBytes: 1_000 * KIB }, new Metrics());
+    const [mine, others] = [new AnswerShare(), new AnswerShare()];
+    const calls = [held.hold(), held.hold()] as const;
+    calls[0].addAnswer(300 * KIB, mine);
+    calls[1].addAnswer(200 * KIB, mine);
+    const refusal = { code: 'function_overloaded', kind: 'saturated', extras: { limit_bytes: 500 * KIB } };
+    expect(thrownBy(() => calls[1].addAnswer(1, mine))).toMatchObject(refusal);
+    const other = held.hold();
+    other.addAnswer(300 * KIB, others);
+    calls[0][Symbol.dispose]();
+    // What comes late is held by nobody.
+    calls[0].addAnswer(600 * KIB, mine);
+    expect(mine.held).toBe(200 * KIB);
+    calls[1][Symbol.dispose]();
+    other[Symbol.dispose]();
+    expect([mine.held, others.held]).toEqual([0, 0]);
+  });
+
+  it('counts what it is told to be unsent', async () => {
+    const metrics = new Metrics();
+    const held = new HeldBytes({ heldBytes: 100 * KIB }, metrics);
+    held.noteUnsent(90 * KIB);
+    expect(await metrics.text()).toContain(`\nfaas_held_bytes ${90 * KIB}\n`);
+    expect(thrownBy(() => held.hold())).toMatchObject(FULL);
+    held.noteUnsent(0);
+    held.hold();
   });
 });

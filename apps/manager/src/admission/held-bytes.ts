@@ -3,18 +3,28 @@ import { LIMITS_CONFIG } from '#libs/config/config.module.js';
 import { Metrics } from '#libs/observability/metrics.js';
 import { Inject, Injectable } from '@nestjs/common';
 import { Gauge } from 'prom-client';
-import { ManagerOverloaded } from './errors.js';
+import { AnswersTooLarge, ManagerOverloaded } from './errors.js';
 
 /** What a request costs beside its body: its socket's buffers, and the objects that stand for it. */
 const REQUEST_BYTES = 16 * 1024;
+/** What the answers of one function may take of the whole. */
+const FUNCTION_SHARE = 1 / 2;
+
+/** What the answers of one function hold. */
+export class AnswerShare {
+  held = 0;
+}
 
 /**
- * What the requests under way keep in memory, bounded. Bytes count as they arrive: those that a request merely
- * announces would let a few slow clients keep everybody else out.
+ * What the requests under way and their answers keep in memory, bounded. Bytes count as they arrive, from callers and
+ * from workers, until nobody holds them any more: those that a request merely announces would let a few slow clients
+ * keep everybody else out.
  */
 @Injectable()
 export class HeldBytes {
   private held = 0;
+  /** What is held of other answers than calls', as it was seen last. */
+  private unsent = 0;
   private readonly limit: number;
 
   constructor(@Inject(LIMITS_CONFIG) { heldBytes }: Pick<LimitsConfig, 'heldBytes'>, { registry }: Metrics) {
@@ -28,8 +38,13 @@ export class HeldBytes {
           this.set(value());
         },
       });
-    gauge('faas_held_bytes', 'Bytes of requests kept in memory.', () => this.held);
-    gauge('faas_held_bytes_limit', 'Most bytes of requests kept in memory.', () => heldBytes);
+    gauge('faas_held_bytes', 'Bytes of requests and answers kept in memory.', () => this.held + this.unsent);
+    gauge('faas_held_bytes_limit', 'Most bytes of requests and answers kept in memory.', () => heldBytes);
+  }
+
+  /** The most that all may hold together, in bytes. */
+  get limitBytes(): number {
+    return this.limit;
   }
 
   /** Room for one more request until it is disposed of. Throws {@link ManagerOverloaded} when there is none. */
@@ -40,29 +55,58 @@ export class HeldBytes {
   }
 
   take(bytes: number): void {
-    if (this.held + bytes > this.limit) throw new ManagerOverloaded(this.limit);
+    if (this.held + this.unsent + bytes > this.limit) throw new ManagerOverloaded(this.limit);
     this.held += bytes;
+  }
+
+  /** Of what one function's answers may hold. Throws {@link AnswersTooLarge} when that is used up. */
+  takeShare(share: AnswerShare, bytes: number): void {
+    const limit = this.limit * FUNCTION_SHARE;
+    if (share.held + bytes > limit) throw new AnswersTooLarge(limit);
+    share.held += bytes;
   }
 
   give(bytes: number): void {
     this.held -= bytes;
   }
+
+  /** Notes what is unsent of answers that no {@link Holding} counts. */
+  noteUnsent(bytes: number): void {
+    this.unsent = bytes;
+  }
 }
 
-/** What one request keeps in memory. */
+/** What one request and its answer keep in memory. */
 export class Holding implements Disposable {
   private held = 0;
+  private share: AnswerShare | undefined;
+  private shared = 0;
+  private isOver = false;
 
   constructor(private readonly all: HeldBytes) {}
 
   /** Throws {@link ManagerOverloaded} when there is no room for so many more bytes. */
   add(bytes: number): void {
+    // What comes after the end is held by nobody.
+    if (this.isOver) return;
     this.all.take(bytes);
     this.held += bytes;
   }
 
+  /** The same for bytes of a function's answer. Throws {@link AnswersTooLarge} when its answers hold too much. */
+  addAnswer(bytes: number, share: AnswerShare): void {
+    if (this.isOver) return;
+    this.add(bytes);
+    this.all.takeShare(share, bytes);
+    this.share = share;
+    this.shared += bytes;
+  }
+
   [Symbol.dispose](): void {
+    this.isOver = true;
     this.all.give(this.held);
     this.held = 0;
+    if (this.share !== undefined) this.share.held -= this.shared;
+    this.shared = 0;
   }
 }

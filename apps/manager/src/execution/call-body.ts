@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { UnsupportedEncoding } from '#libs/errors/errors.js';
 import type { Holding } from '../admission/held-bytes.js';
+import { Chunks } from './chunks.js';
 import { CallCancelled, InvalidPayload, PayloadTooLarge } from './errors.js';
 import { JsonStrings, longestString, PARSED_BYTES } from './json-scan.js';
 
@@ -28,7 +29,7 @@ export function readBody(
   if (encoding !== undefined && encoding !== 'identity') return Promise.reject(new UnsupportedEncoding(encoding));
   if (Number(headers['content-length'] ?? 0) > limit) return Promise.reject(new PayloadTooLarge(payloadBytes));
   return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
+    const chunks = new Chunks();
     let size = 0;
     let isRefused = false;
     request.on('data', (chunk: Buffer) => {
@@ -38,17 +39,17 @@ export function readBody(
       try {
         if (size > limit) throw new PayloadTooLarge(payloadBytes);
         holding.add(chunk.length);
-        chunks.push(chunk);
+        chunks.add(chunk);
       } catch (error) {
         isRefused = true;
-        chunks.length = 0;
+        chunks.clear();
         reject(error);
       }
     });
     let whole = false;
     request.on('end', () => {
       whole = true;
-      resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks));
+      resolve(chunks.whole());
     });
     // Every request closes in the end: an error with its stack for each costs more than reading the body does. One that
     // is cut short has no error of its own, as nobody listens for it.

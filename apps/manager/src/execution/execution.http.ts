@@ -14,6 +14,7 @@ import { CallTiming } from './call-timing.js';
 import { Caller } from './caller.js';
 import { CallCancelled } from './errors.js';
 import { ExecutionService } from './execution.service.js';
+import type { AnswerSink } from './worker-client.js';
 
 /** The HTTP side of a call, on Node's own request and response: the busiest route does no more than it must. */
 @Injectable()
@@ -31,10 +32,14 @@ export class ExecutionHttp {
     const requestId = requestIdOf(request);
     const timing = new CallTiming();
     const caller = new Caller();
+    let holding: Holding | undefined;
+    let isOver = false;
     response.on('close', () => {
       if (!response.writableFinished) caller.leave();
+      // What is held is held until the answer has gone out, and until nobody works on the call.
+      if (isOver) holding?.[Symbol.dispose]();
+      isOver = true;
     });
-    let holding: Holding | undefined;
     try {
       this.execution.refuseOverload(id, timing);
       holding = this.held.hold();
@@ -42,33 +47,17 @@ export class ExecutionHttp {
       const received = await readBody(request, payloadBytes, holding);
       timing.received(performance.now());
       const body = checkedBody(received, payloadBytes);
-      const result = await this.execution.execute(id, { body, requestId, caller, timing });
-      this.answer(response, result, requestId, timing);
+      const answer = new Answer(response, requestId, timing);
+      const result = await this.execution.execute(id, { body, requestId, caller, timing, holding, sink: answer });
+      if (result !== 'streamed') answer.begin(result.length).end(result);
+      this.metrics.ended('ok', timing, performance.now());
     } catch (thrown) {
       const error = asAppError(thrown, request.method ?? '', request.url ?? '');
       this.fail(response, error, requestId, timing);
     } finally {
-      // Not `using`: what that is compiled to costs a call more than the holding does.
-      holding?.[Symbol.dispose]();
+      if (isOver) holding?.[Symbol.dispose]();
+      isOver = true;
     }
-  }
-
-  private answer(response: ServerResponse, result: Buffer, requestId: string, timing: CallTiming): void {
-    const now = performance.now();
-    response.writeHead(200, [
-      'Content-Type',
-      'application/json',
-      'Content-Length',
-      String(result.length),
-      'X-Request-Id',
-      requestId,
-      'Server-Timing',
-      timing.header(now),
-      'X-Cold-Start',
-      timing.isCold ? 'true' : 'false',
-    ]);
-    response.end(result);
-    this.metrics.ended('ok', timing, now);
   }
 
   private fail(response: ServerResponse, error: AppError, requestId: string, timing: CallTiming): void {
@@ -84,5 +73,31 @@ export class ExecutionHttp {
       response.setHeader('X-Cold-Start', timing.isCold ? 'true' : 'false');
     }
     sendProblem(response, error, requestId);
+  }
+}
+
+/** The head of a successful call, written when its answer is there or has begun. */
+class Answer implements AnswerSink {
+  constructor(
+    private readonly response: ServerResponse,
+    private readonly requestId: string,
+    private readonly timing: CallTiming,
+  ) {}
+
+  begin(bytes: number | undefined): ServerResponse {
+    const { response, requestId, timing } = this;
+    const head = [
+      'Content-Type',
+      'application/json',
+      'X-Request-Id',
+      requestId,
+      'Server-Timing',
+      timing.header(performance.now()),
+      'X-Cold-Start',
+      timing.isCold ? 'true' : 'false',
+    ];
+    // Of one that is cut off its reader can tell by the length, or in its absence by the missing last chunk.
+    if (bytes !== undefined) head.push('Content-Length', String(bytes));
+    return response.writeHead(200, head);
   }
 }

@@ -4,15 +4,16 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { FunctionNotReady } from '../functions/errors.js';
 import { FunctionRepository } from '../functions/function.repository.js';
+import type { Holding } from '../admission/held-bytes.js';
 import type { CallTiming } from './call-timing.js';
 import type { Caller } from './caller.js';
-import { CallCancelled, FunctionOverloaded, HandlerResultInvalid, HandlerTimeout } from './errors.js';
+import { CallCancelled, FunctionOverloaded, HandlerResultInvalid, HandlerTimeout, WorkerCrashed } from './errors.js';
 import { DemandRecorder } from './demand.recorder.js';
 import { PostMortem } from './post-mortem.js';
 import { type Route, Router } from './router.js';
 import { type Replica, Slot } from './slot-pool.js';
 import { isResult, meaningOf } from './worker-answer.js';
-import { callWorker, type WorkerAnswer, type WorkerCall } from './worker-client.js';
+import { type AnswerSink, callWorker, type WorkerAnswer, type WorkerCall } from './worker-client.js';
 
 export interface Call {
   /** The checked body, sent to the worker as it is. */
@@ -20,7 +21,14 @@ export interface Call {
   readonly requestId: string;
   readonly caller: Caller;
   readonly timing: CallTiming;
+  /** What is kept of the answer is counted here. */
+  readonly holding: Pick<Holding, 'addAnswer'>;
+  /** Takes a result that is too large to be kept. */
+  readonly sink: AnswerSink;
 }
+
+/** What became of one try. */
+type Outcome = Buffer | 'streamed' | 'not_sent' | 'refused';
 
 /** A replaced worker takes a moment to come back, so calls wait at least this long for one. */
 const SHORTEST_WAIT_MS = 10_000;
@@ -49,8 +57,11 @@ export class ExecutionService {
     throw overload(route, route.pool.waiting);
   }
 
-  /** The worker's body of a successful call, byte for byte. Throws the domain error of everything else. */
-  async execute(id: FunctionId, call: Call): Promise<Buffer> {
+  /**
+   * The worker's body of a successful call, byte for byte, unless the sink has got it. Throws the domain error of
+   * everything else.
+   */
+  async execute(id: FunctionId, call: Call): Promise<Buffer | 'streamed'> {
     const found = this.router.route(id);
     const route = found instanceof Promise ? await found : found;
     const giveUpAt = performance.now() + Math.max(route.timeoutMs, SHORTEST_WAIT_MS);
@@ -63,7 +74,7 @@ export class ExecutionService {
         if (route.sleeps) this.demand.wake(route);
       }
       const result = await this.attempt(route, call, giveUpAt);
-      if (result instanceof Buffer) return result;
+      if (result instanceof Buffer || result === 'streamed') return result;
       if (result === 'refused') refusals += 1;
       if (refusals > MOST_REFUSALS) throw new FunctionNotReady(route.id, 'its workers take no calls.');
     }
@@ -73,7 +84,7 @@ export class ExecutionService {
    * One try on one replica. It may be tried again when nothing was sent, and when the worker says that it refused the
    * call before the handler was called.
    */
-  private async attempt(route: Route, call: Call, giveUpAt: number): Promise<Buffer | 'not_sent' | 'refused'> {
+  private async attempt(route: Route, call: Call, giveUpAt: number): Promise<Outcome> {
     const { timing } = call;
     const now = performance.now();
     timing.waits(now);
@@ -104,7 +115,7 @@ export class ExecutionService {
     answer: Exclude<WorkerAnswer, { kind: 'cut_off' }>,
     timing: CallTiming,
     took: number,
-  ): Buffer | 'not_sent' | 'refused' {
+  ): Outcome {
     switch (answer.kind) {
       case 'answered': {
         const meaning = meaningFor(answer, route.timeoutMs);
@@ -117,6 +128,14 @@ export class ExecutionService {
         if (meaning instanceof Buffer) return meaning;
         throw meaning;
       }
+      case 'streamed':
+        timing.isAnswered = true;
+        route.serviceTime.note(took);
+        return 'streamed';
+      case 'broken_off':
+        throw new WorkerCrashed('unknown', `the answer broke off: ${answer.reason}`);
+      case 'no_room':
+        throw answer.error;
       case 'not_sent':
         // Nobody can tell whether the address is still this function's: better no answer than another one's.
         if (answer.error instanceof OrchestratorUnavailable) throw answer.error;
@@ -138,8 +157,19 @@ export class ExecutionService {
   }
 }
 
-function requestOf({ id, timeoutMs }: Route, { body, requestId, caller, timing }: Call): WorkerCall {
-  return { functionId: id, body, requestId, timeoutMs, caller, moments: timing.isCold ? timing : undefined };
+function requestOf({ id, timeoutMs, answers }: Route, call: Call): WorkerCall {
+  const { body, requestId, caller, timing, holding, sink } = call;
+  const moments = timing.isCold ? timing : undefined;
+  return {
+    functionId: id,
+    body,
+    requestId,
+    timeoutMs,
+    caller,
+    holding: { of: holding, share: answers },
+    sink,
+    moments,
+  };
 }
 
 /** The result, the error that the answer means, or that the worker refused the call. */

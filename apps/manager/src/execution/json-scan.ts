@@ -7,7 +7,7 @@ const BACKSLASH = 0x5c;
 const OPEN_BRACKET = 0x5b;
 const CLOSE_BRACKET = 0x5d;
 const OPEN_BRACE = 0x7b;
-const CLOSE_BRACE = 0x7d;
+export const CLOSE_BRACE = 0x7d;
 const LETTER_U = 0x75;
 const FIRST_PRINTABLE = 0x20;
 const SPACES: ReadonlySet<number | undefined> = new Set([0x20, 0x09, 0x0a, 0x0d]);
@@ -173,9 +173,9 @@ export function namesMember(beginning: Buffer, name: string): boolean {
   return false;
 }
 
-/** Whether bytes end as a JSON object does. */
-export function endsObject(bytes: Buffer): boolean {
+/** The last byte that isn't white space; undefined where there is none. */
+export function lastMark(bytes: Buffer): number | undefined {
   let last = bytes.length - 1;
   while (SPACES.has(bytes[last])) last -= 1;
-  return bytes[last] === CLOSE_BRACE;
+  return bytes[last];
 }

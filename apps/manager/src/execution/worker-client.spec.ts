@@ -1,8 +1,14 @@
 import { createServer as createHttpServer, type RequestListener } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from 'node:net';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { PassThrough, type Writable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { ManagerOverloaded } from '../admission/errors.js';
+import { AnswerShare } from '../admission/held-bytes.js';
 import { Caller } from './caller.js';
 import { Connections, type Protection } from './connections.js';
+import { isResult } from './worker-answer.js';
 import { callWorker, type WorkerAnswer } from './worker-client.js';
 
 const BODY = Buffer.from('{"payload":"x"}');
@@ -49,7 +55,7 @@ describe('callWorker', () => {
       request.on('end', () => {
         const { 'x-request-id': id, 'x-faas-timeout-ms': limit, 'content-type': type } = request.headers;
         seen.push(request.method, request.url, id, limit, type, Buffer.concat(chunks).toString());
-        response.writeHead(418, { 'X-Faas-Runner': 'r1' });
+        response.writeHead(418, { 'X-Faas-Runner': '1' });
         response.write('{"result"');
         response.end(':"ü"}');
       });
@@ -87,11 +93,11 @@ describe('callWorker', () => {
     let calls = 0;
     await http((request, response) => {
       calls += 1;
-      if (calls === 1) response.writeHead(200, { 'X-Faas-Runner': 'r1' }).end('{}');
+      if (calls === 1) response.writeHead(200, { 'X-Faas-Runner': '1' }).end('{}');
       else request.socket.destroy();
     });
     expect(await call()).toMatchObject({ kind: 'answered' });
-    expect(await call()).toEqual({ kind: 'cut_off', reason: expect.any(String) as string, runner: 'r1' });
+    expect(await call()).toEqual({ kind: 'cut_off', reason: expect.any(String) as string, runner: '1' });
     expect(calls).toBe(2);
   });
 
@@ -163,5 +169,162 @@ describe('callWorker', () => {
     const answer = await call();
     expect(answer).toMatchObject({ kind: 'cut_off', reason: expect.stringMatching(/passed \d+ bytes/) as string });
     await expect.poll(() => sockets.size).toBe(0);
+  });
+
+  it('takes a runner for known only by a number of a few digits', async () => {
+    const runners = ['12', '12345678901', 'r1', '', '-1', '1 2'];
+    const left = [...runners];
+    await http((request, response) => {
+      request.resume();
+      if (left.length > 0) response.writeHead(200, { 'X-Faas-Runner': left.shift()! }).end('{}');
+      else request.socket.destroy();
+    });
+    const heard = vi.spyOn(connections, 'heard');
+    for (const _ of runners) await call();
+    expect(heard.mock.calls.map(([, runner]) => runner)).toEqual(['12']);
+  });
+});
+
+describe('callWorker with a large answer', () => {
+  const MIB = 1024 * 1024;
+  let connections: Connections;
+  let server: Server;
+  const sockets = new Set<Socket>();
+
+  const start = async (listener: RequestListener, protection: Protection = {}) => {
+    server = createHttpServer((request, response) => {
+      sockets.add(request.socket);
+      request.resume().on('end', () => listener(request, response));
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    connections = new Connections({ kind: 'tcp', host: '127.0.0.1', port }, protection);
+  };
+  afterEach(async () => {
+    connections.close();
+    for (const socket of sockets) socket.destroy();
+    sockets.clear();
+    await new Promise((resolve) => server.close(resolve));
+  });
+
+  /** What came of one call, and what its caller got of it. */
+  const call = (into: Writable = new PassThrough(), timeoutMs = 10_000, room = Infinity) => {
+    const began: (number | undefined)[] = [];
+    let held = 0;
+    const share = new AnswerShare();
+    const answer = callWorker(connections, {
+      body: BODY,
+      functionId: 'aaaaaaaaaaaaaaaa',
+      requestId: 'request-1',
+      timeoutMs,
+      caller: new Caller(),
+      holding: {
+        of: {
+          addAnswer: (bytes) => {
+            if (held + bytes > room) throw new ManagerOverloaded(room);
+            held += bytes;
+          },
+        },
+        share,
+      },
+      sink: {
+        begin: (bytes) => {
+          began.push(bytes);
+          return into;
+        },
+      },
+    });
+    return { answer, began, held: () => held };
+  };
+  const RESULT = Buffer.from(JSON.stringify({ result: 'x'.repeat(20 * MIB) }));
+
+  it('keeps little of it and passes it on as fast as its caller reads, to the last byte', async () => {
+    let sent = 0;
+    await start((_, response) => {
+      response.writeHead(200, { 'Content-Length': RESULT.length, 'X-Faas-Runner': '1' }).end(RESULT);
+      sent += 1;
+    });
+    const slow = new PassThrough();
+    const { answer, began, held } = call(slow);
+    await vi.waitFor(() => expect(began).toEqual([RESULT.length]));
+    expect(slow.readableLength + slow.writableLength).toBeLessThan(MIB);
+    const read = buffer(slow);
+    expect(await answer).toEqual({ kind: 'streamed' });
+    expect((await read).equals(RESULT)).toBe(true);
+    expect(held()).toBeLessThan(MIB);
+    // The connection serves the next one.
+    expect(await call(new PassThrough().resume() as Writable).answer).toEqual({ kind: 'streamed' });
+    expect([sent, sockets.size]).toEqual([2, 1]);
+  });
+
+  it('counts no time against the function in which the caller reads nothing', async () => {
+    await start((_, response) => {
+      response.writeHead(200).end(RESULT);
+    });
+    const slow = new PassThrough();
+    const { answer, began } = call(slow, 300);
+    await vi.waitFor(() => expect(began).toEqual([undefined]));
+    expect(await Promise.race([answer, delay(600, 'still open')])).toBe('still open');
+    const read = buffer(slow);
+    expect(await answer).toEqual({ kind: 'streamed' });
+    expect(await read).toHaveLength(RESULT.length);
+  });
+
+  it('ends it for its caller when it breaks off, is too long, takes too long or has no end', async () => {
+    const beginning = RESULT.subarray(0, MIB);
+    const parts: RequestListener[] = [
+      (request, response) => {
+        response.writeHead(200, { 'Content-Length': RESULT.length }).write(beginning, () => request.socket.destroy());
+      },
+      (_, response) => {
+        response.writeHead(200).write(beginning);
+        for (let mib = 0; mib < 64; mib += 1) response.write(Buffer.alloc(MIB, 'x'));
+        response.end('"}');
+      },
+      (_, response) => void response.writeHead(200).write(beginning),
+      (_, response) => void response.writeHead(200).end(beginning),
+    ];
+    await start((request, response) => parts.shift()!(request, response));
+    const kinds: string[] = [];
+    while (parts.length > 0) {
+      const into = new PassThrough().resume();
+      kinds.push((await call(into as Writable, parts.length === 2 ? 300 : 10_000).answer).kind);
+      expect(into.destroyed).toBe(true);
+    }
+    expect(kinds).toEqual(['broken_off', 'broken_off', 'timed_out', 'broken_off']);
+  });
+
+  it('begins none that is no result, is announced as too long or comes from another worker', async () => {
+    const large = 65 * MIB;
+    const parts: RequestListener[] = [
+      (_, response) => void response.writeHead(200).end(Buffer.alloc(MIB, ' ')),
+      (_, response) => void response.writeHead(200).end(`{"more":"${'x'.repeat(MIB)}","result":1}`),
+      (_, response) => void response.writeHead(200, { 'Content-Length': large }).write(RESULT.subarray(0, MIB)),
+      (_, response) => void response.writeHead(500).end(RESULT),
+      (_, response) => void response.writeHead(200).end(RESULT),
+    ];
+    await start(
+      (request, response) => {
+        response.setHeader('X-Faas-Runner', '1');
+        if (parts.length === 1) response.removeHeader('X-Faas-Runner');
+        parts.shift()!(request, response);
+      },
+      { guard: 'worker' },
+    );
+    const answers: WorkerAnswer[] = [];
+    while (parts.length > 0) {
+      const { answer, began, held } = call();
+      answers.push(await answer);
+      expect(began).toEqual([]);
+      expect(held()).toBeLessThan(MIB);
+    }
+    expect(answers.map(({ kind }) => kind)).toEqual(['answered', 'answered', 'cut_off', 'answered', 'cut_off']);
+    for (const answer of answers) if (answer.kind === 'answered') expect(isResult(answer.body)).toBe(false);
+  });
+
+  it('is given up when there is no room for it', async () => {
+    await start((_, response) => void response.writeHead(200).end(RESULT));
+    const { answer } = call(new PassThrough(), 10_000, 100_000);
+    expect(await answer).toMatchObject({ kind: 'no_room', error: { code: 'manager_overloaded' } });
   });
 });

@@ -1,8 +1,20 @@
+import { AppError } from '#libs/errors/app-error.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
+import type { Writable } from 'node:stream';
 import type { Dispatcher } from 'undici';
+import type { AnswerShare, Holding } from '../admission/held-bytes.js';
 import type { Caller } from './caller.js';
+import { Chunks } from './chunks.js';
 import type { Connection, Connections } from './connections.js';
 import type { Expiring } from './deadlines.js';
+import { CLOSE_BRACE, lastMark, PARSED_BYTES } from './json-scan.js';
+import { beginsResult } from './worker-answer.js';
+
+/** Where an answer goes that is too large to be kept until it is whole. */
+export interface AnswerSink {
+  /** `bytes` is the length that the worker announced, where it did. */
+  begin(bytes: number | undefined): Writable;
+}
 
 export interface WorkerCall {
   /** The function it is for: a worker that serves another refuses. */
@@ -11,12 +23,23 @@ export interface WorkerCall {
   readonly requestId: string;
   readonly timeoutMs: number;
   readonly caller: Caller;
+  /** What is kept of the answer is counted here, and as the function's; without it, nowhere. */
+  readonly holding?: { readonly of: Pick<Holding, 'addAnswer'>; readonly share: AnswerShare } | undefined;
+  /** Without it, every answer is kept until it is whole. */
+  readonly sink?: AnswerSink | undefined;
   /** Takes down when the request was written and its answer began, in `performance.now()` milliseconds. */
   readonly moments?: { requestedAt: number; firstByteAt: number } | undefined;
 }
 
 export type WorkerAnswer =
+  /** Of an answer that isn't a result only the beginning is kept. */
   | { readonly kind: 'answered'; readonly status: number; readonly body: Buffer }
+  /** A result that went to the sink as it came, to its end. */
+  | { readonly kind: 'streamed' }
+  /** The same, but it broke off. */
+  | { readonly kind: 'broken_off'; readonly reason: string }
+  /** What came of the answer may not be kept. */
+  | { readonly kind: 'no_room'; readonly error: AppError }
   /** Not a byte of the call left: sending it again is safe. */
   | { readonly kind: 'not_sent'; readonly reason: string; readonly error: Error }
   /** The connection ended after the call was sent and before the answer was whole. */
@@ -26,8 +49,11 @@ export type WorkerAnswer =
 
 /** A worker may not make the manager hold more than this of one answer. */
 const LARGEST_ANSWER_BYTES = 64 * 1024 * 1024;
+/** A larger result goes to its caller while it arrives, at the caller's pace. */
+const KEPT_BYTES = 256 * 1024;
+const RUNNER = /^\d{1,10}$/;
 
-/** Sends one call over a connection of the replica and waits for the whole answer. Never throws. */
+/** Sends one call over a connection of the replica and waits until its answer is whole or has gone on. Never throws. */
 export function callWorker(connections: Connections, call: WorkerCall): Promise<WorkerAnswer> {
   return new Promise((resolve) => {
     const now = performance.now();
@@ -58,16 +84,22 @@ export function callWorker(connections: Connections, call: WorkerCall): Promise<
 class Exchange implements Dispatcher.DispatchHandler, Expiring {
   private controller: Dispatcher.DispatchController | undefined;
   private status = 0;
+  private headers: Record<string, unknown> = {};
   private runner: string | undefined;
-  private readonly chunks: Buffer[] = [];
+  private readonly chunks = new Chunks();
   private size = 0;
   private settled = false;
+  private stream: Writable | undefined;
+  /** The last byte that went to the stream and isn't white space. */
+  private mark: number | undefined;
+  /** What is left of the time limit while the caller reads nothing: that time isn't the function's. */
+  private leftMs = 0;
 
   constructor(
     private readonly connections: Connections,
     private readonly connection: Connection,
     private readonly call: WorkerCall,
-    readonly expiresAt: number,
+    public expiresAt: number,
     private readonly resolve: (answer: WorkerAnswer) => void,
   ) {
     connections.deadlines.add(this);
@@ -91,15 +123,18 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
     this.status = status;
     const { moments } = this.call;
     if (moments) moments.firstByteAt = performance.now();
+    this.headers = headers;
     const runner = headers['x-faas-runner'];
-    if (typeof runner === 'string') this.runner = runner;
+    if (typeof runner === 'string' && RUNNER.test(runner)) this.runner = runner;
   }
 
-  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    const before = this.size;
     this.size += chunk.length;
-    if (this.size > LARGEST_ANSWER_BYTES) {
-      this.abandon({ kind: 'cut_off', reason: `its answer passed ${LARGEST_ANSWER_BYTES} bytes`, runner: this.runner });
-    } else this.chunks.push(chunk);
+    if (this.size > LARGEST_ANSWER_BYTES) this.refuseTooLarge();
+    else if (this.stream !== undefined) this.pass(this.stream, controller, chunk);
+    // Of a failure only the beginning is read.
+    else if (this.status === 200 || before <= PARSED_BYTES) this.keep(controller, chunk);
   }
 
   onResponseEnd(): void {
@@ -107,11 +142,19 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
       this.abandon({ kind: 'cut_off', reason: 'another worker has its address', runner: undefined });
       return;
     }
+    if (this.stream !== undefined && this.mark !== CLOSE_BRACE) {
+      this.abandon({ kind: 'broken_off', reason: 'its result has no end' });
+      return;
+    }
     if (!this.settle()) return;
     if (this.runner !== undefined) this.connections.heard(this.connection, this.runner, performance.now());
     this.connections.release(this.connection);
-    const body = this.chunks.length === 1 ? (this.chunks[0] as Buffer) : Buffer.concat(this.chunks);
-    this.resolve({ kind: 'answered', status: this.status, body });
+    if (this.stream === undefined) {
+      this.resolve({ kind: 'answered', status: this.status, body: this.chunks.whole() });
+      return;
+    }
+    this.stream.end();
+    this.resolve({ kind: 'streamed' });
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
@@ -119,16 +162,79 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
     const { runner } = this.connection;
     this.connections.abandon(this.connection);
     const reason = error.message;
-    this.resolve(
-      this.controller === undefined ? { kind: 'not_sent', reason, error } : { kind: 'cut_off', reason, runner },
-    );
+    this.stream?.destroy();
+    if (this.stream !== undefined) this.resolve({ kind: 'broken_off', reason });
+    else {
+      this.resolve(
+        this.controller === undefined ? { kind: 'not_sent', reason, error } : { kind: 'cut_off', reason, runner },
+      );
+    }
+  }
+
+  private keep(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    const { holding, sink } = this.call;
+    if (holding !== undefined) {
+      try {
+        holding.of.addAnswer(chunk.length, holding.share);
+      } catch (error) {
+        if (!(error instanceof AppError)) throw error;
+        this.abandon({ kind: 'no_room', error });
+        return;
+      }
+    }
+    this.chunks.add(chunk);
+    if (this.size > KEPT_BYTES && this.status === 200 && sink !== undefined) this.beginStream(controller, sink);
+  }
+
+  /** From here on nothing can be said of a failure any more than that the answer breaks off. */
+  private beginStream(controller: Dispatcher.DispatchController, sink: AnswerSink): void {
+    const beginning = this.chunks.whole();
+    if (!this.connections.accepts(this.runner)) {
+      this.abandon({ kind: 'cut_off', reason: 'another worker has its address', runner: undefined });
+      return;
+    }
+    if (!beginsResult(beginning)) {
+      this.abandon({ kind: 'answered', status: this.status, body: beginning });
+      return;
+    }
+    const announced = this.headers['content-length'];
+    const bytes = typeof announced === 'string' ? Number(announced) : undefined;
+    if (bytes !== undefined && bytes > LARGEST_ANSWER_BYTES) {
+      this.refuseTooLarge();
+      return;
+    }
+    this.stream = sink.begin(bytes);
+    this.stream.on('drain', () => this.goOn(controller));
+    this.chunks.clear();
+    this.pass(this.stream, controller, beginning);
+  }
+
+  private pass(stream: Writable, controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.mark = lastMark(chunk) ?? this.mark;
+    if (stream.write(chunk) || controller.paused) return;
+    controller.pause();
+    this.leftMs = this.expiresAt - performance.now();
+    // How long a caller may take to read is the listener's to bound.
+    this.expiresAt = Infinity;
+  }
+
+  private goOn(controller: Dispatcher.DispatchController): void {
+    if (this.settled || !controller.paused) return;
+    this.expiresAt = performance.now() + this.leftMs;
+    this.connections.deadlines.add(this);
+    controller.resume();
+  }
+
+  private refuseTooLarge(): void {
+    this.abandon({ kind: 'cut_off', reason: `its answer passed ${LARGEST_ANSWER_BYTES} bytes`, runner: this.runner });
   }
 
   private abandon(answer: WorkerAnswer): void {
     if (!this.settle()) return;
     this.controller?.abort(new Error('The manager gave the call up.'));
     this.connections.abandon(this.connection);
-    this.resolve(answer);
+    this.stream?.destroy();
+    this.resolve(this.stream !== undefined && answer.kind === 'cut_off' ? { ...answer, kind: 'broken_off' } : answer);
   }
 
   private settle(): boolean {
