@@ -10,6 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Server } from 'node:http';
 import type { Logger } from 'pino';
 import { Access } from './access/access.js';
+import { HeldBytes } from './admission/held-bytes.js';
 import { AppModule } from './app.module.js';
 import { ExecutionHttp } from './execution/execution.http.js';
 import { Farewell } from './farewell.js';
@@ -51,7 +52,7 @@ export class Manager {
       await app.init();
       const farewell = new Farewell();
       const listener = executeAhead(app.get(ExecutionHttp), app.get(Access), handler);
-      const server = createHttpServer(farewell.over(listener), config.server);
+      const server = createHttpServer(farewell.over(listener), config.server, app.get(HeldBytes));
       farewell.watch(server);
       await listen(server, config.server);
       return new Manager(config, logger, database, app, server, farewell);

@@ -1,5 +1,11 @@
 import type { INestApplication } from '@nestjs/common';
 import { DocumentBuilder, type OpenAPIObject, SwaggerModule } from '@nestjs/swagger';
+import type { Request, RequestHandler, Response } from 'express';
+import { createHash } from 'node:crypto';
+import { stringify } from 'yaml';
+
+/** The page with and without a slash at its end, and its script. */
+const MOST_TEXTS = 3;
 
 const DESCRIPTION = `Upload one Python file and run it as a function in an isolated, scalable worker.
 
@@ -23,11 +29,37 @@ export function openApiDocument(app: INestApplication): OpenAPIObject {
   return SwaggerModule.createDocument(app, config);
 }
 
-/** Swagger UI at /docs, the document beside it as JSON and YAML. */
+/**
+ * Swagger UI at /docs, the document beside it as JSON and YAML. Everybody may read them, so all answers share the same
+ * bytes, which are made once.
+ */
 export function serveDocs(app: INestApplication): void {
-  SwaggerModule.setup('docs', app, openApiDocument(app), {
-    jsonDocumentUrl: 'docs/doc.json',
-    yamlDocumentUrl: 'docs/doc.yaml',
-    customSiteTitle: 'service-faas',
-  });
+  const document = openApiDocument(app);
+  const json = JSON.stringify(document);
+  serveOnce(app, '/docs/doc.json', 'application/json', json);
+  serveOnce(app, '/docs/doc.yaml', 'text/yaml', stringify(JSON.parse(json), { aliasDuplicateObjects: false }));
+  app.use('/docs', shareTexts());
+  SwaggerModule.setup('docs', app, document, { raw: false, customSiteTitle: 'service-faas' });
+}
+
+function serveOnce(app: INestApplication, path: string, type: string, text: string): void {
+  const bytes = Buffer.from(text);
+  const tag = `"${createHash('sha256').update(bytes).digest('base64url')}"`;
+  const adapter = app.getHttpAdapter();
+  adapter.get(path, (_: Request, response: Response) => response.type(type).set('ETag', tag).send(bytes));
+}
+
+/** Swagger UI keeps the few texts that it answers with; here they are kept as the bytes that are sent. */
+function shareTexts(): RequestHandler {
+  const known = new Map<string, Buffer>();
+  return (_, response, next): void => {
+    const { send } = response;
+    response.send = (body: unknown): Response => {
+      if (typeof body !== 'string' || response.statusCode !== 200) return send.call(response, body);
+      const bytes = known.get(body) ?? Buffer.from(body);
+      if (known.size < MOST_TEXTS) known.set(body, bytes);
+      return send.call(response, bytes);
+    };
+    next();
+  };
 }

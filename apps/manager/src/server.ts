@@ -12,11 +12,13 @@ import {
 } from 'node:http';
 import type { Socket } from 'node:net';
 import { Access } from './access/access.js';
+import type { HeldBytes } from './admission/held-bytes.js';
+import { noteUncounted } from './client-connection.js';
+import { ClientConnections } from './client-connections.js';
 import { ExecutionHttp } from './execution/execution.http.js';
 import { asAppError } from '#libs/errors/problem.filter.js';
 import { sendProblem } from '#libs/errors/problem.js';
 import { serveHalfClosed } from './half-closed.js';
-import { noteResponse } from './newest-response.js';
 
 const EXECUTE_PATH = /^\/functions\/([^/?#]+)\/execute\/?(?:\?|$)/;
 const HEADER_BYTES = 16 * 1024;
@@ -26,32 +28,38 @@ const CHECK_MS = 1_000;
 /** What the sender of a broken request has to read what is wrong with it. */
 const LINGER_MS = 1_000;
 
-/** An HTTP server whose every wait for a client is bounded. */
-export function createHttpServer(listener: RequestListener, config: ServerConfig): Server {
+/**
+ * An HTTP server whose every wait for a client is bounded, and with what it holds for clients. `patienceMs` is how long
+ * one may leave an answer unread.
+ */
+export function createHttpServer(
+  listener: RequestListener,
+  config: ServerConfig,
+  held: HeldBytes,
+  patienceMs?: number,
+): Server {
   const serve = forOneHost(listener);
-  const server = createServer(
-    {
-      maxHeaderSize: HEADER_BYTES,
-      headersTimeout: Math.min(HEADERS_TIMEOUT_MS, config.requestTimeoutMs),
-      requestTimeout: config.requestTimeoutMs,
-      keepAliveTimeout: KEEP_ALIVE_MS,
-      connectionsCheckingInterval: Math.min(CHECK_MS, config.requestTimeoutMs),
-      noDelay: true,
-      // Looked at here, so that its sender gets a problem document.
-      requireHostHeader: false,
-    },
-    serve,
-  );
+  const server = createServer({
+    maxHeaderSize: HEADER_BYTES,
+    headersTimeout: Math.min(HEADERS_TIMEOUT_MS, config.requestTimeoutMs),
+    requestTimeout: config.requestTimeoutMs,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    connectionsCheckingInterval: Math.min(CHECK_MS, config.requestTimeoutMs),
+    noDelay: true,
+    // Looked at here, so that its sender gets a problem document.
+    requireHostHeader: false,
+  });
+  const connections = new ClientConnections(server, held, patienceMs);
   serveHalfClosed(server);
-  server.on('clientError', answerBrokenRequest);
+  server.on('request', (_, response) => connections.admit(response, serve));
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+    if (error.code !== 'ERR_HTTP_REQUEST_TIMEOUT' || !connections.excuses(socket)) answerBrokenRequest(error, socket);
+  });
   server.on('checkContinue', (request, response) => {
     askForBodyWhenRead(request, response);
-    serve(request, response);
+    connections.admit(response, serve);
   });
-  server.on('checkExpectation', (request, response) => {
-    const { head, body } = brokenRequest('EXPECTATION', requestIdOf(request));
-    response.writeHead(417, head).end(body);
-  });
+  server.on('checkExpectation', (_, response) => connections.admit(response, refuseExpectation));
   return server;
 }
 
@@ -71,10 +79,14 @@ function askForBodyWhenRead(request: IncomingMessage, response: ServerResponse):
   });
 }
 
+function refuseExpectation(request: IncomingMessage, response: ServerResponse): void {
+  const { head, body } = brokenRequest('EXPECTATION', requestIdOf(request));
+  response.writeHead(417, head).end(body);
+}
+
 /** Refuses a request that names two hosts: who may ask is decided by one, and what stands in front may read the other. */
 function forOneHost(listener: RequestListener): RequestListener {
   return (request, response): void => {
-    noteResponse(response);
     const hosts = hostsOf(request);
     if (hosts === 1 || (hosts === 0 && request.httpVersion === '1.0')) {
       listener(request, response);
@@ -116,6 +128,7 @@ export function executeAhead(http: ExecutionHttp, access: Access, others: Reques
     const matched = request.method === 'POST' ? EXECUTE_PATH.exec(url) : null;
     if (!matched) {
       response.setHeader('X-Request-Id', requestIdOf(request));
+      noteUncounted(response, true);
       others(request, response);
       return;
     }

@@ -2,6 +2,7 @@ import type { LimitsConfig } from '#libs/config/config.js';
 import { LIMITS_CONFIG } from '#libs/config/config.module.js';
 import { Metrics } from '#libs/observability/metrics.js';
 import { Inject, Injectable } from '@nestjs/common';
+import type { ServerResponse } from 'node:http';
 import { Gauge } from 'prom-client';
 import { AnswersTooLarge, ManagerOverloaded } from './errors.js';
 
@@ -51,6 +52,14 @@ export class HeldBytes {
   hold(): Holding {
     const holding = new Holding(this);
     holding.add(REQUEST_BYTES);
+    return holding;
+  }
+
+  /** The same for a request of the framework's, until its response has gone out or its connection has ended. */
+  holdUntilClosed(response: ServerResponse): Holding {
+    const holding = this.hold();
+    if (response.destroyed) holding[Symbol.dispose]();
+    else response.once('close', () => holding[Symbol.dispose]());
     return holding;
   }
 

@@ -155,9 +155,17 @@ export class FunctionsController {
       'text/x-python': { schema: { type: 'string' }, example: 'def handle(payload: str):\n    return payload\n' },
     },
   })
-  @ApiProblems(NOT_FOUND)
-  async code(@Param('id') id: string): Promise<StreamableFile> {
-    return new StreamableFile(await this.functions.code(id), { disposition: 'attachment; filename="handler.py"' });
+  @ApiProblems(NOT_FOUND, {
+    status: 429,
+    code: 'manager_overloaded',
+    detail:
+      'This manager holds as many requests as its memory allows (536870912 bytes). Try again, or add managers or raise MAX_HELD_BYTES.',
+    extras: { limit_bytes: 536870912 },
+  })
+  async code(@Param('id') id: string, @Res({ passthrough: true }) response: Response): Promise<StreamableFile> {
+    return new StreamableFile(await this.functions.code(id, response), {
+      disposition: 'attachment; filename="handler.py"',
+    });
   }
 
   @Delete(':id')

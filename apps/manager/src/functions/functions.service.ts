@@ -6,8 +6,9 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { createHash } from 'node:crypto';
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { HeldBytes } from '../admission/held-bytes.js';
+import { noteUncounted } from '../client-connection.js';
 import { FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
 import { DirectSteps } from './direct-steps.js';
 import { EngineUnavailable, FunctionNotFound } from './errors.js';
@@ -110,10 +111,14 @@ export class FunctionsService {
     return FunctionDetailDto.detail(row, codeSha256);
   }
 
-  async code(id: string): Promise<Buffer> {
+  /** The uploaded file, which counts as held until `response` has gone out. */
+  async code(id: string, response: ServerResponse): Promise<Buffer> {
+    const holding = this.held.holdUntilClosed(response);
+    noteUncounted(response, false);
     const row = await this.find(id);
     const revision = await this.repository.revision(row.id, row.activeRevision);
     if (revision === null) throw new FunctionNotFound(row.id);
+    holding.add(revision.code.length);
     return revision.code;
   }
 

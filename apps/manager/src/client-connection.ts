@@ -1,0 +1,132 @@
+import type { RequestListener, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { newestResponse } from './newest-response.js';
+
+/** Requests of one connection that are worked on at once. What follows them waits, and nothing more is read. */
+const MOST_UNANSWERED = 8;
+/** Below that, reading doesn't give back the time it takes. */
+const SLOWEST_BYTES_PER_MS = 16;
+
+/** How many requests of all connections wait. */
+export interface Tally {
+  count: number;
+}
+
+const UNCOUNTED = Symbol('uncounted');
+type Answer = ServerResponse & { [UNCOUNTED]?: boolean };
+/** Only here Node tells how much of a large write the kernel has taken. */
+type WithHandle = Socket & { readonly _handle?: { readonly bytesWritten: number; readonly writeQueueSize: number } };
+
+/** Says whether nobody holds room for an answer, so that what of it isn't sent yet is for the server to count. */
+export function noteUncounted(response: ServerResponse, isUncounted: boolean): void {
+  (response as Answer)[UNCOUNTED] = isUncounted;
+}
+
+/** One client's connection: its requests that came before others were answered, and how it reads. */
+export class ClientConnection {
+  /** Requests that are worked on, in their order; empty while they come one by one. */
+  private readonly open = new Set<ServerResponse>();
+  private readonly waiting: { readonly response: ServerResponse; readonly listener: RequestListener }[] = [];
+  private patienceLeftMs: number;
+  private drainedBytes = 0;
+  /** Of a request whose time ran out while it waited to be read: which one was the newest, and whether it was that. */
+  private excused: { readonly newest: ServerResponse | undefined; readonly isIt: boolean } | undefined;
+  private resumedAt = 0;
+
+  constructor(
+    private readonly socket: Socket,
+    private readonly patienceMs: number,
+    private readonly tally: Tally,
+  ) {
+    this.patienceLeftMs = patienceMs;
+  }
+
+  /** A request that came before `previous` was answered. */
+  admit(previous: ServerResponse, response: ServerResponse, listener: RequestListener): void {
+    if (this.open.size === 0) this.track(previous);
+    if (this.waiting.length === 0 && this.open.size < MOST_UNANSWERED) {
+      this.track(response);
+      listener(response.req, response);
+      return;
+    }
+    // Whoever reads a request's body resumes the socket.
+    if (this.waiting.length === 0) this.socket.pause().on('resume', this.pauseAgain);
+    this.waiting.push({ response, listener });
+    this.tally.count += 1;
+  }
+
+  forgetWaiting(): void {
+    this.tally.count -= this.waiting.length;
+    this.waiting.length = 0;
+  }
+
+  excuse(): boolean {
+    if (this.waiting.length === 0) return false;
+    const newest = newestResponse(this.socket);
+    this.excused = { newest, isIt: newest?.req.complete === false };
+    return true;
+  }
+
+  /** Whether a request that was excused has had its time again and still isn't whole. */
+  isOverdue(now: number): boolean {
+    if (this.excused === undefined || this.waiting.length > 0 || now - this.resumedAt < this.patienceMs) return false;
+    const { newest, isIt } = this.excused;
+    this.excused = undefined;
+    return newestResponse(this.socket) === newest && !(isIt && newest?.req.complete === true);
+  }
+
+  /** False when the client has left unread for too long what is sent to it. Asked regularly. */
+  drains(elapsedMs: number): boolean {
+    const { socket } = this;
+    if (socket.writableLength === 0) {
+      this.drainedBytes = socket.bytesWritten;
+      this.patienceLeftMs = this.patienceMs;
+      return true;
+    }
+    const handle = (socket as WithHandle)._handle;
+    const drained = handle ? handle.bytesWritten - handle.writeQueueSize : socket.bytesWritten - socket.writableLength;
+    const gainedMs = (drained - this.drainedBytes) / SLOWEST_BYTES_PER_MS;
+    this.drainedBytes = drained;
+    this.patienceLeftMs = Math.min(this.patienceMs, this.patienceLeftMs + gainedMs) - elapsedMs;
+    return this.patienceLeftMs > 0;
+  }
+
+  /** What isn't sent yet of answers that nobody holds room for. */
+  get uncountedBytes(): number {
+    const { socket, open } = this;
+    let bytes = 0;
+    for (const response of open) if ((response as Answer)[UNCOUNTED]) bytes += response.writableLength;
+    if (open.size > 0 || socket.writableLength === 0) return bytes;
+    const newest: Answer | undefined = newestResponse(socket);
+    return newest?.[UNCOUNTED] ? socket.writableLength : 0;
+  }
+
+  private track(response: ServerResponse): void {
+    this.open.add(response);
+    response.once('close', () => {
+      this.open.delete(response);
+      // Behind one that broke off nothing can be sent any more.
+      if (response.writableFinished) this.goOn();
+      else this.socket.destroy();
+    });
+  }
+
+  private goOn(): void {
+    const { socket, waiting } = this;
+    if (waiting.length === 0) return;
+    // After an answer that closes the connection nothing more is answered.
+    while (waiting.length > 0 && this.open.size < MOST_UNANSWERED && socket.writable) {
+      const { response, listener } = waiting.shift()!;
+      this.tally.count -= 1;
+      this.track(response);
+      listener(response.req, response);
+    }
+    if (waiting.length > 0) return;
+    this.resumedAt = performance.now();
+    socket.off('resume', this.pauseAgain).resume();
+  }
+
+  private readonly pauseAgain = (): void => {
+    this.socket.pause();
+  };
+}
