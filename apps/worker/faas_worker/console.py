@@ -7,6 +7,7 @@ import os
 import select
 import sys
 import threading
+from codecs import utf_8_decode
 from collections import deque
 from collections.abc import Iterable
 from contextvars import ContextVar
@@ -15,6 +16,8 @@ CALL_BYTES = 1024 * 1024
 _BACKLOG_BYTES = 4 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
 _LINE_CHARS = 16 * 1024
+# With up to four bytes each it is a line that the supervisor copies as one.
+_WHOLE_CHARS = 60 * 1024
 # A pipe that polls as writable takes this much without blocking.
 _ATOMIC_BYTES = 4096
 
@@ -99,14 +102,26 @@ class Sink:
 class CallOutput:
     """What one call (or, without an id, the process itself) has printed so far."""
 
-    __slots__ = ("_left", "_lock", "_partial", "dropped", "prefix")
+    #: Tells the supervisor that a line is one of a call: see `RunnerOutput`.
+    mark = ""
+    __slots__ = ("_left", "_lock", "_partial", "_undecoded", "dropped", "prefix")
 
     def __init__(self, request_id: str | None, limit: int = CALL_BYTES) -> None:
-        self.prefix = f"[{request_id}] " if request_id else ""
+        self.prefix = f"{self.mark}[{request_id}] " if request_id else ""
         self.dropped = 0
         self._left = limit
         self._partial: dict[Sink, str] | None = None
+        self._undecoded: dict[Sink, bytes] | None = None
         self._lock: threading.Lock | None = None
+
+    def write_bytes(self, sink: Sink, data: bytes) -> None:
+        """A character may come in several pieces."""
+        held = self._undecoded = self._undecoded or {}
+        data = held.pop(sink, b"") + data
+        text, length = utf_8_decode(data, "backslashreplace", False)
+        if length < len(data):
+            held[sink] = data[length:]
+        self.write(sink, text)
 
     def write(self, sink: Sink, text: str) -> None:
         size = len(text)
@@ -131,8 +146,22 @@ class CallOutput:
         if newline:
             self._lines(sink, head)
 
+    def flush(self, sink: Sink) -> None:
+        """What has no newline yet gets out, should this process end before there is one."""
+        tail = (self._partial or {}).get(sink)
+        if not tail:
+            return
+        if self.prefix:
+            name = self.prefix.removeprefix(self.mark)
+            sink.write(f"{self.mark}~{name}{tail}\n".encode("utf-8", "backslashreplace"))
+        elif (self._partial or {}).pop(sink, None) is not None:
+            sink.write(tail.encode("utf-8", "backslashreplace"))
+
     def finish(self, sinks: Iterable[Sink]) -> None:
         """Prints what has no newline yet, and how much was left out."""
+        undecoded, self._undecoded = self._undecoded, None
+        for sink, data in (undecoded or {}).items():
+            self.write(sink, data.decode("utf-8", "backslashreplace"))
         partial, self._partial = self._partial, None
         for sink, text in (partial or {}).items():
             self._lines(sink, text)
@@ -145,8 +174,15 @@ class CallOutput:
     def _lines(self, sink: Sink, text: str) -> None:
         prefix = self.prefix
         if prefix:
+            if len(text) > _WHOLE_CHARS:
+                text = "\n".join(_cut(line) for line in text.split("\n"))
             text = prefix + text.replace("\n", "\n" + prefix)
         sink.write(f"{text}\n".encode("utf-8", "backslashreplace"))
+
+
+def _cut(line: str) -> str:
+    starts = range(0, max(len(line), 1), _WHOLE_CHARS)
+    return "\n".join(line[start : start + _WHOLE_CHARS] for start in starts)
 
 
 PROCESS_OUTPUT = CallOutput(None, limit=1 << 62)
@@ -166,15 +202,18 @@ class _Bytes(io.RawIOBase):
         return self._text.fileno()
 
     def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
-        self._text.write(bytes(data).decode("utf-8", "backslashreplace"))
+        CURRENT_OUTPUT.get().write_bytes(self._text.sink, bytes(data))
         return len(data)
+
+    def flush(self) -> None:
+        self._text.flush()
 
 
 class LineWriter(io.TextIOBase):
     """Stands where sys.stdout or sys.stderr was."""
 
     def __init__(self, sink: Sink, name: str) -> None:
-        self._sink = sink
+        self.sink = sink
         self.name = name
         self.buffer = _Bytes(self)
 
@@ -184,8 +223,11 @@ class LineWriter(io.TextIOBase):
     def write(self, text: str) -> int:
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        CURRENT_OUTPUT.get().write(self._sink, text)
+        CURRENT_OUTPUT.get().write(self.sink, text)
         return len(text)
+
+    def flush(self) -> None:
+        CURRENT_OUTPUT.get().flush(self.sink)
 
     def writable(self) -> bool:
         return True
@@ -194,14 +236,15 @@ class LineWriter(io.TextIOBase):
         return False
 
     def fileno(self) -> int:
-        return self._sink.fd
+        return self.sink.fd
 
     def close(self) -> None:
         """Stays open: the next call prints too."""
 
 
-def take_over_streams() -> tuple[Sink, Sink]:
+def take_over_streams(mark: str) -> tuple[Sink, Sink]:
     """Puts the line writers in place and gives the process an empty stdin."""
+    CallOutput.mark = mark
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     if null != 0:

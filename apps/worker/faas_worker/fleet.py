@@ -9,9 +9,10 @@ import socket
 from collections.abc import Callable
 
 from .failures import Failure
-from .loading import report_line
+from .loading import failure_in, report_line
 from .processes import MAX_LEFT_BEHIND, MAX_PROCESSES, count_below
 from .pulse import NoticeBoard
+from .relaying import OUTLETS
 from .reports import LastExit, OomCounter, explain_exit, log, write_line
 from .runner_process import RunnerProcess, fork_runner
 from .settings import Settings
@@ -97,7 +98,7 @@ class Fleet:
     def _release_in_child(self) -> None:
         self.release_in_child()
         for runner in self.runners.values():
-            runner.channel.close()
+            runner.release_in_child()
 
     def ensure_one(self, now: float) -> None:
         """Starts the next runner unless one serves or is on its way."""
@@ -188,6 +189,7 @@ class Fleet:
         for message in runner.messages():
             self.on_message(runner, message, now)
         runner.kill()
+        runner.output.finish()
         out_of_memory = self.oom.grew()
         if runner.pulse.served:
             self.crashes = 0
@@ -219,14 +221,26 @@ class Fleet:
             log("load_failed", runner=runner.number, attempt=self.loads.failures)
             self.start_at = now + pause
             return
-        report = runner.load_report
-        if report is None:
+        failure = failure_in(runner.load_report)
+        if failure is None:
             message = f"{last_exit.message} This was while the handler was being loaded."
-            report = report_line(Failure("ProcessExit", message, ""))
-        write_line(report, seconds=2)
+            failure = Failure("ProcessExit", message, "")
+        write_line(report_line(failure), seconds=2)
         self.exit_status = EXIT_NOT_LOADABLE
 
     # What runners say
+
+    def relay_output(self) -> bool:
+        """False when there was none."""
+        found = False
+        for runner in self.runners.values():
+            for stream in runner.output.streams:
+                if not stream.ended and not stream.outlet.is_full:
+                    found = stream.read() or found
+        for outlet in OUTLETS:
+            if outlet.has_pending:
+                outlet.flush()
+        return found
 
     def read_channels(self, now: float) -> bool:
         """True when a handler has forked, so that strays are worth looking for."""

@@ -131,3 +131,15 @@ def report_line(failure: Failure) -> bytes:
         if len(line) <= REPORT_BYTES:
             return line
         message_limit, traceback_limit = message_limit // 2, traceback_limit // 2
+
+
+def failure_in(report: bytes | None) -> Failure | None:
+    """What a runner has said with `report_line`; or what handler code has said in its place, so
+    only what can be part of a failure is taken."""
+    try:
+        fields = json.loads(report or b"")
+        kind, message, trace = (str(fields[name]) for name in ("type", "message", "traceback"))
+        line = fields["line"]
+    except Exception:
+        return None
+    return Failure(cut(kind, 200), message, trace, line if type(line) is int else None)

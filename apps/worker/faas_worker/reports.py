@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
+
+from .relaying import STDERR
 
 # Of a runner that can't go on by its own judgement.
 EXIT_UNFIT = 70
@@ -106,13 +106,6 @@ def log(event: str, **fields: object) -> None:
 
 def write_line(line: bytes, seconds: float) -> None:
     """To stderr, without ever waiting longer than this for its reader."""
-    view = memoryview(line + b"\n")
-    poll = select.poll()
-    poll.register(2, select.POLLOUT)
-    end = time.monotonic() + seconds
-    with contextlib.suppress(OSError):
-        while view:
-            left = max(end - time.monotonic(), 0)
-            if not any(event & select.POLLOUT for _, event in poll.poll(left * 1000)):
-                return
-            view = view[os.write(2, view[:4096]) :]
+    if not STDERR.is_full:
+        STDERR.put(line + b"\n")
+    STDERR.flush(seconds)

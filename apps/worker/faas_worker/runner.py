@@ -72,13 +72,16 @@ class Runner:
         channel: socket.socket,
         pulse: Pulse,
         board: NoticeBoard,
+        mark: str,
     ) -> None:
+        """`mark`: see `RunnerOutput`."""
         self.settings = settings
         self.number = number
         self.listener = listener
         self.channel = channel
         self.pulse = pulse
         self.board = board
+        self.mark = mark
         self.pid = os.getpid()
         self.resting = False
         self.leaving = False
@@ -117,7 +120,7 @@ class Runner:
         system.die_with_parent()
         system.prefer_as_oom_victim()
         ignore_signals()
-        self.sinks = take_over_streams()
+        self.sinks = take_over_streams(self.mark)
         sys.dont_write_bytecode = True
         random.seed()
         _SHARED_NAMES.put_back()

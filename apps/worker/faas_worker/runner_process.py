@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from .pulse import NoticeBoard, Pulse
+from .relaying import RunnerOutput
 from .reports import EXIT_UNFIT
 from .settings import Settings
 from .watching import State, Watch
@@ -19,11 +20,14 @@ _MESSAGES_PER_TURN = 8
 
 
 class RunnerProcess:
-    def __init__(self, number: int, pid: int, channel: socket.socket, pulse: Pulse) -> None:
+    def __init__(
+        self, number: int, pid: int, channel: socket.socket, pulse: Pulse, output: RunnerOutput
+    ) -> None:
         self.number = number
         self.pid = pid
         self.channel = channel
         self.pulse = pulse
+        self.output = output
         self.state: State = "loading"
         self.watch = Watch()
         self.started = time.monotonic()
@@ -72,6 +76,11 @@ class RunnerProcess:
     def forget(self) -> None:
         self.channel.close()
         self.pulse.close()
+        self.output.close()
+
+    def release_in_child(self) -> None:
+        self.channel.close()
+        self.output.close()
 
 
 def fork_runner(
@@ -89,12 +98,14 @@ def fork_runner(
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     pulse = Pulse()
+    output = RunnerOutput()
     try:
         pid = os.fork()
     except OSError:
         ours.close()
         theirs.close()
         pulse.close()
+        output.close()
         raise
     if pid == 0:
         try:
@@ -102,8 +113,10 @@ def fork_runner(
 
             ours.close()
             release_in_child()
-            Runner(settings, number, listener, theirs, pulse, board).run(handover)
+            output.move_in()
+            Runner(settings, number, listener, theirs, pulse, board, output.mark).run(handover)
         finally:
             os._exit(EXIT_UNFIT)
     theirs.close()
-    return RunnerProcess(number, pid, ours, pulse)
+    output.leave_to_runner()
+    return RunnerProcess(number, pid, ours, pulse, output)

@@ -14,6 +14,7 @@ from .fleet import Fleet
 from .listener import BACKLOG, listen, stop_listening
 from .processes import kill_strays
 from .pulse import NoticeBoard
+from .relaying import OUTLETS
 from .reports import log
 from .runner_process import RunnerProcess
 from .settings import Settings
@@ -25,6 +26,9 @@ _END_ROUNDS = 50
 # A runner gets its own chance to leave at the end of the drain.
 _DRAIN_GRACE_SECONDS = 0.2
 _ROOM_SECONDS = 0.3
+# What runners print is copied so often at most: a handler that prints without end costs little.
+_RELAY_PAUSE_SECONDS = 0.005
+_LAST_WORDS_SECONDS = 0.5
 
 
 class Supervisor:
@@ -44,6 +48,7 @@ class Supervisor:
         self.sweeper = Sweeper(self.fleet, self.reap)
         self.drain_until: float | None = None
         self.made_room_at = 0.0
+        self.relay_at = 0.0
 
     def run(self) -> int:
         """Returns the exit status of the worker."""
@@ -58,6 +63,8 @@ class Supervisor:
             self.wait(min(tick, self.sweeper.seconds_until_count(now)))
             now = time.monotonic()
             self.read_signals(now)
+            if now >= self.relay_at and fleet.relay_output():
+                self.relay_at = now + _RELAY_PAUSE_SECONDS
             self.reap(now)
             if fleet.read_channels(now):
                 self.sweeper.hurry()
@@ -89,11 +96,25 @@ class Supervisor:
         for runner in fleet.runners.values():
             if not runner.noisy and not runner.deaf:
                 poll.register(runner.channel, select.POLLIN)
+        now = time.monotonic()
+        if now < self.relay_at:
+            tick = min(tick, self.relay_at - now)
+        else:
+            self.register_output(poll)
         if fleet.start_at is not None:
-            tick = max(min(tick, fleet.start_at - time.monotonic()), 0)
+            tick = max(min(tick, fleet.start_at - now), 0)
         for fd, events in poll.poll(tick * 1000):
             if fd == fleet.listener.fileno() and events & (select.POLLHUP | select.POLLERR):
                 self.listen_again()
+
+    def register_output(self, poll: select.poll) -> None:
+        for outlet in OUTLETS:
+            if outlet.has_pending:
+                poll.register(outlet.fd, select.POLLOUT)
+        for runner in self.fleet.runners.values():
+            for stream in runner.output.streams:
+                if not stream.ended and not stream.outlet.is_full:
+                    poll.register(stream.source, select.POLLIN)
 
     def read_signals(self, now: float) -> None:
         for number, sender in self.signals.read():
@@ -154,6 +175,9 @@ class Supervisor:
         stop_listening(self.fleet.listener, self.settings)
         for runner in self.fleet.runners.values():
             runner.kill()
+            runner.output.finish()
+        for outlet in OUTLETS:
+            outlet.flush(_LAST_WORDS_SECONDS)
         signalled: set[int] = set()
         for _ in range(_END_ROUNDS):
             kill_strays(signalled, set())

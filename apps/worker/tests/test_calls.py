@@ -212,7 +212,7 @@ def test_each_printed_line_names_its_call(worker: Worker) -> None:
     assert "[call-7] one" in lines
     assert "[call-7] two" in lines
     assert "[nasty?id]] three" in lines
-    assert "[call-8] lone \\ud800, nul \0bytes \\xff" in lines
+    assert "[call-8] lone \\ud800, nul \\x00bytes \\xff" in lines
 
 
 @pytest.mark.parametrize("handler", [SYNC, ASYNC])

@@ -61,12 +61,37 @@ def load_failure(
     (package / "handler.py").write_bytes(code)
     done = RUN[birth](tmp_path, **env)
     assert done.returncode == 65, done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if b"not_loadable" in line]
+    lines = done.stderr.splitlines()
+    (line,) = [line for line in lines if line.startswith(b'{"faas": "handler_not_loadable"')]
     assert len(line) < 65_536
     report = json.loads(line)
     assert report.pop("faas") == "handler_not_loadable"
     assert set(report) == {"type", "message", "line", "traceback"}
     return report
+
+
+FORGER = """
+import json, os, socket
+forged = json.dumps({"faas": "x", "type": "T" * 999, "message": "\x1b", "line": {}, "traceback": [1]})
+for fd in range(3, 64):
+    try:
+        socket.socket(fileno=os.dup(fd)).send(forged.encode() + WORDS)
+    except OSError:
+        pass
+os.write(2, b'{"faas": "handler_not_loadable", "message": "raw"}' + bytes([10]))
+os._exit(3)
+"""
+
+
+@pytest.mark.parametrize("words", [b"", b'\n{"faas": "listener_shut_down"}'])
+def test_what_handler_code_says_in_place_of_its_runner_is_at_most_a_failure(
+    tmp_path: Path, birth: str, words: bytes
+) -> None:
+    source = f"WORDS = {words!r}\n{FORGER}"
+    report = load_failure(tmp_path, source, birth)
+    assert report["line"] is None
+    assert len(report["type"]) < 300
+    assert "raw" not in report["message"]
 
 
 def test_a_syntax_error_is_reported_with_its_line(tmp_path: Path, birth: str) -> None:

@@ -1,0 +1,195 @@
+"""Copies what runners print to the worker's own stdout and stderr, which no runner has.
+
+So nothing that handler code writes passes for a note of the supervisor or steers a terminal, and
+what a process writes by itself, to descriptor 1 or 2, does not pass for a line of one of the calls.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import time
+from contextlib import suppress
+
+_READ_BYTES = 64 * 1024
+# The most a pipe holds that nobody privileged has enlarged, and a little more.
+_LAST_READS = 20
+_PENDING_BYTES = 256 * 1024
+_LINE_BYTES = 256 * 1024
+_UNFINISHED = 64
+# A pipe that polls as writable takes this much without blocking.
+_ATOMIC_BYTES = 4096
+
+# All of C0 but tab and line feed, and DEL; C1 as UTF-8.
+_CONTROLS = bytes({*range(32), 127} - {9, 10})
+_CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
+# Whatever a reader of JSON could take for an object with a member "faas"; the name of a call.
+_LIKE_A_NOTE = re.compile(rb"^(?=[ \t]*\{.*(?:faas|\\u))", re.MULTILINE)
+_LIKE_A_CALL = re.compile(rb"^(?=\[[!-~]+\] )", re.MULTILINE)
+_NO_NOTE = b"| "
+
+
+class Outlet:
+    """One of the worker's own streams, written to in whole lines and without ever waiting."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._pending = bytearray()
+
+    @property
+    def has_pending(self) -> bool:
+        return bool(self._pending)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._pending) >= _PENDING_BYTES
+
+    def put(self, lines: bytes) -> None:
+        self._pending += lines
+
+    def flush(self, seconds: float = 0.0) -> None:
+        """Waits for the reader, but not longer than this."""
+        end = time.monotonic() + seconds
+        try:
+            while self._pending:
+                left = max(end - time.monotonic(), 0)
+                if not any(event & select.POLLOUT for _, event in self._poll.poll(left * 1000)):
+                    return
+                del self._pending[: os.write(self.fd, self._pending[:_ATOMIC_BYTES])]
+        except OSError:
+            self._pending.clear()
+
+
+STDOUT, STDERR = OUTLETS = Outlet(1), Outlet(2)
+
+
+class RunnerOutput:
+    """The two streams of one runner and of all that it starts."""
+
+    def __init__(self) -> None:
+        #: Stands before each line that the runner prints for a call; other programs don't know it.
+        self.mark = f"\0{os.urandom(8).hex()}"
+        self.streams = tuple(_Stream(outlet, self.mark.encode()) for outlet in OUTLETS)
+
+    def move_in(self) -> None:
+        """In the runner: its descriptors 1 and 2 are the other ends."""
+        for fd, stream in enumerate(self.streams, start=1):
+            os.dup2(stream.theirs, fd)
+            stream.close()
+
+    def leave_to_runner(self) -> None:
+        for stream in self.streams:
+            os.close(stream.theirs)
+            stream.theirs = -1
+
+    def finish(self) -> None:
+        """The runner is gone; what it has not finished is printed as it is."""
+        for stream in self.streams:
+            stream.finish()
+            stream.close()
+            stream.outlet.flush()
+
+    def close(self) -> None:
+        for stream in self.streams:
+            stream.close()
+
+
+class _Stream:
+    def __init__(self, outlet: Outlet, mark: bytes) -> None:
+        self.source, self.theirs = os.pipe()
+        os.set_blocking(self.source, False)
+        self.outlet = outlet
+        # Nobody has the other end any more.
+        self.ended = False
+        self._mark = mark
+        self._rest = b""
+        # What calls have flushed of lines that have no end yet, by the name of the call.
+        self._unfinished: dict[bytes, bytes] = {}
+
+    def close(self) -> None:
+        for fd in (self.source, self.theirs):
+            if fd >= 0:
+                os.close(fd)
+        self.source = self.theirs = -1
+        self.ended = True
+
+    def read(self) -> bool:
+        """False when there is nothing to read."""
+        data = b""
+        with suppress(BlockingIOError):
+            data = os.read(self.source, _READ_BYTES)
+            self.ended = not data
+        if not data:
+            return False
+        whole, newline, rest = (self._rest + data).rpartition(b"\n")
+        if newline:
+            self._print(whole)
+        self._rest = rest
+        if len(rest) > _LINE_BYTES:
+            self._print_rest()
+        return True
+
+    def finish(self) -> None:
+        for _ in range(_LAST_READS):
+            if self.ended or not self.read():
+                break
+        self._print_rest()
+        for line in self._unfinished.values():
+            self.outlet.put(_without_controls(line) + b"\n")
+
+    def _print_rest(self) -> None:
+        rest, self._rest = self._rest, b""
+        if rest:
+            self._print(rest)
+
+    def _print(self, lines: bytes) -> None:
+        unmarked, *marked = lines.split(self._mark)
+        pieces = [] if marked and not unmarked else [unmarked]
+        if marked and unmarked:
+            pieces = [unmarked.removesuffix(b"\n")]
+        pieces = [_unlike_ours(piece) for piece in pieces]
+        for piece in marked:
+            line, _, others = piece.partition(b"\n")
+            if line.startswith(b"~["):
+                self._note_unfinished(line[1:])
+            elif line.startswith(b"["):
+                if self._unfinished:
+                    self._unfinished.pop(_name_in(line), None)
+                pieces.append(line)
+            else:
+                pieces.append(_unlike_ours(line))
+            if others:
+                pieces.append(_unlike_ours(others.removesuffix(b"\n")))
+        if pieces:
+            self.outlet.put(_without_controls(b"\n".join(pieces)) + b"\n")
+
+    def _note_unfinished(self, line: bytes) -> None:
+        self._unfinished.pop(_name_in(line), None)
+        if len(self._unfinished) < _UNFINISHED:
+            self._unfinished[_name_in(line)] = line
+
+
+def _name_in(line: bytes) -> bytes:
+    return line.partition(b"] ")[0]
+
+
+def _unlike_ours(lines: bytes) -> bytes:
+    if b"faas" in lines or b"\\u" in lines:
+        lines = _LIKE_A_NOTE.sub(_NO_NOTE, lines)
+    if lines.startswith(b"[") or b"\n[" in lines:
+        lines = _LIKE_A_CALL.sub(_NO_NOTE, lines)
+    return lines
+
+
+def _without_controls(lines: bytes) -> bytes:
+    if b"\xc2" in lines or len(lines.translate(None, _CONTROLS)) < len(lines):
+        lines = lines.replace(b"\r\n", b"\n").removesuffix(b"\r")
+        return _CONTROL.sub(_escaped, lines)
+    return lines
+
+
+def _escaped(found: re.Match[bytes]) -> bytes:
+    return b"".join(b"\\x%02x" % byte for byte in found[0])
