@@ -1,8 +1,11 @@
+import { failureIn, lastNote } from '#libs/orchestrator/exit-fault.js';
 import type { WorkloadFault } from '#libs/orchestrator/workload.js';
 import type { ReplicaExit } from './replica-files.js';
 
 /** The worker's exit status when the handler can't be loaded. */
 const EXIT_NOT_LOADABLE = 65;
+/** Its exit status when it has given up on itself. */
+const EXIT_FAILED = 76;
 const DETAIL_LINES = 20;
 
 interface LoadReport {
@@ -32,29 +35,25 @@ export function faultOfExit(exit: ReplicaExit | undefined, tail: readonly string
     };
   }
   const detail = tail.slice(-DETAIL_LINES).join('\n');
-  return { code: 'worker_crashed', message: howItEnded(exit), ...(detail && { detail }), terminal: false, at };
+  return { code: 'worker_crashed', message: howItEnded(exit, tail), ...(detail && { detail }), terminal: false, at };
 }
 
-function howItEnded(exit: ReplicaExit | undefined): string {
+function howItEnded(exit: ReplicaExit | undefined, tail: readonly string[]): string {
+  const failure = exit?.code === EXIT_FAILED ? failureIn(tail) : undefined;
+  if (failure !== undefined) return failure;
   if (exit?.signal != null) return `The worker was ended by ${exit.signal}.`;
   if (exit?.code != null) return `The worker exited with status ${exit.code}.`;
   return 'The worker ended while another manager, or none, looked after it.';
 }
 
 function loadReportIn(tail: readonly string[]): LoadReport | undefined {
-  for (const line of tail.toReversed()) {
-    if (!line.startsWith('{"faas": "handler_not_loadable"')) continue;
-    try {
-      const { type, message, line: at, traceback } = JSON.parse(line) as Record<string, unknown>;
-      return {
-        type: String(type),
-        message: String(message),
-        line: typeof at === 'number' ? at : null,
-        traceback: String(traceback),
-      };
-    } catch {
-      return undefined;
-    }
-  }
-  return undefined;
+  const note = lastNote(tail, 'handler_not_loadable');
+  if (note === undefined) return undefined;
+  const { type, message, line, traceback } = note;
+  return {
+    type: String(type),
+    message: String(message),
+    line: typeof line === 'number' ? line : null,
+    traceback: String(traceback),
+  };
 }

@@ -12,12 +12,20 @@ import type { ReplicaFiles, ReplicaRecord } from './replica-files.js';
 const MIB = 1024 * 1024;
 const WORKER_NICENESS = 5;
 
+/** What only its function's processes leave things in, where it has a user of its own. */
+const OF_USER = '/tmp:/dev/shm:/dev/mqueue:ipc';
+
 /** Where a worker finds its things. */
 export function placesOf(files: ReplicaFiles, record: ReplicaRecord): Record<string, string> {
   const workDir = files.workDir(record);
+  const temporary = join(workDir, 'tmp');
   return {
     HOME: workDir,
-    TMPDIR: join(workDir, 'tmp'),
+    TMPDIR: temporary,
+    // A path with a colon can't stand in such a list.
+    ...(!temporary.includes(':') && {
+      FAAS_SCRATCH: record.uid === undefined ? temporary : `${temporary}:${OF_USER}`,
+    }),
     FAAS_APP_DIR: files.appDir(record),
     FAAS_SOCKET: files.socket(record),
   };

@@ -2,6 +2,8 @@ import { constants } from 'node:os';
 import type { WorkloadFault } from './workload.js';
 
 const EXIT_NOT_LOADABLE = 65;
+/** Our own worker has given up on itself. */
+const EXIT_FAILED = 76;
 const SIGKILL_EXIT = 137;
 const DETAIL_CHARACTERS = 8_000;
 const HANDLER_FILE_LINE = /File "[^"\n]*\/function\/handler\.py", line (\d+)/g;
@@ -27,6 +29,8 @@ export function exitFault(ending: Ending): WorkloadFault {
   }
   const report = ending.exitCode === EXIT_NOT_LOADABLE ? loadReport(ending) : undefined;
   if (report !== undefined) return report;
+  const failure = ending.exitCode === EXIT_FAILED ? failureIn(ending.log) : undefined;
+  if (failure !== undefined) return fault(ending, 'worker_crashed', failure);
   if (ending.neverReady && ending.exitCode !== 0 && ending.exitCode < 128 && ABOUT_THE_HANDLER.test(text(ending))) {
     return unreportedLoadFault(ending);
   }
@@ -41,35 +45,40 @@ function howItEnded(exitCode: number): string {
 
 /** Our own worker says what is wrong in one JSON line. */
 function loadReport(ending: Ending): WorkloadFault | undefined {
-  for (const line of ending.log.toReversed()) {
-    const report = parseReport(line);
-    if (report === undefined) continue;
-    const { type, message, traceback } = report;
-    return {
-      code: 'handler_not_loadable',
-      message: [type, message].filter((part) => typeof part === 'string' && part !== '').join(': '),
-      ...(typeof traceback === 'string' && traceback !== '' && { detail: traceback.slice(-DETAIL_CHARACTERS) }),
-      ...(typeof report.line === 'number' && { line: report.line }),
-      terminal: true,
-      at: ending.finishedAt,
-    };
-  }
-  return undefined;
+  const report = lastNote(ending.log, 'handler_not_loadable');
+  if (report === undefined) return undefined;
+  const { type, message, traceback } = report;
+  return {
+    code: 'handler_not_loadable',
+    message: [type, message].filter((part) => typeof part === 'string' && part !== '').join(': '),
+    ...(typeof traceback === 'string' && traceback !== '' && { detail: traceback.slice(-DETAIL_CHARACTERS) }),
+    ...(typeof report.line === 'number' && { line: report.line }),
+    terminal: true,
+    at: ending.finishedAt,
+  };
 }
 
-interface LoadReport {
-  readonly faas?: unknown;
+/** Why our own worker gave up on itself, in its words. */
+export function failureIn(log: readonly string[]): string | undefined {
+  const message = lastNote(log, 'worker_failed')?.message;
+  return typeof message === 'string' ? message : undefined;
+}
+
+export interface WorkerNote {
   readonly type?: unknown;
   readonly message?: unknown;
   readonly traceback?: unknown;
   readonly line?: unknown;
 }
 
-function parseReport(line: string): LoadReport | undefined {
-  if (!line.includes('handler_not_loadable')) return undefined;
+/**
+ * The last note of this kind. The worker writes them in exactly this form, and lets nothing through that begins so and
+ * that a handler has written.
+ */
+export function lastNote(log: readonly string[], kind: string): WorkerNote | undefined {
+  const line = log.findLast((candidate) => candidate.startsWith(`{"faas": "${kind}"`));
   try {
-    const parsed = JSON.parse(line) as LoadReport | null;
-    return parsed?.faas === 'handler_not_loadable' ? parsed : undefined;
+    return line === undefined ? undefined : (JSON.parse(line) as WorkerNote);
   } catch {
     return undefined;
   }

@@ -11,6 +11,8 @@ import time
 from .listener import listen, stop_listening
 from .settings import SettingsError, read_settings
 
+_CLEARING_SECONDS = 5.0
+
 
 def main() -> int:
     # What the loader takes out of the environment of a process that runs for another user.
@@ -28,10 +30,13 @@ def main() -> int:
     # All that is imported stays, and looking again and again for what may go takes time.
     gc.disable()
     from . import runner  # noqa: F401 - so that every runner has it from the start
+    from .leftovers import Leftovers
     from .supervisor import Supervisor
     from .system import SignalFile, stand_apart
 
     stand_apart()
+    # Of a worker that was here before: a restarted container keeps some of its folders.
+    Leftovers(settings).clear(_CLEARING_SECONDS)
     signals = SignalFile({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})
     if settings.specialise_sha256 is not None:
         from .reception import wait_for_function

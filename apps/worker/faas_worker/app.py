@@ -25,6 +25,8 @@ PROTOCOL = 1
 _GRACE_SECONDS = 0.01
 # How long a cancelled coroutine may take to clean up before its runner counts as stuck.
 _CANCEL_SECONDS = 0.25
+# Less than a call needs to use up what the calls after it need.
+_LONG_NS = 5_000_000
 _REQUEST_ID_CHARS = 128
 PAYLOAD_REFUSED = refused(422, 'The body must be a JSON object with a string "payload".')
 
@@ -55,6 +57,7 @@ class FunctionApp:
         self.closing = False
         self.draining = False
         self.on_start: Callable[[], None] = lambda: None
+        self.on_long_call: Callable[[], None] = lambda: None
         self.loop = loop
         self.background: set[asyncio.Task[None]] = set()
         self.router: Endpoint | None = None
@@ -132,6 +135,8 @@ class FunctionApp:
             answer = await self.invoker.answer(call)
             if self.forks.concerns(started_ns):
                 await self.forks.settle()
+            if monotonic_ns() - started_ns > _LONG_NS:
+                self.on_long_call()
         finally:
             call.timer.cancel()
             call.output.finish(self.sinks)
@@ -139,7 +144,7 @@ class FunctionApp:
         if not call.settled and answer is not None:
             call.settled = True
             if answer.status == 200:
-                self.pulse.count_served()
+                self.pulse.count_good()
             await respond(send, answer, close=self.closing)
         return None
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import json
+import math
 import os
 import signal
 import socket
 from collections.abc import Callable
 
 from .failures import Failure
+from .fullness import REASONS, ContainerMemory
+from .leftovers import Leftovers
 from .loading import failure_in, report_line
 from .processes import MAX_LEFT_BEHIND, MAX_PROCESSES, count_below
 from .pulse import NoticeBoard
@@ -20,6 +24,7 @@ from .watching import (
     LINGER_SECONDS,
     MAX_RUNNERS,
     TICK_SECONDS,
+    Failures,
     LoadHistory,
     Patience,
     end_by,
@@ -27,12 +32,19 @@ from .watching import (
 )
 
 EXIT_NOT_LOADABLE = 65
+#: It has given up on itself: another worker may do better.
+EXIT_FAILED = 76
 _TOO_MANY = f"Its handler started too many processes: {MAX_PROCESSES} ran at once."
 _DYING_SECONDS = 5.0
 _EVICT_SECONDS = 1.0
 # A retiring runner leaves by itself after its last answer; this is for one that doesn't.
 _LEAVE_SECONDS = 0.5
 _DEAF_SECONDS = 0.02
+# How much of a turn removing what runners have left may take, and how long it may take in all.
+_CLEARING_SECONDS = 0.1
+_CLEAR_WITHIN_SECONDS = 3.0
+# So long the next runner waits for the end of one that has kept what both need.
+_KEPT_SECONDS = 0.25
 # So long after it began to retire a runner may still take requests that were on their way.
 _SETTLE_SECONDS = 0.15
 
@@ -64,6 +76,11 @@ class Fleet:
         self.forking = False
         # Groups of processes that have been killed, and until when some may still be dying.
         self.doomed: dict[int, float] = {}
+        self.leftovers = Leftovers(settings)
+        self.memory = ContainerMemory(os.getpid() == 1)
+        self.is_clear = True
+        self.clear_by = math.inf
+        self.failures = Failures()
         self.exit_status: int | None = None
         if prepared:
             self.runners[prepared.pid] = prepared
@@ -80,6 +97,8 @@ class Fleet:
         """False when there may be no more processes."""
         if self.start_at is None or now < self.start_at or self.draining:
             return True
+        if not self.runners and not self.clear(now):
+            return True
         self.start_at = None
         if len(self.runners) >= MAX_RUNNERS:
             return True
@@ -94,6 +113,26 @@ class Fleet:
             return error.errno not in (errno.EAGAIN, errno.ENOMEM)
         self.runners[runner.pid] = runner
         return True
+
+    def clear(self, now: float) -> bool:
+        """Nothing that runners have left meets one after them. False when that takes longer."""
+        if self.is_clear:
+            return True
+        if self.leftovers.clear(_CLEARING_SECONDS):
+            # Processes that are still dying may hold some.
+            self.is_clear = not self.memory.has_grown()
+            if self.is_clear:
+                self.clear_by = math.inf
+                return True
+            self.start_at = now + TICK_SECONDS
+        self.clear_by = min(self.clear_by, now + _CLEAR_WITHIN_SECONDS)
+        if now >= self.clear_by:
+            self.give_up("What its runners have left, files or memory, could not be removed.")
+        return False
+
+    def give_up(self, reason: str) -> None:
+        write_line(json.dumps({"faas": "worker_failed", "message": reason}).encode(), seconds=2)
+        self.exit_status = EXIT_FAILED
 
     def _release_in_child(self) -> None:
         self.release_in_child()
@@ -186,11 +225,15 @@ class Fleet:
 
     def on_exit(self, runner: RunnerProcess, wait_status: int, now: float) -> None:
         del self.runners[runner.pid]
+        self.is_clear = False
+        if runner.kept and not self.runners and self.start_at is not None:
+            self.start_at = now
         for message in runner.messages():
             self.on_message(runner, message, now)
         runner.kill()
         runner.output.finish()
         out_of_memory = self.oom.grew()
+        good = runner.pulse.good
         if runner.pulse.served:
             self.crashes = 0
         runner.forget()
@@ -210,8 +253,19 @@ class Fleet:
             message=last_exit.message,
         )
         self.crashes += 1
+        if not runner.overdue:
+            self.note_failure(runner, last_exit, good)
         self.ensure_one(now)
         return None
+
+    def note_failure(self, runner: RunnerProcess, last_exit: LastExit, good: int) -> None:
+        """`good`: how many calls of the runner got their result."""
+        is_unfit = last_exit.reason == "stuck" and runner.stuck is None
+        of_the_worker = runner.kept or is_unfit or last_exit.reason == "out_of_memory"
+        self.failures.add((last_exit.reason, last_exit.message), after_good=good > 0)
+        if self.failures.are_too_many(of_the_worker=of_the_worker):
+            count = self.failures.count
+            self.give_up(f"Ended after {count} failures in a row: {last_exit.message}")
 
     def on_load_failure(
         self, runner: RunnerProcess, last_exit: LastExit, now: float, *, killed: bool
@@ -262,14 +316,20 @@ class Fleet:
         elif message.startswith(b"stuck") and runner.state == "serving":
             limit_ms = message[6:22].decode("ascii", "replace")
             reason = f"A call ran past its time limit of {limit_ms} ms and could not be ended."
+            runner.overdue = True
             self.let_go(runner, reason, now)
         elif message == b"full" and runner.state == "serving":
             self.let_go(runner, "A call ran out of memory, and kept what it had.", now)
+        elif message[5:] in REASONS and runner.state == "serving":
+            runner.stuck, runner.kept = REASONS[message[5:]], True
+            self.retire(runner, now)
+            self.start_at = now + _KEPT_SECONDS
         elif message == b"crowded":
             runner.stuck = runner.stuck or "Its handler started too many threads."
             runner.kill()
         elif message.startswith(b"abandoned") and runner.state == "serving":
             runner.stuck = "Calls whose callers had gone took up its threads."
+            runner.overdue = True
             self.retire(runner, now, b"linger", LINGER_SECONDS + _SETTLE_SECONDS)
             self.ensure_one(now)
         elif message == b"settle":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import struct
 
-_BEAT, _IN_FLIGHT, _DEADLINE, _SERVED, _RESTING = range(5)
+_BEAT, _IN_FLIGHT, _DEADLINE, _SERVED, _RESTING, _GOOD = range(6)
 
 
 class Pulse:
@@ -29,6 +29,11 @@ class Pulse:
     def count_served(self) -> None:
         self._cells[_SERVED] += 1
 
+    def count_good(self) -> None:
+        """A call has its result."""
+        self._cells[_SERVED] += 1
+        self._cells[_GOOD] += 1
+
     def rest(self, resting: bool) -> None:
         """A resting runner beats slowly: nobody has called it for a while."""
         self._cells[_RESTING] = int(resting)
@@ -48,6 +53,10 @@ class Pulse:
     @property
     def served(self) -> int:
         return self._cells[_SERVED]
+
+    @property
+    def good(self) -> int:
+        return self._cells[_GOOD]
 
     @property
     def resting(self) -> bool:

@@ -24,6 +24,7 @@ from .calls import Call, CallTable
 from .console import take_over_streams
 from .fitness import Fitness, warm_up
 from .forking import ForkWatch, ignore_signals, keep_ignoring_signals
+from .fullness import Fullness
 from .invoking import Invoker
 from .loading import Handler, HandlerNotLoadable, load_handler, report_line
 from .pulse import NoticeBoard, Pulse
@@ -136,12 +137,14 @@ class Runner:
             self.on_abandoned,
         )
         self.app.on_start = self.wake
+        self.app.on_long_call = self.leave_if_much_is_kept
         self.server = Server(self.app, self.listener, self.number)
         self.own_threads = system.count_threads()
 
     def load(self) -> Handler:
         self.spare = self.settings.concurrency // _ABANDONED_SHARE
         threads = self.settings.concurrency + self.spare
+        self.fullness = Fullness(self.settings)
         self.most_threads = self._most_threads(threads)
         system.apply_limits(self.settings, threads * THREAD_STACK_BYTES)
         try:
@@ -189,6 +192,7 @@ class Runner:
         self.leave_if_forked()
         if not self.resting and not self.leaving and self.is_to_look():
             self.leave_if_unfit()
+            self.leave_if_much_is_kept()
         now = monotonic_ns()
         self.pulse.beat(now)
         self.calls.refresh()
@@ -369,6 +373,13 @@ class Runner:
         if system.share_of_memory() > _FULL_SHARE:
             self.tell(b"full")
             self.retire()
+
+    def leave_if_much_is_kept(self) -> None:
+        """What a call has kept, in this process or outside of it, would fail the calls after it."""
+        with contextlib.suppress(BaseException):
+            if not self.leaving and (kept := self.fullness.found()):
+                self.tell(b"kept " + kept)
+                self.retire()
 
     def leave_if_forked(self) -> None:
         if os.getpid() != self.pid:

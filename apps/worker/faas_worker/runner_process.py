@@ -33,6 +33,10 @@ class RunnerProcess:
         self.started = time.monotonic()
         self.stuck: str | None = None
         self.surplus = False
+        # It has kept what the next one may need: that one waits for its end.
+        self.kept = False
+        # Calls of it took too long, which says nothing of the worker.
+        self.overdue = False
         # Its handler has made processes.
         self.forked = False
         # Calls of it wait to hear that what it has forked does not multiply.

@@ -36,6 +36,8 @@ class Settings:
     lease_ms: int | None
     # Set: answers whoever shows the token of this digest, and nobody else.
     call_sha256: str | None
+    # Folders, and "ipc": what holds nothing but what handlers leave.
+    scratch: tuple[str, ...]
     # The handler's file, when it was handed over instead of laid out.
     code: bytes | None = None
 
@@ -88,6 +90,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         limit_pids=read.optional_number("FAAS_LIMIT_PIDS"),
         most_tasks=read.optional_number("FAAS_MOST_TASKS"),
         specialise_sha256=read.digest("FAAS_SPECIALISE_SHA256"),
+        scratch=tuple(filter(None, read.text("FAAS_SCRATCH", "").split(":"))),
         lease_ms=read.optional_number("FAAS_GENERIC_LEASE_MS", most=86_400_000),
         call_sha256=read.digest("FAAS_CALL_SHA256"),
     )

@@ -84,6 +84,12 @@ def lay_code_out(settings: Settings) -> Settings:
     return replace(settings, app_dir=app_dir)
 
 
+def lay_code_again(settings: Settings) -> None:
+    """The same where it was. Raises OSError when there is no place for it."""
+    if settings.code is not None:
+        _lay_out(settings.app_dir, settings.handler.rpartition(".")[0], settings.code)
+
+
 def _lay_out(app_dir: str, module: str, code: bytes) -> None:
     """A copy for whoever looks for the file, such as the handler's own further processes. Runners
     load what the supervisor has in memory: the handler may be able to change its file."""

@@ -28,7 +28,8 @@ _DRAIN_GRACE_SECONDS = 0.2
 _ROOM_SECONDS = 0.3
 # What runners print is copied so often at most: a handler that prints without end costs little.
 _RELAY_PAUSE_SECONDS = 0.005
-_LAST_WORDS_SECONDS = 0.5
+_LAST_SECONDS = 0.5
+_CLEARING_SECONDS = 2.0
 
 
 class Supervisor:
@@ -177,7 +178,7 @@ class Supervisor:
             runner.kill()
             runner.output.finish()
         for outlet in OUTLETS:
-            outlet.flush(_LAST_WORDS_SECONDS)
+            outlet.flush(_LAST_SECONDS)
         signalled: set[int] = set()
         for _ in range(_END_ROUNDS):
             kill_strays(signalled, set())
@@ -185,6 +186,7 @@ class Supervisor:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
             except ChildProcessError:
-                return
+                break
             select.select([self.signals.fd], [], [], 0.01)
             self.signals.read()
+        self.fleet.leftovers.clear(_CLEARING_SECONDS)

@@ -21,6 +21,8 @@ LINGER_SECONDS = 5.0
 _FREE_CRASHES = 3
 _FIRST_DELAY_SECONDS = 0.05
 _MAX_DELAY_SECONDS = 5.0
+MOST_ALIKE = 5
+_MOST_ALIKE_BY_ITSELF = 10
 _LOAD_ATTEMPTS = 5
 _FIRST_LOAD_PAUSE_SECONDS = 0.2
 _LEAST_LOAD_LIMIT_SECONDS = 30.0
@@ -83,6 +85,23 @@ def end_by(now: float, in_flight: int, deadline: float, timeout: float) -> float
     if in_flight == 0:
         return now + IDLE_PATIENCE_SECONDS
     return min(max(deadline, now), now + timeout) + OVERTIME_SECONDS
+
+
+@dataclass(slots=True)
+class Failures:
+    """Those in a row, without a good call between them, that were alike."""
+
+    last: tuple[str, str] = ("", "")
+    count: int = 0
+
+    def add(self, failure: tuple[str, str], *, after_good: bool) -> None:
+        self.count = 1 if after_good or failure != self.last else self.count + 1
+        self.last = failure
+
+    def are_too_many(self, *, of_the_worker: bool) -> bool:
+        """`of_the_worker`: another may do better. A handler that ends its process by itself mostly
+        does so in every worker; its next runner comes late anyway when that many have ended."""
+        return self.count >= (MOST_ALIKE if of_the_worker else _MOST_ALIKE_BY_ITSELF)
 
 
 @dataclass(slots=True)

@@ -72,7 +72,7 @@ def load_failure(
 
 FORGER = """
 import json, os, socket
-forged = json.dumps({"faas": "x", "type": "T" * 999, "message": "\x1b", "line": {}, "traceback": [1]})
+forged = json.dumps({"faas": "x", "type": "T" * 999, "message": "", "line": {}, "traceback": [1]})
 for fd in range(3, 64):
     try:
         socket.socket(fileno=os.dup(fd)).send(forged.encode() + WORDS)

@@ -90,7 +90,7 @@ def test_the_last_words_of_a_process_that_aborts_are_there(worker: Worker) -> No
 
 
 def test_a_character_may_be_written_in_pieces(worker: Worker) -> None:
-    assert "[mine] größer – 你好" in lines_after(worker, "pieces", last="over")
+    assert "[mine] größer, 你好" in lines_after(worker, "pieces", last="over")
 
 
 def test_writing_without_end_costs_the_supervisor_little(start: Start) -> None:

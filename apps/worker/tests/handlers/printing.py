@@ -15,7 +15,7 @@ NOTE = '{"faas": "handler_not_loadable", "type": "T", "message": "m", "line": 1,
 
 def pieces() -> None:
     """As log forwarders copy what a child prints."""
-    data = "größer – 你好\n".encode()
+    data = "größer, 你好\n".encode()
     for start in range(0, len(data), 3):
         sys.stdout.buffer.write(data[start : start + 3])
 

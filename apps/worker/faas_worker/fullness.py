@@ -1,0 +1,130 @@
+"""Whether what is kept after a call leaves too little for the calls after it."""
+
+from __future__ import annotations
+
+import os
+import resource
+from contextlib import suppress
+
+from .settings import Settings
+
+#: What the supervisor is told, and what it says of it.
+REASONS = {
+    b"descriptors": "Its handler kept nearly all of the file descriptors there may be.",
+    b"files": "Its handler filled a temporary folder.",
+    b"memory": "Its handler kept much memory outside of its process (temporary files, shared"
+    " memory), and little is left.",
+}
+_DESCRIPTORS_SHARE = 0.8
+_FREE_SHARE = 0.1
+_MEMORY_SHARE = 0.9
+_SHARED_SHARE = 0.25
+# Code that takes up more of its folder says nothing of what the handler has put there.
+_CODE_SHARE = 0.8
+_NO_LIMIT = 2**60
+_VERSIONS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.stat", "anon", "shmem"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+        "total_rss",
+        "total_shmem",
+    ),
+)
+
+
+class ContainerMemory:
+    """What a container holds that the kernel can't get back, of what it may have (cgroup version 2
+    or 1). Nothing is known of it outside of a container."""
+
+    def __init__(self, in_container: bool) -> None:
+        self._version = None
+        for version in _VERSIONS if in_container else ():
+            with suppress(OSError, ValueError), open(version[0]) as file:
+                self.limit = int(file.read())
+                self._version = version if self.limit < _NO_LIMIT else None
+        self._at_first = self.private_and_shared()
+
+    def private_and_shared(self) -> tuple[int, int]:
+        if self._version is None:
+            return 0, 0
+        _, path, private, shared = self._version
+        found = {private: 0, shared: 0}
+        with suppress(OSError, ValueError), open(path) as file:
+            for line in file:
+                name, _, value = line.partition(" ")
+                if name in found:
+                    found[name] = int(value)
+        return found[private], found[shared]
+
+    def is_full_of_shared(self, own: int) -> bool:
+        """`own`: so many bytes of what is shared are the worker's own."""
+        private, shared = self.private_and_shared()
+        return self._version is not None and (
+            shared - own > _SHARED_SHARE * self.limit
+            and private + shared > _MEMORY_SHARE * self.limit
+        )
+
+    def has_grown(self) -> bool:
+        """To be asked when no runner is left."""
+        grown = sum(self.private_and_shared()) - sum(self._at_first)
+        return self._version is not None and grown > _SHARED_SHARE * self.limit
+
+
+class Fullness:
+    """Asked by a runner, after calls."""
+
+    def __init__(self, settings: Settings) -> None:
+        in_container = os.getppid() == 1
+        self._memory = ContainerMemory(in_container)
+        # Of other folders others make use, too.
+        mounts = _memory_file_systems() if in_container else set()
+        self._code = size = len(settings.code or b"")
+        self._folders = [
+            folder
+            for folder in (*settings.scratch, settings.app_dir)
+            if folder in mounts and size < _CODE_SHARE * _size(folder)
+        ]
+
+    def found(self) -> bytes | None:
+        """One of the REASONS."""
+        if self._has_few_descriptors():
+            return b"descriptors"
+        if any(map(_is_full, self._folders)):
+            return b"files"
+        return b"memory" if self._memory.is_full_of_shared(self._code) else None
+
+    def _has_few_descriptors(self) -> bool:
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if most == resource.RLIM_INFINITY:
+            return False
+        try:
+            # Before Linux 6.2 the size of this folder says nothing.
+            used = os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
+        except OSError:
+            return True
+        return used > _DESCRIPTORS_SHARE * most
+
+
+def _memory_file_systems() -> set[str]:
+    with suppress(OSError), open("/proc/self/mounts") as file:
+        rows = [line.split() for line in file]
+        return {row[1] for row in rows if row[2] == "tmpfs"}
+    return set()
+
+
+def _size(folder: str) -> int:
+    with suppress(OSError):
+        found = os.statvfs(folder)
+        return found.f_blocks * found.f_frsize
+    return 0
+
+
+def _is_full(folder: str) -> bool:
+    with suppress(OSError):
+        found = os.statvfs(folder)
+        return (
+            found.f_bavail < _FREE_SHARE * found.f_blocks
+            or found.f_favail < _FREE_SHARE * found.f_files
+        )
+    return False
