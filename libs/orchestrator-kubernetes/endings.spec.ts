@@ -6,7 +6,7 @@ import { replicasOf } from './replica.js';
 import { at, podOf, type PodWish } from './testing/objects.js';
 import { refuse, ScriptedApi } from './testing/scripted-api.js';
 
-const REPORT = JSON.stringify({ faas: 'handler_not_loadable', type: 'NameError', message: 'x is gone', line: 3 });
+const REPORT = '{"faas": "handler_not_loadable", "type": "NameError", "message": "x is gone", "line": 3}';
 
 let api: ScriptedApi | undefined;
 afterEach(() => api?.close());

@@ -39,8 +39,8 @@ export function faultOfExit(exit: ReplicaExit | undefined, tail: readonly string
 }
 
 function howItEnded(exit: ReplicaExit | undefined, tail: readonly string[]): string {
-  const failure = exit?.code === EXIT_FAILED ? failureIn(tail) : undefined;
-  if (failure !== undefined) return failure;
+  const failure = failureIn(tail);
+  if (failure !== undefined && (exit?.code ?? EXIT_FAILED) === EXIT_FAILED && exit?.signal == null) return failure;
   if (exit?.signal != null) return `The worker was ended by ${exit.signal}.`;
   if (exit?.code != null) return `The worker exited with status ${exit.code}.`;
   return 'The worker ended while another manager, or none, looked after it.';

@@ -28,6 +28,7 @@ describe('exitFault', () => {
     ['status 65 without the report', { exitCode: 65, log: ['{"faas": "other"}'] }],
     ['the report without status 65', { exitCode: 1, log: [REPORT] }],
     ['a broken report', { exitCode: 65, log: ['{"faas": "handler_not_loadable"'] }],
+    ['a report in another form than ours', { exitCode: 65, log: [` ${REPORT}`, `| ${REPORT}`, `[id] ${REPORT}`] }],
     ['a traceback of a worker that was ready before', { exitCode: 1, log: TRACEBACK }],
     ['an end without a word', { exitCode: 1, neverReady: true }],
     ['a clean end before it was ready', { exitCode: 0, neverReady: true, log: TRACEBACK }],
@@ -53,6 +54,14 @@ describe('exitFault', () => {
     [255, 'The worker exited with code 255.'],
   ])('tells exit code %i', (exitCode, message) => {
     expect(exitFault({ ...ENDING, exitCode })).toMatchObject({ code: 'worker_crashed', message });
+  });
+
+  it('passes on why our worker gave up on itself', () => {
+    const message = 'Ended after 5 failures in a row: Its handler filled a temporary folder.';
+    const log = [...TRACEBACK, `{"faas": "worker_failed", "message": "${message}"}`];
+    const ending = { ...ENDING, exitCode: 76, neverReady: true, log };
+    expect(exitFault(ending)).toMatchObject({ code: 'worker_crashed', message, terminal: false });
+    expect(exitFault({ ...ending, exitCode: 1, neverReady: false }).message).toBe('The worker exited with code 1.');
   });
 
   it('tells lack of memory only when that was the end', () => {

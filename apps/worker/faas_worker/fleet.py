@@ -223,6 +223,17 @@ class Fleet:
             elif runner.state == "serving":
                 runner.order(b"drain")
 
+    def make_way(self, now: float) -> None:
+        """For a runner that starts when there is none: they have filled what all of them share."""
+        for runner in self.runners.values():
+            runner.kept = True
+            runner.surplus = runner.stuck is None
+            if runner.state == "loading":
+                runner.kill()
+            elif runner.state == "serving":
+                self.retire(runner, now)
+        self.start_at = now + _KEPT_SECONDS
+
     def on_exit(self, runner: RunnerProcess, wait_status: int, now: float) -> None:
         del self.runners[runner.pid]
         self.is_clear = False
@@ -320,10 +331,12 @@ class Fleet:
             self.let_go(runner, reason, now)
         elif message == b"full" and runner.state == "serving":
             self.let_go(runner, "A call ran out of memory, and kept what it had.", now)
+        elif message == b"kept descriptors" and runner.state == "serving":
+            runner.kept = True
+            self.let_go(runner, REASONS[message[5:]], now)
         elif message[5:] in REASONS and runner.state == "serving":
-            runner.stuck, runner.kept = REASONS[message[5:]], True
-            self.retire(runner, now)
-            self.start_at = now + _KEPT_SECONDS
+            runner.stuck = REASONS[message[5:]]
+            self.make_way(now)
         elif message == b"crowded":
             runner.stuck = runner.stuck or "Its handler started too many threads."
             runner.kill()

@@ -33,7 +33,7 @@ class RunnerProcess:
         self.started = time.monotonic()
         self.stuck: str | None = None
         self.surplus = False
-        # It has kept what the next one may need: that one waits for its end.
+        # It has kept what the next one may need.
         self.kept = False
         # Calls of it took too long, which says nothing of the worker.
         self.overdue = False
