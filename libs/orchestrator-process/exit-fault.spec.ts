@@ -38,7 +38,11 @@ it('passes on why a worker gave up on itself, whether or not the status is known
   const tail = ['loading', '{"faas": "worker_failed", "message": "Ended after 5 failures in a row."}'];
   for (const exit of [{ code: 76, signal: null, at: 0 }, undefined]) {
     const fault = faultOfExit(exit, tail, at);
-    expect(fault).toMatchObject({ code: 'worker_crashed', message: 'Ended after 5 failures in a row.', terminal: false });
+    expect(fault).toMatchObject({
+      code: 'worker_crashed',
+      message: 'Ended after 5 failures in a row.',
+      terminal: false,
+    });
   }
   expect(faultOfExit({ code: 1, signal: null, at: 0 }, tail, at).message).toBe('The worker exited with status 1.');
 });
