@@ -7,13 +7,11 @@ import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import { asArguments, guardedStart, plainStart } from './guarded-start.js';
 import type { Interpreter } from './interpreter.js';
+import { SHARED_FOLDERS } from './leftovers.js';
 import type { ReplicaFiles, ReplicaRecord } from './replica-files.js';
 
 const MIB = 1024 * 1024;
 const WORKER_NICENESS = 5;
-
-/** What only its function's processes leave things in, where it has a user of its own. */
-const OF_USER = '/tmp:/dev/shm:/dev/mqueue:ipc';
 
 /** Where a worker finds its things. */
 export function placesOf(files: ReplicaFiles, record: ReplicaRecord): Record<string, string> {
@@ -24,7 +22,7 @@ export function placesOf(files: ReplicaFiles, record: ReplicaRecord): Record<str
     TMPDIR: temporary,
     // A path with a colon can't stand in such a list.
     ...(!temporary.includes(':') && {
-      FAAS_SCRATCH: record.uid === undefined ? temporary : `${temporary}:${OF_USER}`,
+      FAAS_SCRATCH: [temporary, ...(record.uid === undefined ? [] : [...SHARED_FOLDERS, 'ipc'])].join(':'),
     }),
     FAAS_APP_DIR: files.appDir(record),
     FAAS_SOCKET: files.socket(record),

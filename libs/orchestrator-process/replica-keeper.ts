@@ -9,6 +9,7 @@ import { killAll, terminate } from './ending.js';
 import { faultOfExit } from './exit-fault.js';
 import type { Interpreter } from './interpreter.js';
 import type { UidClaims } from './isolation.js';
+import { removeLeftovers } from './leftovers.js';
 import { functionVariables, launch, layCode, layOut } from './launch.js';
 import type { ProcessTable } from './process-table.js';
 import { POOL, type ReplicaFiles, type ReplicaRecord } from './replica-files.js';
@@ -131,7 +132,9 @@ export class ReplicaKeeper {
     if (record.functionId !== POOL) await this.logs.keep(record);
     this.watch.forget(record.replica);
     await this.files.removeReplica(record);
-    if (record.uid !== undefined) await this.claims?.release(record.uid);
+    if (record.uid === undefined) return;
+    await removeLeftovers(record.uid);
+    await this.claims?.release(record.uid);
   }
 
   /** What a manager that was killed between starting a process and noting its pid left behind is found by its tag. */
