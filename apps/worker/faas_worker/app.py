@@ -120,9 +120,7 @@ class FunctionApp:
             return await respond(send, PAYLOAD_REFUSED)
         if self.draining:
             return await respond(send, worker_draining())
-        call = Call(
-            payload, limit_ms, started_ns, CallOutput(request_id and _printable(request_id)), send
-        )
+        call = Call(payload, limit_ms, started_ns, CallOutput(request_id), send)
         self.on_start()
         seconds = (call.deadline_ns - monotonic_ns()) / 1e9 + _GRACE_SECONDS
         call.timer = self.loop.call_later(max(seconds, 0), self._expire, call)
