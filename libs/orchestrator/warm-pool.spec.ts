@@ -83,10 +83,15 @@ const logger = pino({ level: 'silent' });
 let workers: Workers;
 let pool: WarmPool<Worker> | undefined;
 
-function open(size: number, prepare: (some: Workers) => void = () => undefined, leaseMs = LEASE_MS): WarmPool<Worker> {
+function open(
+  size: number,
+  prepare: (some: Workers) => void = () => undefined,
+  leaseMs = LEASE_MS,
+  ...more: [longestWaitMs?: number]
+): WarmPool<Worker> {
   workers = new Workers();
   prepare(workers);
-  pool = new WarmPool(workers, size, logger, leaseMs);
+  pool = new WarmPool(workers, size, logger, leaseMs, ...more);
   pool.start();
   return pool;
 }
@@ -264,6 +269,15 @@ describe('a pool of workers without a function', () => {
     open(1, (some) => (some.stillborn = 1));
     await full(1);
     expect(workers.removed).toHaveLength(1);
+  });
+
+  it('replaces one after the other those that have waited for long', async () => {
+    open(2, undefined, LEASE_MS, 300);
+    await full(2);
+    const first = [...workers.left];
+    await vi.waitFor(() => expect(workers.removed).toEqual(expect.arrayContaining(first)), { timeout: 5_000 });
+    await full(2);
+    expect(workers.left.some((one) => first.includes(one))).toBe(false);
   });
 
   it('leaves nothing when it is closed, not even what was on its way', async () => {
