@@ -21,8 +21,8 @@ import { createHttpServer, executeAhead, listen } from './server.js';
 
 /** For connections to be gone that were closed. */
 const CUT_MS = 2_000;
-/** For what the application gives up part by part, and for its connections to the database. */
-const CLOSE_MS = 25_000;
+/** For what the application gives up part by part, and its connections to the database after that. */
+const CLOSE_MS = 18_000;
 /** A database of our own writes everything. */
 const DATABASE_MS = 30_000;
 

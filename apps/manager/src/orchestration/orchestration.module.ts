@@ -13,9 +13,9 @@ import { ReconcileMetrics } from './reconcile-metrics.js';
 import { ReconcileLoop } from './reconcile.loop.js';
 
 /** Longer than steps get to end by themselves and to leave the engine in order. */
-const STEPS_MS = 12_000;
+const STEPS_MS = 10_000;
 /** Longer than workers that serve nobody get to be ended. */
-const ENGINE_MS = 8_000;
+const ENGINE_MS = 6_000;
 
 @Module({
   imports: [FunctionsModule, OrchestratorModule],
