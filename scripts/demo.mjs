@@ -33,7 +33,8 @@ try {
     ...(engine === undefined ? {} : { DEPLOYMENT_ENV: engine }),
   });
   await step('starting the manager', () => manager.untilReady(url));
-  await show(new DemoCalls(root, url));
+  const calls = new DemoCalls(root, url);
+  await show(calls);
   if (once) {
     const clean = await manager.stop();
     say(
@@ -43,6 +44,7 @@ try {
     );
     process.exit(clean ? 0 : 1);
   }
+  if (calls.keyFile !== undefined) say(`\n• The key to show is in ${calls.keyFile}.`);
   say(`\n✓ Serving on ${url}: Swagger UI on ${url}/docs. Ctrl-C stops the manager; functions stay for the next start.`);
   const how = await manager.ended;
   process.exit(leaving || how === 'exit code 0' ? 0 : 1);

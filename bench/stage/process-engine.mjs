@@ -25,6 +25,8 @@ export class ProcessEngine {
   get environment() {
     return {
       DEPLOYMENT_ENV: 'process',
+      // It listens on loopback, and is gone after the run.
+      AUTH_DISABLED: 'true',
       PROCESS_RUNTIME_DIR: this.#folder,
       WORKER_PYTHON: this.#python,
     };

@@ -1,3 +1,5 @@
+import type { ApiKey } from './api-keys.js';
+
 /** Everything the environment decides, parsed once by `loadConfig`. Each module is injected only its slice. */
 export interface Config {
   readonly server: ServerConfig;
@@ -28,8 +30,10 @@ export interface ServerConfig {
 }
 
 export interface AuthConfig {
-  readonly apiKeys: readonly string[];
+  readonly keys: readonly ApiKey[];
   readonly disabled: boolean;
+  /** Where a key is kept that the manager makes for itself where it needs one and none is configured. */
+  readonly keyFile: string;
 }
 
 export type DatabaseConfig =

@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
 import fc from 'fast-check';
 import pgConnectionString from 'pg-connection-string';
 import { describe, expect, it } from 'vitest';
@@ -28,7 +29,7 @@ describe('loadConfig', () => {
     expect(config.server).toMatchObject({ host: '127.0.0.1', port: 8080, narrowedToLoopback: true });
     expect(config.database.kind).toBe('embedded');
     expect(config.orchestrator.engine).toBeUndefined();
-    expect(config.auth).toEqual({ apiKeys: [], disabled: false });
+    expect(config.auth).toEqual({ keys: [], disabled: false, keyFile: resolve('.data/api-key') });
   });
 
   it('keeps room for one request at least, whatever else may be held', () => {
@@ -187,10 +188,43 @@ describe('loadConfig', () => {
       (address) => expect(faultsOf({ LISTEN_ADDR: address })[0]).toMatch(/not loopback and no API key/),
     );
 
-    it('reads several keys, and refuses short and strange ones and keys that nobody would check', () => {
-      expect(loadConfig({ API_KEYS: ` ${KEY} ,, ${KEY}2 ` }).auth.apiKeys).toEqual([KEY, `${KEY}2`]);
-      expect(faultsOf({ API_KEYS: `${KEY},short` })[0]).toMatch(/at least 16/);
-      expect(faultsOf({ API_KEYS: 'sixteen chars not' })[0]).toMatch(/visible ASCII/);
+    it('takes a bare key for one that may do everything', () => {
+      expect(loadConfig({ API_KEYS: KEY }).auth.keys).toEqual([{ name: 'default', scope: 'admin', secret: KEY }]);
+      expect(loadConfig({ API_KEYS: ` ${KEY} ,, ${KEY}2 ` }).auth.keys).toEqual([
+        { name: 'key-1', scope: 'admin', secret: KEY },
+        { name: 'key-2', scope: 'admin', secret: `${KEY}2` },
+      ]);
+    });
+
+    it('reads names and scopes, parted by commas or by lines', () => {
+      const entries = [`ci:deploy:${KEY}1`, `prometheus:metrics:${KEY}:2`, `${KEY}3`];
+      const { keys } = loadConfig({ API_KEYS: entries.join(',') }).auth;
+      expect(keys).toEqual([
+        { name: 'ci', scope: 'deploy', secret: `${KEY}1` },
+        { name: 'prometheus', scope: 'metrics', secret: `${KEY}:2` },
+        { name: 'key-3', scope: 'admin', secret: `${KEY}3` },
+      ]);
+      expect(loadConfig({ API_KEYS: `${entries.join('\r\n')}\n\n` }).auth.keys).toEqual(keys);
+    });
+
+    it.each([
+      [`${KEY},short`, 'API_KEYS entry 2: the key must have at least 16 characters'],
+      ['ci:deploy:short', 'API_KEYS entry 1: the key must have at least 16 characters'],
+      ['sixteen chars not', 'API_KEYS entry 1: the key may hold visible ASCII characters only'],
+      [`ci:${KEY}`, 'API_KEYS entry 1: it must be a key without colons, or name:scope:key'],
+      [`ci:root:${KEY}`, 'API_KEYS entry 1: the scope must be admin, deploy, invoke, metrics, as in name:scope:key'],
+      [`${KEY},c i:invoke:${KEY}`, 'API_KEYS entry 2: the name may hold letters, digits, ".", "_" and "-", at most 32'],
+      [`ci:invoke:${KEY}1,ci:deploy:${KEY}2`, 'API_KEYS entry 2: the name "ci" is taken by another entry'],
+      [`ci:invoke:${KEY},${KEY}`, 'API_KEYS entry 2: the key is the same as that of "ci"'],
+    ])('refuses %j', (given, fault) => expect(faultsOf({ API_KEYS: given })).toEqual([fault]));
+
+    it('never shows what may be a part of a key', () => {
+      const told = faultsOf({ API_KEYS: 'hush:hush:hush,hush:hush,hush hush:admin:hush,hush' });
+      expect(told).toHaveLength(4);
+      expect(told.join()).not.toContain('hush');
+    });
+
+    it('refuses keys that nobody would check', () => {
       expect(faultsOf({ API_KEYS: KEY, AUTH_DISABLED: 'true' })[0]).toMatch(/contradict/);
     });
   });

@@ -4,6 +4,7 @@ import { availableParallelism, tmpdir, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { getHeapStatistics } from 'node:v8';
 import { z } from 'zod';
+import { parseApiKeys } from './api-keys.js';
 import type {
   AuthConfig,
   Config,
@@ -308,17 +309,11 @@ function furtherFaults(given: NodeJS.ProcessEnv, faulty: readonly string[]): rea
 }
 
 function authOf(env: Environment, faults: string[]): AuthConfig {
-  const apiKeys = env.API_KEYS.split(',')
-    .map((key) => key.trim())
-    .filter((key) => key !== '');
-  if (apiKeys.some((key) => key.length < 16)) faults.push('API_KEYS: every key must have at least 16 characters');
-  if (apiKeys.some((key) => !/^[\x21-\x7e]+$/.test(key))) {
-    faults.push('API_KEYS: keys may hold visible ASCII characters only');
-  }
-  if (env.AUTH_DISABLED && apiKeys.length > 0) {
+  const keys = parseApiKeys(env.API_KEYS, faults);
+  if (env.AUTH_DISABLED && keys.length > 0) {
     faults.push('API_KEYS and AUTH_DISABLED=true contradict each other: remove one');
   }
-  return { apiKeys, disabled: env.AUTH_DISABLED };
+  return { keys, disabled: env.AUTH_DISABLED, keyFile: resolve(env.FUNCTION_STORAGE_DIR, 'api-key') };
 }
 
 /** JSON may write one byte of text as six: \u0000. */
@@ -351,7 +346,7 @@ function serverOf(env: Environment, auth: AuthConfig, faults: string[]): ServerC
     faults.push('LISTEN_ADDR must be host:port, [ipv6]:port or :port');
     return undefined;
   }
-  const open = auth.disabled || auth.apiKeys.length > 0;
+  const open = auth.disabled || auth.keys.length > 0;
   const narrowed = !open && isWildcard(address.host);
   if (!open && !narrowed && !isLoopback(address.host)) {
     faults.push(

@@ -18,9 +18,19 @@ const ACCESS: readonly Case[] = [
   },
   {
     status: 403,
+    code: 'forbidden',
+    detail: 'The key "prometheus" is of scope metrics: this needs one of scope deploy or admin.',
+  },
+  {
+    status: 403,
     code: 'foreign_origin',
     detail:
-      'Without API keys this manager answers only requests made on this machine, not ones a web page elsewhere sent. Configure API_KEYS to allow more.',
+      'Without API keys this manager answers only programs of this machine and its own pages, no other web page. Configure API_KEYS to allow more.',
+  },
+  {
+    status: 429,
+    code: 'too_many_attempts',
+    detail: 'Too many requests with wrong API keys came from this address. A valid key is let in at any time.',
   },
 ];
 

@@ -21,8 +21,38 @@ export class DatabaseUnavailable extends AppError {
 export class Unauthorized extends AppError {
   readonly code = 'unauthorized';
   readonly kind = 'unauthorized';
-  constructor() {
-    super('Send a valid API key as "Authorization: Bearer <key>" or "X-Api-Key: <key>".');
+  constructor(readonly reason: 'missing_key' | 'wrong_key' = 'missing_key') {
+    super('Send a valid API key as "Authorization: Bearer <key>" or "X-Api-Key: <key>".', { isMany: true });
+  }
+}
+
+/** The key is known, and is for something else. */
+export class Forbidden extends AppError {
+  readonly code = 'forbidden';
+  readonly kind = 'forbidden';
+  constructor(
+    readonly keyName: string,
+    scope: string,
+    needed: string,
+  ) {
+    super(`The key "${keyName}" is of scope ${scope}: this needs one of scope ${needed}${orAdmin(needed)}.`, {
+      isMany: true,
+    });
+  }
+}
+
+function orAdmin(needed: string): string {
+  return needed === 'admin' ? '' : ' or admin';
+}
+
+/** Nothing is said about who else is behind the address: a valid key is let in all the same. */
+export class TooManyAttempts extends AppError {
+  readonly code = 'too_many_attempts';
+  readonly kind = 'saturated';
+  constructor(override readonly retryAfterSeconds: number) {
+    super('Too many requests with wrong API keys came from this address. A valid key is let in at any time.', {
+      isMany: true,
+    });
   }
 }
 
@@ -31,7 +61,8 @@ export class ForeignOrigin extends AppError {
   readonly kind = 'forbidden';
   constructor() {
     super(
-      'Without API keys this manager answers only requests made on this machine, not ones a web page elsewhere sent. Configure API_KEYS to allow more.',
+      'Without API keys this manager answers only programs of this machine and its own pages, no other web page. Configure API_KEYS to allow more.',
+      { isMany: true },
     );
   }
 }

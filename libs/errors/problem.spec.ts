@@ -119,11 +119,9 @@ describe('asAppError', () => {
 describe('requestIdOf', () => {
   const request = (id?: string) => ({ headers: id === undefined ? {} : { 'x-request-id': id } }) as IncomingMessage;
 
-  it.each(['a', 'A-1.b_c:d@e/f+g=', 'x'.repeat(128)])('keeps the caller’s %s', (id) =>
-    expect(requestIdOf(request(id))).toBe(id),
-  );
+  it.each(['a', 'A-1.b_c', 'x'.repeat(64)])('keeps the caller’s %s', (id) => expect(requestIdOf(request(id))).toBe(id));
 
-  it.each([undefined, '', 'x'.repeat(129), 'two words', 'line\nbreak', 'é', '{"a":1}', 'a, b'])(
+  it.each([undefined, '', 'x'.repeat(65), 'two words', 'line\nbreak', '\u001b[31m', 'a/b', 'é', '{"a":1}', 'a, b'])(
     'replaces %j by a fresh one, the same for every question',
     (id) => {
       const asked = request(id);

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 
-const ACCEPTABLE = /^[A-Za-z0-9._:@/+=-]{1,128}$/;
+const ACCEPTABLE = /^[A-Za-z0-9._-]{1,64}$/;
 const KEY = Symbol('requestId');
 
 type Carrier = IncomingMessage & { [KEY]?: string };

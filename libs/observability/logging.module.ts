@@ -3,9 +3,17 @@ import { type DynamicModule, Module } from '@nestjs/common';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { LoggerModule } from 'nestjs-pino';
 import type { Logger } from 'pino';
+import { addressOf, clientOf } from './client-address.js';
+import { LineLimit } from './line-limit.js';
+import { plain } from './plain.js';
 
 /** The root logger, for what is constructed outside Nest's own loggers. */
 export const LOGGER = Symbol('Logger');
+
+/** A URL may be as long as all headers together. */
+const LONGEST_PATH = 256;
+/** Lines a minute about requests of clients that need not show who they are, such as for documentation. */
+const UNKNOWN = { perClient: 30, inAll: 300 };
 
 /** Probes and scrapes would drown everything else. */
 const QUIET = /^\/(livez|readyz|healthz|metrics)\b/;
@@ -13,6 +21,7 @@ const QUIET = /^\/(livez|readyz|healthz|metrics)\b/;
 @Module({})
 export class LoggingModule {
   static forRoot(logger: Logger): DynamicModule {
+    const lines = new LineLimit(UNKNOWN, (leftOut) => logger.info(leftOut, 'lines of requests left out'));
     return {
       module: LoggingModule,
       global: true,
@@ -25,10 +34,10 @@ export class LoggingModule {
             quietReqLogger: true,
             customAttributeKeys: { reqId: 'requestId' },
             serializers: {
-              req: (request: { method: string; url: string }) => ({ method: request.method, url: request.url }),
+              req: ({ method, url }: { method: string; url: string }) => ({ method, path: pathOf(url) }),
               res: (response: { statusCode: number }) => ({ status: response.statusCode }),
             },
-            customLogLevel: levelOf,
+            customLogLevel: (request, response) => levelOf(request, response, lines),
             // The problem filter has already logged why.
             customErrorObject: (_request, _response, _error, fields: object) => ({ ...fields, err: undefined }),
           },
@@ -40,6 +49,26 @@ export class LoggingModule {
   }
 }
 
-function levelOf(_request: IncomingMessage, response: ServerResponse): 'info' | 'warn' {
+/** Without the query, which may hold what is secret. */
+function pathOf(url: string): string {
+  return plain(url.split(/[?#]/, 1)[0] as string, LONGEST_PATH);
+}
+
+const NOTED = new WeakSet<IncomingMessage>();
+const KNOWN = new WeakSet<IncomingMessage>();
+
+/** Tells that a request needs no line of its own, because another says what became of it. */
+export function noteElsewhere(request: IncomingMessage): void {
+  NOTED.add(request);
+}
+
+/** Tells that a request is of a client that may ask: every one of its requests has its line. */
+export function noteKnown(request: IncomingMessage): void {
+  KNOWN.add(request);
+}
+
+function levelOf(request: IncomingMessage, response: ServerResponse, lines: LineLimit): 'info' | 'warn' | 'silent' {
+  if (NOTED.has(request)) return 'silent';
+  if (!KNOWN.has(request) && !lines.admits(clientOf(addressOf(request)))) return 'silent';
   return response.statusCode >= 500 ? 'warn' : 'info';
 }

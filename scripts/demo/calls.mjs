@@ -1,5 +1,5 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { say } from '../setup/progress.mjs';
 
 const CALL_MS = 180_000;
@@ -79,12 +79,28 @@ export class DemoCalls {
   }
 
   #key() {
-    const key = process.env.API_KEYS?.split(',')[0]?.trim();
-    return key ? { Authorization: `Bearer ${key}` } : {};
+    const key = configuredKey() ?? this.#madeKey();
+    return key === undefined ? {} : { 'X-Api-Key': key };
   }
 
   #shownKey() {
-    return process.env.API_KEYS ? [`-H "Authorization: Bearer $API_KEY"`] : [];
+    if (configuredKey() !== undefined) return ['-H "X-Api-Key: $API_KEY"'];
+    return this.#madeKey() === undefined ? [] : [`-H "X-Api-Key: $(cat ${this.keyFile})"`];
+  }
+
+  /** Where a manager of plain processes keeps the key that it made; undefined where it made none. */
+  get keyFile() {
+    if (this.#madeKey() === undefined) return undefined;
+    return join(process.env.FUNCTION_STORAGE_DIR || '.data', 'api-key');
+  }
+
+  /** A manager that asks for no key minds none. */
+  #madeKey() {
+    try {
+      return readFileSync(resolve(this.#root, process.env.FUNCTION_STORAGE_DIR || '.data', 'api-key'), 'utf8').trim();
+    } catch {
+      return undefined;
+    }
   }
 
   #lastId() {
@@ -99,4 +115,14 @@ export class DemoCalls {
     mkdirSync(dirname(this.#remembered), { recursive: true });
     writeFileSync(this.#remembered, JSON.stringify({ id }));
   }
+}
+
+/** The first of API_KEYS that may do everything. */
+function configuredKey() {
+  const entries = (process.env.API_KEYS ?? '').split(/[,\r\n]/).map((entry) => entry.trim());
+  const entry = entries.find((one) => one !== '' && (!one.includes(':') || one.split(':')[1] === 'admin'));
+  return entry
+    ?.split(':')
+    .slice(entry.includes(':') ? 2 : 0)
+    .join(':');
 }

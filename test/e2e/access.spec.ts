@@ -1,12 +1,16 @@
+import { mkdtempSync } from 'node:fs';
+import { readFile, rm, stat } from 'node:fs/promises';
 import type { OutgoingHttpHeaders } from 'node:http';
 import { connect } from 'node:net';
-import { networkInterfaces } from 'node:os';
-import { expect, it } from 'vitest';
+import { networkInterfaces, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, it } from 'vitest';
 import { listFunctions } from '../client/index.js';
-import { describeOnAnyEngine } from '../support/engines.js';
+import { describeOnAnyEngine, describeOnDocker, describeOnProcesses } from '../support/engines.js';
 import { ECHO } from '../support/handlers.js';
-import { expectProblem } from '../support/http.js';
+import { anAddress, expectProblem } from '../support/http.js';
 import { Stage } from '../support/stage.js';
+import { upload } from '../support/uploads.js';
 
 const KEYS = ['first-key-0123456789', 'second-key-0123456789'] as const;
 const SECRETS = { HARBOR_URL: 'https://registry.example', HARBOR_USER: 'puller', HARBOR_PASS: 'registry-secret-0123' };
@@ -23,10 +27,12 @@ function accepts(host: string, port: number): Promise<boolean> {
   });
 }
 
-describeOnAnyEngine('a manager without API keys', (engine) => {
+// Where workers share the loopback with everybody, a manager makes a key of its own.
+describeOnDocker('a manager without API keys', (engine) => {
   const stage = Stage.on(engine);
   const ask = async (headers: OutgoingHttpHeaders) => [
     await stage.manager.send('/functions', { headers }),
+    await stage.manager.send('/metrics', { headers }),
     await stage.manager.send('/functions/aaaaaaaaaaaaaaaa/execute', {
       method: 'POST',
       body: '{"payload":""}',
@@ -48,8 +54,11 @@ describeOnAnyEngine('a manager without API keys', (engine) => {
     { Origin: 'https://evil.example' },
     { Origin: 'null' },
     { Origin: 'http://localhost.evil.example' },
+    { Origin: 'http://127.0.0.1:9', 'Sec-Fetch-Site': 'same-site' },
+    { Host: 'localhost:9', Origin: 'http://localhost:3000' },
+    { 'Sec-Fetch-Site': 'same-site' },
     { 'Sec-Fetch-Site': 'cross-site' },
-  ])('refuses what a page of another site could send: %j', async (headers) => {
+  ])('refuses what a page of another origin could send: %j', async (headers) => {
     for (const answer of await ask(headers)) expectProblem(answer, 403, 'foreign_origin');
   });
 
@@ -58,24 +67,86 @@ describeOnAnyEngine('a manager without API keys', (engine) => {
     { Host: 'LOCALHOST:9' },
     { Host: '127.8.8.8:9' },
     { Host: '[::1]:9' },
-    { Origin: 'http://localhost:3000', 'Sec-Fetch-Site': 'same-site' },
-    { Origin: 'http://[::1]', 'Sec-Fetch-Site': 'same-origin' },
+    { Host: 'localhost:9', Origin: 'http://localhost:9', 'Sec-Fetch-Site': 'same-origin' },
+    { Host: '[::1]:9', Origin: 'http://[::1]:9' },
     { 'Sec-Fetch-Site': 'none' },
-  ])('answers what programs and pages of this machine send: %j', async (headers) => {
-    const [list, call] = await ask(headers);
-    expect(list!.status).toBe(200);
+    { 'X-Api-Key': 'not-asked-for' },
+  ])('answers what programs of this machine and its own pages send: %j', async (headers) => {
+    const [list, metrics, call] = await ask(headers);
+    expect([list!.status, metrics!.status]).toEqual([200, 200]);
     expectProblem(call!, 404, 'function_not_found');
+  });
+});
+
+const ASKING = `
+import json, urllib.error, urllib.request
+
+def handle(payload):
+    asked = json.loads(payload)
+    try:
+        with open(asked["file"]) as file:
+            read = file.read()
+    except OSError as error:
+        read = type(error).__name__
+    try:
+        status = urllib.request.urlopen(asked["url"]).status
+    except urllib.error.HTTPError as error:
+        status = error.code
+    return {"read": read, "status": status}
+`;
+
+describeOnProcesses('a manager of processes without API keys', (engine) => {
+  const folder = mkdtempSync(join(tmpdir(), 'faas-storage-'));
+  const file = join(folder, 'api-key');
+  const env = { AUTH_DISABLED: '', LISTEN_ADDR: ':0', FUNCTION_STORAGE_DIR: folder };
+  const stage = Stage.on(engine, env);
+  const headers = async () => ({ 'X-Api-Key': (await readFile(file, 'utf8')).trim() });
+  afterAll(() => rm(folder, { recursive: true }));
+
+  it('listens on loopback only, and asks even there for a key that it has made', async () => {
+    if (outside !== undefined) expect(await accepts(outside, stage.manager.port)).toBe(false);
+    expectProblem(await stage.manager.send('/functions'), 401, 'unauthorized');
+    expectProblem(await stage.manager.call('aaaaaaaaaaaaaaaa'), 401, 'unauthorized');
+    expect((await stage.manager.send('/functions', { headers: await headers() })).status).toBe(200);
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
+  });
+
+  it('says where the key is, and never what it is', async () => {
+    expect(stage.manager.log).toContain(file);
+    expect(stage.manager.log).not.toContain((await headers())['X-Api-Key']);
+  });
+
+  it('shares the key with other managers of the folder', async () => {
+    const other = await stage.start(env);
+    expect((await other.send('/functions', { headers: await headers() })).status).toBe(200);
+  });
+
+  it('lets in no handler, nor lets one read the key where each has a user of its own', async () => {
+    const form = upload(ASKING);
+    const sent = { ...form, headers: { ...form.headers, ...(await headers()) } };
+    const answer = await stage.manager.send('/functions', { method: 'POST', ...sent });
+    expect(answer.status, answer.text).toBe(201);
+    const { id } = answer.json() as { id: string };
+    const asked = JSON.stringify({ file, url: `${stage.manager.url}/functions` });
+    const { result } = (await stage.manager.call(id, asked, { headers: await headers() })).json() as {
+      result: { status: number; read: string };
+    };
+    expect(result.status).toBe(401);
+    if (process.geteuid?.() === 0) expect(result.read).toBe('PermissionError');
+    await stage.manager.send(`/functions/${id}`, { method: 'DELETE', headers: await headers() });
   });
 });
 
 describeOnAnyEngine('a manager with API keys', (engine) => {
   const stage = Stage.on(engine, { API_KEYS: KEYS.join(', '), ...SECRETS });
-  const ask = (headers: OutgoingHttpHeaders) =>
-    Promise.all([
-      stage.manager.send('/functions', { headers }),
-      stage.manager.send('/functions/aaaaaaaaaaaaaaaa', { method: 'DELETE', headers }),
-      stage.manager.send('/functions/aaaaaaaaaaaaaaaa/execute', { method: 'POST', body: '{"payload":""}', headers }),
+  const ask = (headers: OutgoingHttpHeaders, from?: string) => {
+    const sent = { headers, ...(from === undefined ? {} : { from }) };
+    return Promise.all([
+      stage.manager.send('/functions', sent),
+      stage.manager.send('/functions/aaaaaaaaaaaaaaaa', { method: 'DELETE', ...sent }),
+      stage.manager.send('/functions/aaaaaaaaaaaaaaaa/execute', { method: 'POST', body: '{"payload":""}', ...sent }),
     ]);
+  };
   const WRONG: OutgoingHttpHeaders[] = [
     {},
     { Authorization: '' },
@@ -92,13 +163,16 @@ describeOnAnyEngine('a manager with API keys', (engine) => {
     { 'X-Api-Key': 'some-guessed-key-000', Authorization: `Bearer ${KEYS[0]}` },
   ];
 
-  it.each(WRONG)('answers 401 to %j', async (headers) => {
-    for (const answer of await ask(headers)) {
-      expectProblem(answer, 401, 'unauthorized');
-      expect(answer.headers['www-authenticate']).toBe('Bearer realm="service-faas"');
-    }
-    expectProblem(await stage.manager.send('/healthz', { headers }), 401, 'unauthorized');
-  });
+  it.each(WRONG.map((headers, index) => [headers, anAddress(index)] as const))(
+    'answers 401 to %j',
+    async (headers, from) => {
+      for (const answer of await ask(headers, from)) {
+        expectProblem(answer, 401, 'unauthorized');
+        expect(answer.headers['www-authenticate']).toBe('Bearer realm="service-faas"');
+      }
+      expectProblem(await stage.manager.send('/healthz', { headers, from }), 401, 'unauthorized');
+    },
+  );
 
   it.each(KEYS)('knows the key %s as a bearer token and as X-Api-Key, from any host', async (key) => {
     for (const headers of [
@@ -120,9 +194,15 @@ describeOnAnyEngine('a manager with API keys', (engine) => {
     await stage.manager.send(`/functions/${id}`, { method: 'DELETE', headers });
   });
 
-  it('leaves probes and documentation open', async () => {
+  it('leaves probes and documentation open, and lets no page frame them', async () => {
     for (const path of ['/livez', '/readyz', '/docs', '/docs/doc.json', '/docs/doc.yaml']) {
-      expect((await stage.manager.send(path)).status).toBe(200);
+      const { status, headers } = await stage.manager.send(path);
+      expect(status).toBe(200);
+      expect(headers).toMatchObject({
+        'x-frame-options': 'DENY',
+        'content-security-policy': "frame-ancestors 'none'",
+        'x-content-type-options': 'nosniff',
+      });
     }
   });
 
@@ -130,7 +210,7 @@ describeOnAnyEngine('a manager with API keys', (engine) => {
     const headers = { Authorization: `Bearer ${KEYS[0]}`, Cookie: 'session=cookie-secret-0123' };
     const answers = [
       ...(await ask(headers)),
-      ...(await ask({ Authorization: 'Bearer some-guessed-key-000' })),
+      ...(await ask({ Authorization: 'Bearer some-guessed-key-000' }, anAddress(100))),
       await stage.manager.send('/healthz', { headers }),
       await stage.manager.send('/nowhere', { headers }),
       await stage.manager.send('/functions', { method: 'POST', body: 'x', headers }),
@@ -140,8 +220,102 @@ describeOnAnyEngine('a manager with API keys', (engine) => {
       Boolean,
     );
     const shown = answers.map(({ text, headers: given }) => text + JSON.stringify(given)).join('') + stage.manager.log;
-    expect(stage.manager.log).toContain('"url":"/nowhere"');
+    expect(stage.manager.log).toContain('"path":"/nowhere"');
     for (const secret of secrets) expect(shown).not.toContain(secret);
+  });
+});
+
+const KEY_OF = {
+  admin: 'key-of-the-operators',
+  deploy: 'key-of-the-pipeline-',
+  invoke: 'key-of-the-devices--',
+  metrics: 'key-of-prometheus---',
+} as const;
+type Scope = keyof typeof KEY_OF;
+
+describeOnAnyEngine('a manager with keys of one scope each', (engine) => {
+  const entries = Object.entries(KEY_OF).map(([scope, key]) => `the-${scope}-key:${scope}:${key}`);
+  const stage = Stage.on(engine, { API_KEYS: entries.join('\n') });
+  const ID = 'aaaaaaaaaaaaaaaa';
+  const ROUTES: Record<string, { ask: [method: string, path: string]; for: Scope }> = {
+    'adding a function': { ask: ['POST', '/functions'], for: 'deploy' },
+    'listing functions': { ask: ['GET', '/functions'], for: 'deploy' },
+    'reading a function': { ask: ['GET', `/functions/${ID}`], for: 'deploy' },
+    'reading code': { ask: ['GET', `/functions/${ID}/code`], for: 'deploy' },
+    'removing a function': { ask: ['DELETE', `/functions/${ID}`], for: 'deploy' },
+    'calling a function': { ask: ['POST', `/functions/${ID}/execute`], for: 'invoke' },
+    'calling a function by its longer path': { ask: ['POST', `/functions/${ID}/execute/?a=b`], for: 'invoke' },
+    'reading metrics': { ask: ['GET', '/metrics'], for: 'metrics' },
+    'reading health in detail': { ask: ['GET', '/healthz'], for: 'admin' },
+  };
+
+  it.each(Object.entries(ROUTES))('lets only its own scope and admin in for %s', async (_what, route) => {
+    const [method, path] = route.ask;
+    for (const [scope, key] of Object.entries(KEY_OF)) {
+      const answer = await stage.manager.send(path, { method, headers: { 'X-Api-Key': key } });
+      if (scope === 'admin' || scope === route.for) {
+        expect([200, 400, 404], `${scope}: ${answer.text}`).toContain(answer.status);
+        continue;
+      }
+      const { detail } = expectProblem(answer, 403, 'forbidden');
+      expect(detail).toContain(`The key "the-${scope}-key" is of scope ${scope}: this needs one of scope ${route.for}`);
+    }
+  });
+
+  it('writes down who changed what, from where, and what came of it', async () => {
+    const headers = { 'X-Api-Key': KEY_OF.deploy, 'X-Request-Id': 'the-add' };
+    const body = upload(ECHO);
+    const added = await stage.manager.send('/functions', {
+      method: 'POST',
+      ...body,
+      headers: { ...body.headers, ...headers },
+    });
+    const { id } = added.json() as { id: string };
+    const remove = (path: string, requestId: string, key: string) =>
+      stage.manager.send(path, { method: 'DELETE', headers: { 'X-Api-Key': key, 'X-Request-Id': requestId } });
+    await remove(`/functions/${id}`, 'the-removal', KEY_OF.admin);
+    await remove(`/functions/${id}`, 'the-second-removal', KEY_OF.admin);
+    await remove('/functions/no%0Aid', 'the-third-removal', KEY_OF.admin);
+    await stage.manager.send('/functions', {
+      method: 'POST',
+      body: 'x',
+      headers: { ...headers, 'X-Request-Id': 'no-add' },
+    });
+    const lines = stage.manager.log.split('\n').filter((line) => line.includes('"audit":true'));
+    const audits = lines.map((line) => JSON.parse(line) as { requestId: string });
+    const of = (requestId: string) => audits.filter((one) => one.requestId === requestId);
+    const [deploy, admin] = ['the-deploy-key', 'the-admin-key'];
+    const here = { address: '127.0.0.1', level: 'info' };
+    expect(of('the-add')).toMatchObject([{ action: 'add', key: deploy, functionId: id, outcome: 'ok', ...here }]);
+    expect(of('the-removal')).toMatchObject([{ action: 'remove', key: admin, functionId: id, outcome: 'ok', ...here }]);
+    const gone = { action: 'remove', key: admin, outcome: 'function_not_found', ...here };
+    expect(of('the-second-removal')).toMatchObject([{ ...gone, functionId: id }]);
+    expect(of('the-third-removal')).toMatchObject([{ ...gone, functionId: null }]);
+    expect(of('no-add')).toMatchObject([{ action: 'add', key: deploy, functionId: null, outcome: 'invalid_upload' }]);
+  });
+
+  it('counts and writes down who was refused for what', async () => {
+    const from = anAddress(101);
+    await stage.manager.send(`/functions/${ID}?api_key=secret-in-a-query`, {
+      method: 'DELETE',
+      from,
+      headers: { 'X-Api-Key': KEY_OF.metrics, 'X-Request-Id': 'the-refused' },
+    });
+    const lines = stage.manager.log.split('\n').filter((line) => line.includes('"the-refused"'));
+    expect(lines.map((line) => JSON.parse(line) as object)).toMatchObject([
+      {
+        level: 'warn',
+        msg: 'access refused',
+        reason: 'wrong_scope',
+        key: 'the-metrics-key',
+        method: 'DELETE',
+        route: '/functions/:id',
+        ...(from === undefined ? {} : { address: from }),
+      },
+    ]);
+    expect(lines.join()).not.toMatch(new RegExp(`${ID}|secret-in-a-query|${KEY_OF.metrics}`));
+    const { text } = await stage.manager.send('/metrics', { headers: { 'X-Api-Key': KEY_OF.metrics } });
+    expect(text).toMatch(/^faas_auth_refusals_total\{reason="wrong_scope",scope="deploy"\} \d+$/m);
   });
 });
 

@@ -34,12 +34,12 @@ describeOnAnyEngine('every answer', (engine) => {
   };
 
   it("carries the caller's request id", async () => {
-    for (const given of ['abc', 'A-1_2.3:4@5/6+7=', 'x'.repeat(128), randomUUID()]) {
+    for (const given of ['abc', 'A-1_2.3', 'x'.repeat(64), randomUUID()]) {
       for (const answer of await ask({ 'X-Request-Id': given })) expect(answer.headers['x-request-id']).toBe(given);
     }
   });
 
-  it.each(['', ' ', 'two words', 'x'.repeat(129), '<script>', '"quoted"', 'é', 'a,b'])(
+  it.each(['', ' ', 'two words', 'x'.repeat(65), 'a/b', 'a:b', '<script>', '"quoted"', 'é', 'a,b'])(
     'carries a fresh request id in place of %j',
     async (given) => {
       const ids = (await ask({ 'X-Request-Id': given })).map(({ headers }) => headers['x-request-id'] as string);
@@ -63,7 +63,7 @@ describeOnAnyEngine('every answer', (engine) => {
 
   it('stands in the log under its request id', async () => {
     await stage.manager.send('/functions', { headers: { 'X-Request-Id': 'look-for-me' } });
-    expect(stage.manager.log).toMatch(/"requestId":"look-for-me".*"url":"\/functions".*"status":200/);
+    expect(stage.manager.log).toMatch(/"requestId":"look-for-me".*"path":"\/functions".*"status":200/);
   });
 
   describe('to what nobody foresaw', () => {

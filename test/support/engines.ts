@@ -101,7 +101,15 @@ async function openFolder(): Promise<EngineRoom> {
   // Short, for the sockets in it.
   const folder = await mkdtemp(join(tmpdir(), 'fe-'));
   return {
-    env: { ...NO_POOL, DEPLOYMENT_ENV: 'process', WORKER_PYTHON: PYTHON, PROCESS_RUNTIME_DIR: folder },
+    env: {
+      ...NO_POOL,
+      DEPLOYMENT_ENV: 'process',
+      WORKER_PYTHON: PYTHON,
+      PROCESS_RUNTIME_DIR: folder,
+      // Else a key would be made in the folder of this project's own manager.
+      AUTH_DISABLED: 'true',
+      LISTEN_ADDR: '127.0.0.1:0',
+    },
     nowhere: { WORKER_PYTHON: '/nowhere/python' },
     // A worker is several processes around one socket.
     workers: async () => [...new Set((await workerProcesses(folder)).map(({ socket }) => socket))].toSorted(),

@@ -8,6 +8,13 @@ export interface Sent {
   readonly headers?: OutgoingHttpHeaders | readonly string[];
   readonly body?: string | Buffer;
   readonly signal?: AbortSignal;
+  /** An address of this machine to send from. */
+  readonly from?: string | undefined;
+}
+
+/** An address of this machine that only this test sends from; undefined where a machine has but one on loopback. */
+export function anAddress(number: number): string | undefined {
+  return process.platform === 'linux' ? `127.0.1.${number + 1}` : undefined;
 }
 
 export interface Answer {
@@ -19,7 +26,7 @@ export interface Answer {
 }
 
 /** One request as it is, on a connection of its own: for what no well-behaved client would say. */
-export function send(url: string, { method = 'GET', headers = {}, body, signal }: Sent = {}): Promise<Answer> {
+export function send(url: string, { method = 'GET', headers = {}, body, signal, from }: Sent = {}): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const { hostname, port } = new URL(url);
     // The path as given: URL would tidy it.
@@ -33,6 +40,7 @@ export function send(url: string, { method = 'GET', headers = {}, body, signal }
         headers: headers as OutgoingHttpHeaders,
         agent: false,
         ...(signal && { signal }),
+        ...(from !== undefined && { localAddress: from }),
       },
       (incoming) => {
         const chunks: Buffer[] = [];

@@ -1,7 +1,6 @@
 import 'reflect-metadata';
 import { loadConfig } from '#libs/config/load-config.js';
 import { createLogger } from '#libs/observability/logger.js';
-import { symbols } from 'pino';
 import { Manager } from '../../apps/manager/src/manager.js';
 import { createClient } from '../client/client/index.js';
 import { addFunction, type FunctionDto, type UploadDto } from '../client/index.js';
@@ -24,15 +23,14 @@ export class TestManager {
     env: Env,
   ) {
     this.url = `http://127.0.0.1:${manager.port}`;
-    const key = env['API_KEYS']?.split(',')[0];
+    const key = env['API_KEYS']?.split(',')[0]?.split(':').at(-1);
     this.client = createClient({ baseUrl: this.url, ...(key === undefined ? {} : { auth: key }) });
   }
 
   static async start(env: Env): Promise<TestManager> {
     const config = loadConfig({ LISTEN_ADDR: ':0', ...env });
-    const logger = createLogger(config.log);
     // The program's own logger with what it leaves out, but written to where tests can read it.
-    Object.assign(logger, { [symbols.streamSym]: { write: log } });
+    const logger = createLogger(config.log, null, { write: log });
     return new TestManager(await Manager.start(config, logger), env);
   }
 

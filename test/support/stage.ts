@@ -50,7 +50,8 @@ export class Stage {
 
   /** One more manager of the same installation. */
   async start(env: Env = {}): Promise<TestManager> {
-    const manager = await TestManager.start({ DATABASE_URL: this.database, ...this.room.env, ...env });
+    const hasKeys: Env = env['API_KEYS'] === undefined ? {} : { AUTH_DISABLED: '' };
+    const manager = await TestManager.start({ DATABASE_URL: this.database, ...this.room.env, ...hasKeys, ...env });
     this.managers.push(manager);
     return manager;
   }

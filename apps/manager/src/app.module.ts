@@ -7,8 +7,8 @@ import { MetricsModule } from '#libs/observability/metrics.module.js';
 import { type DynamicModule, Module } from '@nestjs/common';
 import { APP_FILTER } from '@nestjs/core';
 import type { Logger } from 'pino';
-import { AccessModule } from './access/access.module.js';
 import { AdmissionModule } from './admission/admission.module.js';
+import { AuthModule } from './auth/auth.module.js';
 import { ExecutionModule } from './execution/execution.module.js';
 import { FunctionEntity } from './functions/function.entity.js';
 import { FunctionsModule } from './functions/functions.module.js';
@@ -32,7 +32,7 @@ export class AppModule {
           entities: [FunctionEntity, RevisionEntity],
           logger,
         }),
-        AccessModule,
+        AuthModule,
         AdmissionModule,
         FunctionsModule,
         ExecutionModule,

@@ -9,9 +9,12 @@ import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Server } from 'node:http';
 import type { Logger } from 'pino';
-import { Access } from './access/access.js';
 import { HeldBytes } from './admission/held-bytes.js';
 import { AppModule } from './app.module.js';
+import { Attempts } from './auth/attempts.js';
+import { Authenticator } from './auth/authenticator.js';
+import { Refusals } from './auth/refusals.js';
+import { unframed } from './auth/unframed.js';
 import { ExecutionHttp } from './execution/execution.http.js';
 import { Farewell } from './farewell.js';
 import { Lifecycle } from './health/lifecycle.js';
@@ -40,7 +43,7 @@ export class Manager {
   static async start(config: Config, logger: Logger): Promise<Manager> {
     const database = await DatabaseServer.open(config.database, logger);
     try {
-      const handler = express();
+      const handler = express().use(unframed);
       const app = await NestFactory.create<NestExpressApplication>(
         AppModule.forRoot(config, database.url, logger),
         new ExpressAdapter(handler),
@@ -51,7 +54,7 @@ export class Manager {
       serveDocs(app);
       await app.init();
       const farewell = new Farewell();
-      const listener = executeAhead(app.get(ExecutionHttp), app.get(Access), handler);
+      const listener = executeAhead(app.get(ExecutionHttp), app.get(Authenticator), app.get(Refusals), handler);
       const server = createHttpServer(farewell.over(listener), config.server, app.get(HeldBytes));
       farewell.watch(server);
       await listen(server, config.server);
@@ -73,6 +76,7 @@ export class Manager {
   async stop(): Promise<void> {
     this.app.get(Lifecycle).drain();
     this.app.get(ReconcileLoop).withdraw();
+    this.app.get(Attempts).release();
     this.farewell.say();
     this.logger.info('shutting down');
     await delay(this.config.server.shutdownDelayMs);

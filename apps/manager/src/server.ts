@@ -11,16 +11,17 @@ import {
   STATUS_CODES,
 } from 'node:http';
 import type { Socket } from 'node:net';
-import { Access } from './access/access.js';
 import type { HeldBytes } from './admission/held-bytes.js';
+import { Authenticator } from './auth/authenticator.js';
+import { type Door, Refusals } from './auth/refusals.js';
 import { noteUncounted } from './client-connection.js';
 import { ClientConnections } from './client-connections.js';
 import { ExecutionHttp } from './execution/execution.http.js';
-import { asAppError } from '#libs/errors/problem.filter.js';
 import { sendProblem } from '#libs/errors/problem.js';
 import { serveHalfClosed } from './half-closed.js';
 
 const EXECUTE_PATH = /^\/functions\/([^/?#]+)\/execute\/?(?:\?|$)/;
+const EXECUTE: Door = { scope: 'invoke', route: '/functions/:id/execute' };
 const HEADER_BYTES = 16 * 1024;
 const HEADERS_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_MS = 75_000;
@@ -122,7 +123,12 @@ export function listen(server: Server, { host, port }: ServerConfig): Promise<vo
  * Runs calls ahead of the framework's router, which costs more than everything else the manager does for them. The
  * controller of the same route documents it; access, limits and errors are the same objects.
  */
-export function executeAhead(http: ExecutionHttp, access: Access, others: RequestListener): RequestListener {
+export function executeAhead(
+  http: ExecutionHttp,
+  authenticator: Authenticator,
+  refusals: Refusals,
+  others: RequestListener,
+): RequestListener {
   return (request, response): void => {
     const url = request.url ?? '';
     const matched = request.method === 'POST' ? EXECUTE_PATH.exec(url) : null;
@@ -133,9 +139,9 @@ export function executeAhead(http: ExecutionHttp, access: Access, others: Reques
       return;
     }
     try {
-      access.check(request);
-    } catch (error) {
-      sendProblem(response, asAppError(error, request.method ?? '', url), requestIdOf(request));
+      authenticator.authenticate(request, EXECUTE.scope);
+    } catch (thrown) {
+      void refusals.answer(thrown, EXECUTE, request, response);
       return;
     }
     void http.handle(decoded(matched[1] as string), request, response);

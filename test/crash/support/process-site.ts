@@ -25,6 +25,7 @@ export class ProcessSite implements CrashSite {
   ) {
     this.env = {
       DEPLOYMENT_ENV: 'process',
+      AUTH_DISABLED: 'true',
       PROCESS_RUNTIME_DIR: runtimeDir,
       WORKER_DIR: build.workerDir,
       WARM_POOL_SIZE: String(POOL_SIZE),

@@ -2,6 +2,7 @@ import { ApiProblems } from '#libs/errors/api-problems.js';
 import { Controller, HttpCode, Param, Post, Req, Res } from '@nestjs/common';
 import { ApiBody, ApiOkResponse, ApiOperation, ApiParam, ApiTags } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
+import { Needs } from '../auth/auth.guard.js';
 import { ExecuteRequestDto, ExecuteResponseDto } from './dto.js';
 import { ExecutionHttp } from './execution.http.js';
 
@@ -17,6 +18,7 @@ const TIMING_HEADERS = {
 };
 
 @ApiTags('execution')
+@Needs('invoke')
 @Controller('functions')
 export class ExecutionController {
   constructor(private readonly http: ExecutionHttp) {}

@@ -26,6 +26,8 @@ import {
   ApiTags,
 } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
+import { Audit } from '../auth/audit.js';
+import { Needs } from '../auth/auth.guard.js';
 import { FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
 import { UploadDto } from './dto/upload.dto.js';
 import { FunctionsService } from './functions.service.js';
@@ -35,9 +37,13 @@ const NOT_FOUND = { status: 404, code: 'function_not_found', detail: 'Function "
 const ID = { name: 'id', description: "The function's id.", example: 'mfrggzdfmztwq2lk' };
 
 @ApiTags('functions')
+@Needs('deploy')
 @Controller('functions')
 export class FunctionsController {
-  constructor(private readonly functions: FunctionsService) {}
+  constructor(
+    private readonly functions: FunctionsService,
+    private readonly audit: Audit,
+  ) {}
 
   @Post()
   @ApiOperation({
@@ -94,7 +100,7 @@ export class FunctionsController {
     },
   )
   add(@Req() request: Request): Promise<FunctionDto> {
-    return this.functions.add(request);
+    return this.audit.of('add', request, (name) => this.functions.add(request, name));
   }
 
   @Get()
@@ -184,9 +190,10 @@ export class FunctionsController {
   @ApiProblems(NOT_FOUND)
   async remove(
     @Param('id') id: string,
+    @Req() request: Request,
     @Res({ passthrough: true }) response: Response,
   ): Promise<FunctionDto | undefined> {
-    const { finished, row } = await this.functions.remove(id);
+    const { finished, row } = await this.audit.of('remove', request, (name) => this.functions.remove(id, name));
     if (finished) return undefined;
     response.status(202);
     return FunctionDto.of(row);

@@ -30,7 +30,7 @@ async function upload(bytes: number, largestCodeBytes: number, uploadBytes: numb
   const ended = Promise.withResolvers<unknown>();
   const server = createServer((request: IncomingMessage, response) => {
     void service
-      .add(request)
+      .add(request, () => undefined)
       .catch((error: unknown) => ended.resolve(error))
       .finally(() => response.end());
   });

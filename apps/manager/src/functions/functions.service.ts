@@ -47,8 +47,11 @@ export class FunctionsService {
     @InjectPinoLogger(FunctionsService.name) private readonly logger: PinoLogger,
   ) {}
 
-  /** Resolves once the handler answers a readiness probe; otherwise takes everything back and throws why. */
-  async add(request: IncomingMessage): Promise<FunctionDto> {
+  /**
+   * Resolves once the handler answers a readiness probe; otherwise takes everything back and throws why. `named` is told
+   * the id as soon as there is one.
+   */
+  async add(request: IncomingMessage, named: (id: FunctionId) => void): Promise<FunctionDto> {
     using holding = this.held.hold();
     const { maxTimeoutMs, mostReplicas, mostConcurrency } = this.defaults;
     const fileBytes = Math.min(this.limits.uploadBytes, this.orchestrator.largestCodeBytes);
@@ -57,6 +60,7 @@ export class FunctionsService {
     const { memoryMiB, cpuMillis, pids, readyTimeoutMs } = this.defaults;
     const minReplicas = upload.minReplicas ?? Math.min(this.defaults.minReplicas, upload.maxReplicas ?? Infinity);
     const id = newFunctionId();
+    named(id);
     const { functionName, code } = upload;
     const codeSha256 = createHash('sha256').update(code).digest('hex');
     const wanted: NewFunction = {
@@ -123,8 +127,10 @@ export class FunctionsService {
   }
 
   /** Removes a function. Not finished in time: recorded, refused to callers from now on, and finished by the loop. */
-  async remove(id: string): Promise<Removal> {
-    const row = isFunctionId(id) ? await this.repository.markDeleted(id) : null;
+  async remove(id: string, named: (id: FunctionId) => void): Promise<Removal> {
+    if (!isFunctionId(id)) throw new FunctionNotFound(id);
+    named(id);
+    const row = await this.repository.markDeleted(id);
     if (row === null) throw new FunctionNotFound(id);
     return { finished: await this.gone(row.id), row };
   }

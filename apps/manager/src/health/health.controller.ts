@@ -3,7 +3,7 @@ import { Controller, Get, Header, Query, Res, ServiceUnavailableException } from
 import { ApiOkResponse, ApiOperation, ApiQuery, ApiServiceUnavailableResponse, ApiTags } from '@nestjs/swagger';
 import { HealthCheck, HealthCheckService } from '@nestjs/terminus';
 import type { Response } from 'express';
-import { Open } from '../access/access.guard.js';
+import { Open } from '../auth/auth.guard.js';
 import { HealthDto } from './dto.js';
 import { Indicators, SHARED } from './indicators.js';
 

@@ -5,10 +5,12 @@ import { Metrics } from '#libs/observability/metrics.js';
 import { Controller, Get, Header, Inject, Req, Res } from '@nestjs/common';
 import { ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
-import { Access } from '../access/access.js';
-import { Open } from '../access/access.guard.js';
+import { Open } from '../auth/auth.guard.js';
+import { Authenticator } from '../auth/authenticator.js';
+import { type Door, Refusals } from '../auth/refusals.js';
 import { Scrape } from './scrape.js';
 
+const METRICS: Door = { scope: 'metrics', route: '/metrics' };
 const EXAMPLE = `# HELP faas_calls_total Calls by function and by code: ok, or the code of the problem they were answered with.
 # TYPE faas_calls_total counter
 faas_calls_total{function="mfrggzdfmztwq2lk",code="ok"} 42
@@ -20,7 +22,8 @@ export class ScrapeController {
   constructor(
     private readonly metrics: Metrics,
     private readonly scrape: Scrape,
-    private readonly access: Access,
+    private readonly authenticator: Authenticator,
+    private readonly refusals: Refusals,
     @Inject(METRICS_CONFIG) private readonly config: MetricsConfig,
   ) {}
 
@@ -36,7 +39,15 @@ export class ScrapeController {
   @ApiOkResponse({ content: { 'text/plain': { schema: { type: 'string' }, example: EXAMPLE } } })
   @ApiAccessProblems()
   async read(@Req() request: Request, @Res() response: Response): Promise<void> {
-    if (!this.config.public) this.access.check(request);
+    if (!this.config.public) await this.check(request, response);
     response.type(this.metrics.contentType).send(await this.scrape.text());
+  }
+
+  private async check(request: Request, response: Response): Promise<void> {
+    try {
+      this.authenticator.authenticate(request, METRICS.scope);
+    } catch (thrown) {
+      throw await this.refusals.due(thrown, METRICS, request, response);
+    }
   }
 }

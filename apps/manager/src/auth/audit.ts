@@ -1,0 +1,49 @@
+import { AppError } from '#libs/errors/app-error.js';
+import { requestIdOf } from '#libs/errors/request-id.js';
+import { addressOf } from '#libs/observability/client-address.js';
+import { LOGGER } from '#libs/observability/logging.module.js';
+import { Inject, Injectable } from '@nestjs/common';
+import type { IncomingMessage } from 'node:http';
+import type { Logger } from 'pino';
+import type { Principal } from './authenticator.js';
+
+type Action = 'add' | 'remove';
+
+const PRINCIPALS = new WeakMap<IncomingMessage, Principal>();
+
+/** Remembers for the length of a request who asked. */
+export function notePrincipal(request: IncomingMessage, principal: Principal): void {
+  PRINCIPALS.set(request, principal);
+}
+
+/** Writes one line for each change that somebody asked for: who it was, from where, and what came of it. */
+@Injectable()
+export class Audit {
+  private readonly logger: Logger;
+
+  constructor(@Inject(LOGGER) logger: Logger) {
+    const level = logger.level === 'silent' ? 'silent' : 'info';
+    // Other lines may be left out by LOG_LEVEL, these may not.
+    this.logger = logger.child({ audit: true }, { level });
+  }
+
+  /** Does the work, and gives what it gives; `name` tells of which function it is as soon as that is known. */
+  async of<T>(
+    action: Action,
+    request: IncomingMessage,
+    work: (name: (functionId: string) => void) => Promise<T>,
+  ): Promise<T> {
+    let functionId: string | null = null;
+    let outcome = 'ok';
+    try {
+      return await work((id) => (functionId = id));
+    } catch (error) {
+      outcome = error instanceof AppError ? error.code : 'internal_error';
+      throw error;
+    } finally {
+      const key = PRINCIPALS.get(request)?.key ?? null;
+      const who = { key, address: addressOf(request), requestId: requestIdOf(request) };
+      this.logger.info({ action, functionId, outcome, ...who }, 'change asked for');
+    }
+  }
+}

@@ -1,0 +1,44 @@
+import type { ApiKey } from '#libs/config/api-keys.js';
+import type { AuthConfig } from '#libs/config/config.js';
+import { AUTH_CONFIG } from '#libs/config/config.module.js';
+import { LOGGER } from '#libs/observability/logging.module.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { Global, Module } from '@nestjs/common';
+import { APP_GUARD } from '@nestjs/core';
+import type { Logger } from 'pino';
+import { Attempts } from './attempts.js';
+import { Audit } from './audit.js';
+import { AuthGuard } from './auth.guard.js';
+import { Authenticator } from './authenticator.js';
+import { generatedKey } from './generated-key.js';
+import { Refusals } from './refusals.js';
+
+@Global()
+@Module({
+  providers: [
+    Attempts,
+    Audit,
+    Refusals,
+    {
+      provide: Authenticator,
+      inject: [AUTH_CONFIG, Orchestrator, LOGGER],
+      useFactory: async (config: AuthConfig, { engine }: Orchestrator, logger: Logger) =>
+        new Authenticator(await keysOf(config, engine, logger), config.disabled),
+    },
+    { provide: APP_GUARD, useClass: AuthGuard },
+  ],
+  exports: [Attempts, Audit, Authenticator, Refusals],
+})
+export class AuthModule {}
+
+/** Handlers that run as processes share this machine's loopback with its users, so that one has to show a key there. */
+async function keysOf(
+  { keys, disabled, keyFile }: AuthConfig,
+  engine: Orchestrator['engine'],
+  logger: Logger,
+): Promise<readonly ApiKey[]> {
+  if (disabled || keys.length > 0 || engine !== 'process') return keys;
+  const secret = await generatedKey(keyFile);
+  logger.info({ file: keyFile }, 'no API key is configured: requests must show the one that this file holds');
+  return [{ name: 'generated', scope: 'admin', secret }];
+}

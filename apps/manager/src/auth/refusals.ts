@@ -1,0 +1,95 @@
+import type { Scope } from '#libs/config/api-keys.js';
+import { ForeignOrigin, Forbidden, TooManyAttempts, Unauthorized } from '#libs/errors/errors.js';
+import { sendProblem } from '#libs/errors/problem.js';
+import { asAppError } from '#libs/errors/problem.filter.js';
+import { requestIdOf } from '#libs/errors/request-id.js';
+import { addressOf, clientOf } from '#libs/observability/client-address.js';
+import { LineLimit } from '#libs/observability/line-limit.js';
+import { LOGGER, noteElsewhere } from '#libs/observability/logging.module.js';
+import { Metrics } from '#libs/observability/metrics.js';
+import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Logger } from 'pino';
+import { Counter } from 'prom-client';
+import { Attempts } from './attempts.js';
+
+/** Lines a minute; further refusals are counted alone, and summed up in one line. */
+const LINES = { perClient: 5, inAll: 100 };
+
+/** What was asked for: what it needs, and its route as the documentation writes it. */
+export interface Door {
+  readonly scope: Scope;
+  readonly route: string;
+}
+
+type Reason = 'missing_key' | 'wrong_key' | 'too_many_attempts' | 'wrong_scope' | 'foreign_origin';
+
+/** Makes refusals seen, in the log and in the metrics, and guessing slow. */
+@Injectable()
+export class Refusals implements OnApplicationShutdown {
+  private readonly counter: Counter<'reason' | 'scope'>;
+  private readonly lines: LineLimit;
+
+  constructor(
+    private readonly attempts: Attempts,
+    metrics: Metrics,
+    @Inject(LOGGER) private readonly logger: Logger,
+  ) {
+    this.counter = new Counter({
+      name: 'faas_auth_refusals_total',
+      help: 'Requests that were not let in, by why and by the scope that they needed.',
+      labelNames: ['reason', 'scope'],
+      registers: [metrics.registry],
+    });
+    this.lines = new LineLimit(LINES, (leftOut) => logger.warn(leftOut, 'further refusals were left out'));
+  }
+
+  /**
+   * What to answer in place of what `thrown` refuses, once it may be answered: a wrong key waits for it. Anything else
+   * that was thrown is given back as it is.
+   */
+  async due(thrown: unknown, door: Door, request: IncomingMessage, response: ServerResponse): Promise<unknown> {
+    const reason = reasonOf(thrown);
+    if (reason === undefined) return thrown;
+    const client = clientOf(addressOf(request));
+    if (reason !== 'wrong_key') {
+      this.note(reason, thrown, door, request);
+      return thrown;
+    }
+    const attempt = this.attempts.delay(client, response);
+    if (attempt.isHeld) {
+      this.note(reason, thrown, door, request);
+      await attempt.over;
+      return thrown;
+    }
+    this.note('too_many_attempts', thrown, door, request);
+    response.setHeader('Connection', 'close');
+    return new TooManyAttempts(attempt.retryAfterSeconds);
+  }
+
+  /** Answers it, where nobody else does. Never throws. */
+  async answer(thrown: unknown, door: Door, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const due = await this.due(thrown, door, request, response);
+    sendProblem(response, asAppError(due, request.method ?? '', door.route), requestIdOf(request));
+  }
+
+  onApplicationShutdown(): void {
+    this.lines.end();
+  }
+
+  private note(reason: Reason, thrown: unknown, { scope, route }: Door, request: IncomingMessage): void {
+    this.counter.inc({ reason, scope });
+    noteElsewhere(request);
+    const address = addressOf(request);
+    if (!this.lines.admits(clientOf(address))) return;
+    const key = thrown instanceof Forbidden ? thrown.keyName : null;
+    const { method } = request;
+    this.logger.warn({ reason, key, address, method, route, requestId: requestIdOf(request) }, 'access refused');
+  }
+}
+
+function reasonOf(thrown: unknown): Reason | undefined {
+  if (thrown instanceof Unauthorized) return thrown.reason;
+  if (thrown instanceof Forbidden) return 'wrong_scope';
+  return thrown instanceof ForeignOrigin ? 'foreign_origin' : undefined;
+}
