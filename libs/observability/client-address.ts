@@ -10,7 +10,7 @@ export function addressOf(request: Pick<IncomingMessage, 'socket'>): string {
 /** Whom attempts are counted for: an address, or the network of 64 bits that an owner of an IPv6 address has. */
 export function clientOf(address: string): string {
   if (!address.includes(':')) return address;
-  const [head = '', tail] = (address.split('%')[0] as string).split('::') as [string, string?];
+  const [head, tail] = (address.split('%')[0] as string).split('::') as [string, string?];
   const before = head === '' ? [] : head.split(':');
   const after = tail === undefined || tail === '' ? [] : tail.split(':');
   const gap = Math.max(0, 8 - before.length - after.length);

@@ -16,7 +16,7 @@ const LONGEST_PATH = 256;
 const UNKNOWN = { perClient: 30, inAll: 300 };
 
 /** Probes and scrapes would drown everything else. */
-const QUIET = /^\/(livez|readyz|healthz|metrics)\b/;
+const QUIET = /^\/(?:livez|readyz|healthz|metrics)\/?(?:\?|$)/;
 
 @Module({})
 export class LoggingModule {
