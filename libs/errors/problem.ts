@@ -60,6 +60,7 @@ export function sendProblem(response: ServerResponse, error: AppError, requestId
   response.setHeader('Content-Type', 'application/problem+json; charset=utf-8');
   response.setHeader('Content-Length', body.length);
   response.setHeader('X-Request-Id', requestId);
+  response.setHeader('X-Content-Type-Options', 'nosniff');
   if (error.retryAfterSeconds !== undefined) response.setHeader('Retry-After', error.retryAfterSeconds);
   if (error.kind === 'unauthorized') response.setHeader('WWW-Authenticate', 'Bearer realm="service-faas"');
   const { req: request } = response;

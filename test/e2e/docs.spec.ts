@@ -50,9 +50,12 @@ const PROMISED: Record<string, string[]> = {
   addFunction: [
     '400 invalid_upload',
     '401 unauthorized',
+    '403 forbidden',
+    '403 foreign_origin',
     '413 upload_too_large',
     '415 unsupported_encoding',
     '429 manager_overloaded',
+    '429 too_many_attempts',
     '422 handler_not_loadable',
     '500 internal_error',
     '503 database_unavailable',
@@ -62,12 +65,15 @@ const PROMISED: Record<string, string[]> = {
   executeFunction: [
     '400 invalid_payload',
     '401 unauthorized',
+    '403 forbidden',
+    '403 foreign_origin',
     '404 function_not_found',
     '409 function_not_runnable',
     '413 payload_too_large',
     '415 unsupported_encoding',
     '429 function_overloaded',
     '429 manager_overloaded',
+    '429 too_many_attempts',
     '500 handler_error',
     '500 handler_result_invalid',
     '500 internal_error',
@@ -76,8 +82,22 @@ const PROMISED: Record<string, string[]> = {
     '503 function_not_ready',
     '504 handler_timeout',
   ],
-  listFunctions: ['400 invalid_page', '401 unauthorized', '500 internal_error', '503 database_unavailable'],
-  removeFunction: ['401 unauthorized', '404 function_not_found', '500 internal_error', '503 database_unavailable'],
+  listFunctions: [
+    '400 invalid_page',
+    '401 unauthorized',
+    '403 forbidden',
+    '429 too_many_attempts',
+    '500 internal_error',
+    '503 database_unavailable',
+  ],
+  removeFunction: [
+    '401 unauthorized',
+    '403 forbidden',
+    '404 function_not_found',
+    '429 too_many_attempts',
+    '500 internal_error',
+    '503 database_unavailable',
+  ],
 };
 
 describeOnAnyEngine('the documentation', (engine) => {

@@ -9,6 +9,7 @@ import { EngineNotConfigured } from '#libs/orchestrator/errors.js';
 import cluster, { type Worker } from 'node:cluster';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
+import { UnusableKeyFile } from './auth/generated-key.js';
 import { Primary } from './cluster/primary.js';
 import { Manager } from './manager.js';
 
@@ -81,6 +82,8 @@ function explained(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const { code, syscall } = error as NodeJS.ErrnoException;
   if (code === 'EADDRINUSE') return `The address is taken: ${error.message}. Set LISTEN_ADDR to another.`;
-  const mendable = [InvalidConfig, EmbeddedPostgresError, EngineNotConfigured].some((kind) => error instanceof kind);
+  const mendable = [InvalidConfig, EmbeddedPostgresError, EngineNotConfigured, UnusableKeyFile].some(
+    (kind) => error instanceof kind,
+  );
   return mendable || syscall === 'listen' ? error.message : (error.stack ?? error.message);
 }

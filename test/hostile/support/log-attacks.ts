@@ -78,6 +78,15 @@ export function attackTheLog(stage: Stage): void {
     expect(lines.join()).toContain('/nowhere');
   });
 
+  it('writes few lines about a client that shows nothing of itself, however much it asks', async () => {
+    const path = `/nowhere-${randomUUID()}`;
+    const client = from();
+    const lines = await logged(() =>
+      Promise.all(Array.from({ length: 100 }, () => stage.manager.send(path, { from: client }))),
+    );
+    expect(lines.filter((line) => line.includes(path)).length).toBeLessThanOrEqual(30);
+  });
+
   it('writes nothing of other headers', async () => {
     const lines = await logged(async () => {
       const names = ['User-Agent', 'Referer', 'Cookie', 'X-Forwarded-For', 'Accept', 'Content-Type'];
