@@ -45,7 +45,7 @@ describe('a secret in a file', () => {
   });
 
   it('is unset by an empty path, as every variable is', () => {
-    expect(loadConfig({ API_KEYS_FILE: '', API_KEYS: KEY }).auth.apiKeys).toEqual([KEY]);
+    expect(loadConfig({ API_KEYS_FILE: '', API_KEYS: KEY }).auth.keys).toMatchObject([{ secret: KEY }]);
   });
 
   it('is not given twice', () => {

@@ -119,7 +119,8 @@ export class DemoCalls {
 
 /** The first of API_KEYS that may do everything. */
 function configuredKey() {
-  const entries = (process.env.API_KEYS ?? '').split(/[,\r\n]/).map((entry) => entry.trim());
+  const { API_KEYS: keys, API_KEYS_FILE: file } = process.env;
+  const entries = (keys || (file ? readFileSync(file, 'utf8') : '')).split(/[,\r\n]/).map((entry) => entry.trim());
   const entry = entries.find((one) => one !== '' && (!one.includes(':') || one.split(':')[1] === 'admin'));
   return entry
     ?.split(':')
