@@ -118,13 +118,13 @@ export class Victim {
     this.room = await this.engine.openRoom();
     this.inspectorPort = await freePort();
     this.manager = new ManagerProcess('hostile', this.build, {
-      NODE_OPTIONS: `--inspect=127.0.0.1:${this.inspectorPort}`,
       LISTEN_ADDR: '127.0.0.1:0',
       AUTH_DISABLED: 'true',
       DATABASE_URL: this.database,
       WORKER_DIR: this.build.workerDir,
       ...this.room.env,
       ...this.env,
+      NODE_OPTIONS: `--inspect=127.0.0.1:${this.inspectorPort} ${this.env['NODE_OPTIONS'] ?? ''}`,
     });
     await this.manager.start();
     this.honest = await this.add(ECHO, { min_replicas: '1', max_replicas: '1' });
@@ -182,8 +182,26 @@ export class Victim {
     return (Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024) / MIB;
   }
 
-  private async growthMiB(): Promise<number> {
+  /** How much more it holds now than before, whatever it has thrown away meanwhile. */
+  async growthMiB(): Promise<number> {
     return (await this.memoryMiB()) - this.before.memory;
+  }
+
+  /** The most that it ever had. */
+  async peakMiB(): Promise<number> {
+    const status = await readFile(`/proc/${this.manager.pid}/status`, 'utf8');
+    return (Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024) / MIB;
+  }
+
+  /** The longest of a few honest calls, one after the other, in milliseconds. */
+  async slowest(calls: number): Promise<number> {
+    let slowest = 0;
+    for (let call = 0; call < calls; call += 1) {
+      const began = performance.now();
+      expect((await this.call(this.honest, 'x')).text).toBe('{"result":"x"}');
+      slowest = Math.max(slowest, performance.now() - began);
+    }
+    return slowest;
   }
 
   private async descriptors(): Promise<number> {
