@@ -9,7 +9,9 @@ const MOST_TEXTS = 3;
 
 const DESCRIPTION = `Upload one Python file and run it as a function in an isolated, scalable worker.
 
-Every failure is an RFC 9457 problem document with a stable \`code\`. Every answer carries \`X-Request-Id\`: the caller's own where one was sent.`;
+Every failure is an RFC 9457 problem document with a stable \`code\`. Every answer carries \`X-Request-Id\`: the caller's own where one was sent.
+
+An API key has a scope: \`deploy\` for all of \`functions\`, \`invoke\` for \`execution\`, \`metrics\` for \`/metrics\`, or \`admin\` for everything.`;
 
 export function openApiDocument(app: INestApplication): OpenAPIObject {
   const config = new DocumentBuilder()
