@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import signal
 import socket
 from collections.abc import Callable
 
+from .clearing import Clearing
 from .failures import Failure
-from .fullness import REASONS, ContainerMemory
-from .leftovers import Leftovers
+from .fullness import REASONS
 from .loading import failure_in, report_line
 from .processes import MAX_LEFT_BEHIND, MAX_PROCESSES, count_below
 from .pulse import NoticeBoard
@@ -40,9 +39,7 @@ _EVICT_SECONDS = 1.0
 # A retiring runner leaves by itself after its last answer; this is for one that doesn't.
 _LEAVE_SECONDS = 0.5
 _DEAF_SECONDS = 0.02
-# How much of a turn removing what runners have left may take, and how long it may take in all.
-_CLEARING_SECONDS = 0.1
-_CLEAR_WITHIN_SECONDS = 3.0
+_CLEARING_PAUSE_SECONDS = 0.01
 # So long the next runner waits for the end of one that has kept what both need.
 _KEPT_SECONDS = 0.25
 # So long after it began to retire a runner may still take requests that were on their way.
@@ -76,10 +73,7 @@ class Fleet:
         self.forking = False
         # Groups of processes that have been killed, and until when some may still be dying.
         self.doomed: dict[int, float] = {}
-        self.leftovers = Leftovers(settings)
-        self.memory = ContainerMemory(os.getpid() == 1)
-        self.is_clear = True
-        self.clear_by = math.inf
+        self.clearing = Clearing(settings)
         self.failures = Failures()
         self.exit_status: int | None = None
         if prepared:
@@ -97,7 +91,10 @@ class Fleet:
         """False when there may be no more processes."""
         if self.start_at is None or now < self.start_at or self.draining:
             return True
-        if not self.runners and not self.clear(now):
+        if not self.runners and not self.clearing.goes_on(now):
+            self.start_at = now + _CLEARING_PAUSE_SECONDS
+            if self.clearing.is_hopeless(now):
+                self.give_up("What its runners have left, files or memory, could not be removed.")
             return True
         self.start_at = None
         if len(self.runners) >= MAX_RUNNERS:
@@ -113,22 +110,6 @@ class Fleet:
             return error.errno not in (errno.EAGAIN, errno.ENOMEM)
         self.runners[runner.pid] = runner
         return True
-
-    def clear(self, now: float) -> bool:
-        """Nothing that runners have left meets one after them. False when that takes longer."""
-        if self.is_clear:
-            return True
-        if self.leftovers.clear(_CLEARING_SECONDS):
-            # Processes that are still dying may hold some.
-            self.is_clear = not self.memory.has_grown()
-            if self.is_clear:
-                self.clear_by = math.inf
-                return True
-            self.start_at = now + TICK_SECONDS
-        self.clear_by = min(self.clear_by, now + _CLEAR_WITHIN_SECONDS)
-        if now >= self.clear_by:
-            self.give_up("What its runners have left, files or memory, could not be removed.")
-        return False
 
     def give_up(self, reason: str) -> None:
         write_line(json.dumps({"faas": "worker_failed", "message": reason}).encode(), seconds=2)
@@ -236,7 +217,7 @@ class Fleet:
 
     def on_exit(self, runner: RunnerProcess, wait_status: int, now: float) -> None:
         del self.runners[runner.pid]
-        self.is_clear = False
+        self.clearing.is_done = False
         if runner.kept and not self.runners and self.start_at is not None:
             self.start_at = now
         for message in runner.messages():

@@ -189,4 +189,4 @@ class Supervisor:
                 break
             select.select([self.signals.fd], [], [], 0.01)
             self.signals.read()
-        self.fleet.leftovers.clear(_CLEARING_SECONDS)
+        self.fleet.clearing.leftovers.clear(_CLEARING_SECONDS)

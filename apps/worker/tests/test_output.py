@@ -44,7 +44,9 @@ def test_no_line_of_a_handler_passes_for_a_note_of_the_supervisor(worker: Worker
 @pytest.mark.parametrize("way", ["raw", "child"])
 def test_no_line_that_a_call_has_not_printed_has_the_name_of_one(worker: Worker, way: str) -> None:
     lines = lines_after(worker, f"{way}:half\\n[other-call] all\\n[1, 2]\\n", last="over")
-    assert lines[: lines.index("[then] over")] == ["half", "| [other-call] all", "[1, 2]"]
+    assert sorted(filter(None, lines)) == sorted(
+        ["half", "| [other-call] all", "[1, 2]", "[then] over"]
+    )
 
 
 @pytest.mark.parametrize("way", ["raw", "print"])

@@ -43,7 +43,7 @@ def handle(payload: str) -> object:
     argument = argument.encode().decode("unicode_escape")
     match command:
         case "raw":
-            os.write(2, argument.encode("latin-1"))
+            os.write(1, argument.encode("latin-1"))
         case "child":
             subprocess.run(["cat"], input=argument.encode("latin-1"), check=True)
         case "print":
