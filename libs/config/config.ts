@@ -1,4 +1,5 @@
 import type { ApiKey } from './api-keys.js';
+import type { EgressRange } from './egress-range.js';
 
 /** Everything the environment decides, parsed once by `loadConfig`. Each module is injected only its slice. */
 export interface Config {
@@ -99,6 +100,14 @@ export interface DockerConfig {
   readonly internal: boolean;
   /** How the manager reaches a worker: through its port on loopback, by container address, or whichever works. */
   readonly reach: 'auto' | 'published' | 'address';
+  readonly firewall: FirewallConfig;
+}
+
+/** Rules on the engine's machine that keep workers from the machine itself and from private addresses. */
+export interface FirewallConfig {
+  /** `auto`: set where the manager may, else it says what to run; `required`: no worker starts without them. */
+  readonly mode: 'auto' | 'required' | 'off';
+  readonly allow: readonly EgressRange[];
 }
 
 export interface KubernetesConfig {

@@ -45,6 +45,23 @@ describe('loadConfig', () => {
     expect(loadConfig(empty)).toEqual(loadConfig({}));
   });
 
+  it("denies workers the private addresses that nobody opens, and names each entry it can't read", () => {
+    expect(loadConfig({}).orchestrator.docker.firewall).toEqual({ mode: 'auto', allow: [] });
+    const opened = loadConfig({ WORKER_FIREWALL: 'required', WORKER_EGRESS_ALLOW: '10.1.0.0/16, [fd00::1]:443,' });
+    expect(opened.orchestrator.docker.firewall).toEqual({
+      mode: 'required',
+      allow: [
+        { family: 4, cidr: '10.1.0.0/16', port: undefined },
+        { family: 6, cidr: 'fd00::1/128', port: 443 },
+      ],
+    });
+    expect(faultsOf({ WORKER_EGRESS_ALLOW: '10.0.0.0/8,database,10.0.0.0/99' })).toEqual([
+      expect.stringMatching(/^WORKER_EGRESS_ALLOW: "database" must be/),
+      expect.stringMatching(/^WORKER_EGRESS_ALLOW: "10.0.0.0\/99" has a prefix beyond/),
+    ]);
+    expect(faultsOf({ WORKER_FIREWALL: 'off', WORKER_EGRESS_ALLOW: '10.0.0.0/8' })).toHaveLength(1);
+  });
+
   it('names every faulty variable at once', () => {
     const faults = faultsOf({
       WORKER_PIDS: 'many',

@@ -9,11 +9,13 @@ import type {
   AuthConfig,
   Config,
   DatabaseConfig,
+  FirewallConfig,
   KubernetesConfig,
   LimitsConfig,
   RegistryLogin,
   ServerConfig,
 } from './config.js';
+import { parseEgressRange } from './egress-range.js';
 import { isLoopback, isWildcard, parseListenAddress } from './listen-address.js';
 import { readSecretFiles } from './secret-files.js';
 
@@ -118,6 +120,8 @@ const environment = z.object({
   WORKER_REACH: z
     .enum(['auto', 'published', 'address'], { error: 'must be auto, published or address' })
     .default('auto'),
+  WORKER_FIREWALL: z.enum(['auto', 'required', 'off'], { error: 'must be auto, required or off' }).default('auto'),
+  WORKER_EGRESS_ALLOW: z.string().default(''),
   KUBECONFIG: z.string().optional(),
   KUBERNETES_SERVICE_HOST: z.string().optional(),
   KUBERNETES_NAMESPACE: name('a namespace').default('scadable-faas'),
@@ -190,6 +194,7 @@ function parse(given: NodeJS.ProcessEnv): Config {
   const server = serverOf(env, auth, faults);
   const database = databaseOf(env, faults);
   const registry = registryOf(env, faults);
+  const firewall = firewallOf(env, faults);
   const limits = limitsOf(env, faults);
   if (env.DEFAULT_TIMEOUT_MS > env.MAX_TIMEOUT_MS) {
     faults.push(
@@ -227,6 +232,7 @@ function parse(given: NodeJS.ProcessEnv): Config {
         network: env.DOCKER_NETWORK,
         internal: env.WORKER_NETWORK_INTERNAL,
         reach: env.WORKER_REACH,
+        firewall,
       },
       kubernetes: kubernetesOf(env),
       process: {
@@ -397,6 +403,22 @@ function urlHostOf(host: string): string | undefined {
   if (isIPv6(host)) return host.includes('%') ? undefined : `[${host}]`;
   if (host.startsWith('/')) return encodeURIComponent(host);
   return /^[\w.-]+$/.test(host) ? host : undefined;
+}
+
+function firewallOf(env: Environment, faults: string[]): FirewallConfig {
+  const entries = env.WORKER_EGRESS_ALLOW.split(',')
+    .map((entry) => entry.trim())
+    .filter((entry) => entry !== '');
+  const allow = entries.flatMap((entry) => {
+    const range = parseEgressRange(entry);
+    if (typeof range === 'object') return range;
+    faults.push(`WORKER_EGRESS_ALLOW: "${entry}" ${range}`);
+    return [];
+  });
+  if (env.WORKER_FIREWALL === 'off' && allow.length > 0) {
+    faults.push('WORKER_EGRESS_ALLOW and WORKER_FIREWALL=off contradict each other: everything is open without rules');
+  }
+  return { mode: env.WORKER_FIREWALL, allow };
 }
 
 function registryOf(env: Environment, faults: string[]): RegistryLogin | undefined {

@@ -75,6 +75,33 @@ export class DockerEngine {
     return created.id;
   }
 
+  /**
+   * Runs a container that the engine removes at its end, and resolves with its status; one that takes longer is
+   * removed.
+   */
+  async runToEnd(config: Docker.ContainerCreateOptions, timeoutMs: number, signal: AbortSignal): Promise<number> {
+    const create = (abortSignal: AbortSignal) => this.docker.createContainer({ ...config, abortSignal } as object);
+    const container = await this.call('create a container', signal, create);
+    const ended = this.call(
+      'wait for a container',
+      signal,
+      // Asked before the start, so that its end can't be missed.
+      (abortSignal) => container.wait({ condition: 'next-exit', abortSignal }) as Promise<{ StatusCode: number }>,
+      timeoutMs,
+    );
+    try {
+      const started = this.start(container.id, signal);
+      // Whichever fails first; the other is not waited for.
+      started.catch(() => undefined);
+      ended.catch(() => undefined);
+      await started;
+      return (await ended).StatusCode;
+    } catch (error) {
+      await this.remove({ id: container.id, volume: undefined }, true, AbortSignal.timeout(timeoutMs));
+      throw error;
+    }
+  }
+
   async putArchive(id: string, path: string, archive: Buffer, signal: AbortSignal): Promise<void> {
     await this.call('copy code', signal, (abortSignal) =>
       this.docker.getContainer(id).putArchive(archive, { path, abortSignal }),

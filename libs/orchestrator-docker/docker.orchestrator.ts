@@ -1,6 +1,7 @@
 import type Docker from 'dockerode';
 import type { Logger } from 'pino';
 import { type DockerConfig, NO_POOL, type PoolConfig } from '#libs/config/config.js';
+import { EngineNotConfigured } from '#libs/orchestrator/errors.js';
 import { HealthProber } from '#libs/orchestrator/health-probe.js';
 import { type OnReady, Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { PoolReport } from '#libs/orchestrator/pool-report.js';
@@ -110,6 +111,18 @@ export class DockerOrchestrator extends Orchestrator {
     return this.pool;
   }
 
+  /** Sets the rules for workers before the first of them starts. The engine may be away still: that shows later. */
+  override async secure(): Promise<void> {
+    const looking = this.network.ready();
+    if (this.config.firewall.mode !== 'required') {
+      looking.catch(() => undefined);
+      return;
+    }
+    await looking.catch((error: unknown) => {
+      if (error instanceof NetworkUnusable) throw new EngineNotConfigured(error.message);
+    });
+  }
+
   async ensure(workload: Workload, signal: AbortSignal, onReady?: OnReady): Promise<Observed> {
     const tell =
       onReady && ((replica?: WarmReplica) => onReady(replica === undefined ? [] : seenReady(replica).endpoints));
@@ -145,7 +158,10 @@ export class DockerOrchestrator extends Orchestrator {
         // The engine tells of an end before its own list shows it; whoever looks at once may see it running still.
         setTimeout(() => signal.aborted || listener(functionId), SECOND_HINT_MS).unref();
       },
-      resumed: () => listener(undefined),
+      resumed: () => {
+        this.network.recheck();
+        listener(undefined);
+      },
     };
     try {
       await followEvents(this.docker, this.owner, sink, this.logger, signal);
@@ -173,6 +189,7 @@ export class DockerOrchestrator extends Orchestrator {
     this.prober.close();
     this.coldStarts.stop();
     this.images.close();
+    this.network.close();
     this.departures.close();
     this.listeners.clear();
     await this.pool.close();

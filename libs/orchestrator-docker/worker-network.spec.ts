@@ -65,6 +65,7 @@ describe('places in the network', () => {
       network: 'workers',
       internal: false,
       reach: 'auto' as const,
+      firewall: { mode: 'off' as const, allow: [] },
     };
     const network = new WorkerNetwork(engine as DockerEngine, config, pino({ level: 'silent' }));
     await network.freePlaces(AbortSignal.timeout(1_000));

@@ -5,6 +5,7 @@ import type { DockerEngine } from './docker-engine.js';
 import { EngineRefusal, isConflict, isMissing } from './engine-fault.js';
 import { isOwnAddress } from './own-address.js';
 import { chooseReach, type Reach } from './reach.js';
+import { WorkerFirewall } from './worker-firewall.js';
 
 const ICC = 'com.docker.network.bridge.enable_icc';
 const NETWORK_LABEL = 'faas.network';
@@ -23,15 +24,18 @@ export function networkFault(network: NetworkInspectInfo, internal: boolean): st
   return undefined;
 }
 
-/** The workers' network, made when it is absent, and how this process reaches workers on it. */
+/** The workers' network, made when it is absent, what it is closed to, and how this process reaches workers on it. */
 export class WorkerNetwork {
+  private readonly firewall: WorkerFirewall;
   private known: Promise<Reach> | undefined;
 
   constructor(
     private readonly engine: DockerEngine,
     private readonly config: DockerConfig,
     private readonly logger: Logger,
-  ) {}
+  ) {
+    this.firewall = new WorkerFirewall(engine, config, logger);
+  }
 
   /** Looks once and remembers; throws {@link NetworkUnusable} when the network can't be used. */
   ready(): Promise<Reach> {
@@ -51,6 +55,20 @@ export class WorkerNetwork {
     this.known = undefined;
   }
 
+  /** Made when it is absent; throws {@link NetworkUnusable} when it can't be used. */
+  inspect(): Promise<NetworkInspectInfo> {
+    return this.usable(new AbortController().signal);
+  }
+
+  /** The engine was away and may have left out rules of ours. */
+  recheck(): void {
+    this.firewall.recheck();
+  }
+
+  close(): void {
+    this.firewall.close();
+  }
+
   /**
    * Frees the addresses of containers that are gone: an engine that is killed while it removes one may keep its place in
    * the network for ever.
@@ -68,19 +86,27 @@ export class WorkerNetwork {
   }
 
   private async look(signal: AbortSignal): Promise<Reach> {
-    const network = (await this.find(signal)) ?? (await this.make(signal)) ?? this.missing();
-    const fault = networkFault(network, this.config.internal);
-    if (fault !== undefined) throw new NetworkUnusable(fault);
+    const network = await this.usable(signal);
     const gateways = (network.IPAM?.Config ?? []).flatMap((range) => range['Gateway']?.replace(/\/.*$/, '') ?? []);
     const own = await Promise.all(gateways.map(isOwnAddress));
+    const ownGateway = gateways.find((_, index) => own[index]);
     const { reach, why } = chooseReach({
       configured: this.config.reach,
       internal: this.config.internal,
       engineIsLocal: this.engine.isLocal,
-      ownGateway: gateways.find((_, index) => own[index]),
+      ownGateway,
     });
     this.logger.info({ network: network.Name, reach, why }, 'chose how to reach workers');
+    const open = await this.firewall.protect(network, this.engine.isLocal ? ownGateway : undefined);
+    if (open !== undefined) throw new NetworkUnusable(open);
     return reach;
+  }
+
+  private async usable(signal: AbortSignal): Promise<NetworkInspectInfo> {
+    const network = (await this.find(signal)) ?? (await this.make(signal)) ?? this.missing();
+    const fault = networkFault(network, this.config.internal);
+    if (fault !== undefined) throw new NetworkUnusable(fault);
+    return network;
   }
 
   /**

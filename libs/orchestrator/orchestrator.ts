@@ -15,6 +15,12 @@ export abstract class Orchestrator {
   abstract readonly engine: string;
 
   /**
+   * What must be in place before the first worker, made at boot. Throws {@link EngineNotConfigured} when nothing may be
+   * started without it.
+   */
+  async secure(): Promise<void> {}
+
+  /**
    * One idempotent step that moves reality towards `workload`, then what it saw. Never waits for readiness: it probes
    * once and returns; `watch` tells when a replica became ready. Same spec: adopts what runs. Other spec: starts the
    * new replicas, and once they are ready drains the old. A replica that ended is replaced, and `reason` says why it

@@ -4,6 +4,7 @@ import { pino } from 'pino';
 import { type DockerConfig, NO_POOL, type PoolConfig } from '#libs/config/config.js';
 import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
+import { ensureChains, families } from '#libs/orchestrator-docker/packet-filter.js';
 import { DockerOrchestrator } from '#libs/orchestrator-docker/docker.orchestrator.js';
 
 export const WORKER_IMAGE = process.env['DOCKER_TEST_WORKER_IMAGE'] ?? 'faas-worker:local';
@@ -51,6 +52,7 @@ export function testConfig(changes: Partial<DockerConfig> = {}): DockerConfig {
     network: `faas-test-${randomBytes(4).toString('hex')}`,
     internal: false,
     reach: 'auto',
+    firewall: { mode: 'auto', allow: [] },
     ...changes,
   };
 }
@@ -74,4 +76,10 @@ export async function removeNetwork(name: string): Promise<void> {
     .catch((error: { statusCode?: number }) => {
       if (error.statusCode !== 404) throw error;
     });
+  await removeStaleRules();
+}
+
+/** Rules of networks that are gone, where this process may. */
+export async function removeStaleRules(): Promise<void> {
+  for (const family of families()) await ensureChains(family, []).catch(() => undefined);
 }

@@ -100,6 +100,7 @@ async function createOrchestrator(
     );
   }
   const orchestrator = await open(engine);
+  await orchestrator.secure();
   measurePool(orchestrator.warmPool, metrics, coldStages);
   return new MeasuredOrchestrator(orchestrator, metrics);
 }

@@ -1,0 +1,105 @@
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { isIP } from 'node:net';
+import { type Chain, type Family, repairs } from './firewall-rules.js';
+
+const COMMAND_MS = 10_000;
+/** Of rules, on a machine that has many others. */
+const MOST_OUTPUT_BYTES = 32 * 1024 * 1024;
+/** Services often lack the folders of an administrator's programs. */
+const PATH = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
+
+const RESOLV_CONF = '/etc/resolv.conf';
+const RESOLVED_CONF = '/run/systemd/resolve/resolv.conf';
+const DAEMON_CONF = '/etc/docker/daemon.json';
+const TRACKED_MOST = '/proc/sys/net/netfilter/nf_conntrack_max';
+const TRACKED_DEFAULT = 65_536;
+
+/** Families of addresses that this machine's kernel knows. */
+export function families(): readonly Family[] {
+  return existsSync('/proc/net/if_inet6') ? [4, 6] : [4];
+}
+
+/** Whether this process shares the network namespace of the bridge. */
+export function hasInterface(name: string): boolean {
+  return existsSync(`/sys/class/net/${name}`);
+}
+
+/** Connections that the kernel of this machine can track at once. */
+export async function trackedMost(): Promise<number> {
+  const text = await readFile(TRACKED_MOST, 'utf8').catch(() => '');
+  return Number(text) || TRACKED_DEFAULT;
+}
+
+/**
+ * Brings the rules of one family to what is wanted and takes away those of bridges that are gone. Answers whether
+ * anything had to be done. Rejects with the program's own words where this process may not.
+ */
+export async function ensureChains(family: Family, wanted: readonly Chain[]): Promise<boolean> {
+  const program = family === 4 ? 'iptables' : 'ip6tables';
+  const script = repairs(await run(`${program}-save`, ['-t', 'filter']), wanted, hasInterface);
+  if (script === undefined) return false;
+  await run(`${program}-restore`, ['-w', '5', '--noflush'], script);
+  return true;
+}
+
+/** Settles in time even when the program can't be killed. */
+function run(program: string, args: readonly string[], input = ''): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  const late = setTimeout(() => reject(new Error(`${program} did not end in ${COMMAND_MS} ms`)), COMMAND_MS + 1_000);
+  const options = {
+    timeout: COMMAND_MS,
+    killSignal: 'SIGKILL',
+    maxBuffer: MOST_OUTPUT_BYTES,
+    env: { ...process.env, PATH },
+  } as const;
+  const child = execFile(program, args, options, (error, stdout, stderr) => {
+    clearTimeout(late);
+    if (error === null) resolve(stdout);
+    else reject(new Error(`${program}: ${reasonOf(error, stderr)}`, { cause: error }));
+  });
+  // It may end, or not even start, before it has read everything.
+  child.stdin?.on('error', () => undefined);
+  child.stdin?.end(input);
+  return promise;
+}
+
+function reasonOf(error: Error, stderr: string): string {
+  if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'is not installed';
+  return stderr.trim().split('\n')[0]?.slice(0, 300) || error.message.slice(0, 300);
+}
+
+/**
+ * Addresses that the engine of this machine asks for names, as far as its files tell. Older engines ask from inside
+ * the container's network namespace, so that the rules would hold them up.
+ */
+export async function nameservers(): Promise<readonly string[]> {
+  const [resolv, resolved, daemon] = await Promise.all(
+    [RESOLV_CONF, RESOLVED_CONF, DAEMON_CONF].map((path) => readFile(path, 'utf8').catch(() => '')),
+  );
+  return nameserversIn(resolv ?? '', resolved ?? '', daemon ?? '');
+}
+
+/** As the engine reads them: its own setting first, and the real ones where systemd's stub stands in for them. */
+export function nameserversIn(resolv: string, resolved: string, daemon: string): readonly string[] {
+  const configured = configuredDns(daemon);
+  if (configured.length > 0) return configured;
+  const listed = serversOf(resolv);
+  const servers = listed.every((address) => address === '127.0.0.53') ? serversOf(resolved) : listed;
+  // The engine asks those of loopback from where it runs itself.
+  return servers.filter((address) => !/^(127\.|::1$)/.test(address));
+}
+
+function serversOf(text: string): string[] {
+  return [...text.matchAll(/^\s*nameserver\s+(\S+)/gm)].flatMap(([, address = '']) => (isIP(address) ? [address] : []));
+}
+
+function configuredDns(daemon: string): string[] {
+  try {
+    const { dns } = JSON.parse(daemon) as { dns?: unknown };
+    return Array.isArray(dns) ? dns.filter((one) => typeof one === 'string' && isIP(one) !== 0) : [];
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,146 @@
+import type { NetworkInspectInfo } from 'dockerode';
+import type { Logger } from 'pino';
+import type { DockerConfig } from '#libs/config/config.js';
+import type { DockerEngine } from './docker-engine.js';
+import { type Bridge, chainsFor, type FirewallPolicy } from './firewall-rules.js';
+import { hostIsOpen } from './host-check.js';
+import { ensureChains, families, hasInterface, nameservers, trackedMost } from './packet-filter.js';
+
+const RECHECK_MS = 60_000;
+/** A check that found the machine open is not made again for so long, however many functions wait. */
+const TRUSTED_MS = 30_000;
+
+const WHAT_TO_RUN =
+  'run what `npm run --silent firewall` (in the manager’s container: `node dist/libs/orchestrator-docker/firewall.js`) prints, as root on the engine’s machine: `… | sudo sh`';
+
+/** The bridge of a network, as the engine names it. */
+export function bridgeOf(network: NetworkInspectInfo): Bridge {
+  const named = network.Options?.['com.docker.network.bridge.name'];
+  return { network: network.Id, name: named ?? `br-${network.Id.slice(0, 12)}`, internal: network.Internal };
+}
+
+/** What this machine and the configuration say about the rules. */
+export async function policyOf(config: DockerConfig): Promise<FirewallPolicy> {
+  const [resolvers, tracked] = await Promise.all([nameservers(), trackedMost()]);
+  return { allow: config.firewall.allow, resolvers, tracked };
+}
+
+/**
+ * Keeps workers from the machine they run on, from each other and from private addresses: sets the rules where this
+ * process may, looks after them from then on, and otherwise finds out whether somebody else has set them.
+ */
+export class WorkerFirewall {
+  private readonly closing = new AbortController();
+  private bridge: (Bridge & { readonly needsIpv6: boolean }) | undefined;
+  private timer: NodeJS.Timeout | undefined;
+  private limitsConnections = true;
+  private found: { readonly network: string; readonly at: number; readonly fault: string | undefined } | undefined;
+
+  constructor(
+    private readonly engine: DockerEngine,
+    private readonly config: DockerConfig,
+    private readonly logger: Logger,
+  ) {}
+
+  /**
+   * Resolves with what is wrong where rules are required and are not there; undefined otherwise.
+   *
+   * @param gateway the network's address of this machine; undefined when this process is elsewhere
+   */
+  async protect(network: NetworkInspectInfo, gateway: string | undefined): Promise<string | undefined> {
+    const { mode } = this.config.firewall;
+    if (mode === 'off') return undefined;
+    const { found } = this;
+    if (found?.network === network.Id && found.fault !== undefined && Date.now() - found.at < TRUSTED_MS) {
+      return this.verdict(found.fault);
+    }
+    this.bridge = { ...bridgeOf(network), needsIpv6: network.EnableIPv6 };
+    const refused = await this.set(this.bridge);
+    if (refused === undefined) {
+      this.logger.info({ bridge: this.bridge.name }, 'workers are kept from this machine and from private addresses');
+      this.timer ??= setInterval(() => this.recheck(), RECHECK_MS).unref();
+      return undefined;
+    }
+    this.bridge = undefined;
+    const checking = this.check(network, gateway, refused);
+    // Where workers start all the same, they need not wait for the check.
+    return mode === 'required' ? this.verdict(await checking) : undefined;
+  }
+
+  /** Sets what somebody took away; of use after the engine was started again. Rules of networks that are gone go. */
+  recheck(): void {
+    const { bridge } = this;
+    if (bridge === undefined || this.closing.signal.aborted) return;
+    void this.set(bridge).then((refused) => {
+      if (refused === undefined || this.closing.signal.aborted) return;
+      // Its network was removed; that is told by whoever needs it next.
+      if (!hasInterface(bridge.name)) this.bridge = undefined;
+      else this.logger.warn({ reason: refused }, 'the rules that keep workers from this machine can’t be looked after');
+    });
+  }
+
+  close(): void {
+    this.closing.abort();
+    clearInterval(this.timer);
+  }
+
+  private verdict(fault: string | undefined): string | undefined {
+    if (fault === undefined || this.config.firewall.mode !== 'required') return undefined;
+    return `WORKER_FIREWALL=required: ${fault}. To mend it ${WHAT_TO_RUN}.`;
+  }
+
+  /** Why the rules can't be set here; undefined when they are. */
+  private async set(bridge: Bridge & { readonly needsIpv6: boolean }): Promise<string | undefined> {
+    if (!this.engine.isLocal) return 'the engine is on another machine';
+    if (!hasInterface(bridge.name)) return `this process doesn't see the interface ${bridge.name}`;
+    const policy = await policyOf(this.config);
+    for (const family of families()) {
+      const refused = await this.setFamily(bridge, policy, family);
+      // Containers have no IPv6 on a network without it, so those rules are only a second wall.
+      if (refused !== undefined && (family === 4 || bridge.needsIpv6)) return refused;
+    }
+    return undefined;
+  }
+
+  private async setFamily(bridge: Bridge, policy: FirewallPolicy, family: 4 | 6): Promise<string | undefined> {
+    const wanted = this.limitsConnections ? policy : { ...policy, tracked: undefined };
+    try {
+      const changed = await ensureChains(family, chainsFor(bridge, wanted, family));
+      if (changed) this.logger.debug({ bridge: bridge.name, family }, 'set the rules for workers');
+      return undefined;
+    } catch (error) {
+      if (!this.limitsConnections) return (error as Error).message;
+      // Small kernels lack the two extensions; better rules without limits than none.
+      this.limitsConnections = false;
+      const refused = await this.setFamily(bridge, policy, family);
+      this.limitsConnections = refused !== undefined;
+      if (refused === undefined)
+        this.logger.warn(
+          { reason: (error as Error).message },
+          'this machine can’t limit the connections of workers, so they may fill its table of connections',
+        );
+      return refused;
+    }
+  }
+
+  /** Finds out whether somebody else has set the rules, and tells what to do when nobody has. */
+  private async check(
+    network: NetworkInspectInfo,
+    gateway: string | undefined,
+    refused: string,
+  ): Promise<string | undefined> {
+    const open = await this.isOpen(network.Name, gateway);
+    if (this.closing.signal.aborted) return open;
+    const fault = open === undefined ? undefined : `${open}; the rules can't be set from here (${refused})`;
+    this.found = { network: network.Id, at: Date.now(), fault };
+    if (fault === undefined) this.logger.info('workers are kept from this machine by rules that somebody else has set');
+    else if (this.config.firewall.mode === 'auto')
+      this.logger.warn({ reason: fault }, `workers may reach this machine: ${WHAT_TO_RUN}`);
+    return fault;
+  }
+
+  private async isOpen(network: string, gateway: string | undefined): Promise<string | undefined> {
+    if (gateway === undefined) return 'whether workers reach the engine’s machine can’t be checked from here';
+    return hostIsOpen(this.engine, { image: this.config.image, network, gateway }, this.closing.signal);
+  }
+}
