@@ -195,7 +195,8 @@ export function repairs(
   hasBridge: (name: string) => boolean,
 ): string | undefined {
   const there = read(saved);
-  const gone = [...there.keys()].filter((name) => isOfGoneBridge(name, there, hasBridge));
+  const kept = new Set(wanted.map(({ name }) => name));
+  const gone = [...there.keys()].filter((name) => !kept.has(name) && isOfGoneBridge(name, there, hasBridge));
   const lines = [
     ...(isIntact(there, wanted) ? [] : definitions(wanted)),
     ...jumps(there, wanted),
