@@ -1,6 +1,7 @@
 import { createServer } from 'node:net';
 import type { DockerEngine } from './docker-engine.js';
 
+const LABEL = 'faas.check';
 const CHECK_MS = 30_000;
 const CONNECT_S = 5;
 const CLOSED = 0;
@@ -32,6 +33,7 @@ export async function hostIsOpen(
   closing: AbortSignal,
 ): Promise<string | undefined> {
   const signal = AbortSignal.any([closing, AbortSignal.timeout(CHECK_MS)]);
+  await removeForgotten(engine, signal).catch(() => undefined);
   let reached = false;
   const server = createServer((socket) => {
     reached = true;
@@ -50,7 +52,7 @@ export async function hostIsOpen(
       Entrypoint: ['python3', '-c', CONNECT, gateway, String(port)],
       Cmd: [],
       User: '65532:65532',
-      Labels: { 'faas.check': 'firewall' },
+      Labels: { [LABEL]: 'firewall' },
       HostConfig: {
         AutoRemove: true,
         NetworkMode: network,
@@ -69,4 +71,11 @@ export async function hostIsOpen(
   } finally {
     server.close();
   }
+}
+
+/** The engine removes a container at its end; one whose manager died before it was started has none. */
+async function removeForgotten(engine: DockerEngine, signal: AbortSignal): Promise<void> {
+  const checks = await engine.list([LABEL], signal);
+  const old = checks.filter(({ Created }) => Created * 1_000 < Date.now() - 2 * CHECK_MS);
+  for (const { Id: id } of old) await engine.remove({ id, volume: undefined }, true, signal);
 }

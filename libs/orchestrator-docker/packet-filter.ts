@@ -33,15 +33,13 @@ export async function trackedMost(): Promise<number> {
 }
 
 /**
- * Brings the rules of one family to what is wanted and takes away those of bridges that are gone. Answers whether
- * anything had to be done. Rejects with the program's own words where this process may not.
+ * Brings the rules of one family to what is wanted, at once, and takes away those of bridges that are gone. Rejects with
+ * the program's own words where this process may not.
  */
-export async function ensureChains(family: Family, wanted: readonly Chain[]): Promise<boolean> {
+export async function ensureChains(family: Family, wanted: readonly Chain[]): Promise<void> {
   const program = family === 4 ? 'iptables' : 'ip6tables';
   const script = repairs(await run(`${program}-save`, ['-t', 'filter']), wanted, hasInterface);
-  if (script === undefined) return false;
-  await run(`${program}-restore`, ['-w', '5', '--noflush'], script);
-  return true;
+  if (script !== undefined) await run(`${program}-restore`, ['-w', '5', '--noflush'], script);
 }
 
 /** Settles in time even when the program can't be killed. */

@@ -2,7 +2,7 @@ import type { NetworkInspectInfo } from 'dockerode';
 import type { Logger } from 'pino';
 import type { DockerConfig } from '#libs/config/config.js';
 import type { DockerEngine } from './docker-engine.js';
-import { type Bridge, chainsFor, type FirewallPolicy } from './firewall-rules.js';
+import { type Bridge, chainsFor, type Family, type FirewallPolicy } from './firewall-rules.js';
 import { hostIsOpen } from './host-check.js';
 import { ensureChains, families, hasInterface, nameservers, trackedMost } from './packet-filter.js';
 
@@ -102,25 +102,19 @@ export class WorkerFirewall {
     return undefined;
   }
 
-  private async setFamily(bridge: Bridge, policy: FirewallPolicy, family: 4 | 6): Promise<string | undefined> {
-    const wanted = this.limitsConnections ? policy : { ...policy, tracked: undefined };
-    try {
-      const changed = await ensureChains(family, chainsFor(bridge, wanted, family));
-      if (changed) this.logger.debug({ bridge: bridge.name, family }, 'set the rules for workers');
-      return undefined;
-    } catch (error) {
-      if (!this.limitsConnections) return (error as Error).message;
-      // Small kernels lack the two extensions; better rules without limits than none.
-      this.limitsConnections = false;
-      const refused = await this.setFamily(bridge, policy, family);
-      this.limitsConnections = refused !== undefined;
-      if (refused === undefined)
-        this.logger.warn(
-          { reason: (error as Error).message },
-          'this machine can’t limit the connections of workers, so they may fill its table of connections',
-        );
-      return refused;
-    }
+  private async setFamily(bridge: Bridge, policy: FirewallPolicy, family: Family): Promise<string | undefined> {
+    const limited = this.limitsConnections ? policy : { ...policy, tracked: undefined };
+    const refused = await ensured(bridge, limited, family);
+    if (refused === undefined || !this.limitsConnections) return refused;
+    // Small kernels lack the two extensions; better rules without limits than none.
+    const refusedToo = await ensured(bridge, { ...policy, tracked: undefined }, family);
+    if (refusedToo !== undefined) return refusedToo;
+    this.limitsConnections = false;
+    this.logger.warn(
+      { reason: refused },
+      'this machine can’t limit the connections of workers, so they may fill its table of connections',
+    );
+    return undefined;
   }
 
   /** Finds out whether somebody else has set the rules, and tells what to do when nobody has. */
@@ -142,5 +136,16 @@ export class WorkerFirewall {
   private async isOpen(network: string, gateway: string | undefined): Promise<string | undefined> {
     if (gateway === undefined) return 'whether workers reach the engine’s machine can’t be checked from here';
     return hostIsOpen(this.engine, { image: this.config.image, network, gateway }, this.closing.signal);
+  }
+}
+
+/** Why not; undefined when it worked. Another manager may have changed the rules in between, so it is tried twice. */
+async function ensured(bridge: Bridge, policy: FirewallPolicy, family: Family): Promise<string | undefined> {
+  const chains = chainsFor(bridge, policy, family);
+  try {
+    await ensureChains(family, chains).catch(() => ensureChains(family, chains));
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
   }
 }
