@@ -5,6 +5,7 @@ import { isIP } from 'node:net';
 import { type Chain, type Family, repairs } from './firewall-rules.js';
 
 const COMMAND_MS = 10_000;
+const TRIES = 4;
 /** Of rules, on a machine that has many others. */
 const MOST_OUTPUT_BYTES = 32 * 1024 * 1024;
 /** Services often lack the folders of an administrator's programs. */
@@ -33,13 +34,23 @@ export async function trackedMost(): Promise<number> {
 }
 
 /**
- * Brings the rules of one family to what is wanted, at once, and takes away those of bridges that are gone. Rejects with
- * the program's own words where this process may not.
+ * Brings the rules of one family to what is wanted and takes away those of bridges that are gone. Another manager may do
+ * the same at the same time, so it looks again at what came out. Rejects with the program's own words where this
+ * process may not.
  */
 export async function ensureChains(family: Family, wanted: readonly Chain[]): Promise<void> {
   const program = family === 4 ? 'iptables' : 'ip6tables';
-  const script = repairs(await run(`${program}-save`, ['-t', 'filter']), wanted, hasInterface);
-  if (script !== undefined) await run(`${program}-restore`, ['-w', '5', '--noflush'], script);
+  let failure: unknown;
+  for (let tries = 0; tries < TRIES; tries += 1) {
+    const script = repairs(await run(`${program}-save`, ['-t', 'filter']), wanted, hasInterface);
+    if (script === undefined) return;
+    const restored = run(`${program}-restore`, ['-w', '5', '--noflush'], script);
+    failure = await restored.then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+  }
+  if (failure !== undefined) throw failure;
 }
 
 /** Settles in time even when the program can't be killed. */

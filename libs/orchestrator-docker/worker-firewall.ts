@@ -139,11 +139,10 @@ export class WorkerFirewall {
   }
 }
 
-/** Why not; undefined when it worked. Another manager may have changed the rules in between, so it is tried twice. */
+/** Why not; undefined when it worked. */
 async function ensured(bridge: Bridge, policy: FirewallPolicy, family: Family): Promise<string | undefined> {
-  const chains = chainsFor(bridge, policy, family);
   try {
-    await ensureChains(family, chains).catch(() => ensureChains(family, chains));
+    await ensureChains(family, chainsFor(bridge, policy, family));
     return undefined;
   } catch (error) {
     return (error as Error).message;

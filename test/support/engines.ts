@@ -4,7 +4,14 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { describe, it } from 'vitest';
-import { docker, PLAIN_IMAGE, removeNetwork, whyNoDocker, WORKER_IMAGE } from '../docker/support/docker-tests.js';
+import {
+  docker,
+  FIREWALL,
+  PLAIN_IMAGE,
+  removeNetwork,
+  whyNoDocker,
+  WORKER_IMAGE,
+} from '../docker/support/docker-tests.js';
 import { CLUSTER_IMAGES } from '../kubernetes-cluster/support/images.js';
 import { openNamespace } from '../kubernetes-cluster/support/room.js';
 import { smallEngine } from '../kubernetes/support/small-room.js';
@@ -87,7 +94,13 @@ async function openNetwork(image: string): Promise<EngineRoom> {
   const network = `faas-e2e-${randomBytes(4).toString('hex')}`;
   const containers = () => docker.listContainers({ all: true, filters: { network: [network] } });
   return {
-    env: { ...NO_POOL, DEPLOYMENT_ENV: 'docker', WORKER_IMAGE: image, DOCKER_NETWORK: network },
+    env: {
+      ...NO_POOL,
+      DEPLOYMENT_ENV: 'docker',
+      WORKER_IMAGE: image,
+      DOCKER_NETWORK: network,
+      WORKER_FIREWALL: FIREWALL,
+    },
     nowhere: { DOCKER_HOST: 'unix:///nowhere/docker.sock' },
     workers: async () => (await containers()).map(({ Names, Id }) => Names[0] ?? Id),
     clear: async () => {
