@@ -80,7 +80,7 @@ export class DockerEngine {
    * removed.
    */
   async runToEnd(config: Docker.ContainerCreateOptions, timeoutMs: number, signal: AbortSignal): Promise<number> {
-    const create = (abortSignal: AbortSignal) => this.docker.createContainer({ ...config, abortSignal } as object);
+    const create = (abortSignal: AbortSignal) => this.docker.createContainer({ ...config, abortSignal });
     const container = await this.call('create a container', signal, create);
     const ended = this.call(
       'wait for a container',

@@ -56,7 +56,7 @@ describe.skipIf(reason !== undefined)(`from inside a function${reason === undefi
       );
       expect(own).toContain(gateway);
       const ports = [hostPort, stage.manager.port];
-      const tried = own.flatMap((host) => ports.map(async (port) => `${host}: ${await ask('attempt', host, port)}`));
+      const tried = own.flatMap((host) => ports.map(async (port) => [host, port, await ask('attempt', host, port)]));
       for (const seen of await Promise.all(tried)) expect(seen).not.toContain('open');
     });
 
