@@ -2,7 +2,7 @@ import { pino } from 'pino';
 import { loadConfig } from '#libs/config/load-config.js';
 import { connectDocker } from './create-docker-orchestrator.js';
 import { DockerEngine } from './docker-engine.js';
-import { shellScript } from './firewall-rules.js';
+import { shellScript } from './rule-scripts.js';
 import { families } from './packet-filter.js';
 import { bridgeOf, policyOf } from './worker-firewall.js';
 import { WorkerNetwork } from './worker-network.js';

@@ -2,7 +2,8 @@ import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
-import { type Chain, type Family, repairs } from './firewall-rules.js';
+import type { Chain, Family } from './firewall-rules.js';
+import { repairs } from './rule-scripts.js';
 
 const COMMAND_MS = 10_000;
 const TRIES = 4;

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { DockerConfig } from '#libs/config/config.js';
 import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
 import { DockerEngine } from '#libs/orchestrator-docker/docker-engine.js';
-import { shellScript } from '#libs/orchestrator-docker/firewall-rules.js';
+import { shellScript } from '#libs/orchestrator-docker/rule-scripts.js';
 import { hostIsOpen } from '#libs/orchestrator-docker/host-check.js';
 import { families } from '#libs/orchestrator-docker/packet-filter.js';
 import { bridgeOf, policyOf } from '#libs/orchestrator-docker/worker-firewall.js';

@@ -2,13 +2,13 @@ import { readFileSync } from 'node:fs';
 import { connect, createServer, type Server } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { WORKER_CONNECTIONS } from '#libs/orchestrator-docker/firewall-rules.js';
 import { docker } from '../docker/support/docker-tests.js';
 import { describeOnDocker } from '../support/engines.js';
 import { Stage } from '../support/stage.js';
 import { CONNECTOR } from './support/connect-handler.js';
 import { Lan } from './support/lan.js';
 
-const WORKER_CONNECTIONS = 512;
 /** The burst that a worker may open, and what its rate adds while the test runs. */
 const MOST_TRACKED = 2 * WORKER_CONNECTIONS;
 const [OPENED, CLOSED] = [7_001, 7_002];
