@@ -100,7 +100,7 @@ describe.skipIf(reason !== undefined)('the compose stack', { timeout: 120_000 },
     expect(added.status, JSON.stringify(created)).toBe(201);
     try {
       expect((await docker.getContainer(created.container_id).inspect()).Name).toBe(`/faas-worker-${created.id}`);
-      expect(created.host_port).toBeGreaterThan(0);
+      expect(created.host_port).toBe(0);
       const answer = await fetch(`${base}/functions/${created.id}/execute`, {
         method: 'POST',
         headers: { 'Content-Type': 'application/json' },

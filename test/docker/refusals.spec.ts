@@ -1,7 +1,8 @@
+import { execFileSync } from 'node:child_process';
 import type { Stage } from '#libs/orchestrator/testing/contract.stage.js';
 import { afterEach, describe, expect, it } from 'vitest';
 import { containersOf, dockerStage, endStage, python } from './support/docker-stage.js';
-import { docker, removeNetwork, testConfig, whyNoDocker, WORKER_IMAGE } from './support/docker-tests.js';
+import { docker, openDocker, removeNetwork, testConfig, whyNoDocker, WORKER_IMAGE } from './support/docker-tests.js';
 
 const ECHO = python('def handle(payload: str):\n    return payload\n');
 const reason = await whyNoDocker(WORKER_IMAGE);
@@ -93,6 +94,27 @@ describe.skipIf(reason !== undefined)('Docker provider: what the engine refuses'
     const address = seen.endpoints[0]?.address;
     expect(address).toMatchObject(reach === 'published' ? { host: '127.0.0.1', port: seen.hostPort } : { port: 8000 });
     expect((await stage.call(seen.endpoints[0], 'x')).body).toEqual({ result: 'x' });
+    const { Ports: ports } = (await docker.getContainer(seen.primary).inspect()).NetworkSettings;
+    // One that is published is let through by the engine from every network that routes to it.
+    if (reach === 'address') expect(ports['8000/tcp']).toBeNull();
+    else expect(ports['8000/tcp']).toEqual([{ HostIp: '127.0.0.1', HostPort: String(seen.hostPort) }]);
+    expect(listenersOn(seen.hostPort).filter((address) => address !== LOOPBACK)).toEqual([]);
+  });
+
+  it('replaces workers that another way to reach them has left without a port', async () => {
+    const config = testConfig({ reach: 'address' });
+    stage = dockerStage(config);
+    const workload = stage.workload(ECHO);
+    const before = await stage.settleReady(await stage.manager(), workload);
+    const moved = openDocker({ ...config, reach: 'published' }, stage.owner);
+    try {
+      const seen = await stage.settle(moved, workload, ({ endpoints }) => endpoints.length === 1);
+      expect(seen.primary).not.toBe(before.primary);
+      expect(seen.hostPort).toBeGreaterThan(0);
+      expect((await stage.call(seen.endpoints[0], 'x')).body).toEqual({ result: 'x' });
+    } finally {
+      await moved.close();
+    }
   });
 
   it('runs workers without a route out', async () => {
@@ -112,3 +134,12 @@ def handle(payload: str):
     expect((await stage.call(seen.endpoints[0], 'x')).body).toEqual({ result: 'kept in' });
   });
 });
+
+const LOOPBACK = '0100007F';
+
+/** Who listens on a port of this machine, as the kernel writes addresses. */
+function listenersOn(port: number): (string | undefined)[] {
+  const listening = execFileSync('cat', ['/proc/net/tcp', '/proc/net/tcp6'], { encoding: 'utf8' });
+  const shown = port.toString(16).toUpperCase().padStart(4, '0');
+  return [...listening.matchAll(new RegExp(`: ([0-9A-F]+):${shown} \\S+ 0A`, 'g'))].map(([, address]) => address);
+}
