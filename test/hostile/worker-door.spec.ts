@@ -4,8 +4,9 @@ import { kindOf } from '#libs/orchestrator/generic-worker.js';
 import type { Endpoint, EndpointAddress } from '#libs/orchestrator/workload.js';
 import { LABEL } from '#libs/orchestrator-docker/labels.js';
 import { addressOf, replicaOf } from '#libs/orchestrator-docker/replica.js';
-import { docker } from '../docker/support/docker-tests.js';
-import { describeOnEachEngine, describeOnEachLocalEngine } from '../support/engines.js';
+import { docker, WORKER_IMAGE } from '../docker/support/docker-tests.js';
+import { addressOn } from '../docker/support/impostor.js';
+import { describeOnDocker, describeOnEachEngine, describeOnEachLocalEngine } from '../support/engines.js';
 import { Stage } from '../support/stage.js';
 import { Doors, knock } from './support/worker-doors.js';
 
@@ -102,6 +103,46 @@ describeOnEachEngine('A worker that its neighbours have found', (engine) => {
     expect(await doors.endpoint(mine)).toEqual(endpoint);
   });
 });
+
+describeOnDocker('A worker’s container that its neighbours have found', (engine) => {
+  const stage = Stage.on(engine);
+
+  it('shows whoever may inspect it no token, and answers no container of another network', async () => {
+    const { id, container_id } = await stage.manager.add(CURIOUS);
+    const doors = await Doors.of(stage.databaseUrl);
+    const endpoint = await doors.endpoint(id);
+    const token = doors.token(endpoint);
+    await doors.close();
+    expect(JSON.stringify(await docker.getContainer(container_id).inspect())).not.toContain(token);
+    const address = await addressOn(container_id, stage.room.env['DOCKER_NETWORK']!);
+    expect(await fromAnotherNetwork(address)).not.toContain('reached');
+    expect(await fromAnotherNetwork(address, 'host')).toContain('reached: 403');
+    expect((await stage.manager.call(id, 'count')).text).toBe('{"result":1}');
+  });
+});
+
+/** What a container hears that posts to a worker. */
+async function fromAnotherNetwork(address: string, network = 'bridge'): Promise<string> {
+  const program = [
+    'import urllib.request as r, urllib.error as e',
+    'try:',
+    `  print("reached:", r.urlopen("http://${address}:8000/", b'{"payload": "count"}', timeout=5).status)`,
+    'except e.HTTPError as refusal: print("reached:", refusal.code)',
+    'except OSError as fault: print(fault)',
+  ].join('\n');
+  const container = await docker.createContainer({
+    Image: WORKER_IMAGE,
+    Entrypoint: ['python3', '-c', program],
+    HostConfig: { NetworkMode: network },
+  });
+  try {
+    await container.start();
+    await container.wait();
+    return (await container.logs({ stdout: true, stderr: true })).toString();
+  } finally {
+    await container.remove({ force: true, v: true });
+  }
+}
 
 describeOnEachLocalEngine('A worker without a function that its neighbours have found', (engine) => {
   const stage = Stage.on(engine, { WARM_POOL_SIZE: '1' });
