@@ -32,7 +32,7 @@ describeOnEachEngine('A worker that its neighbours have found', (engine) => {
   let mine: string;
   let its: string;
   let endpoint: Endpoint;
-  const calls = async () => Number(((await stage.manager.call(mine, 'count')).json() as { result: number }).result);
+  const calls = async () => ((await stage.manager.call(mine, 'count')).json() as { result: number }).result;
 
   beforeAll(async () => {
     doors = await Doors.of(stage.databaseUrl);

@@ -11,10 +11,17 @@ export interface Reply {
   readonly ms: number;
 }
 
+interface Knock {
+  readonly method?: string;
+  readonly path?: string;
+  readonly body?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
 /** What a neighbour sends to a worker that it has found, past every manager. */
 export function knock(
   address: EndpointAddress,
-  { method = 'POST', path = '/', body = '{"payload": "x"}', headers = {} as Readonly<Record<string, string>> } = {},
+  { method = 'POST', path = '/', body = '{"payload": "x"}', headers = {} }: Knock = {},
 ): Promise<Reply> {
   const target = address.kind === 'tcp' ? { host: address.host, port: address.port } : { socketPath: address.path };
   const began = performance.now();
