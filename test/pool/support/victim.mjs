@@ -3,9 +3,11 @@
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
-import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
+import { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 
 const { engine, config, owner, pool } = JSON.parse(process.argv[2]);
+// As those of the managers in the tests, which go on where this one ends.
+const tokens = new WorkerTokens(Buffer.alloc(32, 'test'));
 let filled = 0;
 const logger = pino({ level: 'debug' }, { write: (line) => (filled += Number(line.includes('generic worker ready'))) });
 // Only what it uses is loaded, which takes longer than all else that it does.
@@ -13,17 +15,17 @@ const open = {
   docker: async () => {
     const { connectDocker } = await import('#libs/orchestrator-docker/create-docker-orchestrator.js');
     const { DockerOrchestrator } = await import('#libs/orchestrator-docker/docker.orchestrator.js');
-    return new DockerOrchestrator(config, owner, TEST_TOKENS, logger, connectDocker(), pool);
+    return new DockerOrchestrator(config, owner, tokens, logger, connectDocker(), pool);
   },
   kubernetes: async () => {
     const { accessCluster } = await import('#libs/orchestrator-kubernetes/cluster-access.js');
     const { KubernetesOrchestrator } = await import('#libs/orchestrator-kubernetes/kubernetes.orchestrator.js');
     const cluster = accessCluster(config.kubeconfig, config.insideCluster);
-    return new KubernetesOrchestrator(config, owner, TEST_TOKENS, logger, cluster, pool);
+    return new KubernetesOrchestrator(config, owner, tokens, logger, cluster, pool);
   },
   process: async () => {
     const { ProcessOrchestrator } = await import('#libs/orchestrator-process/process.orchestrator.js');
-    return new ProcessOrchestrator(config, owner, TEST_TOKENS, logger, pool);
+    return new ProcessOrchestrator(config, owner, tokens, logger, pool);
   },
 };
 const orchestrator = await open[engine]();
