@@ -100,6 +100,8 @@ export interface DockerConfig {
   readonly internal: boolean;
   /** How the manager reaches a worker: through its port on loopback, by container address, or whichever works. */
   readonly reach: 'auto' | 'published' | 'address';
+  /** Which filter of system calls workers get: the manager's own, or whatever the engine has for all its containers. */
+  readonly seccomp: 'own' | 'engine';
   readonly firewall: FirewallConfig;
 }
 

@@ -91,6 +91,7 @@ describe('loadConfig', () => {
     ['POSTGRES_PORT', '65536', 'at most 65535'],
     ['AUTH_DISABLED', 'perhaps', 'true or false'],
     ['DOCKER_NETWORK', '../net', 'network name'],
+    ['WORKER_SECCOMP', 'unconfined', 'own or engine'],
     ['DEFAULT_TIMEOUT_MS', '900001', 'MAX_TIMEOUT_MS'],
     ['DATABASE_URL', 'mysql://db', 'postgresql://'],
     ['DATABASE_URL', 'postgresql://[', 'postgresql://'],

@@ -122,6 +122,7 @@ const environment = z.object({
     .default('auto'),
   WORKER_FIREWALL: z.enum(['auto', 'required', 'off'], { error: 'must be auto, required or off' }).default('auto'),
   WORKER_EGRESS_ALLOW: z.string().default(''),
+  WORKER_SECCOMP: z.enum(['own', 'engine'], { error: 'must be own or engine' }).default('own'),
   KUBECONFIG: z.string().optional(),
   KUBERNETES_SERVICE_HOST: z.string().optional(),
   KUBERNETES_NAMESPACE: name('a namespace').default('scadable-faas'),
@@ -233,6 +234,7 @@ function parse(given: NodeJS.ProcessEnv): Config {
         internal: env.WORKER_NETWORK_INTERNAL,
         reach: env.WORKER_REACH,
         firewall,
+        seccomp: env.WORKER_SECCOMP,
       },
       kubernetes: kubernetesOf(env),
       process: {

@@ -15,7 +15,7 @@ const WORKLOAD: Workload = {
 };
 const PLACEMENT: Placement = { owner: 'me', image: 'worker:1', network: 'workers' };
 const CALL = TEST_TOKENS.issue('some nonce');
-const OWN: Own = { spec: 'hash', volume: 'code', reach: 'address', call: CALL };
+const OWN: Own = { spec: 'hash', volume: 'code', reach: 'address', call: CALL, seccomp: '{"of":"test"}' };
 
 describe('containerConfig', () => {
   it('tells the worker what it serves and how long', () => {
@@ -58,6 +58,24 @@ describe('containerConfig', () => {
     expect(containerConfig(WORKLOAD, PLACEMENT, OWN).HostConfig?.PortBindings).toEqual({});
   });
 
+  it('leaves the filter of system calls to the engine where it is given none', () => {
+    const { HostConfig: host } = containerConfig(WORKLOAD, PLACEMENT, { ...OWN, seccomp: undefined });
+    expect(host?.SecurityOpt).toEqual(['no-new-privileges']);
+    const generic = genericConfig(PLACEMENT, WORKLOAD.limits, 'f'.repeat(64), 30_000, { ...OWN, seccomp: undefined });
+    expect(generic.HostConfig?.SecurityOpt).toEqual(['no-new-privileges']);
+  });
+
+  it('bounds what the kernel counts for each process, and lets nobody raise it', () => {
+    const { HostConfig: host } = containerConfig(WORKLOAD, PLACEMENT, OWN);
+    const most = new Map(host?.Ulimits?.map(({ Name, Soft, Hard }) => [Name, [Soft, Hard]]));
+    expect([...most.keys()].toSorted()).toEqual(['core', 'memlock', 'msgqueue', 'nofile', 'sigpending']);
+    for (const [soft, hard] of most.values()) expect(soft).toBe(hard);
+    expect(most.get('core')).toEqual([0, 0]);
+    // Room for the largest concurrency with a connection each, and no more than a tenth of what eight took before.
+    expect(most.get('nofile')?.[1]).toBeGreaterThan(2 * 1_000);
+    expect(8 * (most.get('nofile')?.[1] ?? Infinity)).toBeLessThan(160_000 / 9);
+  });
+
   it('isolates every workload alike and never names a host path', () => {
     const limits = fc.record({
       timeoutMs: fc.integer({ min: 1, max: 3_600_000 }),
@@ -81,7 +99,7 @@ describe('containerConfig', () => {
           Privileged: false,
           ReadonlyRootfs: true,
           CapDrop: ['ALL'],
-          SecurityOpt: ['no-new-privileges'],
+          SecurityOpt: ['no-new-privileges', 'seccomp={"of":"test"}'],
           IpcMode: 'private',
           RestartPolicy: { Name: 'no' },
         });

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { ContainerCreateOptions } from 'dockerode';
 import { workerVariables } from '#libs/orchestrator/generic-worker.js';
 import type { Workload, WorkloadLimits } from '#libs/orchestrator/workload.js';
@@ -6,6 +7,7 @@ import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import { LABEL, replicaLabels } from './labels.js';
 import type { Reach } from './reach.js';
 import { CODE_DIR, WORKER_PORT } from './replica.js';
+import { SECCOMP_PROFILE } from './seccomp-profile.js';
 
 /** Nobody on any Debian, Alpine or distroless image. */
 const NON_ROOT = '65532:65532';
@@ -25,7 +27,11 @@ export interface Own {
   readonly reach: Reach;
   /** Its digest alone is for the worker. */
   readonly call: Pick<CallToken, 'credential' | 'sha256'>;
+  /** The filter of system calls, as JSON; the engine's own where there is none. */
+  readonly seccomp: string | undefined;
 }
+
+type OwnOfAny = Pick<Own, 'reach' | 'call' | 'seccomp'>;
 
 /** Memory, processor and processes of one worker. */
 export type WorkerLimits = Pick<WorkloadLimits, 'memoryMiB' | 'cpuMillis' | 'pids'>;
@@ -50,7 +56,7 @@ export function genericConfig(
   limits: WorkerLimits,
   sha256: string,
   leaseMs: number,
-  own: Pick<Own, 'reach' | 'call'>,
+  own: OwnOfAny,
 ): ContainerCreateOptions {
   const generic = { FAAS_SPECIALISE_SHA256: sha256, FAAS_GENERIC_LEASE_MS: String(leaseMs) };
   const config = workerConfig(placement, limits, generic, own);
@@ -71,7 +77,7 @@ function workerConfig(
   placement: Placement,
   limits: WorkerLimits,
   variables: Record<string, string>,
-  { reach, call }: Pick<Own, 'reach' | 'call'>,
+  { reach, call, seccomp }: OwnOfAny,
 ) {
   const env = {
     ...variables,
@@ -94,8 +100,9 @@ function workerConfig(
     HostConfig: {
       ...ISOLATION,
       ...resources(limits),
+      SecurityOpt: [...ISOLATION.SecurityOpt, ...(seccomp === undefined ? [] : [`seccomp=${seccomp}`])],
       OomKillDisable: false,
-      Ulimits: [{ Name: 'core', Soft: 0, Hard: 0 }],
+      Ulimits: Object.entries(ULIMITS).map(([Name, most]) => ({ Name, Soft: most, Hard: most })),
       NetworkMode: placement.network,
       // A published port makes the engine let its packets through from every network, loopback only or not.
       PortBindings: reach === 'published' ? { [PORT_KEY]: [{ HostIp: '127.0.0.1', HostPort: '' }] } : {},
@@ -120,6 +127,28 @@ const ISOLATION = {
 };
 /** Large enough for the largest upload that can be configured. */
 const CODE_IN_MEMORY = 'rw,noexec,nosuid,nodev,size=256m,mode=0755,uid=65532,gid=65532';
+
+/**
+ * What the kernel counts for each process, or for each user of the host, who is the same in all workers. A soft limit is
+ * as high as the hard one: no handler has to know how to raise it.
+ */
+const ULIMITS = {
+  core: 0,
+  // The largest concurrency, 1,000 calls, with one connection of their own each. Eight processes have 16,384 of them.
+  nofile: 2_048,
+  // Bytes that stay out of the host's swap, such as keys.
+  memlock: 65_536,
+  // Bytes in POSIX message queues: counted for the user, so that one worker could take all that there are.
+  msgqueue: 0,
+  // Queued real-time signals and POSIX timers; ordinary signals are delivered in any case.
+  sigpending: 4_096,
+};
+
+/** Names the walls around every worker: replicas made with others are replaced. */
+export const WALLS = createHash('sha256')
+  .update(JSON.stringify([ISOLATION, ULIMITS, SECCOMP_PROFILE]))
+  .digest('hex')
+  .slice(0, 16);
 
 function emptyVolume(owner: string, name: string) {
   const options = { NoCopy: true, Labels: { [LABEL.owner]: owner }, DriverConfig: { Name: '', Options: {} } };

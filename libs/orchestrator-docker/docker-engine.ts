@@ -15,6 +15,21 @@ export type ContainerLimits = Pick<Docker.HostConfig, 'Memory' | 'MemorySwap' | 
 /** The client library takes options where its types don't. */
 type WithOptions<T> = (options: { readonly abortSignal: AbortSignal }) => Promise<T>;
 
+/** Of the engine's machine, which may be another than this one. */
+export interface EngineDescription {
+  readonly memoryBytes: number;
+  /** As `uname` has it. */
+  readonly machine: string;
+  /** Such as `name=seccomp,profile=default`. */
+  readonly securityOptions: readonly string[];
+}
+
+interface EngineInfo {
+  readonly MemTotal: number;
+  readonly Architecture?: string;
+  readonly SecurityOptions?: readonly string[] | null;
+}
+
 export interface NetworkPlace {
   readonly container: string;
   readonly name: string;
@@ -193,10 +208,14 @@ export class DockerEngine {
     }
   }
 
-  /** The memory of the engine's machine, in bytes. */
-  async totalMemory(signal: AbortSignal): Promise<number> {
-    const info = this.docker.info.bind(this.docker) as WithOptions<{ MemTotal: number }>;
-    return (await this.call('ask about the engine', signal, (abortSignal) => info({ abortSignal }))).MemTotal;
+  async describe(signal: AbortSignal): Promise<EngineDescription> {
+    const info = this.docker.info.bind(this.docker) as WithOptions<EngineInfo>;
+    const found = await this.call('ask about the engine', signal, (abortSignal) => info({ abortSignal }));
+    return {
+      memoryBytes: found.MemTotal,
+      machine: found.Architecture ?? 'unknown',
+      securityOptions: found.SecurityOptions ?? [],
+    };
   }
 
   /** The whole answer in the engine's multiplexed form. */

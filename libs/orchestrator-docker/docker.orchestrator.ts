@@ -21,6 +21,7 @@ import { all } from './all.js';
 import { Claims } from './claims.js';
 import { codeVolumePrefix } from './code-volume.js';
 import { ColdStarts } from './cold-starts.js';
+import { WALLS } from './container-config.js';
 import { Departures } from './departures.js';
 import { DockerEngine } from './docker-engine.js';
 import { EngineRefusal, isMissing } from './engine-fault.js';
@@ -38,6 +39,7 @@ import { Sightings } from './sightings.js';
 import { Turns } from './turns.js';
 import { type WarmReplica, WarmStarter } from './warm-starter.js';
 import { NetworkUnusable, WorkerNetwork } from './worker-network.js';
+import { WorkerSeccomp } from './worker-seccomp.js';
 
 const SECOND_HINT_MS = 300;
 /** A call waits for this answer. */
@@ -51,6 +53,7 @@ export class DockerOrchestrator extends Orchestrator {
   readonly engine = 'docker';
   private readonly docker: DockerEngine;
   private readonly network: WorkerNetwork;
+  private readonly seccomp: WorkerSeccomp;
   private readonly prober = new HealthProber((functionId) => {
     this.coldStarts.ended(functionId);
     this.changed(functionId);
@@ -79,6 +82,7 @@ export class DockerOrchestrator extends Orchestrator {
     super();
     this.docker = new DockerEngine(docker);
     this.network = new WorkerNetwork(this.docker, config, logger);
+    this.seccomp = new WorkerSeccomp(this.docker, config.seccomp, logger);
     this.claims = new Claims(this.docker, owner);
     this.sightings = new Sightings(this.docker, this.prober, owner, config.network, this.claims, tokens);
     this.images = new ImagePulls(this.docker, config.registry, logger, (functionId) => this.changed(functionId));
@@ -88,12 +92,21 @@ export class DockerOrchestrator extends Orchestrator {
       this.docker,
       this.images,
       this.network,
+      this.seccomp,
       this.sightings,
       placement,
       tokens,
       logger,
     );
-    this.poolContainers = new PoolContainers(this.docker, this.network, placement, pool, this.coldStarts, tokens);
+    this.poolContainers = new PoolContainers(
+      this.docker,
+      this.network,
+      this.seccomp,
+      placement,
+      pool,
+      this.coldStarts,
+      tokens,
+    );
     this.pool = new WarmPool<PoolContainer>(this.poolContainers, pool.size, logger, pool.leaseMs);
     this.warmStarter = new WarmStarter(
       this.docker,
@@ -147,6 +160,8 @@ export class DockerOrchestrator extends Orchestrator {
 
   async watch(onChange: Listener, signal: AbortSignal): Promise<void> {
     this.pool.start();
+    // What it has to warn of is to be known before the first worker starts. An engine that doesn't answer is asked again.
+    this.seccomp.profile().catch(() => undefined);
     // A function of its own for each watch, so that the same callback may watch twice.
     const listener: Listener = (functionId) => onChange(functionId);
     this.listeners.add(listener);
@@ -197,8 +212,8 @@ export class DockerOrchestrator extends Orchestrator {
 
   private async step(workload: Workload, signal: AbortSignal, onReady: Tell): Promise<Observed> {
     const { functionId, limits, replicas } = workload;
-    const { image, network, internal } = this.config;
-    const spec = specHash(workload, { image, network, internal });
+    const { image, network, internal, seccomp } = this.config;
+    const spec = specHash(workload, { image, network, internal, seccomp, walls: WALLS });
     this.pool.start();
     const place = await this.place();
     const quick = (await this.startAhead(workload, spec, signal, onReady)) ?? this.stillWaits(workload);

@@ -11,6 +11,7 @@ import type { DockerEngine } from './docker-engine.js';
 import { fromPoolOf } from './labels.js';
 import { addressOf, functionIdOf, replicaOf } from './replica.js';
 import type { WorkerNetwork } from './worker-network.js';
+import type { WorkerSeccomp } from './worker-seccomp.js';
 
 const START_MS = 60_000;
 const REMOVE_MS = 20_000;
@@ -28,6 +29,7 @@ export class PoolContainers implements PoolSource<PoolContainer> {
   constructor(
     private readonly engine: DockerEngine,
     private readonly network: WorkerNetwork,
+    private readonly seccomp: WorkerSeccomp,
     private readonly placement: Placement,
     private readonly limits: WorkerLimits,
     private readonly coldStarts: ColdStarts,
@@ -42,10 +44,10 @@ export class PoolContainers implements PoolSource<PoolContainer> {
     closing.throwIfAborted();
     // Not ended half way: the engine would go on making a container whose id nobody is told.
     const signal = AbortSignal.timeout(START_MS);
-    const reach = await this.network.ready();
+    const [reach, seccomp] = await Promise.all([this.network.ready(), this.seccomp.profile()]);
     const name = `faas-pool-${randomBytes(8).toString('hex')}`;
     const call = this.tokens.issue();
-    const config = genericConfig(this.placement, this.limits, sha256, leaseMs, { reach, call });
+    const config = genericConfig(this.placement, this.limits, sha256, leaseMs, { reach, call, seccomp });
     const id = await this.engine.create(name, config, signal);
     try {
       await this.engine.start(id, signal);
@@ -74,7 +76,7 @@ export class PoolContainers implements PoolSource<PoolContainer> {
   async room(members: number): Promise<number> {
     if (this.engine.isLocal) return roomIn(process.availableMemory(), members);
     // What is free on another machine the engine doesn't tell.
-    return roomIn((await this.engine.totalMemory(AbortSignal.timeout(REMOVE_MS))) / 2, members);
+    return roomIn((await this.engine.describe(AbortSignal.timeout(REMOVE_MS))).memoryBytes / 2, members);
   }
 
   /**

@@ -11,6 +11,7 @@ import { LABEL } from './labels.js';
 import { CODE_DIR, type Replica, slotName } from './replica.js';
 import type { Sightings } from './sightings.js';
 import { NetworkUnusable, type WorkerNetwork } from './worker-network.js';
+import type { WorkerSeccomp } from './worker-seccomp.js';
 
 /** Brings one new replica up: create, hand the code over, start. */
 export class ReplicaStarter {
@@ -18,6 +19,7 @@ export class ReplicaStarter {
     private readonly engine: DockerEngine,
     private readonly images: ImagePulls,
     private readonly network: WorkerNetwork,
+    private readonly seccomp: WorkerSeccomp,
     private readonly sightings: Sightings,
     private readonly placement: Placement,
     private readonly tokens: WorkerTokens,
@@ -54,7 +56,8 @@ export class ReplicaStarter {
     const archive = await codeArchive(workload.code);
     const volume = newCodeVolume(this.placement.owner);
     const call = this.tokens.issue();
-    const own = { spec, volume, call, reach: await this.network.ready() };
+    const [reach, seccomp] = await Promise.all([this.network.ready(), this.seccomp.profile()]);
+    const own = { spec, volume, call, reach, seccomp };
     let id: string;
     try {
       id = await this.engine.create(name, containerConfig(workload, this.placement, own), signal);

@@ -66,6 +66,7 @@ describe('places in the network', () => {
       internal: false,
       reach: 'auto' as const,
       firewall: { mode: 'off' as const, allow: [] },
+      seccomp: 'own' as const,
     };
     const network = new WorkerNetwork(engine as DockerEngine, config, pino({ level: 'silent' }));
     await network.freePlaces(AbortSignal.timeout(1_000));

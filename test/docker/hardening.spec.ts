@@ -141,7 +141,7 @@ describe.skipIf(reason !== undefined).each(BIRTHS)('a worker on Docker, %s, seen
       OomKillDisable: false,
       RestartPolicy: { Name: 'no' },
       CapDrop: ['ALL'],
-      SecurityOpt: ['no-new-privileges'],
+      SecurityOpt: ['no-new-privileges', expect.stringMatching(/^seccomp=\{"defaultAction":"SCMP_ACT_ERRNO"/)],
       LogConfig: { Type: 'json-file', Config: { mode: 'non-blocking', 'max-size': '5m', 'max-file': '2' } },
     });
     expect(container.User).toBe('65532:65532');

@@ -56,6 +56,7 @@ export function testConfig(changes: Partial<DockerConfig> = {}): DockerConfig {
     internal: false,
     reach: 'auto',
     firewall: { mode: FIREWALL, allow: [] },
+    seccomp: 'own',
     ...changes,
   };
 }
