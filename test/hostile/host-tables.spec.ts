@@ -240,9 +240,12 @@ describe.skipIf(reason !== undefined).each(BIRTHS)('a handler on Docker that wan
     expect(await ask('namespace')).toEqual({ none: 'allowed', new: REFUSED });
   });
 
-  it.runIf(process.arch === 'x64')('ends with its process when it calls the kernel as programs of 32 bits do', async () => {
-    expect(await ask('32')).toBe(-SIGSYS);
-  });
+  it.runIf(process.arch === 'x64')(
+    'ends with its process when it calls the kernel as programs of 32 bits do',
+    async () => {
+      expect(await ask('32')).toBe(-SIGSYS);
+    },
+  );
 
   it('opens a few thousand descriptors and no more, and can’t raise its limits', async () => {
     const { opened, error } = (await ask('open 20000')) as { opened: number; error: string };

@@ -121,8 +121,21 @@ def prefer_as_oom_victim() -> None:
         file.write("1000")
 
 
+# What the kernel counts for each process or for each user of the host. Docker's containers are given
+# the same; pods and plain processes have no other place for it. Descriptors: the largest concurrency
+# is 1,000 calls, with one connection of their own each.
+_COUNTED_BY_THE_HOST = {
+    resource.RLIMIT_CORE: 0,
+    resource.RLIMIT_NOFILE: 2048,
+    resource.RLIMIT_MEMLOCK: 65_536,
+    resource.RLIMIT_MSGQUEUE: 0,
+    resource.RLIMIT_SIGPENDING: 4096,
+}
+
+
 def apply_limits(settings: Settings, stacks_bytes: int) -> None:
-    _lower(resource.RLIMIT_CORE, 0, 0)
+    for limit, most in _COUNTED_BY_THE_HOST.items():
+        _lower(limit, most, most)
     if settings.limit_pids is not None and os.getuid() != 0:
         _lower(resource.RLIMIT_NPROC, settings.limit_pids, settings.limit_pids)
     if settings.limit_memory_bytes is not None:
