@@ -125,6 +125,8 @@ export interface KubernetesConfig {
   readonly imagePullSecret: string | undefined;
   /** Such as gVisor's or Kata's. */
   readonly runtimeClass: string | undefined;
+  /** Workers' users are the node's own; false: each pod has a user namespace, where the cluster can make one. */
+  readonly hostUsers: boolean;
   /** The workers' account, which may do nothing. */
   readonly workerServiceAccount: string;
   readonly reach: 'auto' | 'pod' | 'service' | 'proxy';

@@ -131,6 +131,7 @@ const environment = z.object({
     .default('IfNotPresent'),
   KUBERNETES_IMAGE_PULL_SECRET: name("a Secret's name").optional(),
   KUBERNETES_RUNTIME_CLASS: name("a RuntimeClass's name").optional(),
+  KUBERNETES_HOST_USERS: flag(true),
   KUBERNETES_WORKER_SERVICE_ACCOUNT: name("a ServiceAccount's name").default('faas-worker'),
   KUBERNETES_REACH: z
     .enum(['auto', 'pod', 'service', 'proxy'], { error: 'must be auto, pod, service or proxy' })
@@ -281,6 +282,7 @@ function kubernetesOf(env: Environment): KubernetesConfig {
     imagePullPolicy: env.KUBERNETES_IMAGE_PULL_POLICY,
     imagePullSecret: env.KUBERNETES_IMAGE_PULL_SECRET,
     runtimeClass: env.KUBERNETES_RUNTIME_CLASS,
+    hostUsers: env.KUBERNETES_HOST_USERS,
     workerServiceAccount: env.KUBERNETES_WORKER_SERVICE_ACCOUNT,
     reach: env.KUBERNETES_REACH,
     requests: { cpuMillis: env.KUBERNETES_REQUEST_CPU_MILLIS, memoryMiB: env.KUBERNETES_REQUEST_MEMORY_MIB },

@@ -32,10 +32,10 @@ function mebibytesOf(quantity = ''): number {
 }
 
 describe('podTemplate', () => {
-  it('asks for 100m and 128Mi, bounded by 500m and 512Mi', () => {
+  it('asks for 100m and 128Mi, bounded by 500m and 512Mi, and a little of the node’s disk', () => {
     expect(workerOf().resources).toEqual({
-      requests: { cpu: '100m', memory: '128Mi' },
-      limits: { cpu: '500m', memory: '512Mi' },
+      requests: { cpu: '100m', memory: '128Mi', 'ephemeral-storage': '64Mi' },
+      limits: { cpu: '500m', memory: '512Mi', 'ephemeral-storage': '512Mi' },
     });
   });
 
@@ -126,6 +126,18 @@ describe('podTemplate', () => {
       { name: 'tmp', mountPath: '/tmp' },
     ]);
     expect(podWith().volumes?.[1]?.emptyDir).toEqual({ medium: 'Memory', sizeLimit: '64Mi' });
+  });
+
+  it('writes to nothing that has no bound', () => {
+    for (const { emptyDir } of podWith().volumes ?? []) {
+      if (emptyDir !== undefined) expect(emptyDir.sizeLimit).toMatch(/^\d+Mi$/);
+    }
+    expect(workerOf().securityContext?.readOnlyRootFilesystem).toBe(true);
+  });
+
+  it('has users of its own only where the cluster is said to have user namespaces', () => {
+    expect(podWith()).not.toHaveProperty('hostUsers');
+    expect(podWith({}, { hostUsers: false }).hostUsers).toBe(false);
   });
 
   it('is watched by three probes on /health, and lives no shorter than it may take to start', () => {

@@ -17,22 +17,22 @@ const made = (changes: Parameters<typeof placementOf>[0] = {}) =>
 
 /** What keeps a worker from doing harm. */
 const walls = (spec: V1PodSpec) => {
-  const { serviceAccountName, automountServiceAccountToken, enableServiceLinks, securityContext, runtimeClassName } =
-    spec;
+  const { serviceAccountName, automountServiceAccountToken, enableServiceLinks, securityContext } = spec;
   const containers = spec.containers.map(({ image, securityContext: own, resources }) => ({ image, own, resources }));
   return {
     serviceAccountName,
     automountServiceAccountToken,
     enableServiceLinks,
     securityContext,
-    runtimeClassName,
+    runtimeClassName: spec.runtimeClassName,
+    hostUsers: spec.hostUsers,
     containers,
   };
 };
 
 describe('poolPod', () => {
   it('is walled in and bounded as a function’s own pod is', () => {
-    const changes = { runtimeClass: 'gvisor', workerServiceAccount: 'nobody' };
+    const changes = { runtimeClass: 'gvisor', workerServiceAccount: 'nobody', hostUsers: false };
     expect(walls(made(changes).spec!)).toEqual(walls(podTemplate(workloadOf(), placementOf(changes)).spec!));
   });
 

@@ -9,6 +9,11 @@ import { cpuQuantity, memoryQuantity } from './quantities.js';
 const NON_ROOT = 65532;
 /** A leaving replica goes on answering for this long, so that everybody who routes to it has learnt that it leaves. */
 const NOTICE_SECONDS = 2;
+/**
+ * A worker writes to its node's disk by its log alone, of which the kubelet keeps 50 MiB by default but counts what came
+ * since it last looked, seconds ago.
+ */
+const DISK_MIB = { request: 64, limit: 512 } as const;
 /** For the worker's own ending, after the calls. */
 const ENDING_SECONDS = 3;
 
@@ -39,6 +44,7 @@ export function workerPodSpec(pod: WorkerPod, config: KubernetesConfig): V1PodSp
     serviceAccountName: config.workerServiceAccount,
     automountServiceAccountToken: false,
     enableServiceLinks: false,
+    ...(!config.hostUsers && { hostUsers: false }),
     terminationGracePeriodSeconds: graceSeconds(pod.timeoutMs),
     securityContext: {
       runAsNonRoot: true,
@@ -96,7 +102,12 @@ function resources({ limits }: WorkerPod, { requests }: KubernetesConfig): V1Con
     requests: {
       cpu: cpuQuantity(Math.min(requests.cpuMillis, limits.cpuMillis)),
       memory: memoryQuantity(Math.min(requests.memoryMiB, limits.memoryMiB)),
+      'ephemeral-storage': memoryQuantity(DISK_MIB.request),
     },
-    limits: { cpu: cpuQuantity(limits.cpuMillis), memory: memoryQuantity(limits.memoryMiB) },
+    limits: {
+      cpu: cpuQuantity(limits.cpuMillis),
+      memory: memoryQuantity(limits.memoryMiB),
+      'ephemeral-storage': memoryQuantity(DISK_MIB.limit),
+    },
   };
 }
