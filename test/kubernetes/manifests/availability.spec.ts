@@ -1,12 +1,19 @@
 import type { KubernetesObject, V1Deployment } from '@kubernetes/client-node';
 import { loadConfig } from '#libs/config/load-config.js';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { named, ofKind, podKinds, selects } from './objects.js';
 import { render, renderOverlay, whyNoKustomize } from './rendering.js';
 
 /** What an administrator puts into the Secret. */
-const SECRET = { API_KEYS: 'a-key-of-sixteen', POSTGRES_PASSWORD: 'secret' };
+const SECRET = {
+  API_KEYS: 'a-key-of-sixteen',
+  POSTGRES_PASSWORD: 'secret',
+  DATABASE_URL: 'postgresql://u:p@db/faasdb',
+};
+const SECRETS = '/etc/faas/secrets';
 
 const missing = whyNoKustomize() !== undefined;
 
@@ -21,6 +28,17 @@ describe.skipIf(missing).each(['overlays/dev', 'overlays/prod'])('The manager in
 
   const container = () => deployment.spec!.template.spec!.containers[0]!;
   const settings = () => named(objects, 'ConfigMap', 'faas-manager').data ?? {};
+  /** Read as in the pod, where the Secret is a folder. */
+  const configured = () => {
+    const folder = mkdtempSync(join(tmpdir(), 'secrets-'));
+    try {
+      for (const [name, value] of Object.entries(SECRET)) writeFileSync(join(folder, name), value);
+      const here = Object.entries(settings()).map(([name, value]) => [name, value.replace(SECRETS, folder)]);
+      return loadConfig(Object.fromEntries(here) as NodeJS.ProcessEnv);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  };
 
   it('begins when it has database and API server, and is not taken out of service when all managers lose them', () => {
     const { startupProbe, livenessProbe, readinessProbe } = container();
@@ -36,7 +54,7 @@ describe.skipIf(missing).each(['overlays/dev', 'overlays/prod'])('The manager in
 
   it('is replaced without a gap, and leaves no call unfinished', () => {
     expect(deployment.spec?.strategy?.rollingUpdate).toEqual({ maxSurge: 1, maxUnavailable: 0 });
-    const { server, functions } = loadConfig({ ...settings(), ...SECRET });
+    const { server, functions } = configured();
     expect(server.shutdownDelayMs).toBeGreaterThanOrEqual(5_000);
     expect(server.drainTimeoutMs).toBeGreaterThanOrEqual(functions.maxTimeoutMs);
     const grace = (deployment.spec?.template.spec?.terminationGracePeriodSeconds ?? 0) * 1_000;
@@ -57,10 +75,25 @@ describe.skipIf(missing).each(['overlays/dev', 'overlays/prod'])('The manager in
     const generated = named(objects, 'ConfigMap', 'faas-manager').metadata?.name;
     const { initContainers = [] } = deployment.spec!.template.spec!;
     expect(initContainers.map(({ name }) => name)).toEqual(['migrate']);
-    for (const { envFrom, image } of [...initContainers, container()]) {
-      expect(envFrom).toEqual([{ configMapRef: { name: generated } }, { secretRef: { name: 'faas-manager' } }]);
+    for (const { env, envFrom, image, volumeMounts } of [...initContainers, container()]) {
+      expect(env).toBeUndefined();
+      expect(envFrom).toEqual([{ configMapRef: { name: generated } }]);
+      expect(volumeMounts).toContainEqual({ name: 'secrets', mountPath: SECRETS, readOnly: true });
       expect(image).toBe(container().image);
     }
+    const { volumes, securityContext } = deployment.spec!.template.spec!;
+    expect(volumes).toContainEqual({ name: 'secrets', secret: { secretName: 'faas-manager', defaultMode: 0o440 } });
+    expect(securityContext?.fsGroup).toBe(securityContext?.runAsGroup);
+  });
+
+  it('is let in by its keys and into its database by what the Secret holds', () => {
+    const { auth, database } = configured();
+    expect(auth).toEqual(loadConfig({ API_KEYS: SECRET.API_KEYS }).auth);
+    expect(database).toMatchObject({
+      kind: 'server',
+      url: overlay === 'overlays/dev' ? 'postgresql://faas:secret@faas-postgres:5432/faasdb' : SECRET.DATABASE_URL,
+    });
+    expect(() => loadConfig(settings())).toThrow(/API_KEYS_FILE names a file that can't be read/);
   });
 
   it('is given no setting that the README doesn’t know', () => {
@@ -110,9 +143,14 @@ describe.skipIf(missing)('What is particular to an overlay', () => {
     const env = Object.fromEntries((spec?.template.spec?.containers[0]?.env ?? []).map((one) => [one.name, one]));
     expect(env['POSTGRES_USER']?.value).toBe(data['POSTGRES_USER']);
     expect(env['POSTGRES_DB']?.value).toBe(data['POSTGRES_DB']);
-    expect(env['POSTGRES_PASSWORD']?.valueFrom?.secretKeyRef).toEqual({
-      name: 'faas-manager',
-      key: 'POSTGRES_PASSWORD',
+    expect(env['POSTGRES_PASSWORD_FILE']?.value).toBe(data['POSTGRES_PASSWORD_FILE']);
+    expect(spec?.template.spec?.volumes).toContainEqual({
+      name: 'secrets',
+      secret: {
+        secretName: 'faas-manager',
+        defaultMode: 0o440,
+        items: [{ key: 'POSTGRES_PASSWORD', path: 'POSTGRES_PASSWORD' }],
+      },
     });
   });
 
