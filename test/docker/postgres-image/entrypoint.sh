@@ -12,7 +12,7 @@ if [ ! -s "$data/PG_VERSION" ]; then
   mkdir -p "$data"
   chmod 0700 "$data"
   secret=$(mktemp)
-  printf '%s' "$POSTGRES_PASSWORD" >"$secret"
+  printf '%s' "${POSTGRES_PASSWORD:-$(cat "$POSTGRES_PASSWORD_FILE")}" >"$secret"
   "$bin/initdb" -D "$data" -U "$POSTGRES_USER" --auth=scram-sha-256 --pwfile="$secret" >/dev/null
   rm "$secret"
   echo "host all all all scram-sha-256" >>"$data/pg_hba.conf"

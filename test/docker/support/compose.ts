@@ -1,9 +1,12 @@
 import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import type Docker from 'dockerode';
-import { parse } from 'yaml';
+import { type CollectionTag, parse, YAMLSeq } from 'yaml';
 
 export interface ComposeService {
   readonly image: string;
+  readonly user?: string;
+  readonly command?: readonly string[];
   readonly profiles?: readonly string[];
   readonly environment?: Readonly<Record<string, string | number>>;
   readonly ports?: readonly string[];
@@ -14,6 +17,11 @@ export interface ComposeService {
   readonly tmpfs?: readonly string[];
   readonly cap_drop?: readonly string[];
   readonly security_opt?: readonly string[];
+  /** Names of the file's own secrets. */
+  readonly secrets?: readonly string[];
+  readonly mem_limit?: string;
+  readonly pids_limit?: number;
+  readonly logging?: { readonly driver: string; readonly options: Readonly<Record<string, string>> };
   readonly healthcheck?: { readonly test?: string[]; readonly [timing: string]: unknown };
   readonly depends_on?: Readonly<Record<string, { readonly condition: string }>>;
 }
@@ -21,13 +29,16 @@ export interface ComposeService {
 export interface ComposeFile {
   readonly services: Readonly<Record<string, ComposeService>>;
   readonly volumes: Readonly<Record<string, unknown>>;
+  readonly secrets: Readonly<Record<string, { readonly file: string }>>;
 }
 
 type Variables = Readonly<Record<string, string>>;
 
 /** docker-compose.yml with its variables filled in, as the compose command reads it. */
 export function readCompose(variables: Variables, path = 'docker-compose.yml'): ComposeFile {
-  return fill(parse(readFileSync(path, 'utf8')), variables) as ComposeFile;
+  // The compose command's own tag for a list that replaces the other file's.
+  const override: CollectionTag = { tag: '!override', collection: 'seq', nodeClass: YAMLSeq };
+  return fill(parse(readFileSync(path, 'utf8'), { customTags: [override] }), variables) as ComposeFile;
 }
 
 function fill(value: unknown, variables: Variables): unknown {
@@ -51,14 +62,17 @@ export function interpolate(text: string, variables: Variables): string {
 export interface Project {
   readonly name: string;
   readonly network: string;
+  readonly secrets: ComposeFile['secrets'];
 }
 
 /** What the compose command asks the engine to create for a service, as far as our file goes. */
-export function containerOf(service: ComposeService, { name, network }: Project): Docker.ContainerCreateOptions {
+export function containerOf(service: ComposeService, project: Project): Docker.ContainerCreateOptions {
+  const { name, network } = project;
   const ports = (service.ports ?? []).map((port) => /^([\d.]+):(\d+):(\d+)$/.exec(port) ?? unsupported(port));
   const { healthcheck } = service;
   return {
     Image: service.image,
+    ...(service.user !== undefined && { User: service.user }),
     Labels: { 'faas.compose-test': name },
     Env: Object.entries(service.environment ?? {}).map(([key, value]) => `${key}=${value}`),
     ExposedPorts: Object.fromEntries(ports.map(([, , , inner]) => [`${inner}/tcp`, {}])),
@@ -76,7 +90,13 @@ export function containerOf(service: ComposeService, { name, network }: Project)
       PortBindings: Object.fromEntries(
         ports.map(([, HostIp, HostPort, inner]) => [`${inner}/tcp`, [{ HostIp, HostPort }]]),
       ),
-      Binds: (service.volumes ?? []).map((volume) => (volume.startsWith('/') ? volume : `${name}_${volume}`)),
+      Binds: [
+        ...(service.volumes ?? []).map((volume) => (volume.startsWith('/') ? volume : `${name}_${volume}`)),
+        ...(service.secrets ?? []).map((secret) => secretMount(secret, project)),
+      ],
+      Memory: bytes(service.mem_limit),
+      PidsLimit: service.pids_limit,
+      ...(service.logging && { LogConfig: { Type: service.logging.driver, Config: { ...service.logging.options } } }),
       GroupAdd: (service.group_add ?? []).map(String),
       ReadonlyRootfs: service.read_only ?? false,
       Tmpfs: Object.fromEntries((service.tmpfs ?? []).map((mount) => mount.split(/:(.*)/s).slice(0, 2))),
@@ -84,6 +104,17 @@ export function containerOf(service: ComposeService, { name, network }: Project)
       SecurityOpt: [...(service.security_opt ?? [])],
     },
   };
+}
+
+function secretMount(secret: string, { secrets }: Project): string {
+  const file = secrets[secret]?.file ?? unsupported(`the secret ${secret}`);
+  return `${resolve(file)}:/run/secrets/${secret}:ro`;
+}
+
+function bytes(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const match = /^(\d+)([mg])$/.exec(text) ?? unsupported(text);
+  return Number(match[1]) * { m: 2 ** 20, g: 2 ** 30 }[match[2] as 'm' | 'g'];
 }
 
 function nanoseconds(duration: unknown): number {
