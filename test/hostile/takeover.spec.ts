@@ -59,7 +59,7 @@ describeOnProcesses('handler code that answers in place of its worker', (engine)
     const began = performance.now();
     const honest = await manager.add(ECHO);
     expect(performance.now() - began).toBeLessThan(NORMAL_MS);
-    expect((await manager.call(honest.id, 'hello')).text).toBe('{"result":"hello"}');
+    expect((await manager.call(honest.id, 'hello')).json()).toEqual({ result: 'hello' });
     expect((await manager.send('/readyz')).status).toBe(200);
 
     const removals = await Promise.all(victims.map((id) => manager.remove(id)));

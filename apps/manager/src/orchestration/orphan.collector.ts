@@ -68,7 +68,8 @@ export class OrphanCollector implements OnApplicationBootstrap {
       await work();
     } catch (error) {
       if (this.stopping.signal.aborted) return;
-      if (error instanceof AppError || error instanceof DeadlinePassed) this.logger.warn({ reason: error.message }, `${what} postponed`);
+      if (error instanceof AppError || error instanceof DeadlinePassed)
+        this.logger.warn({ reason: error.message }, `${what} postponed`);
       else this.logger.error({ err: error }, `${what} failed`);
     }
   }
