@@ -110,7 +110,7 @@ class Worker(http.server.BaseHTTPRequestHandler):
         elif command == "late":
             self.fill(200, '{"more":[', '{"9":0},', '0],"result":1}', size)
         elif command == "cut":
-            self.begin(200, size)
+            self.begin(200, size + 100)
             self.wfile.write(('{"result":"' + "x" * (size // 2)).encode())
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True

@@ -72,4 +72,11 @@ describe('HeldBytes', () => {
     held.noteUnsent(0);
     held.hold();
   });
+
+  it('counts what costs more than its size so often, and less where the largest would not fit', () => {
+    const held = new HeldBytes({ heldBytes: 10_000 * KIB }, new Metrics());
+    expect(held.timesOf(3.5, 1_000 * KIB)).toBe(3.5);
+    expect(held.timesOf(3.5, 5_000 * KIB)).toBeCloseTo(1.9, 2);
+    expect(held.timesOf(3.5, 9_900 * KIB)).toBe(1);
+  });
 });

@@ -8,6 +8,8 @@ import { AnswersTooLarge, ManagerOverloaded } from './errors.js';
 
 /** What a request costs beside its body: its socket's buffers, and the objects that stand for it. */
 const REQUEST_BYTES = 16 * 1024;
+/** What else stands beside the largest request. */
+const OVERHEAD_BYTES = 512 * 1024;
 /** What the answers of one function may take of the whole. */
 const FUNCTION_SHARE = 1 / 2;
 
@@ -46,6 +48,11 @@ export class HeldBytes {
   /** The most that all may hold together, in bytes. */
   get limitBytes(): number {
     return this.limit;
+  }
+
+  /** How often bytes count that cost so many times their size, such that the largest of their kind fits in by itself. */
+  timesOf(times: number, largestBytes: number): number {
+    return Math.max(1, Math.min(times, (this.limit - OVERHEAD_BYTES) / largestBytes));
   }
 
   /** Room for one more request until it is disposed of. Throws {@link ManagerOverloaded} when there is none. */

@@ -2,8 +2,8 @@ import { isUtf8 } from 'node:buffer';
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { UnsupportedEncoding } from '#libs/errors/errors.js';
+import { Chunks } from '../admission/chunks.js';
 import type { Holding } from '../admission/held-bytes.js';
-import { Chunks } from './chunks.js';
 import { CallCancelled, InvalidPayload, PayloadTooLarge } from './errors.js';
 import { JsonStrings, longestString, PARSED_BYTES } from './json-scan.js';
 

@@ -137,6 +137,13 @@ export class FunctionRepository {
     return revision?.codeSha256 ?? null;
   }
 
+  /** How large the uploaded file is. */
+  async codeBytes(id: FunctionId, number: number): Promise<number | null> {
+    const sql = 'SELECT octet_length(code) AS bytes FROM revisions WHERE function_id = $1 AND number = $2';
+    const [revision] = await this.database.query<{ bytes: number }>(sql, [id, number]);
+    return revision?.bytes ?? null;
+  }
+
   /** Every id there is, for telling orphans from functions. */
   async ids(): Promise<Set<FunctionId>> {
     const rows = await this.database.query<{ id: FunctionId }>('SELECT id FROM functions');

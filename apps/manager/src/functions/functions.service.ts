@@ -10,6 +10,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { HeldBytes } from '../admission/held-bytes.js';
 import { noteUncounted } from '../client-connection.js';
 import { FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
+import { CodeReader } from './code-reader.js';
 import { DirectSteps } from './direct-steps.js';
 import { EngineUnavailable, FunctionNotFound } from './errors.js';
 import { FunctionChanges } from './function-changes.js';
@@ -27,6 +28,9 @@ const PROVISIONAL_MARGIN_MS = 15_000;
 /** How long taking back a failed upload is tried while the database is away. */
 const TAKE_BACK_MS = 10 * 60_000;
 
+/** What an uploaded file takes in memory on its way into the database and to its first worker, in times its size. */
+const UPLOAD_TIMES = 3.5;
+
 export interface Removal {
   readonly finished: boolean;
   readonly row: FunctionEntity;
@@ -35,6 +39,8 @@ export interface Removal {
 /** What users ask of functions: writes what is wanted, and waits for the reconcile loop to make it so. */
 @Injectable()
 export class FunctionsService {
+  private readonly codes: CodeReader;
+
   constructor(
     private readonly repository: FunctionRepository,
     private readonly changes: FunctionChanges,
@@ -45,7 +51,9 @@ export class FunctionsService {
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     @Inject(SCALE_CONFIG) private readonly scale: Pick<ScaleConfig, 'memoryMiB'>,
     @InjectPinoLogger(FunctionsService.name) private readonly logger: PinoLogger,
-  ) {}
+  ) {
+    this.codes = new CodeReader(repository);
+  }
 
   /**
    * Resolves once the handler answers a readiness probe; otherwise takes everything back and throws why. `named` is told
@@ -56,7 +64,8 @@ export class FunctionsService {
     const { maxTimeoutMs, mostReplicas, mostConcurrency } = this.defaults;
     const fileBytes = Math.min(this.limits.uploadBytes, this.orchestrator.largestCodeBytes);
     const limits = { fileBytes, maxTimeoutMs, mostReplicas, mostConcurrency, kept: this.kept };
-    const upload = await readUpload(request, limits, holding);
+    const times = this.held.timesOf(UPLOAD_TIMES, fileBytes);
+    const upload = await readUpload(request, limits, { add: (bytes) => holding.add(Math.ceil(bytes * times)) });
     const { memoryMiB, cpuMillis, pids, readyTimeoutMs } = this.defaults;
     const minReplicas = upload.minReplicas ?? Math.min(this.defaults.minReplicas, upload.maxReplicas ?? Infinity);
     const id = newFunctionId();
@@ -120,10 +129,11 @@ export class FunctionsService {
     const holding = this.held.holdUntilClosed(response);
     noteUncounted(response, false);
     const row = await this.find(id);
-    const revision = await this.repository.revision(row.id, row.activeRevision);
-    if (revision === null) throw new FunctionNotFound(row.id);
-    holding.add(revision.code.length);
-    return revision.code;
+    const bytes = await this.repository.codeBytes(row.id, row.activeRevision);
+    if (bytes !== null) holding.add(bytes);
+    const code = await this.codes.read(row.id, row.activeRevision);
+    if (code === null) throw new FunctionNotFound(row.id);
+    return code;
   }
 
   /** Removes a function. Not finished in time: recorded, refused to callers from now on, and finished by the loop. */

@@ -4,6 +4,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import { AppError } from '#libs/errors/app-error.js';
 import { UnsupportedEncoding } from '#libs/errors/errors.js';
+import { Chunks } from '../admission/chunks.js';
 import type { Holding } from '../admission/held-bytes.js';
 import { UploadDto } from './dto/upload.dto.js';
 import { InvalidUpload, UploadTooLarge } from './errors.js';
@@ -167,10 +168,10 @@ function readForm(request: IncomingMessage, fileBytes: number, holding: Pick<Hol
 }
 
 async function collect(stream: Readable, holding: Pick<Holding, 'add'>): Promise<Buffer> {
-  const chunks: Buffer[] = [];
+  const chunks = new Chunks();
   for await (const chunk of stream as AsyncIterable<Buffer>) {
     holding.add(chunk.length);
-    chunks.push(chunk);
+    chunks.add(chunk);
   }
-  return Buffer.concat(chunks);
+  return chunks.whole();
 }
