@@ -13,10 +13,10 @@ describeOnProcesses('JSON that costs much to parse', (engine) => {
   const victim = Victim.on(engine);
   /** What honest callers feel while something goes on. */
   const stalledBy = async <T>(attack: Promise<T>): Promise<{ done: T; slowest: number }> => {
-    let isDone = false;
+    const state = { isDone: false };
     let slowest = 0;
-    const watched = attack.finally(() => (isDone = true));
-    while (!isDone) slowest = Math.max(slowest, await victim.slowest(1));
+    const watched = attack.finally(() => (state.isDone = true));
+    while (!state.isDone) slowest = Math.max(slowest, await victim.slowest(1));
     return { done: await watched, slowest };
   };
 

@@ -115,8 +115,10 @@ export class ClientConnection {
     const { socket, waiting } = this;
     if (waiting.length === 0) return;
     // After an answer that closes the connection nothing more is answered.
-    while (waiting.length > 0 && this.open.size < MOST_UNANSWERED && socket.writable) {
-      const { response, listener } = waiting.shift()!;
+    while (this.open.size < MOST_UNANSWERED && socket.writable) {
+      const next = waiting.shift();
+      if (next === undefined) break;
+      const { response, listener } = next;
       this.tally.count -= 1;
       this.track(response);
       listener(response.req, response);
