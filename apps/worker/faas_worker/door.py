@@ -14,7 +14,7 @@ from hmac import compare_digest
 from .calls import Send
 from .exchange import Receive, Scope, read_rest, respond
 from .results import Answer, worker_misdirected
-from .server import TRIAL, hang_up
+from .server import CONNECTION, hang_up
 
 _TOKEN = b"x-faas-token"
 _PAUSE_SECONDS = 0.5
@@ -42,15 +42,24 @@ class Door:
         token = headers.get(_TOKEN)
         if token is not None:
             scope["headers"].remove((_TOKEN, token))
+        connection = scope["state"][CONNECTION]
+        if not (self._is_right(token) or connection.is_own):
+            return False
+        if connection.unknown is not None:
+            connection.keep()
+        return True
+
+    def _is_right(self, token: bytes | None) -> bool:
         if self._digest is None:
             return True
-        if token is not None:
-            if compare_digest(token, self._known):
-                return True
-            if compare_digest(sha256(token).digest(), self._digest):
-                self._known = token
-                return True
-        return TRIAL in scope["state"]
+        if token is None:
+            return False
+        if compare_digest(token, self._known):
+            return True
+        if not compare_digest(sha256(token).digest(), self._digest):
+            return False
+        self._known = token
+        return True
 
     async def turn_away(self, receive: Receive, send: Send, refusal: Answer = _REFUSAL) -> None:
         """Slowly, and no more than a few at once."""

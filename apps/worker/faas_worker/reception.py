@@ -28,7 +28,7 @@ from .exchange import Receive, Scope, content_length, read_body, read_rest, resp
 from .reports import log
 from .results import Answer, refused, worker_misdirected
 from .runner_process import RunnerProcess
-from .server import Server
+from .server import CONNECTION, Server
 from .settings import Settings
 from .specialising import BodyRefused, lay_code_out, specialised_settings
 from .standby import Standby, pack, unpack
@@ -157,7 +157,7 @@ class Reception:
                     self.renew_lease()
                 await respond(send, _generic_health(is_admitted))
             case "POST", "/specialise":
-                await self.specialise(headers, receive, send)
+                await self.specialise(scope, headers, receive, send)
             case _ if not is_admitted:
                 await self.door.turn_away(receive, send)
             case "POST", "/":
@@ -167,7 +167,7 @@ class Reception:
                 await respond(send, refused(404, "Not Found"))
 
     async def specialise(
-        self, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send
     ) -> None:
         if not self.is_token(headers.get(b"authorization", b"")):
             await self.door.turn_away(receive, send, _WRONG_TOKEN)
@@ -177,6 +177,7 @@ class Reception:
             await respond(send, refused(409, "The token has been used.", close=True))
             return
         self.taken = True
+        scope["state"][CONNECTION].keep()
         self.renew_lease(_BODY_SECONDS, EXIT_CUT_OFF)
         body = await read_body(receive, content_length(headers), self.settings.max_body_bytes)
         if type(body) is bytes:

@@ -15,15 +15,42 @@ from uvicorn.server import ServerState
 
 from .listener import BACKLOG
 
-# Marks, in a request's state, one that the worker makes of itself. Nobody else can.
-TRIAL = "faas.trial"
+# Where a request's state has the connection that it came over.
+CONNECTION = "faas.connection"
+# A manager sends its request with its connection, at the latest once it has asked its engine.
+_UNKNOWN_SECONDS = 10.0
+# After a handler has held up the loop, what has arrived meanwhile is read first.
+_READ_FIRST_SECONDS = 0.1
 # The manager closes idle sockets; closing them here would race with its next request.
 _KEEP_ALIVE_SECONDS = 3600
 
 
 class _Protocol(HttpToolsProtocol):
+    """Ends by itself unless a request over it shows soon that its sender may call."""
+
+    def __init__(self, config: Config, state: ServerState, *, is_own: bool = False) -> None:
+        super().__init__(config, state, {CONNECTION: self})
+        #: A request that the worker makes of itself: nobody else can.
+        self.is_own = is_own
+        self.unknown: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if not self.is_own:
+            self.unknown = self.loop.call_later(_UNKNOWN_SECONDS, self._overdue)
+
+    def keep(self) -> None:
+        if self.unknown is not None:
+            self.unknown.cancel()
+            self.unknown = None
+
+    def _overdue(self) -> None:
+        self.unknown = self.loop.call_later(_READ_FIRST_SECONDS, self.transport.abort)
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.keep()
+        self.app_state = {}
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             on_disconnect: Any = cycle.scope.get("faas.on_disconnect")
@@ -59,11 +86,11 @@ class Server:
         self._server = await loop.create_server(self.connect, sock=self._socket, backlog=BACKLOG)
 
     def connect(self) -> _Protocol:
-        return _Protocol(config=self._config, server_state=self._state, app_state={})
+        return _Protocol(self._config, self._state)
 
     def connect_itself(self) -> _Protocol:
         """For a request that the worker makes of itself, and lets in without a token."""
-        return _Protocol(config=self._config, server_state=self._state, app_state={TRIAL: True})
+        return _Protocol(self._config, self._state, is_own=True)
 
     def stop_accepting(self) -> None:
         if self._server is not None:

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from faas_worker.door import Door
+from faas_worker.server import CONNECTION
 from support import CALL_TOKEN, PATIENCE_SECONDS, Answer, Worker, eventually, running
 
 COUNTS = b"""
@@ -179,6 +181,30 @@ async def wait(payload):
             assert CALL_TOKEN not in seen
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"",
+        b"POST / HTTP/1.1\r\nHost: worker\r\nX-Faas-",
+        b"GET /health HTTP/1.1\r\nHost: worker\r\n\r\n",
+    ],
+)
+def test_a_connection_of_somebody_unknown_ends_by_itself(worker: Worker, words: bytes) -> None:
+    known = worker.connect()
+    known.request("GET", "/health", headers=worker.headers)
+    assert known.getresponse().read()
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(PATIENCE_SECONDS)
+        peer.connect(worker.socket_path)
+        peer.sendall(words)
+        with suppress(ConnectionError):
+            while peer.recv(65_536):
+                pass
+    known.request("GET", "/health", headers=worker.headers)
+    assert known.getresponse().status == 200
+    known.close()
+
+
 # Without a function yet
 
 
@@ -218,7 +244,8 @@ def test_a_known_token_is_told_within_a_microsecond() -> None:
     door = Door(hashlib.sha256(token).hexdigest())
     headers = {b"host": b"10.1.2.3:8000", b"x-faas-token": token}
     entries = [(b"x-faas-token", token), *headers.items()]
-    scope = {"headers": entries, "state": {}}
+    connection = SimpleNamespace(is_own=False, unknown=None)
+    scope = {"headers": entries, "state": {CONNECTION: connection}}
     assert door.admits(scope, headers)
     assert len(entries) == 2
 
