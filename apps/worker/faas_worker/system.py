@@ -121,9 +121,9 @@ def prefer_as_oom_victim() -> None:
         file.write("1000")
 
 
-# What the kernel counts for each process or for each user of the host. Docker's containers are given
-# the same; pods and plain processes have no other place for it. Descriptors: the largest concurrency
-# is 1,000 calls, with one connection of their own each.
+# What the kernel counts for each process or for each user of the host. Docker's containers have
+# the same limits; pods and plain processes have no other place for them. Descriptors: the largest
+# concurrency is 1,000 calls, with one connection of their own each.
 _COUNTED_BY_THE_HOST = {
     resource.RLIMIT_CORE: 0,
     resource.RLIMIT_NOFILE: 2048,
@@ -135,7 +135,8 @@ _COUNTED_BY_THE_HOST = {
 
 def apply_limits(settings: Settings, stacks_bytes: int) -> None:
     for limit, most in _COUNTED_BY_THE_HOST.items():
-        _lower(limit, most, most)
+        soft, _ = resource.getrlimit(limit)
+        _lower(limit, most if soft == resource.RLIM_INFINITY else min(soft, most), most)
     if settings.limit_pids is not None and os.getuid() != 0:
         _lower(resource.RLIMIT_NPROC, settings.limit_pids, settings.limit_pids)
     if settings.limit_memory_bytes is not None:

@@ -1,4 +1,4 @@
-"""What the kernel counts for a process or a user is bounded in the worker itself, on every engine."""
+"""What the kernel counts for a process or a user is bounded in the worker, on every engine."""
 
 from __future__ import annotations
 
