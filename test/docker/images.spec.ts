@@ -1,5 +1,5 @@
 import { text } from 'node:stream/consumers';
-import { type Header, extract } from 'tar-stream';
+import { extract } from 'tar-stream';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { docker, whyNoDocker, WORKER_IMAGE } from './support/docker-tests.js';
 
@@ -30,7 +30,7 @@ async function contentOf(image: string): Promise<Found> {
     const entries = extract();
     (await container.export()).pipe(entries);
     for await (const entry of entries) {
-      const { name, mode = 0, type, size = 0 } = entry.header as Header;
+      const { name, mode, type, size } = entry.header;
       found.count += 1;
       if (mode & SET_ID) found.setId.push(name);
       if (type !== 'directory' && INSTALLERS.test(name)) found.installers.push(name);
