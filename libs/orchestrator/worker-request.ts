@@ -48,7 +48,7 @@ export function requestOfWorker(asked: WorkerRequest): Promise<WorkerReply> {
     };
     const fail = (error: unknown) => {
       end();
-      reject(error as Error);
+      reject(error);
     };
     const abort = () => fail(signal?.reason);
     const late = setTimeout(() => fail(new Error(`A worker did not answer within ${timeoutMs} ms.`)), timeoutMs);
