@@ -115,7 +115,7 @@ describeOnEachLocalEngine('a handler that keeps what later calls need', (engine)
   const stage = Stage.on(engine, { WORKER_MEMORY_MIB: '256' });
   const { recoversFrom, leavesNothing } = suite(stage);
 
-  it.each(['shm 200', 'sem', 'descriptors', 'tmp 64', 'dev-shm 64'])(
+  it.each(['shm 212', 'sem', 'descriptors', 'tmp 64', 'dev-shm 64'])(
     'costs its own process, with all that it left (%s)',
     async (attack) => {
       await recoversFrom(attack);
