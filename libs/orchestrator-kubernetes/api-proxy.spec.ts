@@ -49,12 +49,15 @@ describe('ApiProxy', () => {
     });
     const { statusCode, headers, body } = await call({
       path: '/a?b=c',
-      headers: { 'x-call': '1', authorization: 'ours' },
+      headers: { 'x-call': '1', 'x-faas-token': "a-pod's", authorization: 'ours' },
     });
     expect([statusCode, headers['x-faas-runner'], await body.text()]).toEqual([200, '7', '{"payload":"x"}']);
     const [asked] = server.asked;
     expect(asked?.url.pathname + asked!.url.search).toBe('/api/v1/namespaces/functions/pods/pod-a:8000/proxy/a?b=c');
-    expect(asked).toMatchObject({ method: 'POST', headers: { 'x-call': '1', authorization: 'Bearer the-token' } });
+    expect(asked).toMatchObject({
+      method: 'POST',
+      headers: { 'x-call': '1', 'x-faas-token': "a-pod's", authorization: 'Bearer the-token' },
+    });
   });
 
   it.each([200, 400, 404, 409, 422, 500, 503])('passes a worker’s own %d on, word for word', async (status) => {

@@ -88,6 +88,15 @@ describe('Ways', () => {
     expect(await ways.choose(FUNCTION, [])).toEqual([]);
   });
 
+  it('tells through a Service what the pods’ token is made of, which all pods of a function share', async () => {
+    const ways = waysWith({ reach: 'service' }, '10.96.0.7');
+    const [former, present] = pods as [Endpoint, Endpoint];
+    expect(await ways.choose(FUNCTION, [former, { ...present, credential: FUNCTION }])).toMatchObject([
+      { credential: FUNCTION },
+    ]);
+    expect((await ways.choose(FUNCTION, pods))[0]).not.toHaveProperty('credential');
+  });
+
   it.each([undefined, '', 'None'])('goes to the pods where the Service has the address %j', async (clusterIP) => {
     expect(await waysWith({ reach: 'service' }, clusterIP).choose(FUNCTION, pods)).toBe(pods);
   });

@@ -65,6 +65,20 @@ describe('callWorker', () => {
     expect(seen).toEqual(['POST', '/', 'request-1', '4321', 'application/json', BODY.toString()]);
   });
 
+  it('shows the replica the token that it answers to, and nothing where it has none', async () => {
+    const shown: unknown[] = [];
+    const answer: RequestListener = (request, response) => {
+      shown.push(request.headers['x-faas-token']);
+      request.resume().on('end', () => response.end('{"result":1}'));
+    };
+    await start(createHttpServer(answer), { token: 'its own' });
+    await call();
+    server.close();
+    await start(createHttpServer(answer));
+    await call();
+    expect(shown).toEqual(['its own', undefined]);
+  });
+
   it('takes no answer from an image that has the address of a worker of ours by now', async () => {
     const answer =
       (headers: Record<string, string>): RequestListener =>
