@@ -4,7 +4,7 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 /** A cold start is work for a processor from the container's making to the handler's loading. */
 const FOR_EACH_PROCESSOR = 2;
 /** One that takes longer waits for something else than a processor. */
-const LONGEST_MS = 10_000;
+const LONGEST_MS = 4_000;
 /** Whose turn has come is asked to begin; who doesn't has been removed, or is somebody else's by now. */
 const BEGINS_WITHIN_MS = 5_000;
 

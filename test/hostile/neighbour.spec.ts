@@ -7,7 +7,7 @@ import { Victim } from './support/victim.js';
 
 const MIB = 1024 * 1024;
 /** How long an upload may wait for its function, and so how long each of the attackers' uploads takes at the most. */
-const READY_MS = 6_000;
+const READY_MS = 15_000;
 /** More than there are reconcile steps at once. */
 const ATTACKERS = 6;
 
