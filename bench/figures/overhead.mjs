@@ -21,7 +21,7 @@ export async function measureOverhead(stage) {
   const manager = await stage.manager();
   const load = stage.load();
   const id = await manager.upload(ECHO, { concurrency: CONCURRENCY, max_replicas: 1 });
-  const [through, straight] = [manager.target(id), await stage.engine.workerTarget(id)];
+  const [through, straight] = [manager.target(id), await manager.workerTarget(id)];
   const proxy = await stage.proxy(straight);
   const measured = [];
   for (const { connections, calls, count, seconds } of ROUNDS) {

@@ -17,7 +17,7 @@ export async function measureStorm(stage) {
   const manager = await stage.manager();
   const id = await manager.upload(SLEEP, { concurrency: CAPACITY, max_replicas: 1 });
   const through = manager.target(id);
-  const { target: beside } = await stage.proxy(await stage.engine.workerTarget(id), CAPACITY);
+  const { target: beside } = await stage.proxy(await manager.workerTarget(id), CAPACITY);
   const load = stage.load();
   const usual = new Map();
   for (const target of [through, beside]) {

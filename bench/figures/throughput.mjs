@@ -15,7 +15,7 @@ export async function measureThroughput(stage) {
   const manager = await stage.manager();
   const load = stage.load();
   const id = await manager.upload(ECHO, { max_replicas: 1 });
-  const proxy = await stage.proxy(await stage.engine.workerTarget(id));
+  const proxy = await stage.proxy(await manager.workerTarget(id));
   const round = async ({ target, pid }, seconds = ROUND_SECONDS) => {
     const before = await cpuMicroseconds(pid);
     const answered = await load.round({ target, connections: CONNECTIONS, seconds, ...ECHO_CALL });

@@ -5,7 +5,7 @@ import { quantile } from '../report/statistics.mjs';
 
 const IDLE_MS = 60_000;
 const ANSWER_MS = 30_000;
-const headers = ['content-type', 'application/json'];
+const HEADERS = ['content-type', 'application/json'];
 /** Connections stay open from round to round. */
 const open = new Map();
 
@@ -43,7 +43,8 @@ async function round({
   const mayBegin = () => !isStopped && begun < calls && performance.now() < until && (begun += 1) > 0;
   const check = checker(result);
   const ended = (kind, ms) => times.get(kind)?.push(ms) ?? times.set(kind, [ms]);
-  const way = { path: target.path, body, pauseMs, mayBegin, ended, check: tolerant ? kindly(check) : check };
+  const headers = [...HEADERS, ...(target.headers ?? [])];
+  const way = { path: target.path, headers, body, pauseMs, mayBegin, ended, check: tolerant ? kindly(check) : check };
   try {
     await Promise.all(clients.map((client) => drive(client, way)));
   } catch (error) {
@@ -68,7 +69,7 @@ function summary(times, elapsedMs) {
   };
 }
 
-function drive(client, { path, body, pauseMs, mayBegin, check, ended }) {
+function drive(client, { path, headers, body, pauseMs, mayBegin, check, ended }) {
   return new Promise((resolve, reject) => {
     const next = () => {
       if (!mayBegin()) {

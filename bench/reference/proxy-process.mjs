@@ -1,9 +1,9 @@
 // The least a proxy in Node can do: a keep-alive pool, the body read whole, status and body passed back.
-//   node proxy-process.mjs ORIGIN CONNECTIONS [SOCKET]; says its port to its parent, and ends with it
+//   node proxy-process.mjs ORIGIN CONNECTIONS HEADERS [SOCKET]; says its port to its parent, and ends with it
 import { createServer } from 'node:http';
 import { Pool } from 'undici';
 
-const [origin, connections, socketPath] = process.argv.slice(2);
+const [origin, connections, further, socketPath] = process.argv.slice(2);
 const IDLE_MS = 60_000;
 const pool = new Pool(origin, {
   connections: Number(connections),
@@ -11,7 +11,7 @@ const pool = new Pool(origin, {
   keepAliveMaxTimeout: IDLE_MS,
   ...(socketPath === undefined ? {} : { connect: { socketPath } }),
 });
-const headers = ['content-type', 'application/json'];
+const headers = ['content-type', 'application/json', ...JSON.parse(further)];
 
 const server = createServer({ keepAliveTimeout: IDLE_MS, noDelay: true }, (request, response) => {
   const chunks = [];

@@ -1,5 +1,6 @@
 import { chmod, mkdtemp, readFile, realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { TOKEN_HEADER, WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import { Child, freePort } from './child.mjs';
 import { queryDatabase } from './database.mjs';
 import { untilHealthy } from './health.mjs';
@@ -104,6 +105,14 @@ export class Manager {
   /** Where calls of a function go. */
   target(id) {
     return { origin: this.origin, path: `/functions/${id}/execute` };
+  }
+
+  /** The worker of a function, by the way that the manager takes and with what it shows there. */
+  async workerTarget(id) {
+    const [{ key }] = await this.query('SELECT key FROM worker_key');
+    const [{ endpoints }] = await this.query('SELECT endpoints FROM functions WHERE id = $1', [id]);
+    const token = new WorkerTokens(key).tokenFor(endpoints[0].credential);
+    return { ...(await this.#stage.engine.workerTarget(id)), headers: [TOKEN_HEADER, token] };
   }
 
   /** Answers the id once the function is ready. `fields`: further fields of the form. */
