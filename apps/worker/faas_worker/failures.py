@@ -33,7 +33,7 @@ def describe(error: BaseException, handler_file: str | None) -> Failure:
     return Failure(
         type=name,
         message=message,
-        traceback=_cut_middle(text, TRACEBACK_CHARS),
+        traceback=cut_middle(text, TRACEBACK_CHARS),
         line=_line(error, start, handler_file),
     )
 
@@ -42,7 +42,7 @@ def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit} more)"
 
 
-def _cut_middle(text: str, limit: int) -> str:
+def cut_middle(text: str, limit: int) -> str:
     """A traceback's first and last lines say most."""
     if len(text) <= limit:
         return text

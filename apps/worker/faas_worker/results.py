@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from .failures import Failure, cut, describe
+from .failures import Failure, cut, cut_middle, describe
 
+# A manager reads no more than 64 KiB of a failure, and text beyond ASCII takes up to twelve bytes
+# a character.
+_ERROR_BYTES = 60 * 1024
+_SHORTER_CHARS = (2 * 1024, 1024)
 # ensure_ascii (the default) is what lets lone surrogates survive the way through UTF-8.
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
@@ -68,13 +72,24 @@ def refused(status: int, detail: str, *, close: bool = False) -> Answer:
 
 
 def _error(status: int, detail: str, code: str, failure: Failure, *, close: bool = False) -> Answer:
-    document = {
-        "detail": detail,
-        "error": {
-            "code": code,
-            "type": failure.type,
-            "message": failure.message,
-            "traceback": failure.traceback,
-        },
+    body = _error_body(detail, code, failure)
+    for limit in _SHORTER_CHARS:
+        if len(body) <= _ERROR_BYTES:
+            break
+        shorter = replace(
+            failure,
+            message=cut(failure.message, limit),
+            traceback=cut_middle(failure.traceback, limit),
+        )
+        body = _error_body(cut(detail, limit), code, shorter)
+    return Answer(status, body, close)
+
+
+def _error_body(detail: str, code: str, failure: Failure) -> bytes:
+    error = {
+        "code": code,
+        "type": failure.type,
+        "message": failure.message,
+        "traceback": failure.traceback,
     }
-    return Answer(status, json.dumps(document).encode(), close)
+    return json.dumps({"detail": detail, "error": error}).encode()

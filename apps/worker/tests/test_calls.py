@@ -113,10 +113,14 @@ def test_a_traceback_starts_at_the_handlers_own_file(worker: Worker) -> None:
     assert not any("faas_worker/" in line for line in files)
 
 
-def test_a_huge_error_message_is_cut(worker: Worker) -> None:
-    answer = worker.call("huge error")
+@pytest.mark.parametrize("letter", ["x", "語", "\U0001f40d"])
+def test_a_huge_error_is_cut_to_what_a_manager_reads(worker: Worker, letter: str) -> None:
+    answer = worker.call(f"huge error:{letter}")
     assert answer.status == 400
-    assert len(answer.body) < 100_000
+    assert len(answer.body) < 64 * 1024
+    assert answer.error["type"] == "HugeError"
+    assert answer.error["message"].startswith(letter * 1000)
+    assert "hostile.py" in answer.error["traceback"]
 
 
 def test_a_coroutine_that_cancels_itself_has_failed(start: Start) -> None:

@@ -33,7 +33,8 @@ class NumberError(Exception):
 
 class HugeError(Exception):
     def __str__(self) -> str:
-        return "x" * 50_000_000
+        letter: str = self.args[0]
+        return letter * 50_000_000
 
 
 def spin() -> None:
@@ -241,7 +242,6 @@ SYNC: dict[str, Callable[[], Any]] = {
     "sys.exit": lambda: sys.exit(4),
     "strange error": lambda: (_ for _ in ()).throw(StrangeError()),
     "number error": lambda: (_ for _ in ()).throw(NumberError()),
-    "huge error": lambda: (_ for _ in ()).throw(HugeError()),
     "keyboard interrupt": lambda: (_ for _ in ()).throw(KeyboardInterrupt()),
     "generator exit": lambda: (_ for _ in ()).throw(GeneratorExit()),
     "cancelled": lambda: (_ for _ in ()).throw(asyncio.CancelledError()),
@@ -297,6 +297,8 @@ def handle(payload: str) -> Any:
     if name == "print":
         print(argument)
         return payload
+    if name == "huge error":
+        raise HugeError(argument)
     if name == "signal 1":
         os.kill(1, int(argument))
         return None
