@@ -134,8 +134,9 @@ const CODE_IN_MEMORY = 'rw,noexec,nosuid,nodev,size=256m,mode=0755,uid=65532,gid
  */
 const ULIMITS = {
   core: 0,
-  // The largest concurrency, 1,000 calls, with one connection of their own each. Eight processes have 16,384 of them.
-  nofile: 2_048,
+  // The largest concurrency, 1,000 calls, each with one connection of its own and one of a manager, and room for a second
+  // manager's. Eight processes have 32,768 of them.
+  nofile: 4_096,
   // Bytes that stay out of the host's swap, such as keys.
   memlock: 65_536,
   // Bytes in POSIX message queues: counted for the user, so that one worker could take all that there are.

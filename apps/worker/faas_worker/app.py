@@ -15,6 +15,7 @@ from .console import CallOutput, Sink
 from .door import Door, may_look
 from .exchange import Receive, Scope, content_length, read_body, read_rest, respond
 from .forking import ForkWatch
+from .fullness import are_few_descriptors_left, many_descriptors
 from .invoking import Invoker
 from .pulse import NoticeBoard, Pulse
 from .results import Answer, handler_timeout, refused, worker_draining, worker_misdirected
@@ -57,7 +58,7 @@ class FunctionApp:
         self.closing = False
         self.draining = False
         self.on_start: Callable[[], None] = lambda: None
-        self.on_long_call: Callable[[], None] = lambda: None
+        self.look_at_what_is_kept: Callable[[], None] = lambda: None
         self.loop = loop
         self.background: set[asyncio.Task[None]] = set()
         self.router: Endpoint | None = None
@@ -69,6 +70,7 @@ class FunctionApp:
         self.settings = settings
         self.function = settings.function.encode() if settings.function else None
         self.door = Door(settings.call_sha256)
+        self.many = many_descriptors()
         self.invoker = invoker
         self.calls = calls
         self.forks = forks
@@ -133,8 +135,8 @@ class FunctionApp:
             answer = await self.invoker.answer(call)
             if self.forks.concerns(started_ns):
                 await self.forks.settle()
-            if monotonic_ns() - started_ns > _LONG_NS:
-                self.on_long_call()
+            if monotonic_ns() - started_ns > _LONG_NS or are_few_descriptors_left(self.many):
+                self.look_at_what_is_kept()
         finally:
             call.timer.cancel()
             call.output.finish(self.sinks)

@@ -32,7 +32,8 @@ class Door:
     def __init__(self, digest: str | None) -> None:
         """`digest`: of the token, in hexadecimal; None: it is open to all but web pages."""
         self._digest = None if digest is None else bytes.fromhex(digest)
-        self._known = b""
+        #: The right token, once somebody has shown it.
+        self._known: bytes | None = None
         self._waiting = 0
 
     def admits(self, scope: Scope, headers: Headers) -> bool:
@@ -54,7 +55,7 @@ class Door:
             return True
         if token is None:
             return False
-        if compare_digest(token, self._known):
+        if self._known is not None and compare_digest(token, self._known):
             return True
         if not compare_digest(sha256(token).digest(), self._digest):
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 from contextlib import suppress
@@ -17,6 +18,9 @@ REASONS = {
 }
 _DESCRIPTORS_SHARE = 0.8
 _FREE_SHARE = 0.1
+# While calls run, much of that is theirs and goes with them: only what fails them counts.
+_DESCRIPTORS_SHARE_IN_USE = 0.97
+_FREE_SHARE_IN_USE = 0.02
 _MEMORY_SHARE = 0.9
 _SHARED_SHARE = 0.25
 # Code that takes up more of its folder says nothing of what the handler has put there.
@@ -86,24 +90,43 @@ class Fullness:
             if folder in mounts and size < _CODE_SHARE * _size(folder)
         ]
 
-    def found(self) -> bytes | None:
-        """One of the REASONS."""
-        if self._has_few_descriptors():
+    def found(self, *, in_use: bool) -> bytes | None:
+        """One of the REASONS. `in_use`: calls run."""
+        if _has_few_descriptors(_DESCRIPTORS_SHARE_IN_USE if in_use else _DESCRIPTORS_SHARE):
             return b"descriptors"
-        if any(map(_is_full, self._folders)):
+        free = _FREE_SHARE_IN_USE if in_use else _FREE_SHARE
+        if any(_is_full(folder, free) for folder in self._folders):
             return b"files"
         return b"memory" if self._memory.is_full_of_shared(self._code) else None
 
-    def _has_few_descriptors(self) -> bool:
-        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if most == resource.RLIM_INFINITY:
-            return False
-        try:
-            # Before Linux 6.2 the size of this folder says nothing.
-            used = os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
-        except OSError:
-            return True
-        return used > _DESCRIPTORS_SHARE * most
+
+def many_descriptors() -> float:
+    """So many open ones leave too few."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if most == resource.RLIM_INFINITY else _DESCRIPTORS_SHARE * most
+
+
+def are_few_descriptors_left(many: float) -> bool:
+    """Quickly: the lowest number that is free is about as high as there are open ones. Where there
+    is none left, the event loop ends new connections instead of accepting them."""
+    try:
+        lowest = os.dup(0)
+        os.close(lowest)
+    except OSError:
+        return True
+    return lowest > many
+
+
+def _has_few_descriptors(share: float) -> bool:
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return False
+    try:
+        # Before Linux 6.2 the size of this folder says nothing.
+        used = os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return True
+    return used > share * most
 
 
 def _memory_file_systems() -> set[str]:
@@ -120,11 +143,8 @@ def _size(folder: str) -> int:
     return 0
 
 
-def _is_full(folder: str) -> bool:
+def _is_full(folder: str, free: float) -> bool:
     with suppress(OSError):
         found = os.statvfs(folder)
-        return (
-            found.f_bavail < _FREE_SHARE * found.f_blocks
-            or found.f_favail < _FREE_SHARE * found.f_files
-        )
+        return found.f_bavail < free * found.f_blocks or found.f_favail < free * found.f_files
     return False

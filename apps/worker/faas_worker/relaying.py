@@ -47,6 +47,11 @@ class Outlet:
     def is_full(self) -> bool:
         return len(self._pending) >= _PENDING_BYTES
 
+    @property
+    def is_stuck(self) -> bool:
+        """Nobody has read for so long that not even notes of the worker have room."""
+        return len(self._pending) >= 4 * _PENDING_BYTES
+
     def put(self, lines: bytes) -> None:
         self._pending += lines
 

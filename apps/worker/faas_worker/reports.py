@@ -106,6 +106,7 @@ def log(event: str, **fields: object) -> None:
 
 def write_line(line: bytes, seconds: float) -> None:
     """To stderr, without ever waiting longer than this for its reader."""
-    if not STDERR.is_full:
+    # There is room left that nothing of what handlers print gets.
+    if not STDERR.is_stuck:
         STDERR.put(line + b"\n")
     STDERR.flush(seconds)

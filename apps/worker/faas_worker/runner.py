@@ -137,7 +137,7 @@ class Runner:
             self.on_abandoned,
         )
         self.app.on_start = self.wake
-        self.app.on_long_call = self.leave_if_much_is_kept
+        self.app.look_at_what_is_kept = lambda: self.leave_if_much_is_kept(ending=1)
         self.server = Server(self.app, self.listener, self.number)
         self.own_threads = system.count_threads()
 
@@ -374,10 +374,12 @@ class Runner:
             self.tell(b"full")
             self.retire()
 
-    def leave_if_much_is_kept(self) -> None:
-        """What a call has kept, in this process or outside of it, would fail the calls after it."""
+    def leave_if_much_is_kept(self, ending: int = 0) -> None:
+        """What a call has kept, in this process or outside of it, would fail the calls after it.
+        `ending`: so many of those that run have nothing to do any more."""
         with contextlib.suppress(BaseException):
-            if not self.leaving and (kept := self.fullness.found()):
+            in_use = len(self.calls.running) > ending
+            if not self.leaving and (kept := self.fullness.found(in_use=in_use)):
                 self.tell(b"kept " + kept)
                 self.retire()
 

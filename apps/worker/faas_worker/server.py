@@ -19,30 +19,49 @@ from .listener import BACKLOG
 CONNECTION = "faas.connection"
 # A manager sends its request with its connection, at the latest once it has asked its engine.
 _UNKNOWN_SECONDS = 10.0
+# Beyond as many, the one that has been silent for longest ends: a manager's speaks at once. More
+# than the largest concurrency, since all connections of a rush may come before the first is read.
+_MOST_UNKNOWN = 1024
 # After a handler has held up the loop, what has arrived meanwhile is read first.
 _READ_FIRST_SECONDS = 0.1
 # The manager closes idle sockets; closing them here would race with its next request.
 _KEEP_ALIVE_SECONDS = 3600
 
 
+class _State(ServerState):
+    def __init__(self) -> None:
+        super().__init__()
+        #: Connections over which nobody has shown yet that they may call, the oldest first.
+        self.unknown: dict[_Protocol, None] = {}
+
+
 class _Protocol(HttpToolsProtocol):
     """Ends by itself unless a request over it shows soon that its sender may call."""
 
-    def __init__(self, config: Config, state: ServerState, *, is_own: bool = False) -> None:
+    def __init__(self, config: Config, state: _State, *, is_own: bool = False) -> None:
         super().__init__(config, state, {CONNECTION: self})
+        self.state = state
         #: A request that the worker makes of itself: nobody else can.
         self.is_own = is_own
         self.unknown: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        if not self.is_own:
-            self.unknown = self.loop.call_later(_UNKNOWN_SECONDS, self._overdue)
+        if self.is_own:
+            return
+        unknown = self.state.unknown
+        if len(unknown) >= _MOST_UNKNOWN:
+            oldest = next(iter(unknown))
+            oldest.keep()
+            oldest.transport.abort()
+        unknown[self] = None
+        self.unknown = self.loop.call_later(_UNKNOWN_SECONDS, self._overdue)
 
     def keep(self) -> None:
         if self.unknown is not None:
             self.unknown.cancel()
             self.unknown = None
+            self.state.unknown.pop(self, None)
 
     def _overdue(self) -> None:
         self.unknown = self.loop.call_later(_READ_FIRST_SECONDS, self.transport.abort)
@@ -77,7 +96,7 @@ class Server:
             interface="asgi3",
         )
         self._config.load()
-        self._state = ServerState()
+        self._state = _State()
         self._state.default_headers = self._config.encoded_headers
         self._server: asyncio.Server | None = None
 

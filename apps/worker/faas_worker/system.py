@@ -123,10 +123,10 @@ def prefer_as_oom_victim() -> None:
 
 # What the kernel counts for each process or for each user of the host. Docker's containers have
 # the same limits; pods and plain processes have no other place for them. Descriptors: the largest
-# concurrency is 1,000 calls, with one connection of their own each.
+# concurrency is 1,000 calls, with one connection of their own and one of the manager each.
 _COUNTED_BY_THE_HOST = {
     resource.RLIMIT_CORE: 0,
-    resource.RLIMIT_NOFILE: 2048,
+    resource.RLIMIT_NOFILE: 4096,
     resource.RLIMIT_MEMLOCK: 65_536,
     resource.RLIMIT_MSGQUEUE: 0,
     resource.RLIMIT_SIGPENDING: 4096,

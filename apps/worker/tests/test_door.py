@@ -239,6 +239,37 @@ def test_a_generic_worker_tells_anybody_that_it_waits_and_no_more(tmp_path: Path
 # The check itself
 
 
+@pytest.mark.parametrize("token", [b"", b"wrong"])
+def test_a_wrong_token_opens_nothing_before_and_after_the_right_one(token: bytes) -> None:
+    right = b"t" * 43
+    door = Door(hashlib.sha256(right).hexdigest())
+
+    def admits(shown: bytes) -> bool:
+        headers = {b"x-faas-token": shown}
+        connection = SimpleNamespace(is_own=False, unknown=None)
+        return door.admits(
+            {"headers": [*headers.items()], "state": {CONNECTION: connection}}, headers
+        )
+
+    assert [admits(token), admits(right), admits(token)] == [False, True, False]
+
+
+def test_a_crowd_that_says_nothing_takes_no_place_of_the_managers(worker: Worker) -> None:
+    crowd = []
+    try:
+        for _ in range(1_500):
+            peer = socket.socket(socket.AF_UNIX)
+            peer.setblocking(False)
+            with suppress(OSError):
+                peer.connect(worker.socket_path)
+            crowd.append(peer)
+        assert [worker.call("x").result for _ in range(3)] == [1, 2, 3]
+        assert worker.health()["worker"]["runner"] == 1
+    finally:
+        for peer in crowd:
+            peer.close()
+
+
 def test_a_known_token_is_told_within_a_microsecond() -> None:
     token = b"t" * 43
     door = Door(hashlib.sha256(token).hexdigest())

@@ -13,7 +13,7 @@ def test_a_handler_may_use_a_part_of_what_the_host_has_for_all(start: Start) -> 
     worker = start("counting.handle")
     assert worker.call("limits").result == {
         "CORE": [0, 0],
-        "NOFILE": [2048, 2048],
+        "NOFILE": [4096, 4096],
         "MEMLOCK": [65_536, 65_536],
         "MSGQUEUE": [0, 0],
         "SIGPENDING": [4096, 4096],
@@ -22,6 +22,6 @@ def test_a_handler_may_use_a_part_of_what_the_host_has_for_all(start: Start) -> 
 
 def test_descriptors_end_long_before_the_host_has_none_left(start: Start) -> None:
     worker = start("counting.handle")
-    assert worker.call("1500").result == "all"
-    assert worker.call("20000").result == "2 thousand, then Too many open files"
+    assert worker.call("3000").result == "all"
+    assert worker.call("20000").result == "4 thousand, then Too many open files"
     assert worker.call("after").result == "after"

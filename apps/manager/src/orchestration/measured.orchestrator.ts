@@ -58,6 +58,10 @@ export class MeasuredOrchestrator extends Orchestrator {
     return this.measured('ping', signal, () => this.inner.ping(signal));
   }
 
+  override secure(): Promise<void> {
+    return this.inner.secure();
+  }
+
   override watch(onChange: (functionId: FunctionId | undefined) => void, signal: AbortSignal): Promise<void> {
     return this.inner.watch(onChange, signal);
   }
