@@ -9,7 +9,7 @@ describe('Chunks', () => {
         const chunks = new Chunks();
         const pieces = sizes.map((size, index) => Buffer.alloc(size, index % 251));
         for (const piece of pieces) chunks.add(piece);
-        expect(chunks.whole().equals(Buffer.concat(pieces))).toBe(true);
+        expect(chunks.take().equals(Buffer.concat(pieces))).toBe(true);
       }),
       { numRuns: 50 },
     );
@@ -19,8 +19,24 @@ describe('Chunks', () => {
     const chunks = new Chunks();
     for (let byte = 0; byte < 100_000; byte += 1) chunks.add(Buffer.from('x'));
     expect(chunks['list'].length).toBeLessThan(1_000);
-    expect(chunks.whole()).toHaveLength(100_000);
-    chunks.clear();
-    expect(chunks.whole()).toHaveLength(0);
+    expect(chunks.take()).toHaveLength(100_000);
+    expect(chunks.take()).toHaveLength(0);
+  });
+
+  it('keeps no piece for every byte when large ones come between', () => {
+    const chunks = new Chunks();
+    for (let run = 0; run < 400; run += 1) {
+      for (let byte = 0; byte < 255; byte += 1) chunks.add(Buffer.from('x'));
+      chunks.add(Buffer.alloc(1_024));
+    }
+    expect(chunks['list'].length).toBeLessThan(1_000);
+    expect(chunks.take()).toHaveLength(400 * (255 + 1_024));
+  });
+
+  it('lets go of what has been taken', () => {
+    const chunks = new Chunks();
+    for (let piece = 0; piece < 3; piece += 1) chunks.add(Buffer.alloc(2_000));
+    expect(chunks.take()).toHaveLength(6_000);
+    expect(chunks['list']).toHaveLength(0);
   });
 });

@@ -1,4 +1,4 @@
-/** A piece costs more than its bytes: shorter ones than this are put together when there are many. */
+/** A piece costs more than its bytes: shorter ones than this are put together, however long those around them are. */
 const SMALL_BYTES = 1_024;
 const MOST_SMALL = 256;
 
@@ -9,12 +9,10 @@ export class Chunks {
   private small = 0;
 
   add(chunk: Buffer): void {
+    const isSmall = chunk.length < SMALL_BYTES;
+    if (!isSmall || this.small === MOST_SMALL) this.joinSmall();
     this.list.push(chunk);
-    if (chunk.length >= SMALL_BYTES) this.small = 0;
-    else if (++this.small === MOST_SMALL) {
-      this.list.push(Buffer.concat(this.list.splice(-MOST_SMALL)));
-      this.small = 0;
-    }
+    if (isSmall) this.small += 1;
   }
 
   clear(): void {
@@ -22,8 +20,15 @@ export class Chunks {
     this.small = 0;
   }
 
-  /** All of them, without a copy where there is one. */
-  whole(): Buffer {
-    return this.list.length === 1 ? (this.list[0] as Buffer) : Buffer.concat(this.list);
+  /** All of them, without a copy where there is one. Nothing of them is kept. */
+  take(): Buffer {
+    const all = this.list.length === 1 ? (this.list[0] as Buffer) : Buffer.concat(this.list);
+    this.clear();
+    return all;
+  }
+
+  private joinSmall(): void {
+    if (this.small > 1) this.list.push(Buffer.concat(this.list.splice(-this.small)));
+    this.small = 0;
   }
 }

@@ -49,7 +49,7 @@ export function readBody(
     let whole = false;
     request.on('end', () => {
       whole = true;
-      resolve(chunks.whole());
+      resolve(chunks.take());
     });
     // Every request closes in the end: an error with its stack for each costs more than reading the body does. One that
     // is cut short has no error of its own, as nobody listens for it.

@@ -150,7 +150,7 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
     if (this.runner !== undefined) this.connections.heard(this.connection, this.runner, performance.now());
     this.connections.release(this.connection);
     if (this.stream === undefined) {
-      this.resolve({ kind: 'answered', status: this.status, body: this.chunks.whole() });
+      this.resolve({ kind: 'answered', status: this.status, body: this.chunks.take() });
       return;
     }
     this.stream.end();
@@ -188,7 +188,7 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
 
   /** From here on nothing can be said of a failure any more than that the answer breaks off. */
   private beginStream(controller: Dispatcher.DispatchController, sink: AnswerSink): void {
-    const beginning = this.chunks.whole();
+    const beginning = this.chunks.take();
     if (!this.connections.accepts(this.runner)) {
       this.abandon({ kind: 'cut_off', reason: 'another worker has its address', runner: undefined });
       return;
@@ -205,7 +205,6 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
     }
     this.stream = sink.begin(bytes);
     this.stream.on('drain', () => this.goOn(controller));
-    this.chunks.clear();
     this.pass(this.stream, controller, beginning);
   }
 

@@ -173,5 +173,5 @@ async function collect(stream: Readable, holding: Pick<Holding, 'add'>): Promise
     holding.add(chunk.length);
     chunks.add(chunk);
   }
-  return chunks.whole();
+  return chunks.take();
 }
