@@ -1,6 +1,6 @@
-import type { RequestListener, ServerResponse } from 'node:http';
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { newestResponse } from './newest-response.js';
+import { newestResponse, requestsOf } from './newest-response.js';
 
 /** Requests of one connection that are worked on at once. What follows them waits, and nothing more is read. */
 const MOST_UNANSWERED = 8;
@@ -29,8 +29,8 @@ export class ClientConnection {
   private readonly waiting: { readonly response: ServerResponse; readonly listener: RequestListener }[] = [];
   private patienceLeftMs: number;
   private drainedBytes = 0;
-  /** Of a request whose time ran out while it waited to be read: which one was the newest, and whether it was that. */
-  private excused: { readonly newest: ServerResponse | undefined; readonly isIt: boolean } | undefined;
+  /** When the time of a request ran out that waited to be read: how many had come, and the last of them if it was that. */
+  private excused: { readonly requests: number; readonly unread: WeakRef<IncomingMessage> | undefined } | undefined;
   private resumedAt = 0;
 
   constructor(
@@ -62,17 +62,20 @@ export class ClientConnection {
 
   excuse(): boolean {
     if (this.waiting.length === 0) return false;
-    const newest = newestResponse(this.socket);
-    this.excused = { newest, isIt: newest?.req.complete === false };
+    const newest = newestResponse(this.socket)?.req;
+    // Whoever reads it keeps it for as long as it isn't whole.
+    const unread = newest?.complete === false ? new WeakRef(newest) : undefined;
+    this.excused = { requests: requestsOf(this.socket), unread };
     return true;
   }
 
   /** Whether a request that was excused has had its time again and still isn't whole. */
   isOverdue(now: number): boolean {
     if (this.excused === undefined || this.waiting.length > 0 || now - this.resumedAt < this.patienceMs) return false;
-    const { newest, isIt } = this.excused;
+    const { requests, unread } = this.excused;
     this.excused = undefined;
-    return newestResponse(this.socket) === newest && !(isIt && newest?.req.complete === true);
+    const isWhole = unread !== undefined && unread.deref()?.complete !== false;
+    return requestsOf(this.socket) === requests && !isWhole;
   }
 
   /** False when the client has left unread for too long what is sent to it. Asked regularly. */

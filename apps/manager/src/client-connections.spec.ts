@@ -2,9 +2,12 @@ import { Metrics } from '#libs/observability/metrics.js';
 import type { RequestListener, Server, ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { HeldBytes } from './admission/held-bytes.js';
 import { noteUncounted } from './client-connection.js';
+import { readBody } from './execution/call-body.js';
 import { createHttpServer, listen } from './server.js';
 
 const MIB = 1024 * 1024;
@@ -156,6 +159,31 @@ describe('the connections of clients', () => {
     await whole;
     expect(received).toBeGreaterThanOrEqual(answer.length);
     expect(idle.bytesRead).toBeLessThan(answer.length);
+  });
+
+  it('keep nothing of a call while they idle after it', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const bodies: WeakRef<Buffer>[] = [];
+    const answer = async (...[request, response]: Parameters<RequestListener>) => {
+      const body = await readBody(request, 8 * MIB, { add: () => undefined });
+      bodies.push(new WeakRef(body));
+      response.end(`<${body.length}>`);
+    };
+    await start((request, response) => void answer(request, response));
+    const head = `POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: ${8 * MIB}\r\n\r\n`;
+    const all = Array.from({ length: 4 }, () => {
+      const socket = client(head);
+      socket.write(Buffer.alloc(8 * MIB));
+      return reading(socket);
+    });
+    const long = { timeout: 10_000 };
+    await vi.waitFor(() => expect(all.every(({ text }) => text.endsWith(`<${8 * MIB}>`))).toBe(true), long);
+    await vi.waitFor(() => {
+      collect();
+      expect(bodies.map((body) => body.deref()?.length)).toEqual(bodies.map(() => undefined));
+    }, long);
+    expect(isOpen()).toBe(4);
   });
 
   it('may wait for an answer as long as it takes', async () => {

@@ -2,15 +2,33 @@ import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
 const NEWEST = Symbol('newest response');
+const ARRIVALS = Symbol('arrivals');
 
-type Connection = Socket & { [NEWEST]?: ServerResponse };
+type Connection = Socket & { [NEWEST]?: ServerResponse | undefined; [ARRIVALS]?: number };
 
-/** Remembers a response as the newest of its connection: one store, where a set of open ones would cost every call more. */
+/**
+ * Remembers a response as the newest of its connection until it is closed: one store, where a set of open ones would
+ * cost every call more. A connection that idles must keep nothing of what it carried.
+ */
 export function noteResponse(response: ServerResponse): void {
-  (response.req.socket as Connection)[NEWEST] = response;
+  const connection = response.req.socket as Connection;
+  connection[NEWEST] = response;
+  connection[ARRIVALS] = requestsOf(connection) + 1;
+  response.on('close', forget);
 }
 
-/** The response to the last request that came over a connection, be it under way or not. */
+/** The response to the last request that came over a connection; undefined when it has been answered. */
 export function newestResponse(socket: Socket): ServerResponse | undefined {
   return (socket as Connection)[NEWEST];
+}
+
+/** How many requests have come over a connection. */
+export function requestsOf(socket: Socket): number {
+  return (socket as Connection)[ARRIVALS] ?? 0;
+}
+
+/** One for all, so that no call needs one of its own. */
+function forget(this: ServerResponse): void {
+  const connection = this.req.socket as Connection;
+  if (connection[NEWEST] === this) connection[NEWEST] = undefined;
 }
