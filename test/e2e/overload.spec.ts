@@ -95,8 +95,10 @@ describeOnAnyEngine('a manager that holds as much as it may', (engine) => {
   }
 
   it('refuses what it has no room for, and says so, and takes calls again as soon as it has', async () => {
-    const { id } = await stage.manager.add(ECHO);
-    for (let hoarder = 0; hoarder < 3; hoarder += 1) await hoard(id, 1_250_000);
+    const ids: string[] = [];
+    for (let hoarder = 0; hoarder < 3; hoarder += 1) ids.push((await stage.manager.add(ECHO)).id);
+    const id = ids[0]!;
+    for (const each of ids) await hoard(each, 1_250_000);
     const large = await stage.manager.call(id, 'x'.repeat(MIB / 2 - 1));
     const problem = expectProblem(large, 429, 'manager_overloaded');
     expect(problem.detail).toContain(`${LIMIT} bytes`);
@@ -107,7 +109,19 @@ describeOnAnyEngine('a manager that holds as much as it may', (engine) => {
     for (const close of open.splice(0)) close();
     await vi.waitFor(async () => expect(await held()).toBe(0));
     expect((await stage.manager.call(id, 'x'.repeat(MIB / 2 - 1))).status).toBe(200);
-    await stage.manager.remove(id);
+    for (const each of ids) await stage.manager.remove(each);
+  });
+
+  it('leaves half of it to the others, whatever is sent to one function', async () => {
+    const { id } = await stage.manager.add(ECHO);
+    const other = await stage.manager.add(ECHO);
+    await hoard(id, 1_250_000);
+    const sent = { method: 'POST', body: ' '.repeat(MIB) };
+    const refused = await stage.manager.send(`/functions/${id}/execute`, sent);
+    expect(expectProblem(refused, 429, 'function_overloaded')['limit_bytes']).toBe(LIMIT / 2);
+    expect((await stage.manager.call(id, 'small')).text).toBe('{"result":"small"}');
+    expect((await stage.manager.call(other.id, 'x'.repeat(MIB / 2 - 1))).status).toBe(200);
+    for (const each of [id, other.id]) await stage.manager.remove(each);
   });
 
   it('counts calls that wait, however small they are', async () => {

@@ -13,14 +13,14 @@ export class ManagerOverloaded extends AppError {
   }
 }
 
-/** The answers of one function hold as much as one function may keep in this manager's memory. */
-export class AnswersTooLarge extends AppError {
+/** The calls of one function hold as much as one function may keep in this manager's memory. */
+export class CallsTooLarge extends AppError {
   readonly code = 'function_overloaded';
   readonly kind = 'saturated';
   override readonly retryAfterSeconds = 1;
   constructor(limitBytes: number) {
     super(
-      `The function's answers that are on their way hold as much as one function may (${limitBytes} bytes). Try again, or read them faster.`,
+      `The function's calls and their answers hold as much as one function may (${limitBytes} bytes). Try again, or send and read them faster.`,
       { extras: { limit_bytes: limitBytes }, isMany: true },
     );
   }

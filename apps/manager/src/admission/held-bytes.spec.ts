@@ -1,6 +1,6 @@
 import { Metrics } from '#libs/observability/metrics.js';
 import { describe, expect, it } from 'vitest';
-import { AnswerShare, HeldBytes } from './held-bytes.js';
+import { FunctionShare, HeldBytes } from './held-bytes.js';
 
 const KIB = 1024;
 const REQUEST = 16 * KIB;
@@ -44,23 +44,37 @@ describe('HeldBytes', () => {
     expect(await metrics.text()).toMatch(/\nfaas_held_bytes 0\n[^]*\nfaas_held_bytes_limit 102400\n/);
   });
 
-  it('lets the answers of one function hold half of it, until they have gone out', () => {
+  it('lets the calls of one function and their answers hold half of it, until they have gone out', () => {
     const held = new HeldBytes({ heldBytes: 1_000 * KIB }, new Metrics());
-    const [mine, others] = [new AnswerShare(), new AnswerShare()];
+    const [mine, others] = [new FunctionShare(), new FunctionShare()];
     const calls = [held.hold(), held.hold()] as const;
-    calls[0].addAnswer(300 * KIB, mine);
-    calls[1].addAnswer(200 * KIB, mine);
+    for (const call of calls) call.countFor(mine);
+    calls[0].add(300 * KIB);
+    calls[1].add(200 * KIB);
     const refusal = { code: 'function_overloaded', kind: 'saturated', extras: { limit_bytes: 500 * KIB } };
-    expect(thrownBy(() => calls[1].addAnswer(1, mine))).toMatchObject(refusal);
+    expect(thrownBy(() => calls[1].add(1))).toMatchObject(refusal);
     const other = held.hold();
-    other.addAnswer(300 * KIB, others);
+    other.countFor(others);
+    other.add(300 * KIB);
     calls[0][Symbol.dispose]();
     // What comes late is held by nobody.
-    calls[0].addAnswer(600 * KIB, mine);
+    calls[0].add(600 * KIB);
     expect(mine.held).toBe(200 * KIB);
     calls[1][Symbol.dispose]();
     other[Symbol.dispose]();
     expect([mine.held, others.held]).toEqual([0, 0]);
+  });
+
+  it('lets one call hold more than half of it, as long as it is the only one of its function', () => {
+    const held = new HeldBytes({ heldBytes: 1_000 * KIB }, new Metrics());
+    const share = new FunctionShare();
+    const [large, small] = [held.hold(), held.hold()];
+    for (const call of [large, small]) call.countFor(share);
+    large.add(400 * KIB);
+    large.add(400 * KIB);
+    expect(thrownBy(() => small.add(1))).toMatchObject({ code: 'function_overloaded' });
+    large[Symbol.dispose]();
+    small.add(800 * KIB);
   });
 
   it('counts what it is told to be unsent', async () => {

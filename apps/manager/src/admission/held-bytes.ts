@@ -4,17 +4,17 @@ import { Metrics } from '#libs/observability/metrics.js';
 import { Inject, Injectable } from '@nestjs/common';
 import type { ServerResponse } from 'node:http';
 import { Gauge } from 'prom-client';
-import { AnswersTooLarge, ManagerOverloaded } from './errors.js';
+import { CallsTooLarge, ManagerOverloaded } from './errors.js';
 
 /** What a request costs beside its body: its socket's buffers, and the objects that stand for it. */
 const REQUEST_BYTES = 16 * 1024;
 /** What else stands beside the largest request. */
 const OVERHEAD_BYTES = 512 * 1024;
-/** What the answers of one function may take of the whole. */
+/** What the calls of one function may take of the whole. */
 const FUNCTION_SHARE = 1 / 2;
 
-/** What the answers of one function hold. */
-export class AnswerShare {
+/** What the bodies of one function's calls and their answers hold. */
+export class FunctionShare {
   held = 0;
 }
 
@@ -75,10 +75,13 @@ export class HeldBytes {
     this.held += bytes;
   }
 
-  /** Of what one function's answers may hold. Throws {@link AnswersTooLarge} when that is used up. */
-  takeShare(share: AnswerShare, bytes: number): void {
+  /**
+   * Of what one function's calls may hold, for one that holds `own` of it. Throws {@link CallsTooLarge} when the others
+   * leave no room: the largest call has it at least while it is alone, whatever the limit.
+   */
+  takeShare(share: FunctionShare, own: number, bytes: number): void {
     const limit = this.limit * FUNCTION_SHARE;
-    if (share.held + bytes > limit) throw new AnswersTooLarge(limit);
+    if (share.held + bytes > limit && share.held > own) throw new CallsTooLarge(limit);
     share.held += bytes;
   }
 
@@ -95,27 +98,26 @@ export class HeldBytes {
 /** What one request and its answer keep in memory. */
 export class Holding implements Disposable {
   private held = 0;
-  private share: AnswerShare | undefined;
+  private share: FunctionShare | undefined;
   private shared = 0;
   private isOver = false;
 
   constructor(private readonly all: HeldBytes) {}
 
-  /** Throws {@link ManagerOverloaded} when there is no room for so many more bytes. */
+  /** Throws {@link ManagerOverloaded}, or for a function's call {@link CallsTooLarge}, when there is no room for it. */
   add(bytes: number): void {
     // What comes after the end is held by nobody.
     if (this.isOver) return;
     this.all.take(bytes);
     this.held += bytes;
+    if (this.share === undefined) return;
+    this.all.takeShare(this.share, this.shared, bytes);
+    this.shared += bytes;
   }
 
-  /** The same for bytes of a function's answer. Throws {@link AnswersTooLarge} when its answers hold too much. */
-  addAnswer(bytes: number, share: AnswerShare): void {
-    if (this.isOver) return;
-    this.add(bytes);
-    this.all.takeShare(share, bytes);
+  /** What is added from now on counts as a function's too. */
+  countFor(share: FunctionShare): void {
     this.share = share;
-    this.shared += bytes;
   }
 
   [Symbol.dispose](): void {

@@ -195,5 +195,6 @@ describe('readBody', () => {
     const cut = expect(readBody(request, LIMIT, ENOUGH)).rejects.toMatchObject({ code: 'call_cancelled' });
     request.destroy();
     await cut;
+    await expect(readBody(request, LIMIT, ENOUGH)).rejects.toMatchObject({ code: 'call_cancelled' });
   });
 });

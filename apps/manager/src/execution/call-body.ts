@@ -16,7 +16,7 @@ const BEFORE_PAYLOAD = '{"payload":';
 
 /**
  * Reads a call's body, bounded. Throws {@link PayloadTooLarge} as soon as the limit is certain to be passed, and
- * {@link ManagerOverloaded} when `holding` has no room for it, and {@link CallCancelled} when the caller leaves.
+ * what `holding` throws when it has no room for it, and {@link CallCancelled} when the caller leaves.
  */
 export function readBody(
   request: IncomingMessage,
@@ -28,6 +28,8 @@ export function readBody(
   const encoding = headers['content-encoding'];
   if (encoding !== undefined && encoding !== 'identity') return Promise.reject(new UnsupportedEncoding(encoding));
   if (Number(headers['content-length'] ?? 0) > limit) return Promise.reject(new PayloadTooLarge(payloadBytes));
+  // Nothing more is heard of one that closed before.
+  if (request.destroyed) return Promise.reject(new CallCancelled());
   return new Promise((resolve, reject) => {
     const chunks = new Chunks();
     let size = 0;

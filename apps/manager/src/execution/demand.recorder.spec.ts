@@ -15,7 +15,7 @@ import { DemandRecorder } from './demand.recorder.js';
 import { Connections } from './connections.js';
 import { CallCancelled } from './errors.js';
 import type { Route, Router } from './router.js';
-import { AnswerShare } from '../admission/held-bytes.js';
+import { FunctionShare } from '../admission/held-bytes.js';
 import { ServiceTime } from './service-time.js';
 import { SlotPool } from './slot-pool.js';
 
@@ -40,7 +40,7 @@ beforeEach(() => {
       left: () => undefined,
     }),
     serviceTime: new ServiceTime(),
-    answers: new AnswerShare(),
+    share: new FunctionShare(),
     timeoutMs: 60_000,
     concurrency: 2,
     refusal: undefined,

@@ -41,8 +41,10 @@ export class ExecutionHttp {
       isOver = true;
     });
     try {
-      this.execution.refuseOverload(id, timing);
+      const share = this.execution.refuseOverload(id, timing);
       holding = this.held.hold();
+      // No body is read of which nobody knows whose share it counts in.
+      holding.countFor(share ?? (await this.execution.shareOf(id)));
       const { payloadBytes } = this.limits;
       const received = await readBody(request, payloadBytes, holding);
       timing.received(performance.now());

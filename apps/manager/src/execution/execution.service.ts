@@ -4,7 +4,7 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { FunctionNotReady } from '../functions/errors.js';
 import { FunctionRepository } from '../functions/function.repository.js';
-import type { Holding } from '../admission/held-bytes.js';
+import type { FunctionShare, Holding } from '../admission/held-bytes.js';
 import type { CallTiming } from './call-timing.js';
 import type { Caller } from './caller.js';
 import { CallCancelled, FunctionOverloaded, HandlerResultInvalid, HandlerTimeout, WorkerCrashed } from './errors.js';
@@ -22,7 +22,7 @@ export interface Call {
   readonly caller: Caller;
   readonly timing: CallTiming;
   /** What is kept of the answer is counted here. */
-  readonly holding: Pick<Holding, 'addAnswer'>;
+  readonly holding: Pick<Holding, 'add'>;
   /** Takes a result that is too large to be kept. */
   readonly sink: AnswerSink;
 }
@@ -47,14 +47,20 @@ export class ExecutionService {
 
   /**
    * Throws {@link FunctionOverloaded} when there is no place for one more call. Asked before a body is read, so that a
-   * flood of one function takes as little as can be from the calls of the others.
+   * flood of one function takes as little as can be from the calls of the others. What the body may hold, where that is
+   * known without waiting.
    */
-  refuseOverload(id: FunctionId, timing: CallTiming): void {
+  refuseOverload(id: FunctionId, timing: CallTiming): FunctionShare | undefined {
     const route = this.router.knownRoute(id);
-    if (route === undefined || route.refusal !== undefined || !route.pool.isFull) return;
+    if (route === undefined || route.refusal !== undefined || !route.pool.isFull) return route?.share;
     timing.functionId = route.id;
     timing.isCold = route.pool.isEmpty;
     throw overload(route, route.pool.waiting);
+  }
+
+  /** What the calls of a function may hold together. Throws {@link FunctionNotFound}. */
+  async shareOf(id: FunctionId): Promise<FunctionShare> {
+    return (await this.router.route(id)).share;
   }
 
   /**
@@ -157,7 +163,7 @@ export class ExecutionService {
   }
 }
 
-function requestOf({ id, timeoutMs, answers }: Route, call: Call): WorkerCall {
+function requestOf({ id, timeoutMs }: Route, call: Call): WorkerCall {
   const { body, requestId, caller, timing, holding, sink } = call;
   const moments = timing.isCold ? timing : undefined;
   return {
@@ -166,7 +172,7 @@ function requestOf({ id, timeoutMs, answers }: Route, call: Call): WorkerCall {
     requestId,
     timeoutMs,
     caller,
-    holding: { of: holding, share: answers },
+    holding,
     sink,
     moments,
   };

@@ -6,7 +6,7 @@ import { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { Endpoint, FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
-import { AnswerShare } from '../admission/held-bytes.js';
+import { FunctionShare } from '../admission/held-bytes.js';
 import { FunctionNotFound } from '../functions/errors.js';
 import { FunctionChanges } from '../functions/function-changes.js';
 import type { FunctionEntity } from '../functions/function.entity.js';
@@ -22,8 +22,8 @@ export interface Route {
   readonly id: FunctionId;
   readonly pool: SlotPool;
   readonly serviceTime: ServiceTime;
-  /** What its answers keep in memory. */
-  readonly answers: AnswerShare;
+  /** What its calls keep in memory. */
+  readonly share: FunctionShare;
   timeoutMs: number;
   concurrency: number;
   /** Why calls are refused; undefined while they are not. */
@@ -124,7 +124,7 @@ export class Router implements OnApplicationShutdown {
       id,
       pool: new SlotPool(row.concurrency, this.limits.queuePerFunction, this.links),
       serviceTime: new ServiceTime(),
-      answers: new AnswerShare(),
+      share: new FunctionShare(),
       timeoutMs: row.timeoutMs,
       concurrency: row.concurrency,
       refusal: undefined,

@@ -5,7 +5,6 @@ import { buffer } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ManagerOverloaded } from '../admission/errors.js';
-import { AnswerShare } from '../admission/held-bytes.js';
 import { Caller } from './caller.js';
 import { Connections, type Protection } from './connections.js';
 import { isResult } from './worker-answer.js';
@@ -225,7 +224,6 @@ describe('callWorker with a large answer', () => {
   const call = (into: Writable = new PassThrough(), timeoutMs = 10_000, room = Infinity) => {
     const began: (number | undefined)[] = [];
     let held = 0;
-    const share = new AnswerShare();
     const answer = callWorker(connections, {
       body: BODY,
       functionId: 'aaaaaaaaaaaaaaaa',
@@ -233,13 +231,10 @@ describe('callWorker with a large answer', () => {
       timeoutMs,
       caller: new Caller(),
       holding: {
-        of: {
-          addAnswer: (bytes) => {
-            if (held + bytes > room) throw new ManagerOverloaded(room);
-            held += bytes;
-          },
+        add: (bytes) => {
+          if (held + bytes > room) throw new ManagerOverloaded(room);
+          held += bytes;
         },
-        share,
       },
       sink: {
         begin: (bytes) => {

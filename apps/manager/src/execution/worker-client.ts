@@ -3,7 +3,7 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 import type { Writable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { Chunks } from '../admission/chunks.js';
-import type { AnswerShare, Holding } from '../admission/held-bytes.js';
+import type { Holding } from '../admission/held-bytes.js';
 import type { Caller } from './caller.js';
 import type { Connection, Connections } from './connections.js';
 import type { Expiring } from './deadlines.js';
@@ -23,8 +23,8 @@ export interface WorkerCall {
   readonly requestId: string;
   readonly timeoutMs: number;
   readonly caller: Caller;
-  /** What is kept of the answer is counted here, and as the function's; without it, nowhere. */
-  readonly holding?: { readonly of: Pick<Holding, 'addAnswer'>; readonly share: AnswerShare } | undefined;
+  /** What is kept of the answer is counted here; without it, nowhere. */
+  readonly holding?: Pick<Holding, 'add'> | undefined;
   /** Without it, every answer is kept until it is whole. */
   readonly sink?: AnswerSink | undefined;
   /** Takes down when the request was written and its answer began, in `performance.now()` milliseconds. */
@@ -175,7 +175,7 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
     const { holding, sink } = this.call;
     if (holding !== undefined) {
       try {
-        holding.of.addAnswer(chunk.length, holding.share);
+        holding.add(chunk.length);
       } catch (error) {
         if (!(error instanceof AppError)) throw error;
         this.abandon({ kind: 'no_room', error });
