@@ -131,7 +131,10 @@ export class FunctionsService {
     const row = await this.find(id);
     const bytes = await this.repository.codeBytes(row.id, row.activeRevision);
     if (bytes !== null) holding.add(bytes);
-    const code = await this.codes.read(row.id, row.activeRevision);
+    const leaving = new AbortController();
+    if (response.destroyed) leaving.abort();
+    else response.once('close', () => leaving.abort());
+    const code = await this.codes.read(row.id, row.activeRevision, leaving.signal);
     if (code === null) throw new FunctionNotFound(row.id);
     return code;
   }
