@@ -1,51 +1,40 @@
-import { spawn } from 'node:child_process';
-import { lstat, readdir, readFile, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { execFile } from 'node:child_process';
+import type { Interpreter } from './interpreter.js';
 
 /** Where every user of this machine may leave files. */
 export const SHARED_FOLDERS = ['/tmp', '/dev/shm', '/dev/mqueue'];
 
-/** Tables of System V objects, what they call the id, and the option of `ipcrm` for it. */
-const TABLES = [
-  ['/proc/sysvipc/shm', 'shmid', '-m'],
-  ['/proc/sysvipc/sem', 'semid', '-s'],
-  ['/proc/sysvipc/msg', 'msqid', '-q'],
-] as const;
-const MOST_AT_ONCE = 1_000;
-const IPCRM_MS = 5_000;
+const CLEAR_S = 5;
+/** Loading Python comes on top, on a machine that may be busy. */
+const KILL_MS = 10_000;
 
-/** What a replica's user has left on this machine: a worker that was killed could not clear it away itself. */
-export async function removeLeftovers(uid: number): Promise<void> {
-  for (const folder of SHARED_FOLDERS) {
-    for (const name of await readdir(folder).catch(() => [])) {
-      const path = join(folder, name);
-      const found = await lstat(path).catch(() => undefined);
-      if (found?.uid === uid) await rm(path, { recursive: true, force: true }).catch(() => undefined);
-    }
-  }
-  const objects: string[][] = [];
-  for (const [path, id, option] of TABLES) {
-    const table = await readFile(path, 'utf8').catch(() => '');
-    objects.push(...idsIn(table, id, uid).map((found) => [option, found]));
-  }
-  for (let begin = 0; begin < objects.length; begin += MOST_AT_ONCE) {
-    await ipcrm(objects.slice(begin, begin + MOST_AT_ONCE).flat());
-  }
-}
+const CLEAR = `import os
+from faas_worker.leftovers import Leftovers
+from faas_worker.settings import read_settings
+Leftovers(read_settings(os.environ)).clear(${CLEAR_S})`;
 
-/** @param table columns under their names, as in `/proc/sysvipc` */
-function idsIn(table: string, id: string, uid: number): string[] {
-  const [names = [], ...rows] = table.split('\n').map((line) => line.trim().split(/\s+/));
-  const [idAt, creatorAt, ownerAt] = [names.indexOf(id), names.indexOf('cuid'), names.indexOf('uid')];
-  const isOf = (row: readonly string[]) => row[creatorAt] === String(uid) || row[ownerAt] === String(uid);
-  return rows.filter(isOf).flatMap((row) => row[idAt] ?? []);
-}
-
-/** Best effort: it comes with `setpriv`, without which workers are not guarded either. */
-function ipcrm(args: readonly string[]): Promise<void> {
-  return new Promise((resolve) => {
-    const child = spawn('ipcrm', args, { stdio: 'ignore', timeout: IPCRM_MS, killSignal: 'SIGKILL' });
-    child.once('error', () => resolve());
-    child.once('exit', () => resolve());
-  });
+/**
+ * What a replica's user has left on this machine: a worker that was killed could not clear it away itself. As that
+ * user, who can remove nothing that is another's, whatever functions exchange for links meanwhile. Best effort:
+ * resolves in time, and what is left after that stays.
+ */
+export async function removeLeftovers(interpreter: Pick<Interpreter, 'command' | 'env'>, uid: number): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const env = {
+    ...interpreter.env,
+    PATH: '/usr/bin:/bin',
+    PYTHONDONTWRITEBYTECODE: '1',
+    FAAS_SCRATCH: [...SHARED_FOLDERS, 'ipc'].join(':'),
+  };
+  const options = { uid, gid: uid, env, cwd: '/', timeout: KILL_MS, killSignal: 'SIGKILL' } as const;
+  // One that the kernel holds up can't be killed.
+  const late = setTimeout(resolve, KILL_MS + 1_000);
+  try {
+    execFile(interpreter.command, ['-c', CLEAR], options, () => resolve());
+    await promise;
+  } catch {
+    // No process to be had, which whoever needs one is told.
+  } finally {
+    clearTimeout(late);
+  }
 }

@@ -73,6 +73,7 @@ export class ProcessOrchestrator extends Orchestrator {
       this.workerLogs,
       this.claims,
       tokens,
+      async () => (await this.prepared()).interpreter,
       logger,
     );
     this.poolProcesses = new PoolProcesses(this.files, this.table, this.keeper, this.claims, tokens, () =>

@@ -30,6 +30,7 @@ export class ReplicaKeeper {
     private readonly logs: WorkerLogs,
     private readonly claims: UidClaims | undefined,
     private readonly tokens: WorkerTokens,
+    private readonly interpreter: () => Promise<Interpreter>,
     private readonly logger: Logger,
   ) {}
 
@@ -133,7 +134,7 @@ export class ReplicaKeeper {
     this.watch.forget(record.replica);
     await this.files.removeReplica(record);
     if (record.uid === undefined) return;
-    await removeLeftovers(record.uid);
+    await removeLeftovers(await this.interpreter(), record.uid);
     await this.claims?.release(record.uid);
   }
 
