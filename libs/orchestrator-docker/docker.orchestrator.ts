@@ -216,8 +216,10 @@ export class DockerOrchestrator extends Orchestrator {
     const spec = specHash(workload, { image, network, internal, seccomp, walls: WALLS });
     this.pool.start();
     const place = await this.place();
-    const quick = (await this.startAhead(workload, spec, signal, onReady)) ?? this.stillWaits(workload);
-    if (quick !== undefined) return quick;
+    if (place.fault === undefined) {
+      const quick = (await this.startAhead(workload, spec, signal, onReady)) ?? this.stillWaits(workload);
+      if (quick !== undefined) return quick;
+    }
     const look = () => this.sightings.look(functionId, spec, place.reach, signal);
     const seen = await look();
     const holdEnded = workload.replaceEndedFrom !== undefined && workload.replaceEndedFrom.getTime() > Date.now();
@@ -302,7 +304,7 @@ export class DockerOrchestrator extends Orchestrator {
     try {
       return { reach: await this.network.ready() };
     } catch (error) {
-      if (error instanceof NetworkUnusable) return { reach: 'published', fault: faultOf(error.message) };
+      if (error instanceof NetworkUnusable) return { reach: this.network.reach, fault: faultOf(error.message) };
       throw error;
     }
   }

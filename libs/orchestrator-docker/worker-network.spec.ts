@@ -1,8 +1,9 @@
 import type { ContainerInfo, NetworkInspectInfo } from 'dockerode';
 import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
+import type { DockerConfig } from '#libs/config/config.js';
 import type { DockerEngine, NetworkPlace } from './docker-engine.js';
-import { networkFault, WorkerNetwork } from './worker-network.js';
+import { networkFault, NetworkUnusable, WorkerNetwork } from './worker-network.js';
 
 const NETWORK: NetworkInspectInfo = {
   Name: 'workers',
@@ -36,6 +37,46 @@ describe('networkFault', () => {
   });
 });
 
+const CONFIG: DockerConfig = {
+  image: 'worker',
+  registry: undefined,
+  network: 'workers',
+  internal: false,
+  reach: 'auto',
+  firewall: { mode: 'off', allow: [] },
+  seccomp: 'own',
+};
+
+describe('the way to workers that run', () => {
+  const LOCAL = { ...NETWORK, IPAM: { Driver: 'default', Config: [{ Subnet: '127.0.0.0/8', Gateway: '127.0.0.1' }] } };
+  const UNFIT = { ...LOCAL, Options: {} };
+  const engineOf = (...networks: (NetworkInspectInfo | Error)[]): DockerEngine => {
+    const engine: Pick<DockerEngine, 'networks' | 'isLocal'> = {
+      isLocal: true,
+      networks: () => {
+        const next = networks.length > 1 ? networks.shift() : networks[0];
+        return next instanceof Error ? Promise.reject(next) : Promise.resolve(next === undefined ? [] : [next]);
+      },
+    };
+    return engine as DockerEngine;
+  };
+  const networkOf = (engine: DockerEngine) => new WorkerNetwork(engine, CONFIG, pino({ level: 'silent' }));
+
+  it('stays when the network is found to be unfit later', async () => {
+    const network = networkOf(engineOf(LOCAL, new NetworkUnusable('gone')));
+    await expect(network.ready()).resolves.toBe('address');
+    network.forget();
+    await expect(network.ready()).rejects.toThrow(NetworkUnusable);
+    expect(network.reach).toBe('address');
+  });
+
+  it('is found on a network that was unfit from the start', async () => {
+    const network = networkOf(engineOf(UNFIT));
+    await expect(network.ready()).rejects.toThrow(NetworkUnusable);
+    expect(network.reach).toBe('address');
+  });
+});
+
 describe('places in the network', () => {
   it('are freed when neither their container nor one of its name is there any more', async () => {
     const freed: string[] = [];
@@ -59,16 +100,7 @@ describe('places in the network', () => {
         return Promise.resolve();
       },
     };
-    const config = {
-      image: 'worker',
-      registry: undefined,
-      network: 'workers',
-      internal: false,
-      reach: 'auto' as const,
-      firewall: { mode: 'off' as const, allow: [] },
-      seccomp: 'own' as const,
-    };
-    const network = new WorkerNetwork(engine as DockerEngine, config, pino({ level: 'silent' }));
+    const network = new WorkerNetwork(engine as DockerEngine, CONFIG, pino({ level: 'silent' }));
     await network.freePlaces(AbortSignal.timeout(1_000));
     expect(freed).toEqual(['id/is-gone']);
   });

@@ -4,7 +4,7 @@ import type { DockerConfig } from '#libs/config/config.js';
 import type { DockerEngine } from './docker-engine.js';
 import { EngineRefusal, isConflict, isMissing } from './engine-fault.js';
 import { isOwnAddress } from './own-address.js';
-import { chooseReach, type Reach } from './reach.js';
+import { chooseReach, type Reach, type ReachChoice } from './reach.js';
 import { WorkerFirewall } from './worker-firewall.js';
 
 const ICC = 'com.docker.network.bridge.enable_icc';
@@ -28,6 +28,7 @@ export function networkFault(network: NetworkInspectInfo, internal: boolean): st
 export class WorkerNetwork {
   private readonly firewall: WorkerFirewall;
   private known: Promise<Reach> | undefined;
+  private lastReach: Reach | undefined;
 
   constructor(
     private readonly engine: DockerEngine,
@@ -48,6 +49,11 @@ export class WorkerNetwork {
       });
     }
     return this.known;
+  }
+
+  /** How workers that run already are reached, whether or not the network can be used for others. */
+  get reach(): Reach {
+    return this.lastReach ?? this.choose(undefined).reach;
   }
 
   /** The engine says that it is gone: the next use makes it again. */
@@ -86,27 +92,37 @@ export class WorkerNetwork {
   }
 
   private async look(signal: AbortSignal): Promise<Reach> {
-    const network = await this.usable(signal);
+    const network = await this.present(signal);
     const gateways = (network.IPAM?.Config ?? []).flatMap((range) => range['Gateway']?.replace(/\/.*$/, '') ?? []);
     const own = await Promise.all(gateways.map(isOwnAddress));
     const ownGateway = gateways.find((_, index) => own[index]);
-    const { reach, why } = chooseReach({
-      configured: this.config.reach,
-      internal: this.config.internal,
-      engineIsLocal: this.engine.isLocal,
-      ownGateway,
-    });
+    const { reach, why } = this.choose(ownGateway);
+    this.lastReach = reach;
+    this.refuseUnfit(network);
     this.logger.info({ network: network.Name, reach, why }, 'chose how to reach workers');
     const open = await this.firewall.protect(network, this.engine.isLocal ? ownGateway : undefined);
     if (open !== undefined) throw new NetworkUnusable(open);
     return reach;
   }
 
+  private choose(ownGateway: string | undefined): ReachChoice {
+    const { reach, internal } = this.config;
+    return chooseReach({ configured: reach, internal, engineIsLocal: this.engine.isLocal, ownGateway });
+  }
+
   private async usable(signal: AbortSignal): Promise<NetworkInspectInfo> {
-    const network = (await this.find(signal)) ?? (await this.make(signal)) ?? this.missing();
+    const network = await this.present(signal);
+    this.refuseUnfit(network);
+    return network;
+  }
+
+  private refuseUnfit(network: NetworkInspectInfo): void {
     const fault = networkFault(network, this.config.internal);
     if (fault !== undefined) throw new NetworkUnusable(fault);
-    return network;
+  }
+
+  private async present(signal: AbortSignal): Promise<NetworkInspectInfo> {
+    return (await this.find(signal)) ?? (await this.make(signal)) ?? this.missing();
   }
 
   /**
