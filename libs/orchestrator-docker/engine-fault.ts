@@ -69,6 +69,11 @@ export function isMissing(error: unknown): boolean {
   return error instanceof EngineRefusal && error.status === 404;
 }
 
+/** True where a container can't be made before its image is pulled. */
+export function isImageMissing(error: unknown): boolean {
+  return isMissing(error) && /no such image|not found: manifest/i.test((error as EngineRefusal).message);
+}
+
 export function isConflict(error: unknown): boolean {
   return error instanceof EngineRefusal && error.status === 409;
 }

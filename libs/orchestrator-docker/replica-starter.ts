@@ -5,7 +5,7 @@ import { codeArchive } from './code-archive.js';
 import { newCodeVolume } from './code-volume.js';
 import { containerConfig, type Placement } from './container-config.js';
 import type { DockerEngine } from './docker-engine.js';
-import { EngineRefusal, isConflict, isMissing } from './engine-fault.js';
+import { EngineRefusal, isConflict, isImageMissing, isMissing } from './engine-fault.js';
 import type { ImagePulls } from './image-pulls.js';
 import { LABEL } from './labels.js';
 import { CODE_DIR, type Replica, slotName } from './replica.js';
@@ -63,7 +63,7 @@ export class ReplicaStarter {
       id = await this.engine.create(name, containerConfig(workload, this.placement, own), signal);
     } catch (error) {
       if (isConflict(error)) return this.nameTaken(name, signal);
-      if (isMissing(error) && /no such image|not found: manifest/i.test((error as Error).message)) {
+      if (isImageMissing(error)) {
         return this.images.absent(this.placement.image, functionId);
       }
       throw error;

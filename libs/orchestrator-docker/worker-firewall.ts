@@ -135,7 +135,9 @@ export class WorkerFirewall {
 
   private async isOpen(network: string, gateway: string | undefined): Promise<string | undefined> {
     if (gateway === undefined) return 'whether workers reach the engine’s machine can’t be checked from here';
-    return hostIsOpen(this.engine, { image: this.config.image, network, gateway }, this.closing.signal);
+    const { image, internal, firewall } = this.config;
+    const place = { image, network, gateway, internal, allow: firewall.allow };
+    return hostIsOpen(this.engine, place, this.closing.signal);
   }
 }
 

@@ -43,7 +43,8 @@ describe.skipIf(reason !== undefined)('the rules that keep workers from the mach
   async function place() {
     const inspected = await networkOf().inspect();
     const gateway = inspected.IPAM?.Config?.[0]?.['Gateway'] ?? '';
-    return { bridge: bridgeOf(inspected), check: { image: config.image, network: config.network, gateway } };
+    const { image, network, internal, firewall } = config;
+    return { bridge: bridgeOf(inspected), check: { image, network, gateway, internal, allow: firewall.allow } };
   }
 
   beforeEach(() => {
@@ -88,6 +89,19 @@ describe.skipIf(reason !== undefined)('the rules that keep workers from the mach
     const printed = rules('iptables', bridge.network);
     await networkOf().ready();
     expect(rules('iptables', bridge.network)).toEqual(printed);
+  });
+
+  it('are missed where another filter keeps workers from this machine alone', async () => {
+    const { bridge, check } = await place();
+    const drop = ['INPUT', '-i', bridge.name, '-j', 'DROP'];
+    execFileSync('iptables', ['-w', '5', '-I', ...drop]);
+    try {
+      expect(await hostIsOpen(engine, check, signal())).toMatch(
+        /workers may reach private addresses: a connection from a container to 169\.254\.169\.254:80 /,
+      );
+    } finally {
+      execFileSync('iptables', ['-w', '5', '-D', ...drop]);
+    }
   });
 
   it('are missed aloud where they can’t be set, and workers start all the same', async () => {
