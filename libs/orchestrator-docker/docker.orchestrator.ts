@@ -38,7 +38,7 @@ import { faultOf, ReplicaStarter } from './replica-starter.js';
 import { Sightings } from './sightings.js';
 import { Turns } from './turns.js';
 import { type WarmReplica, WarmStarter } from './warm-starter.js';
-import { NetworkUnusable, WorkerNetwork } from './worker-network.js';
+import { ImageAwaited, NetworkUnusable, WorkerNetwork } from './worker-network.js';
 import { WorkerSeccomp } from './worker-seccomp.js';
 
 const SECOND_HINT_MS = 300;
@@ -132,7 +132,9 @@ export class DockerOrchestrator extends Orchestrator {
       return;
     }
     await looking.catch((error: unknown) => {
-      if (error instanceof NetworkUnusable) throw new EngineNotConfigured(error.message);
+      // Nothing starts before the image is there, and then it shows.
+      if (error instanceof ImageAwaited) this.images.absent(this.config.image);
+      else if (error instanceof NetworkUnusable) throw new EngineNotConfigured(error.message);
     });
   }
 
@@ -215,7 +217,7 @@ export class DockerOrchestrator extends Orchestrator {
     const { image, network, internal, seccomp } = this.config;
     const spec = specHash(workload, { image, network, internal, seccomp, walls: WALLS });
     this.pool.start();
-    const place = await this.place();
+    const place = await this.place(functionId);
     if (place.fault === undefined) {
       const quick = (await this.startAhead(workload, spec, signal, onReady)) ?? this.stillWaits(workload);
       if (quick !== undefined) return quick;
@@ -300,12 +302,14 @@ export class DockerOrchestrator extends Orchestrator {
   }
 
   /** A network that can't be used keeps new replicas from starting and leaves the running ones alone. */
-  private async place(): Promise<{ reach: Reach; fault?: WorkloadFault }> {
+  private async place(functionId: FunctionId): Promise<{ reach: Reach; fault?: WorkloadFault }> {
     try {
       return { reach: await this.network.ready() };
     } catch (error) {
-      if (error instanceof NetworkUnusable) return { reach: this.network.reach, fault: faultOf(error.message) };
-      throw error;
+      if (!(error instanceof NetworkUnusable)) throw error;
+      const isAwaited = error instanceof ImageAwaited;
+      const fault = isAwaited ? this.images.absent(this.config.image, functionId) : faultOf(error.message);
+      return { reach: this.network.reach, fault };
     }
   }
 

@@ -35,11 +35,11 @@ export class ImagePulls {
   ) {}
 
   /** Makes sure that an absent image is being pulled, and tells how that stands. */
-  absent(image: string, functionId: FunctionId): WorkloadFault {
+  absent(image: string, functionId?: FunctionId): WorkloadFault {
     const failure = this.failures.get(image);
     if (failure !== undefined && Date.now() - failure.at.getTime() < FAILURE_LASTS_MS) return failure;
     const pull = this.pulls.get(image) ?? this.begin(image);
-    pull.waiting.add(functionId);
+    if (functionId !== undefined) pull.waiting.add(functionId);
     return { code: 'starting', message: `Pulling the worker's image ${image}.`, terminal: false, at: pull.since };
   }
 

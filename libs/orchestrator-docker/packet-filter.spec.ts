@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { nameserversIn } from './packet-filter.js';
+import { lacksExtension, nameserversIn } from './packet-filter.js';
 
 describe('nameserversIn', () => {
   it.each([
@@ -12,4 +12,21 @@ describe('nameserversIn', () => {
   ])('knows %s', (_, resolv, resolved, daemon, expected) => {
     expect(nameserversIn(resolv, resolved, daemon)).toEqual(expected);
   });
+});
+
+describe('lacksExtension', () => {
+  it.each([
+    "iptables-restore: iptables-restore v1.8.9 (legacy): Couldn't load match `hashlimit':No such file or directory",
+    'iptables-restore: iptables: No chain/target/match by that name.',
+    'iptables-restore: iptables-restore v1.8.9 (nf_tables): line 7: RULE_APPEND failed (No such file or directory): rule',
+    'iptables-restore: Warning: Extension connlimit revision 0 not supported, missing kernel module?',
+    'iptables-restore: iptables-restore: line 12 failed',
+  ])('tells it by %s', (refusal) => expect(lacksExtension(refusal)).toBe(true));
+
+  it.each([
+    'iptables-save: is not installed',
+    'iptables-restore: Another app is currently holding the xtables lock; still 1s 0us time ahead to have a chance',
+    'iptables-restore did not end in 10000 ms',
+    'iptables-save: iptables-save v1.8.9 (nf_tables): Could not fetch rule set generation id: Permission denied',
+  ])('takes no other refusal for it: %s', (refusal) => expect(lacksExtension(refusal)).toBe(false));
 });

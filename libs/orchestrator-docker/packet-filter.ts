@@ -77,7 +77,25 @@ function run(program: string, args: readonly string[], input = ''): Promise<stri
 
 function reasonOf(error: Error, stderr: string): string {
   if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'is not installed';
-  return stderr.trim().split('\n')[0]?.slice(0, 300) || error.message.slice(0, 300);
+  // Newer ones say in the second line what is wrong.
+  return (
+    stderr
+      .trim()
+      .split(/\s*\n\s*/)
+      .slice(0, 3)
+      .join(' ')
+      .slice(0, 300) || error.message.slice(0, 300)
+  );
+}
+
+/**
+ * Whether a refusal may come from a kernel, or an iptables, without an extension that a rule asks for. Some only say
+ * which line of their input the kernel didn't take.
+ */
+export function lacksExtension(refusal: string): boolean {
+  return /couldn't load match|no chain\/target\/match|extension|missing kernel module|line:? \d+:? failed|RULE_(APPEND|INSERT) failed/i.test(
+    refusal,
+  );
 }
 
 /**

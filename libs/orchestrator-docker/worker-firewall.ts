@@ -4,9 +4,11 @@ import type { DockerConfig } from '#libs/config/config.js';
 import type { DockerEngine } from './docker-engine.js';
 import { type Bridge, chainsFor, type Family, type FirewallPolicy } from './firewall-rules.js';
 import { hostIsOpen } from './host-check.js';
-import { ensureChains, families, hasInterface, nameservers, trackedMost } from './packet-filter.js';
+import { ensureChains, families, hasInterface, lacksExtension, nameservers, trackedMost } from './packet-filter.js';
 
 const RECHECK_MS = 60_000;
+/** Rules that somebody else has set are looked for from inside a container, so not as often. */
+const CHECK_AGAIN_MS = 5 * 60_000;
 /** A check that found the machine open is not made again for so long, however many functions wait. */
 const TRUSTED_MS = 30_000;
 
@@ -25,25 +27,37 @@ export async function policyOf(config: DockerConfig): Promise<FirewallPolicy> {
   return { allow: config.firewall.allow, resolvers, tracked };
 }
 
+interface Place {
+  /** The name of the network. */
+  readonly network: string;
+  readonly bridge: Bridge & { readonly needsIpv6: boolean };
+  /** The network's address of this machine; undefined when this process is elsewhere. */
+  readonly gateway: string | undefined;
+}
+
 /**
  * Keeps workers from the machine they run on, from each other and from private addresses: sets the rules where this
- * process may, looks after them from then on, and otherwise finds out whether somebody else has set them.
+ * process may, and otherwise finds out whether somebody else has set them. Looks after that from then on.
  */
 export class WorkerFirewall {
   private readonly closing = new AbortController();
-  private bridge: (Bridge & { readonly needsIpv6: boolean }) | undefined;
+  private place: Place | undefined;
+  private isOurs = false;
   private timer: NodeJS.Timeout | undefined;
-  private limitsConnections = true;
+  private missesLimits = false;
   private found: { readonly network: string; readonly at: number; readonly fault: string | undefined } | undefined;
 
+  /** @param lost is told when rules are required and are not there any more */
   constructor(
     private readonly engine: DockerEngine,
     private readonly config: DockerConfig,
     private readonly logger: Logger,
+    private readonly lost: () => void,
   ) {}
 
   /**
-   * Resolves with what is wrong where rules are required and are not there; undefined otherwise.
+   * Resolves with what is wrong where rules are required and are not there; undefined otherwise. Rejects with
+   * {@link NoImageYet} where they are required and there is no image yet to look for them.
    *
    * @param gateway the network's address of this machine; undefined when this process is elsewhere
    */
@@ -54,34 +68,71 @@ export class WorkerFirewall {
     if (found?.network === network.Id && found.fault !== undefined && Date.now() - found.at < TRUSTED_MS) {
       return this.verdict(found.fault);
     }
-    this.bridge = { ...bridgeOf(network), needsIpv6: network.EnableIPv6 };
-    const refused = await this.set(this.bridge);
+    const bridge = { ...bridgeOf(network), needsIpv6: network.EnableIPv6 };
+    const place = { network: network.Name, bridge, gateway };
+    this.place = place;
+    this.timer ??= setInterval(() => this.tick(), RECHECK_MS).unref();
+    const refused = await this.set(bridge);
+    this.isOurs = refused === undefined;
     if (refused === undefined) {
-      this.logger.info({ bridge: this.bridge.name }, 'workers are kept from this machine and from private addresses');
-      this.timer ??= setInterval(() => this.recheck(), RECHECK_MS).unref();
+      this.tellOfOurs(bridge);
       return undefined;
     }
-    this.bridge = undefined;
-    const checking = this.check(network, gateway, refused);
-    // Where workers start all the same, they need not wait for the check.
-    return mode === 'required' ? this.verdict(await checking) : undefined;
+    const checking = this.check(place, refused);
+    if (mode === 'required') return this.verdict(await checking);
+    // Where workers start all the same, they need not wait for the check. Without an image it is made later.
+    checking.catch(() => undefined);
+    return undefined;
   }
 
   /** Sets what somebody took away; of use after the engine was started again. Rules of networks that are gone go. */
   recheck(): void {
-    const { bridge } = this;
-    if (bridge === undefined || this.closing.signal.aborted) return;
-    void this.set(bridge).then((refused) => {
-      if (refused === undefined || this.closing.signal.aborted) return;
-      // Its network was removed; that is told by whoever needs it next.
-      if (!hasInterface(bridge.name)) this.bridge = undefined;
-      else this.logger.warn({ reason: refused }, 'the rules that keep workers from this machine can’t be looked after');
-    });
+    if (this.place !== undefined) void this.lookAgain(this.place, true);
   }
 
   close(): void {
     this.closing.abort();
     clearInterval(this.timer);
+  }
+
+  private tick(): void {
+    if (this.place !== undefined) void this.lookAgain(this.place, false);
+  }
+
+  private async lookAgain(place: Place, atOnce: boolean): Promise<void> {
+    if (this.closing.signal.aborted) return;
+    const refused = await this.set(place.bridge);
+    if (this.closing.signal.aborted || this.place !== place) return;
+    const wereOurs = this.isOurs;
+    this.isOurs = refused === undefined;
+    if (refused === undefined) {
+      if (!wereOurs) this.tellOfOurs(place.bridge);
+      return;
+    }
+    if (wereOurs && !hasInterface(place.bridge.name)) {
+      // Its network was removed; that is told by whoever needs it next.
+      this.place = undefined;
+      return;
+    }
+    if (wereOurs) {
+      this.logger.warn({ reason: refused }, 'the rules that keep workers from this machine can’t be looked after');
+    } else if (!atOnce && Date.now() - (this.found?.at ?? 0) < CHECK_AGAIN_MS) return;
+    await this.checkAgain(place, refused);
+  }
+
+  private async checkAgain(place: Place, refused: string): Promise<void> {
+    const isRequired = this.config.firewall.mode === 'required';
+    // Said once.
+    if (!isRequired && this.found?.fault !== undefined) return;
+    const fault = await this.check(place, refused).catch((error: unknown) => (error as Error).message);
+    if (fault === undefined || !isRequired || this.closing.signal.aborted) return;
+    this.logger.warn({ reason: fault }, 'no further workers start: the rules that keep them in are missing');
+    this.lost();
+  }
+
+  private tellOfOurs({ name: bridge }: Bridge): void {
+    this.found = undefined;
+    this.logger.info({ bridge }, 'workers are kept from this machine and from private addresses');
   }
 
   private verdict(fault: string | undefined): string | undefined {
@@ -103,13 +154,12 @@ export class WorkerFirewall {
   }
 
   private async setFamily(bridge: Bridge, policy: FirewallPolicy, family: Family): Promise<string | undefined> {
-    const limited = this.limitsConnections ? policy : { ...policy, tracked: undefined };
-    const refused = await ensured(bridge, limited, family);
-    if (refused === undefined || !this.limitsConnections) return refused;
+    const refused = await ensured(bridge, policy, family);
+    if (refused === undefined || !lacksExtension(refused)) return refused;
     // Small kernels lack the two extensions; better rules without limits than none.
     const refusedToo = await ensured(bridge, { ...policy, tracked: undefined }, family);
-    if (refusedToo !== undefined) return refusedToo;
-    this.limitsConnections = false;
+    if (refusedToo !== undefined || this.missesLimits) return refusedToo;
+    this.missesLimits = true;
     this.logger.warn(
       { reason: refused },
       'this machine can’t limit the connections of workers, so they may fill its table of connections',
@@ -118,18 +168,17 @@ export class WorkerFirewall {
   }
 
   /** Finds out whether somebody else has set the rules, and tells what to do when nobody has. */
-  private async check(
-    network: NetworkInspectInfo,
-    gateway: string | undefined,
-    refused: string,
-  ): Promise<string | undefined> {
-    const open = await this.isOpen(network.Name, gateway);
+  private async check({ network, bridge, gateway }: Place, refused: string): Promise<string | undefined> {
+    const open = await this.isOpen(network, gateway);
     if (this.closing.signal.aborted) return open;
     const fault = open === undefined ? undefined : `${open}; the rules can't be set from here (${refused})`;
-    this.found = { network: network.Id, at: Date.now(), fault };
-    if (fault === undefined) this.logger.info('workers are kept from this machine by rules that somebody else has set');
-    else if (this.config.firewall.mode === 'auto')
-      this.logger.warn({ reason: fault }, `workers may reach this machine: ${WHAT_TO_RUN}`);
+    const before = this.found;
+    this.found = { network: bridge.network, at: Date.now(), fault };
+    if (fault !== undefined) {
+      if (this.config.firewall.mode === 'auto')
+        this.logger.warn({ reason: fault }, `workers may reach this machine: ${WHAT_TO_RUN}`);
+    } else if (before === undefined || before.fault !== undefined)
+      this.logger.info('workers are kept from this machine by rules that somebody else has set');
     return fault;
   }
 

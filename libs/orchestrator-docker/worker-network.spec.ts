@@ -1,9 +1,10 @@
 import type { ContainerInfo, NetworkInspectInfo } from 'dockerode';
 import { pino } from 'pino';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { DockerConfig } from '#libs/config/config.js';
 import type { DockerEngine, NetworkPlace } from './docker-engine.js';
-import { networkFault, NetworkUnusable, WorkerNetwork } from './worker-network.js';
+import { EngineRefusal } from './engine-fault.js';
+import { ImageAwaited, networkFault, NetworkUnusable, WorkerNetwork } from './worker-network.js';
 
 const NETWORK: NetworkInspectInfo = {
   Name: 'workers',
@@ -47,8 +48,9 @@ const CONFIG: DockerConfig = {
   seccomp: 'own',
 };
 
+const LOCAL = { ...NETWORK, IPAM: { Driver: 'default', Config: [{ Subnet: '127.0.0.0/8', Gateway: '127.0.0.1' }] } };
+
 describe('the way to workers that run', () => {
-  const LOCAL = { ...NETWORK, IPAM: { Driver: 'default', Config: [{ Subnet: '127.0.0.0/8', Gateway: '127.0.0.1' }] } };
   const UNFIT = { ...LOCAL, Options: {} };
   const engineOf = (...networks: (NetworkInspectInfo | Error)[]): DockerEngine => {
     const engine: Pick<DockerEngine, 'networks' | 'isLocal'> = {
@@ -103,5 +105,57 @@ describe('places in the network', () => {
     const network = new WorkerNetwork(engine as DockerEngine, CONFIG, pino({ level: 'silent' }));
     await network.freePlaces(AbortSignal.timeout(1_000));
     expect(freed).toEqual(['id/is-gone']);
+  });
+});
+
+describe('rules that are required and that somebody else sets', () => {
+  const REQUIRED = { ...CONFIG, firewall: { mode: 'required', allow: [] } } as const;
+  /** Its checks end with these statuses, the last one again and again. */
+  const engineOf = (...outcomes: (number | Error)[]): DockerEngine => {
+    const engine: Pick<DockerEngine, 'networks' | 'isLocal' | 'list' | 'runToEnd'> = {
+      isLocal: true,
+      networks: () => Promise.resolve([LOCAL]),
+      list: () => Promise.resolve([]),
+      runToEnd: () => {
+        const next = (outcomes.length > 1 ? outcomes.shift() : outcomes[0]) ?? 0;
+        return typeof next === 'number' ? Promise.resolve(next) : Promise.reject(next);
+      },
+    };
+    return engine as DockerEngine;
+  };
+  const networks: WorkerNetwork[] = [];
+  const networkOf = (engine: DockerEngine) => {
+    const network = new WorkerNetwork(engine, REQUIRED, pino({ level: 'silent' }));
+    networks.push(network);
+    return network;
+  };
+  afterEach(() => {
+    for (const network of networks.splice(0)) network.close();
+  });
+
+  it('are missed when they are taken away later', async () => {
+    const network = networkOf(engineOf(0, 1));
+    await expect(network.ready()).resolves.toBe('address');
+    network.recheck();
+    await vi.waitFor(() => expect(network.ready()).rejects.toThrow(/required: workers reach this machine/));
+    expect(network.reach).toBe('address');
+  });
+
+  it('are looked for every few minutes', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'Date'] });
+    try {
+      const network = networkOf(engineOf(0, 1));
+      await expect(network.ready()).resolves.toBe('address');
+      vi.advanceTimersByTime(6 * 60_000);
+      await vi.waitFor(() => expect(network.ready()).rejects.toThrow(/required: workers reach this machine/));
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  it('are looked for once the image is there', async () => {
+    const network = networkOf(engineOf(new EngineRefusal(404, 'No such image: worker'), 0));
+    await expect(network.ready()).rejects.toThrow(ImageAwaited);
+    await expect(network.ready()).resolves.toBe('address');
   });
 });

@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import type { DockerConfig } from '#libs/config/config.js';
 import type { DockerEngine } from './docker-engine.js';
 import { EngineRefusal, isConflict, isMissing } from './engine-fault.js';
+import { NoImageYet } from './host-check.js';
 import { isOwnAddress } from './own-address.js';
 import { chooseReach, type Reach, type ReachChoice } from './reach.js';
 import { WorkerFirewall } from './worker-firewall.js';
@@ -12,6 +13,9 @@ const NETWORK_LABEL = 'faas.network';
 
 /** The network of that name can't keep workers apart, or can't reach them. */
 export class NetworkUnusable extends Error {}
+
+/** Whether workers are kept in has to be known, and is found out with their image, which has to be pulled first. */
+export class ImageAwaited extends NetworkUnusable {}
 
 /** Why a network that exists can't be ours to use; undefined when it can. */
 export function networkFault(network: NetworkInspectInfo, internal: boolean): string | undefined {
@@ -35,7 +39,7 @@ export class WorkerNetwork {
     private readonly config: DockerConfig,
     private readonly logger: Logger,
   ) {
-    this.firewall = new WorkerFirewall(engine, config, logger);
+    this.firewall = new WorkerFirewall(engine, config, logger, () => this.forget());
   }
 
   /** Looks once and remembers; throws {@link NetworkUnusable} when the network can't be used. */
@@ -56,7 +60,7 @@ export class WorkerNetwork {
     return this.lastReach ?? this.choose(undefined).reach;
   }
 
-  /** The engine says that it is gone: the next use makes it again. */
+  /** It is gone, or not what it has to be: the next use makes it again or says so. */
   forget(): void {
     this.known = undefined;
   }
@@ -100,7 +104,10 @@ export class WorkerNetwork {
     this.lastReach = reach;
     this.refuseUnfit(network);
     this.logger.info({ network: network.Name, reach, why }, 'chose how to reach workers');
-    const open = await this.firewall.protect(network, this.engine.isLocal ? ownGateway : undefined);
+    const protecting = this.firewall.protect(network, this.engine.isLocal ? ownGateway : undefined);
+    const open = await protecting.catch((error: unknown) => {
+      throw error instanceof NoImageYet ? new ImageAwaited(error.message) : error;
+    });
     if (open !== undefined) throw new NetworkUnusable(open);
     return reach;
   }
