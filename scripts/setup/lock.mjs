@@ -1,7 +1,7 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { say, SetupError } from './progress.mjs';
+import { progress, SetupError } from './progress.mjs';
 
 const REFRESH_MS = 2_000;
 const STALE_MS = 60_000;
@@ -17,7 +17,7 @@ export async function withLock(path, work) {
       continue;
     }
     if (Date.now() - began > WAIT_MS) throw new SetupError(`Another setup holds ${path} for too long: remove it.`);
-    if (Date.now() - began < 500) say('… waiting for another setup of this folder');
+    if (Date.now() - began < 500) progress('… waiting for another setup of this folder');
     await delay(500);
   }
   const refresh = setInterval(() => {

@@ -10,15 +10,20 @@ export function say(line) {
   process.stdout.write(`${line}\n`);
 }
 
+/** How a long step stands: beside what a script prints, which a pipe may take elsewhere. */
+export function progress(line) {
+  process.stderr.write(`${line}\n`);
+}
+
 /** Runs one long step under a title, with a line now and then so that nobody takes it for stuck. */
 export async function step(title, work) {
   const began = Date.now();
   const elapsed = () => `${((Date.now() - began) / 1000).toFixed(1)} s`;
-  say(`→ ${title} …`);
-  const heartbeat = setInterval(() => say(`  … ${title}, ${elapsed()}`), HEARTBEAT_MS);
+  progress(`→ ${title} …`);
+  const heartbeat = setInterval(() => progress(`  … ${title}, ${elapsed()}`), HEARTBEAT_MS);
   try {
     const result = await work();
-    say(`✓ ${title} (${elapsed()})`);
+    progress(`✓ ${title} (${elapsed()})`);
     return result;
   } finally {
     clearInterval(heartbeat);
