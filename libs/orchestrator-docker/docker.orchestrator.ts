@@ -326,7 +326,7 @@ export class DockerOrchestrator extends Orchestrator {
 }
 
 function waitsForOthers(): WorkloadFault {
-  return { code: 'starting', message: 'Its worker starts when others have started.', terminal: false, at: new Date() };
+  return { code: 'starting', message: 'Waiting for a start slot on this host.', terminal: false, at: new Date() };
 }
 
 function unlessRefused(error: unknown): undefined {

@@ -41,7 +41,7 @@ export interface PoolMember {
   readonly address: EndpointAddress;
   /** Lets it be given a function, once. */
   readonly token: string;
-  /** It answers to. */
+  /** What its managers show with each call. */
   readonly call: CallToken;
 }
 

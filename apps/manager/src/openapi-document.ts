@@ -9,7 +9,7 @@ const MOST_TEXTS = 3;
 
 const DESCRIPTION = `Upload one Python file and run it as a function in an isolated, scalable worker.
 
-Every failure is an RFC 9457 problem document with a stable \`code\`. Every answer carries \`X-Request-Id\`: the caller's own where one was sent.
+Every failure is an RFC 9457 problem document with a stable \`code\`. Every answer carries \`X-Request-Id\`: the caller's own where one was sent that has up to 64 letters, digits, \`.\`, \`_\` or \`-\`.
 
 An API key has a scope: \`deploy\` for all of \`functions\`, \`invoke\` for \`execution\`, \`metrics\` for \`/metrics\`, or \`admin\` for everything.`;
 

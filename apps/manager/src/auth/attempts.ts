@@ -3,7 +3,7 @@ import type { EventEmitter } from 'node:events';
 
 const FIRST_DELAY_MS = 100;
 const LONGEST_DELAY_MS = 5_000;
-/** One more is never waited longer for. */
+/** From so many wrong keys on the delay is the longest one. */
 const MOST_COUNTED = Math.ceil(Math.log2(LONGEST_DELAY_MS / FIRST_DELAY_MS)) + 1;
 /** One wrong key is forgotten in this time. */
 const FORGETTING_MS = 30_000;

@@ -10,7 +10,7 @@ import { CallCancelled, type CrashReason, WorkerCrashed } from './errors.js';
 
 const ASK_WORKER_MS = 3_000;
 const ASK_ENGINE_MS = 3_000;
-/** Both, and the database that it asks for the second. */
+/** The worker, then the engine; the second answer is read from the database, which may be slow. */
 const LONGEST_MS = 7_000;
 const LONGEST_MESSAGE = 1_000;
 const REASONS: ReadonlySet<string> = new Set(['out_of_memory', 'signal', 'exit', 'stuck']);
