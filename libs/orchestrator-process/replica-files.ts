@@ -3,6 +3,7 @@ import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/
 import { join } from 'node:path';
 import type { FunctionId, WorkloadFault } from '#libs/orchestrator/workload.js';
 import type { ProcessIdentity } from './process-table.js';
+import { removeTrees } from './remove-tree.js';
 
 /** Linux keeps a UNIX socket's path in 108 bytes, the last of them a NUL. */
 export const SOCKET_PATH_BYTES = 107;
@@ -169,9 +170,8 @@ export class ReplicaFiles {
   /** The record goes last: while there is one, somebody still looks after the replica. */
   async removeReplica(record: ReplicaRecord): Promise<void> {
     const dir = this.replicaDir(record.functionId, record.replica);
-    for (const name of await orElse(readdir(dir), [])) {
-      if (name !== 'record.json') await rm(join(dir, name), { recursive: true, force: true });
-    }
+    const names = (await orElse(readdir(dir), [])).filter((name) => name !== 'record.json');
+    await removeTrees(names.map((name) => join(dir, name)));
     await rm(dir, { recursive: true, force: true });
   }
 
