@@ -8,9 +8,9 @@ import {
   NotFoundException,
 } from '@nestjs/common';
 import type { Request, Response } from 'express';
-import { PinoLogger } from 'nestjs-pino';
 import { AppError } from './app-error.js';
 import { InternalError, InvalidRequest, RouteNotFound } from './errors.js';
+import { ProblemLog } from './problem-log.js';
 import { sendProblem } from './problem.js';
 import { requestIdOf } from './request-id.js';
 
@@ -18,26 +18,15 @@ import { requestIdOf } from './request-id.js';
 @Catch()
 @Injectable()
 export class ProblemFilter implements ExceptionFilter {
-  constructor(private readonly logger: PinoLogger) {}
+  constructor(private readonly problems: ProblemLog) {}
 
   catch(thrown: unknown, host: ArgumentsHost): void {
     const http = host.switchToHttp();
     const request = http.getRequest<Request>();
     const error = asAppError(thrown, request.method, request.path);
-    const requestId = requestIdOf(request);
-    logProblem(this.logger.logger, error, requestId);
-    sendProblem(http.getResponse<Response>(), error, requestId);
+    this.problems.note(error, request);
+    sendProblem(http.getResponse<Response>(), error, requestIdOf(request));
   }
-}
-
-/** Logs what an operator should see: faults of ours as errors, an unavailable dependency as a warning. */
-export function logProblem(
-  logger: { error(fields: object, message: string): void; warn(fields: object, message: string): void },
-  error: AppError,
-  requestId: string,
-): void {
-  if (error instanceof InternalError) logger.error({ err: error.cause, requestId }, 'request failed unexpectedly');
-  else if (error.kind === 'unavailable') logger.warn({ err: error, requestId, code: error.code }, 'request refused');
 }
 
 export function asAppError(thrown: unknown, method: string, path: string): AppError {

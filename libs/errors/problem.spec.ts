@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { AppError, type ErrorKind } from './app-error.js';
 import { DatabaseUnavailable, InternalError, RouteNotFound, Unauthorized } from './errors.js';
-import { asAppError, logProblem } from './problem.filter.js';
+import { asAppError } from './problem.filter.js';
 import { problemOf, sendProblem } from './problem.js';
 import { requestIdOf } from './request-id.js';
 
@@ -104,15 +104,6 @@ describe('asAppError', () => {
 
   it('shows no more of a path than a line', () => {
     expect(new RouteNotFound('GET', `/${'x'.repeat(9_000)}`).message.length).toBeLessThan(300);
-  });
-
-  it('logs faults of ours as errors, an absent dependency as a warning, a caller’s mistake not at all', () => {
-    const logged: string[] = [];
-    const logger = { error: () => logged.push('error'), warn: () => logged.push('warn') };
-    for (const error of [new InternalError('x'), new DatabaseUnavailable('x'), new Unauthorized()]) {
-      logProblem(logger, error, 'id');
-    }
-    expect(logged).toEqual(['error', 'warn']);
   });
 });
 

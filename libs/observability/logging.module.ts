@@ -1,3 +1,4 @@
+import { ProblemLog } from '#libs/errors/problem-log.js';
 import { requestIdOf } from '#libs/errors/request-id.js';
 import { type DynamicModule, Module } from '@nestjs/common';
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -43,8 +44,11 @@ export class LoggingModule {
           },
         }),
       ],
-      providers: [{ provide: LOGGER, useValue: logger }],
-      exports: [LOGGER],
+      providers: [
+        { provide: LOGGER, useValue: logger },
+        { provide: ProblemLog, useFactory: () => new ProblemLog(logger) },
+      ],
+      exports: [LOGGER, ProblemLog],
     };
   }
 }

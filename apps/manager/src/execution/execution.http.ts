@@ -2,11 +2,11 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { LimitsConfig } from '#libs/config/config.js';
 import { LIMITS_CONFIG } from '#libs/config/config.module.js';
 import type { AppError } from '#libs/errors/app-error.js';
-import { asAppError, logProblem } from '#libs/errors/problem.filter.js';
+import { asAppError } from '#libs/errors/problem.filter.js';
+import { ProblemLog } from '#libs/errors/problem-log.js';
 import { sendProblem } from '#libs/errors/problem.js';
 import { requestIdOf } from '#libs/errors/request-id.js';
 import { Inject, Injectable } from '@nestjs/common';
-import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { HeldBytes, type Holding } from '../admission/held-bytes.js';
 import { checkedBody, readBody } from './call-body.js';
 import { CallMetrics } from './call-metrics.js';
@@ -24,7 +24,7 @@ export class ExecutionHttp {
     private readonly held: HeldBytes,
     private readonly metrics: CallMetrics,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
-    @InjectPinoLogger(ExecutionHttp.name) private readonly logger: PinoLogger,
+    private readonly problems: ProblemLog,
   ) {}
 
   /** Answers the call or its problem. Never throws. */
@@ -69,7 +69,7 @@ export class ExecutionHttp {
       response.destroy();
       return;
     }
-    logProblem(this.logger.logger, error, requestId);
+    this.problems.note(error, response.req);
     if (!response.headersSent) {
       response.setHeader('Server-Timing', timing.header(now));
       response.setHeader('X-Cold-Start', timing.isCold ? 'true' : 'false');
