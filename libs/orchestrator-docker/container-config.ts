@@ -124,6 +124,8 @@ const ISOLATION = {
   SecurityOpt: ['no-new-privileges'],
   IpcMode: 'private',
   Tmpfs: { '/tmp': 'rw,noexec,nosuid,nodev,size=64m,mode=1777' },
+  // What a connection may hold unread: under cgroup version 1 nobody counts it as the worker's. Least, usual and most bytes.
+  Sysctls: { 'net.ipv4.tcp_rmem': '4096 65536 262144', 'net.ipv4.tcp_wmem': '4096 65536 262144' },
 };
 /** Large enough for the largest upload that can be configured. */
 const CODE_IN_MEMORY = 'rw,noexec,nosuid,nodev,size=256m,mode=0755,uid=65532,gid=65532';

@@ -24,7 +24,6 @@ const ALLOWED = `
 
   select pselect6 poll ppoll epoll_create epoll_create1 epoll_ctl epoll_ctl_old epoll_wait epoll_wait_old epoll_pwait
   epoll_pwait2 eventfd eventfd2 signalfd signalfd4 timerfd_create timerfd_settime timerfd_gettime
-  io_setup io_submit io_getevents io_pgetevents io_cancel io_destroy
 
   bind listen accept accept4 connect shutdown getsockname getpeername getsockopt setsockopt
   sendto sendmsg sendmmsg recvfrom recvmsg recvmmsg

@@ -186,6 +186,25 @@ describe('the connections of clients', () => {
     expect(isOpen()).toBe(4);
   });
 
+  it('end when they send a body in tiny pieces, or go on with one of no length that has been refused', async () => {
+    const received: number[] = [];
+    await start((request, response) => {
+      if (request.url === '/refused') response.writeHead(401).end('no');
+      else request.on('data', (chunk: Buffer) => received.push(chunk.length));
+    });
+    const head = (path: string) =>
+      `POST ${path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n${'1\r\nx\r\n'.repeat(5_000)}`;
+    client(head('/taken'));
+    const refused = client(head('/refused'));
+    const got = reading(refused);
+    const more = setInterval(() => refused.write('1\r\nx\r\n'.repeat(1_000)), 20);
+    await vi.waitFor(() => expect(served.size).toBe(2));
+    await vi.waitFor(() => expect(isOpen()).toBe(0), { timeout: 5_000 });
+    clearInterval(more);
+    expect(received.length).toBeLessThan(4_200);
+    expect(got.text).toMatch(/^HTTP\/1\.1 401 [^]*\bno\b/);
+  });
+
   it('may wait for an answer as long as it takes', async () => {
     await start((_, response) => setTimeout(() => response.end('late'), 1_000), 300);
     const got = reading(client(GET));

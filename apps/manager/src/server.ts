@@ -18,6 +18,7 @@ import { noteUncounted } from './client-connection.js';
 import { ClientConnections } from './client-connections.js';
 import { ExecutionHttp } from './execution/execution.http.js';
 import { sendProblem } from '#libs/errors/problem.js';
+import { areTooManyPieces } from './admission/pieces.js';
 import { serveHalfClosed } from './half-closed.js';
 
 const EXECUTE_PATH = /^\/functions\/([^/?#]+)\/execute\/?(?:\?|$)/;
@@ -88,6 +89,7 @@ function refuseExpectation(request: IncomingMessage, response: ServerResponse): 
 /** Refuses a request that names two hosts: who may ask is decided by one, and what stands in front may read the other. */
 function forOneHost(listener: RequestListener): RequestListener {
   return (request, response): void => {
+    if (request.headers['transfer-encoding'] !== undefined) boundPieces(request, response);
     const hosts = hostsOf(request);
     if (hosts === 1 || (hosts === 0 && request.httpVersion === '1.0')) {
       listener(request, response);
@@ -97,6 +99,31 @@ function forOneHost(listener: RequestListener): RequestListener {
     const fault = hosts === 0 ? 'The Host header is missing.' : 'There is more than one Host header.';
     sendProblem(response, new InvalidRequest(fault), requestIdOf(request));
   };
+}
+
+/**
+ * Ends a connection that sends a body in tiny pieces, or goes on with one that nobody wants any more: pieces cost work for
+ * each, and there is no length that says when it ends.
+ */
+function boundPieces(request: IncomingMessage, response: ServerResponse): void {
+  const { socket } = request;
+  let pieces = 0;
+  let bytes = 0;
+  const push = request.push.bind(request);
+  request.push = (chunk: Buffer | null, encoding?: BufferEncoding): boolean => {
+    if (chunk === null) return push(chunk, encoding);
+    pieces += 1;
+    bytes += chunk.length;
+    if (!areTooManyPieces(pieces, bytes)) return push(chunk, encoding);
+    socket.destroy();
+    return false;
+  };
+  response.once('finish', () => {
+    if (request.complete) return;
+    // Once Node has begun to read on.
+    setImmediate(() => socket.pause());
+    setTimeout(() => socket.destroy(), LINGER_MS).unref();
+  });
 }
 
 /** Node itself keeps only the first of several. */

@@ -184,6 +184,33 @@ describe('callWorker', () => {
     await expect.poll(() => sockets.size).toBe(0);
   });
 
+  it.each([
+    ['pieces', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n', '1\r\nx\r\n'],
+    ['interim answers', '', 'HTTP/1.1 103 Early Hints\r\n\r\n'],
+  ])('cuts an answer off that has %s without end, long before its time limit', async (what, first, again) => {
+    await tcp((socket) => {
+      socket.write(first);
+      const more = () => void (socket.destroyed || socket.write(again.repeat(1_000), more));
+      socket.once('data', more);
+    });
+    expect(await call()).toMatchObject({ kind: 'cut_off', reason: expect.stringContaining(what) as string });
+  });
+
+  it('reads no more of a failure than is parsed of it', async () => {
+    let sent = 0;
+    await http((_, response) => {
+      response.writeHead(500, { 'X-Faas-Runner': '1' });
+      const more = () => {
+        sent += 1;
+        if (!response.destroyed) response.write(Buffer.alloc(64 * 1024, 'x'), more);
+      };
+      more();
+    });
+    const answer = await call();
+    expect(answer).toMatchObject({ kind: 'answered', status: 500 });
+    expect(sent).toBeLessThan(200);
+  });
+
   it('takes a runner for known only by a number of a few digits', async () => {
     const runners = ['12', '12345678901', 'r1', '', '-1', '1 2'];
     const left = [...runners];

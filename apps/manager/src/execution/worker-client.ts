@@ -2,6 +2,7 @@ import { AppError } from '#libs/errors/app-error.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import type { Writable } from 'node:stream';
 import type { Dispatcher } from 'undici';
+import { areTooManyPieces } from '../admission/pieces.js';
 import { Chunks } from '../admission/chunks.js';
 import type { Holding } from '../admission/held-bytes.js';
 import type { Caller } from './caller.js';
@@ -51,6 +52,8 @@ export type WorkerAnswer =
 const LARGEST_ANSWER_BYTES = 64 * 1024 * 1024;
 /** A larger result goes to its caller while it arrives, at the caller's pace. */
 const KEPT_BYTES = 256 * 1024;
+/** Ahead of the answer (RFC 9110, 15.2). A worker has no use for any. */
+const MOST_INTERIM_ANSWERS = 4;
 const RUNNER = /^\d{1,10}$/;
 
 /** Sends one call over a connection of the replica and waits until its answer is whole or has gone on. Never throws. */
@@ -88,6 +91,8 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
   private runner: string | undefined;
   private readonly chunks = new Chunks();
   private size = 0;
+  private pieces = 0;
+  private interim = 0;
   private settled = false;
   private stream: Writable | undefined;
   /** The last byte that went to the stream and isn't white space. */
@@ -120,6 +125,11 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
   }
 
   onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: Record<string, unknown>): void {
+    if (status < 200) {
+      this.interim += 1;
+      if (this.interim > MOST_INTERIM_ANSWERS) this.cutOff('it sent interim answers without end');
+      return;
+    }
     this.status = status;
     const { moments } = this.call;
     if (moments) moments.firstByteAt = performance.now();
@@ -129,12 +139,12 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    const before = this.size;
     this.size += chunk.length;
+    this.pieces += 1;
     if (this.size > LARGEST_ANSWER_BYTES) this.refuseTooLarge();
+    else if (areTooManyPieces(this.pieces, this.size)) this.cutOff('its answer came in too many pieces');
     else if (this.stream !== undefined) this.pass(this.stream, controller, chunk);
-    // Of a failure only the beginning is read.
-    else if (this.status === 200 || before <= PARSED_BYTES) this.keep(controller, chunk);
+    else this.keep(controller, chunk);
   }
 
   onResponseEnd(): void {
@@ -183,6 +193,12 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
       }
     }
     this.chunks.add(chunk);
+    // Of a failure only the beginning is read.
+    if (this.status !== 200 && this.size > PARSED_BYTES) {
+      if (!this.connections.accepts(this.runner)) this.cutOff('another worker has its address');
+      this.abandon({ kind: 'answered', status: this.status, body: this.chunks.take() });
+      return;
+    }
     if (this.size > KEPT_BYTES && this.status === 200 && sink !== undefined) this.beginStream(controller, sink);
   }
 
@@ -225,7 +241,11 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
   }
 
   private refuseTooLarge(): void {
-    this.abandon({ kind: 'cut_off', reason: `its answer passed ${LARGEST_ANSWER_BYTES} bytes`, runner: this.runner });
+    this.cutOff(`its answer passed ${LARGEST_ANSWER_BYTES} bytes`);
+  }
+
+  private cutOff(reason: string): void {
+    this.abandon({ kind: 'cut_off', reason, runner: this.runner });
   }
 
   private abandon(answer: WorkerAnswer): void {
