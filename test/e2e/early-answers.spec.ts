@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
-import { expect, it } from 'vitest';
+import { beforeAll, expect, it } from 'vitest';
 import { describeOnAnyEngine } from '../support/engines.js';
 import { ECHO } from '../support/handlers.js';
 import { converse } from '../support/http.js';
@@ -10,7 +10,6 @@ import { upload } from '../support/uploads.js';
 
 const MIB = 1024 * 1024;
 const KEY = 'a-key-of-this-suite-0123456789';
-const NOBODY = '/functions/aaaaaaaaaaaaaaaa/execute';
 const CONTINUE = 'HTTP/1.1 100 Continue\r\n\r\n';
 
 describeOnAnyEngine('a request that is refused before all of it has come', (engine) => {
@@ -18,6 +17,10 @@ describeOnAnyEngine('a request that is refused before all of it has come', (engi
     API_KEYS: KEY,
     MAX_PAYLOAD_BYTES: String(MIB),
     MAX_UPLOAD_BYTES: String(MIB),
+  });
+  let path: string;
+  beforeAll(async () => {
+    path = `/functions/${(await stage.manager.add(ECHO)).id}/execute`;
   });
   /** What a client gets that sends all before it reads anything, as most simple ones do. */
   const sentThenReceived = async (bytes: Buffer): Promise<string> => {
@@ -34,21 +37,21 @@ describeOnAnyEngine('a request that is refused before all of it has come', (engi
     const large = Buffer.alloc(20 * MIB, 'x');
     const form = upload(large);
     const type = `Content-Type: ${form.headers['Content-Type']}\r\n`;
-    for (const { path, body, more, key, expected } of [
-      { path: NOBODY, body: large, more: '', key: 'another', expected: /^HTTP\/1\.1 401 [^]*"unauthorized"[^]*\}$/ },
-      { path: NOBODY, body: large, more: '', key: KEY, expected: /^HTTP\/1\.1 413 [^]*"payload_too_large"[^]*\}$/ },
-      { path: '/functions', body: large, more: '', key: 'another', expected: /^HTTP\/1\.1 401 [^]*\}$/ },
-      { path: '/functions', body: large, more: '', key: KEY, expected: /^HTTP\/1\.1 400 [^]*"invalid_upload"[^]*\}$/ },
-      { path: '/functions', body: form.body, more: type, key: KEY, expected: /^HTTP\/1\.1 413 [^]*\}$/ },
+    for (const { to, body, more, key, expected } of [
+      { to: path, body: large, more: '', key: 'another', expected: /^HTTP\/1\.1 401 [^]*"unauthorized"[^]*\}$/ },
+      { to: path, body: large, more: '', key: KEY, expected: /^HTTP\/1\.1 413 [^]*"payload_too_large"[^]*\}$/ },
+      { to: '/functions', body: large, more: '', key: 'another', expected: /^HTTP\/1\.1 401 [^]*\}$/ },
+      { to: '/functions', body: large, more: '', key: KEY, expected: /^HTTP\/1\.1 400 [^]*"invalid_upload"[^]*\}$/ },
+      { to: '/functions', body: form.body, more: type, key: KEY, expected: /^HTTP\/1\.1 413 [^]*\}$/ },
     ]) {
-      const start = head(path, body.length, `${more}Connection: close\r\n`, key);
+      const start = head(to, body.length, `${more}Connection: close\r\n`, key);
       expect(await sentThenReceived(Buffer.concat([Buffer.from(start), body]))).toMatch(expected);
     }
   });
 
   it('gets it at once, and its connection is closed in the end though the rest never comes', async () => {
     const start = performance.now();
-    const { socket, received } = converse(stage.manager.port, head(NOBODY, 20 * MIB, 'Connection: close\r\n'));
+    const { socket, received } = converse(stage.manager.port, head(path, 20 * MIB, 'Connection: close\r\n'));
     const [first] = (await once(socket, 'data')) as [Buffer];
     expect(performance.now() - start).toBeLessThan(1_000);
     expect(first.toString()).toMatch(/^HTTP\/1\.1 413 [^]*\r\nConnection: close\r\n/);
@@ -62,7 +65,7 @@ describeOnAnyEngine('a request that is refused before all of it has come', (engi
       [10, 'another', 401],
       [20 * MIB, KEY, 413],
     ] as const) {
-      const { socket, received } = converse(stage.manager.port, head(NOBODY, bytes, expects, key));
+      const { socket, received } = converse(stage.manager.port, head(path, bytes, expects, key));
       socket.on('data', () => socket.end());
       expect(await received).toMatch(new RegExp(`^HTTP/1\\.1 ${status} [^]*\\r\\nConnection: close\\r\\n[^]*\\}$`));
     }

@@ -26,7 +26,8 @@ describe.each(EVERY_ATTACK)('a peer that %s', (attack) => {
     await ask(peer);
     expect(performance.now() - began).toBeLessThan(mostMs + MARGIN_MS);
     expect(peer.asked).toBeGreaterThan(0);
-    expect(process.memoryUsage().rss - before).toBeLessThan(64 * 2 ** 20);
+    // The peer's own buffers among it, as it floods from this very process.
+    expect(process.memoryUsage().rss - before).toBeLessThan(192 * 2 ** 20);
     await vi.waitFor(() => expect(peer.connected).toBe(0));
   };
 

@@ -26,9 +26,7 @@ describe.skipIf(reason !== undefined)('a manager without keys that may have 512 
     database = await createSharedDatabase();
     const listen = `127.0.0.1:${await freePort()}`;
     base = `http://${listen}`;
-    const databaseSocket = decodeURIComponent(
-      new URL(database.replace('postgresql:', 'http:')).host.replace(/:\d+$/, ''),
-    );
+    const databaseSocket = decodeURIComponent(/@([^:/]+):/.exec(database)?.[1] ?? '');
     const container = await docker.createContainer({
       name,
       Image: MANAGER_IMAGE,
@@ -56,7 +54,7 @@ describe.skipIf(reason !== undefined)('a manager without keys that may have 512 
   });
 
   afterAll(async () => {
-    await docker.getContainer(name).remove({ force: true, v: true });
+    await docker.getContainer(name).remove({ force: true, v: true }).catch(ignoreMissing);
     await removeNetwork(name);
     await dropSharedDatabase(database);
   });
@@ -77,6 +75,10 @@ describe.skipIf(reason !== undefined)('a manager without keys that may have 512 
     expect((await send(`${base}/readyz`)).status).toBe(200);
   }, 120_000);
 });
+
+function ignoreMissing(error: unknown): void {
+  if ((error as { statusCode?: number }).statusCode !== 404) throw error;
+}
 
 function pipelining(port: number): Promise<Socket> {
   const client = connect({ port, host: '127.0.0.1' }).pause();
