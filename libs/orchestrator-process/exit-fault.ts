@@ -1,11 +1,7 @@
-import { failureIn, lastNote } from '#libs/orchestrator/exit-fault.js';
+import { EXIT_FAILED, EXIT_NOT_LOADABLE, failureIn, lastNote } from '#libs/orchestrator/exit-fault.js';
 import type { WorkloadFault } from '#libs/orchestrator/workload.js';
 import type { ReplicaExit } from './replica-files.js';
 
-/** The worker's exit status when the handler can't be loaded. */
-const EXIT_NOT_LOADABLE = 65;
-/** Its exit status when it has given up on itself. */
-const EXIT_FAILED = 76;
 const DETAIL_LINES = 20;
 
 interface LoadReport {

@@ -1,9 +1,10 @@
 import { constants } from 'node:os';
 import type { WorkloadFault } from './workload.js';
 
-const EXIT_NOT_LOADABLE = 65;
-/** Our own worker has given up on itself. */
-const EXIT_FAILED = 76;
+/** Our own worker can't load the handler. */
+export const EXIT_NOT_LOADABLE = 65;
+/** It has given up on itself. */
+export const EXIT_FAILED = 76;
 const SIGKILL_EXIT = 137;
 const DETAIL_CHARACTERS = 8_000;
 const HANDLER_FILE_LINE = /File "[^"\n]*\/function\/handler\.py", line (\d+)/g;

@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ComposeFile, containerOf, interpolate, type Project, readCompose } from './support/compose.js';
-import { docker, removeNetwork, whyNoDocker, WORKER_IMAGE } from './support/docker-tests.js';
+import { freePort } from '../support/http.js';
+import { docker, ignoreMissing, removeNetwork, whyNoDocker, WORKER_IMAGE } from './support/docker-tests.js';
 
 const MANAGER_IMAGE = process.env['DOCKER_TEST_MANAGER_IMAGE'] ?? 'faas-manager:local';
 const POSTGRES_IMAGE = process.env['DOCKER_TEST_POSTGRES_IMAGE'] ?? 'faas-postgres:test';
@@ -185,15 +185,3 @@ describe.skipIf(reason !== undefined)('the compose stack', { timeout: 120_000 },
     expect((await container.inspect()).State.ExitCode).toBe(0);
   });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address !== null ? address.port : 0;
-}
-
-function ignoreMissing(error: { statusCode?: number }): void {
-  if (error.statusCode !== 404) throw error;
-}

@@ -2,12 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { docker, removeNetwork, whyNoDocker, WORKER_IMAGE } from '../docker/support/docker-tests.js';
+import { docker, ignoreMissing, removeNetwork, whyNoDocker, WORKER_IMAGE } from '../docker/support/docker-tests.js';
 import { ECHO } from '../support/handlers.js';
-import { send } from '../support/http.js';
+import { freePort, send } from '../support/http.js';
 import { createSharedDatabase, dropSharedDatabase } from '../support/postgres.js';
 import { upload } from '../support/uploads.js';
-import { freePort } from './support/victim.js';
 
 const MANAGER_IMAGE = process.env['DOCKER_TEST_MANAGER_IMAGE'] ?? 'faas-manager:local';
 const SOCKET = '/var/run/docker.sock';
@@ -75,10 +74,6 @@ describe.skipIf(reason !== undefined)('a manager without keys that may have 512 
     expect((await send(`${base}/readyz`)).status).toBe(200);
   }, 120_000);
 });
-
-function ignoreMissing(error: unknown): void {
-  if ((error as { statusCode?: number }).statusCode !== 404) throw error;
-}
 
 function pipelining(port: number): Promise<Socket> {
   const client = connect({ port, host: '127.0.0.1' }).pause();

@@ -100,10 +100,10 @@ class Fullness:
         return b"memory" if self._memory.is_full_of_shared(self._code) else None
 
 
-def many_descriptors() -> float:
+def many_descriptors(share: float = _DESCRIPTORS_SHARE) -> float:
     """So many open ones leave too few."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return math.inf if most == resource.RLIM_INFINITY else _DESCRIPTORS_SHARE * most
+    return math.inf if most == resource.RLIM_INFINITY else share * most
 
 
 def are_few_descriptors_left(many: float) -> bool:
@@ -118,15 +118,15 @@ def are_few_descriptors_left(many: float) -> bool:
 
 
 def _has_few_descriptors(share: float) -> bool:
-    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if most == resource.RLIM_INFINITY:
+    many = many_descriptors(share)
+    if many == math.inf:
         return False
     try:
         # Before Linux 6.2 the size of this folder says nothing.
         used = os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
     except OSError:
         return True
-    return used > share * most
+    return used > many
 
 
 def _memory_file_systems() -> set[str]:

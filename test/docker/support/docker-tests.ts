@@ -87,3 +87,8 @@ export async function removeNetwork(name: string): Promise<void> {
 export async function removeStaleRules(): Promise<void> {
   for (const family of families()) await ensureChains(family, []).catch(() => undefined);
 }
+
+/** For what may be gone already. */
+export function ignoreMissing(error: { statusCode?: number }): void {
+  if (error.statusCode !== 404) throw error;
+}

@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto';
 import { readdir, readFile, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, vi } from 'vitest';
@@ -8,7 +7,7 @@ import { type BuildCopy, copyBuild } from '../../crash/support/build-copy.js';
 import { ManagerProcess } from '../../crash/support/manager-process.js';
 import type { EngineRoom, TestEngine } from '../../support/engine.js';
 import { ECHO } from '../../support/handlers.js';
-import { type Answer, send, type Sent } from '../../support/http.js';
+import { type Answer, freePort, send, type Sent } from '../../support/http.js';
 import { createSharedDatabase, dropSharedDatabase } from '../../support/postgres.js';
 import { field, file, form } from '../../support/uploads.js';
 import { collectGarbage } from './garbage.js';
@@ -207,12 +206,4 @@ export class Victim {
   private async descriptors(): Promise<number> {
     return (await readdir(`/proc/${this.manager.pid}/fd`)).length;
   }
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

@@ -148,10 +148,7 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
   }
 
   onResponseEnd(): void {
-    if (!this.connections.accepts(this.runner)) {
-      this.abandon({ kind: 'cut_off', reason: 'another worker has its address', runner: undefined });
-      return;
-    }
+    if (this.isOfAnother()) return;
     if (this.stream !== undefined && this.mark !== CLOSE_BRACE) {
       this.abandon({ kind: 'broken_off', reason: 'its result has no end' });
       return;
@@ -195,8 +192,7 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
     this.chunks.add(chunk);
     // Of a failure only the beginning is read.
     if (this.status !== 200 && this.size > PARSED_BYTES) {
-      if (!this.connections.accepts(this.runner)) this.cutOff('another worker has its address');
-      this.abandon({ kind: 'answered', status: this.status, body: this.chunks.take() });
+      if (!this.isOfAnother()) this.abandon({ kind: 'answered', status: this.status, body: this.chunks.take() });
       return;
     }
     if (this.size > KEPT_BYTES && this.status === 200 && sink !== undefined) this.beginStream(controller, sink);
@@ -205,10 +201,7 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
   /** From here on nothing can be said of a failure any more than that the answer breaks off. */
   private beginStream(controller: Dispatcher.DispatchController, sink: AnswerSink): void {
     const beginning = this.chunks.take();
-    if (!this.connections.accepts(this.runner)) {
-      this.abandon({ kind: 'cut_off', reason: 'another worker has its address', runner: undefined });
-      return;
-    }
+    if (this.isOfAnother()) return;
     if (!beginsResult(beginning)) {
       this.abandon({ kind: 'answered', status: this.status, body: beginning });
       return;
@@ -238,6 +231,13 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
     this.expiresAt = performance.now() + this.leftMs;
     this.connections.deadlines.add(this);
     controller.resume();
+  }
+
+  /** Ends an answer that can't come from the replica: only one that names no runner is not accepted. */
+  private isOfAnother(): boolean {
+    if (this.connections.accepts(this.runner)) return false;
+    this.cutOff('another worker has its address');
+    return true;
   }
 
   private refuseTooLarge(): void {
