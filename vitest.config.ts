@@ -62,7 +62,7 @@ export default defineConfig({
       {
         ...sources,
         test: {
-          name: 'beside-the-code',
+          name: 'unit',
           include: ['apps/**/*.spec.ts', 'libs/**/*.spec.ts'],
           isolate: false,
           testTimeout: 30_000,

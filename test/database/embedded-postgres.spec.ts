@@ -7,8 +7,8 @@ import pg from 'pg';
 import { pino } from 'pino';
 import { DataSource } from 'typeorm';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { EmbeddedPostgresError } from './embedded-postgres-error.js';
-import { EmbeddedPostgres } from './embedded-postgres.js';
+import { EmbeddedPostgresError } from '#libs/database/embedded/embedded-postgres-error.js';
+import { EmbeddedPostgres } from '#libs/database/embedded/embedded-postgres.js';
 
 const signal = () => AbortSignal.timeout(30_000);
 

@@ -1,0 +1,90 @@
+// Serves from the sources: each saved change is compiled and the manager started anew with it, functions and all. Types
+// are left to the editor and to npm run check, which is what makes it quick.
+import { spawn } from 'node:child_process';
+import { rmSync, watch } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { say } from './setup/progress.mjs';
+
+const STOP_MS = 10_000;
+/** An editor may write several files, or one in several steps. */
+const SETTLE_MS = 100;
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const manager = { child: undefined, restarting: undefined, again: false };
+let ending = false;
+
+// What is compiled here was not checked, so the next build is made from nothing.
+rmSync(join(root, '.cache', 'build-stamp.json'), { force: true });
+const compiler = spawn(
+  process.execPath,
+  [
+    join(root, 'node_modules', 'typescript', 'bin', 'tsc'),
+    ...['--project', 'tsconfig.build.json', '--tsBuildInfoFile', '.cache/tsc/dev.tsbuildinfo'],
+    ...['--watch', '--noCheck', '--preserveWatchOutput', '--pretty', 'false'],
+  ],
+  { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] },
+);
+compiler.on('exit', () => end(ending ? 0 : 1));
+createInterface({ input: compiler.stdout }).on('line', (line) => {
+  if (/: error TS\d+/.test(line)) say(`✗ ${line}`);
+  else if (/Watching for file changes/.test(line)) restart('compiled');
+});
+watch(join(root, 'apps', 'worker', 'faas_worker'), { recursive: true }, (_event, name) => {
+  if (name?.endsWith('.py')) restart(`apps/worker: ${name}`);
+});
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => end(0));
+
+function restart(why) {
+  if (ending) return;
+  if (manager.restarting !== undefined) {
+    manager.again = true;
+    return;
+  }
+  manager.restarting = (async () => {
+    await delay(SETTLE_MS);
+    say(`• ${why}, (re)starting the manager`);
+    await stop();
+    if (!ending) start();
+  })().finally(() => {
+    manager.restarting = undefined;
+    if (manager.again) restart(why);
+    manager.again = false;
+  });
+}
+
+function start() {
+  const child = spawn(process.execPath, ['--enable-source-maps', '--inspect', join(root, 'scripts', 'start.mjs')], {
+    cwd: root,
+    stdio: 'inherit',
+  });
+  manager.child = child;
+  child.on('exit', (code, signal) => {
+    if (manager.child !== child) return;
+    manager.child = undefined;
+    if (!ending)
+      say(`✗ The manager ended (${signal ?? `exit code ${code}`}); it is started again after the next change.`);
+  });
+}
+
+async function stop() {
+  const { child } = manager;
+  if (child === undefined) return;
+  manager.child = undefined;
+  const ended = new Promise((resolve) => child.on('exit', resolve));
+  child.kill('SIGTERM');
+  const late = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
+  await ended;
+  clearTimeout(late);
+}
+
+async function end(code) {
+  if (ending) return;
+  ending = true;
+  compiler.kill();
+  await manager.restarting;
+  await stop();
+  process.exit(code);
+}
