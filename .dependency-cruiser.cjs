@@ -36,20 +36,20 @@ module.exports = {
     {
       name: 'only-the-orchestrator-module-names-providers',
       severity: 'error',
-      from: { path: '^apps/', pathNot: '^apps/manager/src/orchestration/orchestrator\\.module\\.ts$' },
+      from: { path: '^apps/', pathNot: '^apps/manager/src/orchestrator/orchestrator\\.module\\.ts$' },
       to: { path: '^libs/orchestrator-[a-z]+/' },
     },
     {
-      name: 'execution-and-orchestration-meet-in-the-row',
+      name: 'gateway-and-reconciler-meet-in-the-row',
       severity: 'error',
-      from: { path: '^apps/manager/src/(execution|orchestration)/' },
-      to: { path: '^apps/manager/src/(execution|orchestration)/', pathNot: '^apps/manager/src/$1/' },
+      from: { path: '^apps/manager/src/(gateway|reconciler)/' },
+      to: { path: '^apps/manager/src/(gateway|reconciler)/', pathNot: '^apps/manager/src/$1/' },
     },
     {
-      name: 'functions-knows-neither-plane',
+      name: 'functions-and-revisions-know-neither-plane',
       severity: 'error',
-      from: { path: '^apps/manager/src/functions/' },
-      to: { path: '^apps/manager/src/(execution|orchestration|health)/' },
+      from: { path: '^apps/manager/src/(functions|revisions)/' },
+      to: { path: '^apps/manager/src/(gateway|reconciler|scaling|health)/' },
     },
     {
       name: 'production-code-imports-no-tests',

@@ -7,8 +7,8 @@ import { type PoolMember, WarmPool } from '#libs/orchestrator/warm-pool.js';
 import { requestOfWorker } from '#libs/orchestrator/worker-request.js';
 import { pino } from 'pino';
 import { describe, expect, it, vi } from 'vitest';
-import { Caller } from '../../apps/manager/src/execution/caller.js';
-import { PostMortem } from '../../apps/manager/src/execution/post-mortem.js';
+import { Cancellation } from '../../apps/manager/src/gateway/cancellation.js';
+import { PostMortem } from '../../apps/manager/src/gateway/post-mortem.js';
 import { FunctionChanges } from '../../apps/manager/src/functions/function-changes.js';
 import type { FunctionRepository } from '../../apps/manager/src/functions/function.repository.js';
 import { EVERY_ATTACK, HostilePeer } from './support/hostile-peer.js';
@@ -83,7 +83,7 @@ describe.each(EVERY_ATTACK)('a peer that %s', (attack) => {
   it('keeps no caller who leaves during a post mortem', async () => {
     await using peer = await HostilePeer.listen(attack);
     const { postMortem, endpoint } = withEngineThatSawNothing(peer);
-    const caller = new Caller();
+    const caller = new Cancellation();
     const examining = postMortem.of('function', endpoint, new Date(), caller);
     await vi.waitFor(() => expect(peer.asked).toBe(1));
     const began = performance.now();
@@ -110,7 +110,7 @@ it('keeps no caller who stays for longer than a post mortem takes, whatever a pe
       await using peer = await HostilePeer.listen(attack);
       const { postMortem, endpoint } = withEngineThatSawNothing(peer);
       const began = performance.now();
-      const found = await postMortem.of('function', endpoint, new Date(), new Caller());
+      const found = await postMortem.of('function', endpoint, new Date(), new Cancellation());
       expect(performance.now() - began).toBeLessThan(7_000 + MARGIN_MS);
       expect(found).toMatchObject({ code: 'worker_crashed', extras: { reason: 'unknown' } });
       await vi.waitFor(() => expect(peer.connected).toBe(0));

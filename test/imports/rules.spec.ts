@@ -60,11 +60,8 @@ describe('Each import rule', () => {
       'apps/manager/src/functions/provider.ts',
       '#libs/orchestrator-docker/provider.js',
     ],
-    'execution-and-orchestration-meet-in-the-row': [
-      'apps/manager/src/execution/loop.ts',
-      '../orchestration/orchestrator.module.js',
-    ],
-    'functions-knows-neither-plane': ['apps/manager/src/functions/plane.ts', '../health/lifecycle.js'],
+    'gateway-and-reconciler-meet-in-the-row': ['apps/manager/src/gateway/loop.ts', '../reconciler/reconcile.loop.js'],
+    'functions-and-revisions-know-neither-plane': ['apps/manager/src/functions/plane.ts', '../health/lifecycle.js'],
     'production-code-imports-no-tests': ['libs/errors/tested.ts', '#libs/orchestrator/testing/fake.js'],
   };
   const ALLOWED: Readonly<Record<string, readonly string[]>> = {
@@ -78,8 +75,9 @@ describe('Each import rule', () => {
     'libs/orchestrator/port.spec.ts': ['./testing/fake.js'],
     'apps/manager/src/health/lifecycle.ts': [],
     'apps/manager/src/functions/row.ts': ['#libs/errors/harmless.js'],
-    'apps/manager/src/execution/router.ts': ['../functions/row.js'],
-    'apps/manager/src/orchestration/orchestrator.module.ts': [
+    'apps/manager/src/gateway/router.ts': ['../functions/row.js'],
+    'apps/manager/src/reconciler/reconcile.loop.ts': ['../functions/row.js'],
+    'apps/manager/src/orchestrator/orchestrator.module.ts': [
       '#libs/orchestrator-docker/provider.js',
       '../functions/row.js',
     ],

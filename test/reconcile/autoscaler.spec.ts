@@ -4,10 +4,10 @@ import { MemoryOrchestrator } from '#libs/orchestrator/testing/memory.orchestrat
 import type { PinoLogger } from 'nestjs-pino';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { DemandRepository } from '../../apps/manager/src/functions/demand.repository.js';
+import { DemandRepository } from '../../apps/manager/src/scaling/demand.repository.js';
 import { FunctionChanges } from '../../apps/manager/src/functions/function-changes.js';
 import { FunctionRepository } from '../../apps/manager/src/functions/function.repository.js';
-import { Autoscaler } from '../../apps/manager/src/orchestration/autoscaler.js';
+import { Autoscaler } from '../../apps/manager/src/scaling/autoscaler.js';
 import { createSharedDatabase } from '../support/postgres.js';
 import { Installation } from './installation.js';
 

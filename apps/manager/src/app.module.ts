@@ -7,15 +7,15 @@ import { MetricsModule } from '#libs/observability/metrics.module.js';
 import { type DynamicModule, Module } from '@nestjs/common';
 import { APP_FILTER } from '@nestjs/core';
 import type { Logger } from 'pino';
-import { AdmissionModule } from './admission/admission.module.js';
+import { MemoryModule } from './memory/memory.module.js';
 import { AuthModule } from './auth/auth.module.js';
-import { ExecutionModule } from './execution/execution.module.js';
+import { GatewayModule } from './gateway/gateway.module.js';
 import { FunctionEntity } from './functions/function.entity.js';
 import { FunctionsModule } from './functions/functions.module.js';
-import { RevisionEntity } from './functions/revision.entity.js';
+import { RevisionEntity } from './revisions/revision.entity.js';
 import { HealthModule } from './health/health.module.js';
 import { ScrapeModule } from './metrics/scrape.module.js';
-import { OrchestrationModule } from './orchestration/orchestration.module.js';
+import { ReconcilerModule } from './reconciler/reconciler.module.js';
 
 @Module({})
 export class AppModule {
@@ -33,10 +33,10 @@ export class AppModule {
           logger,
         }),
         AuthModule,
-        AdmissionModule,
+        MemoryModule,
         FunctionsModule,
-        ExecutionModule,
-        OrchestrationModule,
+        GatewayModule,
+        ReconcilerModule,
         HealthModule,
         ScrapeModule,
       ],

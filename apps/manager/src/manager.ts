@@ -9,18 +9,18 @@ import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Server } from 'node:http';
 import type { Logger } from 'pino';
-import { HeldBytes } from './admission/held-bytes.js';
+import { MemoryBudget } from './memory/memory-budget.js';
 import { AppModule } from './app.module.js';
 import { Attempts } from './auth/attempts.js';
 import { Authenticator } from './auth/authenticator.js';
 import { Refusals } from './auth/refusals.js';
-import { unframed } from './auth/unframed.js';
-import { ExecutionHttp } from './execution/execution.http.js';
-import { Farewell } from './farewell.js';
+import { unframed } from './http/unframed.js';
+import { ExecutionHttp } from './gateway/execution.http.js';
+import { GracefulShutdown } from './http/graceful-shutdown.js';
 import { Lifecycle } from './health/lifecycle.js';
 import { serveDocs } from './openapi-document.js';
-import { ReconcileLoop } from './orchestration/reconcile.loop.js';
-import { createHttpServer, executeAhead, listen } from './server.js';
+import { ReconcileLoop } from './reconciler/reconcile.loop.js';
+import { createHttpServer, executeAhead, listen } from './http/server.js';
 
 /** For connections to be gone that were closed. */
 const CUT_MS = 2_000;
@@ -37,7 +37,7 @@ export class Manager {
     private readonly database: DatabaseServer,
     private readonly app: NestExpressApplication,
     private readonly server: Server,
-    private readonly farewell: Farewell,
+    private readonly shutdown: GracefulShutdown,
   ) {}
 
   static async start(config: Config, logger: Logger): Promise<Manager> {
@@ -53,12 +53,12 @@ export class Manager {
       app.disable('x-powered-by');
       serveDocs(app);
       await app.init();
-      const farewell = new Farewell();
+      const shutdown = new GracefulShutdown();
       const listener = executeAhead(app.get(ExecutionHttp), app.get(Authenticator), app.get(Refusals), handler);
-      const server = createHttpServer(farewell.over(listener), config.server, app.get(HeldBytes));
-      farewell.watch(server);
+      const server = createHttpServer(shutdown.over(listener), config.server, app.get(MemoryBudget));
+      shutdown.watch(server);
       await listen(server, config.server);
-      return new Manager(config, logger, database, app, server, farewell);
+      return new Manager(config, logger, database, app, server, shutdown);
     } catch (error) {
       await database.close();
       throw error;
@@ -77,10 +77,10 @@ export class Manager {
     this.app.get(Lifecycle).drain();
     this.app.get(ReconcileLoop).withdraw();
     this.app.get(Attempts).release();
-    this.farewell.say();
+    this.shutdown.say();
     this.logger.info('shutting down');
     await delay(this.config.server.shutdownDelayMs);
-    await this.farewell.lastArrivals();
+    await this.shutdown.lastArrivals();
     const { drainTimeoutMs } = this.config.server;
     await orGiveUp('connections', drainTimeoutMs + CUT_MS, this.logger, () => this.drain());
     await orGiveUp('the application', CLOSE_MS, this.logger, () => this.app.close());

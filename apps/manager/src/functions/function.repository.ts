@@ -5,7 +5,7 @@ import { type Endpoint, type FunctionId } from '#libs/orchestrator/workload.js';
 import { FunctionEntity, type Phase, type StoredFault } from './function.entity.js';
 import { LISTED, type ListedFunction } from './listed-function.js';
 import type { Page } from './page.js';
-import { RevisionEntity } from './revision.entity.js';
+import { RevisionEntity } from '../revisions/revision.entity.js';
 
 export type NewFunction = Pick<
   FunctionEntity,

@@ -1,7 +1,6 @@
 import { Module } from '@nestjs/common';
 import { CensusRepository } from './census.repository.js';
-import { DemandRepository } from './demand.repository.js';
-import { DirectSteps } from './direct-steps.js';
+import { InlineReconciler } from './inline-reconciler.js';
 import { FunctionChanges } from './function-changes.js';
 import { FunctionRepository } from './function.repository.js';
 import { FunctionsController } from './functions.controller.js';
@@ -9,7 +8,7 @@ import { FunctionsService } from './functions.service.js';
 
 @Module({
   controllers: [FunctionsController],
-  providers: [FunctionRepository, DemandRepository, CensusRepository, FunctionChanges, DirectSteps, FunctionsService],
-  exports: [FunctionRepository, DemandRepository, CensusRepository, FunctionChanges, DirectSteps],
+  providers: [FunctionRepository, CensusRepository, FunctionChanges, InlineReconciler, FunctionsService],
+  exports: [FunctionRepository, CensusRepository, FunctionChanges, InlineReconciler],
 })
 export class FunctionsModule {}

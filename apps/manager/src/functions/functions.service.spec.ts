@@ -6,8 +6,8 @@ import { describe, expect, it } from 'vitest';
 import { loadConfig } from '#libs/config/load-config.js';
 import { Metrics } from '#libs/observability/metrics.js';
 import type { Orchestrator } from '#libs/orchestrator/orchestrator.js';
-import { HeldBytes } from '../admission/held-bytes.js';
-import { DirectSteps } from './direct-steps.js';
+import { MemoryBudget } from '../memory/memory-budget.js';
+import { InlineReconciler } from './inline-reconciler.js';
 import type { FunctionChanges } from './function-changes.js';
 import type { FunctionRepository } from './function.repository.js';
 import { FunctionsService } from './functions.service.js';
@@ -19,9 +19,9 @@ async function upload(bytes: number, largestCodeBytes: number, uploadBytes: numb
   const service = new FunctionsService(
     repository as unknown as FunctionRepository,
     {} as FunctionChanges,
-    new DirectSteps(repository as unknown as FunctionRepository),
+    new InlineReconciler(repository as unknown as FunctionRepository),
     { largestCodeBytes } as Orchestrator,
-    new HeldBytes(limits, new Metrics()),
+    new MemoryBudget(limits, new Metrics()),
     functions,
     { ...limits, uploadBytes },
     { memoryMiB: functions.memoryMiB },

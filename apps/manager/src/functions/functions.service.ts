@@ -7,11 +7,11 @@ import { Inject, Injectable } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { HeldBytes } from '../admission/held-bytes.js';
-import { noteUncounted } from '../client-connection.js';
+import { MemoryBudget } from '../memory/memory-budget.js';
+import { noteUncounted } from '../http/client-connection.js';
 import { FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
-import { CodeReader } from './code-reader.js';
-import { DirectSteps } from './direct-steps.js';
+import { CodeReader } from '../revisions/code-reader.js';
+import { InlineReconciler } from './inline-reconciler.js';
 import { EngineUnavailable, FunctionNotFound } from './errors.js';
 import { FunctionChanges } from './function-changes.js';
 import { FunctionEntity } from './function.entity.js';
@@ -44,9 +44,9 @@ export class FunctionsService {
   constructor(
     private readonly repository: FunctionRepository,
     private readonly changes: FunctionChanges,
-    private readonly steps: DirectSteps,
+    private readonly steps: InlineReconciler,
     private readonly orchestrator: Orchestrator,
-    private readonly held: HeldBytes,
+    private readonly held: MemoryBudget,
     @Inject(FUNCTION_DEFAULTS) private readonly defaults: FunctionDefaults,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     @Inject(SCALE_CONFIG) private readonly scale: Pick<ScaleConfig, 'memoryMiB'>,

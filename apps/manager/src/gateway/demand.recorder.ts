@@ -1,0 +1,162 @@
+import type { ScaleConfig } from '#libs/config/config.js';
+import { SCALE_CONFIG } from '#libs/config/config.module.js';
+import { DatabaseUnavailable } from '#libs/errors/errors.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
+import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { type Demand, DemandRepository } from '../scaling/demand.repository.js';
+import { InlineReconciler } from '../functions/inline-reconciler.js';
+import { CallMetrics } from './call-metrics.js';
+import { DemandMeter } from '../scaling/demand-meter.js';
+import { type Route, Router } from './router.js';
+
+const READ_MS = 250;
+/** Demand is written this often while it lasts, and at once when calls have to wait. */
+const WRITE_MS = 1_000;
+/** A use is written this often, or four times in an idle time where that is more. */
+const USE_MS = 5_000;
+/** A wake that wasn't heard is said again. */
+const WAKE_AGAIN_MS = 1_000;
+
+interface Record {
+  readonly meter: DemandMeter;
+  /** `performance.now()` milliseconds. */
+  writtenAt: number;
+  /** `Date.now()` milliseconds, as a route's last use is. */
+  touchedAt: number;
+}
+
+/** Reads how many calls each function has here and writes it down for the autoscaler; wakes functions that sleep. */
+@Injectable()
+export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShutdown {
+  private readonly records = new Map<FunctionId, Record>();
+  private readonly waking = new Map<FunctionId, number>();
+  private timer: NodeJS.Timeout | undefined;
+  private writing = false;
+
+  constructor(
+    private readonly router: Router,
+    private readonly demands: DemandRepository,
+    private readonly steps: InlineReconciler,
+    private readonly metrics: CallMetrics,
+    @Inject(SCALE_CONFIG) private readonly config: Pick<ScaleConfig, 'downWindowMs'>,
+    @InjectPinoLogger(DemandRecorder.name) private readonly logger: PinoLogger,
+  ) {}
+
+  onApplicationBootstrap(): void {
+    this.timer = setInterval(() => void this.read(performance.now()), READ_MS);
+  }
+
+  onApplicationShutdown(): void {
+    clearInterval(this.timer);
+  }
+
+  /** A call came for a function without replicas. However many come at once, one wake is asked for. */
+  wake(route: Route): void {
+    const { id } = route;
+    const now = performance.now();
+    if (now - (this.waking.get(id) ?? -Infinity) < WAKE_AGAIN_MS) return;
+    this.waking.set(id, now);
+    this.recordOf(route, now);
+    const woken = this.steps.write(id, (lease) => this.demands.wake(id, lease));
+    woken.then(
+      (written) => {
+        if (written === undefined) return;
+        this.metrics.wakes.inc();
+        // The same statement has noted the use.
+        this.change(id, { touchedAt: Date.now() });
+      },
+      (error: unknown) => {
+        this.waking.delete(id);
+        this.report(error, 'could not wake a function');
+      },
+    );
+  }
+
+  private async read(now: number): Promise<void> {
+    const demands: Demand[] = [];
+    const used: FunctionId[] = [];
+    for (const route of this.router.known()) {
+      const record = this.recordOf(route, now);
+      if (record === undefined) continue;
+      record.meter.read(callsOf(route), now);
+      // Calls that wait for a function that sleeps wait for its wake, which may have been lost.
+      if (route.sleeps && route.pool.waiting > 0) this.wake(route);
+      // One statement at a time: a database that is slow must not be asked ever more.
+      if (this.writing) continue;
+      if (isUseDue(route, record)) used.push(route.id);
+      if (isDemandDue(route, record, now)) demands.push(demandOf(route, record));
+    }
+    // A function may be removed while there is something to say of it.
+    for (const id of this.records.keys()) if (!this.router.has(id)) this.records.delete(id);
+    for (const [id, at] of this.waking) if (now - at > WAKE_AGAIN_MS) this.waking.delete(id);
+    await this.write(demands, used, now);
+  }
+
+  /** A function has one while it is called and for as long as its means tell of it. */
+  private recordOf(route: Route, now: number): Record | undefined {
+    const known = this.records.get(route.id);
+    if (callsOf(route) === 0 && !isUsedSince(route, known?.touchedAt ?? Date.now() - 2 * READ_MS)) {
+      if (known === undefined || !known.meter.isStill) return known;
+      this.records.delete(route.id);
+      return undefined;
+    }
+    if (known !== undefined) return known;
+    const record = {
+      meter: new DemandMeter(now - READ_MS, this.config.downWindowMs),
+      writtenAt: -Infinity,
+      touchedAt: -Infinity,
+    };
+    this.records.set(route.id, record);
+    return record;
+  }
+
+  /** What can't be written is written the next time. */
+  private async write(demands: readonly Demand[], used: readonly FunctionId[], now: number): Promise<void> {
+    if (demands.length + used.length === 0) return;
+    const touchedAt = Date.now();
+    this.writing = true;
+    try {
+      if (used.length > 0) await this.demands.touch(used);
+      for (const id of used) this.change(id, { touchedAt });
+      if (demands.length > 0) await this.demands.record(demands);
+      for (const { id } of demands) this.change(id, { writtenAt: now });
+    } catch (error) {
+      this.report(error, 'could not write demand');
+    } finally {
+      this.writing = false;
+    }
+  }
+
+  private change(id: FunctionId, changes: Partial<Pick<Record, 'touchedAt' | 'writtenAt'>>): void {
+    Object.assign(this.records.get(id) ?? {}, changes);
+  }
+
+  private report(error: unknown, message: string): void {
+    if (error instanceof DatabaseUnavailable) this.logger.debug({ reason: error.message }, message);
+    else this.logger.error({ err: error }, message);
+  }
+}
+
+function callsOf({ pool }: Route): number {
+  return pool.inFlight + pool.waiting;
+}
+
+function isUsedSince({ lastUsed }: Route, moment: number): boolean {
+  return lastUsed > moment;
+}
+
+function isUseDue(route: Route, { touchedAt }: Record): boolean {
+  const every = route.idleTimeoutMs > 0 ? Math.min(USE_MS, route.idleTimeoutMs / 4) : USE_MS;
+  return (callsOf(route) > 0 || isUsedSince(route, touchedAt)) && Date.now() - touchedAt >= every;
+}
+
+/** A function that may have one replica only has nothing to gain, and one that has none gets its first one anyway. */
+function isDemandDue(route: Route, { meter, writtenAt }: Record, now: number): boolean {
+  if (route.isFixed || meter.isStill || route.pool.isEmpty) return false;
+  return now - writtenAt >= (route.pool.waiting > 0 ? READ_MS : WRITE_MS);
+}
+
+function demandOf({ id }: Route, { meter }: Record): Demand {
+  return { id, callsNow: meter.callsNow, callsLately: meter.callsLately };
+}

@@ -1,0 +1,19 @@
+import { Module } from '@nestjs/common';
+import { FunctionsModule } from '../functions/functions.module.js';
+import { ScalingModule } from '../scaling/scaling.module.js';
+import { CallMetrics } from './call-metrics.js';
+import { DemandRecorder } from './demand.recorder.js';
+import { ExecutionController } from './execution.controller.js';
+import { ExecutionHttp } from './execution.http.js';
+import { Invoker } from './invoker.js';
+import { LoadGauges } from './load-gauges.js';
+import { PostMortem } from './post-mortem.js';
+import { Router } from './router.js';
+
+@Module({
+  imports: [FunctionsModule, ScalingModule],
+  controllers: [ExecutionController],
+  providers: [Router, CallMetrics, LoadGauges, PostMortem, DemandRecorder, Invoker, ExecutionHttp],
+  exports: [ExecutionHttp],
+})
+export class GatewayModule {}

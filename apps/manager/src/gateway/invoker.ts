@@ -1,0 +1,202 @@
+import type { AppError } from '#libs/errors/app-error.js';
+import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { Injectable } from '@nestjs/common';
+import { FunctionNotReady } from '../functions/errors.js';
+import { FunctionRepository } from '../functions/function.repository.js';
+import type { FunctionShare, Holding } from '../memory/memory-budget.js';
+import type { CallTiming } from './call-timing.js';
+import type { Cancellation } from './cancellation.js';
+import { CallCancelled, FunctionOverloaded, HandlerResultInvalid, HandlerTimeout, WorkerCrashed } from './errors.js';
+import { DemandRecorder } from './demand.recorder.js';
+import { PostMortem } from './post-mortem.js';
+import { type Route, Router } from './router.js';
+import { type Replica, Slot } from './slot-pool.js';
+import { isResult, meaningOf } from './worker-answer.js';
+import { type AnswerSink, callWorker, type WorkerAnswer, type WorkerCall } from './worker-client.js';
+
+export interface Call {
+  /** The checked body, sent to the worker as it is. */
+  readonly body: Buffer;
+  readonly requestId: string;
+  readonly caller: Cancellation;
+  readonly timing: CallTiming;
+  /** What is kept of the answer is counted here. */
+  readonly holding: Pick<Holding, 'add'>;
+  /** Takes a result that is too large to be kept. */
+  readonly sink: AnswerSink;
+}
+
+/** What became of one try. */
+type Outcome = Buffer | 'streamed' | 'not_sent' | 'refused';
+
+/** A replaced worker takes a moment to come back, so calls wait at least this long for one. */
+const SHORTEST_WAIT_MS = 10_000;
+/** Workers refuse while they are being replaced; one that goes on refusing is no worker of ours. */
+const MOST_REFUSALS = 8;
+
+/** Runs one call: route, slot, worker, meaning of the answer. */
+@Injectable()
+export class Invoker {
+  constructor(
+    private readonly router: Router,
+    private readonly repository: FunctionRepository,
+    private readonly postMortem: PostMortem,
+    private readonly demand: DemandRecorder,
+  ) {}
+
+  /**
+   * Throws {@link FunctionOverloaded} when there is no place for one more call. Asked before a body is read, so that a
+   * flood of one function takes as little as can be from the calls of the others. What the body may hold, where that is
+   * known without waiting.
+   */
+  refuseOverload(id: FunctionId, timing: CallTiming): FunctionShare | undefined {
+    const route = this.router.knownRoute(id);
+    if (route === undefined || route.refusal !== undefined || !route.pool.isFull) return route?.share;
+    timing.functionId = route.id;
+    timing.isCold = route.pool.isEmpty;
+    throw overload(route, route.pool.waiting);
+  }
+
+  /** What the calls of a function may hold together. Throws {@link FunctionNotFound}. */
+  async shareOf(id: FunctionId): Promise<FunctionShare> {
+    return (await this.router.route(id)).share;
+  }
+
+  /**
+   * The worker's body of a successful call, byte for byte, unless the sink has got it. Throws the domain error of
+   * everything else.
+   */
+  async execute(id: FunctionId, call: Call): Promise<Buffer | 'streamed'> {
+    const found = this.router.route(id);
+    const route = found instanceof Promise ? await found : found;
+    const giveUpAt = performance.now() + Math.max(route.timeoutMs, SHORTEST_WAIT_MS);
+    call.timing.functionId = route.id;
+    let refusals = 0;
+    for (;;) {
+      if (route.refusal) throw route.refusal;
+      if (route.pool.isEmpty) {
+        call.timing.isCold = true;
+        if (route.sleeps) this.demand.wake(route);
+      }
+      const result = await this.attempt(route, call, giveUpAt);
+      if (result instanceof Buffer || result === 'streamed') return result;
+      if (result === 'refused') refusals += 1;
+      if (refusals > MOST_REFUSALS) throw new FunctionNotReady(route.id, 'its workers take no calls.');
+    }
+  }
+
+  /**
+   * One try on one replica. It may be tried again when nothing was sent, and when the worker says that it refused the
+   * call before the handler was called.
+   */
+  private async attempt(route: Route, call: Call, giveUpAt: number): Promise<Outcome> {
+    const { timing } = call;
+    const now = performance.now();
+    timing.waits(now);
+    const taken = route.pool.acquire({
+      waitMs: Math.max(giveUpAt - now, 1),
+      caller: call.caller,
+      refused: (why, waiting) => refusal(route, why, waiting),
+    });
+    const slot = taken instanceof Slot ? taken : await taken;
+    // Not `using`: what that is compiled to costs more than taking and giving back the slot does.
+    try {
+      timing.sends(performance.now());
+      const answer = await callWorker(slot.replica.connections, requestOf(route, call));
+      const took = timing.returns(performance.now());
+      if (answer.kind === 'cut_off') {
+        const startedAt = new Date(Date.now() - took);
+        throw await this.postMortem.of(route.id, slot.replica.endpoint, startedAt, call.caller);
+      }
+      return this.outcome(route, slot.replica, answer, timing, took);
+    } finally {
+      slot[Symbol.dispose]();
+    }
+  }
+
+  private outcome(
+    route: Route,
+    replica: Replica,
+    answer: Exclude<WorkerAnswer, { kind: 'cut_off' }>,
+    timing: CallTiming,
+    took: number,
+  ): Outcome {
+    switch (answer.kind) {
+      case 'answered': {
+        const meaning = meaningFor(answer, route.timeoutMs);
+        if (meaning === 'refused') {
+          this.setAside(route, replica);
+          return 'refused';
+        }
+        timing.isAnswered = true;
+        route.serviceTime.note(took);
+        if (meaning instanceof Buffer) return meaning;
+        throw meaning;
+      }
+      case 'streamed':
+        timing.isAnswered = true;
+        route.serviceTime.note(took);
+        return 'streamed';
+      case 'broken_off':
+        throw new WorkerCrashed('unknown', `the answer broke off: ${answer.reason}`);
+      case 'no_room':
+        throw answer.error;
+      case 'not_sent':
+        // Nobody can tell whether the address is still this function's: better no answer than another one's.
+        if (answer.error instanceof OrchestratorUnavailable) throw answer.error;
+        this.setAside(route, replica);
+        return 'not_sent';
+      case 'timed_out':
+        route.serviceTime.note(took);
+        throw new HandlerTimeout(route.timeoutMs);
+      case 'cancelled':
+        throw new CallCancelled();
+    }
+  }
+
+  /** A replica that refuses is left alone for a moment, and the engine is asked to look at the function. */
+  private setAside(route: Route, replica: Replica): void {
+    route.pool.setAside(replica);
+    // A lost request is harmless: the engine's own hints and the resync say the same.
+    this.repository.requestReconcile(route.id).catch(() => undefined);
+  }
+}
+
+function requestOf({ id, timeoutMs }: Route, call: Call): WorkerCall {
+  const { body, requestId, caller, timing, holding, sink } = call;
+  const moments = timing.isCold ? timing : undefined;
+  return {
+    functionId: id,
+    body,
+    requestId,
+    timeoutMs,
+    caller,
+    holding,
+    sink,
+    moments,
+  };
+}
+
+/** The result, the error that the answer means, or that the worker refused the call. */
+function meaningFor({ status, body }: { status: number; body: Buffer }, timeoutMs: number) {
+  if (status !== 200) return meaningOf(status, body, timeoutMs);
+  return isResult(body) ? body : new HandlerResultInvalid('The worker did not answer {"result": …}.');
+}
+
+function refusal(route: Route, why: 'queue_full' | 'waited_too_long' | 'cancelled', waiting: number): AppError {
+  switch (why) {
+    case 'cancelled':
+      return new CallCancelled();
+    case 'queue_full':
+      return overload(route, waiting);
+    case 'waited_too_long':
+      return route.pool.size > 0
+        ? overload(route, waiting)
+        : new FunctionNotReady(route.id, 'no replica answered in time.');
+  }
+}
+
+function overload({ id, pool, serviceTime }: Route, waiting: number): FunctionOverloaded {
+  return new FunctionOverloaded(id, waiting, serviceTime.retryAfterSeconds(waiting, pool.slots));
+}

@@ -1,0 +1,125 @@
+import { Notifications } from '#libs/database/notifications.js';
+import { MemoryOrchestrator } from '#libs/orchestrator/testing/memory.orchestrator.js';
+import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
+import type { Endpoint } from '#libs/orchestrator/workload.js';
+import type { PinoLogger } from 'nestjs-pino';
+import { pino } from 'pino';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { loadConfig } from '#libs/config/load-config.js';
+import { FunctionChanges } from '../functions/function-changes.js';
+import { FunctionEntity } from '../functions/function.entity.js';
+import type { FunctionRepository } from '../functions/function.repository.js';
+import { Cancellation } from './cancellation.js';
+import { CallCancelled } from './errors.js';
+import { type Route, Router } from './router.js';
+
+const ID = 'aaaaaaaaaaaaaaaa';
+const READY: Endpoint = { replica: 'r1', address: { kind: 'tcp', host: '127.0.0.1', port: 1 }, guard: 'worker' };
+const silent = pino({ level: 'silent' });
+
+let row: FunctionEntity | null;
+let changes: FunctionChanges;
+let router: Router;
+let route: Route;
+
+function sleeping(): FunctionEntity {
+  return Object.assign(new FunctionEntity(), {
+    id: ID,
+    replicas: 0,
+    minReplicas: 0,
+    maxReplicas: null,
+    idleTimeoutMs: 1_000,
+    timeoutMs: 1_000,
+    concurrency: 4,
+    phase: 'idle',
+    endpoints: [],
+    deletedAt: null,
+    reason: null,
+    lastFault: null,
+  });
+}
+
+function change(changed: Partial<FunctionEntity>): void {
+  row = Object.assign(new FunctionEntity(), row, changed);
+}
+
+beforeEach(async () => {
+  row = sleeping();
+  changes = new FunctionChanges(new Notifications('postgresql://127.0.0.1:1/none', silent));
+  const repository = { find: () => Promise.resolve(row) } as unknown as FunctionRepository;
+  const logger = silent as unknown as PinoLogger;
+  router = new Router(repository, new MemoryOrchestrator(), TEST_TOKENS, changes, loadConfig({}).limits, logger);
+  route = await router.route(ID);
+});
+afterEach(() => router.onApplicationShutdown());
+
+const acquire = async () =>
+  route.pool.acquire({ waitMs: 5_000, caller: new Cancellation(), refused: () => new CallCancelled() });
+
+describe('A route whose function gets its first replica', () => {
+  it('serves waiting calls while the replica is being written down, and goes on when it was', async () => {
+    const waiting = acquire();
+    const recorded = Promise.withResolvers<void>();
+    changes.foresee(ID, [READY], recorded.promise);
+    expect((await waiting).replica.endpoint).toEqual(READY);
+    change({ replicas: 1, phase: 'running', endpoints: [READY] });
+    recorded.resolve();
+    await expect.poll(() => route.sleeps).toBe(false);
+    expect(route.pool.size).toBe(1);
+  });
+
+  it('keeps it when a row is read that was written before', async () => {
+    const recorded = Promise.withResolvers<void>();
+    changes.foresee(ID, [READY], recorded.promise);
+    change({ replicas: 1, phase: 'creating' });
+    changes.tell(ID);
+    await expect.poll(() => route.sleeps).toBe(false);
+    expect(route.pool.size).toBe(1);
+    recorded.resolve();
+  });
+
+  it('believes the row again when it could not be written down', async () => {
+    const recorded = Promise.withResolvers<void>();
+    changes.foresee(ID, [READY], recorded.promise);
+    expect(route.pool.size).toBe(1);
+    recorded.reject(new Error('the lease was lost'));
+    await expect.poll(() => route.pool.size).toBe(0);
+  });
+
+  it('gives it to no more calls when it is taken back, before the step that foresaw it has ended', async () => {
+    const recorded = Promise.withResolvers<void>();
+    changes.foresee(ID, [READY], recorded.promise);
+    const held = await acquire();
+    changes.foresee(ID, [], recorded.promise);
+    expect(route.pool.isEmpty).toBe(true);
+    const waiting = acquire();
+    held[Symbol.dispose]();
+    changes.foresee(ID, [{ ...READY, replica: 'another' }], recorded.promise);
+    expect((await waiting).replica.endpoint.replica).toBe('another');
+    recorded.resolve();
+  });
+
+  it('refuses at once when the function is being removed meanwhile', async () => {
+    const recorded = Promise.withResolvers<void>();
+    changes.foresee(ID, [READY], recorded.promise);
+    change({ deletedAt: new Date() });
+    changes.tell(ID);
+    await expect.poll(() => route.refusal).toBeDefined();
+    expect(route.pool.size).toBe(0);
+    recorded.resolve();
+  });
+
+  it('takes none beside replicas that it knows, nor for a function that it refuses', async () => {
+    change({ replicas: 1, phase: 'running', endpoints: [READY] });
+    changes.tell(ID);
+    await expect.poll(() => route.pool.size).toBe(1);
+    const other: Endpoint = { ...READY, replica: 'r2' };
+    changes.foresee(ID, [READY, other], Promise.resolve());
+    expect(route.pool.size).toBe(1);
+    change({ endpoints: [], phase: 'error' });
+    changes.tell(ID);
+    await expect.poll(() => route.refusal).toBeDefined();
+    changes.foresee(ID, [other], new Promise(() => undefined));
+    expect(route.pool.size).toBe(0);
+  });
+});

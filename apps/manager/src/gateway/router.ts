@@ -1,0 +1,269 @@
+import type { LimitsConfig } from '#libs/config/config.js';
+import { LIMITS_CONFIG } from '#libs/config/config.module.js';
+import { AppError } from '#libs/errors/app-error.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
+import type { Endpoint, FunctionId } from '#libs/orchestrator/workload.js';
+import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { FunctionShare } from '../memory/memory-budget.js';
+import { FunctionNotFound } from '../functions/errors.js';
+import { FunctionChanges } from '../functions/function-changes.js';
+import type { FunctionEntity } from '../functions/function.entity.js';
+import { isFunctionId } from '../functions/function-id.js';
+import { FunctionRepository } from '../functions/function.repository.js';
+import { Connections } from './connections.js';
+import { FunctionNotRunnable } from './errors.js';
+import { ServiceTime } from './service-time.js';
+import { type Links, type Replica, SlotPool } from './slot-pool.js';
+
+/** What this manager holds in memory of one function it routes calls to. */
+export interface Route {
+  readonly id: FunctionId;
+  readonly pool: SlotPool;
+  readonly serviceTime: ServiceTime;
+  /** What its calls keep in memory. */
+  readonly share: FunctionShare;
+  timeoutMs: number;
+  concurrency: number;
+  /** Why calls are refused; undefined while they are not. */
+  refusal: AppError | undefined;
+  /** Its removal was asked for: the row may be gone at any moment. */
+  leaving: boolean;
+  lastUsed: number;
+  /** It has no replicas, and gets them when it is called. */
+  sleeps: boolean;
+  idleTimeoutMs: number;
+  /** The number of its replicas never changes while it is awake. */
+  isFixed: boolean;
+  /** Replicas that are ready and not yet in the row. */
+  foreseen: readonly Endpoint[];
+}
+
+const UNUSED_MS = 10 * 60_000;
+const SWEEP_MS = 60_000;
+const RELOAD_RETRY_MS = 500;
+const CONFIRM_MS = 5_000;
+
+/** From a function's id to its slots, from memory once it is warm; rows are read again only when one has changed. */
+@Injectable()
+export class Router implements OnApplicationShutdown {
+  private readonly routes = new Map<FunctionId, Route>();
+  private readonly loading = new Map<FunctionId, Promise<Route>>();
+  private readonly reloading = new Map<FunctionId, { again: boolean }>();
+  private readonly links: Links = {
+    connectionsTo: (endpoint) => this.connectionsTo(endpoint),
+    left: (replica) => void this.cutIfGone(replica),
+  };
+  private readonly unsubscribe: readonly (() => void)[];
+  private readonly sweeper: NodeJS.Timeout;
+
+  constructor(
+    private readonly repository: FunctionRepository,
+    private readonly orchestrator: Orchestrator,
+    private readonly tokens: WorkerTokens,
+    changes: FunctionChanges,
+    @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
+    @InjectPinoLogger(Router.name) private readonly logger: PinoLogger,
+  ) {
+    const change = (id: FunctionId | undefined) => {
+      for (const known of id === undefined ? [...this.routes.keys()] : [id]) this.changed(known);
+    };
+    this.unsubscribe = [
+      changes.subscribe(change),
+      changes.onForeseen((id, endpoints, recorded) => void this.foresee(id, endpoints, recorded)),
+    ];
+    this.sweeper = setInterval(() => this.forgetUnused(), SWEEP_MS);
+    this.sweeper.unref();
+  }
+
+  /** The route of a function, without waiting when it is known. */
+  route(id: FunctionId): Route | Promise<Route> {
+    const serving = this.knownRoute(id);
+    if (serving !== undefined) {
+      serving.lastUsed = Date.now();
+      return serving;
+    }
+    if (!isFunctionId(id)) throw new FunctionNotFound(id);
+    const known = this.routes.get(id);
+    let loading = this.loading.get(id);
+    if (!loading) {
+      loading = (known ? this.whetherGone(known) : this.load(id)).finally(() => this.loading.delete(id));
+      this.loading.set(id, loading);
+    }
+    return loading;
+  }
+
+  /** Undefined too for a function whose removal was asked for. */
+  knownRoute(id: FunctionId): Route | undefined {
+    const known = this.routes.get(id);
+    return known?.leaving ? undefined : known;
+  }
+
+  has(id: FunctionId): boolean {
+    return this.routes.has(id);
+  }
+
+  /** Every function that has been called here lately. */
+  known(): Iterable<Route> {
+    return this.routes.values();
+  }
+
+  onApplicationShutdown(): void {
+    for (const unsubscribe of this.unsubscribe) unsubscribe();
+    clearInterval(this.sweeper);
+    for (const { id, pool } of this.routes.values())
+      pool.close(new FunctionNotRunnable(id, 'stopped', 'shutting down'));
+    this.routes.clear();
+  }
+
+  private async load(id: FunctionId): Promise<Route> {
+    const row = await this.repository.find(id);
+    if (!row) throw new FunctionNotFound(id);
+    const route: Route = {
+      id,
+      pool: new SlotPool(row.concurrency, this.limits.queuePerFunction, this.links),
+      serviceTime: new ServiceTime(),
+      share: new FunctionShare(),
+      timeoutMs: row.timeoutMs,
+      concurrency: row.concurrency,
+      refusal: undefined,
+      leaving: false,
+      lastUsed: Date.now(),
+      sleeps: false,
+      idleTimeoutMs: 0,
+      isFixed: true,
+      foreseen: [],
+    };
+    this.apply(route, row);
+    this.routes.set(id, route);
+    // The row may have changed between the look and the moment this route began to be told of changes.
+    this.changed(id);
+    return route;
+  }
+
+  /** A call may come right after the answer that a function is gone, and ahead of the notification that says so. */
+  private async whetherGone(route: Route): Promise<Route> {
+    // Without the database what is known is the answer.
+    const row = await this.repository.find(route.id).catch(() => undefined);
+    if (row === null) this.drop(route, new FunctionNotFound(route.id));
+    return route;
+  }
+
+  private connectionsTo(endpoint: Endpoint): Connections {
+    const { address, guard, credential } = endpoint;
+    const token = this.tokens.tokenFor(credential);
+    if (guard !== undefined) return new Connections(address, { guard, token });
+    return new Connections(address, { token, confirm: (signal) => this.orchestrator.confirms(endpoint, signal) });
+  }
+
+  /**
+   * Ends the calls of a replica that drains no more because it is gone. Mostly its sockets say so; but an engine that
+   * takes its network down before its processes leaves callers waiting for an answer until their time is over.
+   */
+  private async cutIfGone({ endpoint, connections }: Replica): Promise<void> {
+    const there = await this.orchestrator.confirms(endpoint, AbortSignal.timeout(CONFIRM_MS)).catch(() => true);
+    if (!there) connections.cut();
+  }
+
+  /** Reads a known function's row again; changes during the reading become one more. */
+  private changed(id: FunctionId): void {
+    if (!this.routes.has(id)) return;
+    const underWay = this.reloading.get(id);
+    if (underWay) {
+      underWay.again = true;
+      return;
+    }
+    this.reloading.set(id, { again: false });
+    void this.reload(id);
+  }
+
+  private async reload(id: FunctionId): Promise<void> {
+    let again = false;
+    try {
+      const row = await this.repository.find(id);
+      const route = this.routes.get(id);
+      if (route && row) this.apply(route, row);
+      else if (route) this.drop(route, new FunctionNotFound(id));
+      again = this.reloading.get(id)?.again === true;
+    } catch (error) {
+      // What is known goes on being served while the database is away.
+      this.logger.warn({ functionId: id, reason: (error as Error).message }, 'could not refresh a route');
+      await new Promise((resolve) => setTimeout(resolve, RELOAD_RETRY_MS).unref());
+      again = true;
+    }
+    this.reloading.delete(id);
+    if (again) this.changed(id);
+  }
+
+  private apply(route: Route, row: FunctionEntity): void {
+    route.timeoutMs = row.timeoutMs;
+    route.concurrency = row.concurrency;
+    route.refusal = refusalOf(row);
+    route.leaving = row.deletedAt !== null;
+    route.sleeps = row.replicas === 0;
+    route.idleTimeoutMs = row.idleTimeoutMs;
+    route.isFixed = row.maxReplicas !== null && row.maxReplicas <= Math.max(1, row.minReplicas);
+    // Workers leave as soon as nobody keeps a connection to them.
+    this.serve(route, route.leaving ? [] : endpointsOf(route, row), row.concurrency);
+    if (route.refusal) route.pool.rejectWaiters(route.refusal);
+  }
+
+  private serve(route: Route, endpoints: readonly Endpoint[], concurrency: number): void {
+    const reached = endpoints.map((endpoint) => ({ ...endpoint, address: this.orchestrator.reach(endpoint) }));
+    route.pool.update(reached, concurrency);
+  }
+
+  /** Calls that wait for a replica get it while it is being written down. Whatever becomes of that, the row counts then. */
+  private async foresee(id: FunctionId, endpoints: readonly Endpoint[], recorded: Promise<unknown>): Promise<void> {
+    const route = this.routes.get(id);
+    if (route === undefined || route.leaving || route.refusal !== undefined) return;
+    if (endpoints.length === 0) {
+      this.takeBack(route);
+      return;
+    }
+    if (!route.pool.isEmpty) return;
+    route.foreseen = endpoints;
+    this.serve(route, endpoints, route.concurrency);
+    await recorded.catch(() => undefined);
+    route.foreseen = [];
+    this.changed(id);
+  }
+
+  /** Calls that have such a replica keep it; what else is known of the function is in its row. */
+  private takeBack(route: Route): void {
+    if (route.foreseen.length === 0) return;
+    route.foreseen = [];
+    this.serve(route, [], route.concurrency);
+    this.changed(route.id);
+  }
+
+  private drop(route: Route, error: AppError): void {
+    this.routes.delete(route.id);
+    route.refusal = error;
+    route.pool.rejectWaiters(error);
+    route.pool.update([], 1);
+  }
+
+  private forgetUnused(): void {
+    const oldest = Date.now() - UNUSED_MS;
+    for (const route of this.routes.values()) {
+      if (route.lastUsed > oldest || route.pool.inFlight > 0 || route.pool.waiting > 0) continue;
+      this.routes.delete(route.id);
+      route.pool.update([], 1);
+    }
+  }
+}
+
+/** A row read before its replicas were written to it must not take them away again. */
+function endpointsOf(route: Route, { endpoints }: FunctionEntity): readonly Endpoint[] {
+  return endpoints.length === 0 ? route.foreseen : endpoints;
+}
+
+function refusalOf(row: FunctionEntity): AppError | undefined {
+  if (row.deletedAt !== null) return new FunctionNotRunnable(row.id, 'deleting', 'it is being removed');
+  if (row.phase === 'error' || row.phase === 'stopped') {
+    return new FunctionNotRunnable(row.id, row.phase, row.reason?.message ?? row.lastFault?.message);
+  }
+  return undefined;
+}

@@ -1,0 +1,232 @@
+import type { Endpoint } from '#libs/orchestrator/workload.js';
+import type { AppError } from '#libs/errors/app-error.js';
+import type { Cancellation } from './cancellation.js';
+import type { Connections } from './connections.js';
+
+/** One replica as this manager sees it. */
+export interface Replica {
+  readonly endpoint: Endpoint;
+  readonly connections: Connections;
+  inFlight: number;
+  /** Refused a connection lately: gets no calls until then (`performance.now()` milliseconds). */
+  setAsideUntil: number;
+  /** No longer an endpoint: finishes what it has. */
+  leaving: boolean;
+}
+
+/** The right to run one call on one replica; disposing gives it back. */
+export class Slot implements Disposable {
+  private held = true;
+
+  constructor(
+    readonly replica: Replica,
+    private readonly giveBack: (replica: Replica) => void,
+  ) {}
+
+  [Symbol.dispose](): void {
+    if (!this.held) return;
+    this.held = false;
+    this.giveBack(this.replica);
+  }
+}
+
+interface Waiter {
+  readonly resolve: (slot: Slot) => void;
+  readonly reject: (error: AppError) => void;
+}
+
+export interface AcquireOptions {
+  readonly waitMs: number;
+  readonly caller: Cancellation;
+  /** Makes the error for a full queue, a wait that took too long, and a caller who left. */
+  readonly refused: (why: 'queue_full' | 'waited_too_long' | 'cancelled', waiting: number) => AppError;
+}
+
+/** How a pool comes to connections, and what it tells of replicas. */
+export interface Links {
+  readonly connectionsTo: (endpoint: Endpoint) => Connections;
+  /** The replica is no endpoint any more and has calls under way: it drains, or it is gone. Said at every update. */
+  readonly left: (replica: Replica) => void;
+}
+
+const SET_ASIDE_MS = 250;
+
+/**
+ * The slots of one function: each replica runs at most `concurrency` calls at once, further ones wait first come, first
+ * served, in a bounded queue. Local to this manager, without a lock.
+ */
+export class SlotPool {
+  private replicas: Replica[] = [];
+  private readonly waiters = new Set<Waiter>();
+  private retry: NodeJS.Timeout | undefined;
+
+  constructor(
+    private concurrency: number,
+    private readonly queueLimit: number,
+    private readonly links: Links,
+  ) {}
+
+  get waiting(): number {
+    return this.waiters.size;
+  }
+
+  get inFlight(): number {
+    return this.replicas.reduce((sum, replica) => sum + replica.inFlight, 0);
+  }
+
+  /** Replicas that may get calls. */
+  get size(): number {
+    return this.replicas.reduce((count, replica) => count + (replica.leaving ? 0 : 1), 0);
+  }
+
+  get isEmpty(): boolean {
+    for (const replica of this.replicas) if (!replica.leaving) return false;
+    return true;
+  }
+
+  /** A call that came now would be refused. */
+  get isFull(): boolean {
+    return this.queueIsFull && (this.waiters.size > 0 || this.pick() === undefined);
+  }
+
+  /** Calls that may run at once: without any replica, once the first is there. */
+  get slots(): number {
+    return Math.max(1, this.size) * this.concurrency;
+  }
+
+  /** Takes over a new set of endpoints: known replicas keep their calls and sockets, missing ones finish and go. */
+  update(endpoints: readonly Endpoint[], concurrency: number): void {
+    this.concurrency = concurrency;
+    const wanted = new Map(endpoints.map((endpoint) => [keyOf(endpoint), endpoint]));
+    for (const replica of this.replicas) {
+      replica.leaving = !wanted.delete(keyOf(replica.endpoint));
+      if (replica.leaving && replica.inFlight > 0) this.links.left(replica);
+    }
+    for (const endpoint of wanted.values()) {
+      const connections = this.links.connectionsTo(endpoint);
+      this.replicas.push({ endpoint, connections, inFlight: 0, setAsideUntil: 0, leaving: false });
+    }
+    for (const replica of this.replicas) if (replica.leaving) this.forgetIfDone(replica);
+    this.serveWaiters();
+  }
+
+  /** A slot at once where one is free, otherwise in turn. */
+  acquire(options: AcquireOptions): Slot | Promise<Slot> {
+    const free = this.waiters.size === 0 ? this.pick() : undefined;
+    if (free) return this.slotOn(free);
+    if (this.queueIsFull) {
+      return Promise.reject(options.refused('queue_full', this.waiters.size));
+    }
+    return this.wait(options);
+  }
+
+  /** The replica refused a connection: it gets no calls for a moment. */
+  setAside(replica: Replica): void {
+    replica.setAsideUntil = performance.now() + SET_ASIDE_MS;
+    this.serveWhenBack();
+  }
+
+  /** Refuses everybody who waits. */
+  rejectWaiters(error: AppError): void {
+    for (const waiter of [...this.waiters]) waiter.reject(error);
+  }
+
+  close(error: AppError): void {
+    clearTimeout(this.retry);
+    this.rejectWaiters(error);
+    for (const replica of this.replicas) {
+      replica.leaving = true;
+      replica.connections.close();
+    }
+  }
+
+  private wait(options: AcquireOptions): Promise<Slot> {
+    return new Promise((resolve, reject) => {
+      const leave = () => {
+        this.waiters.delete(waiter);
+        clearTimeout(timer);
+        options.caller.whenLeaving(undefined);
+      };
+      const waiter: Waiter = {
+        resolve: (slot) => {
+          leave();
+          resolve(slot);
+        },
+        reject: (error) => {
+          leave();
+          reject(error);
+        },
+      };
+      const onLeaving = () => waiter.reject(options.refused('cancelled', this.waiters.size));
+      const timer = setTimeout(
+        () => waiter.reject(options.refused('waited_too_long', this.waiters.size)),
+        options.waitMs,
+      );
+      this.waiters.add(waiter);
+      if (options.caller.left) onLeaving();
+      else options.caller.whenLeaving(onLeaving);
+    });
+  }
+
+  private get queueIsFull(): boolean {
+    if (this.waiters.size < this.queueLimit) return false;
+    // Without any replica somebody must be allowed to wait for one.
+    return this.waiters.size > 0 || !this.isEmpty;
+  }
+
+  private slotOn(replica: Replica): Slot {
+    replica.inFlight += 1;
+    return new Slot(replica, this.giveBack);
+  }
+
+  private readonly giveBack = (replica: Replica): void => {
+    replica.inFlight -= 1;
+    this.forgetIfDone(replica);
+    this.serveWaiters();
+  };
+
+  /** The least loaded replica with a free slot. */
+  private pick(): Replica | undefined {
+    let best: Replica | undefined;
+    let now = 0;
+    for (const replica of this.replicas) {
+      if (replica.leaving || replica.inFlight >= this.concurrency) continue;
+      if (replica.setAsideUntil > 0 && replica.setAsideUntil > (now ||= performance.now())) continue;
+      if (!best || replica.inFlight < best.inFlight) best = replica;
+    }
+    return best;
+  }
+
+  private serveWaiters(): void {
+    for (const waiter of this.waiters) {
+      const replica = this.pick();
+      if (!replica) return;
+      waiter.resolve(this.slotOn(replica));
+    }
+  }
+
+  /** Serves waiters as soon as the next replica set aside may be tried again, then looks out for the one after. */
+  private serveWhenBack(): void {
+    const now = performance.now();
+    const next = Math.min(...this.replicas.map((replica) => replica.setAsideUntil).filter((until) => until > now));
+    if (this.retry !== undefined || next === Infinity) return;
+    this.retry = setTimeout(
+      () => {
+        this.retry = undefined;
+        this.serveWaiters();
+        this.serveWhenBack();
+      },
+      Math.ceil(next - now) + 1,
+    );
+  }
+
+  private forgetIfDone(replica: Replica): void {
+    if (!replica.leaving || replica.inFlight > 0) return;
+    replica.connections.close();
+    this.replicas = this.replicas.filter((other) => other !== replica);
+  }
+}
+
+function keyOf({ replica, address, guard, credential }: Endpoint): string {
+  return `${replica} ${guard ?? ''} ${credential ?? ''} ${address.kind === 'tcp' ? `${address.host}:${address.port}` : address.path}`;
+}

@@ -1,0 +1,266 @@
+import { AppError } from '#libs/errors/app-error.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import type { Writable } from 'node:stream';
+import type { Dispatcher } from 'undici';
+import { areTooManyPieces } from '../memory/pieces.js';
+import { Chunks } from '../memory/chunks.js';
+import type { Holding } from '../memory/memory-budget.js';
+import type { Cancellation } from './cancellation.js';
+import type { Connection, Connections } from './connections.js';
+import type { Expiring } from './deadlines.js';
+import { CLOSE_BRACE, lastMark, PARSED_BYTES } from './json-scan.js';
+import { beginsResult } from './worker-answer.js';
+
+/** Where an answer goes that is too large to be kept until it is whole. */
+export interface AnswerSink {
+  /** `bytes` is the length that the worker announced, where it did. */
+  begin(bytes: number | undefined): Writable;
+}
+
+export interface WorkerCall {
+  /** The function it is for: a worker that serves another refuses. */
+  readonly functionId: FunctionId;
+  readonly body: Buffer;
+  readonly requestId: string;
+  readonly timeoutMs: number;
+  readonly caller: Cancellation;
+  /** What is kept of the answer is counted here; without it, nowhere. */
+  readonly holding?: Pick<Holding, 'add'> | undefined;
+  /** Without it, every answer is kept until it is whole. */
+  readonly sink?: AnswerSink | undefined;
+  /** Takes down when the request was written and its answer began, in `performance.now()` milliseconds. */
+  readonly moments?: { requestedAt: number; firstByteAt: number } | undefined;
+}
+
+export type WorkerAnswer =
+  /** Of an answer that isn't a result only the beginning is kept. */
+  | { readonly kind: 'answered'; readonly status: number; readonly body: Buffer }
+  /** A result that went to the sink as it came, to its end. */
+  | { readonly kind: 'streamed' }
+  /** The same, but it broke off. */
+  | { readonly kind: 'broken_off'; readonly reason: string }
+  /** What came of the answer may not be kept. */
+  | { readonly kind: 'no_room'; readonly error: AppError }
+  /** Not a byte of the call left: sending it again is safe. */
+  | { readonly kind: 'not_sent'; readonly reason: string; readonly error: Error }
+  /** The connection ended after the call was sent and before the answer was whole. */
+  | { readonly kind: 'cut_off'; readonly reason: string; readonly runner: string | undefined }
+  | { readonly kind: 'timed_out' }
+  | { readonly kind: 'cancelled' };
+
+/** A worker may not make the manager hold more than this of one answer. */
+const LARGEST_ANSWER_BYTES = 64 * 1024 * 1024;
+/** A larger result goes to its caller while it arrives, at the caller's pace. */
+const KEPT_BYTES = 256 * 1024;
+/** Ahead of the answer (RFC 9110, 15.2). A worker has no use for any. */
+const MOST_INTERIM_ANSWERS = 4;
+const RUNNER = /^\d{1,10}$/;
+
+/** Sends one call over a connection of the replica and waits until its answer is whole or has gone on. Never throws. */
+export function callWorker(connections: Connections, call: WorkerCall): Promise<WorkerAnswer> {
+  return new Promise((resolve) => {
+    const now = performance.now();
+    const connection = connections.take(now);
+    const exchange = new Exchange(connections, connection, call, now + call.timeoutMs, resolve);
+    connection.client.dispatch(
+      {
+        method: 'POST',
+        path: '/',
+        headers: [
+          'content-type',
+          'application/json',
+          'x-faas-function',
+          call.functionId,
+          'x-request-id',
+          call.requestId,
+          'x-faas-timeout-ms',
+          String(call.timeoutMs),
+          ...connections.tokenHeader,
+        ],
+        body: call.body,
+      },
+      exchange,
+    );
+  });
+}
+
+class Exchange implements Dispatcher.DispatchHandler, Expiring {
+  private controller: Dispatcher.DispatchController | undefined;
+  private status = 0;
+  private headers: Record<string, unknown> = {};
+  private runner: string | undefined;
+  private readonly chunks = new Chunks();
+  private size = 0;
+  private pieces = 0;
+  private interim = 0;
+  private settled = false;
+  private stream: Writable | undefined;
+  /** The last byte that went to the stream and isn't white space. */
+  private mark: number | undefined;
+  /** What is left of the time limit while the caller reads nothing: that time isn't the function's. */
+  private leftMs = 0;
+
+  constructor(
+    private readonly connections: Connections,
+    private readonly connection: Connection,
+    private readonly call: WorkerCall,
+    public expiresAt: number,
+    private readonly resolve: (answer: WorkerAnswer) => void,
+  ) {
+    connections.deadlines.add(this);
+    const cancel = () => this.abandon({ kind: 'cancelled' });
+    if (call.caller.left) queueMicrotask(cancel);
+    else call.caller.whenLeaving(cancel);
+  }
+
+  expire(): void {
+    this.abandon({ kind: 'timed_out' });
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.controller = controller;
+    const { moments } = this.call;
+    if (moments) moments.requestedAt = performance.now();
+    if (this.settled) controller.abort(new Error('The call was given up before it began.'));
+  }
+
+  onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: Record<string, unknown>): void {
+    if (status < 200) {
+      this.interim += 1;
+      if (this.interim > MOST_INTERIM_ANSWERS) this.cutOff('it sent interim answers without end');
+      return;
+    }
+    this.status = status;
+    const { moments } = this.call;
+    if (moments) moments.firstByteAt = performance.now();
+    this.headers = headers;
+    const runner = headers['x-faas-runner'];
+    if (typeof runner === 'string' && RUNNER.test(runner)) this.runner = runner;
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.size += chunk.length;
+    this.pieces += 1;
+    if (this.size > LARGEST_ANSWER_BYTES) this.refuseTooLarge();
+    else if (areTooManyPieces(this.pieces, this.size)) this.cutOff('its answer came in too many pieces');
+    else if (this.stream !== undefined) this.pass(this.stream, controller, chunk);
+    else this.keep(controller, chunk);
+  }
+
+  onResponseEnd(): void {
+    if (this.isOfAnother()) return;
+    if (this.stream !== undefined && this.mark !== CLOSE_BRACE) {
+      this.abandon({ kind: 'broken_off', reason: 'its result has no end' });
+      return;
+    }
+    if (!this.settle()) return;
+    if (this.runner !== undefined) this.connections.heard(this.connection, this.runner, performance.now());
+    this.connections.release(this.connection);
+    if (this.stream === undefined) {
+      this.resolve({ kind: 'answered', status: this.status, body: this.chunks.take() });
+      return;
+    }
+    this.stream.end();
+    this.resolve({ kind: 'streamed' });
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    if (!this.settle()) return;
+    const { runner } = this.connection;
+    this.connections.abandon(this.connection);
+    const reason = error.message;
+    this.stream?.destroy();
+    if (this.stream !== undefined) this.resolve({ kind: 'broken_off', reason });
+    else {
+      this.resolve(
+        this.controller === undefined ? { kind: 'not_sent', reason, error } : { kind: 'cut_off', reason, runner },
+      );
+    }
+  }
+
+  private keep(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    const { holding, sink } = this.call;
+    if (holding !== undefined) {
+      try {
+        holding.add(chunk.length);
+      } catch (error) {
+        if (!(error instanceof AppError)) throw error;
+        this.abandon({ kind: 'no_room', error });
+        return;
+      }
+    }
+    this.chunks.add(chunk);
+    // Of a failure only the beginning is read.
+    if (this.status !== 200 && this.size > PARSED_BYTES) {
+      if (!this.isOfAnother()) this.abandon({ kind: 'answered', status: this.status, body: this.chunks.take() });
+      return;
+    }
+    if (this.size > KEPT_BYTES && this.status === 200 && sink !== undefined) this.beginStream(controller, sink);
+  }
+
+  /** From here on nothing can be said of a failure any more than that the answer breaks off. */
+  private beginStream(controller: Dispatcher.DispatchController, sink: AnswerSink): void {
+    const beginning = this.chunks.take();
+    if (this.isOfAnother()) return;
+    if (!beginsResult(beginning)) {
+      this.abandon({ kind: 'answered', status: this.status, body: beginning });
+      return;
+    }
+    const announced = this.headers['content-length'];
+    const bytes = typeof announced === 'string' ? Number(announced) : undefined;
+    if (bytes !== undefined && bytes > LARGEST_ANSWER_BYTES) {
+      this.refuseTooLarge();
+      return;
+    }
+    this.stream = sink.begin(bytes);
+    this.stream.on('drain', () => this.goOn(controller));
+    this.pass(this.stream, controller, beginning);
+  }
+
+  private pass(stream: Writable, controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.mark = lastMark(chunk) ?? this.mark;
+    if (stream.write(chunk) || controller.paused) return;
+    controller.pause();
+    this.leftMs = this.expiresAt - performance.now();
+    // How long a caller may take to read is the listener's to bound.
+    this.expiresAt = Infinity;
+  }
+
+  private goOn(controller: Dispatcher.DispatchController): void {
+    if (this.settled || !controller.paused) return;
+    this.expiresAt = performance.now() + this.leftMs;
+    this.connections.deadlines.add(this);
+    controller.resume();
+  }
+
+  /** Ends an answer that can't come from the replica: only one that names no runner is not accepted. */
+  private isOfAnother(): boolean {
+    if (this.connections.accepts(this.runner)) return false;
+    this.cutOff('another worker has its address');
+    return true;
+  }
+
+  private refuseTooLarge(): void {
+    this.cutOff(`its answer passed ${LARGEST_ANSWER_BYTES} bytes`);
+  }
+
+  private cutOff(reason: string): void {
+    this.abandon({ kind: 'cut_off', reason, runner: this.runner });
+  }
+
+  private abandon(answer: WorkerAnswer): void {
+    if (!this.settle()) return;
+    this.controller?.abort(new Error('The manager gave the call up.'));
+    this.connections.abandon(this.connection);
+    this.stream?.destroy();
+    this.resolve(this.stream !== undefined && answer.kind === 'cut_off' ? { ...answer, kind: 'broken_off' } : answer);
+  }
+
+  private settle(): boolean {
+    if (this.settled) return false;
+    this.settled = true;
+    this.connections.deadlines.delete(this);
+    this.call.caller.whenLeaving(undefined);
+    return true;
+  }
+}

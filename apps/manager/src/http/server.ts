@@ -1,0 +1,235 @@
+import type { ServerConfig } from '#libs/config/config.js';
+import { InvalidRequest } from '#libs/errors/errors.js';
+import { requestIdOf } from '#libs/errors/request-id.js';
+import { randomUUID } from 'node:crypto';
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+  STATUS_CODES,
+} from 'node:http';
+import type { Socket } from 'node:net';
+import type { MemoryBudget } from '../memory/memory-budget.js';
+import { Authenticator } from '../auth/authenticator.js';
+import { type Door, Refusals } from '../auth/refusals.js';
+import { noteUncounted } from './client-connection.js';
+import { ClientConnections } from './client-connections.js';
+import { ExecutionHttp } from '../gateway/execution.http.js';
+import { sendProblem } from '#libs/errors/problem.js';
+import { areTooManyPieces } from '../memory/pieces.js';
+import { serveHalfClosed } from './half-closed.js';
+
+const EXECUTE_PATH = /^\/functions\/([^/?#]+)\/execute\/?(?:\?|$)/;
+const EXECUTE: Door = { scope: 'invoke', route: '/functions/:id/execute' };
+const HEADER_BYTES = 16 * 1024;
+const HEADERS_TIMEOUT_MS = 10_000;
+const KEEP_ALIVE_MS = 75_000;
+const CHECK_MS = 1_000;
+/** What the sender of a broken request has to read what is wrong with it. */
+const LINGER_MS = 1_000;
+
+/**
+ * An HTTP server whose every wait for a client is bounded, and with what it holds for clients. `patienceMs` is how long
+ * one may leave an answer unread.
+ */
+export function createHttpServer(
+  listener: RequestListener,
+  config: ServerConfig,
+  held: MemoryBudget,
+  patienceMs?: number,
+): Server {
+  const serve = forOneHost(listener);
+  const server = createServer({
+    maxHeaderSize: HEADER_BYTES,
+    headersTimeout: Math.min(HEADERS_TIMEOUT_MS, config.requestTimeoutMs),
+    requestTimeout: config.requestTimeoutMs,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    connectionsCheckingInterval: Math.min(CHECK_MS, config.requestTimeoutMs),
+    noDelay: true,
+    // Looked at here, so that its sender gets a problem document.
+    requireHostHeader: false,
+  });
+  const connections = new ClientConnections(server, held, patienceMs);
+  serveHalfClosed(server);
+  server.on('request', (_, response) => connections.admit(response, serve));
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+    if (error.code !== 'ERR_HTTP_REQUEST_TIMEOUT' || !connections.excuses(socket)) answerBrokenRequest(error, socket);
+  });
+  server.on('checkContinue', (request, response) => {
+    askForBodyWhenRead(request, response);
+    connections.admit(response, serve);
+  });
+  server.on('checkExpectation', (_, response) => connections.admit(response, refuseExpectation));
+  return server;
+}
+
+/**
+ * Lets a client that waits for it send its body when somebody reads it (RFC 9110, 10.1.1): what is refused before is not
+ * sent at all. As nobody can tell whether the body comes after such an answer, no other request may follow it.
+ */
+function askForBodyWhenRead(request: IncomingMessage, response: ServerResponse): void {
+  const { shouldKeepAlive } = response;
+  response.shouldKeepAlive = false;
+  request.once('resume', () => {
+    if (response.headersSent) return;
+    response.shouldKeepAlive = shouldKeepAlive;
+    // Behind another request on its connection it has to wait, or it would get into what is sent before it.
+    if (response.socket !== null) response.writeContinue();
+    else response.once('socket', () => response.headersSent || response.writeContinue());
+  });
+}
+
+function refuseExpectation(request: IncomingMessage, response: ServerResponse): void {
+  const { head, body } = brokenRequest('EXPECTATION', requestIdOf(request));
+  response.writeHead(417, head).end(body);
+}
+
+/** Refuses a request that names two hosts: who may ask is decided by one, and what stands in front may read the other. */
+function forOneHost(listener: RequestListener): RequestListener {
+  return (request, response): void => {
+    if (request.headers['transfer-encoding'] !== undefined) boundPieces(request, response);
+    const hosts = hostsOf(request);
+    if (hosts === 1 || (hosts === 0 && request.httpVersion === '1.0')) {
+      listener(request, response);
+      return;
+    }
+    response.setHeader('Connection', 'close');
+    const fault = hosts === 0 ? 'The Host header is missing.' : 'There is more than one Host header.';
+    sendProblem(response, new InvalidRequest(fault), requestIdOf(request));
+  };
+}
+
+/**
+ * Ends a connection that sends a body in tiny pieces, or goes on with one that nobody wants any more: pieces cost work for
+ * each, and there is no length that says when it ends.
+ */
+function boundPieces(request: IncomingMessage, response: ServerResponse): void {
+  const { socket } = request;
+  let pieces = 0;
+  let bytes = 0;
+  const push = request.push.bind(request);
+  request.push = (chunk: Buffer | null, encoding?: BufferEncoding): boolean => {
+    if (chunk === null) return push(chunk, encoding);
+    pieces += 1;
+    bytes += chunk.length;
+    if (!areTooManyPieces(pieces, bytes)) return push(chunk, encoding);
+    socket.destroy();
+    return false;
+  };
+  response.once('finish', () => {
+    if (request.complete) return;
+    // Once Node has begun to read on.
+    setImmediate(() => socket.pause());
+    setTimeout(() => socket.destroy(), LINGER_MS).unref();
+  });
+}
+
+/** Node itself keeps only the first of several. */
+function hostsOf({ rawHeaders }: IncomingMessage): number {
+  let hosts = 0;
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index] as string;
+    if (name.length === 4 && name.toLowerCase() === 'host') hosts += 1;
+  }
+  return hosts;
+}
+
+export function listen(server: Server, { host, port }: ServerConfig): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ host, port }, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}
+
+/**
+ * Runs calls ahead of the framework's router, which costs more than everything else the manager does for them. The
+ * controller of the same route documents it; access, limits and errors are the same objects.
+ */
+export function executeAhead(
+  http: ExecutionHttp,
+  authenticator: Authenticator,
+  refusals: Refusals,
+  others: RequestListener,
+): RequestListener {
+  return (request, response): void => {
+    const url = request.url ?? '';
+    const matched = request.method === 'POST' ? EXECUTE_PATH.exec(url) : null;
+    if (!matched) {
+      response.setHeader('X-Request-Id', requestIdOf(request));
+      noteUncounted(response, true);
+      others(request, response);
+      return;
+    }
+    try {
+      authenticator.authenticate(request, EXECUTE.scope);
+    } catch (thrown) {
+      void refusals.answer(thrown, EXECUTE, request, response);
+      return;
+    }
+    void http.handle(decoded(matched[1] as string), request, response);
+  };
+}
+
+/** An id that can't be decoded is as unknown as any other. */
+function decoded(segment: string): string {
+  if (!segment.includes('%')) return segment;
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return segment;
+  }
+}
+
+const BROKEN: Record<string, { status: number; code: string; detail: string }> = {
+  HPE_HEADER_OVERFLOW: {
+    status: 431,
+    code: 'headers_too_large',
+    detail: `The request has too many headers, or they are larger than ${HEADER_BYTES} bytes.`,
+  },
+  ERR_HTTP_REQUEST_TIMEOUT: {
+    status: 408,
+    code: 'request_timeout',
+    detail: 'The request did not arrive in time.',
+  },
+  EXPECTATION: {
+    status: 417,
+    code: 'expectation_failed',
+    detail: 'Only "Expect: 100-continue" can be met.',
+  },
+};
+
+/** What is no HTTP never reaches a controller; its sender still gets a problem document. */
+function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable || socket.bytesWritten > 0) {
+    socket.destroy();
+    return;
+  }
+  const { status, title, head, body } = brokenRequest(error.code ?? '', randomUUID());
+  const lines = Object.entries(head).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(`HTTP/1.1 ${status} ${title}\r\n${lines.join('')}\r\n${body}`);
+  // Nobody else looks after it any more, and what it has sent is kept as long as it is open.
+  setTimeout(() => socket.destroy(), LINGER_MS).unref();
+}
+
+function brokenRequest(fault: string, requestId: string) {
+  const { status, code, detail } = BROKEN[fault] ?? {
+    status: 400,
+    code: 'invalid_request',
+    detail: 'The request is not valid HTTP.',
+  };
+  const title = STATUS_CODES[status];
+  const type = `urn:service-faas:problem:${code}`;
+  const body = JSON.stringify({ type, title, status, detail, error: detail, code, request_id: requestId });
+  const head = {
+    'Content-Type': 'application/problem+json; charset=utf-8',
+    'Content-Length': Buffer.byteLength(body),
+    'X-Request-Id': requestId,
+    Connection: 'close',
+  };
+  return { status, title, head, body };
+}

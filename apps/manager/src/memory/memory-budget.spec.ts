@@ -1,0 +1,96 @@
+import { Metrics } from '#libs/observability/metrics.js';
+import { describe, expect, it } from 'vitest';
+import { FunctionShare, MemoryBudget } from './memory-budget.js';
+
+const KIB = 1024;
+const REQUEST = 16 * KIB;
+const FULL = { code: 'manager_overloaded', extras: { limit_bytes: 100 * KIB } };
+const thrownBy = (act: () => unknown): unknown => {
+  try {
+    return act();
+  } catch (error) {
+    return error;
+  }
+};
+
+describe('MemoryBudget', () => {
+  it('holds up to its limit, and as much again once that is given back', () => {
+    const held = new MemoryBudget({ heldBytes: 100 * KIB }, new Metrics());
+    const [one, other] = [held.hold(), held.hold()];
+    one.add(100 * KIB - 2 * REQUEST);
+    expect(thrownBy(() => other.add(1))).toMatchObject(FULL);
+    expect(thrownBy(() => held.hold())).toMatchObject(FULL);
+    one[Symbol.dispose]();
+    one[Symbol.dispose]();
+    other.add(100 * KIB - REQUEST);
+    expect(thrownBy(() => other.add(1))).toMatchObject(FULL);
+    other[Symbol.dispose]();
+    held.hold().add(100 * KIB - REQUEST);
+  });
+
+  it('lets so many requests in, however small they are', () => {
+    const held = new MemoryBudget({ heldBytes: 100 * KIB }, new Metrics());
+    for (let request = 0; request < 6; request += 1) held.hold();
+    expect(thrownBy(() => held.hold())).toMatchObject(FULL);
+  });
+
+  it('tells how much it holds', async () => {
+    const metrics = new Metrics();
+    const held = new MemoryBudget({ heldBytes: 100 * KIB }, metrics);
+    const holding = held.hold();
+    holding.add(5);
+    expect(await metrics.text()).toContain(`\nfaas_held_bytes ${REQUEST + 5}\n`);
+    holding[Symbol.dispose]();
+    expect(await metrics.text()).toMatch(/\nfaas_held_bytes 0\n[^]*\nfaas_held_bytes_limit 102400\n/);
+  });
+
+  it('lets the calls of one function and their answers hold half of it, until they have gone out', () => {
+    const held = new MemoryBudget({ heldBytes: 1_000 * KIB }, new Metrics());
+    const [mine, others] = [new FunctionShare(), new FunctionShare()];
+    const calls = [held.hold(), held.hold()] as const;
+    for (const call of calls) call.countFor(mine);
+    calls[0].add(300 * KIB);
+    calls[1].add(200 * KIB);
+    const refusal = { code: 'function_overloaded', kind: 'saturated', extras: { limit_bytes: 500 * KIB } };
+    expect(thrownBy(() => calls[1].add(1))).toMatchObject(refusal);
+    const other = held.hold();
+    other.countFor(others);
+    other.add(300 * KIB);
+    calls[0][Symbol.dispose]();
+    // What comes late is held by nobody.
+    calls[0].add(600 * KIB);
+    expect(mine.held).toBe(200 * KIB);
+    calls[1][Symbol.dispose]();
+    other[Symbol.dispose]();
+    expect([mine.held, others.held]).toEqual([0, 0]);
+  });
+
+  it('lets one call hold more than half of it, as long as it is the only one of its function', () => {
+    const held = new MemoryBudget({ heldBytes: 1_000 * KIB }, new Metrics());
+    const share = new FunctionShare();
+    const [large, small] = [held.hold(), held.hold()];
+    for (const call of [large, small]) call.countFor(share);
+    large.add(400 * KIB);
+    large.add(400 * KIB);
+    expect(thrownBy(() => small.add(1))).toMatchObject({ code: 'function_overloaded' });
+    large[Symbol.dispose]();
+    small.add(800 * KIB);
+  });
+
+  it('counts what it is told to be unsent', async () => {
+    const metrics = new Metrics();
+    const held = new MemoryBudget({ heldBytes: 100 * KIB }, metrics);
+    held.noteUnsent(90 * KIB);
+    expect(await metrics.text()).toContain(`\nfaas_held_bytes ${90 * KIB}\n`);
+    expect(thrownBy(() => held.hold())).toMatchObject(FULL);
+    held.noteUnsent(0);
+    held.hold();
+  });
+
+  it('counts what costs more than its size so often, and less where the largest would not fit', () => {
+    const held = new MemoryBudget({ heldBytes: 10_000 * KIB }, new Metrics());
+    expect(held.timesOf(3.5, 1_000 * KIB)).toBe(3.5);
+    expect(held.timesOf(3.5, 5_000 * KIB)).toBeCloseTo(1.9, 2);
+    expect(held.timesOf(3.5, 9_900 * KIB)).toBe(1);
+  });
+});

@@ -1,0 +1,130 @@
+import type { LimitsConfig } from '#libs/config/config.js';
+import { LIMITS_CONFIG } from '#libs/config/config.module.js';
+import { Metrics } from '#libs/observability/metrics.js';
+import { Inject, Injectable } from '@nestjs/common';
+import type { ServerResponse } from 'node:http';
+import { Gauge } from 'prom-client';
+import { CallsTooLarge, ManagerOverloaded } from './errors.js';
+
+/** What a request costs beside its body: its socket's buffers, and the objects that stand for it. */
+const REQUEST_BYTES = 16 * 1024;
+/** What else stands beside the largest request. */
+const OVERHEAD_BYTES = 512 * 1024;
+/** What the calls of one function may take of the whole. */
+const FUNCTION_SHARE = 1 / 2;
+
+/** What the bodies of one function's calls and their answers hold. */
+export class FunctionShare {
+  held = 0;
+}
+
+/**
+ * What the requests under way and their answers keep in memory, bounded. Bytes count as they arrive, from callers and
+ * from workers, until nobody holds them any more: those that a request merely announces would let a few slow clients
+ * keep everybody else out.
+ */
+@Injectable()
+export class MemoryBudget {
+  private held = 0;
+  /** What is held of other answers than calls', as it was seen last. */
+  private unsent = 0;
+  private readonly limit: number;
+
+  constructor(@Inject(LIMITS_CONFIG) { heldBytes }: Pick<LimitsConfig, 'heldBytes'>, { registry }: Metrics) {
+    this.limit = heldBytes;
+    const gauge = (name: string, help: string, value: () => number) =>
+      new Gauge({
+        name,
+        help,
+        registers: [registry],
+        collect() {
+          this.set(value());
+        },
+      });
+    gauge('faas_held_bytes', 'Bytes of requests and answers kept in memory.', () => this.held + this.unsent);
+    gauge('faas_held_bytes_limit', 'Most bytes of requests and answers kept in memory.', () => heldBytes);
+  }
+
+  /** The most that all may hold together, in bytes. */
+  get limitBytes(): number {
+    return this.limit;
+  }
+
+  /** How often bytes count that cost so many times their size, such that the largest of their kind fits in by itself. */
+  timesOf(times: number, largestBytes: number): number {
+    return Math.max(1, Math.min(times, (this.limit - OVERHEAD_BYTES) / largestBytes));
+  }
+
+  /** Room for one more request until it is disposed of. Throws {@link ManagerOverloaded} when there is none. */
+  hold(): Holding {
+    const holding = new Holding(this);
+    holding.add(REQUEST_BYTES);
+    return holding;
+  }
+
+  /** The same for a request of the framework's, until its response has gone out or its connection has ended. */
+  holdUntilClosed(response: ServerResponse): Holding {
+    const holding = this.hold();
+    if (response.destroyed) holding[Symbol.dispose]();
+    else response.once('close', () => holding[Symbol.dispose]());
+    return holding;
+  }
+
+  take(bytes: number): void {
+    if (this.held + this.unsent + bytes > this.limit) throw new ManagerOverloaded(this.limit);
+    this.held += bytes;
+  }
+
+  /**
+   * Of what one function's calls may hold, for one that holds `own` of it. Throws {@link CallsTooLarge} when the others
+   * leave no room: the largest call has it at least while it is alone, whatever the limit.
+   */
+  takeShare(share: FunctionShare, own: number, bytes: number): void {
+    const limit = this.limit * FUNCTION_SHARE;
+    if (share.held + bytes > limit && share.held > own) throw new CallsTooLarge(limit);
+    share.held += bytes;
+  }
+
+  give(bytes: number): void {
+    this.held -= bytes;
+  }
+
+  /** Notes what is unsent of answers that no {@link Holding} counts. */
+  noteUnsent(bytes: number): void {
+    this.unsent = bytes;
+  }
+}
+
+/** What one request and its answer keep in memory. */
+export class Holding implements Disposable {
+  private held = 0;
+  private share: FunctionShare | undefined;
+  private shared = 0;
+  private isOver = false;
+
+  constructor(private readonly all: MemoryBudget) {}
+
+  /** Throws {@link ManagerOverloaded}, or for a function's call {@link CallsTooLarge}, when there is no room for it. */
+  add(bytes: number): void {
+    // What comes after the end is held by nobody.
+    if (this.isOver) return;
+    this.all.take(bytes);
+    this.held += bytes;
+    if (this.share === undefined) return;
+    this.all.takeShare(this.share, this.shared, bytes);
+    this.shared += bytes;
+  }
+
+  /** What is added from now on counts as a function's too. */
+  countFor(share: FunctionShare): void {
+    this.share = share;
+  }
+
+  [Symbol.dispose](): void {
+    this.isOver = true;
+    this.all.give(this.held);
+    this.held = 0;
+    if (this.share !== undefined) this.share.held -= this.shared;
+    this.shared = 0;
+  }
+}

@@ -1,0 +1,90 @@
+import type { Engine } from '#libs/config/config.js';
+import { within } from '#libs/deadlines/within.js';
+import { AppError } from '#libs/errors/app-error.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { Inject, Injectable, type OnApplicationBootstrap, type OnModuleInit } from '@nestjs/common';
+import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { FunctionRepository } from '../functions/function.repository.js';
+import { OPEN_ENGINE, type OpenEngine } from '../orchestrator/open-engine.js';
+
+/** Calls in flight on workers of the former engine may finish for this long at most. */
+const GRACE_MS = 10_000;
+/** For all that there may be. */
+const CLEAR_MS = 10 * 60_000;
+/** What was cut may leave the engine in order. */
+const CUT_GRACE_MS = 3_000;
+
+/**
+ * Removes what this database's functions left on engines that ran them before `DEPLOYMENT_ENV` was changed. Without it
+ * those workers would run for ever, and nobody would look after them.
+ */
+@Injectable()
+export class EngineMigration implements OnModuleInit, OnApplicationBootstrap {
+  private readonly stopping = new AbortController();
+  private former: readonly Engine[] = [];
+  private leaving: Promise<void> = Promise.resolve();
+
+  constructor(
+    private readonly repository: FunctionRepository,
+    private readonly orchestrator: Orchestrator,
+    @Inject(OPEN_ENGINE) private readonly open: OpenEngine,
+    @InjectPinoLogger(EngineMigration.name) private readonly logger: PinoLogger,
+  ) {}
+
+  /** Notes the engine before the first worker is started there; whatever was noted earlier may still have some. */
+  async onModuleInit(): Promise<void> {
+    const { engine } = this.orchestrator;
+    this.former = (await this.repository.noteEngine(engine)).filter((one) => one !== engine) as Engine[];
+  }
+
+  onApplicationBootstrap(): void {
+    this.leaving = Promise.all(this.former.map((one) => this.leave(one))).then(() => undefined);
+  }
+
+  async stop(): Promise<void> {
+    this.stopping.abort();
+    await this.leaving;
+  }
+
+  private async leave(former: Engine): Promise<void> {
+    const { engine } = this.orchestrator;
+    this.logger.warn(
+      { former, engine },
+      `this database's functions ran on ${former} until now and move to ${engine}; managers of one database must all use one engine`,
+    );
+    try {
+      const functions = await this.clear(former);
+      this.logger.info({ former, functions }, `nothing of this database's functions is left on ${former}`);
+    } catch (error) {
+      if (this.stopping.signal.aborted) return;
+      if (!(error instanceof AppError)) this.logger.error({ err: error, former }, 'clearing a former engine failed');
+      const owner = await this.repository.installationId().catch(() => '');
+      this.logger.warn(
+        { former, owner, reason: (error as Error).message },
+        `workers of this database's functions may still run on ${former}: start the manager again once it can be reached, or remove there by hand what belongs to ${owner}`,
+      );
+    }
+  }
+
+  private async clear(former: Engine): Promise<number> {
+    const orchestrator = await this.open(former);
+    try {
+      const { signal } = this.stopping;
+      const bounds = { ms: CLEAR_MS, graceMs: CUT_GRACE_MS, signal };
+      const functions = await within('clearing it', bounds, (bounded) => removeAll(orchestrator, bounded));
+      await this.repository.forgetEngine(former);
+      return functions;
+    } finally {
+      await orchestrator.close();
+    }
+  }
+}
+
+/** Answers how many functions there were. */
+async function removeAll(orchestrator: Orchestrator, signal: AbortSignal): Promise<number> {
+  const ids = await orchestrator.list(signal);
+  const removals = await Promise.allSettled(ids.map((id) => orchestrator.remove(id, GRACE_MS, signal)));
+  const failed = removals.find((removal) => removal.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+  return ids.length;
+}

@@ -1,0 +1,182 @@
+import type { ReconcileConfig } from '#libs/config/config.js';
+import { RECONCILE_CONFIG } from '#libs/config/config.module.js';
+import { Notifications } from '#libs/database/notifications.js';
+import { DatabaseUnavailable } from '#libs/errors/errors.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { Inject, Injectable, type OnApplicationBootstrap } from '@nestjs/common';
+import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { InlineReconciler, type StepPlace } from '../functions/inline-reconciler.js';
+import { FunctionChanges } from '../functions/function-changes.js';
+import { type Claim, FunctionRepository } from '../functions/function.repository.js';
+import { FunctionReconciler } from './function.reconciler.js';
+
+const DUE = 'faas_due';
+/**
+ * A step that begins with a request: most take hundredths of a second, and when its manager dies in it, the next call
+ * waits for the end of the lease.
+ */
+const DIRECT_LEASE_MS = 3_000;
+/** How long a leaving manager lets its steps come to an end by themselves. */
+const STOP_GRACE_MS = 5_000;
+
+/** Claims due rows and steps each; woken by notifications and the engine's hints, with a slow poll behind them. */
+@Injectable()
+export class ReconcileLoop implements OnApplicationBootstrap {
+  private readonly stopping = new AbortController();
+  private readonly cutting = new AbortController();
+  private readonly steps = new Set<Promise<void>>();
+  private readonly timers = new Set<NodeJS.Timeout>();
+  private poll: NodeJS.Timeout | undefined;
+  private reserved = 0;
+  private claiming = false;
+  private withdrawn = false;
+  private look: Promise<void> = Promise.resolve();
+  private claimAgain = false;
+
+  constructor(
+    private readonly repository: FunctionRepository,
+    private readonly reconciler: FunctionReconciler,
+    private readonly orchestrator: Orchestrator,
+    @Inject(RECONCILE_CONFIG) private readonly config: ReconcileConfig,
+    notifications: Notifications,
+    private readonly changes: FunctionChanges,
+    direct: InlineReconciler,
+    @InjectPinoLogger(ReconcileLoop.name) private readonly logger: PinoLogger,
+  ) {
+    notifications.on(DUE, () => this.kick());
+    direct.madeBy(() => this.place());
+  }
+
+  onApplicationBootstrap(): void {
+    this.poll = setInterval(() => this.kick(), this.config.pollMs);
+    void this.orchestrator
+      .watch((id) => void this.hint(id), this.stopping.signal)
+      .catch((error: unknown) => this.logger.error({ err: error }, 'watching the engine ended'));
+    // What happened while no manager ran left no hint behind.
+    void this.hint(undefined);
+  }
+
+  /**
+   * Leaves functions to the other managers, but while an upload or removal here waits for one. A leaving manager may
+   * finish its calls for many minutes, and with settings of its own it would undo what its successors do.
+   */
+  withdraw(): void {
+    this.withdrawn = true;
+  }
+
+  /** Stops claiming, then waits for the steps under way; those that take too long are cut and left to the next manager. */
+  async stop(): Promise<void> {
+    this.stopping.abort();
+    clearInterval(this.poll);
+    for (const timer of this.timers) clearTimeout(timer);
+    const cut = setTimeout(() => this.cutting.abort(), STOP_GRACE_MS);
+    // What a look under way still claims is stepped too.
+    await this.look;
+    while (this.steps.size > 0) await Promise.allSettled(this.steps);
+    clearTimeout(cut);
+  }
+
+  /** Looks for due rows now. Cheap to call often: calls while one look is under way become one more look. */
+  kick(): void {
+    if (this.stopping.signal.aborted || (this.withdrawn && this.changes.awaited.length === 0)) return;
+    if (this.claiming) {
+      this.claimAgain = true;
+      return;
+    }
+    this.claiming = true;
+    this.look = this.claimAll()
+      .catch((error: unknown) => this.report(error, 'could not claim due functions'))
+      .finally(() => {
+        this.claiming = false;
+        if (this.claimAgain) this.kick();
+      });
+  }
+
+  private async claimAll(): Promise<void> {
+    do {
+      this.claimAgain = false;
+      const { free } = this;
+      if (free <= 0) return;
+      const only = this.withdrawn ? this.changes.awaited : undefined;
+      const claims = await this.repository.claim(free, this.config.leaseMs, only);
+      for (const claim of claims) this.begin(claim, this.config.leaseMs);
+      if (claims.length === free) return;
+    } while (this.claimAgain && !this.stopping.signal.aborted);
+  }
+
+  private get free(): number {
+    return this.config.concurrency - this.steps.size - this.reserved;
+  }
+
+  /** For a step whose row is claimed by whoever writes it. */
+  private place(): StepPlace | undefined {
+    if (this.stopping.signal.aborted || this.withdrawn || this.free <= 0) return undefined;
+    this.reserved += 1;
+    const leaseMs = Math.min(this.config.leaseMs, DIRECT_LEASE_MS);
+    return {
+      leaseMs,
+      begin: (claim) => {
+        if (!this.stopping.signal.aborted) this.begin(claim, leaseMs);
+        else this.repository.release(claim).catch(() => undefined);
+      },
+      giveBack: () => {
+        this.reserved -= 1;
+        if (this.free === 1) this.kick();
+      },
+    };
+  }
+
+  private begin(claim: Claim, leaseMs: number): void {
+    const step = this.run(claim, leaseMs).finally(() => {
+      this.steps.delete(step);
+      this.kick();
+    });
+    this.steps.add(step);
+  }
+
+  private async run(claim: Claim, leaseMs: number): Promise<void> {
+    const lost = new AbortController();
+    const renewal = setInterval(() => void this.renew(claim, leaseMs, lost), leaseMs / 3);
+    try {
+      const signal = AbortSignal.any([lost.signal, this.cutting.signal]);
+      const nextMs = await this.reconciler.step(claim, this.config, signal);
+      if (nextMs !== null && nextMs < this.config.pollMs) this.kickIn(nextMs);
+    } catch (error) {
+      if (this.cutting.signal.aborted) await this.repository.release(claim).catch(() => undefined);
+      else if (!lost.signal.aborted) this.report(error, 'reconcile step not recorded');
+    } finally {
+      clearInterval(renewal);
+    }
+  }
+
+  private async renew(claim: Claim, leaseMs: number, lost: AbortController): Promise<void> {
+    try {
+      if (!(await this.repository.renew(claim, leaseMs))) lost.abort();
+    } catch (error) {
+      this.report(error, 'could not renew a lease');
+    }
+  }
+
+  private kickIn(ms: number): void {
+    if (this.stopping.signal.aborted) return;
+    const timer = setTimeout(() => {
+      this.timers.delete(timer);
+      this.kick();
+    }, ms + 1);
+    this.timers.add(timer);
+  }
+
+  private async hint(id: FunctionId | undefined): Promise<void> {
+    try {
+      await this.repository.requestReconcile(id);
+    } catch (error) {
+      this.report(error, 'could not note a hint of the engine');
+    }
+  }
+
+  private report(error: unknown, message: string): void {
+    if (error instanceof DatabaseUnavailable) this.logger.warn({ reason: error.message }, message);
+    else this.logger.error({ err: error }, message);
+  }
+}

@@ -1,0 +1,48 @@
+import { orGiveUp } from '#libs/deadlines/within.js';
+import { LOGGER } from '#libs/observability/logging.module.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { type BeforeApplicationShutdown, Inject, Module, type OnApplicationShutdown } from '@nestjs/common';
+import type { Logger } from 'pino';
+import { FunctionsModule } from '../functions/functions.module.js';
+import { Autoscaler } from '../scaling/autoscaler.js';
+import { ScalingModule } from '../scaling/scaling.module.js';
+import { EngineMigration } from './engine-migration.js';
+import { FunctionReconciler } from './function.reconciler.js';
+import { OrchestratorModule } from '../orchestrator/orchestrator.module.js';
+import { OrphanCollector } from './orphan.collector.js';
+import { ReconcileMetrics } from './reconcile-metrics.js';
+import { ReconcileLoop } from './reconcile.loop.js';
+
+/** Longer than steps get to end by themselves and to leave the engine in order. */
+const STEPS_MS = 10_000;
+/** Longer than workers that serve nobody get to be ended. */
+const ENGINE_MS = 6_000;
+
+@Module({
+  imports: [FunctionsModule, ScalingModule, OrchestratorModule],
+  providers: [EngineMigration, FunctionReconciler, ReconcileMetrics, ReconcileLoop, OrphanCollector],
+})
+export class ReconcilerModule implements BeforeApplicationShutdown, OnApplicationShutdown {
+  constructor(
+    private readonly loop: ReconcileLoop,
+    private readonly orphans: OrphanCollector,
+    private readonly former: EngineMigration,
+    private readonly autoscaler: Autoscaler,
+    private readonly orchestrator: Orchestrator,
+    @Inject(LOGGER) private readonly logger: Logger,
+  ) {}
+
+  /** Before the database closes: steps under way still have their results to write. */
+  async beforeApplicationShutdown(): Promise<void> {
+    await Promise.all([
+      orGiveUp('reconcile steps', STEPS_MS, this.logger, () => this.loop.stop()),
+      orGiveUp('the sweep for orphans', STEPS_MS, this.logger, () => this.orphans.stop()),
+      orGiveUp('clearing a former engine', STEPS_MS, this.logger, () => this.former.stop()),
+      orGiveUp('the autoscaler', STEPS_MS, this.logger, () => this.autoscaler.stop()),
+    ]);
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await orGiveUp('the engine', ENGINE_MS, this.logger, () => this.orchestrator.close());
+  }
+}

@@ -1,0 +1,159 @@
+import { Database } from '#libs/database/database.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { Injectable } from '@nestjs/common';
+import { randomUUID } from 'node:crypto';
+import type { FunctionEntity } from '../functions/function.entity.js';
+import { type Claim, HYDRATED, type Lease } from '../functions/function.repository.js';
+
+/** Calls of one function that one manager runs or lets wait. */
+export interface Demand {
+  readonly id: FunctionId;
+  /** Averaged over the last moments. */
+  readonly callsNow: number;
+  /** The most that was lately. */
+  readonly callsLately: number;
+}
+
+/** A function that runs, with the demand that all managers see. */
+export interface Load {
+  readonly id: FunctionId;
+  readonly replicas: number;
+  readonly minReplicas: number;
+  readonly maxReplicas: number;
+  readonly concurrency: number;
+  readonly memoryMiB: number;
+  readonly callsNow: number;
+  readonly callsLately: number;
+}
+
+/** A row that a wake has written, with what its step needs when the lease came with it. */
+export type Woken = Pick<Claim, 'row' | 'revision' | 'isFresh'>;
+
+type WokenRow = FunctionEntity & { readonly isFresh: boolean } & (
+    | { readonly number: number; readonly callable: string; readonly code: Buffer; readonly sha256: string }
+    | { readonly number: null; readonly callable: null; readonly code: null; readonly sha256: null }
+  );
+
+const CAN_LEASE = '$2::uuid IS NOT NULL AND (lease_until IS NULL OR lease_until < now())';
+/** A manager that said nothing of a function for this long is no longer counted. */
+const FRESH_MS = 10_000;
+
+/** All SQL about how much functions are used, and what follows from it for their replicas. */
+@Injectable()
+export class DemandRepository {
+  /** Names this manager among those that share the database, for as long as it runs. */
+  private readonly manager = randomUUID();
+
+  constructor(private readonly database: Database) {}
+
+  /** Functions that have calls now, whatever their demand: they are not idle. */
+  async touch(ids: readonly FunctionId[]): Promise<void> {
+    await this.database.query('UPDATE functions SET last_used_at = now() WHERE id = ANY ($1)', [ids]);
+  }
+
+  async record(demands: readonly Demand[]): Promise<void> {
+    await this.database.query(
+      `INSERT INTO demands (function_id, manager, calls_now, calls_lately)
+       SELECT seen.id, $1, seen.calls_now, seen.calls_lately
+       FROM unnest($2::text[], $3::real[], $4::real[]) AS seen (id, calls_now, calls_lately)
+       JOIN functions ON functions.id = seen.id
+       ON CONFLICT (function_id, manager) DO UPDATE
+         SET calls_now = EXCLUDED.calls_now, calls_lately = EXCLUDED.calls_lately, seen_at = now()`,
+      [
+        this.manager,
+        demands.map(({ id }) => id),
+        demands.map(({ callsNow }) => callsNow),
+        demands.map(({ callsLately }) => callsLately),
+      ],
+    );
+  }
+
+  /**
+   * A function without replicas gets its first ones. Asked for by many at once, one asking counts, and gets the row. With
+   * a lease it gets the right to act upon it too, and what that needs, unless somebody else has that right. A call waits,
+   * and a database that forgets it in a crash forgets nothing that the next call wouldn't ask for: no need to wait until
+   * it is on the disk.
+   */
+  async wake(id: FunctionId, lease?: Lease): Promise<Woken | undefined> {
+    const [woken] = await this.database.query<WokenRow>(
+      `WITH unhurried AS (SELECT set_config('synchronous_commit', 'off', true)), woken AS (
+         UPDATE functions SET replicas = GREATEST(1, min_replicas), generation = generation + 1, last_used_at = now(),
+           phase = CASE WHEN phase = 'idle' THEN 'creating' ELSE phase END,
+           phase_since = CASE WHEN phase = 'idle' THEN now() ELSE phase_since END,
+           reconcile_at = now(), not_before = NULL, wakes = wakes + 1,
+           lease_token = CASE WHEN ${CAN_LEASE} THEN $2 ELSE lease_token END,
+           lease_until = CASE WHEN ${CAN_LEASE} THEN now() + $3::integer * interval '1 millisecond' ELSE lease_until END
+         WHERE id = $1 AND replicas = 0 AND deleted_at IS NULL AND EXISTS (SELECT FROM unhurried) RETURNING *
+       ) SELECT ${HYDRATED}, number, callable, code, sha256, phase = 'creating' AND phase_since = now() AS "isFresh"
+         FROM woken LEFT JOIN LATERAL (
+           SELECT number, revisions.function_name AS callable, code, code_sha256 AS sha256
+           FROM revisions WHERE function_id = woken.id AND number = active_revision AND lease_token = $2
+         ) AS revision ON true`,
+      [id, lease?.token ?? null, lease?.ms ?? null],
+    );
+    if (woken === undefined) return undefined;
+    const { isFresh, number, callable, code, sha256, ...row } = woken;
+    if (number === null) return { row };
+    return { row, isFresh, revision: { number, functionName: callable, code, codeSha256: sha256 } };
+  }
+
+  /** Whether any function has replicas, or should. */
+  async areAwake(): Promise<boolean> {
+    const [row] = await this.database.query<{ awake: boolean }>(
+      'SELECT EXISTS (SELECT FROM functions WHERE replicas > 0) AS awake',
+    );
+    return row?.awake === true;
+  }
+
+  /** Functions that nobody has called for their idle time lose their replicas. Answers which. */
+  async putToSleep(): Promise<FunctionId[]> {
+    const rows = await this.database.query<{ id: FunctionId }>(
+      `UPDATE functions SET replicas = 0, generation = generation + 1, reconcile_at = now(), wakes = wakes + 1
+       WHERE replicas > 0 AND min_replicas = 0 AND idle_timeout_ms > 0 AND deleted_at IS NULL
+         AND provisional_until IS NULL AND phase = 'running'
+         AND last_used_at < now() - idle_timeout_ms * interval '1 millisecond'
+       RETURNING id`,
+    );
+    return rows.map(({ id }) => id);
+  }
+
+  /**
+   * Everything that may have to change its number of replicas. `mostReplicas`: where the function names no limit. Not
+   * what has no replica ready yet: calls that wait for the first one are served soonest when it needn't share the machine.
+   */
+  async loads(mostReplicas: number): Promise<Load[]> {
+    return this.database.query<Load>(
+      `SELECT id, replicas, min_replicas AS "minReplicas", concurrency, memory_mib AS "memoryMiB",
+         COALESCE(max_replicas, GREATEST($1::integer, min_replicas)) AS "maxReplicas",
+         COALESCE(sum(calls_now), 0)::float8 AS "callsNow", COALESCE(sum(calls_lately), 0)::float8 AS "callsLately"
+       FROM functions LEFT JOIN demands
+         ON function_id = id AND seen_at > now() - $2::integer * interval '1 millisecond'
+       WHERE replicas > 0 AND deleted_at IS NULL AND provisional_until IS NULL AND phase = 'running'
+         AND (replicas > GREATEST(1, min_replicas) OR function_id IS NOT NULL OR replicas < min_replicas)
+       GROUP BY id`,
+      [mostReplicas, FRESH_MS],
+    );
+  }
+
+  /** Memory that all wanted replicas may take together. */
+  async memoryInUseMiB(): Promise<number> {
+    const [row] = await this.database.query<{ sum: number }>(
+      'SELECT COALESCE(sum(replicas * memory_mib), 0)::float8 AS sum FROM functions WHERE replicas > 0',
+    );
+    return row?.sum ?? 0;
+  }
+
+  /** Only if nobody was faster. */
+  async scale(id: FunctionId, from: number, to: number): Promise<void> {
+    await this.database.query(
+      `UPDATE functions SET replicas = $3, generation = generation + 1, reconcile_at = now(), wakes = wakes + 1
+       WHERE id = $1 AND replicas = $2 AND deleted_at IS NULL`,
+      [id, from, to],
+    );
+  }
+
+  /** What managers that are gone have left. */
+  async forgetStale(): Promise<void> {
+    await this.database.query(`DELETE FROM demands WHERE seen_at < now() - interval '1 minute'`);
+  }
+}
