@@ -13,7 +13,8 @@ const STOP_MS = 10_000;
 const SETTLE_MS = 100;
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const manager = { child: undefined, restarting: undefined, again: false };
+/** @type {{ child?: import('node:child_process').ChildProcess, restarting?: Promise<void>, again: boolean }} */
+const manager = { again: false };
 let ending = false;
 
 // What is compiled here was not checked, so the next build is made from nothing.
@@ -27,7 +28,7 @@ const compiler = spawn(
   ],
   { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] },
 );
-compiler.on('exit', () => end(ending ? 0 : 1));
+compiler.on('exit', () => void end(1));
 createInterface({ input: compiler.stdout }).on('line', (line) => {
   if (/: error TS\d+/.test(line)) say(`✗ ${line}`);
   else if (/Watching for file changes/.test(line)) restart('compiled');
@@ -35,7 +36,7 @@ createInterface({ input: compiler.stdout }).on('line', (line) => {
 watch(join(root, 'apps', 'worker', 'faas_worker'), { recursive: true }, (_event, name) => {
   if (name?.endsWith('.py')) restart(`apps/worker: ${name}`);
 });
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => end(0));
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => void end(0));
 
 function restart(why) {
   if (ending) return;
