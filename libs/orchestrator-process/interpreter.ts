@@ -15,7 +15,7 @@ const PROBE_TIMEOUT_MS = 60_000;
  */
 const PROBE = `import os, sys, httptools, pydantic_core, uvloop
 from importlib.util import find_spec
-for name in ("fastapi", "uvicorn", "faas_worker.runner", "faas_worker.supervisor"):
+for name in ("fastapi", "uvicorn", "faas_worker.runner.runner", "faas_worker.supervisor.supervisor"):
     found = find_spec(name)
     if found is None:
         raise ModuleNotFoundError(f"No module named '{name}'")
@@ -71,7 +71,8 @@ async function workerKey({ python, workerDir }: ProcessConfig): Promise<string> 
   const hash = createHash('sha256').update(python);
   try {
     hash.update(await realpath(python));
-    for (const name of (await readdir(folder)).filter((file) => file.endsWith('.py')).toSorted()) {
+    const files = await readdir(folder, { recursive: true });
+    for (const name of files.filter((file) => file.endsWith('.py')).toSorted()) {
       hash.update(name).update(await readFile(join(folder, name)));
     }
   } catch (error) {

@@ -9,7 +9,7 @@ const CLEAR_S = 5;
 const KILL_MS = 10_000;
 
 const CLEAR = `import os
-from faas_worker.leftovers import Leftovers
+from faas_worker.supervisor.leftovers import Leftovers
 from faas_worker.settings import read_settings
 Leftovers(read_settings(os.environ)).clear(${CLEAR_S})`;
 

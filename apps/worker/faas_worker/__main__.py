@@ -8,8 +8,8 @@ import signal
 import sys
 import time
 
-from .listener import listen, stop_listening
 from .settings import SettingsError, read_settings
+from .supervisor.listener import listen, stop_listening
 
 _CLEARING_SECONDS = 5.0
 
@@ -29,9 +29,9 @@ def main() -> int:
         return 71
     # All that is imported stays, and looking again and again for what may go takes time.
     gc.disable()
-    from . import runner  # noqa: F401 - so that every runner has it from the start
-    from .leftovers import Leftovers
-    from .supervisor import Supervisor
+    from .runner import runner  # noqa: F401 - so that every runner has it from the start
+    from .supervisor.leftovers import Leftovers
+    from .supervisor.supervisor import Supervisor
     from .system import SignalFile, stand_apart
 
     stand_apart()
@@ -39,9 +39,9 @@ def main() -> int:
     Leftovers(settings).clear(_CLEARING_SECONDS)
     signals = SignalFile({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})
     if settings.specialise_sha256 is not None:
-        from .reception import wait_for_function
-        from .specialising import take_on
-        from .standby import Standby
+        from .supervisor.reception import wait_for_function
+        from .supervisor.specialising import take_on
+        from .supervisor.standby import Standby
 
         freeze()
         standby = Standby(settings, listener, signals.release_in_child)

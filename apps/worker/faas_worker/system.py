@@ -10,7 +10,7 @@ import signal
 import struct
 from collections.abc import Container
 
-from .guarding import guard_first_process
+from .runner.guarding import guard_first_process
 from .settings import Settings
 
 _PR_SET_PDEATHSIG = 1

@@ -8,7 +8,9 @@ import resource
 import subprocess  # noqa: F401
 import sys
 
-from faas_worker import __main__, runner, supervisor  # noqa: F401
+from faas_worker import __main__
+from faas_worker.runner import runner  # noqa: F401
+from faas_worker.supervisor import supervisor  # noqa: F401
 
 if limit := int(os.environ.get("FAAS_TEST_PIDS", "0")):
     resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))

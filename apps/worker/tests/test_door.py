@@ -14,9 +14,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from faas_worker.door import Door
-from faas_worker.server import CONNECTION
 from support import CALL_TOKEN, PATIENCE_SECONDS, Answer, Worker, eventually, running
+
+from faas_worker.runner.door import Door
+from faas_worker.runner.server import CONNECTION
 
 COUNTS = b"""
 calls = 0

@@ -58,10 +58,10 @@ DEEPER = [
     "queue=SimpleQueue",
     "uvicorn.protocols.http.httptools_impl=HttpToolsProtocol.data_received",
     "uvicorn.protocols.http.httptools_impl=RequestResponseCycle.send",
-    "faas_worker.app=FunctionApp.execute",
-    "faas_worker.app=respond",
-    "faas_worker.runner=monotonic_ns",
-    "faas_worker.runner=all_tasks",
+    "faas_worker.runner.app=FunctionApp.execute",
+    "faas_worker.runner.app=respond",
+    "faas_worker.runner.runner=monotonic_ns",
+    "faas_worker.runner.runner=all_tasks",
 ]
 
 
@@ -115,7 +115,7 @@ def test_what_a_call_left_behind_breaks_later_is_mended_before_the_next_one(
 ) -> None:
     worker = start(handler)
     for _ in range(4):
-        assert worker.call("later:faas_worker.app=respond").result == "done"
+        assert worker.call("later:faas_worker.runner.app=respond").result == "done"
         # Well after the damage, while what did it is there; any call would have it looked for.
         time.sleep(LATER_SECONDS + 0.3)
         answer = worker.call("good")

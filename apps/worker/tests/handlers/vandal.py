@@ -133,7 +133,7 @@ def leave_behind(damage: Callable[[], None]) -> None:
 
 def leave_patch_timer() -> None:
     def patch() -> None:
-        setattr(*owner_of("faas_worker.app=respond"), raise_always)
+        setattr(*owner_of("faas_worker.runner.app=respond"), raise_always)
 
     asyncio.get_running_loop().call_later(LATER_SECONDS, patch)
 

@@ -13,7 +13,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from .listener import BACKLOG
+from ..supervisor.listener import BACKLOG
 
 # Where a request's state has the connection that it came over.
 CONNECTION = "faas.connection"

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .pulse import NoticeBoard
+from ..pulse import NoticeBoard
+from ..settings import Settings
 from .runner_process import RunnerProcess, fork_runner
-from .settings import Settings
 from .specialising import take_on
 
 

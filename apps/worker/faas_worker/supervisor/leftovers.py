@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-from .settings import Settings
+from ..settings import Settings
 from .specialising import lay_code_again
 
 _IPC_RMID = 0

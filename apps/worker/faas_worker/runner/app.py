@@ -10,6 +10,8 @@ from json import loads
 from time import monotonic_ns
 from typing import Any
 
+from ..pulse import NoticeBoard, Pulse
+from ..settings import Settings
 from .calls import Call, CallTable, Send
 from .console import CallOutput, Sink
 from .door import Door, may_look
@@ -17,9 +19,7 @@ from .exchange import Receive, Scope, content_length, read_body, read_rest, resp
 from .forking import ForkWatch
 from .fullness import are_few_descriptors_left, many_descriptors
 from .invoking import Invoker
-from .pulse import NoticeBoard, Pulse
 from .results import Answer, handler_timeout, refused, worker_draining, worker_misdirected
-from .settings import Settings
 
 PROTOCOL = 1
 # The manager owns the deadline; this worker's own answer comes a little after.

@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 
-from .settings import Settings
+from ..settings import Settings
 
 BACKLOG = 2048
 

@@ -18,7 +18,12 @@ from typing import Any
 
 import uvloop
 
-from . import system
+from .. import system
+from ..pulse import NoticeBoard, Pulse
+from ..settings import Settings
+from ..supervisor.reports import EXIT_UNFIT
+from ..supervisor.standby import take_over
+from ..supervisor.watching import LINGER_SECONDS
 from .app import FunctionApp
 from .calls import Call, CallTable
 from .console import take_over_streams
@@ -27,14 +32,9 @@ from .forking import ForkWatch, ignore_signals, keep_ignoring_signals
 from .fullness import Fullness
 from .invoking import Invoker
 from .loading import Handler, HandlerNotLoadable, load_handler, report_line
-from .pulse import NoticeBoard, Pulse
-from .reports import EXIT_UNFIT
 from .restoring import SharedNames, Streams
 from .server import Server
-from .settings import Settings
-from .standby import take_over
 from .threads import THREAD_STACK_BYTES
-from .watching import LINGER_SECONDS
 
 BEAT_SECONDS = 0.04
 RESTING_BEAT_SECONDS = 0.5

@@ -9,15 +9,15 @@ import signal
 import socket
 import time
 
-from . import system
+from .. import system
+from ..pulse import NoticeBoard
+from ..settings import Settings
 from .fleet import Fleet
 from .listener import BACKLOG, listen, stop_listening
 from .processes import kill_strays
-from .pulse import NoticeBoard
 from .relaying import OUTLETS
 from .reports import log
 from .runner_process import RunnerProcess
-from .settings import Settings
 from .sweeping import Sweeper
 from .watching import TICK_SECONDS
 

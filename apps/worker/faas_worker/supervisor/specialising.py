@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from .settings import GENERIC_VARIABLES, Settings, SettingsError, read_settings
+from ..settings import GENERIC_VARIABLES, Settings, SettingsError, read_settings
 
 
 class BodyRefused(ValueError):  # noqa: N818 - named for what happened

@@ -10,7 +10,7 @@ from types import TracebackType
 MESSAGE_CHARS = 8 * 1024
 TRACEBACK_CHARS = 32 * 1024
 _TRACEBACK_FRAMES = 100
-_OWN_FILES = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_OWN_FILES = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _IMPORT_MACHINERY = ("<frozen importlib", os.path.join("importlib", "__init__.py"))
 
 

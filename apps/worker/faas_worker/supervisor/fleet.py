@@ -9,16 +9,16 @@ import signal
 import socket
 from collections.abc import Callable
 
+from ..pulse import NoticeBoard
+from ..runner.failures import Failure
+from ..runner.fullness import REASONS
+from ..runner.loading import failure_in, report_line
+from ..settings import Settings
 from .clearing import Clearing
-from .failures import Failure
-from .fullness import REASONS
-from .loading import failure_in, report_line
 from .processes import MAX_LEFT_BEHIND, MAX_PROCESSES, count_below
-from .pulse import NoticeBoard
 from .relaying import OUTLETS
 from .reports import LastExit, OomCounter, explain_exit, log, write_line
 from .runner_process import RunnerProcess, fork_runner
-from .settings import Settings
 from .watching import (
     LINGER_SECONDS,
     MAX_RUNNERS,

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from time import monotonic_ns
 from typing import Any
 
+from ..pulse import Pulse
 from .console import CallOutput
-from .pulse import Pulse
 
 Send = Callable[[Any], Awaitable[None]]
 

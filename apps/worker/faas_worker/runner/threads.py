@@ -11,9 +11,9 @@ from inspect import iscoroutine
 from os import _exit
 from typing import Any
 
+from ..supervisor.reports import EXIT_UNFIT
+from ..system import allow_one_more_stack
 from .calls import Call
-from .reports import EXIT_UNFIT
-from .system import allow_one_more_stack
 
 THREAD_STACK_BYTES = 8 * 1024 * 1024
 _Anything = BaseException

@@ -9,10 +9,10 @@ import socket
 import time
 from collections.abc import Callable
 
-from .pulse import NoticeBoard, Pulse
+from ..pulse import NoticeBoard, Pulse
+from ..settings import Settings
 from .relaying import RunnerOutput
 from .reports import EXIT_UNFIT
-from .settings import Settings
 from .watching import State, Watch
 
 _MESSAGE_BYTES = 65_536
@@ -113,7 +113,7 @@ def fork_runner(
         raise
     if pid == 0:
         try:
-            from .runner import Runner
+            from ..runner.runner import Runner
 
             ours.close()
             release_in_child()

@@ -7,7 +7,7 @@ import os
 import resource
 from contextlib import suppress
 
-from .settings import Settings
+from ..settings import Settings
 
 #: What the supervisor is told, and what it says of it.
 REASONS = {

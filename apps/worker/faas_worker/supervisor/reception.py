@@ -20,16 +20,16 @@ from typing import Any, NamedTuple
 
 import uvloop
 
-from . import system
-from .app import PROTOCOL
-from .calls import Send
-from .door import Door, may_look
-from .exchange import Receive, Scope, content_length, read_body, read_rest, respond
+from .. import system
+from ..runner.app import PROTOCOL
+from ..runner.calls import Send
+from ..runner.door import Door, may_look
+from ..runner.exchange import Receive, Scope, content_length, read_body, read_rest, respond
+from ..runner.results import Answer, refused, worker_misdirected
+from ..runner.server import CONNECTION, Server
+from ..settings import Settings
 from .reports import log
-from .results import Answer, refused, worker_misdirected
 from .runner_process import RunnerProcess
-from .server import CONNECTION, Server
-from .settings import Settings
 from .specialising import BodyRefused, lay_code_out, specialised_settings
 from .standby import Standby, pack, unpack
 

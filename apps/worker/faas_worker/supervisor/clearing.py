@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 
-from .fullness import ContainerMemory
+from ..runner.fullness import ContainerMemory
+from ..settings import Settings
 from .leftovers import Leftovers
-from .settings import Settings
 
 # So much of a turn of the supervisor it may take, and so long in all.
 _TURN_SECONDS = 0.1

@@ -1,0 +1,1 @@
+"""One process that loads the handler and answers."""
