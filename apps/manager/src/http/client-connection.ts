@@ -1,11 +1,13 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { newestResponse, requestsOf } from './newest-response.js';
+import { isIdle, newestResponse, requestsOf } from './newest-response.js';
 
 /** Requests of one connection that are worked on at once. What follows them waits, and nothing more is read. */
 const MOST_UNANSWERED = 8;
 /** Below that, reading doesn't give back the time it takes. */
 const SLOWEST_BYTES_PER_MS = 16;
+/** Of what may come between two requests: the beginning of the next one, and line ends, which Node skips without end. */
+const MOST_BYTES_BETWEEN = 64 * 1024;
 
 /** How many requests of all connections wait. */
 export interface Tally {
@@ -32,6 +34,7 @@ export class ClientConnection {
   /** When the time of a request ran out that waited to be read: how many had come, and the last of them if it was that. */
   private excused: { readonly requests: number; readonly unread: WeakRef<IncomingMessage> | undefined } | undefined;
   private resumedAt = 0;
+  private idleSince: { readonly requests: number; readonly bytesRead: number } | undefined;
 
   constructor(
     private readonly socket: Socket,
@@ -92,6 +95,15 @@ export class ClientConnection {
     this.drainedBytes = drained;
     this.patienceLeftMs = Math.min(this.patienceMs, this.patienceLeftMs + gainedMs) - elapsedMs;
     return this.patienceLeftMs > 0;
+  }
+
+  /** Whether more has come since the last request than the next one can begin with. Asked regularly. */
+  isNoisy(): boolean {
+    const { socket } = this;
+    const requests = requestsOf(socket);
+    if (!isIdle(socket)) this.idleSince = undefined;
+    else if (this.idleSince?.requests !== requests) this.idleSince = { requests, bytesRead: socket.bytesRead };
+    return this.idleSince !== undefined && socket.bytesRead - this.idleSince.bytesRead > MOST_BYTES_BETWEEN;
   }
 
   /** What isn't sent yet of answers that nobody holds room for. */

@@ -76,6 +76,30 @@ describe('the connections of clients', () => {
     expect(got.text).toMatch(/first[^]*second$/);
   });
 
+  it('end when line ends without end come in place of a request, and stay while a refused body is still read', async () => {
+    await start((_, response) => response.end('done'), 400);
+    const noisy = client(GET);
+    const sending = client('POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n');
+    const got = reading(sending);
+    await vi.waitFor(() => expect(got.text).toContain('done'));
+    const more = setInterval(() => {
+      noisy.write('\r\n'.repeat(8 * 1024));
+      sending.write(Buffer.alloc(16 * 1024));
+    }, 10);
+    try {
+      await vi.waitFor(() => expect(isOpen()).toBe(1), { timeout: 5_000 });
+      expect(noisy.destroyed || sending.destroyed).toBe(true);
+      const before = [...served].find(({ destroyed }) => !destroyed)?.bytesRead ?? 0;
+      await vi.waitFor(
+        () => expect([...served].find(({ destroyed }) => !destroyed)?.bytesRead).toBeGreaterThan(before + 256 * 1024),
+        { timeout: 5_000 },
+      );
+      expect(sending.destroyed).toBe(false);
+    } finally {
+      clearInterval(more);
+    }
+  });
+
   it('get all answers to all they have sent, in its order, when they read them', async () => {
     let count = 0;
     await start((request, response) => {

@@ -66,7 +66,7 @@ export class ClientConnections {
     let unsent = 0;
     const holders: { readonly socket: Socket; readonly bytes: number }[] = [];
     for (const [socket, connection] of this.all) {
-      if (connection.isOverdue(now) || !connection.drains(elapsedMs)) {
+      if (connection.isOverdue(now) || connection.isNoisy() || !connection.drains(elapsedMs)) {
         socket.resetAndDestroy();
         continue;
       }

@@ -1,10 +1,15 @@
-import type { ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
 const NEWEST = Symbol('newest response');
 const ARRIVALS = Symbol('arrivals');
+const UNREAD = Symbol('unread request');
 
-type Connection = Socket & { [NEWEST]?: ServerResponse | undefined; [ARRIVALS]?: number };
+interface Connection extends Socket {
+  [NEWEST]?: ServerResponse | undefined;
+  [ARRIVALS]?: number;
+  [UNREAD]?: WeakRef<IncomingMessage> | undefined;
+}
 
 /**
  * Remembers a response as the newest of its connection until it is closed: one store, where a set of open ones would
@@ -27,8 +32,16 @@ export function requestsOf(socket: Socket): number {
   return (socket as Connection)[ARRIVALS] ?? 0;
 }
 
+/** Whether all requests that came over a connection have been read whole and answered. */
+export function isIdle(socket: Socket): boolean {
+  // Whoever reads a request keeps it for as long as it isn't whole.
+  return newestResponse(socket) === undefined && (socket as Connection)[UNREAD]?.deref()?.complete !== false;
+}
+
 /** One for all, so that no call needs one of its own. */
 function forget(this: ServerResponse): void {
   const connection = this.req.socket as Connection;
-  if (connection[NEWEST] === this) connection[NEWEST] = undefined;
+  if (connection[NEWEST] !== this) return;
+  connection[NEWEST] = undefined;
+  if (!this.req.complete) connection[UNREAD] = new WeakRef(this.req);
 }
