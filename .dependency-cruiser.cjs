@@ -46,6 +46,16 @@ module.exports = {
       to: { path: '^apps/manager/src/(gateway|reconciler)/', pathNot: '^apps/manager/src/$1/' },
     },
     {
+      name: 'calls-and-steps-know-no-http',
+      comment: 'Whoever makes a call goes through the Invoker; only its HTTP side knows requests and responses.',
+      severity: 'error',
+      from: {
+        path: '^apps/manager/src/(gateway|scaling|reconciler)/',
+        pathNot: '(^apps/manager/src/gateway/(execution\\.(controller|http)|call-body)\\.ts|\\.spec\\.ts)$',
+      },
+      to: { path: '^(node:)?https?$|node_modules/(@types/)?express|^apps/manager/src/http/' },
+    },
+    {
       name: 'functions-and-revisions-know-neither-plane',
       severity: 'error',
       from: { path: '^apps/manager/src/(functions|revisions)/' },

@@ -83,11 +83,11 @@ describe.each(EVERY_ATTACK)('a peer that %s', (attack) => {
   it('keeps no caller who leaves during a post mortem', async () => {
     await using peer = await HostilePeer.listen(attack);
     const { postMortem, endpoint } = withEngineThatSawNothing(peer);
-    const caller = new Cancellation();
-    const examining = postMortem.of('function', endpoint, new Date(), caller);
+    const cancellation = new Cancellation();
+    const examining = postMortem.of('function', endpoint, new Date(), cancellation);
     await vi.waitFor(() => expect(peer.asked).toBe(1));
     const began = performance.now();
-    caller.leave();
+    cancellation.cancel();
     expect(await examining).toMatchObject({ name: /^(CallCancelled|WorkerCrashed)$/ });
     expect(performance.now() - began).toBeLessThan(500);
     await vi.waitFor(() => expect(peer.connected).toBe(0));

@@ -61,6 +61,7 @@ describe('Each import rule', () => {
       '#libs/orchestrator-docker/provider.js',
     ],
     'gateway-and-reconciler-meet-in-the-row': ['apps/manager/src/gateway/loop.ts', '../reconciler/reconcile.loop.js'],
+    'calls-and-steps-know-no-http': ['apps/manager/src/gateway/invoker.ts', 'node:http'],
     'functions-and-revisions-know-neither-plane': ['apps/manager/src/functions/plane.ts', '../health/lifecycle.js'],
     'production-code-imports-no-tests': ['libs/errors/tested.ts', '#libs/orchestrator/testing/fake.js'],
   };
@@ -75,6 +76,7 @@ describe('Each import rule', () => {
     'libs/orchestrator/port.spec.ts': ['./testing/fake.js'],
     'apps/manager/src/health/lifecycle.ts': [],
     'apps/manager/src/functions/row.ts': ['#libs/errors/harmless.js'],
+    'apps/manager/src/gateway/execution.http.ts': ['node:http'],
     'apps/manager/src/gateway/router.ts': ['../functions/row.js'],
     'apps/manager/src/reconciler/reconcile.loop.ts': ['../functions/row.js'],
     'apps/manager/src/orchestrator/orchestrator.module.ts': [

@@ -12,7 +12,8 @@ import { pino } from 'pino';
 import type { DataSource } from 'typeorm';
 import { expect } from 'vitest';
 import { DemandRepository } from '../../apps/manager/src/scaling/demand.repository.js';
-import { InlineReconciler } from '../../apps/manager/src/functions/inline-reconciler.js';
+import { FunctionBus } from '../../apps/manager/src/functions/function-bus.js';
+import { InlineReconciler, StepSlots } from '../../apps/manager/src/functions/inline-reconciler.js';
 import { FunctionChanges } from '../../apps/manager/src/functions/function-changes.js';
 import { FunctionEntity } from '../../apps/manager/src/functions/function.entity.js';
 import { newFunctionId } from '../../apps/manager/src/functions/function-id.js';
@@ -43,7 +44,7 @@ export class RunningManager {
   readonly life = new Life();
   readonly repository: FunctionRepository;
   readonly changes: FunctionChanges;
-  readonly direct: InlineReconciler;
+  readonly inline: InlineReconciler;
   readonly demands: DemandRepository;
   readonly orchestrator: MortalOrchestrator;
   private readonly notifications: Notifications;
@@ -55,10 +56,12 @@ export class RunningManager {
     this.orchestrator = new MortalOrchestrator(installation.world, OWNER, this.life);
     this.notifications = new Notifications(installation.url, silent);
     this.changes = new FunctionChanges(this.notifications);
-    this.direct = new InlineReconciler(this.repository);
+    const bus = new FunctionBus();
+    const slots = new StepSlots(config);
+    this.inline = new InlineReconciler(this.repository, slots, bus, config);
     this.demands = new DemandRepository(new MortalDatabase(installation.source, this.life));
     const metrics = new ReconcileMetrics(new Metrics());
-    const reconciler = new FunctionReconciler(this.repository, this.orchestrator, this.changes, metrics, logger);
+    const reconciler = new FunctionReconciler(this.repository, this.orchestrator, this.changes, bus, metrics, logger);
     this.loop = new ReconcileLoop(
       this.repository,
       reconciler,
@@ -66,7 +69,8 @@ export class RunningManager {
       config,
       this.notifications,
       this.changes,
-      this.direct,
+      slots,
+      bus,
       logger,
     );
     this.orphans = new OrphanCollector(this.repository, this.orchestrator, config, logger);
@@ -83,7 +87,7 @@ export class RunningManager {
   async add(wanted: NewFunction = newFunction()): Promise<FunctionId> {
     const { functionName, code, codeSha256 } = wanted;
     const revision = { number: 1, functionName, code, codeSha256 };
-    await this.direct.write(wanted.id, async (lease) => ({
+    await this.inline.write(wanted.id, async (lease) => ({
       row: await this.repository.insert(wanted, lease),
       revision,
       isFresh: true,
@@ -93,7 +97,7 @@ export class RunningManager {
 
   /** As a call here does that finds its function without replicas; false when somebody else was faster. */
   async wake(id: FunctionId): Promise<boolean> {
-    return (await this.direct.write(id, (lease) => this.demands.wake(id, lease))) !== undefined;
+    return (await this.inline.write(id, (lease) => this.demands.wake(id, lease))) !== undefined;
   }
 
   /** As the start of a shutdown does, which may take long. */

@@ -1,4 +1,4 @@
-import type { Endpoint, FunctionId } from '#libs/orchestrator/workload.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { Notifications } from '#libs/database/notifications.js';
 import { Injectable } from '@nestjs/common';
@@ -6,36 +6,19 @@ import { Injectable } from '@nestjs/common';
 const CHANGED = 'faas_changed';
 const POLL_MS = 1_000;
 
-export type Foreseer = (id: FunctionId, endpoints: readonly Endpoint[], recorded: Promise<unknown>) => void;
-
 /** Tells, on every manager that shares the database, that a function's row has changed. */
 @Injectable()
 export class FunctionChanges {
   private readonly subscribers = new Set<(id: FunctionId | undefined) => void>();
-  private readonly foreseers = new Set<Foreseer>();
   private readonly waits: FunctionId[] = [];
 
   constructor(notifications: Notifications) {
     notifications.on(CHANGED, (id) => this.tell(id));
   }
 
-  /** What was written here needn't wait for its notification. Heard twice, it is looked at twice. */
+  /** What was written here needn't wait for its notification. Duplicate notifications are harmless. */
   tell(id: FunctionId | undefined): void {
     for (const subscriber of this.subscribers) subscriber(id);
-  }
-
-  /**
-   * Endpoints seen ready by this manager, which are being written down at this moment: calls that wait may have them.
-   * None takes back what was foreseen.
-   */
-  foresee(id: FunctionId, endpoints: readonly Endpoint[], recorded: Promise<unknown>): void {
-    for (const foreseer of this.foreseers) foreseer(id, endpoints, recorded);
-  }
-
-  /** Calls with endpoints ahead of the row; what the row says when `recorded` settles is what counts. */
-  onForeseen(foreseer: Foreseer): () => void {
-    this.foreseers.add(foreseer);
-    return () => this.foreseers.delete(foreseer);
   }
 
   /** Calls with the id that changed, or `undefined` when any may have. Returns the way to unsubscribe. */

@@ -1,6 +1,7 @@
 import { Module } from '@nestjs/common';
 import { CensusRepository } from './census.repository.js';
-import { InlineReconciler } from './inline-reconciler.js';
+import { FunctionBus } from './function-bus.js';
+import { InlineReconciler, StepSlots } from './inline-reconciler.js';
 import { FunctionChanges } from './function-changes.js';
 import { FunctionRepository } from './function.repository.js';
 import { FunctionsController } from './functions.controller.js';
@@ -8,7 +9,15 @@ import { FunctionsService } from './functions.service.js';
 
 @Module({
   controllers: [FunctionsController],
-  providers: [FunctionRepository, CensusRepository, FunctionChanges, InlineReconciler, FunctionsService],
-  exports: [FunctionRepository, CensusRepository, FunctionChanges, InlineReconciler],
+  providers: [
+    FunctionRepository,
+    CensusRepository,
+    FunctionChanges,
+    FunctionBus,
+    StepSlots,
+    InlineReconciler,
+    FunctionsService,
+  ],
+  exports: [FunctionRepository, CensusRepository, FunctionChanges, FunctionBus, StepSlots, InlineReconciler],
 })
 export class FunctionsModule {}

@@ -7,7 +7,8 @@ import { loadConfig } from '#libs/config/load-config.js';
 import { Metrics } from '#libs/observability/metrics.js';
 import type { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { MemoryBudget } from '../memory/memory-budget.js';
-import { InlineReconciler } from './inline-reconciler.js';
+import { FunctionBus } from './function-bus.js';
+import { InlineReconciler, StepSlots } from './inline-reconciler.js';
 import type { FunctionChanges } from './function-changes.js';
 import type { FunctionRepository } from './function.repository.js';
 import { FunctionsService } from './functions.service.js';
@@ -15,11 +16,12 @@ import { FunctionsService } from './functions.service.js';
 /** How an upload of so many bytes ends on an engine that can hand on `largestCodeBytes`: refused, or about to be stored. */
 async function upload(bytes: number, largestCodeBytes: number, uploadBytes: number): Promise<unknown> {
   const { functions, limits } = loadConfig({});
+  const none = { concurrency: 0, leaseMs: 0 };
   const repository = { insert: (): never => throwing('about to be stored') };
   const service = new FunctionsService(
     repository as unknown as FunctionRepository,
     {} as FunctionChanges,
-    new InlineReconciler(repository as unknown as FunctionRepository),
+    new InlineReconciler(repository as unknown as FunctionRepository, new StepSlots(none), new FunctionBus(), none),
     { largestCodeBytes } as Orchestrator,
     new MemoryBudget(limits, new Metrics()),
     functions,

@@ -46,7 +46,7 @@ export class FunctionsService {
     private readonly changes: FunctionChanges,
     private readonly steps: InlineReconciler,
     private readonly orchestrator: Orchestrator,
-    private readonly held: MemoryBudget,
+    private readonly memory: MemoryBudget,
     @Inject(FUNCTION_DEFAULTS) private readonly defaults: FunctionDefaults,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     @Inject(SCALE_CONFIG) private readonly scale: Pick<ScaleConfig, 'memoryMiB'>,
@@ -60,12 +60,12 @@ export class FunctionsService {
    * the id as soon as there is one.
    */
   async add(request: IncomingMessage, named: (id: FunctionId) => void): Promise<FunctionDto> {
-    using holding = this.held.hold();
+    using reservation = this.memory.reserve();
     const { maxTimeoutMs, mostReplicas, mostConcurrency } = this.defaults;
     const fileBytes = Math.min(this.limits.uploadBytes, this.orchestrator.largestCodeBytes);
     const limits = { fileBytes, maxTimeoutMs, mostReplicas, mostConcurrency, kept: this.kept };
-    const times = this.held.timesOf(UPLOAD_TIMES, fileBytes);
-    const upload = await readUpload(request, limits, { add: (bytes) => holding.add(Math.ceil(bytes * times)) });
+    const times = this.memory.timesOf(UPLOAD_TIMES, fileBytes);
+    const upload = await readUpload(request, limits, { add: (bytes) => reservation.add(Math.ceil(bytes * times)) });
     const { memoryMiB, cpuMillis, pids, readyTimeoutMs } = this.defaults;
     const minReplicas = upload.minReplicas ?? Math.min(this.defaults.minReplicas, upload.maxReplicas ?? Infinity);
     const id = newFunctionId();
@@ -126,11 +126,11 @@ export class FunctionsService {
 
   /** The uploaded file, which counts as held until `response` has gone out. */
   async code(id: string, response: ServerResponse): Promise<Buffer> {
-    const holding = this.held.holdUntilClosed(response);
+    const reservation = this.memory.reserveUntilClosed(response);
     noteUncounted(response, false);
     const row = await this.find(id);
     const bytes = await this.repository.codeBytes(row.id, row.activeRevision);
-    if (bytes !== null) holding.add(bytes);
+    if (bytes !== null) reservation.add(bytes);
     const leaving = new AbortController();
     if (response.destroyed) leaving.abort();
     else response.once('close', () => leaving.abort());

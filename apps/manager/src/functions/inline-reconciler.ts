@@ -1,50 +1,85 @@
-import { Injectable } from '@nestjs/common';
+import type { ReconcileConfig } from '#libs/config/config.js';
+import { RECONCILE_CONFIG } from '#libs/config/config.module.js';
+import { Inject, Injectable } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
+import { FunctionBus } from './function-bus.js';
 import { type Claim, FunctionRepository, type Lease } from './function.repository.js';
 
-/** A place among the steps of this manager; given back, or filled with what was claimed. */
-export interface StepPlace {
-  readonly leaseMs: number;
-  begin(claim: Claim): void;
-  giveBack(): void;
-}
-
-/** Whoever makes the steps of this manager; undefined when it has no place for one more. */
-export type StepPlaces = () => StepPlace | undefined;
+/**
+ * The lease of a step that begins with its request: most take hundredths of a second, and when the manager dies during
+ * one, the next call waits for the end of the lease.
+ */
+const LEASE_MS = 3_000;
 
 /** What a statement wrote under a lease, or would have: `undefined` when there was nothing to write. */
 export type Written = Pick<Claim, 'row' | 'revision' | 'isFresh'>;
 
+/** How many steps this manager makes at once. */
+@Injectable()
+export class StepSlots {
+  private taken = 0;
+  private isClosed = false;
+
+  constructor(@Inject(RECONCILE_CONFIG) private readonly config: Pick<ReconcileConfig, 'concurrency'>) {}
+
+  get free(): number {
+    return this.config.concurrency - this.taken;
+  }
+
+  take(): void {
+    this.taken += 1;
+  }
+
+  release(): void {
+    this.taken -= 1;
+  }
+
+  /** False where none is free, and in a manager that is leaving. */
+  takeForRequest(): boolean {
+    if (this.isClosed || this.free <= 0) return false;
+    this.take();
+    return true;
+  }
+
+  closeForRequests(): void {
+    this.isClosed = true;
+  }
+}
+
 /**
  * The short way from a request to its step: the statement that writes what is wanted takes the lease as well, and the
- * step begins here without a notification. The row remains the truth: where this manager has no place, somebody else
+ * step begins here without a notification. The row remains the truth: where this manager has no slot, somebody else
  * holds the row, or this manager dies, it is due as ever.
  */
 @Injectable()
 export class InlineReconciler {
-  private places: StepPlaces = () => undefined;
-
-  constructor(private readonly repository: FunctionRepository) {}
-
-  madeBy(places: StepPlaces): void {
-    this.places = places;
-  }
+  constructor(
+    private readonly repository: FunctionRepository,
+    private readonly slots: StepSlots,
+    private readonly bus: FunctionBus,
+    @Inject(RECONCILE_CONFIG) private readonly config: Pick<ReconcileConfig, 'leaseMs'>,
+  ) {}
 
   async write(id: string, statement: (lease: Lease | undefined) => Promise<Written | undefined>) {
-    const place = this.places();
-    if (place === undefined) return statement(undefined);
-    const { leaseMs } = place;
-    const lease = { token: randomUUID(), ms: leaseMs };
+    if (!this.slots.takeForRequest()) return statement(undefined);
+    const lease = { token: randomUUID(), ms: Math.min(this.config.leaseMs, LEASE_MS) };
+    let isClaimed = false;
     try {
       const written = await statement(lease);
-      if (written?.row.leaseToken === lease.token) place.begin({ ...written, token: lease.token, lateMs: 0 });
+      if (written?.row.leaseToken === lease.token) {
+        isClaimed = true;
+        this.bus.emit('claimed', { ...written, token: lease.token, lateMs: 0 }, lease.ms);
+      }
       return written;
     } catch (error) {
       // It may have been written all the same: then nobody else would act before the lease ends.
       this.repository.release({ row: { id }, token: lease.token }).catch(() => undefined);
       throw error;
     } finally {
-      place.giveBack();
+      if (!isClaimed) {
+        this.slots.release();
+        this.bus.emit('slotFree');
+      }
     }
   }
 }

@@ -5,7 +5,7 @@ import type { Readable } from 'node:stream';
 import { AppError } from '#libs/errors/app-error.js';
 import { UnsupportedEncoding } from '#libs/errors/errors.js';
 import { Chunks } from '../memory/chunks.js';
-import type { Holding } from '../memory/memory-budget.js';
+import type { MemoryReservation } from '../memory/memory-budget.js';
 import { UploadDto } from './dto/upload.dto.js';
 import { InvalidUpload, UploadTooLarge } from './errors.js';
 import { asPythonReads } from './function-name.js';
@@ -51,12 +51,12 @@ const FORM_OVERHEAD_BYTES = 256 * 1024;
 
 /**
  * Reads and checks one upload. Throws {@link InvalidUpload} with the field at fault, {@link UploadTooLarge}, or
- * {@link ManagerOverloaded} when `holding` has no room for it.
+ * {@link ManagerOverloaded} when `reservation` has no room for it.
  */
 export async function readUpload(
   request: IncomingMessage,
   limits: UploadLimits,
-  holding: Pick<Holding, 'add'>,
+  reservation: Pick<MemoryReservation, 'add'>,
 ): Promise<Upload> {
   const encoding = request.headers['content-encoding'];
   if (encoding !== undefined && encoding !== 'identity') throw new UnsupportedEncoding(encoding);
@@ -67,7 +67,7 @@ export async function readUpload(
   if (Number(request.headers['content-length'] ?? 0) > limits.fileBytes + FORM_OVERHEAD_BYTES) {
     throw new UploadTooLarge(limits.fileBytes);
   }
-  return checked(await readForm(request, limits.fileBytes, holding), limits);
+  return checked(await readForm(request, limits.fileBytes, reservation), limits);
 }
 
 function checked(form: Form, limits: UploadLimits): Upload {
@@ -100,7 +100,11 @@ function bounded(name: string, text: string | undefined, most: number): number |
   return Number(text);
 }
 
-function readForm(request: IncomingMessage, fileBytes: number, holding: Pick<Holding, 'add'>): Promise<Form> {
+function readForm(
+  request: IncomingMessage,
+  fileBytes: number,
+  reservation: Pick<MemoryReservation, 'add'>,
+): Promise<Form> {
   return new Promise((resolve, reject) => {
     const fail = (error: AppError) => {
       request.unpipe(parser);
@@ -130,7 +134,7 @@ function readForm(request: IncomingMessage, fileBytes: number, holding: Pick<Hol
         return;
       }
       stream.on('limit', () => fail(new UploadTooLarge(fileBytes)));
-      const collected = collect(stream, holding).then(
+      const collected = collect(stream, reservation).then(
         (content) => {
           if (form.file !== undefined) fail(new InvalidUpload(FILE, `${FILE} was sent more than once.`));
           else form.file = content;
@@ -167,10 +171,10 @@ function readForm(request: IncomingMessage, fileBytes: number, holding: Pick<Hol
   });
 }
 
-async function collect(stream: Readable, holding: Pick<Holding, 'add'>): Promise<Buffer> {
+async function collect(stream: Readable, reservation: Pick<MemoryReservation, 'add'>): Promise<Buffer> {
   const chunks = new Chunks();
   for await (const chunk of stream as AsyncIterable<Buffer>) {
-    holding.add(chunk.length);
+    reservation.add(chunk.length);
     chunks.add(chunk);
   }
   return chunks.take();

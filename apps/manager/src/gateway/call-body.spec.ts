@@ -177,14 +177,14 @@ describe('readBody', () => {
 
   it('keeps nothing of a body that there is no room for', async () => {
     let room = 3;
-    const holding = {
+    const reservation = {
       add: (bytes: number) => {
         if (bytes > room) throw new ManagerOverloaded(3);
         room -= bytes;
       },
     };
     const refusal = { code: 'manager_overloaded' };
-    await expect(readBody(requestOf(['ab', 'cd', 'e']), LIMIT, holding)).rejects.toMatchObject(refusal);
+    await expect(readBody(requestOf(['ab', 'cd', 'e']), LIMIT, reservation)).rejects.toMatchObject(refusal);
     expect(room).toBe(1);
   });
 

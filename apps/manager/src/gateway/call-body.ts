@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { UnsupportedEncoding } from '#libs/errors/errors.js';
 import { Chunks } from '../memory/chunks.js';
-import type { Holding } from '../memory/memory-budget.js';
+import type { MemoryReservation } from '../memory/memory-budget.js';
 import { CallCancelled, InvalidPayload, PayloadTooLarge } from './errors.js';
 import { JsonStrings, longestString, PARSED_BYTES } from './json-scan.js';
 
@@ -16,12 +16,12 @@ const BEFORE_PAYLOAD = '{"payload":';
 
 /**
  * Reads a call's body, bounded. Throws {@link PayloadTooLarge} as soon as the limit is certain to be passed, and
- * what `holding` throws when it has no room for it, and {@link CallCancelled} when the caller leaves.
+ * what `reservation` throws when it has no room for it, and {@link CallCancelled} when the caller leaves.
  */
 export function readBody(
   request: IncomingMessage,
   payloadBytes: number,
-  holding: Pick<Holding, 'add'>,
+  reservation: Pick<MemoryReservation, 'add'>,
 ): Promise<Buffer> {
   const limit = payloadBytes * LONGEST_ESCAPE + BODY_OVERHEAD_BYTES;
   const { headers } = request;
@@ -40,7 +40,7 @@ export function readBody(
       size += chunk.length;
       try {
         if (size > limit) throw new PayloadTooLarge(payloadBytes);
-        holding.add(chunk.length);
+        reservation.add(chunk.length);
         chunks.add(chunk);
       } catch (error) {
         isRefused = true;

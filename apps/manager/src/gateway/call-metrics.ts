@@ -29,7 +29,6 @@ class CallSeries {
 /** Counts calls. On the path of every call, so that it adds numbers and nothing else. */
 @Injectable()
 export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdown {
-  readonly wakes: Counter;
   private readonly series = new Map<FunctionId, CallSeries>();
   private readonly others = new CallSeries();
   /** Of calls that never got to a function: refused before it was looked up, or there is none. */
@@ -43,9 +42,7 @@ export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdow
     metrics: Metrics,
     private readonly coldStages: ColdStages,
   ) {
-    const registers = [metrics.registry];
     this.register(metrics);
-    this.wakes = new Counter({ name: 'faas_wakes_total', help: 'Functions woken from their sleep.', registers });
     metrics.beforeReading(() => this.prune(performance.now()));
   }
 

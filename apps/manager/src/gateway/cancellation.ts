@@ -1,25 +1,24 @@
 /**
- * Whoever waits for the answer of a call. It waits in one place at a time, so one listener is enough; an AbortSignal
- * for every call, which can have many, costs more than routing it does.
+ * Tells that nobody waits for the answer of a call any more. A call waits in one place at a time, so one listener is
+ * enough: an AbortSignal for every call, which can have many, costs more than routing the call does.
  */
 export class Cancellation {
-  private isGone = false;
-  private onLeaving: (() => void) | undefined;
+  private cancelled = false;
+  private listener: (() => void) | undefined;
 
-  get left(): boolean {
-    return this.isGone;
+  get isCancelled(): boolean {
+    return this.cancelled;
   }
 
-  /** The connection ended before its answer was whole. */
-  leave(): void {
-    this.isGone = true;
-    const told = this.onLeaving;
-    this.onLeaving = undefined;
-    told?.();
+  cancel(): void {
+    this.cancelled = true;
+    const { listener } = this;
+    this.listener = undefined;
+    listener?.();
   }
 
-  /** Runs `act` when the caller leaves, in place of what was to run before; never, with `undefined`. */
-  whenLeaving(act: (() => void) | undefined): void {
-    this.onLeaving = act;
+  /** Sets the one listener, in place of the one before; `undefined` removes it. */
+  onCancel(listener: (() => void) | undefined): void {
+    this.listener = listener;
   }
 }

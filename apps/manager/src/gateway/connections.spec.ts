@@ -59,7 +59,7 @@ const call = (connections: Connections) =>
     functionId: 'aaaaaaaaaaaaaaaa',
     requestId: 'id',
     timeoutMs: 5_000,
-    caller: new Cancellation(),
+    cancellation: new Cancellation(),
   });
 
 describe('Connections', () => {
@@ -246,7 +246,13 @@ describe('Connections to an address that may be given away', () => {
     const { address, calls } = await serve();
     const connections = connectionsTo(address, { confirm: () => new Promise(() => undefined) });
     const body = Buffer.from('{"payload":""}');
-    const asked = { body, functionId: 'aaaaaaaaaaaaaaaa', requestId: 'id', timeoutMs: 150, caller: new Cancellation() };
+    const asked = {
+      body,
+      functionId: 'aaaaaaaaaaaaaaaa',
+      requestId: 'id',
+      timeoutMs: 150,
+      cancellation: new Cancellation(),
+    };
     expect(await callWorker(connections, asked)).toEqual({ kind: 'timed_out' });
     expect(calls).toEqual([]);
   });

@@ -1,16 +1,9 @@
 import { loadConfig } from '#libs/config/load-config.js';
-import { Metrics } from '#libs/observability/metrics.js';
 import type { PinoLogger } from 'nestjs-pino';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { CensusRepository } from '../functions/census.repository.js';
 import type { Demand, DemandRepository } from '../scaling/demand.repository.js';
-import { InlineReconciler } from '../functions/inline-reconciler.js';
-import type { FunctionEntity } from '../functions/function.entity.js';
-import type { FunctionRepository } from '../functions/function.repository.js';
-import { CallMetrics } from './call-metrics.js';
 import { Cancellation } from './cancellation.js';
-import { ColdStages } from '#libs/observability/cold-stages.js';
 import { DemandRecorder } from './demand.recorder.js';
 import { Connections } from './connections.js';
 import { CallCancelled } from './errors.js';
@@ -21,17 +14,16 @@ import { SlotPool } from './slot-pool.js';
 
 const ID = 'aaaaaaaaaaaaaaaa';
 
-let wakes: number;
 let touched: number;
 let written: Demand[];
 let route: Route;
 let isThere: boolean;
 let recorder: DemandRecorder;
-const caller = new Cancellation();
+const cancellation = new Cancellation();
 
 beforeEach(() => {
   vi.useFakeTimers();
-  [wakes, touched, written] = [0, 0, []];
+  [touched, written] = [0, []];
   isThere = true;
   route = {
     id: ID,
@@ -49,20 +41,15 @@ beforeEach(() => {
     sleeps: true,
     idleTimeoutMs: 1_000,
     isFixed: false,
-    foreseen: [],
+    published: [],
   };
-  const row = { id: ID, leaseToken: null } as FunctionEntity;
-  const demands: Pick<DemandRepository, 'wake' | 'touch' | 'record'> = {
-    wake: () => Promise.resolve((wakes += 1) === 1 ? { row } : undefined),
+  const demands: Pick<DemandRepository, 'touch' | 'record'> = {
     touch: () => Promise.resolve(void (touched += 1)),
     record: (demand) => Promise.resolve(void written.push(...demand)),
   };
-  const metrics = new Metrics();
   recorder = new DemandRecorder(
     { known: () => (isThere ? [route] : []).values(), has: () => isThere } as unknown as Router,
     demands as DemandRepository,
-    new InlineReconciler({} as FunctionRepository),
-    new CallMetrics(loadConfig({}).metrics, {} as CensusRepository, metrics, new ColdStages(metrics)),
     loadConfig({}).scale,
     pino({ level: 'silent' }) as unknown as PinoLogger,
   );
@@ -76,17 +63,17 @@ afterEach(() => {
 
 function call(): void {
   route.lastUsed = Date.now();
-  recorder.wake(route);
-  const slot = Promise.resolve(route.pool.acquire({ waitMs: 60_000, caller, refused: () => new CallCancelled() }));
+  const slot = Promise.resolve(
+    route.pool.acquire({ waitMs: 60_000, cancellation, refused: () => new CallCancelled() }),
+  );
   slot.catch(() => undefined);
 }
 
 describe('Calls of a function without replicas', () => {
-  it('wake it once, and write nothing else while its first replica comes', async () => {
+  it('write nothing while its first replica comes: the wake has noted the use', async () => {
     for (let calls = 0; calls < 5; calls += 1) call();
-    route.sleeps = false;
-    await vi.advanceTimersByTimeAsync(240);
-    expect([wakes, touched, written]).toEqual([1, 0, []]);
+    await vi.advanceTimersByTimeAsync(250);
+    expect([touched, written]).toEqual([0, []]);
   });
 
   it('keep it from falling asleep when that takes longer than its idle time', async () => {
@@ -97,16 +84,10 @@ describe('Calls of a function without replicas', () => {
     expect(written).toEqual([]);
   });
 
-  it('ask for its wake again while it sleeps on', async () => {
-    call();
-    await vi.advanceTimersByTimeAsync(3_500);
-    expect(wakes).toBeGreaterThanOrEqual(3);
-  });
-
   it('are forgotten when it is removed', async () => {
     route.sleeps = false;
     route.pool.update([{ replica: 'one', address: { kind: 'unix', path: '/nowhere' } }], 2);
-    const slot = await route.pool.acquire({ waitMs: 60_000, caller, refused: () => new CallCancelled() });
+    const slot = await route.pool.acquire({ waitMs: 60_000, cancellation, refused: () => new CallCancelled() });
     await vi.advanceTimersByTimeAsync(3_000);
     slot[Symbol.dispose]();
     expect(written.length).toBeGreaterThan(0);

@@ -5,8 +5,6 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { type Demand, DemandRepository } from '../scaling/demand.repository.js';
-import { InlineReconciler } from '../functions/inline-reconciler.js';
-import { CallMetrics } from './call-metrics.js';
 import { DemandMeter } from '../scaling/demand-meter.js';
 import { type Route, Router } from './router.js';
 
@@ -15,8 +13,6 @@ const READ_MS = 250;
 const WRITE_MS = 1_000;
 /** A use is written this often, or four times in an idle time where that is more. */
 const USE_MS = 5_000;
-/** A wake that wasn't heard is said again. */
-const WAKE_AGAIN_MS = 1_000;
 
 interface Record {
   readonly meter: DemandMeter;
@@ -26,19 +22,16 @@ interface Record {
   touchedAt: number;
 }
 
-/** Reads how many calls each function has here and writes it down for the autoscaler; wakes functions that sleep. */
+/** Reads how many calls each function has here and writes it down for the autoscaler. */
 @Injectable()
 export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShutdown {
   private readonly records = new Map<FunctionId, Record>();
-  private readonly waking = new Map<FunctionId, number>();
   private timer: NodeJS.Timeout | undefined;
   private writing = false;
 
   constructor(
     private readonly router: Router,
     private readonly demands: DemandRepository,
-    private readonly steps: InlineReconciler,
-    private readonly metrics: CallMetrics,
     @Inject(SCALE_CONFIG) private readonly config: Pick<ScaleConfig, 'downWindowMs'>,
     @InjectPinoLogger(DemandRecorder.name) private readonly logger: PinoLogger,
   ) {}
@@ -51,28 +44,6 @@ export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShut
     clearInterval(this.timer);
   }
 
-  /** A call came for a function without replicas. However many come at once, one wake is asked for. */
-  wake(route: Route): void {
-    const { id } = route;
-    const now = performance.now();
-    if (now - (this.waking.get(id) ?? -Infinity) < WAKE_AGAIN_MS) return;
-    this.waking.set(id, now);
-    this.recordOf(route, now);
-    const woken = this.steps.write(id, (lease) => this.demands.wake(id, lease));
-    woken.then(
-      (written) => {
-        if (written === undefined) return;
-        this.metrics.wakes.inc();
-        // The same statement has noted the use.
-        this.change(id, { touchedAt: Date.now() });
-      },
-      (error: unknown) => {
-        this.waking.delete(id);
-        this.report(error, 'could not wake a function');
-      },
-    );
-  }
-
   private async read(now: number): Promise<void> {
     const demands: Demand[] = [];
     const used: FunctionId[] = [];
@@ -80,8 +51,6 @@ export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShut
       const record = this.recordOf(route, now);
       if (record === undefined) continue;
       record.meter.read(callsOf(route), now);
-      // Calls that wait for a function that sleeps wait for its wake, which may have been lost.
-      if (route.sleeps && route.pool.waiting > 0) this.wake(route);
       // One statement at a time: a database that is slow must not be asked ever more.
       if (this.writing) continue;
       if (isUseDue(route, record)) used.push(route.id);
@@ -89,7 +58,6 @@ export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShut
     }
     // A function may be removed while there is something to say of it.
     for (const id of this.records.keys()) if (!this.router.has(id)) this.records.delete(id);
-    for (const [id, at] of this.waking) if (now - at > WAKE_AGAIN_MS) this.waking.delete(id);
     await this.write(demands, used, now);
   }
 
@@ -105,7 +73,8 @@ export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShut
     const record = {
       meter: new DemandMeter(now - READ_MS, this.config.downWindowMs),
       writtenAt: -Infinity,
-      touchedAt: -Infinity,
+      // What has no replica yet is being woken, which notes the use too.
+      touchedAt: route.pool.isEmpty ? Date.now() : -Infinity,
     };
     this.records.set(route.id, record);
     return record;

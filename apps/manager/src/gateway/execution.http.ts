@@ -7,9 +7,8 @@ import { ProblemLog } from '#libs/errors/problem-log.js';
 import { sendProblem } from '#libs/errors/problem.js';
 import { requestIdOf } from '#libs/errors/request-id.js';
 import { Inject, Injectable } from '@nestjs/common';
-import { MemoryBudget, type Holding } from '../memory/memory-budget.js';
+import { MemoryBudget, MemoryReservation } from '../memory/memory-budget.js';
 import { checkedBody, readBody } from './call-body.js';
-import { CallMetrics } from './call-metrics.js';
 import { CallTiming } from './call-timing.js';
 import { Cancellation } from './cancellation.js';
 import { CallCancelled } from './errors.js';
@@ -20,9 +19,8 @@ import type { AnswerSink } from './worker-client.js';
 @Injectable()
 export class ExecutionHttp {
   constructor(
-    private readonly execution: Invoker,
-    private readonly held: MemoryBudget,
-    private readonly metrics: CallMetrics,
+    private readonly invoker: Invoker,
+    private readonly memory: MemoryBudget,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     private readonly problems: ProblemLog,
   ) {}
@@ -31,47 +29,40 @@ export class ExecutionHttp {
   async handle(id: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const requestId = requestIdOf(request);
     const timing = new CallTiming();
-    const caller = new Cancellation();
-    let holding: Holding | undefined;
+    const cancellation = new Cancellation();
+    const reservation = new MemoryReservation(this.memory);
     let isOver = false;
     response.on('close', () => {
-      if (!response.writableFinished) caller.leave();
-      // What is held is held until the answer has gone out, and until nobody works on the call.
-      if (isOver) holding?.[Symbol.dispose]();
+      if (!response.writableFinished) cancellation.cancel();
+      // Memory is reserved until the answer has gone out, and until nobody works on the call.
+      if (isOver) reservation[Symbol.dispose]();
       isOver = true;
     });
     try {
-      const share = this.execution.refuseOverload(id, timing);
-      holding = this.held.hold();
-      // No body is read of which nobody knows whose share it counts in.
-      holding.countFor(share ?? (await this.execution.shareOf(id)));
-      const { payloadBytes } = this.limits;
-      const received = await readBody(request, payloadBytes, holding);
-      timing.received(performance.now());
-      const body = checkedBody(received, payloadBytes);
-      const answer = new Answer(response, requestId, timing);
-      const result = await this.execution.execute(id, { body, requestId, caller, timing, holding, sink: answer });
-      if (result !== 'streamed') answer.begin(result.length).end(result);
-      this.metrics.ended('ok', timing, performance.now());
+      const readPayload = async () => {
+        const body = await readBody(request, this.limits.payloadBytes, reservation);
+        timing.received(performance.now());
+        return checkedBody(body, this.limits.payloadBytes);
+      };
+      const sink = new Answer(response, requestId, timing);
+      const result = await this.invoker.invoke(id, { requestId, cancellation, timing, reservation, readPayload, sink });
+      if (result !== 'streamed') sink.begin(result.length).end(result);
     } catch (thrown) {
-      const error = asAppError(thrown, request.method ?? '', request.url ?? '');
-      this.fail(response, error, requestId, timing);
+      this.fail(response, asAppError(thrown, request.method ?? '', request.url ?? ''), requestId, timing);
     } finally {
-      if (isOver) holding?.[Symbol.dispose]();
+      if (isOver) reservation[Symbol.dispose]();
       isOver = true;
     }
   }
 
   private fail(response: ServerResponse, error: AppError, requestId: string, timing: CallTiming): void {
-    const now = performance.now();
-    this.metrics.ended(error.code, timing, now);
     if (error instanceof CallCancelled) {
       response.destroy();
       return;
     }
     this.problems.note(error, response.req);
     if (!response.headersSent) {
-      response.setHeader('Server-Timing', timing.header(now));
+      response.setHeader('Server-Timing', timing.header(performance.now()));
       response.setHeader('X-Cold-Start', timing.isCold ? 'true' : 'false');
     }
     sendProblem(response, error, requestId);

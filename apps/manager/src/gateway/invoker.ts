@@ -1,30 +1,35 @@
-import type { AppError } from '#libs/errors/app-error.js';
+import { AppError } from '#libs/errors/app-error.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { FunctionNotReady } from '../functions/errors.js';
 import { FunctionRepository } from '../functions/function.repository.js';
-import type { FunctionShare, Holding } from '../memory/memory-budget.js';
+import { Activator } from '../scaling/activator.js';
+import type { FunctionShare, MemoryReservation } from '../memory/memory-budget.js';
+import { CallMetrics } from './call-metrics.js';
 import type { CallTiming } from './call-timing.js';
 import type { Cancellation } from './cancellation.js';
 import { CallCancelled, FunctionOverloaded, HandlerResultInvalid, HandlerTimeout, WorkerCrashed } from './errors.js';
-import { DemandRecorder } from './demand.recorder.js';
 import { PostMortem } from './post-mortem.js';
 import { type Route, Router } from './router.js';
 import { type Replica, Slot } from './slot-pool.js';
 import { isResult, meaningOf } from './worker-answer.js';
 import { type AnswerSink, callWorker, type WorkerAnswer, type WorkerCall } from './worker-client.js';
 
+/** One call of a function, whoever makes it. */
 export interface Call {
-  /** The checked body, sent to the worker as it is. */
-  readonly body: Buffer;
   readonly requestId: string;
-  readonly caller: Cancellation;
+  readonly cancellation: Cancellation;
   readonly timing: CallTiming;
-  /** What is kept of the answer is counted here. */
-  readonly holding: Pick<Holding, 'add'>;
-  /** Takes a result that is too large to be kept. */
-  readonly sink: AnswerSink;
+  /** What the call keeps in memory is counted here, from the moment its function has a place for it. */
+  readonly reservation: MemoryReservation;
+  /**
+   * The body for the worker, `{"payload": "…"}`, sent as it is. Read only when the function has a place for the call, so
+   * that a flood of calls of one function takes as little as possible from the calls of the others.
+   */
+  readonly readPayload: () => Promise<Buffer>;
+  /** Takes a result that is too large to be kept. Without it every result is kept whole. */
+  readonly sink?: AnswerSink;
 }
 
 /** What became of one try. */
@@ -35,22 +40,39 @@ const SHORTEST_WAIT_MS = 10_000;
 /** Workers refuse while they are being replaced; one that goes on refusing is no worker of ours. */
 const MOST_REFUSALS = 8;
 
-/** Runs one call: route, slot, worker, meaning of the answer. */
+/** Runs a call: route, slot, worker, meaning of the answer. It knows nothing of how the call came in. */
 @Injectable()
 export class Invoker {
   constructor(
     private readonly router: Router,
     private readonly repository: FunctionRepository,
     private readonly postMortem: PostMortem,
-    private readonly demand: DemandRecorder,
+    private readonly activator: Activator,
+    private readonly metrics: CallMetrics,
   ) {}
 
   /**
-   * Throws {@link FunctionOverloaded} when there is no place for one more call. Asked before a body is read, so that a
-   * flood of one function takes as little as can be from the calls of the others. What the body may hold, where that is
-   * known without waiting.
+   * The worker's body of a successful call, byte for byte, unless the sink has got it. Throws the domain error of
+   * everything else. Each call is counted once, by its outcome.
    */
-  refuseOverload(id: FunctionId, timing: CallTiming): FunctionShare | undefined {
+  async invoke(id: FunctionId, call: Call): Promise<Buffer | 'streamed'> {
+    const { reservation, timing } = call;
+    try {
+      const share = this.shareUnlessFull(id, timing);
+      reservation.begin();
+      // No payload is read before it is known whose share it counts in.
+      reservation.countFor(share ?? (await this.router.route(id)).share);
+      const result = await this.run(id, await call.readPayload(), call);
+      this.metrics.ended('ok', timing, performance.now());
+      return result;
+    } catch (error) {
+      this.metrics.ended(error instanceof AppError ? error.code : 'internal_error', timing, performance.now());
+      throw error;
+    }
+  }
+
+  /** The function's share of the memory where it is known. Throws {@link FunctionOverloaded} when its queue is full. */
+  private shareUnlessFull(id: FunctionId, timing: CallTiming): FunctionShare | undefined {
     const route = this.router.knownRoute(id);
     if (route === undefined || route.refusal !== undefined || !route.pool.isFull) return route?.share;
     timing.functionId = route.id;
@@ -58,16 +80,7 @@ export class Invoker {
     throw overload(route, route.pool.waiting);
   }
 
-  /** What the calls of a function may hold together. Throws {@link FunctionNotFound}. */
-  async shareOf(id: FunctionId): Promise<FunctionShare> {
-    return (await this.router.route(id)).share;
-  }
-
-  /**
-   * The worker's body of a successful call, byte for byte, unless the sink has got it. Throws the domain error of
-   * everything else.
-   */
-  async execute(id: FunctionId, call: Call): Promise<Buffer | 'streamed'> {
+  private async run(id: FunctionId, body: Buffer, call: Call): Promise<Buffer | 'streamed'> {
     const found = this.router.route(id);
     const route = found instanceof Promise ? await found : found;
     const giveUpAt = performance.now() + Math.max(route.timeoutMs, SHORTEST_WAIT_MS);
@@ -77,9 +90,9 @@ export class Invoker {
       if (route.refusal) throw route.refusal;
       if (route.pool.isEmpty) {
         call.timing.isCold = true;
-        if (route.sleeps) this.demand.wake(route);
+        if (route.sleeps) this.activator.wake(route);
       }
-      const result = await this.attempt(route, call, giveUpAt);
+      const result = await this.attempt(route, body, call, giveUpAt);
       if (result instanceof Buffer || result === 'streamed') return result;
       if (result === 'refused') refusals += 1;
       if (refusals > MOST_REFUSALS) throw new FunctionNotReady(route.id, 'its workers take no calls.');
@@ -90,24 +103,24 @@ export class Invoker {
    * One try on one replica. It may be tried again when nothing was sent, and when the worker says that it refused the
    * call before the handler was called.
    */
-  private async attempt(route: Route, call: Call, giveUpAt: number): Promise<Outcome> {
+  private async attempt(route: Route, body: Buffer, call: Call, giveUpAt: number): Promise<Outcome> {
     const { timing } = call;
     const now = performance.now();
     timing.waits(now);
     const taken = route.pool.acquire({
       waitMs: Math.max(giveUpAt - now, 1),
-      caller: call.caller,
+      cancellation: call.cancellation,
       refused: (why, waiting) => refusal(route, why, waiting),
     });
     const slot = taken instanceof Slot ? taken : await taken;
     // Not `using`: what that is compiled to costs more than taking and giving back the slot does.
     try {
       timing.sends(performance.now());
-      const answer = await callWorker(slot.replica.connections, requestOf(route, call));
+      const answer = await callWorker(slot.replica.connections, requestOf(route, body, call));
       const took = timing.returns(performance.now());
       if (answer.kind === 'cut_off') {
         const startedAt = new Date(Date.now() - took);
-        throw await this.postMortem.of(route.id, slot.replica.endpoint, startedAt, call.caller);
+        throw await this.postMortem.of(route.id, slot.replica.endpoint, startedAt, call.cancellation);
       }
       return this.outcome(route, slot.replica, answer, timing, took);
     } finally {
@@ -163,16 +176,16 @@ export class Invoker {
   }
 }
 
-function requestOf({ id, timeoutMs }: Route, call: Call): WorkerCall {
-  const { body, requestId, caller, timing, holding, sink } = call;
+function requestOf({ id, timeoutMs }: Route, body: Buffer, call: Call): WorkerCall {
+  const { requestId, cancellation, timing, reservation, sink } = call;
   const moments = timing.isCold ? timing : undefined;
   return {
     functionId: id,
     body,
     requestId,
     timeoutMs,
-    caller,
-    holding,
+    cancellation,
+    reservation,
     sink,
     moments,
   };

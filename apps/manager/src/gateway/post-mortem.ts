@@ -32,18 +32,18 @@ export class PostMortem {
     id: FunctionId,
     endpoint: Endpoint,
     startedAt: Date,
-    caller: Cancellation,
+    cancellation: Cancellation,
   ): Promise<WorkerCrashed | CallCancelled> {
     const leaving = new AbortController();
-    if (caller.left) return new CallCancelled();
-    caller.whenLeaving(() => leaving.abort());
+    if (cancellation.isCancelled) return new CallCancelled();
+    cancellation.onCancel(() => leaving.abort());
     try {
       const bounds = { ms: LONGEST_MS, signal: leaving.signal };
       return await within('a post mortem', bounds, (signal) => this.examine(id, endpoint, startedAt, signal));
     } catch {
-      return caller.left ? new CallCancelled() : unexplained();
+      return cancellation.isCancelled ? new CallCancelled() : unexplained();
     } finally {
-      caller.whenLeaving(undefined);
+      cancellation.onCancel(undefined);
     }
   }
 

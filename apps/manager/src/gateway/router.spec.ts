@@ -6,6 +6,7 @@ import type { PinoLogger } from 'nestjs-pino';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { loadConfig } from '#libs/config/load-config.js';
+import { FunctionBus } from '../functions/function-bus.js';
 import { FunctionChanges } from '../functions/function-changes.js';
 import { FunctionEntity } from '../functions/function.entity.js';
 import type { FunctionRepository } from '../functions/function.repository.js';
@@ -19,6 +20,7 @@ const silent = pino({ level: 'silent' });
 
 let row: FunctionEntity | null;
 let changes: FunctionChanges;
+let bus: FunctionBus;
 let router: Router;
 let route: Route;
 
@@ -46,67 +48,63 @@ function change(changed: Partial<FunctionEntity>): void {
 beforeEach(async () => {
   row = sleeping();
   changes = new FunctionChanges(new Notifications('postgresql://127.0.0.1:1/none', silent));
+  bus = new FunctionBus();
   const repository = { find: () => Promise.resolve(row) } as unknown as FunctionRepository;
   const logger = silent as unknown as PinoLogger;
-  router = new Router(repository, new MemoryOrchestrator(), TEST_TOKENS, changes, loadConfig({}).limits, logger);
+  router = new Router(repository, new MemoryOrchestrator(), TEST_TOKENS, changes, bus, loadConfig({}).limits, logger);
   route = await router.route(ID);
 });
 afterEach(() => router.onApplicationShutdown());
 
 const acquire = async () =>
-  route.pool.acquire({ waitMs: 5_000, caller: new Cancellation(), refused: () => new CallCancelled() });
+  route.pool.acquire({ waitMs: 5_000, cancellation: new Cancellation(), refused: () => new CallCancelled() });
 
 describe('A route whose function gets its first replica', () => {
   it('serves waiting calls while the replica is being written down, and goes on when it was', async () => {
     const waiting = acquire();
-    const recorded = Promise.withResolvers<void>();
-    changes.foresee(ID, [READY], recorded.promise);
+    bus.emit('ready', ID, [READY]);
     expect((await waiting).replica.endpoint).toEqual(READY);
     change({ replicas: 1, phase: 'running', endpoints: [READY] });
-    recorded.resolve();
+    bus.emit('recorded', ID);
     await expect.poll(() => route.sleeps).toBe(false);
     expect(route.pool.size).toBe(1);
   });
 
   it('keeps it when a row is read that was written before', async () => {
-    const recorded = Promise.withResolvers<void>();
-    changes.foresee(ID, [READY], recorded.promise);
+    bus.emit('ready', ID, [READY]);
     change({ replicas: 1, phase: 'creating' });
     changes.tell(ID);
     await expect.poll(() => route.sleeps).toBe(false);
     expect(route.pool.size).toBe(1);
-    recorded.resolve();
+    bus.emit('recorded', ID);
   });
 
   it('believes the row again when it could not be written down', async () => {
-    const recorded = Promise.withResolvers<void>();
-    changes.foresee(ID, [READY], recorded.promise);
+    bus.emit('ready', ID, [READY]);
     expect(route.pool.size).toBe(1);
-    recorded.reject(new Error('the lease was lost'));
+    bus.emit('recorded', ID);
     await expect.poll(() => route.pool.size).toBe(0);
   });
 
-  it('gives it to no more calls when it is taken back, before the step that foresaw it has ended', async () => {
-    const recorded = Promise.withResolvers<void>();
-    changes.foresee(ID, [READY], recorded.promise);
+  it('gives it to no more calls when it is taken back, before the step that published it has ended', async () => {
+    bus.emit('ready', ID, [READY]);
     const held = await acquire();
-    changes.foresee(ID, [], recorded.promise);
+    bus.emit('ready', ID, []);
     expect(route.pool.isEmpty).toBe(true);
     const waiting = acquire();
     held[Symbol.dispose]();
-    changes.foresee(ID, [{ ...READY, replica: 'another' }], recorded.promise);
+    bus.emit('ready', ID, [{ ...READY, replica: 'another' }]);
     expect((await waiting).replica.endpoint.replica).toBe('another');
-    recorded.resolve();
+    bus.emit('recorded', ID);
   });
 
   it('refuses at once when the function is being removed meanwhile', async () => {
-    const recorded = Promise.withResolvers<void>();
-    changes.foresee(ID, [READY], recorded.promise);
+    bus.emit('ready', ID, [READY]);
     change({ deletedAt: new Date() });
     changes.tell(ID);
     await expect.poll(() => route.refusal).toBeDefined();
     expect(route.pool.size).toBe(0);
-    recorded.resolve();
+    bus.emit('recorded', ID);
   });
 
   it('takes none beside replicas that it knows, nor for a function that it refuses', async () => {
@@ -114,12 +112,12 @@ describe('A route whose function gets its first replica', () => {
     changes.tell(ID);
     await expect.poll(() => route.pool.size).toBe(1);
     const other: Endpoint = { ...READY, replica: 'r2' };
-    changes.foresee(ID, [READY, other], Promise.resolve());
+    bus.emit('ready', ID, [READY, other]);
     expect(route.pool.size).toBe(1);
     change({ endpoints: [], phase: 'error' });
     changes.tell(ID);
     await expect.poll(() => route.refusal).toBeDefined();
-    changes.foresee(ID, [other], new Promise(() => undefined));
+    bus.emit('ready', ID, [other]);
     expect(route.pool.size).toBe(0);
   });
 });

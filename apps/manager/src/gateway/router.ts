@@ -8,6 +8,7 @@ import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { FunctionShare } from '../memory/memory-budget.js';
 import { FunctionNotFound } from '../functions/errors.js';
+import { FunctionBus } from '../functions/function-bus.js';
 import { FunctionChanges } from '../functions/function-changes.js';
 import type { FunctionEntity } from '../functions/function.entity.js';
 import { isFunctionId } from '../functions/function-id.js';
@@ -36,8 +37,8 @@ export interface Route {
   idleTimeoutMs: number;
   /** The number of its replicas never changes while it is awake. */
   isFixed: boolean;
-  /** Replicas that are ready and not yet in the row. */
-  foreseen: readonly Endpoint[];
+  /** Endpoints that are ready and not yet in the row. */
+  published: readonly Endpoint[];
 }
 
 const UNUSED_MS = 10 * 60_000;
@@ -55,7 +56,7 @@ export class Router implements OnApplicationShutdown {
     connectionsTo: (endpoint) => this.connectionsTo(endpoint),
     left: (replica) => void this.cutIfGone(replica),
   };
-  private readonly unsubscribe: readonly (() => void)[];
+  private readonly unsubscribe: () => void;
   private readonly sweeper: NodeJS.Timeout;
 
   constructor(
@@ -63,16 +64,15 @@ export class Router implements OnApplicationShutdown {
     private readonly orchestrator: Orchestrator,
     private readonly tokens: WorkerTokens,
     changes: FunctionChanges,
+    private readonly bus: FunctionBus,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     @InjectPinoLogger(Router.name) private readonly logger: PinoLogger,
   ) {
     const change = (id: FunctionId | undefined) => {
       for (const known of id === undefined ? [...this.routes.keys()] : [id]) this.changed(known);
     };
-    this.unsubscribe = [
-      changes.subscribe(change),
-      changes.onForeseen((id, endpoints, recorded) => void this.foresee(id, endpoints, recorded)),
-    ];
+    this.unsubscribe = changes.subscribe(change);
+    bus.on('ready', this.serveAhead).on('recorded', this.followRow);
     this.sweeper = setInterval(() => this.forgetUnused(), SWEEP_MS);
     this.sweeper.unref();
   }
@@ -110,7 +110,8 @@ export class Router implements OnApplicationShutdown {
   }
 
   onApplicationShutdown(): void {
-    for (const unsubscribe of this.unsubscribe) unsubscribe();
+    this.unsubscribe();
+    this.bus.off('ready', this.serveAhead).off('recorded', this.followRow);
     clearInterval(this.sweeper);
     for (const { id, pool } of this.routes.values())
       pool.close(new FunctionNotRunnable(id, 'stopped', 'shutting down'));
@@ -133,7 +134,7 @@ export class Router implements OnApplicationShutdown {
       sleeps: false,
       idleTimeoutMs: 0,
       isFixed: true,
-      foreseen: [],
+      published: [],
     };
     this.apply(route, row);
     this.routes.set(id, route);
@@ -214,29 +215,25 @@ export class Router implements OnApplicationShutdown {
     route.pool.update(reached, concurrency);
   }
 
-  /** Calls that wait for a replica get it while it is being written down. Whatever becomes of that, the row counts then. */
-  private async foresee(id: FunctionId, endpoints: readonly Endpoint[], recorded: Promise<unknown>): Promise<void> {
+  /** Calls that wait for a replica get it while it is being written down. */
+  private readonly serveAhead = (id: FunctionId, endpoints: readonly Endpoint[]): void => {
     const route = this.routes.get(id);
     if (route === undefined || route.leaving || route.refusal !== undefined) return;
-    if (endpoints.length === 0) {
-      this.takeBack(route);
-      return;
-    }
-    if (!route.pool.isEmpty) return;
-    route.foreseen = endpoints;
+    const isTakenBack = endpoints.length === 0 && route.published.length > 0;
+    if (!isTakenBack && (endpoints.length === 0 || !route.pool.isEmpty)) return;
+    route.published = endpoints;
+    // Calls that have a replica which is taken back keep it.
     this.serve(route, endpoints, route.concurrency);
-    await recorded.catch(() => undefined);
-    route.foreseen = [];
-    this.changed(id);
-  }
+    if (isTakenBack) this.changed(id);
+  };
 
-  /** Calls that have such a replica keep it; what else is known of the function is in its row. */
-  private takeBack(route: Route): void {
-    if (route.foreseen.length === 0) return;
-    route.foreseen = [];
-    this.serve(route, [], route.concurrency);
-    this.changed(route.id);
-  }
+  /** Whatever became of writing them down, the row counts from now on. */
+  private readonly followRow = (id: FunctionId): void => {
+    const route = this.routes.get(id);
+    if (route === undefined || route.published.length === 0) return;
+    route.published = [];
+    this.changed(id);
+  };
 
   private drop(route: Route, error: AppError): void {
     this.routes.delete(route.id);
@@ -257,7 +254,7 @@ export class Router implements OnApplicationShutdown {
 
 /** A row read before its replicas were written to it must not take them away again. */
 function endpointsOf(route: Route, { endpoints }: FunctionEntity): readonly Endpoint[] {
-  return endpoints.length === 0 ? route.foreseen : endpoints;
+  return endpoints.length === 0 ? route.published : endpoints;
 }
 
 function refusalOf(row: FunctionEntity): AppError | undefined {

@@ -33,8 +33,8 @@ function poolOf(endpoints: readonly Endpoint[], { concurrency = 1, queue = 10 } 
   return pool;
 }
 
-async function acquire(pool: SlotPool, { waitMs = 1_000, caller = new Cancellation() } = {}): Promise<Slot> {
-  return pool.acquire({ waitMs, caller, refused: (why, waiting) => new Refused(why, waiting) });
+async function acquire(pool: SlotPool, { waitMs = 1_000, cancellation = new Cancellation() } = {}): Promise<Slot> {
+  return pool.acquire({ waitMs, cancellation, refused: (why, waiting) => new Refused(why, waiting) });
 }
 
 const release = (slot: Slot) => slot[Symbol.dispose]();
@@ -123,9 +123,9 @@ describe('SlotPool', () => {
     const pool = poolOf([A]);
     const held = await acquire(pool);
     const late = expect(acquire(pool, { waitMs: 50 })).rejects.toMatchObject({ why: 'waited_too_long' });
-    const caller = new Cancellation();
-    const left = expect(acquire(pool, { caller })).rejects.toMatchObject({ why: 'cancelled' });
-    caller.leave();
+    const cancellation = new Cancellation();
+    const left = expect(acquire(pool, { cancellation })).rejects.toMatchObject({ why: 'cancelled' });
+    cancellation.cancel();
     await left;
     await vi.advanceTimersByTimeAsync(51);
     await late;
@@ -137,8 +137,8 @@ describe('SlotPool', () => {
   it('refuses a waiter whose caller had left before it came', async () => {
     const pool = poolOf([]);
     const gone = new Cancellation();
-    gone.leave();
-    await expect(acquire(pool, { caller: gone })).rejects.toMatchObject({ why: 'cancelled' });
+    gone.cancel();
+    await expect(acquire(pool, { cancellation: gone })).rejects.toMatchObject({ why: 'cancelled' });
   });
 
   it('gives a replica that leaves no new call, lets it finish, and closes its sockets then', async () => {
@@ -226,7 +226,7 @@ const story = fc.array(action, { minLength: 10, maxLength: 60, size: 'max' });
 
 interface Visit {
   readonly number: number;
-  readonly caller: Cancellation;
+  readonly cancellation: Cancellation;
   state: 'waiting' | 'served' | 'refused' | 'done';
   slot?: Slot;
 }
@@ -243,11 +243,11 @@ async function play(story: readonly Action[], queue: number): Promise<void> {
   const onReplica = (name: string) => of('served').filter(({ slot }) => slot!.replica.endpoint.replica === name);
 
   const come = (waitMs: number) => {
-    const one: Visit = { number: callers.length, caller: new Cancellation(), state: 'waiting' };
+    const one: Visit = { number: callers.length, cancellation: new Cancellation(), state: 'waiting' };
     const { isFull } = pool;
     if (isFull) expect(pool.waiting).toBeGreaterThanOrEqual(Math.max(queue, wanted.length > 0 ? 0 : 1));
     callers.push(one);
-    acquire(pool, { waitMs, caller: one.caller })
+    acquire(pool, { waitMs, cancellation: one.cancellation })
       .then(
         (slot) => {
           expect(isFull).toBe(false);
@@ -280,7 +280,7 @@ async function play(story: readonly Action[], queue: number): Promise<void> {
         return release(one.slot!);
       }
       case 'leave':
-        return pickOf(of('waiting'), next.which)?.caller.leave();
+        return pickOf(of('waiting'), next.which)?.cancellation.cancel();
       case 'setAside': {
         const replica = pickOf(of('served'), next.which)?.slot?.replica;
         if (!replica) return;

@@ -37,7 +37,7 @@ interface Waiter {
 
 export interface AcquireOptions {
   readonly waitMs: number;
-  readonly caller: Cancellation;
+  readonly cancellation: Cancellation;
   /** Makes the error for a full queue, a wait that took too long, and a caller who left. */
   readonly refused: (why: 'queue_full' | 'waited_too_long' | 'cancelled', waiting: number) => AppError;
 }
@@ -145,7 +145,7 @@ export class SlotPool {
       const leave = () => {
         this.waiters.delete(waiter);
         clearTimeout(timer);
-        options.caller.whenLeaving(undefined);
+        options.cancellation.onCancel(undefined);
       };
       const waiter: Waiter = {
         resolve: (slot) => {
@@ -163,8 +163,8 @@ export class SlotPool {
         options.waitMs,
       );
       this.waiters.add(waiter);
-      if (options.caller.left) onLeaving();
-      else options.caller.whenLeaving(onLeaving);
+      if (options.cancellation.isCancelled) onLeaving();
+      else options.cancellation.onCancel(onLeaving);
     });
   }
 

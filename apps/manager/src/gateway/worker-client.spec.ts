@@ -30,13 +30,13 @@ describe('callWorker', () => {
   const http = (listener: RequestListener) => start(createHttpServer(listener));
   const tcp = (onSocket: (socket: Socket) => void) => start(createTcpServer(onSocket));
 
-  const call = (options: { timeoutMs?: number; caller?: Cancellation } = {}): Promise<WorkerAnswer> =>
+  const call = (options: { timeoutMs?: number; cancellation?: Cancellation } = {}): Promise<WorkerAnswer> =>
     callWorker(connections, {
       body: BODY,
       functionId: 'aaaaaaaaaaaaaaaa',
       requestId: 'request-1',
       timeoutMs: options.timeoutMs ?? 10_000,
-      caller: options.caller ?? new Cancellation(),
+      cancellation: options.cancellation ?? new Cancellation(),
     });
 
   beforeEach(() => sockets.clear());
@@ -146,27 +146,27 @@ describe('callWorker', () => {
     const arrived = Promise.withResolvers<void>();
     await http(() => arrived.resolve());
     const gone = new Cancellation();
-    gone.leave();
-    expect(await call({ caller: gone })).toEqual({ kind: 'cancelled' });
+    gone.cancel();
+    expect(await call({ cancellation: gone })).toEqual({ kind: 'cancelled' });
     const early = new Cancellation();
-    const atOnce = call({ caller: early });
-    early.leave();
+    const atOnce = call({ cancellation: early });
+    early.cancel();
     expect(await atOnce).toEqual({ kind: 'cancelled' });
     const late = new Cancellation();
-    const inFlight = call({ caller: late });
+    const inFlight = call({ cancellation: late });
     await arrived.promise;
-    late.leave();
+    late.cancel();
     expect(await inFlight).toEqual({ kind: 'cancelled' });
     await expect.poll(() => sockets.size).toBe(0);
   });
 
-  it('is done with its caller once it has the answer', async () => {
+  it('forgets the cancellation once it has the answer', async () => {
     await http((_, response) => void response.end('{}'));
-    const caller = new Cancellation();
+    const cancellation = new Cancellation();
     let last: unknown = 'never asked';
-    const ask = caller.whenLeaving.bind(caller);
-    caller.whenLeaving = (act) => ask((last = act));
-    await call({ caller });
+    const ask = cancellation.onCancel.bind(cancellation);
+    cancellation.onCancel = (act) => ask((last = act));
+    await call({ cancellation });
     expect(last).toBeUndefined();
   });
 
@@ -256,8 +256,8 @@ describe('callWorker with a large answer', () => {
       functionId: 'aaaaaaaaaaaaaaaa',
       requestId: 'request-1',
       timeoutMs,
-      caller: new Cancellation(),
-      holding: {
+      cancellation: new Cancellation(),
+      reservation: {
         add: (bytes) => {
           if (held + bytes > room) throw new ManagerOverloaded(room);
           held += bytes;

@@ -4,7 +4,7 @@ import type { Writable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { areTooManyPieces } from '../memory/pieces.js';
 import { Chunks } from '../memory/chunks.js';
-import type { Holding } from '../memory/memory-budget.js';
+import type { MemoryReservation } from '../memory/memory-budget.js';
 import type { Cancellation } from './cancellation.js';
 import type { Connection, Connections } from './connections.js';
 import type { Expiring } from './deadlines.js';
@@ -23,9 +23,9 @@ export interface WorkerCall {
   readonly body: Buffer;
   readonly requestId: string;
   readonly timeoutMs: number;
-  readonly caller: Cancellation;
+  readonly cancellation: Cancellation;
   /** What is kept of the answer is counted here; without it, nowhere. */
-  readonly holding?: Pick<Holding, 'add'> | undefined;
+  readonly reservation?: Pick<MemoryReservation, 'add'> | undefined;
   /** Without it, every answer is kept until it is whole. */
   readonly sink?: AnswerSink | undefined;
   /** Takes down when the request was written and its answer began, in `performance.now()` milliseconds. */
@@ -109,8 +109,8 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
   ) {
     connections.deadlines.add(this);
     const cancel = () => this.abandon({ kind: 'cancelled' });
-    if (call.caller.left) queueMicrotask(cancel);
-    else call.caller.whenLeaving(cancel);
+    if (call.cancellation.isCancelled) queueMicrotask(cancel);
+    else call.cancellation.onCancel(cancel);
   }
 
   expire(): void {
@@ -179,10 +179,10 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
   }
 
   private keep(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    const { holding, sink } = this.call;
-    if (holding !== undefined) {
+    const { reservation, sink } = this.call;
+    if (reservation !== undefined) {
       try {
-        holding.add(chunk.length);
+        reservation.add(chunk.length);
       } catch (error) {
         if (!(error instanceof AppError)) throw error;
         this.abandon({ kind: 'no_room', error });
@@ -260,7 +260,7 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
     if (this.settled) return false;
     this.settled = true;
     this.connections.deadlines.delete(this);
-    this.call.caller.whenLeaving(undefined);
+    this.call.cancellation.onCancel(undefined);
     return true;
   }
 }

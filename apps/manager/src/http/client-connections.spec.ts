@@ -249,7 +249,7 @@ describe('the connections of clients', () => {
     client(GET).pause();
     const least = 5 * MIB;
     await vi.waitFor(async () => {
-      expect(() => held.hold().add(64 * MIB - least)).toThrow('memory');
+      expect(() => held.reserve().add(64 * MIB - least)).toThrow('memory');
       await Promise.resolve();
     });
     expect(isOpen()).toBe(2);

@@ -24,7 +24,7 @@ export class ClientConnections {
 
   constructor(
     server: Server,
-    private readonly held: MemoryBudget,
+    private readonly memory: MemoryBudget,
     patienceMs = PATIENCE_MS,
   ) {
     server.on('connection', (socket: Socket) => {
@@ -53,7 +53,7 @@ export class ClientConnections {
     if (previous === undefined || previous.writableFinished) listener(response.req, response);
     else if (!socket.destroyed) {
       this.all.get(socket)?.admit(previous, response, listener);
-      if (this.waiting.count * WAITING_BYTES > this.held.limitBytes * WAITING_SHARE) socket.resetAndDestroy();
+      if (this.waiting.count * WAITING_BYTES > this.memory.limitBytes * WAITING_SHARE) socket.resetAndDestroy();
     }
   }
 
@@ -75,12 +75,12 @@ export class ClientConnections {
       unsent += bytes;
       holders.push({ socket, bytes });
     }
-    const most = this.held.limitBytes * UNSENT_SHARE;
+    const most = this.memory.limitBytes * UNSENT_SHARE;
     for (const { socket, bytes } of unsent > most ? holders.toSorted((one, other) => other.bytes - one.bytes) : []) {
       if (unsent <= most) break;
       socket.resetAndDestroy();
       unsent -= bytes;
     }
-    this.held.noteUnsent(unsent + this.waiting.count * WAITING_BYTES);
+    this.memory.noteUnsent(unsent + this.waiting.count * WAITING_BYTES);
   }
 }

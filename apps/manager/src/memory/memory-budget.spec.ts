@@ -16,44 +16,44 @@ const thrownBy = (act: () => unknown): unknown => {
 describe('MemoryBudget', () => {
   it('holds up to its limit, and as much again once that is given back', () => {
     const held = new MemoryBudget({ heldBytes: 100 * KIB }, new Metrics());
-    const [one, other] = [held.hold(), held.hold()];
+    const [one, other] = [held.reserve(), held.reserve()];
     one.add(100 * KIB - 2 * REQUEST);
     expect(thrownBy(() => other.add(1))).toMatchObject(FULL);
-    expect(thrownBy(() => held.hold())).toMatchObject(FULL);
+    expect(thrownBy(() => held.reserve())).toMatchObject(FULL);
     one[Symbol.dispose]();
     one[Symbol.dispose]();
     other.add(100 * KIB - REQUEST);
     expect(thrownBy(() => other.add(1))).toMatchObject(FULL);
     other[Symbol.dispose]();
-    held.hold().add(100 * KIB - REQUEST);
+    held.reserve().add(100 * KIB - REQUEST);
   });
 
   it('lets so many requests in, however small they are', () => {
     const held = new MemoryBudget({ heldBytes: 100 * KIB }, new Metrics());
-    for (let request = 0; request < 6; request += 1) held.hold();
-    expect(thrownBy(() => held.hold())).toMatchObject(FULL);
+    for (let request = 0; request < 6; request += 1) held.reserve();
+    expect(thrownBy(() => held.reserve())).toMatchObject(FULL);
   });
 
   it('tells how much it holds', async () => {
     const metrics = new Metrics();
     const held = new MemoryBudget({ heldBytes: 100 * KIB }, metrics);
-    const holding = held.hold();
-    holding.add(5);
+    const reservation = held.reserve();
+    reservation.add(5);
     expect(await metrics.text()).toContain(`\nfaas_held_bytes ${REQUEST + 5}\n`);
-    holding[Symbol.dispose]();
+    reservation[Symbol.dispose]();
     expect(await metrics.text()).toMatch(/\nfaas_held_bytes 0\n[^]*\nfaas_held_bytes_limit 102400\n/);
   });
 
   it('lets the calls of one function and their answers hold half of it, until they have gone out', () => {
     const held = new MemoryBudget({ heldBytes: 1_000 * KIB }, new Metrics());
     const [mine, others] = [new FunctionShare(), new FunctionShare()];
-    const calls = [held.hold(), held.hold()] as const;
+    const calls = [held.reserve(), held.reserve()] as const;
     for (const call of calls) call.countFor(mine);
     calls[0].add(300 * KIB);
     calls[1].add(200 * KIB);
     const refusal = { code: 'function_overloaded', kind: 'saturated', extras: { limit_bytes: 500 * KIB } };
     expect(thrownBy(() => calls[1].add(1))).toMatchObject(refusal);
-    const other = held.hold();
+    const other = held.reserve();
     other.countFor(others);
     other.add(300 * KIB);
     calls[0][Symbol.dispose]();
@@ -68,7 +68,7 @@ describe('MemoryBudget', () => {
   it('lets one call hold more than half of it, as long as it is the only one of its function', () => {
     const held = new MemoryBudget({ heldBytes: 1_000 * KIB }, new Metrics());
     const share = new FunctionShare();
-    const [large, small] = [held.hold(), held.hold()];
+    const [large, small] = [held.reserve(), held.reserve()];
     for (const call of [large, small]) call.countFor(share);
     large.add(400 * KIB);
     large.add(400 * KIB);
@@ -82,9 +82,9 @@ describe('MemoryBudget', () => {
     const held = new MemoryBudget({ heldBytes: 100 * KIB }, metrics);
     held.noteUnsent(90 * KIB);
     expect(await metrics.text()).toContain(`\nfaas_held_bytes ${90 * KIB}\n`);
-    expect(thrownBy(() => held.hold())).toMatchObject(FULL);
+    expect(thrownBy(() => held.reserve())).toMatchObject(FULL);
     held.noteUnsent(0);
-    held.hold();
+    held.reserve();
   });
 
   it('counts what costs more than its size so often, and less where the largest would not fit', () => {

@@ -56,18 +56,18 @@ export class MemoryBudget {
   }
 
   /** Room for one more request until it is disposed of. Throws {@link ManagerOverloaded} when there is none. */
-  hold(): Holding {
-    const holding = new Holding(this);
-    holding.add(REQUEST_BYTES);
-    return holding;
+  reserve(): MemoryReservation {
+    const reservation = new MemoryReservation(this);
+    reservation.begin();
+    return reservation;
   }
 
   /** The same for a request of the framework's, until its response has gone out or its connection has ended. */
-  holdUntilClosed(response: ServerResponse): Holding {
-    const holding = this.hold();
-    if (response.destroyed) holding[Symbol.dispose]();
-    else response.once('close', () => holding[Symbol.dispose]());
-    return holding;
+  reserveUntilClosed(response: ServerResponse): MemoryReservation {
+    const reservation = this.reserve();
+    if (response.destroyed) reservation[Symbol.dispose]();
+    else response.once('close', () => reservation[Symbol.dispose]());
+    return reservation;
   }
 
   take(bytes: number): void {
@@ -89,20 +89,25 @@ export class MemoryBudget {
     this.held -= bytes;
   }
 
-  /** Notes what is unsent of answers that no {@link Holding} counts. */
+  /** Notes what is unsent of answers that no {@link MemoryReservation} counts. */
   noteUnsent(bytes: number): void {
     this.unsent = bytes;
   }
 }
 
-/** What one request and its answer keep in memory. */
-export class Holding implements Disposable {
+/** What one request and its answer keep in memory: nothing until it begins. */
+export class MemoryReservation implements Disposable {
   private held = 0;
   private share: FunctionShare | undefined;
   private shared = 0;
   private isOver = false;
 
   constructor(private readonly all: MemoryBudget) {}
+
+  /** Takes room for the request itself. Throws {@link ManagerOverloaded} when there is none. */
+  begin(): void {
+    this.add(REQUEST_BYTES);
+  }
 
   /** Throws {@link ManagerOverloaded}, or for a function's call {@link CallsTooLarge}, when there is no room for it. */
   add(bytes: number): void {

@@ -7,6 +7,7 @@ import type { Workload } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { setTimeout as delay } from 'node:timers/promises';
+import { FunctionBus } from '../functions/function-bus.js';
 import { FunctionChanges } from '../functions/function-changes.js';
 import type { StoredFault } from '../functions/function.entity.js';
 import { type Claim, FunctionRepository } from '../functions/function.repository.js';
@@ -29,6 +30,7 @@ export class FunctionReconciler {
     private readonly repository: FunctionRepository,
     private readonly orchestrator: Orchestrator,
     private readonly changes: FunctionChanges,
+    private readonly bus: FunctionBus,
     private readonly metrics: ReconcileMetrics,
     @InjectPinoLogger(FunctionReconciler.name) private readonly logger: PinoLogger,
   ) {}
@@ -55,17 +57,16 @@ export class FunctionReconciler {
   }
 
   private async converge(claim: Claim, pace: Pace, signal: AbortSignal): Promise<number | null> {
-    // Settles when what this step has seen is in the row, or is not going to be.
-    const { promise: recorded, resolve: end } = Promise.withResolvers<void>();
+    const { id } = claim.row;
     let isOver = false;
-    const foresee: OnReady = (endpoints) => {
-      if (!isOver) this.changes.foresee(claim.row.id, endpoints, recorded);
+    const publishReady: OnReady = (endpoints) => {
+      if (!isOver) this.bus.emit('ready', id, endpoints);
     };
     try {
-      return await this.stepTowards(claim, pace, signal, foresee);
+      return await this.stepTowards(claim, pace, signal, publishReady);
     } finally {
       isOver = true;
-      end();
+      this.bus.emit('recorded', id);
     }
   }
 
@@ -73,13 +74,13 @@ export class FunctionReconciler {
     claim: Claim,
     { resyncMs, stepTimeoutMs }: Pace,
     signal: AbortSignal,
-    foresee: OnReady,
+    publishReady: OnReady,
   ): Promise<number | null> {
     const { row } = claim;
     const mayServe = row.provisionalUntil === null;
     const workload = await this.workloadOf(claim);
     const observed = await within('a step', { ms: stepTimeoutMs, graceMs: CUT_GRACE_MS, signal }, (bounded) =>
-      this.orchestrator.ensure(workload, bounded, mayServe ? foresee : undefined),
+      this.orchestrator.ensure(workload, bounded, mayServe ? publishReady : undefined),
     );
     const outcome = decide(row, observed, { now: new Date(), resyncMs, random: Math.random() });
     if (outcome.phase !== row.phase) {
@@ -88,7 +89,7 @@ export class FunctionReconciler {
         'function changed phase',
       );
     }
-    if (mayServe) foresee(outcome.endpoints);
+    if (mayServe) publishReady(outcome.endpoints);
     await this.repository.record(claim, outcome);
     this.changes.tell(row.id);
     return outcome.abandon ? 0 : outcome.nextMs;

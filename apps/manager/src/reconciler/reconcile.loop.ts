@@ -6,17 +6,13 @@ import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable, type OnApplicationBootstrap } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
-import { InlineReconciler, type StepPlace } from '../functions/inline-reconciler.js';
+import { FunctionBus } from '../functions/function-bus.js';
 import { FunctionChanges } from '../functions/function-changes.js';
 import { type Claim, FunctionRepository } from '../functions/function.repository.js';
+import { StepSlots } from '../functions/inline-reconciler.js';
 import { FunctionReconciler } from './function.reconciler.js';
 
 const DUE = 'faas_due';
-/**
- * A step that begins with a request: most take hundredths of a second, and when its manager dies in it, the next call
- * waits for the end of the lease.
- */
-const DIRECT_LEASE_MS = 3_000;
 /** How long a leaving manager lets its steps come to an end by themselves. */
 const STOP_GRACE_MS = 5_000;
 
@@ -28,7 +24,6 @@ export class ReconcileLoop implements OnApplicationBootstrap {
   private readonly steps = new Set<Promise<void>>();
   private readonly timers = new Set<NodeJS.Timeout>();
   private poll: NodeJS.Timeout | undefined;
-  private reserved = 0;
   private claiming = false;
   private withdrawn = false;
   private look: Promise<void> = Promise.resolve();
@@ -41,11 +36,15 @@ export class ReconcileLoop implements OnApplicationBootstrap {
     @Inject(RECONCILE_CONFIG) private readonly config: ReconcileConfig,
     notifications: Notifications,
     private readonly changes: FunctionChanges,
-    direct: InlineReconciler,
+    private readonly slots: StepSlots,
+    bus: FunctionBus,
     @InjectPinoLogger(ReconcileLoop.name) private readonly logger: PinoLogger,
   ) {
     notifications.on(DUE, () => this.kick());
-    direct.madeBy(() => this.place());
+    bus.on('claimed', (claim, leaseMs) => this.beginClaimed(claim, leaseMs));
+    bus.on('slotFree', () => {
+      if (this.slots.free === 1) this.kick();
+    });
   }
 
   onApplicationBootstrap(): void {
@@ -63,11 +62,13 @@ export class ReconcileLoop implements OnApplicationBootstrap {
    */
   withdraw(): void {
     this.withdrawn = true;
+    this.slots.closeForRequests();
   }
 
   /** Stops claiming, then waits for the steps under way; those that take too long are cut and left to the next manager. */
   async stop(): Promise<void> {
     this.stopping.abort();
+    this.slots.closeForRequests();
     clearInterval(this.poll);
     for (const timer of this.timers) clearTimeout(timer);
     const cut = setTimeout(() => this.cutting.abort(), STOP_GRACE_MS);
@@ -96,40 +97,31 @@ export class ReconcileLoop implements OnApplicationBootstrap {
   private async claimAll(): Promise<void> {
     do {
       this.claimAgain = false;
-      const { free } = this;
+      const { free } = this.slots;
       if (free <= 0) return;
       const only = this.withdrawn ? this.changes.awaited : undefined;
       const claims = await this.repository.claim(free, this.config.leaseMs, only);
-      for (const claim of claims) this.begin(claim, this.config.leaseMs);
+      for (const claim of claims) {
+        this.slots.take();
+        this.begin(claim, this.config.leaseMs);
+      }
       if (claims.length === free) return;
     } while (this.claimAgain && !this.stopping.signal.aborted);
   }
 
-  private get free(): number {
-    return this.config.concurrency - this.steps.size - this.reserved;
-  }
-
-  /** For a step whose row is claimed by whoever writes it. */
-  private place(): StepPlace | undefined {
-    if (this.stopping.signal.aborted || this.withdrawn || this.free <= 0) return undefined;
-    this.reserved += 1;
-    const leaseMs = Math.min(this.config.leaseMs, DIRECT_LEASE_MS);
-    return {
-      leaseMs,
-      begin: (claim) => {
-        if (!this.stopping.signal.aborted) this.begin(claim, leaseMs);
-        else this.repository.release(claim).catch(() => undefined);
-      },
-      giveBack: () => {
-        this.reserved -= 1;
-        if (this.free === 1) this.kick();
-      },
-    };
+  private beginClaimed(claim: Claim, leaseMs: number): void {
+    if (!this.stopping.signal.aborted) {
+      this.begin(claim, leaseMs);
+      return;
+    }
+    this.slots.release();
+    this.repository.release(claim).catch(() => undefined);
   }
 
   private begin(claim: Claim, leaseMs: number): void {
     const step = this.run(claim, leaseMs).finally(() => {
       this.steps.delete(step);
+      this.slots.release();
       this.kick();
     });
     this.steps.add(step);

@@ -157,7 +157,7 @@ describe('A step that begins with the request for it', () => {
   it('is due for everybody when its statement was written and its answer lost', async () => {
     const manager = here.start({ leaseMs: 60_000 }, { deaf: true });
     const wanted = newFunction();
-    const lost = manager.direct.write(wanted.id, async (lease) => {
+    const lost = manager.inline.write(wanted.id, async (lease) => {
       await here.repository.insert(wanted, lease);
       throw new Error('the answer was lost');
     });
