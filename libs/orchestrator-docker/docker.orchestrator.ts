@@ -51,6 +51,7 @@ type Listener = (functionId: FunctionId | undefined) => void;
 /** Runs workers as containers of one Docker engine, local or remote. */
 export class DockerOrchestrator extends Orchestrator {
   readonly engine = 'docker';
+  readonly capabilities = { scalesItself: false, isolates: true, largestCodeBytes: Infinity };
   private readonly docker: DockerEngine;
   private readonly network: WorkerNetwork;
   private readonly seccomp: WorkerSeccomp;

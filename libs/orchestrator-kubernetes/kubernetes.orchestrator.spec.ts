@@ -101,6 +101,6 @@ describe('KubernetesOrchestrator', () => {
 
   it('takes no file that a ConfigMap can’t hold', async () => {
     await onEmptyCluster((response) => void response.end());
-    expect(orchestrator.largestCodeBytes).toBe(1_048_576);
+    expect(orchestrator.capabilities.largestCodeBytes).toBe(1_048_576);
   });
 });

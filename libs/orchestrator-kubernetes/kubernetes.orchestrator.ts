@@ -55,7 +55,7 @@ interface Converged {
 /** Runs each function as a Deployment with a Service and an autoscaler, in one namespace of one cluster. */
 export class KubernetesOrchestrator extends Orchestrator {
   readonly engine = 'kubernetes';
-  override readonly largestCodeBytes = LARGEST_CODE_BYTES;
+  readonly capabilities = { scalesItself: true, isolates: true, largestCodeBytes: LARGEST_CODE_BYTES };
   private readonly api: KubeApi;
   private readonly view: View;
   private readonly convergence: Convergence;

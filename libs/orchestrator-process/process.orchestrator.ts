@@ -36,6 +36,7 @@ const ADOPTION_PROBE_MS = 300;
  */
 export class ProcessOrchestrator extends Orchestrator {
   readonly engine = 'process';
+  readonly capabilities = { scalesItself: false, isolates: false, largestCodeBytes: Infinity };
   private readonly files: ReplicaFiles;
   private readonly table: ProcessTable = processTable();
   private readonly watched: ReplicaWatch;

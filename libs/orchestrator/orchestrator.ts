@@ -3,6 +3,16 @@ import type { Endpoint, EndpointAddress, FunctionId, LogLine, LogOptions, Observ
 
 export type OnReady = (endpoints: readonly Endpoint[]) => void;
 
+/** What tells engines apart for the rest of the manager, which never asks which one it has. */
+export interface Capabilities {
+  /** It has an autoscaler and a scheduler: the number of replicas is a floor, and the memory they need is its concern. */
+  readonly scalesItself: boolean;
+  /** Handlers share neither files nor the network with the manager and with other users of its machine. */
+  readonly isolates: boolean;
+  /** The largest handler file that it can hand to a replica. */
+  readonly largestCodeBytes: number;
+}
+
 /**
  * The narrow port between the manager and an engine that runs workers. An abstract class, so that it is its own
  * injection token. Everything particular to an engine stays behind it.
@@ -13,6 +23,8 @@ export type OnReady = (endpoints: readonly Endpoint[]) => void;
 export abstract class Orchestrator {
   /** `docker`, `kubernetes`, `process` or `memory`; for logs and health. */
   abstract readonly engine: string;
+
+  abstract readonly capabilities: Capabilities;
 
   /**
    * What must be in place before the first worker, made at boot. Throws {@link EngineNotConfigured} when nothing may be
@@ -60,9 +72,6 @@ export abstract class Orchestrator {
   reach(endpoint: Endpoint): EndpointAddress {
     return endpoint.address;
   }
-
-  /** The largest handler file the engine can hand to a replica, in bytes. */
-  readonly largestCodeBytes: number = Infinity;
 
   /** The workers that wait for a function, where the engine keeps some. */
   get warmPool(): PoolReport | undefined {

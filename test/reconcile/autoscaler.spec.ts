@@ -15,7 +15,7 @@ const CONFIG = {
   intervalMs: 10,
   downWindowMs: 60_000,
   maxReplicas: 4,
-  maxClusterReplicas: 4,
+  maxClusterReplicas: 2,
   memoryMiB: 4_096,
 };
 const silent = pino({ level: 'silent' });
@@ -47,21 +47,31 @@ beforeEach(() => {
   database = new OpenDatabase(here.source);
   notifications = new Notifications(here.url, silent);
   notifications.start();
-  autoscaler = new Autoscaler(
-    new FunctionRepository(database),
-    new DemandRepository(database),
-    new MemoryOrchestrator(),
-    CONFIG,
-    new FunctionChanges(notifications),
-    silent as unknown as PinoLogger,
-  );
-  autoscaler.onApplicationBootstrap();
+  autoscaler = autoscalerOn(new MemoryOrchestrator());
 });
 afterEach(async () => {
   await autoscaler.stop();
   await notifications.close();
   await here.reset();
 });
+
+function autoscalerOn(engine: MemoryOrchestrator): Autoscaler {
+  const started = new Autoscaler(
+    new FunctionRepository(database),
+    new DemandRepository(database),
+    engine,
+    CONFIG,
+    new FunctionChanges(notifications),
+    silent as unknown as PinoLogger,
+  );
+  started.onApplicationBootstrap();
+  return started;
+}
+
+/** An engine with an autoscaler of its own. */
+class ScalingOrchestrator extends MemoryOrchestrator {
+  override readonly capabilities = { scalesItself: true, isolates: true, largestCodeBytes: Infinity };
+}
 
 const looks = () => database.count('AS awake');
 /** So many times the interval of its rounds, counted in the rounds of another clock. */
@@ -110,5 +120,16 @@ describe('Autoscaler', () => {
     await demands.record([{ id, callsNow: 3, callsLately: 3 }]);
     await expect.poll(async () => (await here.row(id)).replicas).toBe(3);
     expect(database.count('memory_mib)')).toBeGreaterThan(0);
+  });
+
+  it('asks for no memory on an engine that scales itself, whose own limit of replicas counts', async () => {
+    await autoscaler.stop();
+    autoscaler = autoscalerOn(new ScalingOrchestrator());
+    here.start();
+    const id = await here.add({ idleTimeoutMs: 0, concurrency: 2 });
+    await here.ready(id);
+    await new DemandRepository(here.database).record([{ id, callsNow: 9, callsLately: 9 }]);
+    await expect.poll(async () => (await here.row(id)).replicas).toBe(2);
+    expect(database.count('memory_mib)')).toBe(0);
   });
 });

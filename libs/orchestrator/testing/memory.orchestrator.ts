@@ -13,6 +13,7 @@ const FOLLOW_INTERVAL_MS = 20;
  */
 export class MemoryOrchestrator extends Orchestrator {
   readonly engine = 'memory';
+  readonly capabilities = { scalesItself: false, isolates: true, largestCodeBytes: Infinity };
 
   constructor(
     readonly world: MemoryWorld = new MemoryWorld(),

@@ -22,8 +22,8 @@ import { Refusals } from './refusals.js';
     {
       provide: Authenticator,
       inject: [AUTH_CONFIG, Orchestrator, LOGGER],
-      useFactory: async (config: AuthConfig, { engine }: Orchestrator, logger: Logger) =>
-        new Authenticator(await keysOf(config, engine, logger), config.disabled),
+      useFactory: async (config: AuthConfig, { capabilities }: Orchestrator, logger: Logger) =>
+        new Authenticator(await keysOf(config, capabilities.isolates, logger), config.disabled),
     },
     { provide: APP_GUARD, useClass: AuthGuard },
   ],
@@ -31,13 +31,13 @@ import { Refusals } from './refusals.js';
 })
 export class AuthModule {}
 
-/** Handlers that run as processes share this machine's loopback with its users, so that one has to show a key there. */
+/** Where handlers aren't isolated they share this machine's loopback with its users: requests must show a key there. */
 async function keysOf(
   { keys, disabled, keyFile }: AuthConfig,
-  engine: Orchestrator['engine'],
+  isIsolated: boolean,
   logger: Logger,
 ): Promise<readonly ApiKey[]> {
-  if (disabled || keys.length > 0 || engine !== 'process') return keys;
+  if (disabled || keys.length > 0 || isIsolated) return keys;
   const secret = await generatedKey(keyFile);
   logger.info({ file: keyFile }, 'no API key is configured: requests must show the one that this file holds');
   return [{ name: 'generated', scope: 'admin', secret }];

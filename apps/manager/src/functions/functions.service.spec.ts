@@ -22,7 +22,7 @@ async function upload(bytes: number, largestCodeBytes: number, uploadBytes: numb
     repository as unknown as FunctionRepository,
     {} as FunctionChanges,
     new InlineReconciler(repository as unknown as FunctionRepository, new StepSlots(none), new FunctionBus(), none),
-    { largestCodeBytes } as Orchestrator,
+    { capabilities: { scalesItself: false, isolates: true, largestCodeBytes } } as Orchestrator,
     new MemoryBudget(limits, new Metrics()),
     functions,
     { ...limits, uploadBytes },

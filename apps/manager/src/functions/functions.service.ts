@@ -62,7 +62,7 @@ export class FunctionsService {
   async add(request: IncomingMessage, named: (id: FunctionId) => void): Promise<FunctionDto> {
     using reservation = this.memory.reserve();
     const { maxTimeoutMs, mostReplicas, mostConcurrency } = this.defaults;
-    const fileBytes = Math.min(this.limits.uploadBytes, this.orchestrator.largestCodeBytes);
+    const fileBytes = Math.min(this.limits.uploadBytes, this.orchestrator.capabilities.largestCodeBytes);
     const limits = { fileBytes, maxTimeoutMs, mostReplicas, mostConcurrency, kept: this.kept };
     const times = this.memory.timesOf(UPLOAD_TIMES, fileBytes);
     const upload = await readUpload(request, limits, { add: (bytes) => reservation.add(Math.ceil(bytes * times)) });
@@ -98,9 +98,9 @@ export class FunctionsService {
     return FunctionDto.of(await this.ready(id));
   }
 
-  /** Replicas that are kept count like those that calls ask for; a cluster's scheduler minds its own memory. */
+  /** Replicas that are kept count like those that calls ask for, unless the engine minds its memory itself. */
   private get kept(): UploadLimits['kept'] {
-    if (this.orchestrator.engine === 'kubernetes') return undefined;
+    if (this.orchestrator.capabilities.scalesItself) return undefined;
     const each = this.defaults.memoryMiB;
     const all = this.scale.memoryMiB;
     const why = `each may take ${each} MiB, and all replicas of this machine together ${all} (REPLICAS_MEMORY_MIB).`;

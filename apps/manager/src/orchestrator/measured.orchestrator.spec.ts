@@ -8,7 +8,7 @@ const OBSERVED = { replicas: 1 } as unknown as Observed;
 
 /** An engine whose every method answers what it was called with. */
 function measured(overrides: object = {}) {
-  const own: Record<string, unknown> = { engine: 'fake', largestCodeBytes: 7, ...overrides };
+  const own: Record<string, unknown> = { engine: 'fake', capabilities: { largestCodeBytes: 7 }, ...overrides };
   const answering = new Proxy(own, {
     get: (_own, name: string) => own[name] ?? ((...given: unknown[]) => ({ name, given })),
   });
@@ -24,7 +24,7 @@ function measured(overrides: object = {}) {
 describe('MeasuredOrchestrator', () => {
   it('hands every question of the port on, and the answer back', async () => {
     const { orchestrator } = measured();
-    expect([orchestrator.engine, orchestrator.largestCodeBytes]).toEqual(['fake', 7]);
+    expect([orchestrator.engine, orchestrator.capabilities.largestCodeBytes]).toEqual(['fake', 7]);
     const inherited = Object.getOwnPropertyNames(Orchestrator.prototype);
     const names = new Set([...inherited, 'ensure', 'remove', 'list', 'watch', 'logs', 'ping']);
     names.delete('constructor');

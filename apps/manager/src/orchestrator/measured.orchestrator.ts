@@ -1,5 +1,5 @@
 import type { Metrics } from '#libs/observability/metrics.js';
-import { type OnReady, Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { type Capabilities, type OnReady, Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { PoolReport } from '#libs/orchestrator/pool-report.js';
 import type {
   Endpoint,
@@ -19,7 +19,7 @@ type Operation = 'ensure' | 'remove' | 'list' | 'ping';
 /** Measures what is asked of an engine, whichever it is; everything else goes through as it is. */
 export class MeasuredOrchestrator extends Orchestrator {
   override readonly engine: string;
-  override readonly largestCodeBytes: number;
+  override readonly capabilities: Capabilities;
   private readonly duration: Histogram<'operation' | 'outcome'>;
 
   constructor(
@@ -28,7 +28,7 @@ export class MeasuredOrchestrator extends Orchestrator {
   ) {
     super();
     this.engine = inner.engine;
-    this.largestCodeBytes = inner.largestCodeBytes;
+    this.capabilities = inner.capabilities;
     this.duration = new Histogram({
       name: 'faas_engine_call_duration_seconds',
       help: 'How long the engine took for what was asked of it.',

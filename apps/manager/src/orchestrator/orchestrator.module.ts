@@ -94,12 +94,12 @@ async function createOrchestrator(
     dockerFault: async () => faultOf(await open('docker')),
   });
   logger.info({ engine, reason }, 'engine chosen');
-  if (engine === 'process') {
+  const orchestrator = await open(engine);
+  if (!orchestrator.capabilities.isolates) {
     logger.warn(
       'functions run as plain processes of this machine: for development only, they are not isolated as in containers',
     );
   }
-  const orchestrator = await open(engine);
   await orchestrator.secure();
   measurePool(orchestrator.warmPool, metrics, coldStages);
   return new MeasuredOrchestrator(orchestrator, metrics);

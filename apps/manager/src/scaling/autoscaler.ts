@@ -81,16 +81,13 @@ export class Autoscaler implements OnApplicationBootstrap {
     if (this.rounds % FORGET_EVERY === 0) await this.demands.forgetStale();
   }
 
-  /** A cluster has an autoscaler and a scheduler of its own: there the count is a floor, and memory the cluster's to mind. */
-  private get isCluster(): boolean {
-    return this.orchestrator.engine === 'kubernetes';
-  }
-
   private get mostReplicas(): number {
-    return this.isCluster ? this.config.maxClusterReplicas : this.config.maxReplicas;
+    return this.orchestrator.capabilities.scalesItself ? this.config.maxClusterReplicas : this.config.maxReplicas;
   }
 
   private async freeMiB(): Promise<number> {
-    return this.isCluster ? Infinity : this.config.memoryMiB - (await this.demands.memoryInUseMiB());
+    return this.orchestrator.capabilities.scalesItself
+      ? Infinity
+      : this.config.memoryMiB - (await this.demands.memoryInUseMiB());
   }
 }
