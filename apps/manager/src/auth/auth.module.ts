@@ -6,19 +6,19 @@ import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { Global, Module } from '@nestjs/common';
 import { APP_GUARD } from '@nestjs/core';
 import type { Logger } from 'pino';
+import { Access } from './access.js';
 import { Attempts } from './attempts.js';
 import { Audit } from './audit.js';
 import { AuthGuard } from './auth.guard.js';
 import { Authenticator } from './authenticator.js';
 import { generatedKey } from './generated-key.js';
-import { Refusals } from './refusals.js';
 
 @Global()
 @Module({
   providers: [
+    Access,
     Attempts,
     Audit,
-    Refusals,
     {
       provide: Authenticator,
       inject: [AUTH_CONFIG, Orchestrator, LOGGER],
@@ -27,7 +27,7 @@ import { Refusals } from './refusals.js';
     },
     { provide: APP_GUARD, useClass: AuthGuard },
   ],
-  exports: [Attempts, Audit, Authenticator, Refusals],
+  exports: [Access, Attempts, Audit],
 })
 export class AuthModule {}
 

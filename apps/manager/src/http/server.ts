@@ -12,12 +12,12 @@ import {
 } from 'node:http';
 import type { Socket } from 'node:net';
 import type { MemoryBudget } from '../memory/memory-budget.js';
-import { Authenticator } from '../auth/authenticator.js';
-import { type Door, Refusals } from '../auth/refusals.js';
+import { Access, type Door } from '../auth/access.js';
 import { noteUncounted } from './client-connection.js';
 import { ClientConnections } from './client-connections.js';
 import { ExecutionHttp } from '../gateway/execution.http.js';
 import { sendProblem } from '#libs/errors/problem.js';
+import { asAppError } from '#libs/errors/problem.filter.js';
 import { areTooManyPieces } from '../memory/pieces.js';
 import { serveHalfClosed } from './half-closed.js';
 
@@ -150,12 +150,7 @@ export function listen(server: Server, { host, port }: ServerConfig): Promise<vo
  * Runs calls ahead of the framework's router, which costs more than everything else the manager does for them. The
  * controller of the same route documents it; access, limits and errors are the same objects.
  */
-export function executeAhead(
-  http: ExecutionHttp,
-  authenticator: Authenticator,
-  refusals: Refusals,
-  others: RequestListener,
-): RequestListener {
+export function executeAhead(http: ExecutionHttp, access: Access, others: RequestListener): RequestListener {
   return (request, response): void => {
     const url = request.url ?? '';
     const matched = request.method === 'POST' ? EXECUTE_PATH.exec(url) : null;
@@ -165,10 +160,11 @@ export function executeAhead(
       others(request, response);
       return;
     }
-    try {
-      authenticator.authenticate(request, EXECUTE.scope);
-    } catch (thrown) {
-      void refusals.answer(thrown, EXECUTE, request, response);
+    const principal = access.authenticate(request, response, EXECUTE);
+    if (principal instanceof Promise) {
+      principal.catch((thrown: unknown) => {
+        sendProblem(response, asAppError(thrown, 'POST', EXECUTE.route), requestIdOf(request));
+      });
       return;
     }
     void http.handle(decoded(matched[1] as string), request, response);

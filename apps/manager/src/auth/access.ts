@@ -1,7 +1,5 @@
 import type { Scope } from '#libs/config/api-keys.js';
 import { ForeignOrigin, Forbidden, TooManyAttempts, Unauthorized } from '#libs/errors/errors.js';
-import { sendProblem } from '#libs/errors/problem.js';
-import { asAppError } from '#libs/errors/problem.filter.js';
 import { requestIdOf } from '#libs/errors/request-id.js';
 import { addressOf, clientOf } from '#libs/observability/client-address.js';
 import { LineLimit } from '#libs/observability/line-limit.js';
@@ -12,6 +10,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
 import { Counter } from 'prom-client';
 import { Attempts } from './attempts.js';
+import { Authenticator, type Principal } from './authenticator.js';
 
 /** Lines a minute; further refusals are counted alone, and summed up in one line. */
 const LINES = { perClient: 5, inAll: 100 };
@@ -24,13 +23,14 @@ export interface Door {
 
 type Reason = 'missing_key' | 'wrong_key' | 'too_many_attempts' | 'wrong_scope' | 'foreign_origin';
 
-/** Makes refusals seen, in the log and in the metrics, and guessing slow. */
+/** The one way in. Makes refusals seen, in the log and in the metrics, and guessing slow. */
 @Injectable()
-export class Refusals implements OnApplicationShutdown {
+export class Access implements OnApplicationShutdown {
   private readonly counter: Counter<'reason' | 'scope'>;
   private readonly lines: LineLimit;
 
   constructor(
+    private readonly authenticator: Authenticator,
     private readonly attempts: Attempts,
     metrics: Metrics,
     @Inject(LOGGER) private readonly logger: Logger,
@@ -45,36 +45,38 @@ export class Refusals implements OnApplicationShutdown {
   }
 
   /**
-   * What to answer in place of what `thrown` refuses, once it may be answered: a wrong key waits for it. Anything else
-   * that was thrown is given back as it is.
+   * Who asks, without a wait for whom it lets in. Rejects with what refuses the request, once it may be answered: a wrong
+   * key waits for it.
    */
-  async due(thrown: unknown, door: Door, request: IncomingMessage, response: ServerResponse): Promise<unknown> {
-    const reason = reasonOf(thrown);
-    if (reason === undefined) return thrown;
-    const client = clientOf(addressOf(request));
-    if (reason !== 'wrong_key') {
-      this.note(reason, thrown, door, request);
-      return thrown;
+  authenticate(request: IncomingMessage, response: ServerResponse, door: Door): Principal | Promise<never> {
+    try {
+      return this.authenticator.authenticate(request, door.scope);
+    } catch (thrown) {
+      return this.refuse(thrown, door, request, response);
     }
-    const attempt = this.attempts.delay(client, response);
-    if (attempt.isHeld) {
-      this.note(reason, thrown, door, request);
-      await attempt.over;
-      return thrown;
-    }
-    this.note('too_many_attempts', thrown, door, request);
-    response.setHeader('Connection', 'close');
-    return new TooManyAttempts(attempt.retryAfterSeconds);
-  }
-
-  /** Answers it, where nobody else does. Never throws. */
-  async answer(thrown: unknown, door: Door, request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const due = await this.due(thrown, door, request, response);
-    sendProblem(response, asAppError(due, request.method ?? '', door.route), requestIdOf(request));
   }
 
   onApplicationShutdown(): void {
     this.lines.end();
+  }
+
+  private async refuse(
+    thrown: unknown,
+    door: Door,
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<never> {
+    const reason = reasonOf(thrown);
+    if (reason === 'wrong_key') {
+      const attempt = this.attempts.delay(clientOf(addressOf(request)), response);
+      this.note(attempt.isHeld ? reason : 'too_many_attempts', thrown, door, request);
+      if (!attempt.isHeld) {
+        response.setHeader('Connection', 'close');
+        throw new TooManyAttempts(attempt.retryAfterSeconds);
+      }
+      await attempt.over;
+    } else if (reason !== undefined) this.note(reason, thrown, door, request);
+    throw thrown;
   }
 
   private note(reason: Reason, thrown: unknown, { scope, route }: Door, request: IncomingMessage): void {
