@@ -130,10 +130,7 @@ def test_a_coroutine_that_cancels_itself_has_failed(start: Start) -> None:
     assert answer.error["type"] == "CancelledError"
 
 
-@pytest.mark.parametrize(
-    "payload",
-    ["nan", "bytes", "set", "cycle", "deep", "object", "generator", "tuple key"],
-)
+@pytest.mark.parametrize("payload", ["nan", "cycle", "deep", "object", "tuple key"])
 def test_a_result_that_is_not_json_is_the_handlers_fault(worker: Worker, payload: str) -> None:
     answer = worker.call(payload)
     assert answer.status == 500

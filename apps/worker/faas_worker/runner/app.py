@@ -191,8 +191,13 @@ class FunctionApp:
             if call in self.calls.running:
                 self.on_stuck(call)
             return
-        call.task.cancel()
+        # After the answer has been written: a task that ends before would be answered with 500.
+        self.loop.call_soon(self._cancel, call)
         call.timer = self.loop.call_later(_CANCEL_SECONDS, self._check_ended, call)
+
+    def _cancel(self, call: Call) -> None:
+        if call.task is not None:
+            call.task.cancel()
 
     def _check_ended(self, call: Call) -> None:
         if call in self.calls.running:

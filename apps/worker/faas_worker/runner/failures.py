@@ -23,7 +23,7 @@ class Failure:
 
 
 def describe(error: BaseException, handler_file: str | None) -> Failure:
-    name = _type_name(error)
+    name = type_name(error)
     message = _message(error)
     start = _first_handler_frame(error.__traceback__, handler_file)
     try:
@@ -50,7 +50,7 @@ def cut_middle(text: str, limit: int) -> str:
     return f"{text[:half]}\n… ({len(text) - 2 * half} characters left out)\n{text[-half:]}"
 
 
-def _type_name(error: BaseException) -> str:
+def type_name(error: BaseException) -> str:
     try:
         return cut(str.__str__(type.__getattribute__(type(error), "__name__")), 200)
     except BaseException:
@@ -62,7 +62,7 @@ def _message(error: BaseException) -> str:
         # A subclass of str may still override everything; slicing copies a plain one.
         return cut(str.__str__(str(error)), MESSAGE_CHARS)
     except BaseException as second:
-        return f"<the message can't be shown: its __str__ raised {_type_name(second)}>"
+        return f"<the message can't be shown: its __str__ raised {type_name(second)}>"
 
 
 def _first_handler_frame(

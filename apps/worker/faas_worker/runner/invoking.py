@@ -12,7 +12,7 @@ from .calls import Call
 from .console import CURRENT_OUTPUT
 from .loading import Handler
 from .restoring import end_tracing
-from .results import Answer, handler_error, result_answer
+from .results import Answer, handler_error, result_answer, result_answer_on_loop
 from .threads import ThreadPool
 
 _Anything = BaseException
@@ -71,13 +71,12 @@ class Invoker:
             # What it has left on the loop gets its turn, and blocks this call if it blocks one.
             await sleep(0)
             self._regain()
+            answer = await result_answer_on_loop(value, self._max_result_bytes)
         except _Anything as error:
             self._regain()
             if call.settled:
                 return None
             answer = self._failed(error)
-        else:
-            answer = result_answer(value, self._max_result_bytes)
         finally:
             CURRENT_OUTPUT.reset(token)
             call.task = None

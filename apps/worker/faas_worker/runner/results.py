@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from asyncio import sleep
+from collections.abc import Generator
 from dataclasses import dataclass, replace
+from time import monotonic_ns
 from typing import Any
 
+from .encoding import NoJsonForm, encode_plain, json_pieces
 from .failures import Failure, cut, cut_middle, describe
 
 # A manager reads no more than 64 KiB of a failure, and text beyond ASCII takes up to twelve bytes
 # a character.
 _ERROR_BYTES = 60 * 1024
 _SHORTER_CHARS = (2 * 1024, 1024)
-# ensure_ascii (the default) is what lets lone surrogates survive the way through UTF-8.
-_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+# So long other calls on the loop may wait for the conversion of one result.
+_TURN_NS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +28,68 @@ class Answer:
 
 
 def result_answer(value: Any, max_bytes: int) -> Answer:
-    """Encoding runs handler code too (dict subclasses, say), so it may raise anything."""
+    """Raises what the handler's own code raises in it, such as a generator."""
+    answer = _plain_answer(value, max_bytes)
+    if answer is not None:
+        return answer
+    conversion = _converted_answer(value, max_bytes)
+    while True:
+        try:
+            next(conversion)
+        except StopIteration as done:
+            return done.value
+
+
+async def result_answer_on_loop(value: Any, max_bytes: int) -> Answer:
+    """The same for a loop that has other calls to serve meanwhile."""
+    answer = _plain_answer(value, max_bytes)
+    if answer is not None:
+        return answer
+    conversion = _converted_answer(value, max_bytes)
+    end_ns = monotonic_ns() + _TURN_NS
+    while True:
+        try:
+            next(conversion)
+        except StopIteration as done:
+            return done.value
+        if monotonic_ns() >= end_ns:
+            await sleep(0)
+            end_ns = monotonic_ns() + _TURN_NS
+
+
+def _plain_answer(value: Any, max_bytes: int) -> Answer | None:
+    """None for what must be converted first, or can't be."""
     try:
-        text = _encode(value)
-        if len(text) > max_bytes:
-            message = f"it takes {len(text)} bytes and may take {max_bytes}"
-            return _invalid(Failure("ResultTooLarge", message, ""))
-        return Answer(200, b'{"result":%b}' % text.encode("ascii"))
-    except BaseException as error:
-        return _invalid(describe(error, None))
+        text = encode_plain(value)
+    except MemoryError:
+        raise
+    except BaseException:
+        return None
+    if len(text) > max_bytes:
+        return _too_large(f"it takes {len(text)} bytes and may take {max_bytes}")
+    return Answer(200, b'{"result":%b}' % text.encode("ascii"))
 
 
-def _invalid(failure: Failure) -> Answer:
+def _converted_answer(value: Any, max_bytes: int) -> Generator[None, None, Answer]:
+    text = bytearray()
+    try:
+        for piece in json_pieces(value):
+            text += piece.encode("ascii")
+            if len(text) > max_bytes:
+                return _too_large(f"it takes more than {max_bytes} bytes")
+            yield
+    except NoJsonForm as error:
+        return _invalid(Failure(error.type, str(error), ""), path=error.path)
+    return Answer(200, b'{"result":%b}' % text)
+
+
+def _too_large(message: str) -> Answer:
+    return _invalid(Failure("ResultTooLarge", message, ""))
+
+
+def _invalid(failure: Failure, **members: str) -> Answer:
     detail = f"The handler's return value is not JSON: {cut(failure.message, 1024)}"
-    return _error(500, detail, "handler_result_invalid", failure)
+    return _error(500, detail, "handler_result_invalid", failure, **members)
 
 
 def handler_error(error: BaseException, handler_file: str | None) -> Answer:
@@ -71,8 +123,10 @@ def refused(status: int, detail: str, *, close: bool = False) -> Answer:
     return Answer(status, json.dumps({"detail": detail}).encode(), close)
 
 
-def _error(status: int, detail: str, code: str, failure: Failure, *, close: bool = False) -> Answer:
-    body = _error_body(detail, code, failure)
+def _error(
+    status: int, detail: str, code: str, failure: Failure, *, close: bool = False, **members: str
+) -> Answer:
+    body = _error_body(detail, code, failure, members)
     for limit in _SHORTER_CHARS:
         if len(body) <= _ERROR_BYTES:
             break
@@ -81,15 +135,16 @@ def _error(status: int, detail: str, code: str, failure: Failure, *, close: bool
             message=cut(failure.message, limit),
             traceback=cut_middle(failure.traceback, limit),
         )
-        body = _error_body(cut(detail, limit), code, shorter)
+        body = _error_body(cut(detail, limit), code, shorter, members)
     return Answer(status, body, close)
 
 
-def _error_body(detail: str, code: str, failure: Failure) -> bytes:
+def _error_body(detail: str, code: str, failure: Failure, members: dict[str, str]) -> bytes:
     error = {
         "code": code,
         "type": failure.type,
         "message": failure.message,
         "traceback": failure.traceback,
+        **members,
     }
     return json.dumps({"detail": detail, "error": error}).encode()
