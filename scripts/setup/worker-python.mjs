@@ -18,7 +18,8 @@ export async function workerPythonReady(root, { dev }) {
   const stamp = readStamp(root);
   if (stamp === undefined) return false;
   const wanted = lockHashes(root);
-  if (stamp.requirements !== wanted.requirements || (dev && stamp.dev !== wanted.dev)) return false;
+  if (stamp.requirements !== wanted.requirements) return false;
+  if (dev && (stamp.dev !== wanted.dev || stamp.handlers !== wanted.handlers)) return false;
   return (await identify(workerPython(root))) === stamp.python;
 }
 
@@ -40,10 +41,20 @@ export async function installWorkerPython(root, { dev }) {
     const hashes = lockHashes(root);
     const worker = join(root, 'apps', 'worker');
     const files = ['requirements.lock', ...(withDev ? ['requirements-dev.lock'] : [])];
-    const flags = files.flatMap((name) => ['-r', join(worker, name)]);
-    const quiet = ['--disable-pip-version-check', '--no-input', '--quiet', '--require-hashes'];
-    await run(workerPython(root), ['-m', 'pip', 'install', ...quiet, ...flags], { cwd: root });
-    const made = { python: identity, requirements: hashes.requirements, ...(withDev ? { dev: hashes.dev } : {}) };
+    const install = async (flags, ...names) => {
+      const quiet = ['--disable-pip-version-check', '--no-input', '--quiet', '--require-hashes'];
+      const locks = names.flatMap((name) => ['-r', join(worker, name)]);
+      await run(workerPython(root), ['-m', 'pip', 'install', ...quiet, ...flags, ...locks], { cwd: root });
+    };
+    await install([], ...files);
+    if (withDev) {
+      // In a folder of their own: where workers can't read this one, all of their environment is copied for them.
+      const folder = join(root, '.cache', 'handler-packages');
+      rmSync(folder, { recursive: true, force: true });
+      await install(['--target', folder, '--only-binary', ':all:'], 'requirements-handlers.lock');
+    }
+    const { requirements, dev: tools, handlers } = hashes;
+    const made = { python: identity, requirements, ...(withDev ? { dev: tools, handlers } : {}) };
     writeFileSync(stampPath(root), JSON.stringify(made));
   });
 }
@@ -93,7 +104,11 @@ function lockHashes(root) {
     if (!existsSync(path)) throw new SetupError(`${path} is missing: restore it from the repository.`);
     return createHash('sha256').update(readFileSync(path)).digest('hex');
   };
-  return { requirements: hash('requirements.lock'), dev: hash('requirements-dev.lock') };
+  return {
+    requirements: hash('requirements.lock'),
+    dev: hash('requirements-dev.lock'),
+    handlers: hash('requirements-handlers.lock'),
+  };
 }
 
 function stampPath(root) {

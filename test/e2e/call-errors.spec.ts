@@ -31,12 +31,17 @@ describeOnEachEngine('a call that fails', (engine) => {
     expect(typed.error).toMatchObject({ code: 'handler_error', detail: 'ValueError: again' });
   });
 
-  it.each(['{1, 2}', 'float("nan")', 'b"x"', 'object()', '(x := [], x.append(x))[0]'])(
-    'answers 500 when the result is no JSON: %s',
-    async (expression) => {
-      expectProblem(await ask(`return ${expression}`), 500, 'handler_result_invalid');
-    },
-  );
+  it.each([
+    ['float("nan")', '', 'float'],
+    ['{"rows": [{}, {"bad": float("inf")}]}', 'rows[1].bad', 'float'],
+    ['[object()]', '[0]', 'object'],
+    ['{"a": {(1, 2): 3}}', 'a[(1, 2)]', 'tuple'],
+    ['(x := [], x.append(x))[0]', '[0]', 'list'],
+  ])('answers 500 when the result is no JSON, and says where: %s', async (expression, path, type) => {
+    const problem = expectProblem(await ask(`return ${expression}`), 500, 'handler_result_invalid');
+    expect(problem).toMatchObject({ path, python_type: type });
+    expect(problem.detail).toMatch(/^The handler's return value is not JSON: /);
+  });
 
   it('answers 502 when the handler ends its worker, and the next call runs', async () => {
     const problem = expectProblem(await ask('exit 7'), 502, 'worker_crashed');

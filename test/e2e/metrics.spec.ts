@@ -31,7 +31,7 @@ describeOnEachLocalEngine('metrics', (engine) => {
 
   it('count calls by function and by how they ended', async () => {
     const { id } = await stage.manager.add(OBEDIENT);
-    await Promise.all(['x', 'y', 'raise oh', 'return {1}'].map((payload) => stage.manager.call(id, payload)));
+    await Promise.all(['x', 'y', 'raise oh', 'return object()'].map((payload) => stage.manager.call(id, payload)));
     await stage.manager.send(`/functions/${id}/execute`, { method: 'POST', body: 'no JSON' });
     await stage.manager.call('aaaaaaaaaaaaaaaa');
     await stage.manager.call('bbbbbbbbbbbbbbbb');

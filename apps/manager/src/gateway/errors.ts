@@ -62,8 +62,9 @@ export class HandlerError extends AppError {
 export class HandlerResultInvalid extends AppError {
   readonly code = 'handler_result_invalid';
   readonly kind = 'failed';
-  constructor(message: string) {
-    super(message);
+  /** `path` is undefined where it is not one value that has no JSON form. */
+  constructor(message: string, { path, type }: { path?: string | undefined; type?: string | undefined } = {}) {
+    super(message, { extras: path === undefined ? {} : { path, python_type: type ?? null } });
   }
 }
 

@@ -37,7 +37,15 @@ describe('meaningOf', () => {
     const timeout = meaning(504, { error: { code: 'handler_timeout' } });
     expect(timeout).toMatchObject({ code: 'handler_timeout', extras: { timeout_ms: 5_000 } });
     const invalid = meaning(500, { error: { code: 'handler_result_invalid', message: 'a set' } });
-    expect(invalid).toMatchObject({ code: 'handler_result_invalid', message: 'a set' });
+    expect(invalid).toMatchObject({ code: 'handler_result_invalid', message: 'a set', extras: {} });
+  });
+
+  it('tells which part of a result is not JSON, and its type', () => {
+    const error = { code: 'handler_result_invalid', type: 'float', message: 'rows[1].bad is nan', path: 'rows[1].bad' };
+    expect(meaning(500, { detail: 'not JSON: rows[1].bad is nan', error })).toMatchObject({
+      message: 'not JSON: rows[1].bad is nan',
+      extras: { path: 'rows[1].bad', python_type: 'float' },
+    });
   });
 
   it.each([

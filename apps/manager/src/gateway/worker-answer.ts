@@ -9,6 +9,7 @@ interface WorkerError {
     readonly type?: unknown;
     readonly message?: unknown;
     readonly traceback?: unknown;
+    readonly path?: unknown;
   };
 }
 
@@ -27,7 +28,10 @@ export function meaningOf(status: number, body: Buffer, timeoutMs: number): AppE
     case 'handler_timeout':
       return new HandlerTimeout(timeoutMs);
     case 'handler_result_invalid':
-      return new HandlerResultInvalid(message ?? detail ?? "The handler's result is not JSON.");
+      return new HandlerResultInvalid(detail ?? message ?? "The handler's result is not JSON.", {
+        path: text(parsed.error.path),
+        type,
+      });
     case 'handler_error': {
       const traceback = text(parsed.error.traceback);
       return new HandlerError(sentence(type, message) ?? detail ?? 'The handler raised.', {
