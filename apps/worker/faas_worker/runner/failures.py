@@ -20,6 +20,10 @@ class Failure:
     message: str
     traceback: str
     line: int | None = None
+    #: Of a handler that can't be loaded: what to do, what the file has instead, what was printed.
+    advice: str = ""
+    available: tuple[str, ...] = ()
+    stderr: str = ""
 
 
 def describe(error: BaseException, handler_file: str | None) -> Failure:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.machinery
 import importlib.util
 import inspect
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -18,6 +21,27 @@ from .failures import MESSAGE_CHARS, TRACEBACK_CHARS, Failure, cut, describe
 
 # What one message to the supervisor may hold.
 REPORT_BYTES = 60_000
+_MAX_NAMES = 20
+# Fields of a report that are there though they are empty.
+_ALWAYS = {"type", "message", "traceback", "line"}
+_NAME_CHARS = 100
+# A coding cookie (PEP 263), in the first line or in the second.
+_COOKIE_BYTES = 64 * 1024
+_COOKIE = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+
+_TOO_COMPLEX = (
+    "Python ran out of stack or memory while it compiled the file: an expression is nested too "
+    "deeply or too long. Split it up, or read large data from a string, with json.loads."
+)
+_EXITED = (
+    "Importing the file must not end the process: put what only a script does below "
+    'if __name__ == "__main__".'
+)
+_MISSING_PACKAGE = (
+    "It is neither part of Python nor installed where workers run. Whoever runs this service can "
+    "add packages to the workers' image (WORKER_IMAGE) or, where workers are processes, to their "
+    "Python (WORKER_PYTHON). Modules of your own must be in this one file."
+)
 
 
 class HandlerNotLoadable(Exception):  # noqa: N818 - named for what happened
@@ -45,10 +69,15 @@ def load_handler(path: str, app_dir: str, code: bytes | None = None) -> Handler:
         sys.meta_path.insert(0, _GivenFinder(_GivenFile(module_name, source, code)))
     try:
         module = importlib.import_module(module_name)
+    except BaseException as error:
+        raise HandlerNotLoadable(_import_failure(error, source, code)) from None
+    try:
         function = _defined(module, name)
         file = getattr(module, "__file__", None)
         problem = _problem(function, name)
         is_async = _is_async(function)
+    except _NotDefined as error:
+        raise HandlerNotLoadable(_absence(module, name, str(error))) from None
     except BaseException as error:
         raise HandlerNotLoadable(describe(error, source)) from None
     if problem is not None:
@@ -59,8 +88,75 @@ def load_handler(path: str, app_dir: str, code: bytes | None = None) -> Handler:
 def _defined(module: Any, name: str) -> Any:
     """What the file defines: every module has callables of its own, such as __init__."""
     if isinstance(module, ModuleType) and not {name, "__getattr__"} & vars(module).keys():
-        raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+        raise _NotDefined(f"module {module.__name__!r} has no attribute {name!r}")
     return getattr(module, name)
+
+
+class _NotDefined(Exception):  # noqa: N818 - named for what it says
+    pass
+
+
+def _absence(module: ModuleType, name: str, message: str) -> Failure:
+    """The file was loaded, and has no such name."""
+    found = sorted(filter(_is_of_the_user, vars(module).items()))
+    own = [name for name, value in found if getattr(value, "__module__", None) == module.__name__]
+    names = [cut(name, _NAME_CHARS) for name in own or [name for name, _ in found]]
+    similar = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    available = tuple(names[:_MAX_NAMES])
+    advice = f"Did you mean {similar[0]!r}? " if similar else ""
+    advice += f"The file has {', '.join(available)}." if names else "The file has no callable."
+    return Failure("AttributeError", message, "", advice=advice, available=available)
+
+
+def _is_of_the_user(item: tuple[str, Any]) -> bool:
+    name, value = item
+    with suppress(BaseException):
+        return callable(value) and not name.startswith("_")
+    return False
+
+
+def _import_failure(error: BaseException, source: str, code: bytes | None) -> Failure:
+    if type(error) is SyntaxError and not error.lineno and error.filename in (None, source):
+        with suppress(OSError):
+            error.lineno = _line_of_encoding(_content(source) if code is None else code)
+    failure = describe(error, source)
+    if isinstance(error, (MemoryError, RecursionError)) and failure.line is None:
+        return replace(failure, advice=_TOO_COMPLEX)
+    if isinstance(error, SystemExit):
+        return replace(failure, advice=_EXITED)
+    if isinstance(error, ModuleNotFoundError) and _is_missing_package(error.name):
+        return replace(failure, advice=_MISSING_PACKAGE)
+    return failure
+
+
+def _is_missing_package(name: object) -> bool:
+    if type(name) is not str:
+        return False
+    with suppress(BaseException):
+        return importlib.util.find_spec(name.partition(".")[0]) is None
+    return True
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _line_of_encoding(code: bytes) -> int | None:
+    """The line of a cookie that names no encoding, or of what is not in the encoding it names;
+    Python tells neither."""
+    for number, line in enumerate(code[:_COOKIE_BYTES].splitlines()[:2], start=1):
+        found = _COOKIE.match(line.removeprefix(b"\xef\xbb\xbf"))
+        if found is None:
+            continue
+        try:
+            code.decode(found[1].decode("ascii"))
+        except UnicodeDecodeError as error:
+            return len(code[: error.start + 1].splitlines())
+        except LookupError:
+            pass
+        return number
+    return None
 
 
 class _GivenFile(importlib.machinery.SourceFileLoader):
@@ -124,9 +220,15 @@ def report_line(failure: Failure) -> bytes:
     """One line of JSON that fits one message, whatever escapes its text needs."""
     message_limit, traceback_limit = MESSAGE_CHARS, TRACEBACK_CHARS
     while True:
-        fields = asdict(failure)
-        fields["message"] = cut(failure.message, message_limit)
-        fields["traceback"] = failure.traceback[-traceback_limit:]
+        shorter = replace(
+            failure,
+            message=cut(failure.message, message_limit),
+            traceback=failure.traceback[-traceback_limit:],
+            stderr=failure.stderr[-message_limit:],
+        )
+        fields = {
+            name: value for name, value in asdict(shorter).items() if value or name in _ALWAYS
+        }
         line = json.dumps({"faas": "handler_not_loadable", **fields}).encode()
         if len(line) <= REPORT_BYTES:
             return line
@@ -140,6 +242,9 @@ def failure_in(report: bytes | None) -> Failure | None:
         fields = json.loads(report or b"")
         kind, message, trace = (str(fields[name]) for name in ("type", "message", "traceback"))
         line = fields["line"]
+        advice = str(fields.get("advice", ""))
+        names = [cut(str(name), _NAME_CHARS) for name in fields.get("available", ())[:_MAX_NAMES]]
     except Exception:
         return None
-    return Failure(cut(kind, 200), message, trace, line if type(line) is int else None)
+    line = line if type(line) is int else None
+    return Failure(cut(kind, 200), message, trace, line, cut(advice, 4096), tuple(names))

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..pulse import NoticeBoard
 from ..runner.failures import Failure
@@ -129,6 +130,7 @@ class Fleet:
 
     def on_loaded(self, runner: RunnerProcess, now: float) -> None:
         self.loads.succeeded(now - runner.started)
+        runner.output.loaded()
         if self.serving() or self.draining:
             runner.surplus = True
             runner.kill()
@@ -271,6 +273,7 @@ class Fleet:
         if failure is None:
             message = f"{last_exit.message} This was while the handler was being loaded."
             failure = Failure("ProcessExit", message, "")
+        failure = replace(failure, stderr=runner.output.last_of_stderr())
         write_line(report_line(failure), seconds=2)
         self.exit_status = EXIT_NOT_LOADABLE
 

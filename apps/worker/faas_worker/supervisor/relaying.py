@@ -18,6 +18,8 @@ _LAST_READS = 20
 _PENDING_BYTES = 256 * 1024
 _LINE_BYTES = 256 * 1024
 _UNFINISHED = 64
+_TAIL_BYTES = 4096
+_TAIL_LINES = 20
 # A pipe that polls as writable takes this much without blocking.
 _ATOMIC_BYTES = 4096
 
@@ -101,6 +103,15 @@ class RunnerOutput:
         for stream in self.streams:
             stream.close()
 
+    def loaded(self) -> None:
+        """Why it could not be loaded will not be asked."""
+        self.streams[1].tail = None
+
+    def last_of_stderr(self) -> str:
+        """Its last lines while the handler was being loaded."""
+        lines = (self.streams[1].tail or b"").decode("utf-8", "replace").splitlines()
+        return "\n".join(lines[-_TAIL_LINES:])
+
 
 class _Stream:
     def __init__(self, outlet: Outlet, mark: bytes) -> None:
@@ -109,6 +120,8 @@ class _Stream:
         self.outlet = outlet
         # Nobody has the other end any more.
         self.ended = False
+        #: The end of what was printed; None when nobody will ask for it.
+        self.tail: bytes | None = b""
         self._mark = mark
         self._rest = b""
         # What calls have flushed of lines that have no end yet, by the name of the call.
@@ -143,7 +156,7 @@ class _Stream:
                 break
         self._print_rest()
         for line in self._unfinished.values():
-            self.outlet.put(_without_controls(line) + b"\n")
+            self._put(line)
 
     def _print_rest(self) -> None:
         rest, self._rest = self._rest, b""
@@ -169,7 +182,13 @@ class _Stream:
             if others:
                 pieces.append(_unlike_ours(others.removesuffix(b"\n")))
         if pieces:
-            self.outlet.put(_without_controls(b"\n".join(pieces)) + b"\n")
+            self._put(b"\n".join(pieces))
+
+    def _put(self, lines: bytes) -> None:
+        lines = _without_controls(lines) + b"\n"
+        self.outlet.put(lines)
+        if self.tail is not None:
+            self.tail = (self.tail + lines)[-_TAIL_BYTES:]
 
     def _note_unfinished(self, line: bytes) -> None:
         self._unfinished.pop(_name_in(line), None)
