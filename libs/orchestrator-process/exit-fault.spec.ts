@@ -11,6 +11,7 @@ it('reads the report of a handler that cannot be loaded, whether or not the stat
     message: 'SyntaxError: invalid syntax',
     detail: 'Traceback: …',
     line: 3,
+    report: { pythonType: 'SyntaxError', pythonMessage: 'invalid syntax' },
     terminal: true,
     at,
   };

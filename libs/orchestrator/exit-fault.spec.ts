@@ -19,6 +19,25 @@ describe('exitFault', () => {
       message: 'SyntaxError: invalid syntax',
       detail: 'Traceback …',
       line: 3,
+      report: { pythonType: 'SyntaxError', pythonMessage: 'invalid syntax' },
+      terminal: true,
+      at: AT,
+    });
+  });
+
+  it('passes on what our worker advises, what the file has instead and what it printed', () => {
+    const note = {
+      ...{ faas: 'handler_not_loadable', type: 'AttributeError', message: 'no handle', line: null, traceback: '' },
+      ...{ advice: "Did you mean 'handler'?", available: ['handler'], stderr: 'deprecated' },
+    };
+    const log = [JSON.stringify(note).replace('{"faas":', '{"faas": ')];
+    expect(exitFault({ ...ENDING, exitCode: 65, log })).toEqual({
+      code: 'handler_not_loadable',
+      message: "AttributeError: no handle. Did you mean 'handler'?",
+      report: {
+        ...{ pythonType: 'AttributeError', pythonMessage: 'no handle' },
+        ...{ stderr: 'deprecated', available: ['handler'] },
+      },
       terminal: true,
       at: AT,
     });

@@ -32,7 +32,7 @@ export function exitFault(ending: Ending): WorkloadFault {
   if (report !== undefined) return report;
   const failure = ending.exitCode === EXIT_FAILED ? failureIn(ending.log) : undefined;
   if (failure !== undefined) return fault(ending, 'worker_crashed', failure);
-  if (ending.neverReady && ending.exitCode !== 0 && ending.exitCode < 128 && ABOUT_THE_HANDLER.test(text(ending))) {
+  if (ending.neverReady && ending.exitCode !== 0 && ending.exitCode < 128 && ABOUT_THE_HANDLER.test(logOf(ending))) {
     return unreportedLoadFault(ending);
   }
   const reason = ending.error === '' ? '' : `: ${ending.error}`;
@@ -46,16 +46,25 @@ function howItEnded(exitCode: number): string {
 
 /** Our own worker says what is wrong in one JSON line. */
 function loadReport(ending: Ending): WorkloadFault | undefined {
-  const report = lastNote(ending.log, 'handler_not_loadable');
-  if (report === undefined) return undefined;
-  const { type, message, traceback } = report;
+  const note = lastNote(ending.log, 'handler_not_loadable');
+  return note === undefined ? undefined : loadFault(note, ending.finishedAt);
+}
+
+/** A file that can't be loaded, as the worker's note tells it. */
+export function loadFault(note: WorkerNote, at: Date): WorkloadFault {
+  const pythonType = text(note.type);
+  const pythonMessage = text(note.message);
+  const [traceback, advice, stderr] = [text(note.traceback), text(note.advice), text(note.stderr)];
+  const available = Array.isArray(note.available) ? note.available.map(String) : [];
+  const said = [pythonType, pythonMessage].filter((part) => part !== '').join(': ');
   return {
     code: 'handler_not_loadable',
-    message: [type, message].filter((part) => typeof part === 'string' && part !== '').join(': '),
-    ...(typeof traceback === 'string' && traceback !== '' && { detail: traceback.slice(-DETAIL_CHARACTERS) }),
-    ...(typeof report.line === 'number' && { line: report.line }),
+    message: advice === '' ? said : `${said}${/[.!?:]$/.test(said) ? '' : '.'} ${advice}`,
+    ...(traceback !== '' && { detail: traceback.slice(-DETAIL_CHARACTERS) }),
+    ...(typeof note.line === 'number' && { line: note.line }),
+    report: { pythonType, pythonMessage, ...(stderr !== '' && { stderr }), ...(available.length > 0 && { available }) },
     terminal: true,
-    at: ending.finishedAt,
+    at,
   };
 }
 
@@ -70,6 +79,9 @@ export interface WorkerNote {
   readonly message?: unknown;
   readonly traceback?: unknown;
   readonly line?: unknown;
+  readonly advice?: unknown;
+  readonly available?: unknown;
+  readonly stderr?: unknown;
 }
 
 /**
@@ -88,7 +100,7 @@ export function lastNote(log: readonly string[], kind: string): WorkerNote | und
 /** A plain image only prints and exits; its last line is Python's sentence or its own. */
 function unreportedLoadFault(ending: Ending): WorkloadFault {
   const last = ending.log.findLast((line) => line.trim() !== '')?.trim() ?? `exit code ${ending.exitCode}`;
-  const line = [...text(ending).matchAll(HANDLER_FILE_LINE)].at(-1)?.[1];
+  const line = [...logOf(ending).matchAll(HANDLER_FILE_LINE)].at(-1)?.[1];
   return {
     ...fault(ending, 'handler_not_loadable', last.slice(0, 500)),
     ...(line !== undefined && { line: Number(line) }),
@@ -97,10 +109,14 @@ function unreportedLoadFault(ending: Ending): WorkloadFault {
 }
 
 function fault(ending: Ending, code: WorkloadFault['code'], message: string): WorkloadFault {
-  const detail = text(ending).slice(-DETAIL_CHARACTERS);
+  const detail = logOf(ending).slice(-DETAIL_CHARACTERS);
   return { code, message, ...(detail !== '' && { detail }), terminal: false, at: ending.finishedAt };
 }
 
-function text(ending: Ending): string {
+function logOf(ending: Ending): string {
   return ending.log.join('\n');
+}
+
+function text(value: unknown): string {
+  return typeof value === 'string' ? value : '';
 }

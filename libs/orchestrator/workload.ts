@@ -105,10 +105,22 @@ export interface WorkloadFault {
   readonly detail?: string;
   /** Line of the handler file, where known. */
   readonly line?: number;
+  /** What the worker tells of a file that can't be loaded. */
+  readonly report?: LoadReport;
   /** The same generation can't succeed by trying again. */
   readonly terminal: boolean;
   /** When it happened, so that a fault seen twice is counted once. */
   readonly at: Date;
+}
+
+/** Each part is empty or missing where there is nothing to tell. */
+export interface LoadReport {
+  readonly pythonType: string;
+  readonly pythonMessage: string;
+  /** The last lines that were printed there. */
+  readonly stderr?: string;
+  /** Names of callables in a file that lacks the wanted one. */
+  readonly available?: readonly string[];
 }
 
 export interface LogLine {

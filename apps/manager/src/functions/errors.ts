@@ -1,5 +1,5 @@
 import { AppError } from '#libs/errors/app-error.js';
-import type { FunctionId } from '#libs/orchestrator/workload.js';
+import type { FunctionId, WorkloadFault } from '#libs/orchestrator/workload.js';
 
 export class InvalidUpload extends AppError {
   readonly code = 'invalid_upload';
@@ -23,8 +23,17 @@ export class UploadTooLarge extends AppError {
 export class HandlerNotLoadable extends AppError {
   readonly code = 'handler_not_loadable';
   readonly kind = 'unprocessable';
-  constructor(message: string, where: { traceback?: string | undefined; line?: number | undefined }) {
-    super(message, { extras: { traceback: where.traceback ?? null, line: where.line ?? null } });
+  constructor(message: string, { detail, line, report }: Pick<WorkloadFault, 'detail' | 'line' | 'report'>) {
+    super(message, {
+      extras: {
+        traceback: detail ?? null,
+        line: line ?? null,
+        python_type: report?.pythonType ?? null,
+        python_message: report?.pythonMessage ?? null,
+        stderr: report?.stderr ?? '',
+        available: report?.available ?? [],
+      },
+    });
   }
 }
 

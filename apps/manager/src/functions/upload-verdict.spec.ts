@@ -50,7 +50,13 @@ describe('uploadVerdict', () => {
 
   it('carries traceback and line of a file that can’t be loaded', () => {
     expect(uploadVerdict(ID, rowOf('handler_not_loadable'))).toMatchObject({
-      extras: { traceback: 'the log', line: 7 },
+      extras: { traceback: 'the log', line: 7, python_type: null, stderr: '', available: [] },
+    });
+    const row = rowOf('handler_not_loadable');
+    const report = { pythonType: 'SystemExit', pythonMessage: '2', stderr: 'usage: …', available: ['handler'] };
+    row.reason = { ...row.reason!, report };
+    expect(uploadVerdict(ID, row)).toMatchObject({
+      extras: { python_type: 'SystemExit', python_message: '2', stderr: 'usage: …', available: ['handler'] },
     });
   });
 

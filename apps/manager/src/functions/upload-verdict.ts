@@ -16,7 +16,7 @@ export function uploadVerdict(id: FunctionId, row: FunctionEntity | null): Funct
   if (fault === null) return undefined;
   switch (fault.code) {
     case 'handler_not_loadable':
-      return new HandlerNotLoadable(fault.message, { traceback: fault.detail, line: fault.line });
+      return new HandlerNotLoadable(fault.message, fault);
     case 'image_unavailable':
     case 'rejected':
     case 'unschedulable':

@@ -1,4 +1,4 @@
-import type { Observed, WorkloadFault } from '#libs/orchestrator/workload.js';
+import type { LoadReport, Observed, WorkloadFault } from '#libs/orchestrator/workload.js';
 import type { FunctionEntity, Phase, StoredFault } from '../functions/function.entity.js';
 import type { Outcome } from '../functions/function.repository.js';
 
@@ -133,11 +133,21 @@ function storable(text: string): string {
 
 function storedFault(fault: WorkloadFault | undefined): StoredFault | null {
   if (!fault) return null;
-  const { at, message, detail, ...rest } = fault;
+  const { at, message, detail, report, ...rest } = fault;
   return {
     ...rest,
     message: storable(message),
     ...(detail !== undefined && { detail: storable(detail) }),
+    ...(report !== undefined && { report: storableReport(report) }),
     at: at.toISOString(),
+  };
+}
+
+function storableReport({ pythonType, pythonMessage, stderr, available }: LoadReport): LoadReport {
+  return {
+    pythonType: storable(pythonType),
+    pythonMessage: storable(pythonMessage),
+    ...(stderr !== undefined && { stderr: storable(stderr) }),
+    ...(available !== undefined && { available: available.map(storable) }),
   };
 }
