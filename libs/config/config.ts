@@ -1,6 +1,13 @@
 import type { ApiKey } from './api-keys.js';
 import type { EgressRange } from './egress-range.js';
 
+/** What no setting of a function may exceed, however the manager is configured. */
+export const LONGEST_TIMEOUT_MS = 3_600_000;
+/** What timers of 32 bits hold. */
+export const LONGEST_IDLE_MS = 2_147_483_647;
+export const MOST_REPLICAS = 1_000;
+export const MOST_CONCURRENCY = 1_000;
+
 /** Everything the environment decides, parsed once by `loadConfig`. Each module is injected only its slice. */
 export interface Config {
   readonly server: ServerConfig;

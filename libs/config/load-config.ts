@@ -5,15 +5,19 @@ import { resolve } from 'node:path';
 import { getHeapStatistics } from 'node:v8';
 import { z } from 'zod';
 import { parseApiKeys } from './api-keys.js';
-import type {
-  AuthConfig,
-  Config,
-  DatabaseConfig,
-  FirewallConfig,
-  KubernetesConfig,
-  LimitsConfig,
-  RegistryLogin,
-  ServerConfig,
+import {
+  type AuthConfig,
+  type Config,
+  type DatabaseConfig,
+  type FirewallConfig,
+  type KubernetesConfig,
+  type LimitsConfig,
+  type RegistryLogin,
+  type ServerConfig,
+  LONGEST_IDLE_MS,
+  LONGEST_TIMEOUT_MS,
+  MOST_CONCURRENCY,
+  MOST_REPLICAS,
 } from './config.js';
 import { parseEgressRange } from './egress-range.js';
 import { isLoopback, isWildcard, parseListenAddress } from './listen-address.js';
@@ -58,9 +62,6 @@ function processes() {
 const MIB = 1024 * 1024;
 const MOST_PROCESSES = 64;
 
-const MOST_REPLICAS = 1_000;
-const MOST_CONCURRENCY = 1_000;
-
 const environment = z.object({
   LISTEN_ADDR: z.string().default(':8080'),
   MANAGER_WORKERS: processes(),
@@ -89,10 +90,10 @@ const environment = z.object({
   QUEUE_PER_FUNCTION: integer(256, 0, 100_000),
   MAX_HELD_BYTES: whole(1, Number.MAX_SAFE_INTEGER).optional(),
 
-  DEFAULT_TIMEOUT_MS: integer(30_000, 1, 3_600_000),
-  MAX_TIMEOUT_MS: integer(900_000, 1, 3_600_000),
+  DEFAULT_TIMEOUT_MS: integer(30_000, 1, LONGEST_TIMEOUT_MS),
+  MAX_TIMEOUT_MS: integer(900_000, 1, LONGEST_TIMEOUT_MS),
   READY_TIMEOUT_MS: integer(60_000, 100, 3_600_000),
-  IDLE_TIMEOUT_MS: integer(600_000, 0, 2_147_483_647),
+  IDLE_TIMEOUT_MS: integer(600_000, 0, LONGEST_IDLE_MS),
   MIN_REPLICAS: integer(0, 0, 100),
   MAX_REPLICAS: integer(10, 1, MOST_REPLICAS),
   SCALE_INTERVAL_MS: integer(1_000, 50, 600_000),

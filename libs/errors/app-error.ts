@@ -1,28 +1,30 @@
+import type { ProblemCode, ProblemExtras } from './problems.js';
+
 /** What went wrong in terms of the domain; only the problem filter knows which HTTP status each kind has. */
 export type ErrorKind =
   | 'invalid'
   | 'unauthorized'
   | 'forbidden'
   | 'not_found'
+  | 'not_allowed'
   | 'conflict'
   | 'too_large'
   | 'unsupported'
   | 'unprocessable'
   | 'saturated'
   | 'failed'
+  | 'not_implemented'
   | 'crashed'
   | 'unavailable'
   | 'timed_out';
-
-/** Extra members of the problem document (RFC 9457, section 3.2), such as the field at fault or a traceback. */
-export type ProblemExtras = Readonly<Record<string, unknown>>;
 
 /**
  * Every error this service answers with. `code` is a stable machine word, the message one sentence for the caller:
  * what is wrong and what to do. Nothing internal belongs in either; put that in `cause`, which only the log shows.
  */
 export abstract class AppError extends Error {
-  abstract readonly code: string;
+  /** A caller who is gone reads no answer, so that its code is in no list of them. */
+  abstract readonly code: ProblemCode | 'call_cancelled';
   abstract readonly kind: ErrorKind;
   /** Seconds after which trying again makes sense; becomes `Retry-After`. */
   readonly retryAfterSeconds?: number;

@@ -9,7 +9,7 @@ import { problemOf, sendProblem } from './problem.js';
 import { requestIdOf } from './request-id.js';
 
 class Sample extends AppError {
-  readonly code = 'sample_error';
+  readonly code = 'invalid_upload';
   constructor(readonly kind: ErrorKind) {
     super('It went wrong.', { cause: new Error('the secret cause'), extras: { field: 'name' } });
   }
@@ -18,12 +18,12 @@ class Sample extends AppError {
 describe('problemOf', () => {
   it('writes the document of RFC 9457, with the sentence twice and what belongs to it', () => {
     expect(problemOf(new Sample('conflict'), 'id-1')).toEqual({
-      type: 'urn:service-faas:problem:sample_error',
-      title: 'Sample error',
+      type: 'urn:service-faas:problem:invalid_upload',
+      title: 'Invalid upload',
       status: 409,
       detail: 'It went wrong.',
       error: 'It went wrong.',
-      code: 'sample_error',
+      code: 'invalid_upload',
       request_id: 'id-1',
       field: 'name',
     });

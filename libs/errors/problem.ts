@@ -6,12 +6,14 @@ const STATUS = {
   unauthorized: 401,
   forbidden: 403,
   not_found: 404,
+  not_allowed: 405,
   conflict: 409,
   too_large: 413,
   unsupported: 415,
   unprocessable: 422,
   saturated: 429,
   failed: 500,
+  not_implemented: 501,
   crashed: 502,
   unavailable: 503,
   timed_out: 504,
@@ -85,7 +87,7 @@ function staysOpen(response: ServerResponse): boolean {
   return response.shouldKeepAlive && response.getHeader('Connection') !== 'close';
 }
 
-function titleOf(code: string): string {
+export function titleOf(code: string): string {
   const words = code.replaceAll('_', ' ');
   return words.charAt(0).toUpperCase() + words.slice(1);
 }

@@ -2,25 +2,35 @@ import { readFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { describeOnAnyEngine } from '../support/engines.js';
+import { expectAsDocumented } from '../support/document.js';
+import { expectProblem } from '../support/http.js';
 import { Stage } from '../support/stage.js';
 
 interface Media {
   readonly schema?: Schema;
   readonly example?: unknown;
-  readonly examples?: Record<string, { readonly value: Record<string, unknown> }>;
+  readonly examples?: Record<string, { readonly $ref: string }>;
 }
 interface Schema {
   readonly $ref?: string;
   readonly type?: string;
   readonly items?: Schema;
   readonly allOf?: Schema[];
+  readonly anyOf?: Schema[];
   readonly example?: unknown;
   readonly properties?: Record<string, Schema>;
+  readonly required?: string[];
+}
+interface Parameter {
+  readonly in: string;
+  readonly required?: boolean;
+  readonly schema: Schema;
 }
 interface Operation {
   readonly operationId?: string;
   readonly summary?: string;
   readonly tags?: string[];
+  readonly parameters?: Parameter[];
   readonly requestBody?: { readonly content: Record<string, Media> };
   readonly responses: Record<
     string,
@@ -29,7 +39,12 @@ interface Operation {
 }
 interface Document {
   readonly paths: Record<string, Record<string, Operation>>;
-  readonly components: { readonly schemas: Record<string, Schema> };
+  readonly servers: { readonly url: string }[];
+  readonly components: {
+    readonly schemas: Record<string, Schema>;
+    readonly examples: Record<string, { readonly value: Record<string, unknown> }>;
+    readonly securitySchemes: Record<string, object>;
+  };
 }
 
 const committed = JSON.parse(await readFile('openapi.json', 'utf8')) as Document;
@@ -38,10 +53,10 @@ const operations = Object.entries(committed.paths).flatMap(([path, methods]) =>
 );
 const problemsOf = ({ responses }: Operation) =>
   Object.entries(responses).flatMap(([status, { content }]) =>
-    Object.entries(content?.['application/problem+json']?.examples ?? {}).map(([code, { value }]) => ({
+    Object.entries(content?.['application/problem+json']?.examples ?? {}).map(([code, { $ref }]) => ({
       status,
       code,
-      value,
+      value: committed.components.examples[$ref.split('/').at(-1)!]!.value,
     })),
   );
 
@@ -137,6 +152,56 @@ describeOnAnyEngine('the documentation', (engine) => {
     for (const media of bodies) expect(withoutExample(media)).toEqual([]);
   });
 
+  it.each(operations)('describes each answer of $title, with its request id', ({ operation }) => {
+    for (const [status, { description, headers }] of Object.entries(operation.responses)) {
+      expect({ status, description, headers }).toMatchObject({
+        description: expect.stringMatching(/\S/) as string,
+        headers: { 'X-Request-Id': expect.anything() as object },
+      });
+    }
+  });
+
+  it.each(operations)(
+    'gives no example for what may be left out of $title: Swagger UI would send it',
+    ({ operation }) => {
+      const optional = (operation.parameters ?? []).filter(({ required }) => required !== true);
+      for (const { schema } of optional) expect(schema).not.toHaveProperty('example');
+      for (const { schema } of Object.values(operation.requestBody?.content ?? {})) {
+        const { properties = {}, required = [] } = resolved(schema!);
+        for (const [name, property] of Object.entries(properties)) {
+          if (!required.includes(name)) expect(property).not.toHaveProperty('example');
+        }
+      }
+    },
+  );
+
+  it('leaves the type of a result open, and says what keys are', () => {
+    expect(Object.keys(committed.components.schemas['ExecuteResponse']!.properties!['result']!)).toEqual([
+      'description',
+    ]);
+    expect(JSON.stringify(committed)).not.toContain('"additionalProperties":false');
+    expect(committed.servers.map(({ url }) => url)).toEqual(['/']);
+    expect(committed.components.securitySchemes).toMatchObject({
+      bearer: { type: 'http', scheme: 'bearer' },
+      api_key: { type: 'apiKey', in: 'header', name: 'X-Api-Key' },
+    });
+    expect(committed.components.securitySchemes['bearer']).not.toHaveProperty('bearerFormat');
+  });
+
+  it('describes functions, ready and failed, as they are answered', async () => {
+    const { manager } = stage;
+    const { id } = await manager.add('import os\ndef handle(payload):\n    os._exit(3)\n');
+    const isAnswered = async () => (await manager.send(`/functions/${id}`)).json() as { last_error: object | null };
+    const healthy = await isAnswered();
+    expect(healthy).toMatchObject({ last_error: null, max_replicas: null });
+    expectAsDocumented(healthy, 'FunctionDetailDto');
+    expectProblem(await manager.call(id), 502, 'worker_crashed');
+    for (const listed of (await manager.send('/functions')).json() as object[])
+      expectAsDocumented(listed, 'FunctionDto');
+    expectAsDocumented((await manager.send('/readyz')).json(), 'HealthDto');
+    await manager.remove(id);
+  });
+
   it.each(operations)('shows for every failure of $title a whole problem document', ({ operation }) => {
     for (const { status, code, value } of problemsOf(operation)) {
       expect(value).toMatchObject({
@@ -167,11 +232,16 @@ function withoutExample(media: Media): string[] {
   return missing(media.schema ?? {}, 'body');
 }
 
+function resolved(schema: Schema): Schema {
+  return schema.$ref === undefined ? schema : committed.components.schemas[schema.$ref.split('/').at(-1)!]!;
+}
+
 function missing(schema: Schema, at: string): string[] {
   if (schema.example !== undefined) return [];
-  if (schema.$ref !== undefined) return missing(committed.components.schemas[schema.$ref.split('/').at(-1)!]!, at);
+  if (schema.$ref !== undefined) return missing(resolved(schema), at);
+  if (schema.anyOf) return missing(schema.anyOf[0]!, at);
   if (schema.allOf) return schema.allOf.flatMap((part) => missing(part, at));
   if (schema.items) return missing(schema.items, `${at}[]`);
   if (!schema.properties) return schema.type === 'string' && at.endsWith('python_file') ? [] : [at];
-  return Object.entries(schema.properties).flatMap(([name, property]) => missing(property, `${at}.${name}`));
+  return (schema.required ?? []).flatMap((name) => missing(schema.properties![name]!, `${at}.${name}`));
 }

@@ -1,7 +1,9 @@
 import { type IncomingHttpHeaders, type OutgoingHttpHeaders, request } from 'node:http';
 import { connect, createServer, type Socket } from 'node:net';
+import { PROBLEMS } from '#libs/errors/problems.js';
 import { expect } from 'vitest';
-import type { ProblemDto } from '../client/index.js';
+import type { Problem } from '../client/index.js';
+import { expectAsDocumented } from './document.js';
 
 export interface Sent {
   readonly method?: string;
@@ -85,10 +87,12 @@ export function converse(port: number, bytes: string | Buffer): Conversation {
 }
 
 /** Checks that an answer is a whole problem document, and gives it. */
-export function expectProblem(answer: Answer, status: number, code: string): ProblemDto & Record<string, unknown> {
-  const problem = answer.json() as ProblemDto & Record<string, unknown>;
+export function expectProblem(answer: Answer, status: number, code: string): Problem & Record<string, unknown> {
+  const problem = answer.json() as Problem & Record<string, unknown>;
   expect({ status: answer.status, code: problem.code, detail: problem.detail }).toMatchObject({ status, code });
   expect(answer.headers['content-type']).toBe('application/problem+json; charset=utf-8');
+  expectAsDocumented(problem, 'Problem');
+  expect(PROBLEMS[problem.code].status).toBe(status);
   expect(problem).toMatchObject({
     type: `urn:service-faas:problem:${code}`,
     title: expect.stringMatching(/^[A-Z]/) as string,

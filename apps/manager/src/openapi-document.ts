@@ -1,9 +1,11 @@
 import { VERSION } from '#libs/config/version.js';
 import type { INestApplication } from '@nestjs/common';
 import { DocumentBuilder, type OpenAPIObject, SwaggerModule } from '@nestjs/swagger';
+import { PROBLEM_COMPONENTS } from '#libs/errors/api-problems.js';
 import type { Request, RequestHandler, Response } from 'express';
 import { createHash } from 'node:crypto';
 import { stringify } from 'yaml';
+import { EXECUTION_COMPONENTS } from './execution/dto.js';
 
 /** The page with and without a slash at its end, and its script. */
 const MOST_TEXTS = 3;
@@ -14,14 +16,25 @@ Every failure is an RFC 9457 problem document with a stable \`code\`. Every answ
 
 An API key has a scope: \`deploy\` for all of \`functions\`, \`invoke\` for \`execution\`, \`metrics\` for \`/metrics\`, or \`admin\` for everything.`;
 
+interface Answered {
+  readonly responses: Record<string, { headers?: object }>;
+}
+
+const REQUEST_ID = {
+  description: "The request's id, as it stands in the log.",
+  schema: { type: 'string', maxLength: 64 },
+};
+
 export function openApiDocument(app: INestApplication): OpenAPIObject {
   const config = new DocumentBuilder()
+    .setOpenAPIVersion('3.1.0')
     .setTitle('service-faas')
     .setDescription(DESCRIPTION)
     .setVersion(VERSION)
     .setLicense('Apache-2.0', 'https://www.apache.org/licenses/LICENSE-2.0')
-    .addBearerAuth({ type: 'http', scheme: 'bearer', description: 'An API key.' }, 'bearer')
-    .addApiKey({ type: 'apiKey', in: 'header', name: 'X-Api-Key', description: 'An API key.' }, 'api_key')
+    .addServer('/', 'The manager that serves this document.')
+    .addSecurity('bearer', { type: 'http', scheme: 'bearer', description: 'An API key.' })
+    .addSecurity('api_key', { type: 'apiKey', in: 'header', name: 'X-Api-Key', description: 'An API key.' })
     .addSecurityRequirements('bearer')
     .addSecurityRequirements('api_key')
     .addTag('functions', 'Add, list, read and remove functions.')
@@ -29,7 +42,19 @@ export function openApiDocument(app: INestApplication): OpenAPIObject {
     .addTag('health', 'Probes.')
     .addTag('metrics', 'What is counted and measured.')
     .build();
-  return SwaggerModule.createDocument(app, config);
+  config.components = {
+    ...config.components,
+    ...PROBLEM_COMPONENTS,
+    schemas: { ...PROBLEM_COMPONENTS.schemas, ...EXECUTION_COMPONENTS.schemas },
+    headers: { ...PROBLEM_COMPONENTS.headers, 'X-Request-Id': REQUEST_ID },
+  };
+  const document = SwaggerModule.createDocument(app, config);
+  for (const { responses } of Object.values(document.paths).flatMap((path) => Object.values(path) as Answered[])) {
+    for (const response of Object.values(responses)) {
+      response.headers = { 'X-Request-Id': { $ref: '#/components/headers/X-Request-Id' }, ...response.headers };
+    }
+  }
+  return document;
 }
 
 /**

@@ -7,7 +7,7 @@ const KEYWORDS = new Set(
 /** The Unicode identifiers of the language reference, section 2.3. */
 const IDENTIFIER = /^[\p{XID_Start}_][\p{XID_Continue}]*$/u;
 
-const LONGEST = 200;
+export const LONGEST_NAME = 200;
 
 /** A name as Python looks it up: identifiers are compared in normal form KC. */
 export function asPythonReads(name: string): string {
@@ -18,7 +18,7 @@ export function asPythonReads(name: string): string {
 export function parseFunctionName(text: string): { name: string } | { fault: string } {
   const name = asPythonReads(text);
   if (name === '') return { fault: 'function_name is empty: give the name of the function inside the file.' };
-  if (name.length > LONGEST) return { fault: `function_name is longer than ${LONGEST} characters.` };
+  if (name.length > LONGEST_NAME) return { fault: `function_name is longer than ${LONGEST_NAME} characters.` };
   if (!IDENTIFIER.test(name)) {
     return {
       fault: `function_name ${JSON.stringify(text)} is not a Python identifier: give the bare name, such as handle.`,

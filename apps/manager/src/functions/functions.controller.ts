@@ -28,13 +28,10 @@ import {
 import type { Request, Response } from 'express';
 import { Audit } from '../auth/audit.js';
 import { Needs } from '../auth/auth.guard.js';
-import { FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
+import { FUNCTION_ID, FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
 import { UploadDto } from './dto/upload.dto.js';
 import { FunctionsService } from './functions.service.js';
-import { pageOf } from './page.js';
-
-const NOT_FOUND = { status: 404, code: 'function_not_found', detail: 'Function "mfrggzdfmztwq2lk" does not exist.' };
-const ID = { name: 'id', description: "The function's id.", example: 'mfrggzdfmztwq2lk' };
+import { MOST_PER_PAGE, pageOf } from './page.js';
 
 @ApiTags('functions')
 @Needs('deploy')
@@ -53,72 +50,48 @@ export class FunctionsController {
   })
   @ApiConsumes('multipart/form-data')
   @ApiBody({ type: UploadDto })
-  @ApiCreatedResponse({ type: FunctionDto })
+  @ApiCreatedResponse({
+    type: FunctionDto,
+    description: 'The function, which answers calls.',
+    headers: {
+      Location: { description: "The function's path.", schema: { type: 'string', format: 'uri-reference' } },
+    },
+  })
   @ApiProblems(
-    {
-      status: 400,
-      code: 'invalid_upload',
-      detail: 'function_name is missing: send the name of the function inside the file.',
-      extras: { field: 'function_name' },
-    },
-    {
-      status: 413,
-      code: 'upload_too_large',
-      detail: 'The uploaded file is larger than the limit of 10485760 bytes.',
-      extras: { field: 'python_file', limit_bytes: 10485760 },
-    },
-    {
-      status: 415,
-      code: 'unsupported_encoding',
-      detail: 'Content-Encoding gzip is not supported: send the body uncompressed.',
-    },
-    {
-      status: 429,
-      code: 'manager_overloaded',
-      detail:
-        'This manager holds as many requests as its memory allows (536870912 bytes). Try again, or add managers or raise MAX_HELD_BYTES.',
-      extras: { limit_bytes: 536870912 },
-    },
-    {
-      status: 422,
-      code: 'handler_not_loadable',
-      detail: "SyntaxError: '(' was never closed (line 3)",
-      extras: {
-        traceback: '  File "handler.py", line 3\n    print(\n         ^\nSyntaxError: \'(\' was never closed',
-        line: 3,
-      },
-    },
-    {
-      status: 503,
-      code: 'function_not_ready',
-      detail: 'Function mfrggzdfmztwq2lk did not become ready: not within 60000 ms.',
-    },
-    {
-      status: 503,
-      code: 'orchestrator_unavailable',
-      detail: "The docker engine can't be reached: connect ENOENT /var/run/docker.sock",
-    },
+    'invalid_upload',
+    'function_removed',
+    'upload_too_large',
+    'unsupported_encoding',
+    'handler_not_loadable',
+    'manager_overloaded',
+    'function_not_ready',
+    'orchestrator_unavailable',
   )
   add(@Req() request: Request): Promise<FunctionDto> {
     return this.audit.of('add', request, (name) => this.functions.add(request, name));
   }
 
   @Get()
-  @ApiOperation({ operationId: 'listFunctions', summary: 'List all functions, the oldest first' })
+  @ApiOperation({
+    operationId: 'listFunctions',
+    summary: 'List all functions, the oldest first',
+    description: 'All of them at once, or in pages: with a `limit`, the `Link` header leads to the next page.',
+  })
   @ApiQuery({
     name: 'limit',
     required: false,
     description: 'At most so many of them; without it, all.',
-    schema: { type: 'integer', minimum: 1, maximum: 1000, example: 100 },
+    schema: { type: 'integer', minimum: 1, maximum: MOST_PER_PAGE },
   })
   @ApiQuery({
     name: 'after',
     required: false,
     description: 'Where the page begins: taken from the Link header of the page before.',
-    schema: { type: 'string', pattern: '^[0-9]{1,18}$', example: '100' },
+    schema: { type: 'string', pattern: '^[0-9]{1,18}$', maxLength: 18 },
   })
   @ApiOkResponse({
     type: [FunctionDto],
+    description: 'The functions; an empty array where there are none.',
     headers: {
       Link: {
         description: 'With a limit, where more functions follow: the next page (RFC 8288).',
@@ -126,12 +99,7 @@ export class FunctionsController {
       },
     },
   })
-  @ApiProblems({
-    status: 400,
-    code: 'invalid_page',
-    detail: 'limit must be a whole number from 1 to 1000.',
-    extras: { parameter: 'limit' },
-  })
+  @ApiProblems('invalid_page')
   async list(
     @Query() query: Record<string, unknown>,
     @Res({ passthrough: true }) response: Response,
@@ -142,10 +110,14 @@ export class FunctionsController {
   }
 
   @Get(':id')
-  @ApiOperation({ operationId: 'getFunction', summary: 'One function, why it is in its state and since when' })
-  @ApiParam(ID)
-  @ApiOkResponse({ type: FunctionDetailDto })
-  @ApiProblems(NOT_FOUND)
+  @ApiOperation({
+    operationId: 'getFunction',
+    summary: 'One function, why it is in its state and since when',
+    description: 'What the list tells of it, and conditions, the last error, replicas and the hash of its code.',
+  })
+  @ApiParam(FUNCTION_ID)
+  @ApiOkResponse({ type: FunctionDetailDto, description: 'The function.' })
+  @ApiProblems('function_not_found', 'route_not_found')
   detail(@Param('id') id: string): Promise<FunctionDetailDto> {
     return this.functions.detail(id);
   }
@@ -153,21 +125,20 @@ export class FunctionsController {
   @Get(':id/code')
   @Header('Content-Type', 'text/x-python; charset=utf-8')
   @Header('X-Content-Type-Options', 'nosniff')
-  @ApiOperation({ operationId: 'getFunctionCode', summary: 'The uploaded file, byte for byte' })
-  @ApiParam(ID)
+  @ApiOperation({
+    operationId: 'getFunctionCode',
+    summary: 'The uploaded file, byte for byte',
+    description: 'Its charset is what its own coding line says, or UTF-8.',
+  })
+  @ApiParam(FUNCTION_ID)
   @ApiProduces('text/x-python')
   @ApiOkResponse({
+    description: 'The file.',
     content: {
       'text/x-python': { schema: { type: 'string' }, example: 'def handle(payload: str):\n    return payload\n' },
     },
   })
-  @ApiProblems(NOT_FOUND, {
-    status: 429,
-    code: 'manager_overloaded',
-    detail:
-      'This manager holds as many requests as its memory allows (536870912 bytes). Try again, or add managers or raise MAX_HELD_BYTES.',
-    extras: { limit_bytes: 536870912 },
-  })
+  @ApiProblems('function_not_found', 'route_not_found', 'manager_overloaded')
   async code(@Param('id') id: string, @Res({ passthrough: true }) response: Response): Promise<StreamableFile> {
     return new StreamableFile(await this.functions.code(id, response), {
       disposition: 'attachment; filename="handler.py"',
@@ -181,13 +152,13 @@ export class FunctionsController {
     summary: 'Remove a function',
     description: 'Calls in flight may finish for up to ten seconds; new ones are refused at once.',
   })
-  @ApiParam(ID)
+  @ApiParam(FUNCTION_ID)
   @ApiNoContentResponse({ description: 'Nothing of the function is left.' })
   @ApiAcceptedResponse({
     type: FunctionDto,
     description: 'Recorded; it finishes by itself once the engine can be reached.',
   })
-  @ApiProblems(NOT_FOUND)
+  @ApiProblems('function_not_found', 'route_not_found')
   async remove(
     @Param('id') id: string,
     @Req() request: Request,

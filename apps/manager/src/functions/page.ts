@@ -7,7 +7,7 @@ export interface Page {
   readonly after?: string | undefined;
 }
 
-const MOST = 1_000;
+export const MOST_PER_PAGE = 1_000;
 
 export class InvalidPage extends AppError {
   readonly code = 'invalid_page';
@@ -18,8 +18,8 @@ export class InvalidPage extends AppError {
 }
 
 export function pageOf({ limit, after }: { limit?: unknown; after?: unknown }): Page {
-  if (limit !== undefined && !(isDigits(limit) && Number(limit) >= 1 && Number(limit) <= MOST)) {
-    throw new InvalidPage('limit', `limit must be a whole number from 1 to ${MOST}.`);
+  if (limit !== undefined && !(isDigits(limit) && Number(limit) >= 1 && Number(limit) <= MOST_PER_PAGE)) {
+    throw new InvalidPage('limit', `limit must be a whole number from 1 to ${MOST_PER_PAGE}.`);
   }
   // More digits than the database's own numbers have.
   if (after !== undefined && !(isDigits(after) && after.length <= 18)) {

@@ -2,6 +2,7 @@ import busboy from 'busboy';
 import { validateSync } from 'class-validator';
 import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
+import { LONGEST_IDLE_MS } from '#libs/config/config.js';
 import { AppError } from '#libs/errors/app-error.js';
 import { UnsupportedEncoding } from '#libs/errors/errors.js';
 import { Chunks } from '../memory/chunks.js';
@@ -43,7 +44,6 @@ const MIN_REPLICAS = 'min_replicas';
 const MAX_REPLICAS = 'max_replicas';
 const CONCURRENCY = 'concurrency';
 const TEXT_FIELDS = [NAME, TIMEOUT, IDLE_TIMEOUT, MIN_REPLICAS, MAX_REPLICAS, CONCURRENCY] as const;
-const LONGEST_IDLE_MS = 2_147_483_647;
 const MULTIPART = /^multipart\/form-data\b/i;
 const FIELD_BYTES = 4_096;
 /** What the other parts and the part headers may add to the file. */

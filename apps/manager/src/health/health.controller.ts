@@ -1,4 +1,4 @@
-import { ApiAccessProblems } from '#libs/errors/api-problems.js';
+import { ApiAccessProblems, ApiOpenProblems } from '#libs/errors/api-problems.js';
 import { Controller, Get, Header, Query, Res, ServiceUnavailableException } from '@nestjs/common';
 import { ApiOkResponse, ApiOperation, ApiQuery, ApiServiceUnavailableResponse, ApiTags } from '@nestjs/swagger';
 import { HealthCheck, HealthCheckService } from '@nestjs/terminus';
@@ -18,8 +18,14 @@ export class HealthController {
   @Get('livez')
   @Open()
   @Header('Cache-Control', 'no-store')
-  @ApiOperation({ operationId: 'livez', summary: 'The process answers', security: [] })
-  @ApiOkResponse({ type: HealthDto })
+  @ApiOperation({
+    operationId: 'livez',
+    summary: 'The process answers',
+    description: 'For liveness probes: it looks at nothing else, so that an outage restarts no manager.',
+    security: [],
+  })
+  @ApiOkResponse({ type: HealthDto, description: 'It does.' })
+  @ApiOpenProblems()
   live(): HealthDto {
     return { status: 'ok', info: {}, error: {}, details: {} };
   }
@@ -30,6 +36,7 @@ export class HealthController {
   @ApiOperation({
     operationId: 'readyz',
     summary: 'Database and engine answer, and the manager is not leaving',
+    description: 'For readiness probes and load balancers.',
     security: [],
   })
   @ApiQuery({
@@ -40,8 +47,9 @@ export class HealthController {
     description:
       'What not to look at. For load balancers over several managers: all of them lose what they share at once, and calls of known functions go on without it.',
   })
-  @ApiOkResponse({ type: HealthDto })
+  @ApiOkResponse({ type: HealthDto, description: 'Everything that was looked at is up.' })
   @ApiServiceUnavailableResponse({ type: HealthDto, description: 'Send traffic elsewhere.' })
+  @ApiOpenProblems()
   ready(
     @Res({ passthrough: true }) response: Response,
     @Query('exclude') exclude?: string | string[],
@@ -51,8 +59,12 @@ export class HealthController {
 
   @Get('healthz')
   @HealthCheck({ swaggerDocumentation: false, noCache: true })
-  @ApiOperation({ operationId: 'healthz', summary: 'What /readyz looks at, in detail' })
-  @ApiOkResponse({ type: HealthDto })
+  @ApiOperation({
+    operationId: 'healthz',
+    summary: 'What /readyz looks at, in detail',
+    description: 'For people and monitoring, with a key of scope admin.',
+  })
+  @ApiOkResponse({ type: HealthDto, description: 'Everything that was looked at is up.' })
   @ApiServiceUnavailableResponse({ type: HealthDto, description: 'Something is down; `error` says what.' })
   @ApiAccessProblems()
   detail(@Res({ passthrough: true }) response: Response): Promise<HealthDto> {

@@ -1,5 +1,6 @@
 import type { ServerConfig } from '#libs/config/config.js';
 import { InvalidRequest } from '#libs/errors/errors.js';
+import { type ProblemCode, PROBLEMS } from '#libs/errors/problems.js';
 import { requestIdOf } from '#libs/errors/request-id.js';
 import { randomUUID } from 'node:crypto';
 import {
@@ -181,19 +182,16 @@ function decoded(segment: string): string {
   }
 }
 
-const BROKEN: Record<string, { status: number; code: string; detail: string }> = {
+const BROKEN: Record<string, { code: ProblemCode; detail: string }> = {
   HPE_HEADER_OVERFLOW: {
-    status: 431,
     code: 'headers_too_large',
     detail: `The request has too many headers, or they are larger than ${HEADER_BYTES} bytes.`,
   },
   ERR_HTTP_REQUEST_TIMEOUT: {
-    status: 408,
     code: 'request_timeout',
     detail: 'The request did not arrive in time.',
   },
   EXPECTATION: {
-    status: 417,
     code: 'expectation_failed',
     detail: 'Only "Expect: 100-continue" can be met.',
   },
@@ -213,11 +211,11 @@ function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Socket): void
 }
 
 function brokenRequest(fault: string, requestId: string) {
-  const { status, code, detail } = BROKEN[fault] ?? {
-    status: 400,
-    code: 'invalid_request',
+  const { code, detail } = BROKEN[fault] ?? {
+    code: 'invalid_request' as const,
     detail: 'The request is not valid HTTP.',
   };
+  const { status } = PROBLEMS[code];
   const title = STATUS_CODES[status];
   const type = `urn:service-faas:problem:${code}`;
   const body = JSON.stringify({ type, title, status, detail, error: detail, code, request_id: requestId });

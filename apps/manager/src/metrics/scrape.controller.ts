@@ -27,7 +27,10 @@ export class ScrapeController {
     summary: "What this manager counts and measures, in Prometheus's text format",
     description: 'With `METRICS_PUBLIC=true` no key is asked for.',
   })
-  @ApiOkResponse({ content: { 'text/plain': { schema: { type: 'string' }, example: EXAMPLE } } })
+  @ApiOkResponse({
+    description: 'The numbers.',
+    content: { 'text/plain': { schema: { type: 'string' }, example: EXAMPLE } },
+  })
   @ApiAccessProblems()
   async read(@Res() response: Response): Promise<void> {
     response.type(this.metrics.contentType).send(await this.scrape.text());

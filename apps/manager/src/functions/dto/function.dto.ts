@@ -1,8 +1,15 @@
-import { ApiProperty } from '@nestjs/swagger';
+import { ApiProperty, type ApiParamOptions } from '@nestjs/swagger';
 import type { FunctionEntity, Phase } from '../function.entity.js';
 import type { ListedFunction } from '../listed-function.js';
 
 export const PHASES = ['creating', 'running', 'idle', 'stopped', 'error', 'deleting'] as const satisfies Phase[];
+
+/** The part of a path that names a function. */
+export const FUNCTION_ID: ApiParamOptions = {
+  name: 'id',
+  description: "The function's id.",
+  schema: { type: 'string', example: 'mfrggzdfmztwq2lk' },
+};
 
 /** The function object of the REST contract. */
 export class FunctionDto {
@@ -31,6 +38,8 @@ export class FunctionDto {
   @ApiProperty({
     description: "The worker's port on the host (Docker) or the Service's port (Kubernetes); 0 where there is none.",
     type: 'integer',
+    minimum: 0,
+    maximum: 65_535,
     example: 49153,
   })
   host_port: number;
@@ -41,28 +50,35 @@ export class FunctionDto {
   @ApiProperty({ description: 'RFC 3339, UTC.', format: 'date-time', example: '2026-11-23T12:00:00.000Z' })
   created_at: string;
 
-  @ApiProperty({ description: 'Time limit of one call, in milliseconds.', type: 'integer', example: 30000 })
+  @ApiProperty({ description: 'Time limit of one call, in milliseconds.', type: 'integer', minimum: 1, example: 30000 })
   timeout_ms: number;
 
   @ApiProperty({
     description: 'Without a call for this long it loses its replicas until the next call, in milliseconds; 0: never.',
     type: 'integer',
+    minimum: 0,
     example: 600000,
   })
   idle_timeout_ms: number;
 
-  @ApiProperty({ description: 'Replicas that stay ready though nobody calls.', type: 'integer', example: 0 })
+  @ApiProperty({
+    description: 'Replicas that stay ready though nobody calls.',
+    type: 'integer',
+    minimum: 0,
+    example: 0,
+  })
   min_replicas: number;
 
   @ApiProperty({
     description: "Replicas there may be at most; null: the manager's own limit.",
     type: 'integer',
+    minimum: 1,
     nullable: true,
-    example: null,
+    example: 10,
   })
   max_replicas: number | null;
 
-  @ApiProperty({ description: 'Calls that run at once in one replica.', type: 'integer', example: 32 })
+  @ApiProperty({ description: 'Calls that run at once in one replica.', type: 'integer', minimum: 1, example: 32 })
   concurrency: number;
 
   static of(row: ListedFunction): FunctionDto {
@@ -109,7 +125,7 @@ export class LastErrorDto {
   @ApiProperty({ example: 'The worker was ended because it reached its memory limit of 512 MiB.' })
   message: string;
 
-  @ApiProperty({ description: 'Traceback or last log lines.', type: String, nullable: true, example: null })
+  @ApiProperty({ description: 'Traceback or last log lines.', type: String, nullable: true, example: 'exit code 137' })
   detail: string | null;
 
   @ApiProperty({ format: 'date-time', example: '2026-11-23T12:03:10.000Z' })
@@ -124,14 +140,15 @@ export class FunctionDetailDto extends FunctionDto {
   @ApiProperty({ type: LastErrorDto, nullable: true, description: 'The last thing that went wrong, healed or not.' })
   last_error: LastErrorDto | null;
 
-  @ApiProperty({ description: 'Replicas wanted.', type: 'integer', example: 1 })
+  @ApiProperty({ description: 'Replicas wanted.', type: 'integer', minimum: 0, example: 1 })
   replicas: number;
 
-  @ApiProperty({ description: 'Replicas that answer.', type: 'integer', example: 1 })
+  @ApiProperty({ description: 'Replicas that answer.', type: 'integer', minimum: 0, example: 1 })
   ready_replicas: number;
 
   @ApiProperty({
     description: 'Hex SHA-256 of the uploaded file.',
+    pattern: '^[0-9a-f]{64}$',
     example: 'b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9',
   })
   code_sha256: string;

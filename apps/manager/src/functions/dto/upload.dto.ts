@@ -1,7 +1,8 @@
+import { LONGEST_IDLE_MS, LONGEST_TIMEOUT_MS, MOST_CONCURRENCY, MOST_REPLICAS } from '#libs/config/config.js';
 import { ApiProperty } from '@nestjs/swagger';
 import { ValidateBy, type ValidationArguments } from 'class-validator';
 import { isUtf8 } from 'node:buffer';
-import { parseFunctionName } from '../function-name.js';
+import { LONGEST_NAME, parseFunctionName } from '../function-name.js';
 
 /** Holds when `faultOf` finds nothing; its sentence is the message otherwise. */
 function Faultless(faultOf: (value: unknown) => string | undefined): PropertyDecorator {
@@ -24,7 +25,13 @@ export class UploadDto {
   @Faultless(fileFault)
   python_file: Buffer | undefined;
 
-  @ApiProperty({ type: String, description: 'The callable inside the file that takes the payload.', example: 'handle' })
+  @ApiProperty({
+    type: String,
+    minLength: 1,
+    maxLength: LONGEST_NAME,
+    description: 'The callable inside the file that takes the payload.',
+    example: 'handle',
+  })
   @Faultless(nameFault)
   function_name: string | undefined;
 
@@ -32,8 +39,8 @@ export class UploadDto {
     type: 'integer',
     minimum: 1,
     required: false,
-    description: 'Time limit of one call, in milliseconds.',
-    example: 30000,
+    maximum: LONGEST_TIMEOUT_MS,
+    description: 'Time limit of one call, in milliseconds. The manager may allow less (MAX_TIMEOUT_MS).',
   })
   @Faultless(integerFault('timeout_ms', 1, 'milliseconds'))
   timeout_ms: string | undefined;
@@ -41,10 +48,10 @@ export class UploadDto {
   @ApiProperty({
     type: 'integer',
     minimum: 0,
+    maximum: LONGEST_IDLE_MS,
     required: false,
     description:
       'Without a call for this long the function loses its replicas until the next call, in milliseconds; 0: never.',
-    example: 600000,
   })
   @Faultless(integerFault('idle_timeout_ms', 0, 'milliseconds'))
   idle_timeout_ms: string | undefined;
@@ -53,8 +60,8 @@ export class UploadDto {
     type: 'integer',
     minimum: 0,
     required: false,
+    maximum: MOST_REPLICAS,
     description: 'Replicas that stay ready though nobody calls. With 1 or more the function never sleeps.',
-    example: 0,
   })
   @Faultless(integerFault('min_replicas', 0, 'replicas'))
   min_replicas: string | undefined;
@@ -63,8 +70,8 @@ export class UploadDto {
     type: 'integer',
     minimum: 1,
     required: false,
+    maximum: MOST_REPLICAS,
     description: 'Replicas there may be at most, however many calls come.',
-    example: 10,
   })
   @Faultless(integerFault('max_replicas', 1, 'replicas'))
   max_replicas: string | undefined;
@@ -73,8 +80,8 @@ export class UploadDto {
     type: 'integer',
     minimum: 1,
     required: false,
+    maximum: MOST_CONCURRENCY,
     description: 'Calls that run at once in one replica.',
-    example: 32,
   })
   @Faultless(integerFault('concurrency', 1, 'calls'))
   concurrency: string | undefined;

@@ -1,0 +1,212 @@
+const TRACEBACK = `Traceback (most recent call last):
+  File "handler.py", line 4, in handle
+ValueError: no name given
+`;
+const SYNTAX_ERROR = `  File "handler.py", line 3
+    print(
+         ^
+SyntaxError: '(' was never closed`;
+
+interface Member {
+  readonly type: string | readonly string[];
+  readonly format?: 'int64';
+  readonly minimum?: number;
+  readonly description: string;
+}
+
+/**
+ * Members that some problems have beside those of all (RFC 9457, section 3.2). The type of {@link ProblemExtras} and the
+ * documented schema are both made from this list, so that nothing undeclared can be answered.
+ */
+export const PROBLEM_MEMBERS = {
+  field: {
+    type: 'string',
+    description: 'invalid_upload, invalid_payload, …_too_large: the field at fault; "form" for a form as a whole.',
+  },
+  parameter: { type: 'string', description: 'invalid_page, invalid_request: the query parameter at fault.' },
+  limit_bytes: {
+    type: 'integer',
+    format: 'int64',
+    minimum: 0,
+    description: '…_too_large, …_overloaded: the limit, in bytes.',
+  },
+  timeout_ms: {
+    type: 'integer',
+    minimum: 1,
+    description: 'handler_timeout: the time limit of the call, in milliseconds.',
+  },
+  function_status: { type: 'string', description: 'function_not_runnable: the status that the function has.' },
+  reason: {
+    type: 'string',
+    description: 'worker_crashed: how the worker ended: out_of_memory, signal, exit, stuck or unknown.',
+  },
+  python_type: {
+    type: ['string', 'null'],
+    description: "handler_error: the type of the Python exception; handler_result_invalid: the value's type.",
+  },
+  python_message: { type: ['string', 'null'], description: 'handler_error: the message of the Python exception.' },
+  path: {
+    type: ['string', 'null'],
+    description: 'handler_result_invalid: where in the result the value is, such as rows[1].bad.',
+  },
+  traceback: {
+    type: ['string', 'null'],
+    description: 'handler_error, handler_not_loadable: the Python traceback.',
+  },
+  line: { type: ['integer', 'null'], minimum: 0, description: 'handler_not_loadable: the line of the file.' },
+  log: {
+    type: ['string', 'null'],
+    description: 'function_not_ready, handler_not_loadable: what the worker wrote last.',
+  },
+} as const satisfies Record<string, Member>;
+
+interface JsonTypes {
+  string: string;
+  integer: number;
+  null: null;
+}
+type ValueOf<Schema> = Schema extends { readonly type: readonly (infer Name extends keyof JsonTypes)[] }
+  ? JsonTypes[Name]
+  : Schema extends { readonly type: infer Name extends keyof JsonTypes }
+    ? JsonTypes[Name]
+    : never;
+
+export type ProblemExtras = {
+  readonly [Name in keyof typeof PROBLEM_MEMBERS]?: ValueOf<(typeof PROBLEM_MEMBERS)[Name]> | undefined;
+};
+
+interface ProblemExample {
+  readonly status: number;
+  readonly detail: string;
+  readonly extras?: ProblemExtras;
+}
+
+/** Every code that a request can be answered with, its status and an example. */
+export const PROBLEMS = {
+  invalid_request: {
+    status: 400,
+    detail: 'There is no query parameter "Limit". Known: limit, after.',
+    extras: { parameter: 'Limit' },
+  },
+  invalid_page: {
+    status: 400,
+    detail: 'limit must be a whole number from 1 to 1000.',
+    extras: { parameter: 'limit' },
+  },
+  invalid_upload: {
+    status: 400,
+    detail: 'function_name is missing: send the name of the function inside the file.',
+    extras: { field: 'function_name' },
+  },
+  invalid_payload: {
+    status: 400,
+    detail: 'The member "payload" is missing. Send {"payload": "<string>"} as JSON.',
+    extras: { field: 'payload' },
+  },
+  unauthorized: {
+    status: 401,
+    detail: 'Send a valid API key as "Authorization: Bearer <key>" or "X-Api-Key: <key>".',
+  },
+  forbidden: {
+    status: 403,
+    detail: 'The key "prometheus" is of scope metrics: this needs one of scope deploy or admin.',
+  },
+  foreign_origin: {
+    status: 403,
+    detail:
+      "Without API keys this manager answers only programs and its own pages, no other web page. Configure API_KEYS, or name the page's origin in CORS_ORIGINS.",
+  },
+  route_not_found: { status: 404, detail: 'There is no GET /function. See /docs for what there is.' },
+  function_not_found: { status: 404, detail: 'Function "mfrggzdfmztwq2lk" does not exist.' },
+  method_not_allowed: { status: 405, detail: '/functions knows no PUT, only GET, HEAD and POST.' },
+  request_timeout: { status: 408, detail: 'The request did not arrive in time.' },
+  function_not_runnable: {
+    status: 409,
+    detail: "Function mfrggzdfmztwq2lk can't run now: its status is deleting (it is being removed).",
+    extras: { function_status: 'deleting' },
+  },
+  function_removed: {
+    status: 409,
+    detail: 'Function mfrggzdfmztwq2lk was removed while this upload waited for it to become ready.',
+  },
+  upload_too_large: {
+    status: 413,
+    detail: 'The uploaded file is larger than the limit of 10485760 bytes.',
+    extras: { field: 'python_file', limit_bytes: 10_485_760 },
+  },
+  payload_too_large: {
+    status: 413,
+    detail: 'The payload is larger than the limit of 6291456 bytes.',
+    extras: { field: 'payload', limit_bytes: 6_291_456 },
+  },
+  unsupported_encoding: {
+    status: 415,
+    detail: 'Content-Encoding gzip is not supported: send the body uncompressed.',
+  },
+  expectation_failed: { status: 417, detail: 'Only "Expect: 100-continue" can be met.' },
+  handler_not_loadable: {
+    status: 422,
+    detail: "SyntaxError: '(' was never closed (line 3)",
+    extras: { traceback: SYNTAX_ERROR, line: 3 },
+  },
+  function_overloaded: {
+    status: 429,
+    detail: 'Function mfrggzdfmztwq2lk has all its slots taken and 256 calls waiting. Try again shortly.',
+  },
+  manager_overloaded: {
+    status: 429,
+    detail:
+      'This manager holds as many requests as its memory allows (536870912 bytes). Try again, or add managers or raise MAX_HELD_BYTES.',
+    extras: { limit_bytes: 536_870_912 },
+  },
+  too_many_attempts: {
+    status: 429,
+    detail: 'Too many requests with wrong API keys came from this address. A valid key is let in at any time.',
+  },
+  headers_too_large: {
+    status: 431,
+    detail: 'The request has too many headers, or they are larger than 16384 bytes.',
+  },
+  internal_error: {
+    status: 500,
+    detail: 'Something went wrong inside the manager. The log has the details under this request id.',
+  },
+  handler_error: {
+    status: 500,
+    detail: 'ValueError: no name given',
+    extras: { python_type: 'ValueError', python_message: 'no name given', traceback: TRACEBACK },
+  },
+  handler_result_invalid: {
+    status: 500,
+    detail: 'The result has no JSON form: rows[1].bad is of type object.',
+    extras: { path: 'rows[1].bad', python_type: 'object' },
+  },
+  unsupported_transfer_coding: {
+    status: 501,
+    detail: 'Transfer-Encoding "gzip, chunked" is not supported: only chunked is.',
+  },
+  worker_crashed: {
+    status: 502,
+    detail: 'The worker ended while it ran the call: it reached its memory limit.',
+    extras: { reason: 'out_of_memory' },
+  },
+  database_unavailable: {
+    status: 503,
+    detail: "The database can't be reached. Nothing was changed; try again.",
+  },
+  orchestrator_unavailable: {
+    status: 503,
+    detail: "The docker engine can't be reached: connect ENOENT /var/run/docker.sock",
+  },
+  function_not_ready: {
+    status: 503,
+    detail: 'Function mfrggzdfmztwq2lk did not become ready: not within 60000 ms.',
+  },
+  handler_timeout: {
+    status: 504,
+    detail: 'The handler ran past its time limit of 30000 ms.',
+    extras: { timeout_ms: 30_000 },
+  },
+} as const satisfies Record<string, ProblemExample>;
+
+export type ProblemCode = keyof typeof PROBLEMS;
