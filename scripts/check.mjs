@@ -34,6 +34,13 @@ const CHECKS = {
   'python lint': [...ruff, 'check', ...configured, ...python],
   'python format': [...ruff, 'format', '--check', ...configured, ...python],
   openapi: [process.execPath, join(root, 'dist', 'apps', 'manager', 'src', 'openapi.js'), '--check'],
+  'openapi by redocly': [...node('@redocly', 'cli', 'bin', 'cli.js'), 'lint', 'openapi.json'],
+  'openapi by spectral': [
+    ...node('@stoplight', 'spectral-cli', 'dist', 'index.js'),
+    'lint',
+    '--fail-severity=warn',
+    'openapi.json',
+  ],
 };
 
 const FORMATTERS = {
