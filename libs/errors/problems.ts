@@ -11,6 +11,7 @@ interface Member {
   readonly type: string | readonly string[];
   readonly format?: 'int64';
   readonly minimum?: number;
+  readonly items?: { readonly type: 'string' };
   readonly description: string;
 }
 
@@ -54,6 +55,16 @@ export const PROBLEM_MEMBERS = {
     description: 'handler_error, handler_not_loadable: the Python traceback.',
   },
   line: { type: ['integer', 'null'], minimum: 0, description: 'handler_not_loadable: the line of the file.' },
+  stderr: {
+    type: 'string',
+    description: 'handler_not_loadable: the last lines that the file wrote to stderr while it was loaded.',
+  },
+  available: {
+    type: 'array',
+    items: { type: 'string' },
+    description:
+      'handler_not_loadable: names that the file holds and that could be called, where the wanted one is not.',
+  },
   log: {
     type: ['string', 'null'],
     description: 'function_not_ready, handler_not_loadable: what the worker wrote last.',
@@ -64,6 +75,7 @@ interface JsonTypes {
   string: string;
   integer: number;
   null: null;
+  array: readonly string[];
 }
 type ValueOf<Schema> = Schema extends { readonly type: readonly (infer Name extends keyof JsonTypes)[] }
   ? JsonTypes[Name]

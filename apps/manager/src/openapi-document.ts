@@ -5,7 +5,7 @@ import { PROBLEM_COMPONENTS } from '#libs/errors/api-problems.js';
 import type { Request, RequestHandler, Response } from 'express';
 import { createHash } from 'node:crypto';
 import { stringify } from 'yaml';
-import { EXECUTION_COMPONENTS } from './execution/dto.js';
+import { EXECUTION_COMPONENTS } from './gateway/dto.js';
 
 /** The page with and without a slash at its end, and its script. */
 const MOST_TEXTS = 3;
