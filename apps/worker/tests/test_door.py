@@ -14,10 +14,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from support import CALL_TOKEN, PATIENCE_SECONDS, Answer, Worker, eventually, running
-
 from faas_worker.runner.door import Door
 from faas_worker.runner.server import CONNECTION
+from support import CALL_TOKEN, PATIENCE_SECONDS, Answer, Worker, eventually, running
 
 COUNTS = b"""
 calls = 0

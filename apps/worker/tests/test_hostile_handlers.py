@@ -12,9 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support import PATIENCE_SECONDS, Worker, eventually, recovers_after
-
 from faas_worker.supervisor.processes import is_zombie
+from support import PATIENCE_SECONDS, Worker, eventually, recovers_after
 
 Start = Callable[..., Worker]
 SYNC, ASYNC = "hostile.handle", "hostile.handle_async"

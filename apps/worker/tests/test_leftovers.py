@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import PATIENCE_SECONDS, Answer, Worker, recovers_after
-
 from faas_worker.supervisor.watching import MOST_ALIKE, Failures
+from support import PATIENCE_SECONDS, Answer, Worker, recovers_after
 
 Start = Callable[..., Worker]
 KEEPING = "keeping.handle"

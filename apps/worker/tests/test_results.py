@@ -21,10 +21,9 @@ import numpy
 import pandas
 import pydantic
 import pytest
+from faas_worker.runner.results import result_answer
 from fastapi.encoders import jsonable_encoder
 from support import Worker, eventually
-
-from faas_worker.runner.results import result_answer
 
 Start = Callable[..., Worker]
 LIMIT = 1_000_000
