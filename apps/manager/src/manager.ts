@@ -16,16 +16,16 @@ import { Attempts } from './auth/attempts.js';
 import { unframed } from './http/unframed.js';
 import { ExecutionHttp } from './gateway/execution.http.js';
 import { GracefulShutdown } from './http/graceful-shutdown.js';
-import { Lifecycle } from './health/lifecycle.js';
+import { Indicators } from './health/indicators.js';
 import { serveDocs } from './openapi-document.js';
 import { ReconcileLoop } from './reconciler/reconcile.loop.js';
 import { createHttpServer, executeAhead, listen } from './http/server.js';
 
-/** For connections to be gone that were closed. */
+/** How long closed connections may take to be gone. */
 const CUT_MS = 2_000;
-/** For what the application gives up part by part, and its connections to the database after that. */
+/** How long the parts of the application may take, and the connections to the database after them. */
 const CLOSE_MS = 18_000;
-/** A database of our own writes everything. */
+/** An embedded database writes everything to disk first. */
 const DATABASE_MS = 30_000;
 
 /** One running manager: its HTTP server, its application and, where there is no other, its database. */
@@ -54,7 +54,7 @@ export class Manager {
       await app.init();
       const shutdown = new GracefulShutdown();
       const listener = executeAhead(app.get(ExecutionHttp), app.get(Access), handler);
-      const server = createHttpServer(shutdown.over(listener), config.server, app.get(MemoryBudget));
+      const server = createHttpServer(shutdown.wrap(listener), config.server, app.get(MemoryBudget));
       shutdown.watch(server);
       await listen(server, config.server);
       return new Manager(config, logger, database, app, server, shutdown);
@@ -69,32 +69,23 @@ export class Manager {
   }
 
   /**
-   * Turns unready, lets calls in flight finish, then lets go of everything. Workers go on running. What comes to no end
-   * is given up and named in the log: no engine, database, worker or client keeps a manager from leaving.
+   * Turns unready, lets calls in flight finish, then closes everything. Workers go on running. A part that doesn't end in
+   * its time is given up and named in the log: no engine, database, worker or client can keep a manager from ending.
    */
   async stop(): Promise<void> {
-    this.app.get(Lifecycle).drain();
+    this.app.get(Indicators).shutDown();
     this.app.get(ReconcileLoop).withdraw();
     this.app.get(Attempts).release();
-    this.shutdown.say();
+    this.shutdown.begin();
     this.logger.info('shutting down');
     await delay(this.config.server.shutdownDelayMs);
-    await this.shutdown.lastArrivals();
+    await this.shutdown.lastConnections();
     const { drainTimeoutMs } = this.config.server;
-    await orGiveUp('connections', drainTimeoutMs + CUT_MS, this.logger, () => this.drain());
+    await orGiveUp('connections', drainTimeoutMs + CUT_MS, this.logger, () =>
+      this.shutdown.drain(this.server, drainTimeoutMs),
+    );
     await orGiveUp('the application', CLOSE_MS, this.logger, () => this.app.close());
     await orGiveUp('the database server', DATABASE_MS, this.logger, () => this.database.close());
     this.logger.info('stopped');
-  }
-
-  private async drain(): Promise<void> {
-    const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
-    this.server.closeIdleConnections();
-    const idle = setInterval(() => this.server.closeIdleConnections(), 50);
-    const late = AbortSignal.timeout(this.config.server.drainTimeoutMs);
-    await Promise.race([closed, new Promise((resolve) => late.addEventListener('abort', resolve))]);
-    clearInterval(idle);
-    this.server.closeAllConnections();
-    await closed;
   }
 }

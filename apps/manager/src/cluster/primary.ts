@@ -6,9 +6,9 @@ import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { ToPrimary } from './messages.js';
-import { Scrapes } from './scrapes.js';
+import { MetricsAggregator } from './metrics-aggregator.js';
 
-/** One that lived for less is followed only after a pause, which doubles each time. */
+/** A process that lived for less is replaced only after a pause, which doubles each time. */
 const SHORT_LIFE_MS = 10_000;
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 30_000;
@@ -18,13 +18,13 @@ const DATABASE_MS = 30_000;
 
 /**
  * Shares the address among several managers of the same kind, one process each, and replaces those that end. It serves
- * nothing itself: it hands out connections, runs the database where there is no other, and adds up metrics.
+ * nothing itself: it hands out connections, runs the embedded database where it is used, and adds up metrics.
  */
 export class Primary {
-  private readonly scrapes = new Scrapes(() => this.living());
-  private readonly leaving = new AbortController();
+  private readonly metrics = new MetricsAggregator(() => this.living());
+  private readonly stopping = new AbortController();
   private shortLives = 0;
-  /** The first has listened: what ends from now on is replaced. */
+  /** The first process has listened: one that ends from now on is replaced. */
   private isUp = false;
 
   private constructor(
@@ -33,15 +33,15 @@ export class Primary {
     private readonly database: DatabaseServer,
   ) {}
 
-  /** Resolves once the first process of `program` listens, others follow. Rejects when it can't: it says itself why. */
+  /** Resolves once the first process of `program` listens; the others follow. Rejects when it can't, and then that process has said why. */
   static async start(config: Config, logger: Logger, program: string): Promise<Primary> {
     const database = await DatabaseServer.open(config.database, logger);
     const primary = new Primary(config, logger, database);
     // Structured, so that numbers that JSON doesn't know get through.
     cluster.setupPrimary({ exec: program, args: [], serialization: 'advanced' });
-    cluster.on('message', (worker, message: ToPrimary) => primary.scrapes.heard(worker, message));
+    cluster.on('message', (worker, message: ToPrimary) => primary.metrics.receive(worker, message));
     try {
-      // One after the other at first: what is wrong with the configuration is told once, and migrating is one's affair.
+      // One first: a wrong configuration is reported once, and one process migrates the database.
       await listening(primary.fork());
     } catch (error) {
       await primary.stop();
@@ -52,9 +52,9 @@ export class Primary {
     return primary;
   }
 
-  /** Asks every process to leave as a manager does, and waits for it. */
+  /** Shuts every process down as a manager does, and waits for it. */
   async stop(): Promise<void> {
-    this.leaving.abort();
+    this.stopping.abort();
     const { shutdownDelayMs, drainTimeoutMs } = this.config.server;
     const late = setTimeout(() => this.signal('SIGKILL'), shutdownDelayMs + drainTimeoutMs + STOP_MARGIN_MS);
     this.signal('SIGTERM');
@@ -71,13 +71,13 @@ export class Primary {
   }
 
   private async replace(id: number, how: string, bornAt: number): Promise<void> {
-    this.scrapes.ended(id);
-    if (!this.isUp || this.leaving.signal.aborted) return;
+    this.metrics.ended(id);
+    if (!this.isUp || this.stopping.signal.aborted) return;
     this.shortLives = performance.now() - bornAt < SHORT_LIFE_MS ? this.shortLives + 1 : 0;
     const pauseMs = this.shortLives === 0 ? 0 : Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** this.shortLives);
     this.logger.warn({ process: id, how, pauseMs }, 'a process ended, another takes its place');
-    await delay(pauseMs, undefined, { signal: this.leaving.signal }).catch(() => undefined);
-    if (!this.leaving.signal.aborted) this.fork();
+    await delay(pauseMs, undefined, { signal: this.stopping.signal }).catch(() => undefined);
+    if (!this.stopping.signal.aborted) this.fork();
   }
 
   private living(): readonly Worker[] {
@@ -94,7 +94,7 @@ export class Primary {
 /** Resolves once the process takes connections; rejects when it ends before. */
 async function listening(worker: Worker): Promise<void> {
   const ended = once(worker, 'exit').then(([code, signal]: (number | string | null)[]) => {
-    throw new Error(`A process of it ended: ${signal ?? `status ${code}`}.`);
+    throw new Error(`A process of the manager ended: ${signal ?? `status ${code}`}.`);
   });
   await Promise.race([once(worker, 'listening'), ended]);
 }

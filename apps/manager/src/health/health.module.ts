@@ -2,12 +2,11 @@ import { Module } from '@nestjs/common';
 import { TerminusModule } from '@nestjs/terminus';
 import { HealthController } from './health.controller.js';
 import { Indicators } from './indicators.js';
-import { Lifecycle } from './lifecycle.js';
 
 @Module({
   imports: [TerminusModule.forRoot({ logger: false })],
   controllers: [HealthController],
-  providers: [Indicators, Lifecycle],
-  exports: [Lifecycle],
+  providers: [Indicators],
+  exports: [Indicators],
 })
 export class HealthModule {}

@@ -3,7 +3,6 @@ import { within } from '#libs/deadlines/within.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { Injectable } from '@nestjs/common';
 import { HealthIndicatorService } from '@nestjs/terminus';
-import { Lifecycle } from './lifecycle.js';
 
 const PING_MS = 3_000;
 
@@ -13,12 +12,18 @@ export const SHARED = ['database', 'engine'] as const;
 /** What `/readyz` and `/healthz` look at. Each answers within three seconds. */
 @Injectable()
 export class Indicators {
+  private isShuttingDown = false;
+
   constructor(
     private readonly indicators: HealthIndicatorService,
     private readonly database: Database,
     private readonly orchestrator: Orchestrator,
-    private readonly lifecycle: Lifecycle,
   ) {}
+
+  /** From now on the manager isn't ready. */
+  shutDown(): void {
+    this.isShuttingDown = true;
+  }
 
   /** All checks but those of what is named. */
   without(exclude: readonly string[]) {
@@ -51,6 +56,6 @@ export class Indicators {
 
   private readonly checkServing = async () => {
     const indicator = this.indicators.check('serving');
-    return this.lifecycle.draining ? indicator.down({ reason: 'shutting down' }) : indicator.up();
+    return this.isShuttingDown ? indicator.down({ reason: 'shutting down' }) : indicator.up();
   };
 }

@@ -5,12 +5,12 @@ import type { AddressInfo } from 'node:net';
 import { GracefulShutdown } from './graceful-shutdown.js';
 import { noteResponse } from './newest-response.js';
 
-describe('a shutdown', () => {
+describe('a graceful shutdown', () => {
   const agent = new Agent({ keepAlive: true });
   const shutdown = new GracefulShutdown();
   const waiting: ServerResponse[] = [];
   const server = createServer(
-    shutdown.over((message, response) => {
+    shutdown.wrap((message, response) => {
       noteResponse(response);
       if (message.url === '/slow') waiting.push(response);
       else response.writeHead(200, ['Content-Length', '2']).end('ok');
@@ -30,12 +30,12 @@ describe('a shutdown', () => {
     return answer.headers.connection;
   }
 
-  it('is in every answer that begins after it, and in those of calls that were in flight, and in none before', async () => {
+  it('closes the connection of every later answer and of calls in flight, and of no earlier one', async () => {
     await once(server.listen(0, '127.0.0.1'), 'listening');
     expect(await get('/')).toBe('keep-alive');
     const inFlight = get('/slow');
     await vi.waitFor(() => expect(waiting).toHaveLength(1));
-    shutdown.say();
+    shutdown.begin();
     expect(await get('/')).toBe('close');
     waiting[0]?.writeHead(200, ['Content-Length', '2']).end('ok');
     expect(await inFlight).toBe('close');

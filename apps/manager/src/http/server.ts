@@ -19,7 +19,7 @@ import { ClientConnections } from './client-connections.js';
 import { ExecutionHttp } from '../gateway/execution.http.js';
 import { sendProblem } from '#libs/errors/problem.js';
 import { asAppError } from '#libs/errors/problem.filter.js';
-import { areTooManyPieces } from '../memory/pieces.js';
+import { areTooManyPieces } from '../memory/chunks.js';
 import { serveHalfClosed } from './half-closed.js';
 
 const EXECUTE_PATH = /^\/functions\/([^/?#]+)\/execute\/?(?:\?|$)/;

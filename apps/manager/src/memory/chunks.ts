@@ -1,6 +1,15 @@
+/** So many pieces may have any size. */
+const FREE_PIECES = 4_096;
+/** The least that all further pieces may have on average. Smaller ones cost far more work than their bytes. */
+const LEAST_BYTES = 64;
 /** A piece costs more than its bytes: shorter ones than this are put together, however long those around them are. */
 const SMALL_BYTES = 1_024;
 const MOST_SMALL = 256;
+
+/** Whether `bytes` came in more pieces than any honest sender makes of them. */
+export function areTooManyPieces(pieces: number, bytes: number): boolean {
+  return pieces > FREE_PIECES + bytes / LEAST_BYTES;
+}
 
 /** Bytes that arrive piece by piece, kept at about their size in memory however small a peer makes the pieces. */
 export class Chunks {

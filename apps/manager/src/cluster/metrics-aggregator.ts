@@ -3,13 +3,13 @@ import type { Worker } from 'node:cluster';
 import type { ToPrimary, ToProcess } from './messages.js';
 
 /** A process that is too busy to answer within this time is counted as it was at its last answer. */
-const PATIENCE_MS = 3_000;
+const ANSWER_MS = 3_000;
 
 /**
- * Adds up what all processes have counted, in the primary, which serves no calls that would have to wait for it. What
- * a process that ended had counted stays in the sums: a counter that went down would be taken for a new beginning.
+ * Adds up the metrics of all processes. It runs in the primary, which serves no calls that would have to wait for it.
+ * What a process had counted before it ended stays in the sums: a counter that went down would look like a restart.
  */
-export class Scrapes {
+export class MetricsAggregator {
   private readonly latest = new Map<number, Snapshot>();
   private readonly asked = new Map<number, (snapshot: Snapshot | undefined) => void>();
   /** The first is the sum of those that ended before the last reading. */
@@ -19,16 +19,16 @@ export class Scrapes {
 
   constructor(private readonly processes: () => readonly Worker[]) {}
 
-  /** What a process asks, or answers. */
-  heard(worker: Worker, message: ToPrimary): void {
+  /** A message of a process: it asks for the sums, or answers with its own numbers. */
+  receive(worker: Worker, message: ToPrimary): void {
     if (message.kind === 'snapshot') {
       this.asked.get(message.ticket)?.(message.snapshot);
       return;
     }
     const { ticket } = message;
-    // Those who ask at the same time get the same.
+    // Requests at the same time share one reading.
     this.reading ??= this.read().finally(() => (this.reading = undefined));
-    void this.reading.then((text) => tell(worker, { kind: 'scraped', ticket, text }));
+    void this.reading.then((text) => send(worker, { kind: 'scraped', ticket, text }));
   }
 
   ended(id: number): void {
@@ -43,7 +43,7 @@ export class Scrapes {
     const living = [...this.latest.values()];
     const ended = this.ofEnded;
     const sum = withoutForgotten(await sumOf(ended), living);
-    // More may have ended meanwhile; their last words are in `living` this time.
+    // More processes may have ended meanwhile; what they counted is still in `living` this time.
     this.ofEnded = [sum, ...this.ofEnded.slice(ended.length)];
     return textOf([...living, sum]);
   }
@@ -51,11 +51,11 @@ export class Scrapes {
   private async refresh(worker: Worker): Promise<void> {
     const ticket = (this.tickets += 1);
     const { promise, resolve } = Promise.withResolvers<Snapshot | undefined>();
-    const late = setTimeout(() => resolve(undefined), PATIENCE_MS);
+    const late = setTimeout(() => resolve(undefined), ANSWER_MS);
     const gone = () => resolve(undefined);
     worker.once('exit', gone);
     this.asked.set(ticket, resolve);
-    tell(worker, { kind: 'take_snapshot', ticket });
+    send(worker, { kind: 'take_snapshot', ticket });
     const snapshot = await promise;
     clearTimeout(late);
     worker.off('exit', gone);
@@ -64,7 +64,7 @@ export class Scrapes {
   }
 }
 
-/** One that has just ended hears nothing, and needn't. */
-function tell(worker: Worker, message: ToProcess): void {
+/** A process that has just ended can't be sent anything, which is harmless. */
+function send(worker: Worker, message: ToProcess): void {
   if (worker.isConnected()) worker.send(message, () => undefined);
 }
