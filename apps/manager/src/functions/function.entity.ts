@@ -1,5 +1,5 @@
 import type { Endpoint, WorkloadFault } from '#libs/orchestrator/workload.js';
-import { Column, CreateDateColumn, Entity, PrimaryColumn } from 'typeorm';
+import { Column, CreateDateColumn, Entity, getMetadataArgsStorage, PrimaryColumn } from 'typeorm';
 
 /** Where a function stands, as far as anybody has seen. */
 export const PHASES = ['creating', 'running', 'idle', 'stopped', 'error', 'deleting'] as const;
@@ -113,9 +113,9 @@ export class FunctionEntity {
   @Column({ name: 'not_before', type: 'timestamptz', nullable: true })
   notBefore: Date | null;
 
-  /** Grows with every request to reconcile, so that one arriving during a step isn't lost. */
-  @Column({ type: 'integer', default: 0 })
-  wakes: number;
+  /** Grows with every request to reconcile, so that one that arrives during a step isn't lost. */
+  @Column({ name: 'wakes', type: 'integer', default: 0 })
+  reconcileRequests: number;
 
   /** How often in a row a replica ended by itself or could not be started. */
   @Column({ type: 'integer', default: 0 })
@@ -130,4 +130,34 @@ export class FunctionEntity {
 
   @Column({ name: 'lease_until', type: 'timestamptz', nullable: true })
   leaseUntil: Date | null;
+}
+
+/** What the list shows of each function. */
+const LISTED = [
+  'id',
+  'position',
+  'functionName',
+  'primaryReplica',
+  'hostPort',
+  'phase',
+  'createdAt',
+  'timeoutMs',
+  'idleTimeoutMs',
+  'minReplicas',
+  'maxReplicas',
+  'concurrency',
+] as const satisfies (keyof FunctionEntity)[];
+
+export type ListedFunction = Pick<FunctionEntity, (typeof LISTED)[number]>;
+
+/** Columns as statements select them. Every read gives plain objects with the names of {@link FunctionEntity}. */
+export const ALL_COLUMNS = selection();
+export const LISTED_COLUMNS = selection(LISTED);
+
+function selection(properties?: readonly string[]): string {
+  return getMetadataArgsStorage()
+    .filterColumns(FunctionEntity)
+    .filter(({ propertyName }) => properties?.includes(propertyName) ?? true)
+    .map(({ propertyName, options }) => `${options.name ?? propertyName} AS "${propertyName}"`)
+    .join(', ');
 }

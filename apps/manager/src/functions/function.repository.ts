@@ -2,10 +2,16 @@ import { Database } from '#libs/database/database.js';
 import { Injectable } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
 import { type Endpoint, type FunctionId } from '#libs/orchestrator/workload.js';
-import { FunctionEntity, type Phase, type StoredFault } from './function.entity.js';
-import { LISTED, type ListedFunction } from './listed-function.js';
+import {
+  ALL_COLUMNS,
+  type FunctionEntity,
+  LISTED_COLUMNS,
+  type ListedFunction,
+  type Phase,
+  type StoredFault,
+} from './function.entity.js';
 import type { Page } from './page.js';
-import { RevisionEntity } from '../revisions/revision.entity.js';
+import type { RevisionEntity } from '../revisions/revision.entity.js';
 
 export type NewFunction = Pick<
   FunctionEntity,
@@ -61,14 +67,13 @@ export interface Outcome {
   readonly abandon: boolean;
 }
 
-export const HYDRATED = `id, position, function_name AS "functionName", active_revision AS "activeRevision", replicas,
-  min_replicas AS "minReplicas", max_replicas AS "maxReplicas", idle_timeout_ms AS "idleTimeoutMs",
-  last_used_at AS "lastUsedAt",
-  timeout_ms AS "timeoutMs", concurrency, memory_mib AS "memoryMiB", cpu_millis AS "cpuMillis", pids, generation,
-  observed_generation AS "observedGeneration", phase, phase_since AS "phaseSince", reason, last_fault AS "lastFault",
-  endpoints, primary_replica AS "primaryReplica", host_port AS "hostPort", created_at AS "createdAt",
-  provisional_until AS "provisionalUntil", deleted_at AS "deletedAt", reconcile_at AS "reconcileAt",
-  not_before AS "notBefore", wakes, failures, postponed, lease_token AS "leaseToken", lease_until AS "leaseUntil"`;
+/** All functions of one phase. */
+export interface PhaseCount {
+  readonly phase: Phase;
+  readonly functions: number;
+  readonly replicasWanted: number;
+  readonly replicasReady: number;
+}
 
 /** All SQL about functions. The row is the queue: whoever changes what is wanted asks for its reconcile in the same statement. */
 @Injectable()
@@ -89,7 +94,7 @@ export class FunctionRepository {
        ), code AS (
          INSERT INTO revisions (function_id, number, function_name, code, code_sha256)
          SELECT id, 1, function_name, $13, $14 FROM added
-       ) SELECT ${HYDRATED} FROM added`,
+       ) SELECT ${ALL_COLUMNS} FROM added`,
       [
         own.id,
         own.functionName,
@@ -112,29 +117,31 @@ export class FunctionRepository {
     return row as FunctionEntity;
   }
 
-  find(id: FunctionId): Promise<FunctionEntity | null> {
-    return this.database.run((manager) => manager.findOneBy(FunctionEntity, { id }));
+  async find(id: FunctionId): Promise<FunctionEntity | null> {
+    const [row] = await this.database.query<FunctionEntity>(`SELECT ${ALL_COLUMNS} FROM functions WHERE id = $1`, [id]);
+    return row ?? null;
   }
 
   /** In the order of creation. Only what the list shows: there may be very many. */
   list({ limit, after }: Page = {}): Promise<ListedFunction[]> {
     return this.database.query<ListedFunction>(
-      `SELECT ${LISTED} FROM functions WHERE position > $1 ORDER BY position LIMIT $2`,
+      `SELECT ${LISTED_COLUMNS} FROM functions WHERE position > $1 ORDER BY position LIMIT $2`,
       [after ?? '0', limit ?? null],
     );
   }
 
-  revision(id: FunctionId, number: number): Promise<RevisionEntity | null> {
-    return this.database.run((manager) => manager.findOneBy(RevisionEntity, { functionId: id, number }));
+  async revision(id: FunctionId, number: number): Promise<Revision | null> {
+    const sql = `SELECT number, function_name AS "functionName", code, code_sha256 AS "codeSha256"
+       FROM revisions WHERE function_id = $1 AND number = $2`;
+    const [revision] = await this.database.query<Revision>(sql, [id, number]);
+    return revision ?? null;
   }
 
   /** Hex SHA-256 of a revision's code, without reading the code. */
   async codeSha256(id: FunctionId, number: number): Promise<string | null> {
-    const select = { functionId: true, number: true, codeSha256: true } as const;
-    const revision = await this.database.run((manager) =>
-      manager.findOne(RevisionEntity, { select, where: { functionId: id, number } }),
-    );
-    return revision?.codeSha256 ?? null;
+    const sql = 'SELECT code_sha256 AS sha256 FROM revisions WHERE function_id = $1 AND number = $2';
+    const [revision] = await this.database.query<{ sha256: string }>(sql, [id, number]);
+    return revision?.sha256 ?? null;
   }
 
   /** How large the uploaded file is. */
@@ -142,6 +149,21 @@ export class FunctionRepository {
     const sql = 'SELECT octet_length(code) AS bytes FROM revisions WHERE function_id = $1 AND number = $2';
     const [revision] = await this.database.query<{ bytes: number }>(sql, [id, number]);
     return revision?.bytes ?? null;
+  }
+
+  /** How many functions and replicas there are, by phase. */
+  countsByPhase(): Promise<PhaseCount[]> {
+    return this.database.query<PhaseCount>(
+      `SELECT phase, count(*)::integer AS functions, sum(replicas)::integer AS "replicasWanted",
+         sum(jsonb_array_length(endpoints))::integer AS "replicasReady"
+       FROM functions GROUP BY phase`,
+    );
+  }
+
+  /** Those of the functions that still exist. */
+  async existing(ids: readonly FunctionId[]): Promise<FunctionId[]> {
+    const rows = await this.database.query<{ id: FunctionId }>('SELECT id FROM functions WHERE id = ANY ($1)', [ids]);
+    return rows.map(({ id }) => id);
   }
 
   /** Every id there is, for telling orphans from functions. */
@@ -159,7 +181,7 @@ export class FunctionRepository {
          deleted_at = COALESCE(deleted_at, now()), phase = 'deleting',
          endpoints = '[]', reason = NULL, failures = 0, postponed = 0,
          reconcile_at = now(), not_before = NULL, wakes = wakes + 1
-       WHERE id = $1 RETURNING ${HYDRATED}`,
+       WHERE id = $1 RETURNING ${ALL_COLUMNS}`,
       [id],
     );
     return row ?? null;
@@ -194,7 +216,7 @@ export class FunctionRepository {
          WHERE reconcile_at <= now() AND (lease_until IS NULL OR lease_until < now())
            AND ($4::text[] IS NULL OR id = ANY ($4))
          ORDER BY observed_generation = generation, reconcile_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-       RETURNING ${HYDRATED}, (extract(epoch FROM now() - reconcile_at) * 1000)::float8 AS "lateMs"`,
+       RETURNING ${ALL_COLUMNS}, (extract(epoch FROM now() - reconcile_at) * 1000)::float8 AS "lateMs"`,
       [token, leaseMs, limit, only ?? null],
     );
     return rows.map(({ lateMs, ...row }) => ({ row, token, lateMs }));
@@ -241,7 +263,7 @@ export class FunctionRepository {
         outcome.failures,
         outcome.holdMs,
         outcome.nextMs,
-        row.wakes,
+        row.reconcileRequests,
         outcome.abandon,
       ],
     );
@@ -253,7 +275,7 @@ export class FunctionRepository {
       `UPDATE functions SET reason = $3, postponed = postponed + 1, lease_token = NULL, lease_until = NULL,
          reconcile_at = CASE WHEN wakes <> $5 THEN now() ELSE now() + $4 * interval '1 millisecond' END
        WHERE id = $1 AND lease_token = $2`,
-      [row.id, token, fault, nextMs, row.wakes],
+      [row.id, token, fault, nextMs, row.reconcileRequests],
     );
   }
 
@@ -278,34 +300,5 @@ export class FunctionRepository {
       if (row?.taken === true) await work();
       return row?.taken === true;
     });
-  }
-
-  /** Notes that functions run on this engine from now on; answers every engine that may have workers of theirs. */
-  async noteEngine(engine: string): Promise<string[]> {
-    const [row] = await this.database.query<{ engines: string[] }>(
-      `UPDATE installation SET engines = CASE WHEN $1 = ANY (engines) THEN engines ELSE engines || $1::text END
-       RETURNING engines`,
-      [engine],
-    );
-    return row?.engines ?? [];
-  }
-
-  /** Nothing is left there. */
-  async forgetEngine(engine: string): Promise<void> {
-    await this.database.query('UPDATE installation SET engines = array_remove(engines, $1)', [engine]);
-  }
-
-  /** Names this installation on an engine that several may share. */
-  async installationId(): Promise<string> {
-    const [row] = await this.database.query<{ id: string }>('SELECT id FROM installation');
-    if (!row) throw new Error('The installation table is empty; the migration that fills it has been undone.');
-    return row.id;
-  }
-
-  /** What the tokens of its workers are made of. */
-  async workerKey(): Promise<Buffer> {
-    const [row] = await this.database.query<{ key: Buffer }>('SELECT key FROM worker_key');
-    if (!row) throw new Error('The table worker_key is empty; the migration that fills it has been undone.');
-    return row.key;
   }
 }

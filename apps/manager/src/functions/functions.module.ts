@@ -1,5 +1,4 @@
 import { Module } from '@nestjs/common';
-import { CensusRepository } from './census.repository.js';
 import { FunctionBus } from './function-bus.js';
 import { InlineReconciler, StepSlots } from './inline-reconciler.js';
 import { FunctionChanges } from './function-changes.js';
@@ -9,15 +8,7 @@ import { FunctionsService } from './functions.service.js';
 
 @Module({
   controllers: [FunctionsController],
-  providers: [
-    FunctionRepository,
-    CensusRepository,
-    FunctionChanges,
-    FunctionBus,
-    StepSlots,
-    InlineReconciler,
-    FunctionsService,
-  ],
-  exports: [FunctionRepository, CensusRepository, FunctionChanges, FunctionBus, StepSlots, InlineReconciler],
+  providers: [FunctionRepository, FunctionChanges, FunctionBus, StepSlots, InlineReconciler, FunctionsService],
+  exports: [FunctionRepository, FunctionChanges, FunctionBus, StepSlots, InlineReconciler],
 })
 export class FunctionsModule {}

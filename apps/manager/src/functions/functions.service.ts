@@ -14,7 +14,7 @@ import { CodeReader } from '../revisions/code-reader.js';
 import { InlineReconciler } from './inline-reconciler.js';
 import { EngineUnavailable, FunctionNotFound } from './errors.js';
 import { FunctionChanges } from './function-changes.js';
-import { FunctionEntity } from './function.entity.js';
+import type { FunctionEntity } from './function.entity.js';
 import { isFunctionId, newFunctionId } from './function-id.js';
 import { FunctionRepository, type NewFunction } from './function.repository.js';
 import { linkToNext, type Page } from './page.js';
@@ -160,7 +160,7 @@ export class FunctionsService {
       last = await this.repository.find(id);
       return uploadVerdict(id, last);
     });
-    if (verdict instanceof FunctionEntity) return verdict;
+    if (verdict !== undefined && !(verdict instanceof AppError)) return verdict;
     const failure = verdict ?? uploadFailure(id, last, this.defaults.readyTimeoutMs);
     await this.takeBack(id, failure);
     throw failure;

@@ -1,7 +1,7 @@
 import { ColdStages } from '#libs/observability/cold-stages.js';
 import { Metrics } from '#libs/observability/metrics.js';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { CensusRepository } from '../functions/census.repository.js';
+import type { FunctionRepository } from '../functions/function.repository.js';
 import { CallMetrics } from './call-metrics.js';
 import { CallTiming } from './call-timing.js';
 
@@ -13,7 +13,7 @@ function countingWith(maxFunctions: number, present: Set<string>) {
   const existing = (ids: readonly string[]) => Promise.resolve(ids.filter((id) => present.has(id)));
   const calls = new CallMetrics(
     { maxFunctions },
-    { existing } as unknown as CensusRepository,
+    { existing } as unknown as FunctionRepository,
     metrics,
     new ColdStages(metrics),
   );
@@ -91,7 +91,7 @@ describe('CallMetrics', () => {
     const metrics = new Metrics();
     const census = { existing: () => Promise.reject(new Error('away')) };
     const stages = new ColdStages(metrics);
-    const calls = new CallMetrics({ maxFunctions: 2 }, census as unknown as CensusRepository, metrics, stages);
+    const calls = new CallMetrics({ maxFunctions: 2 }, census as unknown as FunctionRepository, metrics, stages);
     calls.ended('ok', Object.assign(new CallTiming(), { functionId: 'a' }), performance.now());
     expect(await metrics.text()).toContain('faas_calls_total{function="a",code="ok"} 1');
   });

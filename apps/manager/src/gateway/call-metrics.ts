@@ -6,7 +6,7 @@ import { Tally } from '#libs/observability/tally.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { Counter } from 'prom-client';
-import { CensusRepository } from '../functions/census.repository.js';
+import { FunctionRepository } from '../functions/function.repository.js';
 import type { CallTiming } from './call-timing.js';
 
 /** Upper ends of the buckets, in seconds. */
@@ -38,7 +38,7 @@ export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdow
 
   constructor(
     @Inject(METRICS_CONFIG) private readonly config: Pick<MetricsConfig, 'maxFunctions'>,
-    private readonly census: CensusRepository,
+    private readonly repository: FunctionRepository,
     metrics: Metrics,
     private readonly coldStages: ColdStages,
   ) {
@@ -94,7 +94,7 @@ export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdow
   private async prune(now: number): Promise<void> {
     if (this.series.size === 0) return;
     const known = [...this.series.keys()];
-    const existing = new Set(await this.census.existing(known));
+    const existing = new Set(await this.repository.existing(known));
     const isFull = this.series.size >= this.config.maxFunctions;
     for (const id of known) {
       const isUnused = now - (this.series.get(id)?.usedAt ?? 0) > UNUSED_MS;

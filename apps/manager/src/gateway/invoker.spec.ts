@@ -9,7 +9,6 @@ import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import type { PinoLogger } from 'nestjs-pino';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { CensusRepository } from '../functions/census.repository.js';
 import { FunctionBus } from '../functions/function-bus.js';
 import { FunctionChanges } from '../functions/function-changes.js';
 import { FunctionEntity } from '../functions/function.entity.js';
@@ -76,7 +75,7 @@ beforeEach(async () => {
   metrics = new Metrics();
   memory = new MemoryBudget(limits, metrics);
   woken = [];
-  const census = { existing: (ids: string[]) => Promise.resolve(ids) } as unknown as CensusRepository;
+  const census = { existing: (ids: string[]) => Promise.resolve(ids) } as unknown as FunctionRepository;
   invoker = new Invoker(
     router,
     repository,

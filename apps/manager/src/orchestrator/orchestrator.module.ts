@@ -7,9 +7,8 @@ import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import { Global, Module } from '@nestjs/common';
 import type { Logger } from 'pino';
-import { FunctionRepository } from '../functions/function.repository.js';
-import { FunctionsModule } from '../functions/functions.module.js';
 import { chooseEngine } from './choose-engine.js';
+import { InstallationRepository } from './installation.repository.js';
 import { MeasuredOrchestrator } from './measured.orchestrator.js';
 import { OPEN_ENGINE, type OpenEngine } from './open-engine.js';
 import { measurePool } from './pool-metrics.js';
@@ -19,16 +18,16 @@ const DOCKER_PROBE_MS = 3_000;
 /** Chooses the provider, once, at boot. The only place that names concrete providers. */
 @Global()
 @Module({
-  imports: [FunctionsModule],
   providers: [
+    InstallationRepository,
     {
       provide: WorkerTokens,
-      inject: [FunctionRepository],
-      useFactory: async (repository: FunctionRepository) => new WorkerTokens(await repository.workerKey()),
+      inject: [InstallationRepository],
+      useFactory: async (installation: InstallationRepository) => new WorkerTokens(await installation.workerKey()),
     },
     {
       provide: OPEN_ENGINE,
-      inject: [ORCHESTRATOR_CONFIG, FunctionRepository, WorkerTokens, LOGGER],
+      inject: [ORCHESTRATOR_CONFIG, InstallationRepository, WorkerTokens, LOGGER],
       useFactory: engineOpener,
     },
     {
@@ -37,17 +36,17 @@ const DOCKER_PROBE_MS = 3_000;
       useFactory: createOrchestrator,
     },
   ],
-  exports: [Orchestrator, OPEN_ENGINE, WorkerTokens],
+  exports: [InstallationRepository, Orchestrator, OPEN_ENGINE, WorkerTokens],
 })
 export class OrchestratorModule {}
 
 async function engineOpener(
   config: OrchestratorConfig,
-  repository: FunctionRepository,
+  installation: InstallationRepository,
   tokens: WorkerTokens,
   logger: Logger,
 ): Promise<OpenEngine> {
-  const owner = await repository.installationId();
+  const owner = await installation.id();
   const opened = new Map<Engine, Promise<Orchestrator>>();
   return (engine) => {
     const known = opened.get(engine) ?? openEngine(engine, config, owner, tokens, logger);

@@ -4,7 +4,7 @@ import { AppError } from '#libs/errors/app-error.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnModuleInit } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
-import { FunctionRepository } from '../functions/function.repository.js';
+import { InstallationRepository } from '../orchestrator/installation.repository.js';
 import { OPEN_ENGINE, type OpenEngine } from '../orchestrator/open-engine.js';
 
 /** Calls in flight on workers of the former engine may finish for this long at most. */
@@ -25,7 +25,7 @@ export class EngineMigration implements OnModuleInit, OnApplicationBootstrap {
   private leaving: Promise<void> = Promise.resolve();
 
   constructor(
-    private readonly repository: FunctionRepository,
+    private readonly installation: InstallationRepository,
     private readonly orchestrator: Orchestrator,
     @Inject(OPEN_ENGINE) private readonly open: OpenEngine,
     @InjectPinoLogger(EngineMigration.name) private readonly logger: PinoLogger,
@@ -34,7 +34,7 @@ export class EngineMigration implements OnModuleInit, OnApplicationBootstrap {
   /** Notes the engine before the first worker is started there; whatever was noted earlier may still have some. */
   async onModuleInit(): Promise<void> {
     const { engine } = this.orchestrator;
-    this.former = (await this.repository.noteEngine(engine)).filter((one) => one !== engine) as Engine[];
+    this.former = (await this.installation.addEngine(engine)).filter((one) => one !== engine) as Engine[];
   }
 
   onApplicationBootstrap(): void {
@@ -58,7 +58,7 @@ export class EngineMigration implements OnModuleInit, OnApplicationBootstrap {
     } catch (error) {
       if (this.stopping.signal.aborted) return;
       if (!(error instanceof AppError)) this.logger.error({ err: error, former }, 'clearing a former engine failed');
-      const owner = await this.repository.installationId().catch(() => '');
+      const owner = await this.installation.id().catch(() => '');
       this.logger.warn(
         { former, owner, reason: (error as Error).message },
         `workers of this database's functions may still run on ${former}: start the manager again once it can be reached, or remove there by hand what belongs to ${owner}`,
@@ -72,7 +72,7 @@ export class EngineMigration implements OnModuleInit, OnApplicationBootstrap {
       const { signal } = this.stopping;
       const bounds = { ms: CLEAR_MS, graceMs: CUT_GRACE_MS, signal };
       const functions = await within('clearing it', bounds, (bounded) => removeAll(orchestrator, bounded));
-      await this.repository.forgetEngine(former);
+      await this.installation.removeEngine(former);
       return functions;
     } finally {
       await orchestrator.close();

@@ -2,8 +2,8 @@ import { Database } from '#libs/database/database.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
-import type { FunctionEntity } from '../functions/function.entity.js';
-import { type Claim, HYDRATED, type Lease } from '../functions/function.repository.js';
+import { ALL_COLUMNS, type FunctionEntity } from '../functions/function.entity.js';
+import type { Claim, Lease } from '../functions/function.repository.js';
 
 /** Calls of one function that one manager runs or lets wait. */
 export interface Demand {
@@ -84,7 +84,7 @@ export class DemandRepository {
            lease_token = CASE WHEN ${CAN_LEASE} THEN $2 ELSE lease_token END,
            lease_until = CASE WHEN ${CAN_LEASE} THEN now() + $3::integer * interval '1 millisecond' ELSE lease_until END
          WHERE id = $1 AND replicas = 0 AND deleted_at IS NULL AND EXISTS (SELECT FROM unhurried) RETURNING *
-       ) SELECT ${HYDRATED}, number, callable, code, sha256, phase = 'creating' AND phase_since = now() AS "isFresh"
+       ) SELECT ${ALL_COLUMNS}, number, callable, code, sha256, phase = 'creating' AND phase_since = now() AS "isFresh"
          FROM woken LEFT JOIN LATERAL (
            SELECT number, revisions.function_name AS callable, code, code_sha256 AS sha256
            FROM revisions WHERE function_id = woken.id AND number = active_revision AND lease_token = $2

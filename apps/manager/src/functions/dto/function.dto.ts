@@ -1,6 +1,5 @@
 import { ApiProperty, type ApiParamOptions } from '@nestjs/swagger';
-import type { FunctionEntity, Phase } from '../function.entity.js';
-import type { ListedFunction } from '../listed-function.js';
+import type { FunctionEntity, ListedFunction, Phase } from '../function.entity.js';
 
 export const PHASES = ['creating', 'running', 'idle', 'stopped', 'error', 'deleting'] as const satisfies Phase[];
 

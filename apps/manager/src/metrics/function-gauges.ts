@@ -1,18 +1,18 @@
 import { Metrics } from '#libs/observability/metrics.js';
 import { Injectable } from '@nestjs/common';
 import { Gauge } from 'prom-client';
-import { CensusRepository } from '../functions/census.repository.js';
 import { PHASES } from '../functions/function.entity.js';
+import { FunctionRepository } from '../functions/function.repository.js';
 
 /** How many functions and replicas there are, in the whole installation. */
 @Injectable()
-export class Census {
+export class FunctionGauges {
   private readonly functions: Gauge<'phase'>;
   private readonly wanted: Gauge<'phase'>;
   private readonly ready: Gauge<'phase'>;
 
   constructor(
-    private readonly repository: CensusRepository,
+    private readonly repository: FunctionRepository,
     metrics: Metrics,
   ) {
     const gauge = (name: string, help: string) =>
@@ -23,9 +23,9 @@ export class Census {
     metrics.beforeReading(() => this.count());
   }
 
-  /** Without the database nothing is said rather than what was true once. */
+  /** Without the database there are no values, rather than old ones. */
   private async count(): Promise<void> {
-    const counts = await this.repository.byPhase().catch(() => undefined);
+    const counts = await this.repository.countsByPhase().catch(() => undefined);
     for (const gauge of [this.functions, this.wanted, this.ready]) gauge.reset();
     if (counts === undefined) return;
     for (const phase of PHASES) {

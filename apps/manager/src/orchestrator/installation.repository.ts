@@ -1,0 +1,37 @@
+import { Database } from '#libs/database/database.js';
+import { Injectable } from '@nestjs/common';
+
+/** All SQL about the installation: all managers that share one database. */
+@Injectable()
+export class InstallationRepository {
+  constructor(private readonly database: Database) {}
+
+  /** Names this installation on an engine that several may share. */
+  async id(): Promise<string> {
+    const [row] = await this.database.query<{ id: string }>('SELECT id FROM installation');
+    if (!row) throw new Error('The installation table is empty; the migration that fills it has been undone.');
+    return row.id;
+  }
+
+  /** What the tokens of its workers are made of. */
+  async workerKey(): Promise<Buffer> {
+    const [row] = await this.database.query<{ key: Buffer }>('SELECT key FROM worker_key');
+    if (!row) throw new Error('The table worker_key is empty; the migration that fills it has been undone.');
+    return row.key;
+  }
+
+  /** Records that functions run on this engine from now on. Answers every engine that may have workers of theirs. */
+  async addEngine(engine: string): Promise<string[]> {
+    const [row] = await this.database.query<{ engines: string[] }>(
+      `UPDATE installation SET engines = CASE WHEN $1 = ANY (engines) THEN engines ELSE engines || $1::text END
+       RETURNING engines`,
+      [engine],
+    );
+    return row?.engines ?? [];
+  }
+
+  /** Records that no worker is left on the engine. */
+  async removeEngine(engine: string): Promise<void> {
+    await this.database.query('UPDATE installation SET engines = array_remove(engines, $1)', [engine]);
+  }
+}
