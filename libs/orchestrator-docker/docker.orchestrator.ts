@@ -36,7 +36,7 @@ import { followLines, newestLines } from './replica-logs.js';
 import { type Plan, planReplicas, type Seen } from './replica-plan.js';
 import { faultOf, ReplicaStarter } from './replica-starter.js';
 import { Sightings } from './sightings.js';
-import { Turns } from './turns.js';
+import { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
 import { type WarmReplica, WarmStarter } from './warm-starter.js';
 import { ImageAwaited, NetworkUnusable, WorkerNetwork } from './worker-network.js';
 import { WorkerSeccomp } from './worker-seccomp.js';
@@ -68,7 +68,7 @@ export class DockerOrchestrator extends Orchestrator {
   private readonly pool: WarmPool<PoolContainer>;
   private readonly warmStarter: WarmStarter;
   private readonly departures: Departures;
-  private readonly turns = new Turns();
+  private readonly turns = new KeyedMutex();
   private readonly listeners = new Set<Listener>();
 
   /** `owner` names this installation on the engine; two that share an engine must differ. */

@@ -4,8 +4,8 @@ import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ProcessConfig } from '#libs/config/config.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
-import { canGuard, guardedStart, plainStart } from './guarded-start.js';
-import { stageInterpreter } from './interpreter-stage.js';
+import { copyInterpreter } from './interpreter-copy.js';
+import { canGuard, guardedStart, plainStart } from './users.js';
 
 const PROBE_TIMEOUT_MS = 60_000;
 /**
@@ -15,7 +15,7 @@ const PROBE_TIMEOUT_MS = 60_000;
  */
 const PROBE = `import os, sys, httptools, pydantic_core, uvloop
 from importlib.util import find_spec
-for name in ("fastapi", "uvicorn", "faas_worker.runner.runner", "faas_worker.supervisor.supervisor"):
+for name in ("fastapi", "uvicorn", "faas_worker.__main__"):
     found = find_spec(name)
     if found is None:
         raise ModuleNotFoundError(f"No module named '{name}'")
@@ -55,15 +55,13 @@ async function findRunnable(config: ProcessConfig, uid: number | undefined): Pro
   if (asSelf !== undefined) {
     throw new OrchestratorUnavailable('process', `${config.python} can't load the worker: ${asSelf}`);
   }
-  const staged = { ...(await stageInterpreter(config, key)), key };
-  const asStaged = await probe(staged, config.runtimeDir, uid);
-  if (asStaged === undefined) return staged;
+  const copied = { ...(await copyInterpreter(config, key)), key };
+  const asCopied = await probe(copied, config.runtimeDir, uid);
+  if (asCopied === undefined) return copied;
   const blocked = await firstClosedFolder(config.runtimeDir);
   const remedy = blocked === undefined ? '' : ` Let other users pass: chmod o+x ${blocked}.`;
-  throw new OrchestratorUnavailable(
-    'process',
-    `workers run as users of their own, and those can't run Python: ${asStaged}.${remedy}`,
-  );
+  const fault = `workers run as users of their own, and those can't run Python: ${asCopied}.${remedy}`;
+  throw new OrchestratorUnavailable('process', fault);
 }
 
 async function workerKey({ python, workerDir }: ProcessConfig): Promise<string> {
@@ -86,15 +84,14 @@ function probe(
   interpreter: Found,
   folder: string,
   uid: number | undefined,
-  guarded = false,
+  isGuarded = false,
 ): Promise<string | undefined> {
   const code = ['-c', PROBE, folder];
   const { command, args, identity } =
-    guarded && uid !== undefined
+    isGuarded && uid !== undefined
       ? guardedStart(interpreter.command, code, uid)
       : plainStart(interpreter.command, code, uid);
   const env = { ...interpreter.env, PATH: '/usr/bin:/bin', PYTHONDONTWRITEBYTECODE: '1' };
-  const options = { ...identity, env, cwd: '/', timeout: PROBE_TIMEOUT_MS };
   return new Promise((resolve) => {
     const finish = (error: ExecFileException | null, _stdout: string, stderr: string) => {
       if (error === null) return resolve(undefined);
@@ -104,7 +101,7 @@ function probe(
       resolve(stderr.trim().split('\n').at(-1) || error.message);
     };
     try {
-      execFile(command, args, options, finish);
+      execFile(command, args, { ...identity, env, cwd: '/', timeout: PROBE_TIMEOUT_MS }, finish);
     } catch (error) {
       finish(error as ExecFileException, '', '');
     }
@@ -113,10 +110,6 @@ function probe(
 
 /** The first folder on the way that other users can't pass. */
 async function firstClosedFolder(path: string): Promise<string | undefined> {
-  const folders: string[] = [];
-  for (let folder = path; folder !== dirname(folder); folder = dirname(folder)) folders.unshift(folder);
-  for (const folder of folders) {
-    if (((await stat(folder)).mode & 0o001) === 0) return folder;
-  }
-  return undefined;
+  const above = dirname(path) === path ? undefined : await firstClosedFolder(dirname(path));
+  return above ?? (((await stat(path)).mode & 0o001) === 0 ? path : undefined);
 }

@@ -18,72 +18,65 @@ export interface ProcessEntry extends ProcessIdentity {
 export interface ProcessTable {
   read(): Promise<ProcessEntry[]>;
   /** Undefined when it has ended. */
-  startTime(pid: number): Promise<string | undefined>;
+  find(pid: number): Promise<ProcessEntry | undefined>;
   /** Processes that have `tag` as one word of their command line. */
   tagged(tag: string): Promise<ProcessEntry[]>;
 }
 
-export async function isAlive(table: ProcessTable, { pid, startTime }: ProcessIdentity): Promise<boolean> {
-  return (await table.startTime(pid)) === startTime;
+export function isSame(entry: ProcessIdentity | undefined, identity: ProcessIdentity | undefined): boolean {
+  return entry !== undefined && entry.pid === identity?.pid && entry.startTime === identity.startTime;
+}
+
+export async function isAlive(identity: ProcessIdentity | undefined): Promise<boolean> {
+  return identity !== undefined && isSame(await processes.find(identity.pid), identity);
+}
+
+/** One that ended within this instant has no start time left, and matches no later process. */
+export async function identityOf(pid: number): Promise<ProcessIdentity> {
+  return { pid, startTime: (await processes.find(pid))?.startTime ?? 'ended' };
 }
 
 /** The process and all that descend from it. */
 export function familyOf(entries: readonly ProcessEntry[], root: number): ProcessEntry[] {
   const family = entries.filter(({ pid }) => pid === root);
-  for (let index = 0; index < family.length; index += 1) {
-    const parent = family[index]?.pid;
-    family.push(...entries.filter((entry) => entry.parent === parent));
-  }
+  // Grows while it is walked.
+  for (const { pid } of family) family.push(...entries.filter((entry) => entry.parent === pid));
   return family;
 }
 
 /** The fields of `/proc/<pid>/stat` after the command, which may itself hold spaces and parentheses. */
 export function parseStat(stat: string): { state: string; parent: number; group: number; startTime: string } {
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return {
-    state: fields[0] ?? 'X',
-    parent: Number(fields[1]),
-    group: Number(fields[2]),
-    startTime: fields[19] ?? '',
-  };
+  const [state = 'X', parent, group] = fields;
+  return { state, parent: Number(parent), group: Number(group), startTime: fields[19] ?? '' };
 }
 
-class ProcFilesystem implements ProcessTable {
-  async read(): Promise<ProcessEntry[]> {
-    const entries = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
-    return entries.map((name) => entryOf(Number(name))).filter((entry) => entry !== undefined);
-  }
-
-  async startTime(pid: number): Promise<string | undefined> {
-    return entryOf(pid)?.startTime;
-  }
-
-  async tagged(tag: string): Promise<ProcessEntry[]> {
-    const entries = await this.read();
-    return entries.filter(({ pid }) => commandLine(pid).split('\0').includes(tag));
-  }
-}
+const procFilesystem: ProcessTable = {
+  read: async () => {
+    const names = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+    return names.map((name) => entryOf(Number(name))).filter((entry) => entry !== undefined);
+  },
+  find: async (pid) => entryOf(pid),
+  tagged: async (tag) => {
+    const entries = await procFilesystem.read();
+    return entries.filter(({ pid }) => (textOf(pid, 'cmdline') ?? '').split('\0').includes(tag));
+  },
+};
 
 function entryOf(pid: number): ProcessEntry | undefined {
+  const [status, stat] = [textOf(pid, 'status'), textOf(pid, 'stat')];
+  if (status === undefined || stat === undefined) return undefined;
+  const { state, ...entry } = parseStat(stat);
+  // The effective uid. Not the owner of its folder there: that is root for a process that nobody may look into.
+  const uid = Number(/^Uid:\t\d+\t(\d+)/m.exec(status)?.[1]);
+  return state === 'Z' || state === 'X' ? undefined : { ...entry, pid, uid };
+}
+
+function textOf(pid: number, file: string): string | undefined {
   try {
-    const uid = effectiveUid(readFileSync(`/proc/${pid}/status`, 'latin1'));
-    const { state, ...entry } = parseStat(readFileSync(`/proc/${pid}/stat`, 'latin1'));
-    return state === 'Z' || state === 'X' ? undefined : { ...entry, pid, uid };
+    return readFileSync(`/proc/${pid}/${file}`, 'latin1');
   } catch {
     return undefined;
-  }
-}
-
-/** Not the owner of its folder there: that is root for a process that nobody may look into. */
-function effectiveUid(status: string): number {
-  return Number(/^Uid:\t\d+\t(\d+)/m.exec(status)?.[1]);
-}
-
-function commandLine(pid: number): string {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'latin1');
-  } catch {
-    return '';
   }
 }
 
@@ -91,37 +84,31 @@ const run = promisify(execFile);
 const PS_LINE = /^\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\S+)\s+(\S+ +\S+ +\d+ +[\d:]+ +\d+)\s+(.*)$/;
 
 /** Where there is no `/proc`. */
-class PsCommand implements ProcessTable {
-  async read(): Promise<ProcessEntry[]> {
-    return (await this.lines(['-ax'])).map(({ entry }) => entry);
-  }
-
-  async startTime(pid: number): Promise<string | undefined> {
-    const [line] = await this.lines(['-p', String(pid)]);
-    return line?.entry.startTime;
-  }
-
-  async tagged(tag: string): Promise<ProcessEntry[]> {
-    const lines = await this.lines(['-ax']);
+const psCommand: ProcessTable = {
+  read: async () => (await psLines(['-ax'])).map(({ entry }) => entry),
+  find: async (pid) => (await psLines(['-p', String(pid)]))[0]?.entry,
+  tagged: async (tag) => {
+    const lines = await psLines(['-ax']);
     return lines.filter(({ command }) => command.split(' ').includes(tag)).map(({ entry }) => entry);
-  }
+  },
+};
 
-  private async lines(which: string[]): Promise<{ entry: ProcessEntry; command: string }[]> {
-    const columns = 'pid=,ppid=,pgid=,uid=,state=,lstart=,command=';
-    // `ps -p` of a process that has ended prints nothing and fails.
-    const { stdout } = await run('ps', [...which, '-ww', '-o', columns], {
-      env: { PATH: process.env['PATH'], LC_ALL: 'C' },
-      maxBuffer: 64 << 20,
-    }).catch(() => ({ stdout: '' }));
-    return stdout.split('\n').flatMap((text) => {
-      const match = PS_LINE.exec(text);
-      if (match === null || match[5]?.startsWith('Z') === true) return [];
-      const [pid, parent, group, uid] = match.slice(1, 5).map(Number) as [number, number, number, number];
-      return [{ entry: { pid, parent, group, uid, startTime: match[6] ?? '' }, command: match[7] ?? '' }];
-    });
-  }
+async function psLines(which: string[]): Promise<{ entry: ProcessEntry; command: string }[]> {
+  const columns = 'pid=,ppid=,pgid=,uid=,state=,lstart=,command=';
+  const env = { PATH: process.env['PATH'], LC_ALL: 'C' };
+  // `ps -p` of a process that has ended prints nothing and fails.
+  const printed = run('ps', [...which, '-ww', '-o', columns], { env, maxBuffer: 64 << 20 });
+  const { stdout } = await printed.catch(() => ({ stdout: '' }));
+  return stdout.split('\n').flatMap((text) => {
+    const match = PS_LINE.exec(text);
+    if (match === null || match[5]?.startsWith('Z') === true) return [];
+    const [pid, parent, group, uid] = match.slice(1, 5).map(Number) as [number, number, number, number];
+    return [{ entry: { pid, parent, group, uid, startTime: match[6] ?? '' }, command: match[7] ?? '' }];
+  });
 }
 
-export function processTable(platform: NodeJS.Platform = process.platform): ProcessTable {
-  return platform === 'linux' ? new ProcFilesystem() : new PsCommand();
+export function processTable(platform: NodeJS.Platform): ProcessTable {
+  return platform === 'linux' ? procFilesystem : psCommand;
 }
+
+export const processes = processTable(process.platform);

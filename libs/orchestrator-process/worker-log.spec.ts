@@ -2,7 +2,7 @@ import { appendFile, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { ReplicaFiles, type ReplicaRecord } from './replica-files.js';
+import { type ReplicaRecord, ReplicaStore } from './replica-store.js';
 import { WorkerLogs } from './worker-log.js';
 
 const record: ReplicaRecord = {
@@ -15,17 +15,18 @@ const record: ReplicaRecord = {
   uid: undefined,
   process: undefined,
   drainUntil: undefined,
+  credential: 'c',
 };
 let folder: string;
-let files: ReplicaFiles;
+let store: ReplicaStore;
 let logs: WorkerLogs;
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'faas-log-'));
-  files = new ReplicaFiles(folder, 'owner');
-  logs = new WorkerLogs(files);
-  await mkdir(files.replicaDir('abc', record.replica), { recursive: true });
-  await files.save(record);
+  store = new ReplicaStore(folder, 'owner');
+  logs = new WorkerLogs(store);
+  await mkdir(store.dir(record), { recursive: true });
+  await store.save(record);
 });
 afterEach(() => rm(folder, { recursive: true }));
 
@@ -37,31 +38,31 @@ async function newest(tail: number): Promise<string[]> {
 }
 
 it('shows whole lines only', async () => {
-  await writeFile(files.log(record), 'one\ntwo\nthr');
+  await writeFile(store.log(record), 'one\ntwo\nthr');
   expect(await newest(10)).toEqual(['one', 'two']);
-  await appendFile(files.log(record), 'ee\n');
+  await appendFile(store.log(record), 'ee\n');
   expect(await newest(2)).toEqual(['two', 'three']);
 });
 
 it('cuts a log that is too long, and goes on', async () => {
   const line = `${'x'.repeat(1023)}\n`;
-  await writeFile(files.log(record), line.repeat(5 * 1024));
-  await logs.maintain(record);
-  await appendFile(files.log(record), 'after\n');
-  const { size } = await stat(files.log(record));
+  await writeFile(store.log(record), line.repeat(5 * 1024));
+  await logs.rotate(record);
+  await appendFile(store.log(record), 'after\n');
+  const { size } = await stat(store.log(record));
   expect(size).toBe('after\n'.length);
   const found = await newest(2);
   expect(found.at(-1)).toBe('after');
   expect(found).toHaveLength(2);
-  const kept = await stat(`${files.log(record)}.1`);
+  const kept = await stat(`${store.log(record)}.1`);
   expect(kept.size).toBeLessThanOrEqual(1024 * 1024);
 });
 
 it('keeps the log of a replica that is gone, and only of the last ones', async () => {
   for (const word of ['first', 'second', 'third']) {
     const ended = { ...record, replica: `abc-${word}` };
-    await mkdir(files.replicaDir('abc', ended.replica));
-    await writeFile(files.log(ended), `${word}\n`);
+    await mkdir(store.dir(ended));
+    await writeFile(store.log(ended), `${word}\n`);
     await logs.keep(ended);
   }
   expect(await newest(10)).toEqual(['second', 'third']);

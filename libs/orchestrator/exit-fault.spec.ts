@@ -1,8 +1,15 @@
 import { describe, expect, it } from 'vitest';
-import { type Ending, exitFault } from './exit-fault.js';
+import { exitFault, type Termination } from './exit-fault.js';
 
 const AT = new Date('2026-01-02T03:04:05.678Z');
-const ENDING: Ending = { exitCode: 1, oomKilled: false, finishedAt: AT, error: '', log: [], neverReady: false };
+const TERMINATION: Termination = {
+  exitCode: 1,
+  oomKilled: false,
+  finishedAt: AT,
+  error: '',
+  log: [],
+  neverReady: false,
+};
 const REPORT =
   '{"faas": "handler_not_loadable", "type": "SyntaxError", "message": "invalid syntax", "line": 3, "traceback": "Traceback …"}';
 const TRACEBACK = [
@@ -14,7 +21,7 @@ const TRACEBACK = [
 
 describe('exitFault', () => {
   it('passes on what our worker says of a handler that can’t be loaded', () => {
-    expect(exitFault({ ...ENDING, exitCode: 65, log: ['hello', REPORT, 'bye'] })).toEqual({
+    expect(exitFault({ ...TERMINATION, exitCode: 65, log: ['hello', REPORT, 'bye'] })).toEqual({
       code: 'handler_not_loadable',
       message: 'SyntaxError: invalid syntax',
       detail: 'Traceback …',
@@ -31,7 +38,7 @@ describe('exitFault', () => {
       ...{ advice: "Did you mean 'handler'?", available: ['handler'], stderr: 'deprecated' },
     };
     const log = [JSON.stringify(note).replace('{"faas":', '{"faas": ')];
-    expect(exitFault({ ...ENDING, exitCode: 65, log })).toEqual({
+    expect(exitFault({ ...TERMINATION, exitCode: 65, log })).toEqual({
       code: 'handler_not_loadable',
       message: "AttributeError: no handle. Did you mean 'handler'?",
       report: {
@@ -52,12 +59,16 @@ describe('exitFault', () => {
     ['an end without a word', { exitCode: 1, neverReady: true }],
     ['a clean end before it was ready', { exitCode: 0, neverReady: true, log: TRACEBACK }],
     ['a kill before it was ready', { exitCode: 137, neverReady: true, log: TRACEBACK }],
-  ])('takes %s for a crash', (_, ending) => {
-    expect(exitFault({ ...ENDING, ...ending })).toMatchObject({ code: 'worker_crashed', terminal: false, at: AT });
+  ])('takes %s for a crash', (_, changes) => {
+    expect(exitFault({ ...TERMINATION, ...changes })).toMatchObject({
+      code: 'worker_crashed',
+      terminal: false,
+      at: AT,
+    });
   });
 
   it('reads the traceback of a plain image that never was ready', () => {
-    expect(exitFault({ ...ENDING, neverReady: true, log: [...TRACEBACK, ''] })).toMatchObject({
+    expect(exitFault({ ...TERMINATION, neverReady: true, log: [...TRACEBACK, ''] })).toMatchObject({
       code: 'handler_not_loadable',
       message: "ModuleNotFoundError: No module named 'numpy'",
       line: 12,
@@ -72,19 +83,27 @@ describe('exitFault', () => {
     [139, 'The worker was killed by SIGSEGV.'],
     [255, 'The worker exited with code 255.'],
   ])('tells exit code %i', (exitCode, message) => {
-    expect(exitFault({ ...ENDING, exitCode })).toMatchObject({ code: 'worker_crashed', message });
+    expect(exitFault({ ...TERMINATION, exitCode })).toMatchObject({ code: 'worker_crashed', message });
   });
 
   it('passes on why our worker gave up on itself', () => {
     const message = 'Ended after 5 failures in a row: Its handler filled a temporary folder.';
     const log = [...TRACEBACK, `{"faas": "worker_failed", "message": "${message}"}`];
-    const ending = { ...ENDING, exitCode: 76, neverReady: true, log };
-    expect(exitFault(ending)).toMatchObject({ code: 'worker_crashed', message, terminal: false });
-    expect(exitFault({ ...ending, exitCode: 1, neverReady: false }).message).toBe('The worker exited with code 1.');
+    const givenUp = { ...TERMINATION, exitCode: 76, neverReady: true, log };
+    expect(exitFault(givenUp)).toMatchObject({ code: 'worker_crashed', message, terminal: false });
+    expect(exitFault({ ...givenUp, exitCode: 1, neverReady: false }).message).toBe('The worker exited with code 1.');
+  });
+
+  it('goes by the log alone where nobody saw the exit code', () => {
+    const unseen = { ...TERMINATION, exitCode: undefined };
+    expect(exitFault({ ...unseen, log: [REPORT] })).toMatchObject({ code: 'handler_not_loadable', terminal: true });
+    const log = ['{"faas": "worker_failed", "message": "It gave up."}'];
+    expect(exitFault({ ...unseen, log }).message).toBe('It gave up.');
+    expect(exitFault(unseen).message).toBe('The worker ended while no manager looked after it.');
   });
 
   it('tells lack of memory only when that was the end', () => {
-    expect(exitFault({ ...ENDING, exitCode: 137, oomKilled: true }).code).toBe('out_of_memory');
-    expect(exitFault({ ...ENDING, exitCode: 143, oomKilled: true }).code).toBe('worker_crashed');
+    expect(exitFault({ ...TERMINATION, exitCode: 137, oomKilled: true }).code).toBe('out_of_memory');
+    expect(exitFault({ ...TERMINATION, exitCode: 143, oomKilled: true }).code).toBe('worker_crashed');
   });
 });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
-import { ReplicaFiles, type ReplicaRecord } from '#libs/orchestrator-process/replica-files.js';
+import type { ReplicaRecord } from '#libs/orchestrator-process/replica-store.js';
 import { ProcessOrchestrator } from '#libs/orchestrator-process/process.orchestrator.js';
 import { answering, type ContractHandler } from '#libs/orchestrator/testing/contract.handlers.js';
 import { Stage } from '#libs/orchestrator/testing/contract.stage.js';
@@ -83,16 +83,6 @@ describe('workers and their managers', () => {
     const after = await stage.settleReady(successor, workload);
     expect(after.endpoints[0]?.replica).not.toBe(record.replica);
     if (!asRoot && record.process !== undefined) process.kill(record.process.pid, 'SIGKILL');
-  });
-
-  it('takes over the lock of a manager that is gone', async () => {
-    const manager = await stage.manager();
-    const workload = stage.workload(answering('one'));
-    await stage.settleReady(manager, workload);
-    const { ownerDir } = new ReplicaFiles(runtimeDir, stage.owner);
-    const lock = join(ownerDir, '.locks', workload.functionId);
-    await writeFile(lock, JSON.stringify({ pid: process.pid, startTime: 'another time', nonce: 'x' }));
-    expect(await stage.ensure(manager, workload)).toMatchObject({ ready: 1 });
   });
 
   it('ends everything a function has started, also what left its session', async () => {

@@ -13,6 +13,8 @@ export interface ContractHarness {
   shut?(orchestrator: Orchestrator): Promise<void> | void;
   /** The engine itself restarts what ended, with a back-off of its own, and can't be asked to wait. */
   readonly restartsByItself?: boolean;
+  /** Managers act on a function only while they hold its row's lease: the engine itself keeps no two of them apart. */
+  readonly needsLease?: boolean;
   /** `POST /` of one replica. Rejects when it can't be reached or the connection is cut. */
   call(endpoint: Endpoint, payload: string, signal: AbortSignal): Promise<CallAnswer>;
   /** Ends a replica without warning and without asking the provider. */

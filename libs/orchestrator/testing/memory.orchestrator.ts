@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Orchestrator } from '../orchestrator.js';
+import { observedOf, planFor, type Standing, withheldOf } from '../replica-plan.js';
 import { specHash } from '../spec-hash.js';
 import type { FunctionId, LogLine, LogOptions, Observed, Workload } from '../workload.js';
 import type { MemoryReplica } from './memory.replica.js';
@@ -26,16 +27,20 @@ export class MemoryOrchestrator extends Orchestrator {
     this.world.check('ensure', signal);
     const home = this.world.findOrCreate(this.owner, workload.functionId);
     const hash = specHash(workload);
-    const wanted = () => [...home.replicas].filter((one) => one.hash === hash && one.state !== 'draining');
-    const allowed = workload.replicas - withheldOf(home, workload, hash);
-    if (wanted().length < allowed && home.fault?.hash === hash) home.fault = { ...home.fault, owed: 0 };
-    for (let n = wanted().length; n < allowed; n += 1) this.world.start(this.owner, workload, hash);
-    for (const surplus of wanted().slice(workload.replicas)) surplus.drain(workload.limits.timeoutMs);
-    const ready = wanted().filter(({ state }) => state === 'ready');
-    if (ready.length === workload.replicas) {
-      for (const former of formerOf(home, hash)) former.drain(workload.limits.timeoutMs);
-    }
-    return observe(home, hash, workload.replicas);
+    const fault = home.fault?.hash === hash ? home.fault : undefined;
+    const withheld = withheldOf(fault, workload.replaceEndedFrom, new Date());
+    const { start, drain } = planFor(standing(home), hash, workload.replicas, withheld);
+    if (start > 0 && fault !== undefined) home.fault = { ...fault, owed: 0 };
+    for (let started = 0; started < start; started += 1) this.world.start(this.owner, workload, hash);
+    for (const replica of home.replicas) if (drain.includes(replica.id)) replica.drain(workload.limits.timeoutMs);
+    const primary = standing(home).find((one) => one.hash === hash)?.replica ?? '';
+    return observedOf(
+      standing(home),
+      hash,
+      workload.replicas,
+      primary,
+      home.fault?.hash === hash ? home.fault.reason : undefined,
+    );
   }
 
   async remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
@@ -75,35 +80,9 @@ export class MemoryOrchestrator extends Orchestrator {
   }
 }
 
-/** Replicas that may not be started now: all when the code can't be loaded, those that ended while backing off. */
-function withheldOf({ fault }: MemoryFunction, { replaceEndedFrom }: Workload, hash: string): number {
-  if (fault?.hash !== hash) return 0;
-  if (fault.reason.terminal) return Infinity;
-  return replaceEndedFrom !== undefined && new Date() < replaceEndedFrom ? fault.owed : 0;
-}
-
-function formerOf(home: MemoryFunction, hash: string): MemoryReplica[] {
-  return [...home.replicas].filter((one) => one.hash !== hash && one.state !== 'draining');
-}
-
-function observe(home: MemoryFunction, hash: string, wanted: number): Observed {
-  const replicas = [...home.replicas].filter((one) => one.hash === hash && one.state !== 'draining');
-  const ready = replicas.filter(({ state }) => state === 'ready');
-  const former = formerOf(home, hash).filter(({ state }) => state === 'ready');
-  const serving = ready.length < wanted ? [...ready, ...former] : ready;
-  const seen = {
-    replicas: replicas.length,
-    ready: ready.length,
-    endpoints: serving.map(({ id, address }) => ({ replica: id, address })),
-    primary: replicas[0]?.id ?? '',
-    hostPort: 0,
-  };
-  if (home.fault?.hash === hash) return { ...seen, reason: home.fault.reason };
-  if (ready.length >= wanted) return seen;
-  return {
-    ...seen,
-    reason: { code: 'starting', message: 'The worker is starting.', terminal: false, at: new Date() },
-  };
+function standing({ replicas }: MemoryFunction): Standing[] {
+  const staying = [...replicas].filter(({ state }) => state !== 'draining');
+  return staying.map(({ id, hash, state, address }) => ({ replica: id, hash, ready: state === 'ready', address }));
 }
 
 function aborted(signal: AbortSignal): Promise<never> {

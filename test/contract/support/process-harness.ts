@@ -7,7 +7,7 @@ import { expect, vi } from 'vitest';
 import { NO_POOL, type PoolConfig, type ProcessConfig } from '#libs/config/config.js';
 import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { ProcessOrchestrator } from '#libs/orchestrator-process/process.orchestrator.js';
-import { POOL, ReplicaFiles, type ReplicaRecord } from '#libs/orchestrator-process/replica-files.js';
+import { POOL, ReplicaStore, type ReplicaRecord } from '#libs/orchestrator-process/replica-store.js';
 import { kindOf } from '#libs/orchestrator/generic-worker.js';
 import { callOverHttp, type ContractHarness } from '#libs/orchestrator/testing/contract.js';
 
@@ -44,6 +44,7 @@ export function processHarness(
       const { process: found } = await recordOf(runtimeDir, replica);
       if (found !== undefined) process.kill(found.pid, 'SIGKILL');
     },
+    needsLease: true,
     close: () => rmSync(runtimeDir, { recursive: true, force: true }),
   };
 }
@@ -63,10 +64,10 @@ async function filled(
 
 /** An owner's workers that wait for a function; of one manager only, when its pid is given. */
 export async function genericProcesses(runtimeDir: string, owner: string, manager?: number): Promise<ReplicaRecord[]> {
-  const files = new ReplicaFiles(runtimeDir, owner);
-  const records = await files.peek(POOL);
+  const store = new ReplicaStore(runtimeDir, owner);
+  const records = await store.load(POOL);
   const ours = records.filter((record) => manager === undefined || record.manager?.pid === manager);
-  const kinds = await Promise.all(ours.map((one) => kindOf({ kind: 'unix', path: files.socket(one) }, false, 500)));
+  const kinds = await Promise.all(ours.map((one) => kindOf(store.address(one), false, 500)));
   return ours.filter((_, index) => kinds[index] === 'generic');
 }
 

@@ -7,7 +7,6 @@ import type { CrashSite, WorkerView } from './site.js';
 /** Of a worker from the pool its function stands in its folder's path only. */
 const TAG = /^faas_replica=([^/]+)\/(?:[a-z2-7]{16}|\.pool)-([0-9a-f]+)$/;
 const POOL = '.pool';
-const POOL_LOCK = 'pool';
 const POOL_SIZE = 2;
 
 /** Workers as processes of this machine, known by the tag in their command lines and by their runtime folder. */
@@ -90,7 +89,6 @@ export class ProcessSite implements CrashSite {
     const dir = join(this.runtimeDir, owner);
     const leaks: string[] = [];
     for (const name of await readdir(dir).catch(() => [])) {
-      if (name === '.locks') continue;
       if (!functionIds.has(name) && name !== POOL) {
         leaks.push(`folder ${name} belongs to no function`);
         continue;
@@ -100,11 +98,6 @@ export class ProcessSite implements CrashSite {
         if (entry.isDirectory() && !replicas.has(entry.name)) leaks.push(`folder ${name}/${entry.name} has no worker`);
       }
     }
-    for (const name of await readdir(join(dir, '.locks')).catch(() => [])) {
-      if (!functionIds.has(name) && name !== POOL_LOCK) leaks.push(`lock ${name} belongs to no function`);
-    }
-    const claims = await readdir(join(this.runtimeDir, '.uids')).catch(() => []);
-    if (claims.length > replicas.size) leaks.push(`${claims.length} uids are claimed for ${replicas.size} workers`);
     return leaks;
   }
 

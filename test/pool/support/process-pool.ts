@@ -1,6 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ReplicaFiles } from '#libs/orchestrator-process/replica-files.js';
+import { ReplicaStore } from '#libs/orchestrator-process/replica-store.js';
 import { genericProcesses, processHarness, WARM } from '../../contract/support/process-harness.js';
 import type { PoolSite } from './pool-site.js';
 
@@ -13,20 +13,14 @@ export function processPool(): PoolSite {
     harness,
     waiting: async (owner) => (await genericProcesses(runtimeDir, owner)).map(({ replica }) => suffixOf(replica)),
     remains: async (owner) => {
-      const { ownerDir, ownerKey } = new ReplicaFiles(runtimeDir, owner);
+      const { ownerDir, ownerKey } = new ReplicaStore(runtimeDir, owner);
       const folders: string[] = [];
       for (const name of await readdir(ownerDir)) {
-        if (name === '.locks') continue;
         folders.push(...(await readdir(join(ownerDir, name))).map((entry) => `folder ${name}/${entry}`));
       }
-      // Each worker's processes have its folder in their command lines' tag; a claim is a uid of one.
-      const claims = await readdir(join(runtimeDir, '.uids')).catch(() => []);
+      // Each worker's processes have its folder in their command lines' tag.
       const running = (await workersOf(ownerKey)).length;
-      return [
-        ...folders,
-        ...(running > folders.length ? [`${running} workers run`] : []),
-        ...(claims.length > folders.length ? [`${claims.length} uids are claimed`] : []),
-      ];
+      return [...folders, ...(running > folders.length ? [`${running} workers run`] : [])];
     },
     memberOf: suffixOf,
     killWaiting: async (owner) => {

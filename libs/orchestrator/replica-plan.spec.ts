@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { WorkloadFault } from '#libs/orchestrator/workload.js';
-import { observedOf, planFor, type Standing, withheldOf } from './plan.js';
+import type { WorkloadFault } from './workload.js';
+import { observedOf, planFor, type Standing, withheldOf } from './replica-plan.js';
 
 const standing = (replica: string, hash: string, ready: boolean): Standing => ({
   replica,

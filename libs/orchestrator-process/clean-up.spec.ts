@@ -1,33 +1,44 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { chmod, chown, lchown, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, chown, lchown, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { findInterpreter, type Interpreter } from './interpreter.js';
-import { ownUidRange } from './isolation.js';
-import { removeLeftovers } from './leftovers.js';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { removeLeftovers, removeTrees } from './clean-up.js';
+import { workerUids } from './users.js';
 
-const range = ownUidRange();
-const UID = range === undefined ? 0 : range.first + range.count - 2 - (process.pid % 1_000);
-const PYTHON = resolve(process.env['WORKER_PYTHON'] ?? '.cache/worker-venv/bin/python');
+describe('removeTrees', () => {
+  let place: string;
+  beforeEach(async () => {
+    place = await mkdtemp(join(tmpdir(), 'trees-'));
+  });
+  afterEach(() => rm(place, { recursive: true, force: true }));
+
+  it('removes all that is named, follows no link, and minds nothing that is gone already', async () => {
+    const [tree, file, kept] = [join(place, 'tree'), join(place, '-file'), join(place, 'kept')];
+    await mkdir(join(tree, 'a', 'b'), { recursive: true });
+    await mkdir(kept);
+    await writeFile(join(kept, 'one'), 'kept');
+    await writeFile(file, '');
+    await symlink(kept, join(tree, 'a', 'link'));
+    await symlink(kept, join(place, 'link'));
+    await removeTrees([tree, file, join(place, 'link'), join(place, 'gone')]);
+    expect(await readdir(place)).toEqual(['kept']);
+    expect(await readFile(join(kept, 'one'), 'utf8')).toBe('kept');
+  });
+});
+
+const range = workerUids();
+const UID = range === undefined ? 0 : range.first + range.count - 1 - (process.pid % 1_000);
 
 const objects = () =>
   ['shm', 'sem', 'msg'].map((kind) => readFileSync(`/proc/sysvipc/${kind}`, 'utf8').split(/\s+/).includes(String(UID)));
 
 describe.runIf(range !== undefined)('what one user has left on this machine', () => {
-  let runtimeDir: string;
-  let interpreter: Interpreter;
   const [own, others] = [join('/dev/shm', `own-${UID}`), join('/dev/shm', `others-${UID}`)];
 
-  beforeAll(async () => {
-    runtimeDir = await mkdtemp(join(tmpdir(), 'leftovers-'));
-    await chmod(runtimeDir, 0o755);
-    const config = { python: PYTHON, workerDir: resolve('apps/worker'), runtimeDir };
-    interpreter = await findInterpreter(config, UID);
-  });
-  afterAll(async () => {
-    for (const path of [own, others, runtimeDir]) await rm(path, { recursive: true, force: true });
+  afterEach(async () => {
+    for (const path of [own, others]) await rm(path, { recursive: true, force: true });
   });
 
   it('is removed, however it is closed, and nothing else', async () => {
@@ -43,7 +54,7 @@ describe.runIf(range !== undefined)('what one user has left on this machine', ()
       expect(spawnSync('ipcmk', args, { uid: UID, gid: UID }).status).toBe(0);
     }
     expect(objects()).toEqual([true, true, true]);
-    await removeLeftovers(interpreter, UID);
+    await removeLeftovers(UID);
     expect(objects()).toEqual([false, false, false]);
     expect(existsSync(own)).toBe(false);
     expect(readFileSync(others, 'utf8')).toBe('kept');
@@ -54,7 +65,7 @@ describe.runIf(range !== undefined)('what one user has left on this machine', ()
     await mkdir(join(own, 'of-root'), { recursive: true });
     await writeFile(file, 'kept');
     await chown(own, UID, UID);
-    await removeLeftovers(interpreter, UID);
+    await removeLeftovers(UID);
     expect(readFileSync(file, 'utf8')).toBe('kept');
   });
 });

@@ -1,4 +1,4 @@
-import type { EndpointAddress, Observed, WorkloadFault } from '#libs/orchestrator/workload.js';
+import type { EndpointAddress, Observed, WorkloadFault } from './workload.js';
 
 /** A live replica that wasn't told to leave, oldest first in any list. */
 export interface Standing {

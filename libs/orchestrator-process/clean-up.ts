@@ -1,0 +1,38 @@
+import { execFile, type ExecFileOptions } from 'node:child_process';
+
+/** Where every user of this machine may leave files. */
+export const SHARED_FOLDERS = ['/tmp', '/dev/shm', '/dev/mqueue'];
+
+const REMOVE_MS = 10_000;
+const CLEAR = `find ${SHARED_FOLDERS.join(' ')} -mindepth 1 -maxdepth 1 -user "$(id -u)" -exec chmod -R u+rwX {} + -exec rm -rf -- {} +
+ipcrm --all`;
+
+/**
+ * Removes what a worker could write, as root: unlike Node's own `rm`, which goes by paths, the program goes from folder
+ * to folder by descriptors, so that it is led nowhere else by who exchanges a folder for a link meanwhile. Rejects when
+ * it isn't done in 10 s; then it can be called again and goes on.
+ */
+export async function removeTrees(paths: readonly string[]): Promise<void> {
+  if (paths.length > 0) await run('rm', ['-rf', '--', ...paths], {});
+}
+
+/**
+ * What a replica's user has left elsewhere on this machine, files and System V objects: a worker that was killed could
+ * not clear it away itself. As that user, who can remove nothing that is another's, whatever functions exchange for
+ * links meanwhile. Best effort: resolves in time, and what is left after that stays.
+ */
+export async function removeLeftovers(uid: number): Promise<void> {
+  // It fails, too, because of what it may not remove.
+  await run('/bin/sh', ['-c', CLEAR], { uid, gid: uid, cwd: '/', env: { PATH: '/usr/bin:/bin' } }).catch(
+    () => undefined,
+  );
+}
+
+function run(command: string, args: readonly string[], options: ExecFileOptions): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  // One that the kernel holds up can't be killed.
+  const late = setTimeout(() => reject(new Error(`${command} did not end in ${REMOVE_MS} ms`)), REMOVE_MS + 1_000);
+  const end = (error: Error | null) => (error === null ? resolve() : reject(error));
+  execFile(command, args, { timeout: REMOVE_MS, killSignal: 'SIGKILL', ...options }, end);
+  return promise.finally(() => clearTimeout(late));
+}

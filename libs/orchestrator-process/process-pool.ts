@@ -1,0 +1,107 @@
+import type { ChildProcess } from 'node:child_process';
+import type { Logger } from 'pino';
+import type { PoolConfig } from '#libs/config/config.js';
+import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
+import { probeHealth } from '#libs/orchestrator/health-probe.js';
+import { roomIn } from '#libs/orchestrator/pool-target.js';
+import { type PoolMember, type PoolSource, WarmPool } from '#libs/orchestrator/warm-pool.js';
+import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
+import type { Workload } from '#libs/orchestrator/workload.js';
+import type { Interpreter } from './interpreter.js';
+import { identityOf, isAlive } from './process-table.js';
+import { POOL, type ReplicaRecord, type ReplicaStore } from './replica-store.js';
+import type { Replicas } from './replicas.js';
+import { functionVariables, layCode, placesOf } from './worker-process.js';
+
+/** A handler that loads more slowly is looked at again like any that starts. */
+const LOAD_MS = 500;
+
+interface PoolProcess extends PoolMember {
+  readonly record: ReplicaRecord;
+  readonly child: ChildProcess;
+}
+
+/** Generic workers as processes, each in a folder and under a user of its own from the start. */
+export class ProcessPool implements PoolSource<PoolProcess> {
+  readonly workers: WarmPool<PoolProcess>;
+
+  constructor(
+    private readonly store: ReplicaStore,
+    private readonly replicas: Replicas,
+    private readonly interpreter: () => Promise<Interpreter>,
+    private readonly tokens: WorkerTokens,
+    pool: PoolConfig,
+    private readonly logger: Logger,
+  ) {
+    this.workers = new WarmPool(this, pool.size, logger, pool.leaseMs);
+  }
+
+  async start({ token, sha256 }: OneTimeToken, _closing: AbortSignal, leaseMs: number): Promise<PoolProcess> {
+    const call = this.tokens.issue();
+    const manager = await identityOf(process.pid);
+    const intended = { functionId: POOL, revision: 0, hash: '', timeoutMs: 0, manager, serves: false };
+    const variables = { FAAS_SPECIALISE_SHA256: sha256, FAAS_GENERIC_LEASE_MS: String(leaseMs) };
+    const { record, child } = await this.replicas.launch(
+      intended,
+      call,
+      await this.interpreter(),
+      async () => variables,
+    );
+    return { id: record.replica, address: this.store.address(record), token, call, record, child };
+  }
+
+  remove({ record }: PoolProcess): Promise<void> {
+    return this.replicas.bury(record);
+  }
+
+  async hasEnded({ child }: PoolProcess): Promise<boolean> {
+    return child.exitCode !== null || child.signalCode !== null;
+  }
+
+  async room(members: number): Promise<number> {
+    return roomIn(process.availableMemory(), members);
+  }
+
+  /** Ends the workers of managers that are gone, and clears away those that have ended. */
+  async sweep(): Promise<void> {
+    for (const record of await this.store.load(POOL)) {
+      const isKept =
+        (await isAlive(record.manager)) && (record.process === undefined || (await isAlive(record.process)));
+      if (!isKept) await this.replicas.bury((await this.replicas.withProcess(record)) ?? record);
+    }
+  }
+
+  /**
+   * Makes a function's replica of a generic worker that is ready. Undefined when there is none, or it wouldn't do: then
+   * nothing of it is left, and the caller starts one cold.
+   */
+  async take(workload: Workload, hash: string, signal: AbortSignal): Promise<ReplicaRecord | undefined> {
+    const member = this.workers.take();
+    if (member === undefined) return undefined;
+    const { functionId, revision, limits } = workload;
+    let { record } = member;
+    try {
+      // Its record says until the end that it serves nobody: whoever finds it in the function's folder removes it.
+      const place = await this.store.move(record, functionId);
+      record = { ...record, ...place, revision, hash, timeoutMs: limits.timeoutMs, startedAt: Date.now() };
+      await layCode(this.store, record, workload.code);
+      this.replicas.watch(record, member.child);
+      const address = this.store.address(record);
+      const environment = { ...placesOf(this.store, record), ...functionVariables(workload, record.uid) };
+      await this.workers.specialise(member, { environment }, signal, address);
+      record = { ...record, serves: true };
+      await this.store.save(record);
+      this.replicas.watch(record);
+      const { good } = await probeHealth(address, LOAD_MS, member.call.token);
+      this.replicas.track(record, good ? 'ready' : 'starting');
+      const { replica, uid } = record;
+      this.logger.info({ functionId, replica, revision, pid: record.process?.pid, uid, warm: true }, 'worker started');
+      return record;
+    } catch (error) {
+      this.logger.info({ err: error, functionId, replica: record.replica }, 'warm start failed');
+      await this.replicas.bury(record);
+      signal.throwIfAborted();
+      return undefined;
+    }
+  }
+}

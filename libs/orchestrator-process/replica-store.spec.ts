@@ -1,0 +1,42 @@
+import { mkdir, mkdtemp, readdir, rm, utimes } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { POOL, type ReplicaRecord, ReplicaStore } from './replica-store.js';
+
+const NOBODY = new Set<number>();
+let folder: string;
+let store: ReplicaStore;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'faas-store-'));
+  store = new ReplicaStore(folder, 'owner', { first: 1_000, count: 3 });
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+it('gives no two replicas one user, whosever they are, nor one that something runs as', async () => {
+  const others = new ReplicaStore(folder, 'other', { first: 1_000, count: 3 });
+  const claims = [await store.claim('a', new Set([1_001])), await others.claim('b', NOBODY)];
+  claims.push(await store.claim(POOL, NOBODY));
+  expect(claims[0]?.uid).not.toBe(1_001);
+  expect(new Set(claims.map(({ uid }) => uid))).toEqual(new Set([1_000, 1_001, 1_002]));
+});
+
+it('moves a worker of the pool to its function, under the name of its user', async () => {
+  const { uid, ...member } = await store.claim(POOL, NOBODY);
+  const record = { ...member, uid, revision: 1, hash: 'h', timeoutMs: 1, startedAt: 0, credential: 'c' };
+  await store.save({ ...record, process: undefined, drainUntil: undefined, serves: false } satisfies ReplicaRecord);
+  const place = await store.move(member, 'abc');
+  expect(await store.load(POOL)).toEqual([]);
+  expect(await store.load('abc')).toMatchObject([{ ...place, functionId: 'abc', uid, serves: false }]);
+});
+
+it('removes folders without a record, but not those just being made', async () => {
+  const half = store.dir(await store.claim('abc', NOBODY));
+  expect(await store.load('abc')).toEqual([]);
+  expect(await readdir(store.functionDir('abc'))).toHaveLength(1);
+  await mkdir(join(half, 'w'));
+  await utimes(half, new Date(0), new Date(0));
+  await store.load('abc');
+  expect(await readdir(store.functionDir('abc'))).toHaveLength(0);
+});

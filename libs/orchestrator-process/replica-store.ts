@@ -1,0 +1,234 @@
+import { createHash, randomBytes, randomInt } from 'node:crypto';
+import { existsSync, readdirSync } from 'node:fs';
+import { chmod, mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { FunctionId, WorkloadFault } from '#libs/orchestrator/workload.js';
+import { removeTrees } from './clean-up.js';
+import type { ProcessIdentity } from './process-table.js';
+import type { UidRange } from './users.js';
+
+/** Stands for the function of a generic worker that has none; no function has an id like this. */
+export const POOL = '.pool';
+/** A folder without a record that is older than this isn't being made any more. */
+const HALF_MADE_MS = 10_000;
+const UNNAMED = 2 ** 32;
+
+/** What is known of one replica; written before its process exists, so that no process can be lost. */
+export interface ReplicaRecord {
+  readonly replica: string;
+  readonly functionId: FunctionId;
+  readonly revision: number;
+  readonly hash: string;
+  readonly timeoutMs: number;
+  readonly startedAt: number;
+  /** Undefined where the manager can't switch users. */
+  readonly uid: number | undefined;
+  /** Undefined until the process was started, or when the manager ended in between. */
+  readonly process: ProcessIdentity | undefined;
+  /** It was told to leave, and is killed at this time. */
+  readonly drainUntil: number | undefined;
+  /** What its token is made of. */
+  readonly credential: string;
+  /** Only of one that came from the pool: who started it. */
+  readonly manager?: ProcessIdentity;
+  /** Only of one that came from the pool: false until it has its function. */
+  readonly serves?: boolean;
+}
+
+/** Where a replica's folder is: records are found by it, and it names them. */
+export type ReplicaPlace = Pick<ReplicaRecord, 'functionId' | 'replica'>;
+
+export interface ReplicaExit {
+  /** Both null when nobody saw it. */
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly at: number;
+}
+
+/** What last went wrong with a function, and with which spec. */
+export interface FaultRecord {
+  readonly hash: string;
+  readonly reason: WorkloadFault;
+  /** Replicas of that spec that ended by themselves and weren't replaced yet. */
+  readonly owed: number;
+}
+
+/**
+ * One owner's files: `<runtimeDir>/<owner>/<function>/<replica>/`. Other functions may pass through the upper folders,
+ * but neither list them nor enter each other's replicas.
+ */
+export class ReplicaStore {
+  readonly ownerKey: string;
+  readonly ownerDir: string;
+
+  /** @param uids for workers; undefined: they run as the manager's user */
+  constructor(
+    readonly runtimeDir: string,
+    owner: string,
+    private readonly uids?: UidRange,
+  ) {
+    this.ownerKey = createHash('sha256').update(owner).digest('hex').slice(0, 10);
+    this.ownerDir = join(runtimeDir, this.ownerKey);
+  }
+
+  functionDir(functionId: FunctionId): string {
+    return join(this.ownerDir, functionId);
+  }
+
+  dir({ functionId, replica }: ReplicaPlace): string {
+    return join(this.functionDir(functionId), replica.slice(replica.lastIndexOf('-') + 1));
+  }
+
+  /** The only folder a replica may write to. */
+  workDir(place: ReplicaPlace): string {
+    return join(this.dir(place), 'w');
+  }
+
+  address(place: ReplicaPlace): { readonly kind: 'unix'; readonly path: string } {
+    return { kind: 'unix', path: join(this.workDir(place), 's') };
+  }
+
+  appDir(place: ReplicaPlace): string {
+    return join(this.dir(place), 'app');
+  }
+
+  log(place: ReplicaPlace): string {
+    return join(this.dir(place), 'log');
+  }
+
+  /** In the command line of every process of the replica; finds one whose manager ended before it noted the pid. */
+  tag({ replica }: ReplicaPlace): string {
+    return `faas_replica=${this.ownerKey}/${replica}`;
+  }
+
+  async functions(): Promise<FunctionId[]> {
+    const names = await orElse(readdir(this.ownerDir), []);
+    return names.filter((name) => !name.startsWith('.'));
+  }
+
+  /**
+   * Makes a new replica's folder. It bears the name of its uid, so that no two replicas have one user: functions can't
+   * read each other's files or signal each other, and all that a replica ever started can be ended by its uid.
+   *
+   * @param inUse uids that something runs as
+   */
+  async claim(functionId: FunctionId, inUse: ReadonlySet<number>): Promise<ReplicaPlace & { uid: number | undefined }> {
+    await this.makeFunctionDir(functionId);
+    for (;;) {
+      const uid = this.uids && this.uids.first + randomInt(this.uids.count);
+      if (uid !== undefined && inUse.has(uid)) continue;
+      const name = (uid ?? randomInt(UNNAMED)).toString(16).padStart(8, '0');
+      const place = { functionId, replica: `${functionId}-${name}` };
+      if (!(await isMade(this.dir(place)))) continue;
+      if (uid === undefined || this.foldersOf(name) === 1) return { ...place, uid };
+      // Another owner's, or made by another process in the same moment; that one finds two as well.
+      await rmdir(this.dir(place));
+    }
+  }
+
+  /** Replicas with a record, oldest first. A folder without one never had a process, or is half removed: it goes. */
+  async load(functionId: FunctionId): Promise<ReplicaRecord[]> {
+    const dir = this.functionDir(functionId);
+    const entries = await orElse(readdir(dir, { withFileTypes: true }), []);
+    const records: ReplicaRecord[] = [];
+    for (const { name } of entries.filter((entry) => entry.isDirectory())) {
+      const path = join(dir, name);
+      const record = await read<ReplicaRecord>(join(path, 'record.json'));
+      if (record !== undefined) records.push({ ...record, functionId, replica: `${functionId}-${name}` });
+      else if (await isOlder(path, HALF_MADE_MS)) await removeTrees([path]);
+    }
+    return records.toSorted((a, b) => a.startedAt - b.startedAt || (a.replica < b.replica ? -1 : 1));
+  }
+
+  save(record: ReplicaRecord): Promise<void> {
+    return write(join(this.dir(record), 'record.json'), record);
+  }
+
+  /** Gives a generic worker's folder to a function, where it keeps its name. */
+  async move(member: ReplicaPlace, functionId: FunctionId): Promise<ReplicaPlace> {
+    const place = { functionId, replica: member.replica.replace(POOL, functionId) };
+    await this.makeFunctionDir(functionId);
+    await rename(this.dir(member), this.dir(place));
+    return place;
+  }
+
+  exitOf(place: ReplicaPlace): Promise<ReplicaExit | undefined> {
+    return read(join(this.dir(place), 'exit.json'));
+  }
+
+  saveExit(place: ReplicaPlace, exit: ReplicaExit): Promise<void> {
+    return write(join(this.dir(place), 'exit.json'), exit);
+  }
+
+  async faultOf(functionId: FunctionId): Promise<FaultRecord | undefined> {
+    const found = await read<FaultRecord>(join(this.functionDir(functionId), 'fault.json'));
+    return found && { ...found, reason: { ...found.reason, at: new Date(found.reason.at) } };
+  }
+
+  saveFault(functionId: FunctionId, fault: FaultRecord): Promise<void> {
+    return write(join(this.functionDir(functionId), 'fault.json'), fault);
+  }
+
+  /** The record goes last: while there is one, somebody still looks after the replica. */
+  async removeReplica(place: ReplicaPlace): Promise<void> {
+    const dir = this.dir(place);
+    const names = (await orElse(readdir(dir), [])).filter((name) => name !== 'record.json');
+    await removeTrees(names.map((name) => join(dir, name)));
+    await rm(dir, { recursive: true, force: true });
+  }
+
+  async removeFunction(functionId: FunctionId): Promise<void> {
+    await rm(this.functionDir(functionId), { recursive: true, force: true });
+  }
+
+  private async makeFunctionDir(functionId: FunctionId): Promise<void> {
+    await mkdir(this.functionDir(functionId), { recursive: true });
+    // Whatever the umask: its replicas must get through.
+    await chmod(this.functionDir(functionId), 0o711);
+  }
+
+  /** Of all owners. */
+  private foldersOf(name: string): number {
+    const owners = readdirSync(this.runtimeDir).filter((owner) => !owner.startsWith('.'));
+    const functions = owners.flatMap((owner) =>
+      readdirSync(join(this.runtimeDir, owner)).map((folder) => join(this.runtimeDir, owner, folder)),
+    );
+    return functions.filter((folder) => existsSync(join(folder, name))).length;
+  }
+}
+
+async function isMade(path: string): Promise<boolean> {
+  try {
+    await mkdir(path, { mode: 0o700 });
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+async function isOlder(path: string, ms: number): Promise<boolean> {
+  const found = await orElse(stat(path), undefined);
+  return found !== undefined && Date.now() - found.mtimeMs > ms;
+}
+
+async function read<T>(path: string): Promise<T | undefined> {
+  const text = await orElse(readFile(path, 'utf8'), undefined);
+  return text === undefined ? undefined : (JSON.parse(text) as T);
+}
+
+/** By rename, so that a reader sees the file whole or not at all. */
+async function write(path: string, value: unknown): Promise<void> {
+  const draft = `${path}.${randomBytes(4).toString('hex')}`;
+  await writeFile(draft, JSON.stringify(value), { mode: 0o600 });
+  await rename(draft, path);
+}
+
+async function orElse<T, U>(reading: Promise<T>, absent: U): Promise<T | U> {
+  try {
+    return await reading;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return absent;
+    throw error;
+  }
+}

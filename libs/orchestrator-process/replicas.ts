@@ -1,0 +1,303 @@
+import type { ChildProcess } from 'node:child_process';
+import { constants } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import { within } from '#libs/deadlines/within.js';
+import { exitFault } from '#libs/orchestrator/exit-fault.js';
+import type { HealthProber } from '#libs/orchestrator/health-probe.js';
+import { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
+import type { CallToken, WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
+import type { FunctionId, Workload, WorkloadFault } from '#libs/orchestrator/workload.js';
+import { removeLeftovers } from './clean-up.js';
+import type { Interpreter } from './interpreter.js';
+import { identityOf, isAlive, processes } from './process-table.js';
+import { POOL, type ReplicaExit, type ReplicaRecord, type ReplicaStore } from './replica-store.js';
+import type { WorkerLogs } from './worker-log.js';
+import { functionVariables, killAll, layCode, layOut, startWorker, terminate } from './worker-process.js';
+
+/** A worker that drains by itself gets this much longer than its calls may take. */
+const DRAIN_MARGIN_MS = 2_000;
+const WAIT_STEP_MS = 20;
+const LOOK_INTERVAL_MS = 250;
+/** What a shell adds to a signal's number. */
+const SIGNALLED = 128;
+const CLEAR_AWAY_MS = 60_000;
+/** What an adopted replica gets to show that it is ready before a step goes on without it. */
+const ADOPTION_PROBE_MS = 300;
+
+interface Watched {
+  readonly record: ReplicaRecord;
+  /** Only what this manager started itself tells its exit status. */
+  readonly child?: ChildProcess | undefined;
+  hasEnded: boolean;
+  /** It has drained, or had its time to, and is about to be removed. */
+  isLeaving: boolean;
+}
+
+/** What to start: a function's replica, or a generic worker. */
+type Intended = Pick<ReplicaRecord, 'functionId' | 'revision' | 'hash' | 'timeoutMs' | 'manager' | 'serves'>;
+
+/**
+ * The replicas of this owner: starts, watches, drains and removes them. Steps of one function must not overlap: within
+ * this process {@link exclusively} sees to it, among several the lease of the function's row does.
+ */
+export class Replicas {
+  private readonly watched = new Map<string, Watched>();
+  private readonly mutex = new KeyedMutex();
+  private readonly timer: NodeJS.Timeout;
+  private looking = false;
+
+  constructor(
+    private readonly store: ReplicaStore,
+    private readonly prober: HealthProber,
+    private readonly logs: WorkerLogs,
+    private readonly tokens: WorkerTokens,
+    private readonly onChange: (functionId: FunctionId) => void,
+    private readonly logger: Logger,
+  ) {
+    this.timer = setInterval(() => void this.look(), LOOK_INTERVAL_MS).unref();
+  }
+
+  exclusively<T>(functionId: FunctionId, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    return this.mutex.run(functionId, signal, work);
+  }
+
+  close(): void {
+    clearInterval(this.timer);
+  }
+
+  /** Watches what a former manager has left. */
+  async adoptAll(): Promise<void> {
+    for (const functionId of await this.store.functions()) {
+      for (const record of await this.store.load(functionId)) {
+        if (record.process === undefined) continue;
+        this.watch(record);
+        if (record.drainUntil === undefined) this.track(record);
+      }
+    }
+  }
+
+  /** Finds out what still lives, notes why the rest ended and clears it away. */
+  async settle(functionId: FunctionId): Promise<ReplicaRecord[]> {
+    const living: ReplicaRecord[] = [];
+    for (const loaded of await this.store.load(functionId)) {
+      const record = await this.withProcess(loaded);
+      // One from the pool whose manager ended before it gave it its function: nobody else is at it now.
+      if (record === undefined || record.serves === false) {
+        await this.bury(record ?? loaded);
+        continue;
+      }
+      this.watch(record);
+      const exit = await this.exitOf(record);
+      const fault = record.drainUntil === undefined ? await this.faultOf(record, exit) : undefined;
+      if (fault !== undefined) await this.noteFault(record, fault);
+      if (fault !== undefined || exit !== undefined || isOverdue(record)) await this.bury(record);
+      else living.push(record);
+    }
+    return living;
+  }
+
+  async start(workload: Workload, hash: string, interpreter: Interpreter): Promise<ReplicaRecord> {
+    const { functionId, revision, limits } = workload;
+    const call = this.tokens.issue();
+    const intended = { functionId, revision, hash, timeoutMs: limits.timeoutMs };
+    const { record, child } = await this.launch(intended, call, interpreter, async (laidOut) => {
+      await layCode(this.store, laidOut, workload.code);
+      return functionVariables(workload, laidOut.uid);
+    });
+    this.watch(record, child);
+    this.track(record);
+    const { replica, uid } = record;
+    this.logger.info({ functionId, replica, revision, pid: child.pid, uid }, 'worker started');
+    return record;
+  }
+
+  /** Leaves nothing behind when it fails. */
+  async launch(
+    intended: Intended,
+    call: CallToken,
+    interpreter: Interpreter,
+    variablesOf: (laidOut: ReplicaRecord) => Promise<Record<string, string>>,
+  ): Promise<{ record: ReplicaRecord; child: ChildProcess }> {
+    const inUse = new Set((await processes.read()).map(({ uid }) => uid));
+    const place = await this.store.claim(intended.functionId, inUse);
+    let record: ReplicaRecord = {
+      ...intended,
+      ...place,
+      startedAt: Date.now(),
+      process: undefined,
+      drainUntil: undefined,
+      credential: call.credential,
+    };
+    try {
+      await this.store.save(record);
+      await layOut(this.store, record);
+      const variables = { ...(await variablesOf(record)), FAAS_CALL_SHA256: call.sha256 };
+      const child = await startWorker(this.store, record, variables, interpreter);
+      record = { ...record, process: await identityOf(child.pid) };
+      await this.store.save(record);
+      return { record, child };
+    } catch (error) {
+      await this.bury(record);
+      throw error;
+    }
+  }
+
+  /** Tells a replica to leave. It keeps the earlier of two deadlines. */
+  async drain(record: ReplicaRecord, graceMs = record.timeoutMs + DRAIN_MARGIN_MS): Promise<ReplicaRecord> {
+    const draining = { ...record, drainUntil: Math.min(record.drainUntil ?? Infinity, Date.now() + graceMs) };
+    // Noted first: without the note, its exit would count as a crash.
+    await this.store.save(draining);
+    this.watch(draining);
+    this.prober.forget(record.replica);
+    // A second signal would cut the calls.
+    if (record.process !== undefined && record.drainUntil === undefined && (await isAlive(record.process))) {
+      terminate(record.process);
+    }
+    return draining;
+  }
+
+  async remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
+    const deadline = Date.now() + graceMs;
+    const draining: ReplicaRecord[] = [];
+    for (const record of await this.settle(functionId)) draining.push(await this.drain(record, graceMs));
+    for (const record of draining) {
+      while (Date.now() < deadline && (await this.exitOf(record)) === undefined) {
+        await delay(Math.min(WAIT_STEP_MS, deadline - Date.now() + 1), undefined, { signal });
+      }
+    }
+    for (const record of draining) await this.bury(record);
+    await this.store.removeFunction(functionId);
+  }
+
+  /** Ends whatever is left of a replica and clears it away; its log is kept for a while. */
+  async bury(record: ReplicaRecord): Promise<void> {
+    this.prober.forget(record.replica);
+    await killAll(record.process, record.uid);
+    if (record.functionId !== POOL) await this.logs.keep(record);
+    this.watched.delete(record.replica);
+    await this.store.removeReplica(record);
+    if (record.uid !== undefined) await removeLeftovers(record.uid);
+  }
+
+  /** What a manager that was killed between starting a process and noting its pid left behind is found by its tag. */
+  async withProcess(record: ReplicaRecord): Promise<ReplicaRecord | undefined> {
+    if (record.process !== undefined) return record;
+    const found = await processes.tagged(this.store.tag(record));
+    const user = record.uid ?? process.geteuid?.();
+    const leader = found.find(({ pid, group, uid }) => pid === group && uid === user);
+    if (leader === undefined) return undefined;
+    const known = { ...record, process: { pid: leader.pid, startTime: leader.startTime } };
+    await this.store.save(known);
+    const { functionId, replica } = record;
+    this.logger.info({ functionId, replica, pid: leader.pid }, 'orphaned worker adopted');
+    return known;
+  }
+
+  /** @param child of this process */
+  watch(record: ReplicaRecord, child?: ChildProcess): void {
+    const known = this.watched.get(record.replica);
+    this.watched.set(record.replica, {
+      hasEnded: false,
+      isLeaving: false,
+      ...known,
+      record,
+      child: child ?? known?.child,
+    });
+    child?.once('exit', (code, signal) => {
+      // Another process has no other way to learn it. The folder may be gone already, with nobody left to ask.
+      const noted = this.store.saveExit(record, { code, signal, at: Date.now() }).catch(() => undefined);
+      void noted.then(() => this.noteEnd(record.replica));
+    });
+  }
+
+  isReady({ replica }: ReplicaRecord): boolean {
+    return this.prober.health(replica) === 'ready';
+  }
+
+  /** Begins to ask after the health of replicas, and waits a moment for the first answers. */
+  async probe(records: readonly ReplicaRecord[]): Promise<void> {
+    for (const record of records) this.track(record);
+    const unknown = records.filter(({ replica }) => this.prober.health(replica) === 'starting');
+    if (unknown.length === 0) return;
+    const probed = Promise.all(unknown.map(({ replica }) => this.prober.probed(replica)));
+    await within('the first probe', { ms: ADOPTION_PROBE_MS }, () => probed).catch(() => undefined);
+  }
+
+  track(record: ReplicaRecord, health: 'starting' | 'ready' = 'starting'): void {
+    const token = this.tokens.tokenFor(record.credential);
+    this.prober.track(record.replica, record.functionId, this.store.address(record), health, token);
+  }
+
+  /** Undefined while it lives. */
+  private async exitOf(record: ReplicaRecord): Promise<ReplicaExit | undefined> {
+    const child = this.watched.get(record.replica)?.child;
+    if (child === undefined) {
+      if (await isAlive(record.process)) return undefined;
+      return (await this.store.exitOf(record)) ?? { code: null, signal: null, at: Date.now() };
+    }
+    const { exitCode: code, signalCode: signal } = child;
+    return code === null && signal === null ? undefined : { code, signal, at: Date.now() };
+  }
+
+  private async faultOf(record: ReplicaRecord, exit: ReplicaExit | undefined): Promise<WorkloadFault | undefined> {
+    if (exit !== undefined) {
+      const exitCode = exit.signal === null ? (exit.code ?? undefined) : SIGNALLED + constants.signals[exit.signal];
+      const log = await this.logs.tailOf(record);
+      const finishedAt = new Date(exit.at);
+      return exitFault({ exitCode, oomKilled: false, finishedAt, error: '', log, neverReady: false });
+    }
+    if (this.prober.health(record.replica) !== 'unhealthy') return undefined;
+    const message = 'The worker stopped answering and was ended.';
+    return { code: 'worker_crashed', message, terminal: false, at: new Date() };
+  }
+
+  private async noteFault({ functionId, replica, hash }: ReplicaRecord, reason: WorkloadFault): Promise<void> {
+    const before = await this.store.faultOf(functionId);
+    const owed = before?.hash === hash ? before.owed + 1 : 1;
+    await this.store.saveFault(functionId, { hash, reason, owed });
+    this.logger.warn({ functionId, replica, code: reason.code, reason: reason.message }, 'worker ended by itself');
+  }
+
+  /** Notices adopted ones that ended (own children tell by themselves), keeps logs small, ends drains that take too long. */
+  private async look(): Promise<void> {
+    if (this.looking) return;
+    this.looking = true;
+    try {
+      for (const watched of [...this.watched.values()]) {
+        const { record, child, hasEnded } = watched;
+        await this.logs.rotate(record);
+        if (child === undefined && !hasEnded && !(await isAlive(record.process))) this.noteEnd(record.replica);
+        if (isOverdue(record)) this.clearAway(watched);
+      }
+    } catch (error) {
+      this.logger.warn({ err: error }, 'looking after workers failed');
+    } finally {
+      this.looking = false;
+    }
+  }
+
+  private noteEnd(replica: string): void {
+    const watched = this.watched.get(replica);
+    if (watched === undefined || watched.hasEnded) return;
+    watched.hasEnded = true;
+    this.onChange(watched.record.functionId);
+    if (watched.record.drainUntil !== undefined) this.clearAway(watched);
+  }
+
+  /** Removes one that has drained, without waiting for the next step. */
+  private clearAway(watched: Watched): void {
+    if (watched.isLeaving) return;
+    watched.isLeaving = true;
+    const { functionId, replica } = watched.record;
+    const work = async () => (this.watched.has(replica) ? this.bury(watched.record) : undefined);
+    this.exclusively(functionId, AbortSignal.timeout(CLEAR_AWAY_MS), work).catch((error: unknown) => {
+      watched.isLeaving = false;
+      this.logger.debug({ err: error, functionId, replica }, 'a drained worker is not removed yet');
+    });
+  }
+}
+
+function isOverdue({ drainUntil }: ReplicaRecord): boolean {
+  return drainUntil !== undefined && Date.now() >= drainUntil;
+}

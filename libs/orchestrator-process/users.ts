@@ -1,0 +1,77 @@
+import { existsSync, lstatSync, readFileSync } from 'node:fs';
+
+export interface UidRange {
+  readonly first: number;
+  readonly count: number;
+}
+
+/**
+ * Ranges by preference. systemd's list of uids leaves the first to nobody; in a user namespace that doesn't reach so
+ * far, one of the others may be mapped.
+ */
+const RANGES: readonly UidRange[] = [
+  { first: 1_900_000_000, count: 1_000_000 },
+  { first: 200_000, count: 100_000 },
+  { first: 30_000, count: 30_000 },
+];
+export const LEAST_WORKER_UID = 30_000;
+const SETPRIV = '/usr/bin/setpriv';
+/** The loader takes these out of the environment of a process with two users; the worker gets them as arguments. */
+const TAKEN_OUT = ['TMPDIR', 'LD_LIBRARY_PATH'] as const;
+
+/** @param uidMap `/proc/self/uid_map`: lines of first uid inside, first outside, count */
+export function uidRangeIn(uidMap: string): UidRange | undefined {
+  const mapped = uidMap
+    .trim()
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/).map(Number) as [number, number, number]);
+  const covers = ({ first, count }: UidRange) =>
+    mapped.some(([inside, , length]) => inside <= first && first + count <= inside + length);
+  return RANGES.find(covers);
+}
+
+function ownRange(): UidRange | undefined {
+  if (process.geteuid?.() !== 0 || process.platform !== 'linux') return undefined;
+  return uidRangeIn(readFileSync('/proc/self/uid_map', 'utf8'));
+}
+
+/** Undefined when this process isn't root and can't switch users at all. */
+export function workerUids(): UidRange | undefined {
+  const range = ownRange();
+  return range && { ...range, count: range.count - 1 };
+}
+
+/** The last of the range: the real user of every supervisor, and of nothing else. */
+function supervisorUid(): number | undefined {
+  const range = ownRange();
+  return range && range.first + range.count - 1;
+}
+
+/** A command, and the user and group that Node is to run it as, if any. */
+export interface Start {
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly identity: { readonly uid?: number; readonly gid?: number };
+}
+
+/** BusyBox has a command of this name that knows nothing of users. */
+export function canGuard(): boolean {
+  return ownRange() !== undefined && existsSync(SETPRIV) && !lstatSync(SETPRIV).isSymbolicLink();
+}
+
+/**
+ * As `uid`, but with another real user: such a process may signal those that are all `uid`, and they may not signal
+ * it. So a handler can't end the supervisor that would replace its process.
+ */
+export function guardedStart(command: string, args: readonly string[], uid: number): Start {
+  const users = ['--ruid', String(supervisorUid()), '--euid', String(uid), '--regid', String(uid)];
+  return { command: SETPRIV, args: [...users, '--clear-groups', '--', command, ...args], identity: {} };
+}
+
+export function plainStart(command: string, args: readonly string[], uid: number | undefined): Start {
+  return { command, args, identity: uid === undefined ? {} : { uid, gid: uid } };
+}
+
+export function asArguments(env: Readonly<Record<string, string>>): string[] {
+  return TAKEN_OUT.filter((name) => env[name] !== undefined).map((name) => `${name}=${env[name]}`);
+}
