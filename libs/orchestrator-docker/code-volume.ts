@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto';
+import { buffer } from 'node:stream/consumers';
+import { pack } from 'tar-stream';
 
 /**
  * Volumes that hold code bear their installation's name: an engine that is killed while it makes one keeps neither its
@@ -10,4 +12,12 @@ export function codeVolumePrefix(owner: string): string {
 
 export function newCodeVolume(owner: string): string {
   return codeVolumePrefix(owner) + randomBytes(8).toString('hex');
+}
+
+/** The handler file as an archive for the engine: owned by root and read-only, so the worker can't change its code. */
+export async function codeArchive(code: Buffer): Promise<Buffer> {
+  const archive = pack();
+  archive.entry({ name: 'handler.py', mode: 0o644, uid: 0, gid: 0, mtime: new Date(0) }, code);
+  archive.finalize();
+  return buffer(archive);
 }

@@ -148,7 +148,7 @@ const ULIMITS = {
 };
 
 /** Names the walls around every worker: replicas made with others are replaced. */
-export const WALLS = createHash('sha256')
+export const HARDENING = createHash('sha256')
   .update(JSON.stringify([ISOLATION, ULIMITS, SECCOMP_PROFILE]))
   .digest('hex')
   .slice(0, 16);

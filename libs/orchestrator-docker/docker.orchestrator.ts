@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { type DockerConfig, NO_POOL, type PoolConfig } from '#libs/config/config.js';
 import { EngineNotConfigured } from '#libs/orchestrator/errors.js';
 import { HealthProber } from '#libs/orchestrator/health-probe.js';
+import { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
 import { type OnReady, Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { PoolReport } from '#libs/orchestrator/pool-report.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
@@ -20,9 +21,9 @@ import type {
 import { all } from './all.js';
 import { Claims } from './claims.js';
 import { codeVolumePrefix } from './code-volume.js';
-import { ColdStarts } from './cold-starts.js';
-import { WALLS } from './container-config.js';
-import { Departures } from './departures.js';
+import { ColdStartQueue } from './cold-start-queue.js';
+import { HARDENING } from './container-config.js';
+import { Drainer } from './drainer.js';
 import { DockerEngine } from './docker-engine.js';
 import { EngineRefusal, isMissing } from './engine-fault.js';
 import { followEvents } from './event-stream.js';
@@ -35,8 +36,7 @@ import { addressOf, functionIdOf, hasAddress } from './replica.js';
 import { followLines, newestLines } from './replica-logs.js';
 import { type Plan, planReplicas, type Seen } from './replica-plan.js';
 import { faultOf, ReplicaStarter } from './replica-starter.js';
-import { Sightings } from './sightings.js';
-import { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
+import { ReplicaObserver } from './replica-observer.js';
 import { type WarmReplica, WarmStarter } from './warm-starter.js';
 import { ImageAwaited, NetworkUnusable, WorkerNetwork } from './worker-network.js';
 import { WorkerSeccomp } from './worker-seccomp.js';
@@ -59,16 +59,16 @@ export class DockerOrchestrator extends Orchestrator {
     this.coldStarts.ended(functionId);
     this.changed(functionId);
   });
-  private readonly coldStarts = new ColdStarts((functionId) => this.changed(functionId));
-  private readonly sightings: Sightings;
+  private readonly coldStarts = new ColdStartQueue((functionId) => this.changed(functionId));
+  private readonly observer: ReplicaObserver;
   private readonly images: ImagePulls;
   private readonly starter: ReplicaStarter;
   private readonly claims: Claims;
   private readonly poolContainers: PoolContainers;
   private readonly pool: WarmPool<PoolContainer>;
   private readonly warmStarter: WarmStarter;
-  private readonly departures: Departures;
-  private readonly turns = new KeyedMutex();
+  private readonly drainer: Drainer;
+  private readonly mutex = new KeyedMutex();
   private readonly listeners = new Set<Listener>();
 
   /** `owner` names this installation on the engine; two that share an engine must differ. */
@@ -85,7 +85,7 @@ export class DockerOrchestrator extends Orchestrator {
     this.network = new WorkerNetwork(this.docker, config, logger);
     this.seccomp = new WorkerSeccomp(this.docker, config.seccomp, logger);
     this.claims = new Claims(this.docker, owner);
-    this.sightings = new Sightings(this.docker, this.prober, owner, config.network, this.claims, tokens);
+    this.observer = new ReplicaObserver(this.docker, this.prober, owner, config.network, this.claims, tokens);
     this.images = new ImagePulls(this.docker, config.registry, logger, (functionId) => this.changed(functionId));
     const { image, network } = config;
     const placement = { owner, image, network };
@@ -94,7 +94,7 @@ export class DockerOrchestrator extends Orchestrator {
       this.images,
       this.network,
       this.seccomp,
-      this.sightings,
+      this.observer,
       placement,
       tokens,
       logger,
@@ -114,11 +114,11 @@ export class DockerOrchestrator extends Orchestrator {
       this.pool,
       this.poolContainers,
       this.claims,
-      this.sightings,
+      this.observer,
       pool,
       logger,
     );
-    this.departures = new Departures(this.docker, this.sightings, this.claims, logger);
+    this.drainer = new Drainer(this.docker, this.observer, this.claims, logger);
   }
 
   override get warmPool(): PoolReport {
@@ -142,12 +142,12 @@ export class DockerOrchestrator extends Orchestrator {
   async ensure(workload: Workload, signal: AbortSignal, onReady?: OnReady): Promise<Observed> {
     const tell =
       onReady && ((replica?: WarmReplica) => onReady(replica === undefined ? [] : seenReady(replica).endpoints));
-    return this.turns.run(workload.functionId, signal, () => this.step(workload, signal, tell));
+    return this.mutex.run(workload.functionId, signal, () => this.step(workload, signal, tell));
   }
 
   async remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
     this.coldStarts.leave(functionId);
-    await this.turns.run(functionId, signal, () => this.departures.removeAll(functionId, graceMs, signal));
+    await this.mutex.run(functionId, signal, () => this.drainer.removeAll(functionId, graceMs, signal));
   }
 
   async list(signal: AbortSignal): Promise<FunctionId[]> {
@@ -171,7 +171,7 @@ export class DockerOrchestrator extends Orchestrator {
     const sink = {
       changed: (functionId: FunctionId, container: string) => {
         this.coldStarts.ended(functionId);
-        if (this.departures.isGoing(container)) return;
+        if (this.drainer.isEnding(container)) return;
         listener(functionId);
         // The engine tells of an end before its own list shows it; whoever looks at once may see it running still.
         setTimeout(() => signal.aborted || listener(functionId), SECOND_HINT_MS).unref();
@@ -190,7 +190,7 @@ export class DockerOrchestrator extends Orchestrator {
 
   logs(functionId: FunctionId, options: LogOptions): AsyncIterable<LogLine> {
     const read = options.follow ? followLines : newestLines;
-    return read(this.docker, (id, signal) => this.sightings.list(id, signal), functionId, options);
+    return read(this.docker, (id, signal) => this.observer.list(id, signal), functionId, options);
   }
 
   override async confirms({ replica, address }: Endpoint, signal: AbortSignal): Promise<boolean> {
@@ -208,7 +208,7 @@ export class DockerOrchestrator extends Orchestrator {
     this.coldStarts.stop();
     this.images.close();
     this.network.close();
-    this.departures.close();
+    this.drainer.close();
     this.listeners.clear();
     await this.pool.close();
   }
@@ -216,21 +216,21 @@ export class DockerOrchestrator extends Orchestrator {
   private async step(workload: Workload, signal: AbortSignal, onReady: Tell): Promise<Observed> {
     const { functionId, limits, replicas } = workload;
     const { image, network, internal, seccomp } = this.config;
-    const spec = specHash(workload, { image, network, internal, seccomp, walls: WALLS });
+    const spec = specHash(workload, { image, network, internal, seccomp, walls: HARDENING });
     this.pool.start();
     const place = await this.place(functionId);
     if (place.fault === undefined) {
       const quick = (await this.startAhead(workload, spec, signal, onReady)) ?? this.stillWaits(workload);
       if (quick !== undefined) return quick;
     }
-    const look = () => this.sightings.look(functionId, spec, place.reach, signal);
+    const look = () => this.observer.observe(functionId, spec, place.reach, signal);
     const seen = await look();
     const holdEnded = workload.replaceEndedFrom !== undefined && workload.replaceEndedFrom.getTime() > Date.now();
     const wanted = { spec, replicas, holdEnded };
     const plan = planReplicas(wanted, seen);
 
-    await all(plan.discard.map((replica) => this.departures.discard(replica, signal)));
-    await all(plan.leave.map((replica) => this.departures.leave(replica, limits.timeoutMs, signal)));
+    await all(plan.discard.map((replica) => this.drainer.discard(replica, signal)));
+    await all(plan.leave.map((replica) => this.drainer.drain(replica, limits.timeoutMs, signal)));
     if (plan.promote !== undefined) await this.starter.promote(plan.promote, signal);
     if (plan.start.length === 0) this.coldStarts.leave(functionId);
     const refused = place.fault !== undefined && plan.start.length > 0 ? [place.fault] : [];
@@ -241,9 +241,9 @@ export class DockerOrchestrator extends Orchestrator {
 
     const after = isStill(plan) ? plan : planReplicas(wanted, await look());
     // A warm replica is ready at once: with it, this may be the last step for long.
-    await all(after.leave.map((replica) => this.departures.leave(replica, limits.timeoutMs, signal)));
+    await all(after.leave.map((replica) => this.drainer.drain(replica, limits.timeoutMs, signal)));
     if (after.promote !== undefined) await this.starter.promote(after.promote, signal);
-    this.sightings.tell(seen);
+    this.observer.markTold(seen);
     return observedOf({
       wanted: replicas,
       keep: after.keep,
@@ -271,10 +271,10 @@ export class DockerOrchestrator extends Orchestrator {
     return seenReady(warm);
   }
 
-  /** Hundreds may wait for their turn; each is looked at when it comes. */
+  /** Hundreds may wait for a slot: a function without one isn't looked at. */
   private stillWaits({ functionId, replicas }: Workload): Observed | undefined {
     if (replicas === 0 || this.warmStarter.hasReady || !this.coldStarts.hasNothingYet(functionId)) return undefined;
-    return { replicas: 0, ready: 0, endpoints: [], primary: '', hostPort: 0, reason: waitsForOthers() };
+    return { replicas: 0, ready: 0, endpoints: [], primary: '', hostPort: 0, reason: waitingForSlot() };
   }
 
   private async start(
@@ -286,12 +286,12 @@ export class DockerOrchestrator extends Orchestrator {
     onReady: Tell,
   ): Promise<WorkloadFault | undefined> {
     const { functionId } = workload;
-    // One that waits for its turn has been counted among those that asked the pool.
+    // A function that waits for a slot was counted among those that asked the pool.
     if (!this.coldStarts.isWaiting(functionId) || this.warmStarter.hasReady) {
       const warm = await this.startWarm(workload, spec, slot, signal, onReady);
       if (warm !== undefined) return undefined;
     }
-    if (!this.coldStarts.begin(functionId, hasNothing)) return waitsForOthers();
+    if (!this.coldStarts.begin(functionId, hasNothing)) return waitingForSlot();
     let isStarted = false;
     try {
       const fault = await this.starter.start(workload, spec, slot, signal);
@@ -314,7 +314,7 @@ export class DockerOrchestrator extends Orchestrator {
     }
   }
 
-  /** What has ended before it got its name is told of under another, and the engine's list may not show it yet. */
+  /** The engine tells of a worker that ended before it was renamed under its former name, and lists it late. */
   private async startWarm(...of: Parameters<WarmStarter['start']>): Promise<WarmReplica | undefined> {
     const warm = await this.warmStarter.start(...of);
     if (warm?.isReady === false) setTimeout(() => this.changed(of[0].functionId), SECOND_HINT_MS).unref();
@@ -326,7 +326,7 @@ export class DockerOrchestrator extends Orchestrator {
   }
 }
 
-function waitsForOthers(): WorkloadFault {
+function waitingForSlot(): WorkloadFault {
   return { code: 'starting', message: 'Waiting for a start slot on this host.', terminal: false, at: new Date() };
 }
 

@@ -2,7 +2,6 @@ import type { Logger } from 'pino';
 import type { RegistryLogin } from '#libs/config/config.js';
 import type { FunctionId, WorkloadFault } from '#libs/orchestrator/workload.js';
 import type { DockerEngine } from './docker-engine.js';
-import { authFor } from './image-reference.js';
 import { jsonLines } from './json-lines.js';
 
 const PROGRESS_EVERY_MS = 2_000;
@@ -93,4 +92,25 @@ export class ImagePulls {
     const password = this.login?.password;
     return password ? message.replaceAll(password, '***') : message;
   }
+}
+
+export interface RegistryAuth {
+  readonly username: string;
+  readonly password: string;
+  readonly serveraddress: string;
+}
+
+/** The registry's host in an image reference, by the engine's own rule; undefined for the engine's default registry. */
+export function registryHost(image: string): string | undefined {
+  const [first, ...rest] = image.split('/');
+  if (first === undefined || rest.length === 0) return undefined;
+  return /[.:]/.test(first) || first === 'localhost' ? first : undefined;
+}
+
+/** The login, only for the registry it belongs to: a password is never shown to another one. */
+export function authFor(image: string, login: RegistryLogin | undefined): RegistryAuth | undefined {
+  if (login === undefined) return undefined;
+  const host = login.url.replace(/^[a-z]+:\/\//i, '').replace(/\/.*$/, '');
+  if (registryHost(image) !== host) return undefined;
+  return { username: login.username, password: login.password, serveraddress: host };
 }

@@ -2,10 +2,10 @@ import { randomBytes } from 'node:crypto';
 import type { ContainerInfo } from 'dockerode';
 import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import { roomIn } from '#libs/orchestrator/pool-target.js';
-import { Strays } from '#libs/orchestrator/strays.js';
+import { OrphanedWorkers } from '#libs/orchestrator/orphaned-workers.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { PoolMember, PoolSource } from '#libs/orchestrator/warm-pool.js';
-import type { ColdStarts } from './cold-starts.js';
+import type { ColdStartQueue } from './cold-start-queue.js';
 import { genericConfig, type Placement, type WorkerLimits } from './container-config.js';
 import type { DockerEngine } from './docker-engine.js';
 import { fromPoolOf } from './labels.js';
@@ -24,7 +24,7 @@ export interface PoolContainer extends PoolMember {
 
 /** Generic workers as containers; their name is no function's. */
 export class PoolContainers implements PoolSource<PoolContainer> {
-  private readonly strays = new Strays(SILENT_MS);
+  private readonly orphans = new OrphanedWorkers(SILENT_MS);
 
   constructor(
     private readonly engine: DockerEngine,
@@ -32,12 +32,12 @@ export class PoolContainers implements PoolSource<PoolContainer> {
     private readonly seccomp: WorkerSeccomp,
     private readonly placement: Placement,
     private readonly limits: WorkerLimits,
-    private readonly coldStarts: ColdStarts,
+    private readonly coldStarts: ColdStartQueue,
     private readonly tokens: WorkerTokens,
   ) {}
 
-  get isOutOfTurn(): boolean {
-    return this.coldStarts.areWaiting;
+  get mustWait(): boolean {
+    return this.coldStarts.hasWaiting;
   }
 
   async start({ token, sha256 }: OneTimeToken, closing: AbortSignal, leaseMs: number): Promise<PoolContainer> {
@@ -86,15 +86,15 @@ export class PoolContainers implements PoolSource<PoolContainer> {
   async sweep(isOurs: (id: string) => boolean, signal: AbortSignal): Promise<void> {
     const containers = await this.engine.list(fromPoolOf(this.placement.owner), signal);
     const unnamed = containers.filter((one) => functionIdOf(one) === undefined && !isOurs(one.Id));
-    this.strays.keep(new Set(unnamed.map(({ Id }) => Id)));
+    this.orphans.keep(new Set(unnamed.map(({ Id }) => Id)));
     for (const container of unnamed)
-      if (await this.isStray(container))
+      if (await this.isOrphaned(container))
         await this.engine.remove({ id: container.Id, volume: undefined }, true, signal);
   }
 
-  private async isStray(container: ContainerInfo): Promise<boolean> {
+  private async isOrphaned(container: ContainerInfo): Promise<boolean> {
     if (container.State === 'exited' || container.State === 'dead') return true;
     const address = addressOf(replicaOf(container), this.placement.network, await this.network.ready());
-    return this.strays.has(container.Id, address, container.State !== 'created');
+    return this.orphans.has(container.Id, address, container.State !== 'created');
   }
 }

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import type { Workload, WorkloadFault } from '#libs/orchestrator/workload.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
-import { codeArchive } from './code-archive.js';
+import { codeArchive } from './code-volume.js';
 import { newCodeVolume } from './code-volume.js';
 import { containerConfig, type Placement } from './container-config.js';
 import type { DockerEngine } from './docker-engine.js';
@@ -9,7 +9,7 @@ import { EngineRefusal, isConflict, isImageMissing, isMissing } from './engine-f
 import type { ImagePulls } from './image-pulls.js';
 import { LABEL } from './labels.js';
 import { CODE_DIR, type Replica, slotName } from './replica.js';
-import type { Sightings } from './sightings.js';
+import type { ReplicaObserver } from './replica-observer.js';
 import { NetworkUnusable, type WorkerNetwork } from './worker-network.js';
 import type { WorkerSeccomp } from './worker-seccomp.js';
 
@@ -20,7 +20,7 @@ export class ReplicaStarter {
     private readonly images: ImagePulls,
     private readonly network: WorkerNetwork,
     private readonly seccomp: WorkerSeccomp,
-    private readonly sightings: Sightings,
+    private readonly observer: ReplicaObserver,
     private readonly placement: Placement,
     private readonly tokens: WorkerTokens,
     private readonly logger: Logger,
@@ -70,7 +70,7 @@ export class ReplicaStarter {
     }
     try {
       await this.engine.putArchive(id, CODE_DIR, archive, signal);
-      this.sightings.started(functionId, id);
+      this.observer.started(functionId, id);
       await this.engine.start(id, signal);
     } catch (error) {
       if (await this.isTakenAway({ id, volume }, error, signal)) return undefined;

@@ -11,7 +11,7 @@ import { resources, type WorkerLimits } from './container-config.js';
 import type { DockerEngine } from './docker-engine.js';
 import type { PoolContainer, PoolContainers } from './pool-containers.js';
 import { leavingName, slotName } from './replica.js';
-import type { Sightings } from './sightings.js';
+import type { ReplicaObserver } from './replica-observer.js';
 
 /** A handler that loads more slowly is looked at again like any that starts. */
 const LOAD_MS = 500;
@@ -35,7 +35,7 @@ export class WarmStarter {
     private readonly pool: WarmPool<PoolContainer>,
     private readonly containers: PoolContainers,
     private readonly claims: Claims,
-    private readonly sightings: Sightings,
+    private readonly observer: ReplicaObserver,
     private readonly limits: WorkerLimits,
     private readonly logger: Logger,
   ) {}
@@ -71,7 +71,7 @@ export class WarmStarter {
         await delay(CALLS_FIRST_MS);
       }
       await this.takePlace(member, workload, spec, slot, signal);
-      this.sightings.started(functionId, id, isReady ? member : undefined);
+      this.observer.started(functionId, id, isReady ? member : undefined);
     } catch (error) {
       onReady?.();
       if (isReady) await this.letGo(member, functionId);

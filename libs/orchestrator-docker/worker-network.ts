@@ -4,9 +4,9 @@ import type { DockerConfig } from '#libs/config/config.js';
 import type { DockerEngine } from './docker-engine.js';
 import { EngineRefusal, isConflict, isMissing } from './engine-fault.js';
 import { NoImageYet } from './host-check.js';
-import { isOwnAddress } from './own-address.js';
 import { chooseReach, type Reach, type ReachChoice } from './reach.js';
 import { WorkerFirewall } from './worker-firewall.js';
+import { createSocket } from 'node:dgram';
 
 const ICC = 'com.docker.network.bridge.enable_icc';
 const NETWORK_LABEL = 'faas.network';
@@ -188,4 +188,19 @@ function ambiguous(network: string): string {
 
 function refused(network: string, error: EngineRefusal): string {
   return `The Docker network ${network} can't be made: ${error.message}`;
+}
+
+/**
+ * Whether an address belongs to this machine (or network namespace). Asked by binding to it: the list of interfaces
+ * leaves out a bridge that has no container on it yet.
+ */
+export function isOwnAddress(address: string): Promise<boolean> {
+  const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
+  return new Promise((resolve) => {
+    socket.once('error', () => {
+      socket.close();
+      resolve(false);
+    });
+    socket.bind({ address, port: 0, exclusive: true }, () => socket.close(() => resolve(true)));
+  });
 }

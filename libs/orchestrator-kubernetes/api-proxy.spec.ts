@@ -123,7 +123,7 @@ describe('ApiProxy', () => {
     expect(server.asked).toHaveLength(1);
   });
 
-  it('carries large bodies both ways, byte for byte', async () => {
+  it('carries large bodies both routing, byte for byte', async () => {
     await proxyTo((asked, response) => void response.end(asked.body));
     const large = randomBytes(3 * 1024 * 1024).toString('hex');
     const { body } = await call({ body: large });

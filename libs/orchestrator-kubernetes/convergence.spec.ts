@@ -1,12 +1,13 @@
 import type { KubernetesObject, V1Deployment } from '@kubernetes/client-node';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Convergence, NameTaken } from './convergence.js';
+import { Convergence, covers, NameTaken, replicasToSet } from './convergence.js';
 import { KubeApi } from './kube-api.js';
 import { manifestsFor } from './manifests.js';
 import { FUNCTION, placementOf, podOf, workloadOf } from './testing/objects.js';
 import { json, refuse, ScriptedApi } from './testing/scripted-api.js';
-import { View } from './view.js';
+import { ClusterCache } from './cluster-cache.js';
+import fc from 'fast-check';
 
 const MANIFESTS = manifestsFor(workloadOf(), placementOf());
 const signal = AbortSignal.timeout(30_000);
@@ -14,7 +15,7 @@ const signal = AbortSignal.timeout(30_000);
 /** What the API server has, by path; applying puts it there, reading a path that has nothing is a 404. */
 let objects: Map<string, KubernetesObject>;
 let server: ScriptedApi;
-let view: View;
+let cache: ClusterCache;
 let convergence: Convergence;
 let version = 0;
 
@@ -38,8 +39,8 @@ beforeEach(async () => {
     return json(response, 200, there);
   });
   const api = new KubeApi(server.access, 'scadable-faas');
-  view = new View(server.access, api, 'me', pino({ level: 'silent' }));
-  convergence = new Convergence(api, view, 'me', pino({ level: 'silent' }));
+  cache = new ClusterCache(server.access, api, 'me', pino({ level: 'silent' }));
+  convergence = new Convergence(api, cache, 'me', pino({ level: 'silent' }));
 });
 
 afterEach(() => server.close());
@@ -73,8 +74,8 @@ describe('Convergence', () => {
   it('applies what somebody changed, and nothing else', async () => {
     await convergence.apply(FUNCTION, MANIFESTS, signal);
     asked();
-    const [service] = view.services.of(FUNCTION);
-    view.services.learn({ ...service, spec: { ...service?.spec, selector: { app: 'theirs' } } });
+    const [service] = cache.services.of(FUNCTION);
+    cache.services.learn({ ...service, spec: { ...service?.spec, selector: { app: 'theirs' } } });
     await convergence.apply(FUNCTION, MANIFESTS, signal);
     expect(asked()).toEqual([`PATCH services/service-${FUNCTION}`]);
   });
@@ -120,7 +121,7 @@ describe('Convergence', () => {
     const FORMER = manifestsFor(workloadOf({ revision: 6 }), placementOf());
 
     beforeEach(() => {
-      for (const { code } of [FORMER, MANIFESTS]) view.code.learn(structuredClone(code));
+      for (const { code } of [FORMER, MANIFESTS]) cache.code.learn(structuredClone(code));
     });
 
     it('the code of a former revision, when the rollout is over and none of its pods is left', async () => {
@@ -140,23 +141,88 @@ describe('Convergence', () => {
     it('no code that a pod has, even a leaving one', async () => {
       const pod = podOf();
       pod.metadata!.labels!['faas.revision'] = '6';
-      view.pods.learn(pod);
+      cache.pods.learn(pod);
       await convergence.prune(FUNCTION, MANIFESTS, DONE, signal);
       expect(asked()).toEqual([]);
     });
 
     it('an autoscaler that has nothing to choose any more', async () => {
-      view.autoscalers.learn(structuredClone(MANIFESTS.autoscaler!));
+      cache.autoscalers.learn(structuredClone(MANIFESTS.autoscaler!));
       await convergence.prune(FUNCTION, { ...FORMER, autoscaler: undefined }, rolled(undefined), signal);
       expect(asked()).toEqual([`DELETE horizontalpodautoscalers/hpa-${FUNCTION}`]);
     });
 
     it('evicted pods, which would stay for ever, but none that runs', async () => {
-      view.pods.learn(podOf({ name: 'evicted', status: { phase: 'Failed', reason: 'Evicted' } }));
-      view.pods.learn(podOf({ name: 'running' }));
+      cache.pods.learn(podOf({ name: 'evicted', status: { phase: 'Failed', reason: 'Evicted' } }));
+      cache.pods.learn(podOf({ name: 'running' }));
       await convergence.prune(FUNCTION, MANIFESTS, rolled(undefined), signal);
       expect(server.asked[0]?.body).toContain('uid-of-evicted');
       expect(asked()).toEqual(['DELETE pods/evicted']);
     });
+  });
+});
+
+describe('covers', () => {
+  it.each([
+    ['what others added', { a: 1, status: {} }, { a: 1 }, true],
+    ['a field that nothing is said of', { a: 1 }, { a: 1, b: undefined }, true],
+    ['another value', { a: 1 }, { a: 2 }, false],
+    ['a value of another type', { a: '1' }, { a: 1 }, false],
+    ['a missing field', {}, { a: 1 }, false],
+    ['a false that is missing', {}, { a: false }, false],
+    ['nothing at all', undefined, { a: 1 }, false],
+    ['null where an object belongs', { a: null }, { a: {} }, false],
+    ['a list with defaults in its elements', { l: [{ a: 1, b: 2 }] }, { l: [{ a: 1 }] }, true],
+    ['a list that is longer', { l: [1, 2] }, { l: [1] }, false],
+    ['a list that is shorter', { l: [1] }, { l: [1, 2] }, false],
+    ['a list in another order', { l: [1, 2] }, { l: [2, 1] }, false],
+    ['an object where a list belongs', { l: {} }, { l: [] }, false],
+  ])('sees %s', (_what, live, wanted, answer) => expect(covers(live, wanted)).toBe(answer));
+
+  it('lets every object cover itself, whatever is added to it', () => {
+    fc.assert(
+      fc.property(fc.dictionary(fc.string(), fc.jsonValue()), fc.jsonValue(), (wanted, more) => {
+        expect(covers(wanted, wanted)).toBe(true);
+        expect(covers({ more, ...wanted }, wanted)).toBe(true);
+      }),
+    );
+  });
+
+  it('notices every element that is gone', () => {
+    fc.assert(
+      fc.property(fc.array(fc.integer(), { minLength: 1 }), fc.nat(), (list, at) => {
+        expect(covers({ list: list.toSpliced(at % list.length, 1) }, { list })).toBe(false);
+      }),
+    );
+  });
+});
+
+const deployment = (replicas?: number) => ({ spec: { replicas } as never });
+const wish = (wanted: number, autoscaled = false, hopeless = false) => ({ wanted, autoscaled, hopeless });
+
+describe('replicasToSet', () => {
+  it.each([
+    ['leaves a right count alone', 2, wish(2), undefined],
+    ['raises a fixed count', 1, wish(3), 3],
+    ['lowers a fixed count', 3, wish(1), 1],
+    ['takes an unset count for the one that Kubernetes makes of it', undefined, wish(1), undefined],
+    ['leaves what the autoscaler chose above the wanted', 7, wish(1, true), undefined],
+    ['raises what the autoscaler has below the wanted', 1, wish(3, true), 3],
+    ['wakes what the autoscaler leaves at none', 0, wish(1, true), 1],
+    ['takes all away from a function that wants none', 7, wish(0, true), 0],
+    ['takes all away from code that can’t be loaded', 1, wish(1, true, true), 0],
+    ['has nothing left to take', 0, wish(0, true), undefined],
+    ['doesn’t wake code that can’t be loaded', 0, wish(2, false, true), undefined],
+  ])('%s', (_what, current, wanted, set) => expect(replicasToSet(deployment(current), wanted)).toBe(set));
+
+  it('comes to rest after one change, whatever is wanted', () => {
+    const wishes = fc.record({ wanted: fc.nat(50), autoscaled: fc.boolean(), hopeless: fc.boolean() });
+    fc.assert(
+      fc.property(fc.nat(50), wishes, (current, some) => {
+        const set = replicasToSet(deployment(current), some);
+        expect(set).not.toBe(current);
+        if (set !== undefined) expect(replicasToSet(deployment(set), some)).toBeUndefined();
+      }),
+    );
   });
 });

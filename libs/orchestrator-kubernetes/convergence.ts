@@ -2,15 +2,13 @@ import type { KubernetesObject, V1Deployment, V1OwnerReference } from '@kubernet
 import type { Logger } from 'pino';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { ApiRefusal, isConflict, isMissing } from './api-fault.js';
-import { covers } from './covers.js';
 import type { Informer } from './informer.js';
 import { AUTOSCALER, CONFIG_MAP, DEPLOYMENT, type Kind, POD } from './kinds.js';
 import { FIELD_MANAGER, type KubeApi } from './kube-api.js';
 import { FAULT_ANNOTATION, LABEL } from './labels.js';
 import type { Manifests } from './manifests.js';
-import { replicasToSet, type ScaleWish } from './scale.js';
 import { isEnded } from './replica.js';
-import type { View } from './view.js';
+import type { ClusterCache } from './cluster-cache.js';
 
 /** An object has the name one of ours must have, and is somebody else's. */
 export class NameTaken extends ApiRefusal {
@@ -23,21 +21,21 @@ export class NameTaken extends ApiRefusal {
 export class Convergence {
   constructor(
     private readonly api: KubeApi,
-    private readonly view: View,
+    private readonly cache: ClusterCache,
     private readonly owner: string,
     private readonly logger: Logger,
   ) {}
 
   /** Code before the Deployment that mounts it; all others hang on the Deployment, so that one deletion takes all. */
   async apply(functionId: FunctionId, manifests: Manifests, signal: AbortSignal): Promise<V1Deployment> {
-    const { view } = this;
+    const { cache } = this;
     const { code, deployment, service, autoscaler } = manifests;
-    const known = view.deployments.get(functionId, deployment.metadata?.name ?? '');
-    await this.applyOne(view.code, known === undefined ? code : ownedBy(code, known), signal);
-    const applied = await this.applyOne(view.deployments, deployment, signal);
-    const rest: Promise<unknown>[] = [this.applyOne(view.services, ownedBy(service, applied), signal)];
-    if (autoscaler !== undefined) rest.push(this.applyOne(view.autoscalers, ownedBy(autoscaler, applied), signal));
-    if (known === undefined) rest.push(this.applyOne(view.code, ownedBy(code, applied), signal));
+    const known = cache.deployments.get(functionId, deployment.metadata?.name ?? '');
+    await this.applyOne(cache.code, known === undefined ? code : ownedBy(code, known), signal);
+    const applied = await this.applyOne(cache.deployments, deployment, signal);
+    const rest: Promise<unknown>[] = [this.applyOne(cache.services, ownedBy(service, applied), signal)];
+    if (autoscaler !== undefined) rest.push(this.applyOne(cache.autoscalers, ownedBy(autoscaler, applied), signal));
+    if (known === undefined) rest.push(this.applyOne(cache.code, ownedBy(code, applied), signal));
     await Promise.all(rest);
     return applied;
   }
@@ -46,12 +44,12 @@ export class Convergence {
   async scale(deployment: V1Deployment, wish: ScaleWish, signal: AbortSignal): Promise<V1Deployment> {
     const replicas = replicasToSet(deployment, wish);
     if (replicas === undefined) return deployment;
-    return this.nudge(deployment, { spec: { replicas } }, signal);
+    return this.patch(deployment, { spec: { replicas } }, signal);
   }
 
   /** Keeps a fault for good with the Deployment. */
   async note(deployment: V1Deployment, fault: string, signal: AbortSignal): Promise<V1Deployment> {
-    return this.nudge(deployment, { metadata: { annotations: { [FAULT_ANNOTATION]: fault } } }, signal);
+    return this.patch(deployment, { metadata: { annotations: { [FAULT_ANNOTATION]: fault } } }, signal);
   }
 
   /**
@@ -64,13 +62,13 @@ export class Convergence {
     deployment: V1Deployment,
     signal: AbortSignal,
   ): Promise<void> {
-    const { view, api } = this;
-    const pods = view.pods.of(functionId);
+    const { cache, api } = this;
+    const pods = cache.pods.of(functionId);
     const inUse = new Set(pods.map((pod) => pod.metadata?.labels?.[LABEL.revision]));
-    const codes = (isRolledOut(deployment) ? view.code.of(functionId) : [])
+    const codes = (isRolledOut(deployment) ? cache.code.of(functionId) : [])
       .filter(({ metadata }) => metadata?.name !== manifests.code.metadata?.name)
       .filter(({ metadata }) => !inUse.has(metadata?.labels?.[LABEL.revision]));
-    const autoscalers = manifests.autoscaler === undefined ? view.autoscalers.of(functionId) : [];
+    const autoscalers = manifests.autoscaler === undefined ? cache.autoscalers.of(functionId) : [];
     const ended = pods.filter(({ metadata, status }) => isEnded(status) && metadata?.deletionTimestamp === undefined);
     const remove = (kind: Kind) => (object: KubernetesObject) =>
       api.delete(kind, object.metadata?.name ?? '', preconditions(object), signal).catch((error: unknown) => {
@@ -115,12 +113,12 @@ export class Convergence {
     return managers.some(({ manager, operation }) => manager === FIELD_MANAGER && operation === 'Apply');
   }
 
-  private async nudge(deployment: V1Deployment, change: object, signal: AbortSignal): Promise<V1Deployment> {
+  private async patch(deployment: V1Deployment, change: object, signal: AbortSignal): Promise<V1Deployment> {
     const { name = '', resourceVersion } = deployment.metadata ?? {};
     const metadata = { resourceVersion, ...(change as { metadata?: object }).metadata };
     try {
       const set = (await this.api.merge(DEPLOYMENT, name, { ...change, metadata }, signal)) as V1Deployment;
-      this.view.deployments.learn(set);
+      this.cache.deployments.learn(set);
       return set;
     } catch (error) {
       if (isConflict(error) || isMissing(error)) return deployment;
@@ -153,4 +151,39 @@ function withoutData<T extends KubernetesObject>({ metadata }: T): T {
 /** Only this very object, not one made anew under its name. */
 function preconditions({ metadata }: KubernetesObject): object {
   return metadata?.uid === undefined ? {} : { preconditions: { uid: metadata.uid } };
+}
+
+/**
+ * Whether an object on the cluster says all that a manifest says. What it says beyond that (defaults, status, others'
+ * fields) doesn't matter; a list must have exactly the manifest's elements, each covering its own.
+ */
+export function covers(live: unknown, wanted: unknown): boolean {
+  if (wanted === undefined) return true;
+  if (Array.isArray(wanted)) {
+    return Array.isArray(live) && live.length === wanted.length && wanted.every((one, at) => covers(live[at], one));
+  }
+  if (typeof wanted === 'object' && wanted !== null) {
+    if (typeof live !== 'object' || live === null) return false;
+    return Object.entries(wanted).every(([key, value]) => covers((live as Record<string, unknown>)[key], value));
+  }
+  return live === wanted;
+}
+
+export interface ScaleWish {
+  readonly wanted: number;
+  /** The autoscaler chooses, from `wanted` upwards. */
+  readonly autoscaled: boolean;
+  /** The code can't be loaded, and nothing else of the function serves. */
+  readonly hopeless: boolean;
+}
+
+/** To how many replicas a Deployment must be set; undefined where its count is right, or another's to choose. */
+export function replicasToSet(
+  deployment: V1Deployment,
+  { wanted, autoscaled, hopeless }: ScaleWish,
+): number | undefined {
+  const current = deployment.spec?.replicas ?? 1;
+  if (hopeless || wanted === 0) return current === 0 ? undefined : 0;
+  if (autoscaled) return current < wanted ? wanted : undefined;
+  return current === wanted ? undefined : wanted;
 }

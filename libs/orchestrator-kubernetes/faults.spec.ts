@@ -1,6 +1,110 @@
+import type { V1ContainerStateWaiting, V1Deployment } from '@kubernetes/client-node';
 import { describe, expect, it } from 'vitest';
+import { replicasOf } from './replica.js';
+import { at, podOf } from './testing/objects.js';
+import { moment, ranked, replicaFailure, waitingFault } from './faults.js';
 import type { WorkloadFault, WorkloadFaultCode } from '#libs/orchestrator/workload.js';
-import { ranked } from './faults.js';
+
+const NOW = new Date('2026-06-01T12:00:10Z');
+
+const waiting = (state: V1ContainerStateWaiting) =>
+  waitingFault(replicasOf([podOf({ ready: false, state: { waiting: state } })], [])[0]!, 5_000, NOW);
+
+describe('waitingFault', () => {
+  it.each([
+    ['ErrImagePull', 'image_unavailable'],
+    ['ImagePullBackOff', 'image_unavailable'],
+    ['InvalidImageName', 'image_unavailable'],
+    ['ErrImageNeverPull', 'image_unavailable'],
+    ['SignatureValidationFailed', 'image_unavailable'],
+    ['CreateContainerConfigError', 'rejected'],
+    ['CreateContainerError', 'rejected'],
+    ['RunContainerError', 'rejected'],
+  ])('tells of %s as %s, with the cluster’s words', (reason, code) => {
+    const fault = waiting({ reason, message: 'because of that' });
+    expect(fault).toMatchObject({
+      code,
+      terminal: false,
+      message: expect.stringContaining(`${reason}: because of that`),
+    });
+  });
+
+  it('has one moment for one pod, so that its backing off isn’t counted again and again', () => {
+    expect(waiting({ reason: 'ErrImagePull' })?.at).toEqual(waiting({ reason: 'ImagePullBackOff' })?.at);
+  });
+
+  it.each(['ContainerCreating', 'PodInitializing', 'CrashLoopBackOff', undefined])('finds no fault in %s', (reason) => {
+    expect(waiting(reason === undefined ? {} : { reason })).toBeUndefined();
+  });
+
+  const unscheduled = (since: string, reason = 'Unschedulable') => {
+    const condition = {
+      type: 'PodScheduled',
+      status: 'False',
+      reason,
+      message: '0/3 nodes are available: 3 Insufficient cpu.',
+      lastTransitionTime: at(since),
+    };
+    const pod = podOf({ ready: false, status: { conditions: [condition], containerStatuses: [] } });
+    return waitingFault(replicasOf([pod], [])[0]!, 5_000, NOW);
+  };
+
+  it('lets a pod wait for a machine before it says that there is none', () => {
+    expect(unscheduled('2026-06-01T12:00:06Z')).toMatchObject({ code: 'starting' });
+    expect(unscheduled('2026-06-01T12:00:05Z')).toMatchObject({
+      code: 'unschedulable',
+      terminal: false,
+      message: expect.stringContaining('3 Insufficient cpu'),
+    });
+  });
+
+  it('finds no fault in a pod that a gate holds back', () => {
+    expect(unscheduled('2026-06-01T11:00:00Z', 'SchedulingGated')).toBeUndefined();
+  });
+});
+
+describe('replicaFailure', () => {
+  const deployment = (changes: object = {}, generation = 1): V1Deployment => ({
+    metadata: { generation },
+    status: {
+      observedGeneration: 1,
+      conditions: [
+        { type: 'Progressing', status: 'True' },
+        {
+          type: 'ReplicaFailure',
+          status: 'True',
+          reason: 'FailedCreate',
+          message: 'exceeded quota: small',
+          lastTransitionTime: at('2026-06-01T12:00:00Z'),
+          ...changes,
+        },
+      ],
+    },
+  });
+
+  it('tells why no pod is made, and since when', () => {
+    expect(replicaFailure(deployment())).toEqual({
+      code: 'rejected',
+      message: 'Kubernetes refuses the worker: exceeded quota: small',
+      terminal: false,
+      at: new Date('2026-06-01T12:00:00Z'),
+    });
+    expect(replicaFailure(deployment({ message: undefined }))?.message).toContain('FailedCreate');
+  });
+
+  it.each([
+    ['there is no Deployment', undefined],
+    ['it has no status yet', {}],
+    ['the failure is over', deployment({ status: 'False' })],
+    ['it tells of the spec before', deployment({}, 2)],
+  ])('tells nothing when %s', (_what, given) => expect(replicaFailure(given)).toBeUndefined());
+});
+
+describe('moment', () => {
+  it('reads a time as JSON has it', () => {
+    expect(moment('2026-06-01T12:00:00Z')).toEqual(new Date('2026-06-01T12:00:00Z'));
+  });
+});
 
 const fault = (code: WorkloadFaultCode, second: number, terminal = false): WorkloadFault => ({
   code,

@@ -1,8 +1,9 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { CONFIG_MAP, DEPLOYMENT, POD } from './kinds.js';
-import { KubeApi } from './kube-api.js';
+import { KubeApi, requestBody } from './kube-api.js';
 import { json, refuse, ScriptedApi } from './testing/scripted-api.js';
+import fc from 'fast-check';
 
 let server: ScriptedApi;
 afterEach(() => server.close());
@@ -87,5 +88,30 @@ describe('KubeApi', () => {
     const api = await apiOn((_asked, response) => json(response, 200, {}));
     await expect(api.ping(AbortSignal.abort(new Error('left')))).rejects.toThrow('left');
     expect(server.asked).toEqual([]);
+  });
+});
+
+/** What YAML 1.1 lets stand in a document, without the breaks that it folds: next line, line and paragraph separator. */
+const PRINTABLE = /^[\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\u{10000}-\u{10ffff}]*$/u;
+
+describe('requestBody', () => {
+  it.each(['\u0085', '\u2028', '\u2029', '\u007f', '\u0090', '\ufeff', '\ufffe', '\uffff', '\0', '\r\n', '"\\'])(
+    'carries %j to a reader of YAML as to one of JSON',
+    (character) => {
+      const code = `a = 'x ${character} y'\n`;
+      const body = requestBody({ data: { 'handler.py': code } });
+      expect(body).toMatch(PRINTABLE);
+      expect(JSON.parse(body)).toEqual({ data: { 'handler.py': code } });
+    },
+  );
+
+  it('holds for every text', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary' }), (code) => {
+        const body = requestBody({ code });
+        expect(body).toMatch(PRINTABLE);
+        expect(JSON.parse(body)).toEqual({ code });
+      }),
+    );
   });
 });

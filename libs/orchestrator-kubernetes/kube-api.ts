@@ -6,7 +6,6 @@ import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { ENGINE, isMissing, refusalOf } from './api-fault.js';
 import type { ClusterAccess } from './cluster-access.js';
 import { type Kind, pathOf } from './kinds.js';
-import { requestBody } from './request-body.js';
 
 const CALL_TIMEOUT_MS = 20_000;
 /** A server that is busy says when to come again; we do, this often and within the call's time. */
@@ -186,4 +185,17 @@ function faultOf(error: unknown): unknown {
     return new OrchestratorUnavailable(ENGINE, reason, error);
   }
   return error;
+}
+
+/**
+ * The API server reads an applied object as YAML. JSON is YAML, except for what YAML takes for the end of a line, and
+ * folds, or refuses as a control character: those are written as escapes, so that code arrives byte for byte.
+ */
+const NOT_AS_JSON_HAS_IT = /[\u007f-\u009f\u2028\u2029\ufeff\ufffe\uffff]/g;
+
+export function requestBody(value: unknown): string {
+  return JSON.stringify(value).replace(
+    NOT_AS_JSON_HAS_IT,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }

@@ -21,7 +21,7 @@ import type {
 import { ApiRefusal, ENGINE, isConflict, rejection } from './api-fault.js';
 import type { ClusterAccess } from './cluster-access.js';
 import { Convergence, NameTaken } from './convergence.js';
-import { Endings } from './endings.js';
+import { Terminations } from './terminations.js';
 import { ranked } from './faults.js';
 import { OWNED, POD } from './kinds.js';
 import { KubeApi } from './kube-api.js';
@@ -29,21 +29,21 @@ import { LABEL, ownedBy } from './labels.js';
 import { isAutoscaled, manifestsFor } from './manifests.js';
 import { deploymentName } from './names.js';
 import { notedFault, noteOf } from './noted-fault.js';
-import { observedOf, surplusStandIns } from './observe.js';
+import { observedOf, surplusPoolReplicas } from './observe.js';
 import { followLines, newestLines } from './pod-logs.js';
 import { podTemplate } from './pod-template.js';
 import { type PoolPod, PoolPods } from './pool-pods.js';
 import { Rejections } from './rejections.js';
 import { Removal } from './removal.js';
 import { podOf, type Replica, replicasOf } from './replica.js';
-import { StandIns } from './stand-ins.js';
-import { replicaFailure, waitingFault } from './waiting-fault.js';
-import { View } from './view.js';
-import { Ways } from './ways.js';
+import { PoolReplicas } from './pool-replicas.js';
+import { replicaFailure, waitingFault } from './faults.js';
+import { ClusterCache } from './cluster-cache.js';
+import { EndpointRouting } from './endpoint-routing.js';
 
 /** What a ConfigMap can hold: the API server refuses more. */
 const LARGEST_CODE_BYTES = 1024 * 1024;
-/** After a stand-in has begun, so that the call which woke the function goes first. */
+/** After a pod of the pool has begun to serve, so that the call which woke the function goes first. */
 const OWN_PODS_AFTER_MS = 100;
 
 interface Converged {
@@ -57,15 +57,15 @@ export class KubernetesOrchestrator extends Orchestrator {
   readonly engine = 'kubernetes';
   readonly capabilities = { scalesItself: true, isolates: true, largestCodeBytes: LARGEST_CODE_BYTES };
   private readonly api: KubeApi;
-  private readonly view: View;
+  private readonly cache: ClusterCache;
   private readonly convergence: Convergence;
-  private readonly endings: Endings;
+  private readonly terminations: Terminations;
   private readonly removal: Removal;
   private readonly rejections = new Rejections();
-  private readonly ways: Ways;
+  private readonly routing: EndpointRouting;
   private readonly poolPods: PoolPods;
   private readonly pool: WarmPool<PoolPod>;
-  private readonly standIns: StandIns;
+  private readonly poolReplicas: PoolReplicas;
 
   /** `owner` names this installation in the namespace; two that share it must differ. */
   constructor(
@@ -78,15 +78,15 @@ export class KubernetesOrchestrator extends Orchestrator {
   ) {
     super();
     this.api = new KubeApi(access, config.namespace);
-    this.view = new View(access, this.api, owner, logger);
-    this.convergence = new Convergence(this.api, this.view, owner, logger);
-    this.endings = new Endings(this.api);
-    this.removal = new Removal(this.api, this.view, owner);
-    this.ways = new Ways(config, access, this.view, logger);
-    this.poolPods = new PoolPods(this.api, this.view, { owner, config, limits: pool }, tokens);
+    this.cache = new ClusterCache(access, this.api, owner, logger);
+    this.convergence = new Convergence(this.api, this.cache, owner, logger);
+    this.terminations = new Terminations(this.api);
+    this.removal = new Removal(this.api, this.cache, owner);
+    this.routing = new EndpointRouting(config, access, this.cache, logger);
+    this.poolPods = new PoolPods(this.api, this.cache, { owner, config, limits: pool }, tokens);
     // Given their functions straight at their own addresses only: that passes through nobody's hands.
-    this.pool = new WarmPool<PoolPod>(this.poolPods, this.ways.goesByName ? 0 : pool.size, logger, pool.leaseMs);
-    this.standIns = new StandIns(this.api, this.view, this.pool, this.poolPods, tokens, pool, logger);
+    this.pool = new WarmPool<PoolPod>(this.poolPods, this.routing.routesByName ? 0 : pool.size, logger, pool.leaseMs);
+    this.poolReplicas = new PoolReplicas(this.api, this.cache, this.pool, this.poolPods, tokens, pool, logger);
   }
 
   override get warmPool(): PoolReport {
@@ -94,7 +94,7 @@ export class KubernetesOrchestrator extends Orchestrator {
   }
 
   async ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {
-    await this.view.current(signal);
+    await this.cache.current(signal);
     this.pool.start();
     const spec = this.specOf(workload);
     const held = this.rejections.held(workload, spec, new Date());
@@ -109,8 +109,8 @@ export class KubernetesOrchestrator extends Orchestrator {
       if (isConflict(error) && !(error instanceof NameTaken)) throw unavailable(error);
       const fault = rejection(error);
       this.rejections.note(workload.functionId, spec, fault);
-      const standIns = this.replicasOf(workload.functionId).filter(({ standIn }) => standIn);
-      await this.standIns.retire(workload, standIns, signal).catch(refused);
+      const poolReplicas = this.replicasOf(workload.functionId).filter(({ fromPool }) => fromPool);
+      await this.poolReplicas.retire(workload, poolReplicas, signal).catch(refused);
       return this.see(workload, spec, this.deploymentOf(workload), [fault]);
     }
   }
@@ -134,11 +134,11 @@ export class KubernetesOrchestrator extends Orchestrator {
   async watch(onChange: (functionId: FunctionId | undefined) => void, signal: AbortSignal): Promise<void> {
     this.pool.start();
     // A listener of its own for each watch, so that the same callback may watch twice. What is the pool's own concerns nobody.
-    await this.view.follow((functionId) => functionId === '' || onChange(functionId), signal);
+    await this.cache.follow((functionId) => functionId === '' || onChange(functionId), signal);
   }
 
   async *logs(functionId: FunctionId, options: LogOptions): AsyncIterable<LogLine> {
-    await this.view.current(options.signal);
+    await this.cache.current(options.signal);
     const read = options.follow ? followLines : newestLines;
     yield* read(this.api, (id) => this.replicasOf(id), functionId, options);
   }
@@ -150,24 +150,24 @@ export class KubernetesOrchestrator extends Orchestrator {
   /** Pods' addresses are given away again, so whose one is must be seen; what the watch tells is enough for that. */
   override confirms(endpoint: Endpoint): Promise<boolean> {
     const { replica, address } = endpoint;
-    const pod = this.view.pods.find(podOf(replica));
+    const pod = this.cache.pods.find(podOf(replica));
     const there = pod && replicasOf([pod], []).find(({ id }) => id === replica);
     // One that leaves keeps its address until it has ended, and finishes its calls.
     return Promise.resolve(
-      this.ways.goesByName || (there?.running === true && isDeepStrictEqual(there.address, address)),
+      this.routing.routesByName || (there?.running === true && isDeepStrictEqual(there.address, address)),
     );
   }
 
   override reach(endpoint: Endpoint): EndpointAddress {
-    return this.ways.to(endpoint);
+    return this.routing.to(endpoint);
   }
 
   /** Ends watches, connections and the pool. Everything else in the cluster goes on. */
   override async close(): Promise<void> {
-    this.standIns.close();
+    this.poolReplicas.close();
     await this.pool.close();
-    this.view.close();
-    this.ways.close();
+    this.cache.close();
+    this.routing.close();
     this.access.close();
   }
 
@@ -175,16 +175,16 @@ export class KubernetesOrchestrator extends Orchestrator {
     const { functionId } = workload;
     const deployment = this.deploymentOf(workload);
     const isWaking = this.isWaking(workload, spec, deployment);
-    const stoodIn = isWaking ? this.standIns.begin(workload, spec, signal) : this.standIns.look(functionId);
+    const served = isWaking ? this.poolReplicas.begin(workload, spec, signal) : this.poolReplicas.look(functionId);
     // Awake at once: what starts its own pods takes the processor from the call that waits.
-    if (isWaking && deployment !== undefined && (await stoodIn) === true) {
-      setTimeout(() => this.view.hint(functionId), OWN_PODS_AFTER_MS).unref();
+    if (isWaking && deployment !== undefined && (await served) === true) {
+      setTimeout(() => this.cache.hint(functionId), OWN_PODS_AFTER_MS).unref();
       return this.see(workload, spec, deployment, []);
     }
-    const steps = await Promise.allSettled([this.converge(workload, spec, signal), stoodIn]);
+    const steps = await Promise.allSettled([this.converge(workload, spec, signal), served]);
     for (const step of steps) if (step.status === 'rejected') throw step.reason;
     const [converged] = steps as [PromiseFulfilledResult<Converged>, unknown];
-    await this.standIns.retire(workload, surplusStandIns(workload, spec, this.replicasOf(functionId)), signal);
+    await this.poolReplicas.retire(workload, surplusPoolReplicas(workload, spec, this.replicasOf(functionId)), signal);
     return this.see(workload, spec, converged.value.deployment, converged.value.faults);
   }
 
@@ -208,7 +208,7 @@ export class KubernetesOrchestrator extends Orchestrator {
     return { deployment, faults };
   }
 
-  /** Nothing of it runs, and nothing is under way: whoever calls it would wait for a pod from its beginning. */
+  /** Nothing of it runs or starts: a caller would wait for a new pod's whole start. */
   private isWaking(workload: Workload, spec: string, deployment: V1Deployment | undefined): boolean {
     if (workload.replicas === 0) return false;
     if (deployment !== undefined && (deployment.spec?.replicas ?? 1) > 0) return false;
@@ -224,7 +224,7 @@ export class KubernetesOrchestrator extends Orchestrator {
   ): Promise<Observed> {
     const replicas = this.replicasOf(workload.functionId);
     const observed = observedOf({ workload, spec, deployment, replicas, faults });
-    return { ...observed, endpoints: await this.ways.choose(workload.functionId, observed.endpoints) };
+    return { ...observed, endpoints: await this.routing.choose(workload.functionId, observed.endpoints) };
   }
 
   private async faultsOf(
@@ -235,14 +235,14 @@ export class KubernetesOrchestrator extends Orchestrator {
   ): Promise<WorkloadFault[]> {
     const now = new Date();
     const made = this.replicasOf(workload.functionId).filter((replica) => replica.spec === spec && !replica.leaving);
-    const wanted = made.filter(({ standIn }) => !standIn);
-    const endings = await Promise.all(made.map((replica) => this.endings.of(replica, signal)));
+    const wanted = made.filter(({ fromPool }) => !fromPool);
+    const terminations = await Promise.all(made.map((replica) => this.terminations.of(replica, signal)));
     const waits = wanted
       .filter(({ ready, ended }) => !ready && !ended)
       .map((replica) => waitingFault(replica, this.config.schedulingPatienceMs, now));
     const left = wanted.filter(({ ended }) => !ended).length;
     const failure = left < workload.replicas ? replicaFailure(deployment) : undefined;
-    return [...endings, ...waits, failure].filter((fault) => fault !== undefined);
+    return [...terminations, ...waits, failure].filter((fault) => fault !== undefined);
   }
 
   private servesFormer(functionId: FunctionId, spec: string): boolean {
@@ -250,12 +250,12 @@ export class KubernetesOrchestrator extends Orchestrator {
   }
 
   private replicasOf(functionId: FunctionId): readonly Replica[] {
-    const { pods, slices } = this.view;
-    return replicasOf(pods.of(functionId), slices.of(functionId), (id) => this.standIns.answers(id));
+    const { pods, slices } = this.cache;
+    return replicasOf(pods.of(functionId), slices.of(functionId), (id) => this.poolReplicas.answers(id));
   }
 
   private deploymentOf({ functionId }: Workload): V1Deployment | undefined {
-    return this.view.deployments.get(functionId, deploymentName(functionId));
+    return this.cache.deployments.get(functionId, deploymentName(functionId));
   }
 
   /** Names the whole pod, so that another image, class or policy replaces the pods as another revision does. */
@@ -266,11 +266,11 @@ export class KubernetesOrchestrator extends Orchestrator {
   }
 }
 
-/** Where no workload is there to bear the fault: missing rights, an admission webhook that keeps what is to go. */
+/** Where there is no workload to report it on: missing rights, an admission webhook that forbids a deletion. */
 function refused(error: unknown): never {
   throw error instanceof ApiRefusal ? unavailable(error) : error;
 }
 
 function unavailable(refusal: ApiRefusal): OrchestratorUnavailable {
-  return new OrchestratorUnavailable(ENGINE, refusal.message, refusal);
+  return new OrchestratorUnavailable(ENGINE, refusal.message, refusal, 'refused a request');
 }

@@ -27,7 +27,7 @@ export function poolSelector(): Record<string, string> {
 }
 
 /** What makes a pod of the pool the function's, for as long as its own pods aren't ready. */
-export function standInLabels(workload: Workload, spec: string): Record<string, string> {
+export function functionLabels(workload: Workload, spec: string): Record<string, string> {
   return {
     [LABEL.functionId]: workload.functionId,
     [LABEL.revision]: String(workload.revision),
@@ -40,7 +40,7 @@ export function objectLabels(owner: string, functionId: FunctionId): Record<stri
 }
 
 export function podLabels(owner: string, workload: Workload, spec: string): Record<string, string> {
-  return { ...objectLabels(owner, workload.functionId), ...standInLabels(workload, spec) };
+  return { ...objectLabels(owner, workload.functionId), ...functionLabels(workload, spec) };
 }
 
 /** A label selector as list and watch take it. */

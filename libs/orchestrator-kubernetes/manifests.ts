@@ -4,7 +4,7 @@ import type { Workload } from '#libs/orchestrator/workload.js';
 import { LABEL, objectLabels, podSelector } from './labels.js';
 import { autoscalerName, CODE_KEY, codeName, deploymentName, SERVICE_PORT, serviceName, WORKER_PORT } from './names.js';
 import { type Placement, podTemplate } from './pod-template.js';
-import { requestBody } from './request-body.js';
+import { requestBody } from './kube-api.js';
 
 /** The API server takes 3 MiB in one request; this leaves room for the rest of the object. */
 const LARGEST_ESCAPED_BYTES = 2.5 * 1024 * 1024;

@@ -1,7 +1,7 @@
 import type { V1Deployment, V1Pod } from '@kubernetes/client-node';
 import { describe, expect, it } from 'vitest';
 import type { WorkloadFault } from '#libs/orchestrator/workload.js';
-import { observedOf, surplusStandIns } from './observe.js';
+import { observedOf, surplusPoolReplicas } from './observe.js';
 import { replicasOf } from './replica.js';
 import { at, podOf, type PodWish, workloadOf } from './testing/objects.js';
 
@@ -78,8 +78,8 @@ describe('observedOf', () => {
     expect(seen).toMatchObject({ primary: '', hostPort: 0, replicas: 0 });
   });
 
-  describe('with stand-ins', () => {
-    const standIn = (spec: string, name: string) =>
+  describe('with pods of the pool', () => {
+    const fromPool = (spec: string, name: string) =>
       podOf({ name, spec, metadata: { name, labels: { 'faas.pool': 'true', 'faas.spec': spec } } });
     const own = (spec: string, name: string) => podOf({ name, spec });
     const look = (pods: readonly V1Pod[], wanted: number, slices: readonly string[]) => {
@@ -90,7 +90,7 @@ describe('observedOf', () => {
       const replicas = replicasOf(pods, [slice], (id) => !id.startsWith('silent'));
       const workload = workloadOf({ replicas: wanted });
       const seen = observedOf({ workload, spec: 'hash', deployment: deployment(wanted), replicas, faults: [] });
-      const surplus = surplusStandIns(workload, 'hash', replicas).map(({ name }) => name);
+      const surplus = surplusPoolReplicas(workload, 'hash', replicas).map(({ name }) => name);
       return { ...seen, surplus, called: seen.endpoints.map(({ replica }) => replica.split('/')[0]) };
     };
 
@@ -100,47 +100,47 @@ describe('observedOf', () => {
       [
         'calls one that answers while the function’s own pod starts',
         { ready: 1, replicas: 1, called: ['s'], surplus: [] },
-        [[standIn('hash', 's'), own('hash', 'o')], 1, []],
+        [[fromPool('hash', 's'), own('hash', 'o')], 1, []],
       ],
       [
         'calls none that doesn’t answer',
         { ready: 0, replicas: 1, called: [], surplus: [] },
-        [[standIn('hash', 'silent')], 1, []],
+        [[fromPool('hash', 'silent')], 1, []],
       ],
       [
         'lets it go when the function’s own pod is ready',
         { ready: 1, replicas: 1, called: ['o'], surplus: ['s'] },
-        [[standIn('hash', 's'), own('hash', 'o')], 1, ['o']],
+        [[fromPool('hash', 's'), own('hash', 'o')], 1, ['o']],
       ],
       [
         'keeps it beside one own pod of two, and counts it for the other',
         { ready: 2, replicas: 2, called: ['o', 's'], surplus: [] },
-        [[standIn('hash', 's'), own('hash', 'o')], 2, ['o']],
+        [[fromPool('hash', 's'), own('hash', 'o')], 2, ['o']],
       ],
       [
         'never counts it beyond what is wanted',
         { ready: 1, replicas: 2, called: ['s', 't'], surplus: [] },
-        [[standIn('hash', 's'), standIn('hash', 't')], 1, []],
+        [[fromPool('hash', 's'), fromPool('hash', 't')], 1, []],
       ],
       [
         'calls one of the former spec until the wanted one is served',
         { ready: 0, replicas: 1, called: ['s'], surplus: [] },
-        [[standIn('former', 's'), own('hash', 'o')], 1, []],
+        [[fromPool('former', 's'), own('hash', 'o')], 1, []],
       ],
       [
         'lets one of the former spec go when another serves the wanted one',
         { ready: 1, replicas: 1, called: ['t'], surplus: ['s'] },
-        [[standIn('former', 's'), standIn('hash', 't')], 1, []],
+        [[fromPool('former', 's'), fromPool('hash', 't')], 1, []],
       ],
       [
         'lets one of the former spec go when the former’s own pod serves, as while the next one can’t be loaded',
         { ready: 0, replicas: 1, called: ['o'], surplus: ['s'] },
-        [[standIn('former', 's'), own('former', 'o'), own('hash', 'p')], 1, ['o']],
+        [[fromPool('former', 's'), own('former', 'o'), own('hash', 'p')], 1, ['o']],
       ],
       [
         'lets all go when none is wanted',
         { ready: 0, replicas: 0, called: [], surplus: ['s'] },
-        [[standIn('hash', 's')], 0, []],
+        [[fromPool('hash', 's')], 0, []],
       ],
     ])('%s', (_what, expected, given) => {
       expect(look(...given)).toMatchObject(expected);

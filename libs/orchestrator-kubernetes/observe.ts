@@ -3,7 +3,7 @@ import type { Endpoint, Observed, Workload, WorkloadFault } from '#libs/orchestr
 import { LABEL } from './labels.js';
 import { SERVICE_PORT } from './names.js';
 import type { Replica } from './replica.js';
-import { moment } from './waiting-fault.js';
+import { moment } from './faults.js';
 
 export interface Look {
   readonly workload: Workload;
@@ -16,20 +16,20 @@ export interface Look {
 
 /**
  * What the port tells of one function. While a Deployment rolls, both specs' ready pods get calls: it never has fewer
- * than the wanted ones in all, but may have few of either. Stand-ins get calls until enough of the wanted spec's own
+ * than the wanted ones in all, but may have few of either. Pods of the pool get calls until enough of the wanted spec's own
  * pods are ready, and count for those meanwhile, not beside them.
  */
 export function observedOf({ workload, spec, deployment, replicas, faults }: Look): Observed {
-  const surplus = surplusStandIns(workload, spec, replicas);
+  const surplus = surplusPoolReplicas(workload, spec, replicas);
   const staying = replicas.filter((replica) => !replica.leaving && !replica.ended && !surplus.includes(replica));
   const wanted = staying.filter((replica) => replica.spec === spec);
-  const [own, standIns] = [wanted.filter(({ standIn }) => !standIn), wanted.filter(({ standIn }) => standIn)];
+  const [own, poolReplicas] = [wanted.filter(({ fromPool }) => !fromPool), wanted.filter(({ fromPool }) => fromPool)];
   const ownReady = own.filter(({ ready }) => ready).length;
   const ready = Math.min(wanted.filter((replica) => replica.ready).length, Math.max(ownReady, workload.replicas));
   const serving = staying.filter((replica) => replica.ready);
   const fault = faults[0] ?? (ready < workload.replicas ? starting(wanted, deployment) : undefined);
   return {
-    replicas: Math.max(own.length, promised(deployment, spec), standIns.length),
+    replicas: Math.max(own.length, promised(deployment, spec), poolReplicas.length),
     ready,
     endpoints: workload.replicas === 0 ? [] : serving.flatMap(endpointOf),
     primary: deployment?.metadata?.name ?? '',
@@ -39,15 +39,15 @@ export function observedOf({ workload, spec, deployment, replicas, faults }: Loo
 }
 
 /**
- * Stand-ins that nobody needs any more: as many of the function's own pods are ready as are wanted, of the wanted spec or
- * of the stand-in's own, or another serves the wanted spec while this one has a former one.
+ * Pods of the pool that the function needs no longer: as many of its own pods are ready as are wanted, of the wanted
+ * spec or of that pod's spec, or another pod serves the wanted spec while this one has a former one.
  */
-export function surplusStandIns(workload: Workload, spec: string, replicas: readonly Replica[]): Replica[] {
+export function surplusPoolReplicas(workload: Workload, spec: string, replicas: readonly Replica[]): Replica[] {
   const ready = replicas.filter((replica) => replica.ready);
-  const own = ready.filter(({ standIn }) => !standIn);
+  const own = ready.filter(({ fromPool }) => !fromPool);
   const isServed = ready.some((replica) => replica.spec === spec);
   return replicas.filter((one) => {
-    if (!one.standIn) return false;
+    if (!one.fromPool) return false;
     const instead = own.filter((replica) => replica.spec === spec || replica.spec === one.spec);
     return instead.length >= workload.replicas || (one.spec !== spec && isServed);
   });

@@ -1,18 +1,18 @@
 import { randomBytes } from 'node:crypto';
-import type { V1Pod } from '@kubernetes/client-node';
+import type { V1Deployment, V1Pod } from '@kubernetes/client-node';
 import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
-import { Strays } from '#libs/orchestrator/strays.js';
+import { OrphanedWorkers } from '#libs/orchestrator/orphaned-workers.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { PoolMember, PoolSource } from '#libs/orchestrator/warm-pool.js';
 import { isConflict } from './api-fault.js';
 import { CONFIG_MAP, POD } from './kinds.js';
 import type { KubeApi } from './kube-api.js';
-import { waitingOf } from './labels.js';
+import { LABEL, waitingOf } from './labels.js';
 import { POOL_OWNER } from './names.js';
-import { poolPod, type PoolPlacement } from './pool-pod.js';
+import { type PoolPlacement, poolPod } from './pool-pod.js';
 import { type Replica, replicasOf } from './replica.js';
-import { isShortOfRoom } from './room.js';
-import type { View } from './view.js';
+import type { ClusterCache } from './cluster-cache.js';
+import { replicaFailure, unscheduled } from './faults.js';
 
 const START_MS = 60_000;
 const REMOVE_MS = 20_000;
@@ -28,18 +28,18 @@ export interface PoolPod extends PoolMember {
 
 /** Generic workers as pods of their own, which no controller replaces: each has a token that only this manager knows. */
 export class PoolPods implements PoolSource<PoolPod> {
-  private readonly strays = new Strays(SILENT_MS);
+  private readonly orphans = new OrphanedWorkers(SILENT_MS);
 
   constructor(
     private readonly api: KubeApi,
-    private readonly view: View,
+    private readonly cache: ClusterCache,
     private readonly placement: PoolPlacement,
     private readonly tokens: WorkerTokens,
   ) {}
 
   async start({ token, sha256 }: OneTimeToken, closing: AbortSignal, leaseMs: number): Promise<PoolPod> {
     const signal = AbortSignal.any([closing, AbortSignal.timeout(START_MS)]);
-    await this.view.current(signal);
+    await this.cache.current(signal);
     const call = this.tokens.issue();
     const name = `faas-pool-${randomBytes(8).toString('hex')}`;
     try {
@@ -47,7 +47,7 @@ export class PoolPods implements PoolSource<PoolPod> {
       const manifest = poolPod(name, sha256, leaseMs, call, this.placement, owner?.metadata?.uid);
       // Not ended half way: nobody would know whether there is a pod now.
       const pod = await this.api.apply(POD, manifest, AbortSignal.timeout(START_MS));
-      this.view.pods.learn(pod);
+      this.cache.pods.learn(pod);
       const address = await this.addressOf(name, signal);
       return { id: name, uid: pod.metadata?.uid ?? '', address, token, call };
     } catch (error) {
@@ -62,7 +62,7 @@ export class PoolPods implements PoolSource<PoolPod> {
 
   /** What the cluster has room for it doesn't tell. But where a function lacks it, those that only wait make room. */
   room(): Promise<number> {
-    const { pods, deployments } = this.view;
+    const { pods, deployments } = this.cache;
     return Promise.resolve(isShortOfRoom(pods.all(), deployments.all()) ? -Infinity : Infinity);
   }
 
@@ -70,23 +70,23 @@ export class PoolPods implements PoolSource<PoolPod> {
   async sweep(isOurs: (name: string) => boolean, signal: AbortSignal): Promise<void> {
     const { items } = await this.api.list<V1Pod>(POD, waitingOf(this.placement.owner), signal);
     const others = replicasOf(items, []).filter(({ name, leaving }) => !leaving && !isOurs(name));
-    this.strays.keep(new Set(others.map(({ name }) => name)));
+    this.orphans.keep(new Set(others.map(({ name }) => name)));
     for (const one of others) {
-      if (await this.isStray(one)) await this.remove({ id: one.name, uid: one.pod.metadata?.uid ?? '' });
+      if (await this.isOrphaned(one)) await this.remove({ id: one.name, uid: one.pod.metadata?.uid ?? '' });
     }
   }
 
-  private async isStray({ name, ended, running, address }: Replica): Promise<boolean> {
-    return ended || this.strays.has(name, running ? address : undefined);
+  private async isOrphaned({ name, ended, running, address }: Replica): Promise<boolean> {
+    return ended || this.orphans.has(name, running ? address : undefined);
   }
 
   private async addressOf(name: string, signal: AbortSignal): Promise<PoolMember['address']> {
     for (;;) {
-      const known = this.view.pods.get(NOBODY, name);
+      const known = this.cache.pods.get(NOBODY, name);
       const [pod] = known === undefined ? [] : replicasOf([known], []);
       if (pod?.running === true && pod.address !== undefined) return pod.address;
       if (pod === undefined || pod.ended || pod.leaving) throw new Error('a generic worker ended before it was ready');
-      await this.view.change(NOBODY, LOOK_AGAIN_MS, signal);
+      await this.cache.change(NOBODY, LOOK_AGAIN_MS, signal);
     }
   }
 
@@ -97,4 +97,15 @@ export class PoolPods implements PoolSource<PoolPod> {
       if (!isConflict(error)) throw error;
     });
   }
+}
+
+const OVER_QUOTA = 'exceeded quota';
+
+/** Whether replicas of functions wait for what other pods take: a place on a node, or a part of the namespace's quota. */
+export function isShortOfRoom(pods: readonly V1Pod[], deployments: readonly V1Deployment[]): boolean {
+  const isOfFunction = ({ metadata }: V1Pod) => metadata?.labels?.[LABEL.pool] === undefined;
+  return (
+    pods.some((pod) => isOfFunction(pod) && unscheduled(pod) !== undefined) ||
+    deployments.some((deployment) => replicaFailure(deployment)?.message.includes(OVER_QUOTA))
+  );
 }

@@ -5,12 +5,12 @@ import { KubeApi } from './kube-api.js';
 import { Removal } from './removal.js';
 import { at, FUNCTION, podOf } from './testing/objects.js';
 import { json, ScriptedApi } from './testing/scripted-api.js';
-import { View } from './view.js';
+import { ClusterCache } from './cluster-cache.js';
 
 let server: ScriptedApi;
-let view: View;
+let cache: ClusterCache;
 afterEach(() => {
-  view.close();
+  cache.close();
   server.close();
 });
 
@@ -33,8 +33,8 @@ async function removalOn(
     json(response, 200, { metadata: { resourceVersion: '1' }, items: kind === undefined ? [] : objects[kind] });
   });
   const api = new KubeApi(server.access, 'functions');
-  view = new View(server.access, api, 'me', pino({ level: 'silent' }));
-  return new Removal(api, view, 'me', overdueMs);
+  cache = new ClusterCache(server.access, api, 'me', pino({ level: 'silent' }));
+  return new Removal(api, cache, 'me', overdueMs);
 }
 
 const deletions = () =>
@@ -74,6 +74,16 @@ describe('Removal', () => {
     const removal = await removalOn(objects, () => (objects['pods'] = []));
     await removal.all(FUNCTION, 2_000, signal);
     expect(deletions().map(([name]) => name)).toEqual(['late']);
+  });
+
+  it('names the finalizer that blocks a deletion, and doesn’t call the cluster unreachable', async () => {
+    const held = {
+      metadata: { name: 'd', deletionTimestamp: '2026-06-01T12:00:00Z', finalizers: ['example.com/keep'] },
+    };
+    const removal = await removalOn({ deployments: [held] }, () => undefined, 0);
+    await expect(removal.all(FUNCTION, 0, signal)).rejects.toThrow(
+      'The Kubernetes engine has not finished a deletion: still there after 0 ms: d (finalizers example.com/keep)',
+    );
   });
 
   it('doesn’t wait for ever for a node that doesn’t answer, and names it', async () => {

@@ -5,21 +5,21 @@ import { ENGINE, isConflict } from './api-fault.js';
 import { DEPLOYMENT, type Kind, OWNED, POD } from './kinds.js';
 import type { KubeApi } from './kube-api.js';
 import { ownedBy } from './labels.js';
-import type { View } from './view.js';
+import type { ClusterCache } from './cluster-cache.js';
 
 /** A change that the informers don't tell of is looked for this often. */
 const LOOK_AGAIN_MS = 500;
-/** What isn't gone this long after its grace hangs on a node or a finalizer that doesn't answer: others are waiting too. */
+/** What is still there this long after its grace is held by a finalizer or by a node that doesn't answer. */
 const OVERDUE_MS = 30_000;
 
 /**
  * Takes all of a function's objects away, and returns when the API server has none of them left. Throws
- * {@link OrchestratorUnavailable} when it holds on to one; asking again goes on with it.
+ * {@link OrchestratorUnavailable} when a finalizer or a node blocks a deletion; asking again goes on with it.
  */
 export class Removal {
   constructor(
     private readonly api: KubeApi,
-    private readonly view: View,
+    private readonly cache: ClusterCache,
     private readonly owner: string,
     private readonly overdueMs = OVERDUE_MS,
   ) {}
@@ -37,10 +37,11 @@ export class Removal {
       if (pods.items.length === 0 && found.every(({ items }) => items.length === 0)) break;
       await Promise.all(found.flatMap(({ kind, items }) => items.map((object) => this.remove(kind, object, signal))));
       await Promise.all(pods.items.map((pod) => this.end(pod, graceSeconds, signal)));
-      if (Date.now() > overdueAt) throw overdue([...pods.items, ...found.flatMap(({ items }) => items)]);
-      await this.view.change(functionId, LOOK_AGAIN_MS, signal);
+      if (Date.now() > overdueAt)
+        throw overdue([...pods.items, ...found.flatMap(({ items }) => items)], graceMs + this.overdueMs);
+      await this.cache.change(functionId, LOOK_AGAIN_MS, signal);
     }
-    this.view.forget(functionId);
+    this.cache.forget(functionId);
   }
 
   /** In the foreground, so that a Deployment is there for as long as anything of it is. */
@@ -62,10 +63,16 @@ export class Removal {
   }
 }
 
-function overdue(left: readonly KubernetesObject[]): OrchestratorUnavailable {
+function overdue(left: readonly KubernetesObject[], overdueMs: number): OrchestratorUnavailable {
   const names = left.map((object) => {
+    const { name = '', finalizers = [] } = object.metadata ?? {};
     const node = (object as V1Pod).spec?.nodeName;
-    return `${object.metadata?.name ?? ''}${node === undefined ? '' : ` (on the node ${node})`}`;
+    const holders = [
+      ...(finalizers.length > 0 ? [`finalizers ${finalizers.join(', ')}`] : []),
+      ...(node === undefined ? [] : [`on the node ${node}`]),
+    ];
+    return `${name}${holders.length > 0 ? ` (${holders.join('; ')})` : ''}`;
   });
-  return new OrchestratorUnavailable(ENGINE, `it doesn't let go of ${names.join(', ')}`);
+  const reason = `still there after ${overdueMs} ms: ${names.join(', ')}`;
+  return new OrchestratorUnavailable(ENGINE, reason, undefined, 'has not finished a deletion');
 }

@@ -9,7 +9,7 @@ export interface Replica {
   readonly name: string;
   readonly spec: string;
   /** A pod of the pool, which serves until the function's own are ready. */
-  readonly standIn: boolean;
+  readonly fromPool: boolean;
   /** On its way out, by whosever wish. */
   readonly leaving: boolean;
   /** Evicted or turned away by its node: it runs no more, and stays only as the proof of why. */
@@ -17,7 +17,7 @@ export interface Replica {
   readonly status: V1ContainerStatus | undefined;
   /** Its container runs, ready or not: one that leaves still finishes the calls it has. */
   readonly running: boolean;
-  /** It may get calls: the EndpointSlices say so, of a stand-in its own answer. */
+  /** It may get calls: the EndpointSlices say so; a pod of the pool says so itself. */
   readonly ready: boolean;
   /** Of the container that runs in it; one that was restarted in place is another replica. */
   readonly id: string;
@@ -28,7 +28,7 @@ export interface Replica {
 
 const SHOWN_ID = 12;
 
-/** `answers`: whether the stand-in with this id has loaded the function. */
+/** `answers`: whether the pod of the pool with this id has loaded the function. */
 export function replicasOf(
   pods: readonly V1Pod[],
   slices: readonly V1EndpointSlice[],
@@ -53,18 +53,18 @@ function servingPods(slices: readonly V1EndpointSlice[]): Set<string> {
 function replicaOf(pod: V1Pod, serving: ReadonlySet<string>, answers: (id: string) => boolean): Replica {
   const name = pod.metadata?.name ?? '';
   const status = pod.status?.containerStatuses?.find((container) => container.name === CONTAINER);
-  const standIn = pod.metadata?.labels?.[LABEL.pool] !== undefined;
+  const fromPool = pod.metadata?.labels?.[LABEL.pool] !== undefined;
   const leaving = pod.metadata?.deletionTimestamp !== undefined;
   const ended = isEnded(pod.status);
   const running = status?.state?.running !== undefined && !ended;
   const ip = pod.status?.podIP;
   const id = replicaId(name, status?.containerID);
-  const serves = standIn ? answers(id) : serving.has(name) && status?.ready === true;
+  const serves = fromPool ? answers(id) : serving.has(name) && status?.ready === true;
   return {
     pod,
     name,
     spec: pod.metadata?.labels?.[LABEL.spec] ?? '',
-    standIn,
+    fromPool,
     leaving,
     ended,
     status,

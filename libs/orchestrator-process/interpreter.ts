@@ -3,7 +3,6 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ProcessConfig } from '#libs/config/config.js';
-import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { copyInterpreter } from './interpreter-copy.js';
 import { canGuard, guardedStart, plainStart } from './users.js';
 
@@ -53,15 +52,14 @@ async function findRunnable(config: ProcessConfig, uid: number | undefined): Pro
   if (asWorker === undefined) return direct;
   const asSelf = uid === undefined ? asWorker : await probe(direct, config.runtimeDir, undefined);
   if (asSelf !== undefined) {
-    throw new OrchestratorUnavailable('process', `${config.python} can't load the worker: ${asSelf}`);
+    throw new Error(`${config.python} can't load the worker: ${asSelf}`);
   }
   const copied = { ...(await copyInterpreter(config, key)), key };
   const asCopied = await probe(copied, config.runtimeDir, uid);
   if (asCopied === undefined) return copied;
   const blocked = await firstClosedFolder(config.runtimeDir);
   const remedy = blocked === undefined ? '' : ` Let other users pass: chmod o+x ${blocked}.`;
-  const fault = `workers run as users of their own, and those can't run Python: ${asCopied}.${remedy}`;
-  throw new OrchestratorUnavailable('process', fault);
+  throw new Error(`workers run as users of their own, and those can't run Python: ${asCopied}.${remedy}`);
 }
 
 async function workerKey({ python, workerDir }: ProcessConfig): Promise<string> {
@@ -74,7 +72,7 @@ async function workerKey({ python, workerDir }: ProcessConfig): Promise<string> 
       hash.update(name).update(await readFile(join(folder, name)));
     }
   } catch (error) {
-    throw new OrchestratorUnavailable('process', `its Python or its worker is missing: ${String(error)}`, error);
+    throw new Error(`its Python or its worker is missing: ${String(error)}`, { cause: error });
   }
   return hash.digest('hex').slice(0, 12);
 }

@@ -143,8 +143,9 @@ export class ProcessOrchestrator extends Orchestrator {
     try {
       return await work(await within('preparing the process engine', { signal }, () => this.prepared()));
     } catch (error) {
-      if (signal.aborted || error instanceof OrchestratorUnavailable) throw error;
-      throw new OrchestratorUnavailable('process', String(error), error);
+      if (signal.aborted) throw error;
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new OrchestratorUnavailable(this.engine, reason, error, "can't run workers");
     }
   }
 
@@ -161,11 +162,11 @@ export class ProcessOrchestrator extends Orchestrator {
   private async prepare(): Promise<Interpreter> {
     const uids = workerUids();
     if (uids === undefined && process.geteuid?.() === 0) {
-      throw new OrchestratorUnavailable('process', 'as root it needs a range of uids for workers, and none is mapped');
+      throw new Error('as root it needs a range of uids for workers, and none is mapped');
     }
     const excess = Buffer.byteLength(this.store.address(LONGEST_PLACE).path) - SOCKET_PATH_BYTES;
     if (excess > 0) {
-      throw new OrchestratorUnavailable('process', `the runtime folder's path is ${excess} bytes too long for sockets`);
+      throw new Error(`the runtime folder's path is ${excess} bytes too long for sockets`);
     }
     await makePassable(this.config.runtimeDir);
     await makePassable(this.store.ownerDir);
@@ -193,7 +194,7 @@ async function makePassable(folder: string): Promise<void> {
   const found = await lstat(folder);
   const self = process.geteuid?.();
   if (!found.isDirectory() || (self !== undefined && found.uid !== self)) {
-    throw new OrchestratorUnavailable('process', `${folder} is not a folder of this user`);
+    throw new Error(`${folder} is not a folder of this user`);
   }
   await chmod(folder, 0o711);
 }

@@ -1,13 +1,16 @@
 import { AppError } from '#libs/errors/app-error.js';
 
-/** The engine can't be reached or doesn't answer in time. Everything that waits for it is tried again. */
+/** What is the matter with an engine, in the words of the sentence. */
+type EngineFault = "can't be reached" | "can't run workers" | 'refused a request' | 'has not finished a deletion';
+
+/** The engine can't do now what was asked of it, most often as it can't be reached. Everything is tried again. */
 export class OrchestratorUnavailable extends AppError {
   readonly code = 'orchestrator_unavailable';
   readonly kind = 'unavailable';
   override readonly retryAfterSeconds = 5;
 
-  constructor(engine: string, reason: string, cause?: unknown) {
-    super(`The ${engine} engine can't be reached: ${reason}`, { cause });
+  constructor(engine: string, reason: string, cause?: unknown, fault: EngineFault = "can't be reached") {
+    super(`The ${engine} engine ${fault}: ${reason}`, { cause });
   }
 }
 

@@ -17,7 +17,7 @@ export interface Capabilities {
  * The narrow port between the manager and an engine that runs workers. An abstract class, so that it is its own
  * injection token. Everything particular to an engine stays behind it.
  *
- * Every method may throw {@link OrchestratorUnavailable} when the engine can't be reached; nothing else is expected of
+ * Every method may throw {@link OrchestratorUnavailable} when the engine can't do it now; nothing else is expected of
  * a sound engine. A fault of one workload is no exception: it is `Observed.reason`.
  */
 export abstract class Orchestrator {

@@ -63,7 +63,7 @@ class Workers implements PoolSource<Worker> {
   async hasEnded({ server }: Worker): Promise<boolean> {
     return !server.listening;
   }
-  isOutOfTurn = false;
+  mustWait = false;
 
   /** How many were ready when the pool last looked whether it lacks any. */
   readyWhenLooked = 0;
@@ -186,14 +186,14 @@ describe('a pool of workers without a function', () => {
   it('lets replicas start first that wait for the processor', async () => {
     const some = open(2);
     await full(2);
-    workers.isOutOfTurn = true;
+    workers.mustWait = true;
     some.take();
     const renewed = workers.left.map(({ renewals }) => renewals);
     await vi.waitFor(() =>
       expect(Math.max(...workers.left.map(({ renewals }) => renewals))).toBeGreaterThan(Math.max(...renewed) + 4),
     );
     expect(workers.started).toHaveLength(2);
-    workers.isOutOfTurn = false;
+    workers.mustWait = false;
     await full(2);
   });
 

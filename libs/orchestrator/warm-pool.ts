@@ -24,7 +24,7 @@ const REPLACE_AFTER_MS = 60;
 const REPLACE_WITHIN_MS = 500;
 /** While there are some ready, one at a time: calls need the processor more. */
 const STARTS_AT_ONCE = 2;
-const OUT_OF_TURN_MS = 500;
+const ASK_AGAIN_MS = 500;
 const UP_MS = 30_000;
 const FIRST_LOOK_MS = 20;
 const LAST_LOOK_MS = 250;
@@ -58,8 +58,8 @@ export interface PoolSource<M extends PoolMember> {
   hasEnded?(member: M): Promise<boolean>;
   /** How many more there is memory for beyond so many; below zero when those are too many. */
   room(members: number): Promise<number>;
-  /** Replicas wait for the processor to start on: the pool's own workers come after them. */
-  readonly isOutOfTurn?: boolean;
+  /** Replicas wait for a slot to start in: the pool's own workers come after them. */
+  readonly mustWait?: boolean;
 }
 
 /**
@@ -210,7 +210,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     for (const surplus of this.ready.splice(Math.max(0, target - this.coming.size))) await this.drop(surplus);
     if (now < this.notBefore) return;
     const missing = target - this.ready.length - this.coming.size;
-    if (missing > 0 && this.source.isOutOfTurn === true) return this.keepIn(OUT_OF_TURN_MS);
+    if (missing > 0 && this.source.mustWait === true) return this.keepIn(ASK_AGAIN_MS);
     const atOnce = this.ready.length > 0 ? 1 : STARTS_AT_ONCE;
     for (let count = Math.min(missing, atOnce - this.coming.size); count > 0; count -= 1) this.bring();
   }

@@ -2,7 +2,7 @@ import { Notifications } from '#libs/database/notifications.js';
 import { kindOf, specialise } from '#libs/orchestrator/generic-worker.js';
 import { getHealth, HealthProber, probeHealth } from '#libs/orchestrator/health-probe.js';
 import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
-import { Strays } from '#libs/orchestrator/strays.js';
+import { OrphanedWorkers } from '#libs/orchestrator/orphaned-workers.js';
 import { type PoolMember, WarmPool } from '#libs/orchestrator/warm-pool.js';
 import { requestOfWorker } from '#libs/orchestrator/worker-request.js';
 import { pino } from 'pino';
@@ -74,9 +74,9 @@ describe.each(EVERY_ATTACK)('a peer that %s', (attack) => {
 
   it('is a stray after its time', async () => {
     await against(async ({ address }) => {
-      const strays = new Strays(TIMEOUT_MS);
-      expect(await strays.has('it', address)).toBe(false);
-      await vi.waitFor(async () => expect(await strays.has('it', address)).toBe(true), { timeout: MARGIN_MS });
+      const orphans = new OrphanedWorkers(TIMEOUT_MS);
+      expect(await orphans.has('it', address)).toBe(false);
+      await vi.waitFor(async () => expect(await orphans.has('it', address)).toBe(true), { timeout: MARGIN_MS });
     }, MARGIN_MS);
   });
 
@@ -120,12 +120,12 @@ it('keeps no caller who stays for longer than a post mortem takes, whatever a pe
 
 it('does not become an honest worker by saying for ever that it waits for a function', async () => {
   await using peer = await HostilePeer.listen('waits for a function');
-  const strays = new Strays(60_000, TIMEOUT_MS);
-  expect(await strays.has('it', peer.address)).toBe(false);
-  await vi.waitFor(async () => expect(await strays.has('it', peer.address)).toBe(true));
+  const orphans = new OrphanedWorkers(60_000, TIMEOUT_MS);
+  expect(await orphans.has('it', peer.address)).toBe(false);
+  await vi.waitFor(async () => expect(await orphans.has('it', peer.address)).toBe(true));
   // Another one that has its place begins anew.
-  strays.keep(new Set());
-  expect(await strays.has('it', peer.address)).toBe(false);
+  orphans.keep(new Set());
+  expect(await orphans.has('it', peer.address)).toBe(false);
 });
 
 function withEngineThatSawNothing({ address }: HostilePeer) {

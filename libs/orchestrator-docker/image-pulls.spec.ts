@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { authFor, registryHost } from './image-reference.js';
+import { authFor, registryHost } from './image-pulls.js';
 
 const LOGIN = { url: 'https://registry.example.com/', username: 'robot', password: 'secret' };
 

@@ -4,27 +4,27 @@ import type { Claims } from './claims.js';
 import type { DockerEngine } from './docker-engine.js';
 import { EngineRefusal } from './engine-fault.js';
 import { leavingName, type Replica } from './replica.js';
-import type { Sightings } from './sightings.js';
+import type { ReplicaObserver } from './replica-observer.js';
 
 /** Routers of all managers learn of new endpoints before the old ones stop listening. */
 const NOTICE_MS = 1_000;
 const GONE_POLL_MS = 50;
 
-/** Lets replicas go: at once, or in the background after the calls they have. */
-export class Departures {
-  /** Containers that end because we want them to: their events are no news. */
-  private readonly going = new Set<string>();
+/** Removes replicas: at once, or in the background once their calls have finished. */
+export class Drainer {
+  /** Containers that this manager ends itself: their events tell nothing new. */
+  private readonly ending = new Set<string>();
   private readonly closing = new AbortController();
 
   constructor(
     private readonly engine: DockerEngine,
-    private readonly sightings: Sightings,
+    private readonly observer: ReplicaObserver,
     private readonly claims: Claims,
     private readonly logger: Logger,
   ) {}
 
-  isGoing(id: string): boolean {
-    return this.going.has(id);
+  isEnding(id: string): boolean {
+    return this.ending.has(id);
   }
 
   close(): void {
@@ -37,23 +37,23 @@ export class Departures {
   }
 
   /**
-   * Marks the replica as leaving and returns; it drains in the background. Repeating it is harmless, and the mark lets
-   * another manager go on where this one was stopped.
+   * Marks the replica as leaving and returns; it drains in the background. Repeating it is harmless, and by the mark
+   * another manager goes on where this one was stopped.
    */
-  async leave(replica: Replica, graceMs: number, signal: AbortSignal): Promise<void> {
-    if (this.going.has(replica.id)) return;
-    this.going.add(replica.id);
-    this.sightings.quiet(replica);
+  async drain(replica: Replica, graceMs: number, signal: AbortSignal): Promise<void> {
+    if (this.ending.has(replica.id)) return;
+    this.ending.add(replica.id);
+    this.observer.stopProbing(replica);
     try {
       if (!replica.leaving) await this.engine.rename(replica.id, leavingName(replica), signal).catch(unlessRefused);
     } catch (error) {
-      this.going.delete(replica.id);
+      this.ending.delete(replica.id);
       throw error;
     }
-    void this.drain(replica, graceMs);
+    void this.stopAndErase(replica, graceMs);
   }
 
-  private async drain(replica: Replica, graceMs: number): Promise<void> {
+  private async stopAndErase(replica: Replica, graceMs: number): Promise<void> {
     const { signal } = this.closing;
     try {
       await delay(NOTICE_MS, undefined, { signal });
@@ -64,14 +64,14 @@ export class Departures {
       // Its name says that it is leaving, so the next step tries again.
       if (!signal.aborted) this.logger.warn({ err: error, replica: replica.id.slice(0, 12) }, 'replica not drained');
     } finally {
-      this.going.delete(replica.id);
+      this.ending.delete(replica.id);
     }
   }
 
   /** Stops and removes all of a function's containers, and resolves when the engine has none. */
   async removeAll(functionId: string, graceMs: number, signal: AbortSignal): Promise<void> {
     for (;;) {
-      const replicas = await this.sightings.list(functionId, signal);
+      const replicas = await this.observer.list(functionId, signal);
       if (replicas.length === 0) break;
       const results = await Promise.allSettled(replicas.map((replica) => this.remove(replica, graceMs, signal)));
       const failure = results.find((result) => result.status === 'rejected');
@@ -81,19 +81,19 @@ export class Departures {
         await delay(GONE_POLL_MS, undefined, { signal });
       }
     }
-    this.sightings.forgetAllBut(functionId, new Set());
+    this.observer.forgetAllBut(functionId, new Set());
   }
 
   private async remove(replica: Replica, graceMs: number, signal: AbortSignal): Promise<boolean> {
-    const known = this.going.has(replica.id);
-    this.going.add(replica.id);
+    const known = this.ending.has(replica.id);
+    this.ending.add(replica.id);
     try {
-      const idle = replica.state !== 'running' || this.sightings.isStarting(replica);
-      this.sightings.quiet(replica);
+      const idle = replica.state !== 'running' || this.observer.isStarting(replica);
+      this.observer.stopProbing(replica);
       if (graceMs > 0 && !idle) await this.engine.stop(replica.id, graceMs, signal);
       return await this.erase(replica, true, signal);
     } finally {
-      if (!known) this.going.delete(replica.id);
+      if (!known) this.ending.delete(replica.id);
     }
   }
 

@@ -26,7 +26,7 @@ interface Note {
 }
 
 /** Looks at a function's containers and remembers what the engine's list doesn't show of them. */
-export class Sightings {
+export class ReplicaObserver {
   private readonly functions = new Map<FunctionId, Map<string, Note>>();
 
   constructor(
@@ -38,7 +38,7 @@ export class Sightings {
     private readonly tokens: WorkerTokens,
   ) {}
 
-  async look(functionId: FunctionId, spec: string, reach: Reach, signal: AbortSignal): Promise<Seen[]> {
+  async observe(functionId: FunctionId, spec: string, reach: Reach, signal: AbortSignal): Promise<Seen[]> {
     const replicas = await this.list(functionId, signal);
     this.forgetAllBut(functionId, new Set(replicas.map(({ id }) => id)));
     return Promise.all(replicas.map((replica) => this.see(reachable(replica, reach), spec, reach, signal)));
@@ -67,7 +67,7 @@ export class Sightings {
     this.prober.track(note.probe, functionId, answers.address, 'ready', answers.call.token);
   }
 
-  tell(seen: readonly Seen[]): void {
+  markTold(seen: readonly Seen[]): void {
     for (const { replica, fault } of seen) if (fault) this.note(replica.functionId, replica.id).told = true;
   }
 
@@ -77,8 +77,8 @@ export class Sightings {
     return note?.startedHere === true && this.health(note) === 'starting';
   }
 
-  /** Ends the probing of one that is leaving. */
-  quiet(replica: Replica): void {
+  /** For a replica that is leaving. */
+  stopProbing(replica: Replica): void {
     const note = this.functions.get(replica.functionId)?.get(replica.id);
     if (note?.probe !== undefined) this.prober.forget(note.probe);
   }
@@ -100,7 +100,7 @@ export class Sightings {
       if (address !== undefined && !replica.leaving) await this.probe(replica, note, address);
       const health = this.health(note);
       if (health === 'starting' && address !== undefined && (await this.isGeneric(replica, note, address))) {
-        this.quiet(replica);
+        this.stopProbing(replica);
         return { replica: { ...replica, state: 'generic' }, health, told: false };
       }
       const guard = note.probe === undefined ? undefined : this.prober.guard(note.probe);
@@ -109,7 +109,7 @@ export class Sightings {
     if (replica.state === 'ended' && replica.spec === spec && !replica.leaving) {
       const fault = note.fault ?? (await this.whyEnded(replica, note, signal));
       if (fault !== undefined) note.fault = fault;
-      this.quiet(replica);
+      this.stopProbing(replica);
       return { replica, health: 'starting', told: note.told, ...(fault !== undefined && { fault }) };
     }
     return { replica, health: 'starting', told: note.told };

@@ -6,10 +6,10 @@ import type { KubernetesConfig } from '#libs/config/config.js';
 import type { Endpoint } from '#libs/orchestrator/workload.js';
 import { ClusterAccess } from './cluster-access.js';
 import { KubeApi } from './kube-api.js';
-import { firstReach, reachBySight } from './reach.js';
+import { firstReach, reachByProbe } from './endpoint-routing.js';
 import { FUNCTION, placementOf } from './testing/objects.js';
-import { View } from './view.js';
-import { Ways } from './ways.js';
+import { ClusterCache } from './cluster-cache.js';
+import { EndpointRouting } from './endpoint-routing.js';
 
 const servers: Server[] = [];
 afterEach(() => {
@@ -42,30 +42,30 @@ describe('firstReach', () => {
   });
 });
 
-describe('reachBySight', () => {
+describe('reachByProbe', () => {
   it('prefers pods that answer, over IPv6 too', async () => {
-    expect(await reachBySight(await listening(), await listening())).toBe('pod');
-    expect(await reachBySight(await listening('::1'), undefined)).toBe('pod');
+    expect(await reachByProbe(await listening(), await listening())).toBe('pod');
+    expect(await reachByProbe(await listening('::1'), undefined)).toBe('pod');
   });
 
   it('takes the Service where pods are out of reach', async () => {
-    expect(await reachBySight(await silent(), await listening())).toBe('service');
+    expect(await reachByProbe(await silent(), await listening())).toBe('service');
   });
 
   it('stays with the pods where nothing answers', async () => {
-    expect(await reachBySight(await silent(), await silent())).toBe('pod');
-    expect(await reachBySight(await silent(), undefined)).toBe('pod');
+    expect(await reachByProbe(await silent(), await silent())).toBe('pod');
+    expect(await reachByProbe(await silent(), undefined)).toBe('pod');
   });
 });
 
-describe('Ways', () => {
+describe('EndpointRouting', () => {
   function waysWith(config: Partial<KubernetesConfig>, clusterIP?: string) {
     const access = new ClusterAccess();
     const logger = pino({ level: 'silent' });
-    const view = new View(access, new KubeApi(access, 'functions'), 'me', logger);
+    const cache = new ClusterCache(access, new KubeApi(access, 'functions'), 'me', logger);
     const metadata = { name: `service-${FUNCTION}`, labels: { 'faas.function': FUNCTION } };
-    if (clusterIP !== undefined) view.services.learn({ metadata, spec: { clusterIP } });
-    return new Ways(placementOf(config).config, access, view, logger);
+    if (clusterIP !== undefined) cache.services.learn({ metadata, spec: { clusterIP } });
+    return new EndpointRouting(placementOf(config).config, access, cache, logger);
   }
 
   const pods: Endpoint[] = ['a/1', 'b/2'].map((replica, index) => ({
@@ -74,27 +74,27 @@ describe('Ways', () => {
   }));
 
   it('goes straight to every pod', async () => {
-    const ways = waysWith({ reach: 'pod' }, '10.96.0.7');
-    expect(await ways.choose(FUNCTION, pods)).toBe(pods);
-    expect(pods.map((pod) => ways.to(pod))).toEqual(pods.map(({ address }) => address));
+    const routing = waysWith({ reach: 'pod' }, '10.96.0.7');
+    expect(await routing.choose(FUNCTION, pods)).toBe(pods);
+    expect(pods.map((pod) => routing.to(pod))).toEqual(pods.map(({ address }) => address));
   });
 
   it('goes to the one Service in front of them, as to another replica whenever they change', async () => {
-    const ways = waysWith({ reach: 'service' }, 'fd00::7');
-    const [endpoint, ...others] = await ways.choose(FUNCTION, pods);
+    const routing = waysWith({ reach: 'service' }, 'fd00::7');
+    const [endpoint, ...others] = await routing.choose(FUNCTION, pods);
     expect(others).toEqual([]);
     expect(endpoint?.address).toEqual({ kind: 'tcp', host: 'fd00::7', port: 80 });
-    expect((await ways.choose(FUNCTION, pods.slice(1)))[0]?.replica).not.toBe(endpoint?.replica);
-    expect(await ways.choose(FUNCTION, [])).toEqual([]);
+    expect((await routing.choose(FUNCTION, pods.slice(1)))[0]?.replica).not.toBe(endpoint?.replica);
+    expect(await routing.choose(FUNCTION, [])).toEqual([]);
   });
 
   it('tells through a Service what the pods’ token is made of, which all pods of a function share', async () => {
-    const ways = waysWith({ reach: 'service' }, '10.96.0.7');
+    const routing = waysWith({ reach: 'service' }, '10.96.0.7');
     const [former, present] = pods as [Endpoint, Endpoint];
-    expect(await ways.choose(FUNCTION, [former, { ...present, credential: FUNCTION }])).toMatchObject([
+    expect(await routing.choose(FUNCTION, [former, { ...present, credential: FUNCTION }])).toMatchObject([
       { credential: FUNCTION },
     ]);
-    expect((await ways.choose(FUNCTION, pods))[0]).not.toHaveProperty('credential');
+    expect((await routing.choose(FUNCTION, pods))[0]).not.toHaveProperty('credential');
   });
 
   it.each([undefined, '', 'None'])('goes to the pods where the Service has the address %j', async (clusterIP) => {
@@ -103,20 +103,20 @@ describe('Ways', () => {
 
   it('finds out once, with the first pod that is ready', async () => {
     const address = await listening();
-    const ways = waysWith({ reach: 'auto', insideCluster: true }, '10.96.0.7');
-    expect(await ways.choose(FUNCTION, [])).toEqual([]);
+    const routing = waysWith({ reach: 'auto', insideCluster: true }, '10.96.0.7');
+    expect(await routing.choose(FUNCTION, [])).toEqual([]);
     const first = [{ replica: 'a/1', address }];
-    expect(await ways.choose(FUNCTION, first)).toBe(first);
+    expect(await routing.choose(FUNCTION, first)).toBe(first);
     servers.pop()!.close();
-    expect(await ways.choose(FUNCTION, pods)).toBe(pods);
+    expect(await routing.choose(FUNCTION, pods)).toBe(pods);
   });
 
   it('goes through a gate of its own for each pod from outside, which ends with it', async () => {
-    const ways = waysWith({ reach: 'auto', insideCluster: false }, '10.96.0.7');
-    expect(await ways.choose(FUNCTION, pods)).toBe(pods);
-    const gates = pods.map((pod) => ways.to(pod));
+    const routing = waysWith({ reach: 'auto', insideCluster: false }, '10.96.0.7');
+    expect(await routing.choose(FUNCTION, pods)).toBe(pods);
+    const gates = pods.map((pod) => routing.to(pod));
     expect(gates.map(({ kind }) => kind)).toEqual(['unix', 'unix']);
     expect(gates[0]).not.toEqual(gates[1]);
-    ways.close();
+    routing.close();
   });
 });

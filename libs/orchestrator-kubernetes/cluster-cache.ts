@@ -20,7 +20,7 @@ type Listener = (functionId: FunctionId | undefined) => void;
 const FIRST_SYNC_MS = 15_000;
 
 /** What the cluster has of this owner, as its informers tell: reading it costs no request. */
-export class View {
+export class ClusterCache {
   readonly code: Informer<KubernetesObject>;
   readonly services: Informer<V1Service>;
   readonly deployments: Informer<V1Deployment>;

@@ -1,6 +1,6 @@
 import type { V1ContainerState } from '@kubernetes/client-node';
 import { afterEach, describe, expect, it } from 'vitest';
-import { Endings } from './endings.js';
+import { Terminations } from './terminations.js';
 import { KubeApi } from './kube-api.js';
 import { replicasOf } from './replica.js';
 import { at, podOf, type PodWish } from './testing/objects.js';
@@ -11,9 +11,9 @@ const REPORT = '{"faas": "handler_not_loadable", "type": "NameError", "message":
 let api: ScriptedApi | undefined;
 afterEach(() => api?.close());
 
-async function endingsOn(answer: Parameters<typeof ScriptedApi.open>[0]): Promise<Endings> {
+async function endingsOn(answer: Parameters<typeof ScriptedApi.open>[0]): Promise<Terminations> {
   api = await ScriptedApi.open(answer);
-  return new Endings(new KubeApi(api.access, 'functions'));
+  return new Terminations(new KubeApi(api.access, 'functions'));
 }
 
 const logging = (log: string) => endingsOn((_asked, response) => void response.end(log));
@@ -33,16 +33,16 @@ function terminated(changes: object = {}): V1ContainerState {
   };
 }
 
-describe('Endings', () => {
+describe('Terminations', () => {
   it('has nothing to tell of a replica that never ended', async () => {
     expect(await (await logging('')).of(replica({}), never)).toBeUndefined();
     expect(api?.asked).toEqual([]);
   });
 
   it('reads in the log of the container that ended why it did, and reads it once', async () => {
-    const endings = await logging(`starting\n${REPORT}\n`);
+    const terminations = await logging(`starting\n${REPORT}\n`);
     const crashed = replica({ lastState: terminated(), restarts: 1 });
-    const fault = await endings.of(crashed, never);
+    const fault = await terminations.of(crashed, never);
     expect(fault).toMatchObject({
       code: 'handler_not_loadable',
       message: 'NameError: x is gone',
@@ -50,14 +50,14 @@ describe('Endings', () => {
       terminal: true,
     });
     expect(fault?.at).toEqual(new Date('2026-06-01T12:00:09Z'));
-    expect(await endings.of(crashed, never)).toBe(fault);
+    expect(await terminations.of(crashed, never)).toBe(fault);
     expect(api?.asked.map(({ url }) => url.searchParams.get('previous'))).toEqual(['true']);
   });
 
   it.each([
     ['nothing of one that was let go', 0, undefined],
     ['of one that a handler took down what it tells of any', 1, 'worker_crashed'],
-  ])('tells of a stand-in %s', async (_what, exitCode, code) => {
+  ])('tells of a pod of the pool %s', async (_what, exitCode, code) => {
     const labels = { 'faas.pool': 'true' };
     const ended = replica({ state: terminated({ exitCode }), status: { phase: 'Failed' }, metadata: { labels } });
     expect((await (await logging('bye\n')).of(ended, never))?.code).toBe(code);
@@ -70,9 +70,9 @@ describe('Endings', () => {
 
   it('knows an end by memory from any other kill', async () => {
     const killed = (reason: string) => replica({ state: terminated({ exitCode: 137, reason, containerID: reason }) });
-    const endings = await logging('');
-    expect(await endings.of(killed('OOMKilled'), never)).toMatchObject({ code: 'out_of_memory' });
-    expect(await endings.of(killed('Error'), never)).toMatchObject({
+    const terminations = await logging('');
+    expect(await terminations.of(killed('OOMKilled'), never)).toMatchObject({ code: 'out_of_memory' });
+    expect(await terminations.of(killed('Error'), never)).toMatchObject({
       code: 'worker_crashed',
       message: expect.stringContaining('SIGKILL'),
     });
@@ -87,15 +87,15 @@ describe('Endings', () => {
     ['breaks off', (_asked, response) => void response.destroy()],
     ['is empty', (_asked, response) => void response.end('')],
   ])('takes what the cluster itself kept when the log %s', async (_what, answer) => {
-    const endings = await endingsOn(answer);
-    const fault = await endings.of(replica({ state: terminated({ message: REPORT }) }), never);
+    const terminations = await endingsOn(answer);
+    const fault = await terminations.of(replica({ state: terminated({ message: REPORT }) }), never);
     expect(fault).toMatchObject({ code: 'handler_not_loadable', message: 'NameError: x is gone' });
   });
 
   it('stops reading when the caller does', async () => {
     const leaving = new AbortController();
-    const endings = await endingsOn(() => leaving.abort(new Error('enough')));
-    await expect(endings.of(replica({ state: terminated() }), leaving.signal)).rejects.toThrow('enough');
+    const terminations = await endingsOn(() => leaving.abort(new Error('enough')));
+    await expect(terminations.of(replica({ state: terminated() }), leaving.signal)).rejects.toThrow('enough');
   });
 
   it.each<[string, PodWish['status']]>([

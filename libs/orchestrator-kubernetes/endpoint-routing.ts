@@ -4,12 +4,12 @@ import type { Endpoint, EndpointAddress, FunctionId } from '#libs/orchestrator/w
 import { ApiProxy } from './api-proxy.js';
 import type { ClusterAccess } from './cluster-access.js';
 import { SERVICE_PORT, serviceName } from './names.js';
-import { firstReach, type Reach, reachBySight } from './reach.js';
 import { podOf } from './replica.js';
-import type { View } from './view.js';
+import type { ClusterCache } from './cluster-cache.js';
+import { connect } from 'node:net';
 
 /** How this manager's calls get to replicas: found out once, with the first replica that is ready. */
-export class Ways {
+export class EndpointRouting {
   private reach: Reach;
   private isSure: boolean;
   private proxy: ApiProxy | undefined;
@@ -17,7 +17,7 @@ export class Ways {
   constructor(
     private readonly config: KubernetesConfig,
     private readonly access: ClusterAccess,
-    private readonly view: View,
+    private readonly cache: ClusterCache,
     private readonly logger: Logger,
   ) {
     this.reach = firstReach({ configured: config.reach, insideCluster: config.insideCluster });
@@ -26,7 +26,7 @@ export class Ways {
   }
 
   /** Calls go to names, a pod's or a Service's, that nobody else ever gets, and not to pods' own addresses. */
-  get goesByName(): boolean {
+  get routesByName(): boolean {
     return this.reach !== 'pod';
   }
 
@@ -37,7 +37,7 @@ export class Ways {
     const service = this.serviceOf(functionId);
     if (!this.isSure) {
       this.isSure = true;
-      this.reach = await reachBySight(first.address, service);
+      this.reach = await reachByProbe(first.address, service);
       if (this.reach === 'service') {
         this.logger.warn(
           { pod: first.address },
@@ -54,8 +54,8 @@ export class Ways {
 
   to({ replica, address }: Endpoint): EndpointAddress {
     if (this.reach !== 'proxy') return address;
-    const { view } = this;
-    this.proxy ??= new ApiProxy(this.access, this.config.namespace, (pod) => view.pods.find(pod) !== undefined);
+    const { cache } = this;
+    this.proxy ??= new ApiProxy(this.access, this.config.namespace, (pod) => cache.pods.find(pod) !== undefined);
     return this.proxy.to(podOf(replica));
   }
 
@@ -64,8 +64,47 @@ export class Ways {
   }
 
   private serviceOf(functionId: FunctionId): EndpointAddress | undefined {
-    const host = this.view.services.get(functionId, serviceName(functionId))?.spec?.clusterIP;
+    const host = this.cache.services.get(functionId, serviceName(functionId))?.spec?.clusterIP;
     if (host === undefined || host === '' || host === 'None') return undefined;
     return { kind: 'tcp', host, port: SERVICE_PORT };
   }
+}
+
+/**
+ * `pod`: straight to pods' addresses. `service`: to the Service's cluster address, which the cluster spreads over ready
+ * pods. `proxy`: through the API server, from anywhere the kubeconfig works.
+ */
+export type Reach = 'pod' | 'service' | 'proxy';
+
+const CONNECT_TIMEOUT_MS = 2_000;
+
+export interface ReachFacts {
+  readonly configured: KubernetesConfig['reach'];
+  readonly insideCluster: boolean;
+}
+
+/** How a manager begins. Outside, a pod's address may by accident be somebody else's, so it isn't even tried. */
+export function firstReach({ configured, insideCluster }: ReachFacts): Reach {
+  if (configured !== 'auto') return configured;
+  return insideCluster ? 'pod' : 'proxy';
+}
+
+/** Some networks let only nodes or Services be reached: told by the first pod that is ready and yet silent. */
+export async function reachByProbe(pod: EndpointAddress, service: EndpointAddress | undefined): Promise<Reach> {
+  if (await connects(pod)) return 'pod';
+  return service !== undefined && (await connects(service)) ? 'service' : 'pod';
+}
+
+function connects(address: EndpointAddress): Promise<boolean> {
+  if (address.kind !== 'tcp') return Promise.resolve(false);
+  return new Promise((resolve) => {
+    const socket = connect({ host: address.host, port: address.port, timeout: CONNECT_TIMEOUT_MS });
+    const end = (answer: boolean) => {
+      socket.destroy();
+      resolve(answer);
+    };
+    socket.once('connect', () => end(true));
+    socket.once('timeout', () => end(false));
+    socket.once('error', () => end(false));
+  });
 }

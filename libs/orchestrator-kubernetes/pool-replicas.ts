@@ -8,10 +8,10 @@ import type { EndpointAddress, FunctionId, Workload } from '#libs/orchestrator/w
 import { isConflict } from './api-fault.js';
 import { POD } from './kinds.js';
 import type { KubeApi } from './kube-api.js';
-import { standInLabels } from './labels.js';
+import { functionLabels } from './labels.js';
 import type { PoolPod, PoolPods } from './pool-pods.js';
 import { type Replica, replicasOf } from './replica.js';
-import type { View } from './view.js';
+import type { ClusterCache } from './cluster-cache.js';
 import { graceSeconds } from './worker-pod.js';
 
 /** A handler that loads more slowly is looked at again like any that starts. */
@@ -21,7 +21,7 @@ const LOAD_MS = 500;
  * Pods of the pool that serve a function until its own are ready, so that nobody waits for a scheduler and an image.
  * They carry other labels than the function's own: Deployment, Service and autoscaler know nothing of them.
  */
-export class StandIns {
+export class PoolReplicas {
   private readonly prober: HealthProber;
   private readonly closing = new AbortController();
   private readonly tracked = new Map<string, FunctionId>();
@@ -29,19 +29,19 @@ export class StandIns {
 
   constructor(
     private readonly api: KubeApi,
-    private readonly view: View,
+    private readonly cache: ClusterCache,
     private readonly pool: WarmPool<PoolPod>,
     private readonly pods: PoolPods,
     private readonly tokens: WorkerTokens,
     private readonly limits: Pick<PoolConfig, 'cpuMillis' | 'memoryMiB' | 'pids'>,
     private readonly logger: Logger,
   ) {
-    this.prober = new HealthProber((functionId) => view.hint(functionId));
+    this.prober = new HealthProber((functionId) => cache.hint(functionId));
   }
 
   /**
-   * One for a workload that nothing serves yet. True when it answers already; false where there is none that would do,
-   * so that the function's own pods must be waited for.
+   * Gives a pod to a workload that nothing serves yet. True when it answers already; false where there is none that
+   * fits, so that the function's own pods must be waited for.
    */
   async begin(workload: Workload, spec: string, signal: AbortSignal): Promise<boolean> {
     if (!this.fits(workload)) return false;
@@ -50,7 +50,7 @@ export class StandIns {
     const { functionId, revision } = workload;
     try {
       // When this manager is killed with but one of these done, nobody calls the pod: as the function's it goes with
-      // its stand-ins, as the pool's it is swept.
+      // its other pods, as the pool's it is swept.
       const steps = await Promise.allSettled([
         this.claim(member, workload, spec, signal),
         this.giveFunction(member, workload, signal),
@@ -81,17 +81,20 @@ export class StandIns {
     await Promise.all(running.map(({ id }) => this.prober.probed(id)));
   }
 
-  /** They finish the calls they have. */
-  async retire(workload: Workload, standIns: readonly Replica[], signal: AbortSignal): Promise<void> {
+  /** Removes pods that are needed no longer; they finish the calls they have. */
+  async retire(workload: Workload, poolReplicas: readonly Replica[], signal: AbortSignal): Promise<void> {
     const gracePeriodSeconds = graceSeconds(workload.limits.timeoutMs);
-    for (const { id, name, pod, leaving } of standIns) {
+    for (const { id, name, pod, leaving } of poolReplicas) {
       this.forget(id);
       if (leaving) continue;
       const options = { gracePeriodSeconds, preconditions: { uid: pod.metadata?.uid } };
       await this.api.delete(POD, name, options, signal).catch((error: unknown) => {
         if (!isConflict(error)) throw error;
       });
-      this.logger.info({ functionId: workload.functionId, pod: name }, 'stand-in leaves');
+      this.logger.info(
+        { functionId: workload.functionId, pod: name },
+        'pool pod removed: the function’s own pods are ready',
+      );
     }
   }
 
@@ -107,8 +110,8 @@ export class StandIns {
 
   /** Of this very pod: it has no other claimants, but may have been deleted. */
   private async claim({ id, uid }: PoolPod, workload: Workload, spec: string, signal: AbortSignal): Promise<void> {
-    const metadata = { uid, labels: standInLabels(workload, spec) };
-    this.view.pods.learn(await this.api.merge(POD, id, { metadata }, signal));
+    const metadata = { uid, labels: functionLabels(workload, spec) };
+    this.cache.pods.learn(await this.api.merge(POD, id, { metadata }, signal));
   }
 
   /** True when it has loaded it already. */
@@ -116,7 +119,7 @@ export class StandIns {
     const { id, address, call } = member;
     await this.pool.specialise(member, { environment: workerVariables(workload), code: workload.code }, signal);
     const { good } = await probeHealth(address, LOAD_MS, call.token);
-    const pod = this.view.pods.find(id);
+    const pod = this.cache.pods.find(id);
     const [replica] = pod === undefined ? [] : replicasOf([pod], []);
     if (replica !== undefined) {
       this.track(replica.id, workload.functionId, address, good ? 'ready' : 'starting', call.token);
@@ -135,7 +138,7 @@ export class StandIns {
     this.tracked.set(id, functionId);
     if (this.following) return;
     this.following = true;
-    void this.view.follow((changed) => this.forgetGone(changed), this.closing.signal);
+    void this.cache.follow((changed) => this.forgetGone(changed), this.closing.signal);
   }
 
   /** Whoever else may have ended them. */
@@ -153,7 +156,7 @@ export class StandIns {
   }
 
   private of(functionId: FunctionId): Replica[] {
-    return replicasOf(this.view.pods.of(functionId), []).filter(({ standIn }) => standIn);
+    return replicasOf(this.cache.pods.of(functionId), []).filter(({ fromPool }) => fromPool);
   }
 
   private async discard({ id, uid }: PoolPod): Promise<void> {

@@ -1,13 +1,13 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { ColdStarts } from './cold-starts.js';
+import { ColdStartQueue } from './cold-start-queue.js';
 
 let called: string[];
-let starts: ColdStarts;
+let starts: ColdStartQueue;
 
 beforeEach(() => {
   vi.useFakeTimers();
   called = [];
-  starts = new ColdStarts((functionId) => called.push(functionId), 2);
+  starts = new ColdStartQueue((functionId) => called.push(functionId), 2);
 });
 afterEach(() => {
   starts.stop();
@@ -76,8 +76,8 @@ describe('Cold starts', () => {
 
   it('are waited for while any function has not begun', () => {
     fill();
-    expect([starts.areWaiting, starts.isWaiting('e'), starts.isWaiting('a')]).toEqual([true, true, false]);
+    expect([starts.hasWaiting, starts.isWaiting('e'), starts.isWaiting('a')]).toEqual([true, true, false]);
     for (const id of ['c', 'd', 'e']) starts.leave(id);
-    expect(starts.areWaiting).toBe(false);
+    expect(starts.hasWaiting).toBe(false);
   });
 });

@@ -1,6 +1,6 @@
 import type { V1Deployment } from '@kubernetes/client-node';
 import { describe, expect, it } from 'vitest';
-import { isShortOfRoom } from './room.js';
+import { isShortOfRoom } from './pool-pods.js';
 import { podOf } from './testing/objects.js';
 
 const UNSCHEDULABLE = {

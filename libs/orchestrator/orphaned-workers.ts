@@ -11,7 +11,7 @@ const HALF_MADE_MS = 10_000;
 const WAIT_MARGIN_MS = 10 * 60_000;
 
 /** Workers of the pool that aren't ours, by when they were first seen. */
-export class Strays {
+export class OrphanedWorkers {
   private readonly seen = new Map<string, number>();
   /** Those that don't answer as one that waits for a function does. */
   private readonly odd = new Map<string, number>();

@@ -4,7 +4,7 @@ import type { WorkloadFault } from '#libs/orchestrator/workload.js';
 import type { KubeApi } from './kube-api.js';
 import { CONTAINER } from './names.js';
 import type { Replica } from './replica.js';
-import { moment } from './waiting-fault.js';
+import { moment } from './faults.js';
 
 const LAST_LINES = '60';
 const LARGEST_LOG_BYTES = '65536';
@@ -13,7 +13,7 @@ const MOST_REMEMBERED = 2_000;
 const LOG_TIMEOUT_MS = 5_000;
 
 /** Why containers ended, with their last log lines; each is asked for once. */
-export class Endings {
+export class Terminations {
   private readonly known = new Map<string, WorkloadFault>();
 
   constructor(private readonly api: KubeApi) {}
@@ -25,7 +25,7 @@ export class Endings {
     if (replica.ended && (status === undefined || pod.status?.reason !== undefined)) return evicted(replica, ended);
     if (status === undefined || ended === undefined) return undefined;
     // Its manager died before it had a function, or let it go: others come, and nobody's code is to blame.
-    if (replica.standIn && ended.exitCode === 0) return undefined;
+    if (replica.fromPool && ended.exitCode === 0) return undefined;
     const key = ended.containerID ?? `${replica.name}:${ended.finishedAt?.toString()}`;
     const known = this.known.get(key);
     if (known !== undefined) return known;
