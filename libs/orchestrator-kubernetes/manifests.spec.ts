@@ -23,7 +23,7 @@ describe('manifestsFor', () => {
     expect(manifestsFor(workloadOf(), placementOf({ namespace: 'other' })).service.metadata?.namespace).toBe('other');
   });
 
-  it('keeps code as base64 that would outgrow a request as escaped text, and no other', () => {
+  it('keeps code as base64 that is not UTF-8 or would outgrow a request as escaped text, and no other', () => {
     const largest = 1024 * 1024;
     for (const character of ['\u0001', '\u0085']) {
       const bytes = Buffer.from(character.repeat(largest / Buffer.byteLength(character)));
@@ -31,6 +31,10 @@ describe('manifestsFor', () => {
       expect(made.data).toBeUndefined();
       expect(Buffer.from(made.binaryData?.['handler.py'] ?? '', 'base64').equals(bytes)).toBe(true);
     }
+    const latin = Buffer.from("# coding: latin-1\nWORD = 'gr\u00fcn'\n", 'latin1');
+    const { data, binaryData } = manifestsFor(workloadOf({ code: latin }), placementOf()).code;
+    expect(data).toBeUndefined();
+    expect(Buffer.from(binaryData?.['handler.py'] ?? '', 'base64').equals(latin)).toBe(true);
     const quotes = manifestsFor(workloadOf({ code: Buffer.alloc(largest, '"') }), placementOf()).code;
     expect(quotes.binaryData).toBeUndefined();
     expect(quotes.data?.['handler.py']).toHaveLength(largest);

@@ -1,4 +1,5 @@
 import type { V1ConfigMap, V1Deployment, V1Service, V2HorizontalPodAutoscaler } from '@kubernetes/client-node';
+import { isUtf8 } from 'node:buffer';
 import type { AutoscaleConfig } from '#libs/config/config.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import { LABEL, objectLabels, podSelector } from './labels.js';
@@ -60,10 +61,13 @@ function codeOf(workload: Workload, metadata: Metadata): V1ConfigMap {
   };
 }
 
-/** Legible where it can be. Escaped, control characters take up to six times their room: then a request holds them only as base64. */
+/**
+ * Legible where it can be. As base64 where it isn't UTF-8, and where a request can't hold it otherwise: escaped, control
+ * characters take up to six times their room.
+ */
 function codeData(code: Buffer): Pick<V1ConfigMap, 'data' | 'binaryData'> {
   const text = code.toString('utf8');
-  return Buffer.byteLength(requestBody(text)) > LARGEST_ESCAPED_BYTES
+  return !isUtf8(code) || Buffer.byteLength(requestBody(text)) > LARGEST_ESCAPED_BYTES
     ? { binaryData: { [CODE_KEY]: code.toString('base64') } }
     : { data: { [CODE_KEY]: text } };
 }

@@ -23,6 +23,11 @@ const REFUSED: readonly { readonly what: string; readonly field: string; readonl
   },
   { what: 'an empty file', field: 'python_file', parts: [file(''), NAME] },
   { what: 'a file that is not UTF-8', field: 'python_file', parts: [file(Buffer.from([0x23, 0xe9, 0x0a])), NAME] },
+  {
+    what: 'a file that says that it is UTF-8, and is not',
+    field: 'python_file',
+    parts: [file(Buffer.from('# coding: utf-8\n# \u00e9\n', 'latin1')), NAME],
+  },
   { what: 'a file with a NUL', field: 'python_file', parts: [file(`${ECHO}\0`), NAME] },
   { what: 'a time limit of 0', field: 'timeout_ms', parts: [file(ECHO), NAME, field('timeout_ms', '0')] },
   { what: 'a time limit below 0', field: 'timeout_ms', parts: [file(ECHO), NAME, field('timeout_ms', '-1')] },

@@ -188,6 +188,19 @@ describeOnEachEngine('the four operations', (engine) => {
     await stage.manager.remove(id);
   });
 
+  it('reads a file in the encoding that it names, and gives it back byte for byte', async () => {
+    const code = Buffer.from(
+      "# -*- coding: cp1252 -*-\ndef handle(payload):\n    return '\u0080 gr\u00fcn'\n",
+      'latin1',
+    );
+    const { id } = await stage.manager.add(code);
+    expect((await stage.manager.call(id)).json()).toEqual({ result: '€ grün' });
+    const answer = await stage.manager.send(`/functions/${id}/code`);
+    expect(answer.body.equals(code)).toBe(true);
+    expect(answer.headers['content-type']).toBe('text/x-python');
+    await stage.manager.remove(id);
+  });
+
   it('runs handlers that are coroutines, and callables under any name Python allows', async () => {
     const coroutine = await stage.manager.add(ASYNC_ECHO);
     expect((await stage.manager.call(coroutine.id, 'x')).text).toBe('{"result":{"echo":"x"}}');

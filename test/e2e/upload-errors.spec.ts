@@ -25,11 +25,45 @@ const UNLOADABLE = [
   {
     what: 'imports a package that is not there',
     code: 'import no_such_package\n' + ECHO,
-    detail: /ModuleNotFoundError: .*no_such_package/,
+    detail: /ModuleNotFoundError: No module named 'no_such_package'\. .*WORKER_IMAGE/,
+    members: { python_message: "No module named 'no_such_package'" },
     line: 1,
     traceback: /line 1, in <module>/,
   },
-  { what: 'has no such callable', code: 'def other(payload):\n    return 1\n', detail: /AttributeError: .*handle/ },
+  {
+    what: 'has no such callable',
+    code: 'import json\n\ndef handler(payload):\n    return 1\n',
+    detail: /AttributeError: .*'handle'\. Did you mean 'handler'\?/,
+    members: { python_type: 'AttributeError', available: ['handler'], stderr: '' },
+  },
+  {
+    what: 'reads options that it was not given',
+    code: 'import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument("--year", required=True)\nparser.parse_args()\n',
+    detail: /SystemExit: 2\. .*__main__/,
+    line: 4,
+    members: {
+      python_type: 'SystemExit',
+      python_message: '2',
+      stderr: expect.stringMatching(/^usage: .*\n.*arguments are required: --year$/s) as string,
+    },
+  },
+  {
+    what: 'names no encoding',
+    code: '#!/bin/python\n# coding: nonsense\n',
+    detail: /unknown encoding: nonsense/,
+    line: 2,
+  },
+  {
+    what: 'is not in the encoding that it names',
+    code: Buffer.from('# coding: cp1252\n\nWORD = "\u0081"\n', 'latin1'),
+    detail: /SyntaxError: .*0x81/,
+    line: 3,
+  },
+  {
+    what: 'is too much for the compiler',
+    code: `WORD = ${'-'.repeat(1_000_000)}1\n`,
+    detail: /(?:Memory|Recursion)Error.* nested too deeply or too long/,
+  },
   { what: 'has something else of that name', code: 'handle = 3\n', detail: /handle is not callable: it is a int/ },
   { what: 'takes no argument', code: 'def handle():\n    return 1\n', detail: /one positional argument/ },
   { what: 'takes two arguments', code: 'def handle(a, b):\n    return 1\n', detail: /one positional argument/ },
@@ -57,6 +91,7 @@ describeOnEachLocalEngine('an upload that fails', (engine) => {
     expect(problem.detail).toMatch(unloadable.detail);
     expect(problem.detail).not.toContain('faas_worker');
     if ('line' in unloadable) expect(problem.line).toBe(unloadable.line);
+    if ('members' in unloadable) expect(problem).toMatchObject(unloadable.members);
     if ('traceback' in unloadable) expect(problem.traceback).toMatch(unloadable.traceback);
     await expectNothingLeft(stage.manager);
   });

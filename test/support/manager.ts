@@ -49,7 +49,7 @@ export class TestManager {
 
   /** Uploads a function that must become ready. */
   async add(
-    code: string,
+    code: string | Uint8Array<ArrayBuffer>,
     {
       name = 'handle',
       timeoutMs,

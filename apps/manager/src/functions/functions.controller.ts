@@ -25,6 +25,7 @@ import {
   ApiQuery,
   ApiTags,
 } from '@nestjs/swagger';
+import { isUtf8 } from 'node:buffer';
 import type { Request, Response } from 'express';
 import { Audit } from '../auth/audit.js';
 import { Needs } from '../auth/auth.guard.js';
@@ -123,7 +124,6 @@ export class FunctionsController {
   }
 
   @Get(':id/code')
-  @Header('Content-Type', 'text/x-python; charset=utf-8')
   @Header('X-Content-Type-Options', 'nosniff')
   @ApiOperation({
     operationId: 'getFunctionCode',
@@ -140,7 +140,9 @@ export class FunctionsController {
   })
   @ApiProblems('function_not_found', 'route_not_found', 'manager_overloaded')
   async code(@Param('id') id: string, @Res({ passthrough: true }) response: Response): Promise<StreamableFile> {
-    return new StreamableFile(await this.functions.code(id, response), {
+    const code = await this.functions.code(id, response);
+    return new StreamableFile(code, {
+      type: isUtf8(code) ? 'text/x-python; charset=utf-8' : 'text/x-python',
       disposition: 'attachment; filename="handler.py"',
     });
   }

@@ -3,6 +3,7 @@ import { ApiProperty } from '@nestjs/swagger';
 import { ValidateBy, type ValidationArguments } from 'class-validator';
 import { isUtf8 } from 'node:buffer';
 import { LONGEST_NAME, parseFunctionName } from '../function-name.js';
+import { namesAnotherEncoding } from '../source-encoding.js';
 
 /** Holds when `faultOf` finds nothing; its sentence is the message otherwise. */
 function Faultless(faultOf: (value: unknown) => string | undefined): PropertyDecorator {
@@ -20,7 +21,7 @@ export class UploadDto {
   @ApiProperty({
     type: 'string',
     format: 'binary',
-    description: 'One Python source file, UTF-8. Its own name is ignored.',
+    description: 'One Python source file, UTF-8 unless it names another encoding (PEP 263). Its own name is ignored.',
   })
   @Faultless(fileFault)
   python_file: Buffer | undefined;
@@ -90,7 +91,9 @@ export class UploadDto {
 function fileFault(file: unknown): string | undefined {
   if (!Buffer.isBuffer(file)) return 'python_file is missing: send the Python file as a file part of that name.';
   if (file.length === 0) return 'python_file is empty.';
-  if (!isUtf8(file)) return 'python_file is not UTF-8 text.';
+  if (!isUtf8(file) && !namesAnotherEncoding(file)) {
+    return 'python_file is not UTF-8 text, and its first two lines name no other encoding (# coding: latin-1).';
+  }
   return file.includes(0) ? 'python_file holds a NUL byte, which Python source may not.' : undefined;
 }
 
