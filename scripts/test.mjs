@@ -33,7 +33,7 @@ if (args.length > 0) {
   const summaries = [crash, others, await python];
   show('The worker, tested with pytest', pythonLog);
   summaries.push(await kubernetes);
-  show('On the small Kubernetes', kubernetesLog);
+  show('On Kubernetes', kubernetesLog);
   process.exitCode = closeWith(summaries);
 }
 

@@ -1,29 +1,31 @@
 import { pino } from 'pino';
+import { describe, it } from 'vitest';
 import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
-import { callOverHttp, describeOrchestratorContract } from '#libs/orchestrator/testing/contract.js';
+import { callOverHttp, type ContractHarness, describeOrchestratorContract } from '#libs/orchestrator/testing/contract.js';
 import { accessCluster } from '#libs/orchestrator-kubernetes/cluster-access.js';
 import { KubernetesOrchestrator } from '#libs/orchestrator-kubernetes/kubernetes.orchestrator.js';
+import { whyNoControlPlane } from '../kubernetes/control-plane/shared.js';
 import { SmallCluster } from '../kubernetes/support/small-cluster.js';
 
-// As the Role of k8s/functions allows it; test/kubernetes-cluster runs the same suite on a real cluster.
-describeOrchestratorContract(
-  'kubernetes',
-  async () => {
-    const cluster = await SmallCluster.open();
-    const config = cluster.configOf({ HPA_MAX_REPLICAS: '1' });
-    const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
-    return {
-      restartsByItself: true,
-      open: (owner) =>
-        new KubernetesOrchestrator(config, owner, TEST_TOKENS, logger, accessCluster(cluster.kubeconfig, false)),
-      shut: (orchestrator) => (orchestrator as KubernetesOrchestrator).close(),
-      call: callOverHttp,
-      kill: async (_functionId, replica) => {
-        const killed = await cluster.api.controls.kill(replica.split('/', 1)[0] ?? replica);
-        if (killed === 0) throw new Error(`There is no container of ${replica}.`);
-      },
-      close: () => cluster.close(),
-    };
-  },
-  { deadlineMs: 30_000 },
-);
+// As the Role of k8s/functions allows it; test/kubernetes-cluster runs the same suite on a whole cluster.
+const reason = whyNoControlPlane();
+if (reason !== undefined) describe.skip(`orchestrator contract: kubernetes (${reason})`, () => it('is skipped', () => {}));
+else describeOrchestratorContract('kubernetes', harness, { deadlineMs: 30_000 });
+
+async function harness(): Promise<ContractHarness> {
+  const cluster = await SmallCluster.open();
+  const config = cluster.configOf({ HPA_MAX_REPLICAS: '1' });
+  const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
+  return {
+    restartsByItself: true,
+    open: (owner) =>
+      new KubernetesOrchestrator(config, owner, TEST_TOKENS, logger, accessCluster(cluster.kubeconfig, false)),
+    shut: (orchestrator) => (orchestrator as KubernetesOrchestrator).close(),
+    call: callOverHttp,
+    kill: async (_functionId, replica) => {
+      const killed = await cluster.node.kill(replica.split('/', 1)[0] ?? replica);
+      if (killed === 0) throw new Error(`There is no container of ${replica}.`);
+    },
+    close: () => cluster.close(),
+  };
+}

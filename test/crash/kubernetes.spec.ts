@@ -1,8 +1,12 @@
+import { describe, it } from 'vitest';
+import { whyNoControlPlane } from '../kubernetes/control-plane/shared.js';
 import { describeCrashes } from './support/describe-crashes.js';
 import { SmallKubernetesSite } from './support/small-kubernetes-site.js';
 
-// test/kubernetes-cluster runs the same suite on a real cluster.
-for (const hasPool of [true, false]) {
+const reason = whyNoControlPlane();
+if (reason !== undefined) describe.skip(`crashes on Kubernetes (${reason})`, () => it('is skipped', () => {}));
+// test/kubernetes-cluster runs the same suite on a whole cluster.
+for (const hasPool of reason === undefined ? [true, false] : []) {
   describeCrashes({
     engine: 'small kubernetes',
     hasPool,

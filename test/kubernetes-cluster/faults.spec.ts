@@ -6,7 +6,8 @@ import type { Env, TestManager } from '../support/manager.js';
 import { Stage } from '../support/stage.js';
 import { upload } from '../support/uploads.js';
 import { CLUSTER_IMAGES } from './support/images.js';
-import { limitRange, noAccount, type Obstacle, policy, quota } from './support/obstacles.js';
+import { limitRange, noAccount, type Obstacle, quota } from './support/obstacles.js';
+import { policy } from '../kubernetes/support/policy.js';
 import { type Namespace, namespaceEngine } from './support/room.js';
 
 /** Far less than the 60 s an upload may take. */
@@ -89,7 +90,7 @@ describe('why a function is not running [kubernetes]', () => {
     { what: 'a missing account of the workers', put: () => noAccount(room.cluster), says: /faas-worker.* not found/ },
     {
       what: 'a policy against its pods',
-      put: () => policy(room.cluster, 'pods', 'no pods on a Monday'),
+      put: () => policy(room.cluster, { plural: 'pods' }, 'no pods on a Monday'),
       says: /no pods on a Monday/,
     },
   ];
@@ -111,7 +112,7 @@ describe('why a function is not running [kubernetes]', () => {
 
   it('tells an upload at once that a policy of the cluster refuses its Deployment', async () => {
     await restart();
-    await using _ = await policy(room.cluster, 'deployments', 'no deployments on a Monday');
+    await using _ = await policy(room.cluster, { plural: 'deployments' }, 'no deployments on a Monday');
     await expectRefusal(ECHO, /no deployments on a Monday/);
   });
 

@@ -9,18 +9,21 @@ import { expectProblem } from '../support/http.js';
 import { TestManager } from '../support/manager.js';
 import { Stage } from '../support/stage.js';
 import { upload } from '../support/uploads.js';
-import { ApiLine } from './support/api-line.js';
+import { ApiProxy } from './support/api-proxy.js';
 import { Traffic } from './support/traffic.js';
 import { eitherCluster } from './support/either-cluster.js';
 import type { KubernetesRoom } from './support/kubernetes-room.js';
+import { whyNoControlPlane } from './control-plane/shared.js';
+
+const noCluster = !ON_CLUSTER && whyNoControlPlane() !== undefined;
 
 /** A minute costs a real cluster's suite little; here it tells no more than seconds do. */
 const OUTAGE_MS = ON_CLUSTER ? 60_000 : 3_000;
 const HEALED = { timeout: 60_000, interval: 250 };
 
-describe('an API server that is away [kubernetes]', () => {
+describe.skipIf(noCluster)('an API server that is away [kubernetes]', () => {
   let room: KubernetesRoom;
-  let line: ApiLine;
+  let proxy: ApiProxy;
   let manager: TestManager;
   const stage = Stage.on(eitherCluster((opened) => (room = opened)));
   const send = (code: string) => manager.send('/functions', { method: 'POST', ...upload(code) });
@@ -34,13 +37,13 @@ describe('an API server that is away [kubernetes]', () => {
   beforeAll(async () => {
     // The manager that the stage starts by itself would go on acting in this one's place.
     await stage.manager.stop();
-    line = await ApiLine.to(room.cluster.admin.getCurrentCluster()!.server);
-    const KUBECONFIG = await room.kubeconfig(line.through(await room.cluster.managerConfig()));
+    proxy = await ApiProxy.to(room.cluster.admin.getCurrentCluster()!);
+    const KUBECONFIG = await room.kubeconfig(proxy.through(await room.cluster.managerConfig()));
     manager = await stage.start({ KUBECONFIG });
   });
   afterAll(async () => {
     await manager?.stop();
-    await line?.cut();
+    await proxy?.cut();
   });
 
   it('for a while: calls go on, changes wait or are refused, and all heals', { timeout: 300_000 }, async () => {
@@ -52,7 +55,7 @@ describe('an API server that is away [kubernetes]', () => {
       return manager.call(kept, 'x');
     });
     await traffic.more(5);
-    await line.cut();
+    await proxy.cut();
     const back = Date.now() + OUTAGE_MS;
     await room.cluster.delete(DEPLOYMENT, `faas-worker-${hurt}`);
 
@@ -69,7 +72,7 @@ describe('an API server that is away [kubernetes]', () => {
 
     await delay(Math.max(0, back - Date.now()));
     await traffic.more(5);
-    await line.mend();
+    await proxy.mend();
     await vi.waitFor(async () => {
       const listed = (await manager.send('/functions')).json() as { id: string }[];
       expect(listed.map(({ id }) => id)).toEqual([kept, hurt]);
@@ -98,11 +101,11 @@ describe('an API server that is away [kubernetes]', () => {
         return manager.call(id, 'x');
       });
       await traffic.more(5);
-      line.hush();
+      proxy.hush();
       expectProblem(await send(ECHO), 503, 'orchestrator_unavailable');
       expect((await manager.send('/readyz')).status).toBe(503);
-      await line.cut();
-      await line.mend();
+      await proxy.cut();
+      await proxy.mend();
       await vi.waitFor(async () => {
         expect(((await manager.send('/functions')).json() as unknown[]).length).toBe(1);
         expect(await room.cluster.leftovers([id])).toEqual([]);
@@ -114,7 +117,7 @@ describe('an API server that is away [kubernetes]', () => {
   );
 });
 
-describe('a way to the cluster that is wrong [kubernetes]', () => {
+describe.skipIf(noCluster)('a way to the cluster that is wrong [kubernetes]', () => {
   let room: KubernetesRoom;
   let manager: TestManager | undefined;
   afterEach(() => manager?.stop());

@@ -3,39 +3,45 @@ import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { answering } from '#libs/orchestrator/testing/contract.handlers.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import { ProviderSuite } from './support/provider.js';
+import { whyNoControlPlane } from './control-plane/shared.js';
+
+const noCluster = whyNoControlPlane() !== undefined;
 
 const FOREVER = 1_000_000;
 
-describe('an API server that throttles [small kubernetes]', () => {
+describe.skipIf(noCluster)('an API server that throttles [kubernetes]', () => {
   const suite = ProviderSuite.on();
 
   it('is asked again no sooner than it says, and then has its answer', async () => {
-    const { stage, controls } = suite;
+    const { stage, cluster } = suite;
+    const { proxy } = cluster;
     const manager = await stage.manager();
     const began = performance.now();
-    await controls.throttle(2, 1);
+    proxy.throttle(2, 1);
     await manager.ping(stage.signal());
     expect(performance.now() - began).toBeGreaterThan(1_990);
   });
 
   it('still gets a function from upload to removal', async () => {
-    const { stage, controls, cluster } = suite;
+    const { stage, cluster } = suite;
+    const { proxy } = cluster;
     const manager = await stage.manager();
     const workload = stage.workload(answering('one'));
-    await controls.throttle(4, 1);
+    proxy.throttle(4, 1);
     const seen = await settledAtLast(manager, workload);
     expect((await stage.call(seen.endpoints[0], 'x')).body).toEqual({ result: 'one:x' });
-    await controls.throttle(4, 1);
+    proxy.throttle(4, 1);
     await stage.remove(manager, workload.functionId);
     expect(await cluster.leftovers()).toEqual([]);
   });
 
   it('that never relents is unavailable', async () => {
-    const { stage, controls } = suite;
+    const { stage, cluster } = suite;
+    const { proxy } = cluster;
     const manager = await stage.manager();
-    await controls.throttle(FOREVER, 1);
+    proxy.throttle(FOREVER, 1);
     await expect(manager.ping(stage.signal())).rejects.toBeInstanceOf(OrchestratorUnavailable);
-    await controls.throttle(0, 1);
+    proxy.throttle(0, 1);
     await manager.ping(stage.signal());
   });
 
@@ -53,15 +59,16 @@ describe('an API server that throttles [small kubernetes]', () => {
   }
 });
 
-describe('an API server that goes away [small kubernetes]', () => {
+describe.skipIf(noCluster)('an API server that goes away [kubernetes]', () => {
   const suite = ProviderSuite.on();
 
   it('makes everything unavailable but calls, and all heals when it is back', async () => {
-    const { stage, controls, cluster } = suite;
+    const { stage, cluster } = suite;
+    const { proxy } = cluster;
     const manager = await stage.manager();
     const workload = stage.workload(answering('one'));
     const before = await stage.settleReady(manager, workload);
-    await controls.down();
+    await proxy.cut();
     const attempts = [
       () => stage.ensure(manager, stage.workload(answering('two'))),
       () => stage.remove(manager, workload.functionId),
@@ -71,7 +78,7 @@ describe('an API server that goes away [small kubernetes]', () => {
     for (const attempt of attempts) await expect(attempt()).rejects.toBeInstanceOf(OrchestratorUnavailable);
     expect((await stage.call(before.endpoints[0], 'x')).body).toEqual({ result: 'one:x' });
     expect(await manager.confirms(before.endpoints[0]!, stage.signal())).toBe(true);
-    await controls.up();
+    await proxy.mend();
     const after = await stage.until(
       'the provider sees the cluster again',
       () => stage.ensure(manager, workload).catch(() => undefined),
@@ -83,29 +90,31 @@ describe('an API server that goes away [small kubernetes]', () => {
   });
 
   it('answers late: everything takes its time, and works', async () => {
-    const { stage, controls } = suite;
-    await controls.latency(300);
+    const { stage, cluster } = suite;
+    const { proxy } = cluster;
+    proxy.latencyMs = 300;
     const manager = await stage.manager();
     const workload = stage.workload(answering('late'));
     const seen = await stage.settleReady(manager, workload);
-    await controls.latency(0);
+    proxy.latencyMs = 0;
     expect((await stage.call(seen.endpoints[0], 'x')).body).toEqual({ result: 'late:x' });
   });
 });
 
-describe('a token that is revoked [small kubernetes]', () => {
+describe.skipIf(noCluster)('a token that is revoked [kubernetes]', () => {
   const suite = ProviderSuite.on();
 
   it('is told as such, ends no call, and another one goes on where it ended', async () => {
-    const { stage, cluster, controls } = suite;
+    const { stage, cluster } = suite;
+    const { proxy } = cluster;
     const workload = stage.workload(answering('one'));
     const manager = suite.provider({});
     const before = await stage.settleReady(manager, workload);
-    await controls.revoke('manager');
+    proxy.revoke();
     await expect(manager.ping(stage.signal())).rejects.toThrow(
       /refuses our credentials: they are wrong or have expired/,
     );
-    await controls.dropWatches();
+    proxy.dropWatches();
     await vi.waitFor(
       () => expect(stage.ensure(manager, workload)).rejects.toBeInstanceOf(OrchestratorUnavailable),
       20_000,
@@ -113,7 +122,7 @@ describe('a token that is revoked [small kubernetes]', () => {
     expect((await stage.call(before.endpoints[0], 'x')).body).toEqual({ result: 'one:x' });
     await manager.close();
 
-    const admin = cluster.writeKubeconfig(cluster.api.kubeconfig('admin'));
+    const admin = cluster.writeKubeconfig(cluster.admin.exportConfig());
     const next = suite.provider({ KUBECONFIG: admin });
     expect((await stage.settleReady(next, workload)).endpoints).toEqual(before.endpoints);
     await stage.remove(next, workload.functionId);

@@ -3,6 +3,9 @@ import { answering } from '#libs/orchestrator/testing/contract.handlers.js';
 import { AUTOSCALER, CONFIG_MAP, DEPLOYMENT, type Kind, SERVICE } from '#libs/orchestrator-kubernetes/kinds.js';
 import { foreignObject } from './support/foreign-object.js';
 import { ProviderSuite } from './support/provider.js';
+import { whyNoControlPlane } from './control-plane/shared.js';
+
+const noCluster = whyNoControlPlane() !== undefined;
 
 const KINDS: { kind: Kind; nameOf: (id: string) => string }[] = [
   { kind: CONFIG_MAP, nameOf: (id) => `handler-code-${id}-1` },
@@ -11,7 +14,7 @@ const KINDS: { kind: Kind; nameOf: (id: string) => string }[] = [
   { kind: DEPLOYMENT, nameOf: (id) => `faas-worker-${id}` },
 ];
 
-describe.each(KINDS)('a $kind.kind of somebody else with our name [small kubernetes]', ({ kind, nameOf }) => {
+describe.skipIf(noCluster).each(KINDS)('a $kind.kind of somebody else with our name [kubernetes]', ({ kind, nameOf }) => {
   const suite = ProviderSuite.on();
 
   it('is said to be there, never touched, outlives the function, and the function heals when it goes', async () => {

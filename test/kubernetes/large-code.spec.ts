@@ -4,10 +4,13 @@ import { expectProblem } from '../support/http.js';
 import { Stage } from '../support/stage.js';
 import { upload } from '../support/uploads.js';
 import { smallEngine } from './support/small-room.js';
+import { whyNoControlPlane } from './control-plane/shared.js';
+
+const noCluster = whyNoControlPlane() !== undefined;
 
 const MOST = 1024 * 1024;
 
-describe('code that a ConfigMap must hold [small kubernetes]', () => {
+describe.skipIf(noCluster)('code that a ConfigMap must hold [kubernetes]', () => {
   const stage = Stage.on(smallEngine());
   const ofBytes = (count: number) => `${ECHO}#${'x'.repeat(count - ECHO.length - 1)}`;
 

@@ -5,13 +5,17 @@ import { eitherCluster } from './support/either-cluster.js';
 import type { KubernetesRoom } from './support/kubernetes-room.js';
 import { PoolView } from './support/pool-pods.js';
 import { Traffic } from './support/traffic.js';
+import { whyNoControlPlane } from './control-plane/shared.js';
+import { ON_CLUSTER } from '../support/engine.js';
+
+const noCluster = !ON_CLUSTER && whyNoControlPlane() !== undefined;
 
 const WORD =
   'import asyncio\n\nasync def handle(payload):\n    await asyncio.sleep(float(payload))\n    return "done"\n';
 const SLOW = { timeout: 60_000, interval: 50 };
 const ROUNDS = 4;
 
-describe('calls while a pod of the pool serves [kubernetes]', () => {
+describe.skipIf(noCluster)('calls while a pod of the pool serves [kubernetes]', () => {
   let room: KubernetesRoom;
   const stage = Stage.on(eitherCluster((opened) => (room = opened)));
   // Any manager may be the one that wakes a function, so each test has none but its own.

@@ -8,6 +8,9 @@ import { podOf } from '#libs/orchestrator-kubernetes/replica.js';
 import { Victim } from '../pool/support/victim-process.js';
 import { PoolView } from './support/pool-pods.js';
 import { ProviderSuite } from './support/provider.js';
+import { whyNoControlPlane } from './control-plane/shared.js';
+
+const noCluster = whyNoControlPlane() !== undefined;
 
 const POOL: PoolConfig = { size: 2, memoryMiB: 256, cpuMillis: 500, pids: 64 };
 const DEATHS = 6;
@@ -16,7 +19,7 @@ const LATEST_DEATH_MS = 90;
 /** A generic worker's lease, or the time after which one that had its function but not its labels is a stray. */
 const SWEPT_MS = 150_000;
 
-describe('managers that are killed while they use the pool [small kubernetes]', { timeout: 400_000 }, () => {
+describe.skipIf(noCluster)('managers that are killed while they use the pool [kubernetes]', { timeout: 400_000 }, () => {
   const suite = ProviderSuite.on({}, { HPA_MAX_REPLICAS: '1' }, { ...POOL, size: 0 }, SWEPT_MS);
   const pool = () => new PoolView(suite.cluster, suite.stage.owner);
   const victim = () =>

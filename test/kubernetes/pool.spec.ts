@@ -9,11 +9,14 @@ import { podOf } from '#libs/orchestrator-kubernetes/replica.js';
 import { foreignObject } from './support/foreign-object.js';
 import { PoolView } from './support/pool-pods.js';
 import { ProviderSuite } from './support/provider.js';
+import { whyNoControlPlane } from './control-plane/shared.js';
+
+const noCluster = whyNoControlPlane() !== undefined;
 
 /** As the workloads of a stage are limited. */
 const POOL: PoolConfig = { size: 2, memoryMiB: 256, cpuMillis: 500, pids: 64 };
 
-describe('the pool of generic pods [small kubernetes]', () => {
+describe.skipIf(noCluster)('the pool of generic pods [kubernetes]', () => {
   const suite = ProviderSuite.on({}, { HPA_MAX_REPLICAS: '1' }, POOL);
   const pool = () => new PoolView(suite.cluster, suite.stage.owner);
   const podsOf = ({ endpoints }: Observed) => endpoints.map(({ replica }) => podOf(replica));
@@ -21,8 +24,7 @@ describe('the pool of generic pods [small kubernetes]', () => {
 
   /** The function's own pods don't come up until `let go`. */
   async function holdOwnPods(): Promise<void> {
-    const webhook = { name: 'hold', resource: 'pods', operations: ['CREATE'] as const, message: 'not now' };
-    await suite.controls.refuse(webhook);
+    await suite.cluster.refuse({ plural: 'pods' }, 'not now');
   }
 
   async function answersOf(seen: Observed, word: string): Promise<void> {
@@ -98,7 +100,7 @@ describe('the pool of generic pods [small kubernetes]', () => {
   });
 
   it('serves on by the stand-in while the function’s own pods can’t come, also of another manager', async () => {
-    const { stage, controls } = suite;
+    const { stage, cluster } = suite;
     const manager = await stage.manager();
     await holdOwnPods();
     const workload = stage.workload(answering('one'));
@@ -113,12 +115,12 @@ describe('the pool of generic pods [small kubernetes]', () => {
     } finally {
       await other.close();
     }
-    await controls.admitAll();
+    await cluster.admitAll();
     await servedByOwn(manager, workload);
   });
 
   it('is right about an update and a sleep while a stand-in serves', async () => {
-    const { stage, controls } = suite;
+    const { stage, cluster } = suite;
     const manager = await stage.manager();
     await holdOwnPods();
     const workload = stage.workload(answering('one'));
@@ -126,7 +128,7 @@ describe('the pool of generic pods [small kubernetes]', () => {
     const changed = stage.revised(workload, answering('two'));
     // The former code goes on until the new one is ready, as in any update.
     await answersOf(await stage.ensure(manager, changed), 'one');
-    await controls.admitAll();
+    await cluster.admitAll();
     await answersOf(await servedByOwn(manager, changed), 'two');
     await withoutStandIns(workload.functionId);
 
@@ -138,11 +140,11 @@ describe('the pool of generic pods [small kubernetes]', () => {
     const asleep = await stage.ensure(manager, { ...changed, replicas: 0 });
     expect(asleep).toMatchObject({ ready: 0, endpoints: [] });
     await withoutStandIns(workload.functionId);
-    await controls.admitAll();
+    await cluster.admitAll();
   });
 
   it('leaves nothing of a function that is removed while a stand-in serves', async () => {
-    const { stage, cluster, controls } = suite;
+    const { stage, cluster } = suite;
     const manager = await stage.manager();
     await holdOwnPods();
     const workload = stage.workload(answering('one'));
@@ -150,7 +152,7 @@ describe('the pool of generic pods [small kubernetes]', () => {
     await stage.remove(manager, workload.functionId);
     expect(await cluster.of(workload.functionId)).toEqual([]);
     expect(await stage.list(manager)).toEqual([]);
-    await controls.admitAll();
+    await cluster.admitAll();
   });
 
   it('tells why a handler can’t be loaded, and keeps no pod for it', async () => {
@@ -177,13 +179,13 @@ describe('the pool of generic pods [small kubernetes]', () => {
   });
 
   it('starts a function cold when its workers have died, or have other limits than the function', async () => {
-    const { stage, controls } = suite;
+    const { stage, cluster } = suite;
     const manager = await stage.manager();
     const wide = stage.workload(answering('wide'));
     const limited = { ...wide, limits: { ...wide.limits, memoryMiB: 300 } };
     const seen = await stage.ensure(manager, limited);
     expect(seen).toMatchObject({ ready: 0, endpoints: [] });
-    for (const name of await pool().waiting()) await controls.kill(name);
+    for (const name of await pool().waiting()) await cluster.node.kill(name);
     const cold = stage.workload(answering('cold'));
     expect((await stage.ensure(manager, cold)).endpoints).toEqual([]);
     await answersOf(await servedByOwn(manager, limited), 'wide');

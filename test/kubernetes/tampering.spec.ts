@@ -11,6 +11,9 @@ import { foreignObject } from './support/foreign-object.js';
 import type { KubernetesRoom } from './support/kubernetes-room.js';
 import { TELLTALE } from './support/handlers.js';
 import { Traffic } from './support/traffic.js';
+import { whyNoControlPlane } from './control-plane/shared.js';
+
+const noCluster = !ON_CLUSTER && whyNoControlPlane() !== undefined;
 
 const SECONDS = { timeout: 20_000, interval: 200 };
 
@@ -30,7 +33,7 @@ const KINDS: readonly KindOf[] = [
   { kind: DEPLOYMENT, nameOf: (id) => `faas-worker-${id}` },
 ];
 
-describe('objects that others touch [kubernetes]', () => {
+describe.skipIf(noCluster)('objects that others touch [kubernetes]', () => {
   let room: KubernetesRoom;
   const stage = Stage.on(
     eitherCluster((opened) => (room = opened)),

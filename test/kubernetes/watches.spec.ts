@@ -6,6 +6,9 @@ import type { Observed, Workload } from '#libs/orchestrator/workload.js';
 import { AUTOSCALER, DEPLOYMENT, SERVICE } from '#libs/orchestrator-kubernetes/kinds.js';
 import { podOf } from '#libs/orchestrator-kubernetes/replica.js';
 import { ProviderSuite } from './support/provider.js';
+import { whyNoControlPlane } from './control-plane/shared.js';
+
+const noCluster = whyNoControlPlane() !== undefined;
 
 const FOREVER = 1_000_000;
 /** ConfigMaps, Services, Deployments, autoscalers, pods and EndpointSlices. */
@@ -13,11 +16,12 @@ const WATCHES = 6;
 /** So long that a worker has been started again meanwhile. */
 const LATE_MS = 4_000;
 
-describe('watches [small kubernetes]', () => {
+describe.skipIf(noCluster)('watches [kubernetes]', () => {
   const suite = ProviderSuite.on();
 
   it('that are cut lose no change that is made until the next', async () => {
-    const { stage, cluster, controls } = suite;
+    const { stage, cluster } = suite;
+    const { node, proxy } = cluster;
     const manager = await stage.manager();
     const watching = stage.watch(manager);
     const workload = stage.workload(answering('one'));
@@ -26,17 +30,17 @@ describe('watches [small kubernetes]', () => {
     const service = await cluster.get(SERVICE, `service-${functionId}`);
 
     // No list and no watch of ours is answered while all this happens.
-    await controls.throttle(FOREVER, 1);
-    await controls.dropWatches();
+    proxy.throttle(FOREVER, 1);
+    proxy.dropWatches();
     await cluster.delete(SERVICE, `service-${functionId}`);
     await cluster.merge(AUTOSCALER, `hpa-${functionId}`, { spec: { maxReplicas: 7 } });
-    await controls.kill(podOf(before.endpoints[0]?.replica ?? ''));
+    await node.kill(podOf(before.endpoints[0]?.replica ?? ''));
     await vi.waitFor(async () => {
       const [pod] = (await cluster.of(functionId)) as V1Pod[];
       expect(pod?.status?.containerStatuses?.[0]).toMatchObject({ restartCount: 1, ready: true });
     }, 20_000);
     const hinted = watching.hint(functionId);
-    await controls.throttle(0, 1);
+    proxy.throttle(0, 1);
     await hinted;
 
     await settleReplaced(manager, workload, before);
@@ -47,7 +51,8 @@ describe('watches [small kubernetes]', () => {
   });
 
   it('that ended, and whose history is gone when they go on, lose no change either', async () => {
-    const { stage, controls } = suite;
+    const { stage, cluster } = suite;
+    const { node, proxy } = cluster;
     const manager = await stage.manager();
     const watching = stage.watch(manager);
     const workload = stage.workload(answering('one'));
@@ -55,17 +60,17 @@ describe('watches [small kubernetes]', () => {
     const hinted = watching.hint(workload.functionId);
 
     // The next watches are asked for at once and get to the API server late.
-    await controls.latency(LATE_MS);
-    await controls.endWatches();
-    await controls.kill(podOf(before.endpoints[0]?.replica ?? ''));
+    proxy.latencyMs = LATE_MS;
+    proxy.endWatches();
+    await node.kill(podOf(before.endpoints[0]?.replica ?? ''));
     await stage.untilGone(before.endpoints[0]);
     await stage.until(
       'it runs again',
       () => stage.call(before.endpoints[0], 'x').catch(() => undefined),
       (answer) => answer?.status === 200,
     );
-    await controls.compact();
-    await controls.latency(0);
+    await cluster.expireWatches();
+    proxy.latencyMs = 0;
     await hinted;
     await settleReplaced(manager, workload, before);
   });
@@ -81,12 +86,13 @@ describe('watches [small kubernetes]', () => {
   }
 });
 
-describe('two hundred functions [small kubernetes]', () => {
+describe.skipIf(noCluster)('two hundred functions [kubernetes]', () => {
   // Nobody starts two hundred workers here: no node has room for any.
   const suite = ProviderSuite.on({ capacity: { pods: '0' } });
 
   it('cost each manager one watch for each kind', { timeout: 120_000 }, async () => {
-    const { stage, cluster, controls } = suite;
+    const { stage, cluster } = suite;
+    const { proxy } = cluster;
     // Not the stage's, which removes one after the other what they made; it goes with its cluster here.
     const managers = [suite.provider({}), suite.provider({})] as const;
     const watches = managers.length * WATCHES;
@@ -94,13 +100,13 @@ describe('two hundred functions [small kubernetes]', () => {
     await Promise.all(workloads.map((workload) => stage.ensure(managers[0], workload)));
     const last = workloads.at(-1)!;
     await stage.settle(managers[1], last, ({ replicas, reason }) => replicas === 1 && reason?.code === 'starting');
-    expect(await controls.openWatches()).toBe(watches);
-    await controls.dropWatches();
-    await vi.waitFor(async () => expect(await controls.openWatches()).toBe(watches), 20_000);
+    expect(proxy.openWatches).toBe(watches);
+    proxy.dropWatches();
+    await vi.waitFor(async () => expect(proxy.openWatches).toBe(watches), 20_000);
     const ids = workloads.map(({ functionId }) => functionId);
     expect((await stage.list(managers[1])).toSorted()).toEqual(ids.toSorted());
     for (const manager of managers) await manager.close();
-    await vi.waitFor(async () => expect(await controls.openWatches()).toBe(0), 20_000);
+    await vi.waitFor(async () => expect(proxy.openWatches).toBe(0), 20_000);
     expect(await cluster.ours(DEPLOYMENT)).toHaveLength(ids.length);
   });
 });

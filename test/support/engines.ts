@@ -14,6 +14,7 @@ import {
 } from '../docker/support/docker-tests.js';
 import { CLUSTER_IMAGES } from '../kubernetes-cluster/support/images.js';
 import { openNamespace } from '../kubernetes-cluster/support/room.js';
+import { whyNoControlPlane } from '../kubernetes/control-plane/shared.js';
 import { smallEngine } from '../kubernetes/support/small-room.js';
 import { type EngineRoom, ON_CLUSTER, type TestEngine } from './engine.js';
 
@@ -28,7 +29,7 @@ const ofProcesses: TestEngine = {
   missing: existsSync(PYTHON) ? undefined : `the worker's Python ${PYTHON} has not been set up`,
   openRoom: openFolder,
 };
-const ofSmallCluster: TestEngine = { ...smallEngine(), missing: ofProcesses.missing };
+const ofSmallCluster: TestEngine = { ...smallEngine(), missing: ofProcesses.missing ?? whyNoControlPlane() };
 const ofCluster = onCluster(CLUSTER_IMAGES.worker);
 
 /** Runs a suite once for each engine; one that can't be used here is skipped by a name that says why. */

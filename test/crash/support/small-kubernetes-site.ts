@@ -1,11 +1,10 @@
 import { podOf } from '#libs/orchestrator-kubernetes/replica.js';
-import { startProcess } from '../../kubernetes/api/start-process.js';
 import { openSmallRoom, type SmallRoom } from '../../kubernetes/support/small-room.js';
 import type { BuildCopy } from './build-copy.js';
 import { PodSite, type PodSiteOptions } from './pod-site.js';
 import type { EngineDaemon, WorkerView } from './site.js';
 
-/** The small Kubernetes as a process that outlives the managers; its API server can be away while its pods go on. */
+/** A small cluster outlives the managers; its API server can be away from them while its pods go on. */
 export class SmallKubernetesSite extends PodSite {
   readonly engine = 'small kubernetes';
 
@@ -17,33 +16,29 @@ export class SmallKubernetesSite extends PodSite {
   }
 
   static async open({ workerDir }: BuildCopy, options: PodSiteOptions): Promise<SmallKubernetesSite> {
-    return new SmallKubernetesSite(await openSmallRoom({ image: { workerDir } }, startProcess), options);
+    return new SmallKubernetesSite(await openSmallRoom({ image: { workerDir } }), options);
   }
 
   async cutWatches(): Promise<void> {
-    await this.controls.dropWatches();
+    this.small.cluster.proxy.dropWatches();
   }
 
   /** Where workers don't live on, the node is taken to have gone down with the API server. */
   readonly daemon: EngineDaemon = {
-    kill: () => this.controls.down(),
+    kill: () => this.small.cluster.proxy.cut(),
     restart: async (keepWorkers) => {
-      await this.controls.up();
+      await this.small.cluster.proxy.mend();
       if (keepWorkers) return;
       const waiting = (await this.pool?.waiting()) ?? [];
-      for (const { replica } of [...(await this.workers()), ...waiting]) await this.controls.kill(podOf(replica));
+      for (const { replica } of [...(await this.workers()), ...waiting]) await this.small.cluster.node.kill(podOf(replica));
     },
   };
 
   protected async killWaiting(pod: string): Promise<void> {
-    await this.controls.kill(pod);
+    await this.small.cluster.node.kill(pod);
   }
 
   protected async killServing({ replica }: WorkerView): Promise<void> {
-    await this.controls.kill(podOf(replica));
-  }
-
-  private get controls(): SmallRoom['cluster']['api']['controls'] {
-    return this.small.cluster.api.controls;
+    await this.small.cluster.node.kill(podOf(replica));
   }
 }

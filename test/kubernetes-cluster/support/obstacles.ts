@@ -1,5 +1,4 @@
 import type { KubernetesObject } from '@kubernetes/client-node';
-import { expect, vi } from 'vitest';
 import type { TestCluster } from './cluster.js';
 
 /** Something of the namespace or the cluster that keeps workers from starting, until it is disposed of. */
@@ -27,68 +26,6 @@ export async function noAccount({ core, namespace }: TestCluster): Promise<Obsta
       await core.createNamespacedServiceAccount({ namespace, body: { metadata: { name: 'faas-worker' } } });
     },
   };
-}
-
-/** A policy of the cluster that refuses every object of one kind in this namespace. */
-export async function policy(cluster: TestCluster, kind: 'pods' | 'deployments', message: string): Promise<Obstacle> {
-  const name = `${cluster.namespace}-${kind}`;
-  const rule = { apiGroups: ['*'], apiVersions: ['*'], operations: ['CREATE'], resources: [kind] };
-  const group = 'admissionregistration.k8s.io/v1';
-  const refusing = await put(cluster, {
-    ...object(group, 'ValidatingAdmissionPolicy', { name }),
-    spec: {
-      failurePolicy: 'Fail',
-      matchConstraints: { resourceRules: [rule] },
-      validations: [{ expression: 'false', message }],
-    },
-  });
-  const binding = await put(cluster, {
-    ...object(group, 'ValidatingAdmissionPolicyBinding', { name }),
-    spec: {
-      policyName: name,
-      validationActions: ['Deny'],
-      matchResources: { namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': cluster.namespace } } },
-    },
-  });
-  // The API server takes a moment to learn of it, and to forget it.
-  const learnt = { timeout: 30_000, interval: 250 };
-  const undo = async () => {
-    await binding[Symbol.asyncDispose]();
-    await refusing[Symbol.asyncDispose]();
-    await vi.waitFor(() => tries(cluster, kind), learnt);
-  };
-  try {
-    await vi.waitFor(() => expect(tries(cluster, kind)).rejects.toThrow(message), learnt);
-  } catch (error) {
-    await undo();
-    throw error;
-  }
-  return { [Symbol.asyncDispose]: undo };
-}
-
-async function tries({ objects, namespace }: TestCluster, kind: 'pods' | 'deployments'): Promise<unknown> {
-  const metadata = { name: 'never', namespace };
-  const template = {
-    metadata: { labels: { app: 'never' } },
-    spec: {
-      securityContext: { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } },
-      containers: [
-        {
-          name: 'never',
-          image: 'never',
-          securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'] } },
-        },
-      ],
-    },
-  };
-  const tried =
-    kind === 'pods'
-      ? { ...object('v1', 'Pod', metadata), spec: template.spec }
-      : {
-          ...object('apps/v1', 'Deployment', metadata),
-          spec: { selector: { matchLabels: { app: 'never' } }, template },
-        };
-  return objects.create(tried, undefined, 'All');
 }
 
 async function put({ objects }: TestCluster, wanted: KubernetesObject & { spec: unknown }): Promise<Obstacle> {

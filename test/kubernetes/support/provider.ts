@@ -7,13 +7,13 @@ import { NO_POOL, type PoolConfig } from '#libs/config/config.js';
 import { accessCluster } from '#libs/orchestrator-kubernetes/cluster-access.js';
 import { KubernetesOrchestrator } from '#libs/orchestrator-kubernetes/kubernetes.orchestrator.js';
 import type { Env } from '../../support/manager.js';
-import type { ApiOptions } from '../api/options.js';
+import type { NodeOptions } from '../node/node.js';
 import { PoolView } from './pool-pods.js';
 import { SmallCluster } from './small-cluster.js';
 
 const DEADLINE_MS = 30_000;
 
-/** The provider on a small Kubernetes of its own, with a stage for each test of the suite that calls it. */
+/** The provider on a small cluster of its own, with a stage for each test of the suite that calls it. */
 export class ProviderSuite {
   cluster!: SmallCluster;
   stage!: Stage;
@@ -21,7 +21,7 @@ export class ProviderSuite {
 
   /** `env` is the provider's configuration in all of it. */
   static on(
-    options: ApiOptions = {},
+    options: NodeOptions = {},
     env: Env = {},
     pool: PoolConfig = NO_POOL,
     deadlineMs = DEADLINE_MS,
@@ -45,10 +45,6 @@ export class ProviderSuite {
     private readonly env: Env,
     private readonly pool: PoolConfig,
   ) {}
-
-  get controls(): SmallCluster['api']['controls'] {
-    return this.cluster.api.controls;
-  }
 
   /** A provider with a configuration, or a kubeconfig, that differs from the suite's. */
   provider(env: Env, owner = this.stage.owner, pool = this.pool): KubernetesOrchestrator {
@@ -81,7 +77,7 @@ export class ProviderSuite {
       open: (owner) => this.opened(owner),
       shut: (orchestrator) => (orchestrator as KubernetesOrchestrator).close(),
       call: callOverHttp,
-      kill: async (_functionId, replica) => void (await this.controls.kill(replica.split('/', 1)[0] ?? replica)),
+      kill: async (_functionId, replica) => void (await this.cluster.node.kill(replica.split('/', 1)[0] ?? replica)),
       close: () => undefined,
     };
   }

@@ -4,33 +4,37 @@ import { join } from 'node:path';
 import { KubeConfig } from '@kubernetes/client-node';
 import type { KubernetesConfig } from '#libs/config/config.js';
 import { loadConfig } from '#libs/config/load-config.js';
-import type { ApiOptions } from '../api/options.js';
-import { type KubernetesApi, start } from '../api/start.js';
-import { ClusterObjects } from './cluster-objects.js';
+import { controlPlane } from '../control-plane/shared.js';
+import { type NodeOptions, VirtualNode } from '../node/node.js';
+import { ApiProxy } from './api-proxy.js';
+import { FunctionsNamespace } from './functions-namespace.js';
+import { policy, type Refused } from './policy.js';
 
 const IMAGE = 'faas-worker:local';
 
-/** The small Kubernetes of these tests with what k8s/functions puts there, and a manager's way to it. */
-export class SmallCluster extends ClusterObjects {
+/**
+ * A namespace of the run's control plane, with a node that runs its pods as processes of this machine, and a manager's
+ * way to it.
+ */
+export class SmallCluster extends FunctionsNamespace {
+  node!: VirtualNode;
+  /** What is between managers and the API server. */
+  proxy!: ApiProxy;
+  private readonly folder = mkdtempSync(join(tmpdir(), 'faas-kubeconfig-'));
+  private readonly policies: AsyncDisposable[] = [];
   private files = 0;
 
-  private constructor(
-    readonly api: KubernetesApi,
-    admin: KubeConfig,
-    private readonly folder: string,
-  ) {
-    super(admin, api.namespace);
-  }
-
-  static async open(options: ApiOptions = {}, begin: typeof start = start): Promise<SmallCluster> {
-    const api = await begin(options);
+  static async open(options: NodeOptions = {}): Promise<SmallCluster> {
+    const { kubeconfig, certificate, addresses } = await controlPlane();
     const admin = new KubeConfig();
-    admin.loadFromString(api.kubeconfig('admin'));
-    const cluster = new SmallCluster(api, admin, mkdtempSync(join(tmpdir(), 'faas-kubeconfig-')));
-    writeFileSync(cluster.kubeconfig, api.kubeconfig('manager'), { mode: 0o600 });
-    const { namespace } = api;
-    await cluster.core.createNamespacedServiceAccount({ namespace, body: { metadata: { name: 'faas-worker' } } });
-    await cluster.core.createNamespacedConfigMap({ namespace, body: { metadata: { name: 'faas-pool' } } });
+    admin.loadFromString(kubeconfig);
+    const cluster = new SmallCluster(admin);
+    const name = cluster.namespace;
+    cluster.proxy = await ApiProxy.to(admin.getCurrentCluster()!);
+    cluster.node = await VirtualNode.start({ name, admin, certificate, addresses }, options);
+    await cluster.install({ 'scheduler.alpha.kubernetes.io/node-selector': `kubernetes.io/hostname=${name}` });
+    const manager = cluster.proxy.through(await cluster.managerConfig());
+    writeFileSync(cluster.kubeconfig, manager, { mode: 0o600 });
     return cluster;
   }
 
@@ -45,15 +49,11 @@ export class SmallCluster extends ClusterObjects {
     return path;
   }
 
-  managerConfig(): Promise<string> {
-    return Promise.resolve(this.api.kubeconfig('manager'));
-  }
-
   /** What makes a manager use it. */
   get env(): Readonly<Record<string, string>> {
     return {
       KUBECONFIG: this.kubeconfig,
-      KUBERNETES_NAMESPACE: this.api.namespace,
+      KUBERNETES_NAMESPACE: this.namespace,
       KUBERNETES_REACH: 'pod',
       WORKER_IMAGE: IMAGE,
     };
@@ -63,8 +63,27 @@ export class SmallCluster extends ClusterObjects {
     return loadConfig({ ...this.env, ...env }).orchestrator.kubernetes;
   }
 
+  /** The API server refuses such changes, until `admitAll`. */
+  async refuse(refused: Refused, message: string): Promise<void> {
+    this.policies.push(await policy(this, refused, message));
+  }
+
+  async admitAll(): Promise<void> {
+    for (const one of this.policies.splice(0)) await one[Symbol.asyncDispose]();
+  }
+
+  /** Watches that are asked for from where others ended until now are told that it is too long ago. */
+  async expireWatches(): Promise<void> {
+    const { metadata } = await this.core.listNamespace({ limit: 1 });
+    this.proxy.expire(metadata?.resourceVersion ?? '');
+  }
+
   async close(): Promise<void> {
-    await this.api.stop();
+    await this.admitAll();
+    await this.proxy.cut();
+    await this.core.deleteNamespace({ name: this.namespace });
+    await this.core.deleteCollectionNamespacedPod({ namespace: this.namespace, gracePeriodSeconds: 0 });
+    await this.node.stop();
     rmSync(this.folder, { recursive: true });
   }
 }

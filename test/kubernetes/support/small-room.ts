@@ -1,17 +1,16 @@
 import { POD } from '#libs/orchestrator-kubernetes/kinds.js';
 import type { TestEngine } from '../../support/engine.js';
-import type { ApiOptions } from '../api/options.js';
-import { start } from '../api/start.js';
+import type { NodeOptions } from '../node/node.js';
 import { type KubernetesRoom, nobodysConfig } from './kubernetes-room.js';
 import { SmallCluster } from './small-cluster.js';
 
-/** A small Kubernetes that one suite has for itself. */
+/** A small cluster that one suite has for itself. */
 export interface SmallRoom extends KubernetesRoom {
   readonly cluster: SmallCluster;
 }
 
-export async function openSmallRoom(options: ApiOptions = {}, begin = start): Promise<SmallRoom> {
-  const cluster = await SmallCluster.open(options, begin);
+export async function openSmallRoom(options: NodeOptions = {}): Promise<SmallRoom> {
+  const cluster = await SmallCluster.open(options);
   const kubeconfig = (content: string) => Promise.resolve(cluster.writeKubeconfig(content));
   return {
     cluster,
@@ -24,7 +23,7 @@ export async function openSmallRoom(options: ApiOptions = {}, begin = start): Pr
   };
 }
 
-/** A small Kubernetes as engines are for a `Stage`, which tells its room to `seen` when it opens. */
+/** A small cluster as engines are for a `Stage`, which tells its room to `seen` when it opens. */
 export function smallEngine(seen: (room: SmallRoom) => void = () => undefined): TestEngine {
   const openRoom = async () => {
     const room = await openSmallRoom();

@@ -1,0 +1,124 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  ApiException,
+  type CoreV1Api,
+  type V1ConfigMap,
+  type V1Container,
+  type V1EnvVarSource,
+  type V1Pod,
+  type V1Secret,
+  type V1Volume,
+} from '@kubernetes/client-node';
+
+/** Why a container can't be made yet: a reason of the kubelet's and its sentence. */
+export class NotYet extends Error {
+  constructor(
+    readonly reason: 'ContainerCreating' | 'CreateContainerConfigError',
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** What a pod takes from the objects that it names. */
+export class PodFiles {
+  constructor(
+    private readonly core: CoreV1Api,
+    private readonly pod: V1Pod,
+    private readonly podIP: string,
+  ) {}
+
+  /** Lays out a container's own root: what its volumes hold, at the paths where they are mounted. */
+  async layOut(root: string, { volumeMounts = [] }: V1Container): Promise<void> {
+    const volumes = new Map(this.pod.spec?.volumes?.map((volume) => [volume.name, volume]));
+    for (const { mountPath, name } of volumeMounts) {
+      const folder = join(root, mountPath);
+      await mkdir(folder, { recursive: true });
+      const files = await this.filesOf(volumes.get(name));
+      for (const [name, content] of files) await writeFile(join(folder, name), content);
+    }
+  }
+
+  /**
+   * A container's environment. A value that is a path inside one of its mounts becomes that path below the container's
+   * root, since its process sees this machine's.
+   */
+  async environment(root: string, { env = [], volumeMounts = [] }: V1Container): Promise<Record<string, string>> {
+    const isMounted = (value: string) =>
+      volumeMounts.some(({ mountPath }) => value === mountPath || value.startsWith(`${mountPath}/`));
+    const entries = env.map(async ({ name, value, valueFrom }) => {
+      const given = value ?? (await this.referred(valueFrom)) ?? '';
+      return [name, isMounted(given) ? join(root, given) : given] as const;
+    });
+    return Object.fromEntries(await Promise.all(entries));
+  }
+
+  private async filesOf(volume: V1Volume | undefined): Promise<[string, Buffer][]> {
+    const { configMap, secret } = volume ?? {};
+    const source = configMap ?? secret;
+    if (source === undefined) return [];
+    const kind = configMap === undefined ? 'secret' : 'configmap';
+    const name = configMap?.name ?? secret?.secretName ?? '';
+    const content = await this.contentOf(kind, name);
+    if (content === undefined && source.optional !== true) {
+      throw new NotYet('ContainerCreating', `${kind} "${name}" not found`);
+    }
+    const paths = source.items && new Map(source.items.map(({ key, path }) => [key, path]));
+    return [...(content ?? [])].flatMap(([key, bytes]) => {
+      const path = paths === undefined ? key : paths.get(key);
+      return path === undefined ? [] : [[path, bytes] as [string, Buffer]];
+    });
+  }
+
+  private async referred(source: V1EnvVarSource | undefined): Promise<string | undefined> {
+    const { fieldRef, configMapKeyRef, secretKeyRef } = source ?? {};
+    if (fieldRef !== undefined) return this.field(fieldRef.fieldPath);
+    const reference = configMapKeyRef ?? secretKeyRef;
+    if (reference === undefined) return undefined;
+    const { name = '', key, optional } = reference;
+    const kind = configMapKeyRef === undefined ? 'secret' : 'configmap';
+    const content = await this.contentOf(kind, name);
+    const value = content?.get(key);
+    if (value !== undefined || optional === true) return value?.toString();
+    throw new NotYet(
+      'CreateContainerConfigError',
+      content === undefined ? `${kind} "${name}" not found` : `couldn't find key ${key}`,
+    );
+  }
+
+  private async contentOf(kind: 'configmap' | 'secret', name: string): Promise<Map<string, Buffer> | undefined> {
+    const namespace = this.pod.metadata?.namespace ?? '';
+    try {
+      const object: V1ConfigMap & V1Secret =
+        kind === 'secret'
+          ? await this.core.readNamespacedSecret({ namespace, name })
+          : await this.core.readNamespacedConfigMap({ namespace, name });
+      const { data = {}, binaryData = {} } = object as V1ConfigMap;
+      const encoding = kind === 'secret' ? 'base64' : 'utf8';
+      return new Map([
+        ...Object.entries(data).map(([key, text]) => [key, Buffer.from(text, encoding)] as const),
+        ...Object.entries(binaryData).map(([key, text]) => [key, Buffer.from(text, 'base64')] as const),
+      ]);
+    } catch (error) {
+      if (error instanceof ApiException && error.code === 404) return undefined;
+      throw error;
+    }
+  }
+
+  private field(path: string): string | undefined {
+    const { name, namespace, uid, labels, annotations } = this.pod.metadata ?? {};
+    const known: Readonly<Record<string, string | undefined>> = {
+      'metadata.name': name,
+      'metadata.namespace': namespace,
+      'metadata.uid': uid,
+      'spec.nodeName': this.pod.spec?.nodeName,
+      'spec.serviceAccountName': this.pod.spec?.serviceAccountName,
+      'status.podIP': this.podIP,
+      'status.hostIP': '127.0.0.1',
+    };
+    const keyed = /^metadata\.(labels|annotations)\['(.+)'\]$/.exec(path);
+    if (keyed !== null) return (keyed[1] === 'labels' ? labels : annotations)?.[keyed[2] ?? ''];
+    return known[path];
+  }
+}

@@ -1,0 +1,118 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
+import { ApiException, PatchStrategy, setHeaderOptions, type V1Pod, type V1PodStatus } from '@kubernetes/client-node';
+import { Container, type NodeSettings } from './container.js';
+import { PodFiles } from './pod-files.js';
+import { podStatus, seconds } from './pod-status.js';
+
+const RETRY_MS = 200;
+
+/** One pod on this node, from its first container to its last. */
+export class PodWorker {
+  readonly containers: readonly Container[];
+  private readonly startTime = seconds(new Date());
+  private status: V1PodStatus | undefined;
+  private isReported = true;
+  private reporting: Promise<void> | undefined;
+  private ending: Promise<void> | undefined;
+  private deadline: number | undefined;
+  private isGone = false;
+
+  constructor(
+    private pod: V1Pod,
+    private readonly address: string,
+    private readonly node: NodeSettings,
+  ) {
+    const files = new PodFiles(node.core, pod, address);
+    this.containers = (pod.spec?.containers ?? []).map(
+      (spec) => new Container(pod, spec, address, files, node, () => this.report()),
+    );
+  }
+
+  get name(): string {
+    return this.pod.metadata?.name ?? '';
+  }
+
+  get namespace(): string {
+    return this.pod.metadata?.namespace ?? '';
+  }
+
+  start(): void {
+    this.report();
+    for (const container of this.containers) void container.start();
+  }
+
+  /** Its object has changed. */
+  update(pod: V1Pod): void {
+    this.pod = pod;
+  }
+
+  /** May be told again, with less time. */
+  end(graceSeconds: number): void {
+    const deadline = Date.now() + graceSeconds * 1000;
+    if (this.deadline !== undefined && this.deadline <= deadline) return;
+    this.deadline = deadline;
+    const stopped = Promise.all(this.containers.map((container) => container.stop(graceSeconds * 1000)));
+    this.ending ??= stopped.then(() => this.finish());
+  }
+
+  /** Its object is gone, or the node goes: nothing is reported any more. */
+  async abort(): Promise<void> {
+    this.isGone = true;
+    await Promise.all(this.containers.map((container) => container.stop(0)));
+    await this.removeFiles();
+  }
+
+  private async finish(): Promise<void> {
+    await this.reporting;
+    await this.removeFiles();
+    // The node confirms that nothing runs any more: only now may the object go.
+    const { name = '', namespace = '', uid } = this.pod.metadata ?? {};
+    const body = { gracePeriodSeconds: 0, preconditions: { uid } };
+    await this.persist(() => this.node.core.deleteNamespacedPod({ name, namespace, body }));
+  }
+
+  private removeFiles(): Promise<void> {
+    return rm(join(this.node.folder, this.pod.metadata?.uid ?? ''), { recursive: true, force: true });
+  }
+
+  private report(): void {
+    this.isReported = false;
+    this.reporting ??= this.reportAll().finally(() => (this.reporting = undefined));
+  }
+
+  /** One after the other, and always the newest. */
+  private async reportAll(): Promise<void> {
+    const { name = '', namespace = '', uid } = this.pod.metadata ?? {};
+    while (!this.isReported && !this.isGone) {
+      this.isReported = true;
+      const views = this.containers.map(({ view }) => view);
+      const status = podStatus(this.pod, this.status, this.address, this.startTime, views);
+      if (isDeepStrictEqual(status, this.status)) continue;
+      this.status = status;
+      const body = { metadata: { uid }, status };
+      const merging = setHeaderOptions('Content-Type', PatchStrategy.MergePatch);
+      await this.persist(() => this.node.core.patchNamespacedPodStatus({ name, namespace, body }, merging));
+    }
+  }
+
+  /** Until the API server has taken it, or the pod isn't this one any more. */
+  private async persist(write: () => Promise<unknown>): Promise<void> {
+    while (!this.isGone) {
+      try {
+        await write();
+        return;
+      } catch (error) {
+        if (isOfAnother(error)) return;
+        await delay(RETRY_MS, undefined, { ref: false });
+      }
+    }
+  }
+}
+
+function isOfAnother(error: unknown): boolean {
+  if (!(error instanceof ApiException)) return false;
+  return error.code === 404 || (error.code === 409 && /uid/i.test(String(error.body)));
+}
