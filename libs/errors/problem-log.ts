@@ -1,5 +1,5 @@
 import { addressOf, clientOf } from '#libs/observability/client-address.js';
-import { LineLimit } from '#libs/observability/line-limit.js';
+import { LogRateLimit } from '#libs/observability/log-rate-limit.js';
 import type { OnApplicationShutdown } from '@nestjs/common';
 import type { IncomingMessage } from 'node:http';
 import type { AppError } from './app-error.js';
@@ -16,10 +16,10 @@ interface Lines {
 
 /** Logs what an operator should see of answered problems. */
 export class ProblemLog implements OnApplicationShutdown {
-  private readonly refused: LineLimit;
+  private readonly refused: LogRateLimit;
 
   constructor(private readonly logger: Lines) {
-    this.refused = new LineLimit(REFUSED, (leftOut) => logger.warn(leftOut, 'further refused requests were left out'));
+    this.refused = new LogRateLimit(REFUSED, (leftOut) => logger.warn(leftOut, 'further refused requests were left out'));
   }
 
   /** Faults of ours as errors, an unavailable dependency as a warning. */

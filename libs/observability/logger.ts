@@ -1,7 +1,7 @@
 import type { LogConfig } from '#libs/config/config.js';
 import { type DestinationStream, type Logger, pino } from 'pino';
 import { prettyFactory } from 'pino-pretty';
-import { plain, plainJson } from './plain.js';
+import { escapeControls, escapeControlsInJson } from './escape-controls.js';
 
 /** Where a secret may stand in a logged object; its value never reaches the log. */
 const SECRETS = [
@@ -44,13 +44,13 @@ export function createLogger(
 
 /** Most lines are short, and need no more than a look. */
 function safeJson(line: string): string {
-  return plainJson(line.length <= LONGEST_LINE ? line : shortened(line, cutText));
+  return escapeControlsInJson(line.length <= LONGEST_LINE ? line : shortened(line, cutText));
 }
 
 /** Escapes are doubled, for they are undone when the line is written out for people. */
 function safeText(line: string): string {
   return shortened(line, (text, key) =>
-    key === 'stack' ? cutText(text, key).split('\n').map(plainText).join('\n') : plain(text, LONGEST_TEXT),
+    key === 'stack' ? cutText(text, key).split('\n').map(plainText).join('\n') : escapeControls(text, LONGEST_TEXT),
   );
 }
 
@@ -80,5 +80,5 @@ function cutText(text: string, key: string): string {
 }
 
 function plainText(text: string): string {
-  return plain(text, LONGEST_STACK);
+  return escapeControls(text, LONGEST_STACK);
 }

@@ -5,8 +5,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { LoggerModule } from 'nestjs-pino';
 import type { Logger } from 'pino';
 import { addressOf, clientOf } from './client-address.js';
-import { LineLimit } from './line-limit.js';
-import { plain } from './plain.js';
+import { LogRateLimit } from './log-rate-limit.js';
+import { escapeControls } from './escape-controls.js';
 
 /** The root logger, for what is constructed outside Nest's own loggers. */
 export const LOGGER = Symbol('Logger');
@@ -22,7 +22,7 @@ const QUIET = /^\/(?:livez|readyz|healthz|metrics)\/?(?:\?|$)/;
 @Module({})
 export class LoggingModule {
   static forRoot(logger: Logger): DynamicModule {
-    const lines = new LineLimit(UNKNOWN, (leftOut) => logger.info(leftOut, 'lines of requests left out'));
+    const lines = new LogRateLimit(UNKNOWN, (leftOut) => logger.info(leftOut, 'lines of requests left out'));
     return {
       module: LoggingModule,
       global: true,
@@ -55,7 +55,7 @@ export class LoggingModule {
 
 /** Without the query, which may hold what is secret. */
 function pathOf(url: string): string {
-  return plain(url.split(/[?#]/, 1)[0] as string, LONGEST_PATH);
+  return escapeControls(url.split(/[?#]/, 1)[0] as string, LONGEST_PATH);
 }
 
 const NOTED = new WeakSet<IncomingMessage>();
@@ -71,7 +71,7 @@ export function noteKnown(request: IncomingMessage): void {
   KNOWN.add(request);
 }
 
-function levelOf(request: IncomingMessage, response: ServerResponse, lines: LineLimit): 'info' | 'warn' | 'silent' {
+function levelOf(request: IncomingMessage, response: ServerResponse, lines: LogRateLimit): 'info' | 'warn' | 'silent' {
   if (NOTED.has(request)) return 'silent';
   if (!KNOWN.has(request) && !lines.admits(clientOf(addressOf(request)))) return 'silent';
   return response.statusCode >= 500 ? 'warn' : 'info';

@@ -1,7 +1,7 @@
-import { Injectable } from '@nestjs/common';
-import { collectDefaultMetrics, Registry } from 'prom-client';
+import { Global, Injectable, Module } from '@nestjs/common';
+import { collectDefaultMetrics, Histogram, Registry } from 'prom-client';
 import { countedFamily, type Snapshot } from './snapshot.js';
-import { type TallyFamily, writeTallies } from './tally.js';
+import { type HistogramFamily, writeHistogram } from './histogram-series.js';
 
 /** What has to be asked for is asked for at most this often, however many read. */
 const REFRESH_MS = 5_000;
@@ -15,13 +15,13 @@ let ofProcess: Registry | undefined;
 export class Metrics {
   readonly registry = new Registry();
   readonly contentType = this.registry.contentType;
-  private readonly tallies: TallyFamily[] = [];
+  private readonly histograms: HistogramFamily[] = [];
   private readonly refreshers: (() => Promise<void>)[] = [];
   private refreshing: Promise<unknown> = Promise.resolve();
   private refreshedAt = -Infinity;
 
-  addTallies(family: TallyFamily): void {
-    this.tallies.push(family);
+  addHistogram(family: HistogramFamily): void {
+    this.histograms.push(family);
   }
 
   /** Runs before the next reading, and every few seconds at most. What it throws is its own affair. */
@@ -33,14 +33,14 @@ export class Metrics {
   async text(): Promise<string> {
     await this.refreshed();
     const [ours, ofTheProcess] = await Promise.all([this.registry.metrics(), processMetrics().metrics()]);
-    return [ours, ...this.tallies.map(writeTallies), ofTheProcess].join('\n');
+    return [ours, ...this.histograms.map(writeHistogram), ofTheProcess].join('\n');
   }
 
   /** The same as values, for whoever adds up those of several processes. */
   async snapshot(): Promise<Snapshot> {
     await this.refreshed();
     const ours = await Promise.all([this.registry.getMetricsAsJSON(), processMetrics().getMetricsAsJSON()]);
-    return { metrics: ours.flat(), tallies: this.tallies.map(countedFamily) };
+    return { metrics: ours.flat(), histograms: this.histograms.map(countedFamily) };
   }
 
   private async refreshed(): Promise<void> {
@@ -68,3 +68,32 @@ async function settledWithin(work: Promise<unknown>, ms: number): Promise<void> 
   await Promise.race([work, late]);
   clearTimeout(timer);
 }
+
+const SECONDS = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+
+/** `take` and `specialise` are parts of a start that calls wait for in `queue`; the others are of one call itself. */
+export type ColdStartStage = 'queue' | 'take' | 'specialise' | 'connect' | 'first_byte';
+
+/** Where cold starts spend their time. Calls tell one half of it, the engine's pool the other. */
+@Injectable()
+export class ColdStartMetrics {
+  private readonly duration: Histogram<'stage'>;
+
+  constructor({ registry }: Metrics) {
+    this.duration = new Histogram({
+      name: 'faas_cold_start_duration_seconds',
+      help: 'Where cold starts spend their time: calls wait for a replica (queue), connect to it and wait for its first byte; it is taken from the pool and given its function (specialise) meanwhile.',
+      labelNames: ['stage'],
+      buckets: SECONDS,
+      registers: [registry],
+    });
+  }
+
+  observe(stage: ColdStartStage, ms: number): void {
+    this.duration.observe({ stage }, ms / 1_000);
+  }
+}
+
+@Global()
+@Module({ providers: [ColdStartMetrics, Metrics], exports: [ColdStartMetrics, Metrics] })
+export class MetricsModule {}

@@ -2,7 +2,7 @@ import { Counter, Gauge, Histogram } from 'prom-client';
 import { describe, expect, it } from 'vitest';
 import { Metrics } from './metrics.js';
 import { cumulative, type Snapshot, sumOf, textOf, withoutForgotten } from './snapshot.js';
-import { Tally } from './tally.js';
+import { HistogramSeries } from './histogram-series.js';
 
 /** What a process that answered `calls` calls of a function has counted, as it arrives elsewhere. */
 async function processWith(calls: number, id = 'a'): Promise<Snapshot> {
@@ -12,13 +12,17 @@ async function processWith(calls: number, id = 'a'): Promise<Snapshot> {
   const duration = new Histogram({ name: 'step_seconds', help: 'Steps.', buckets: [1], registers });
   new Gauge({ name: 'waiting', help: 'Waiting.', registers }).set(calls);
   new Gauge({ name: 'functions', help: 'Functions.', aggregator: 'max', registers }).set(3);
-  const tally = new Tally([0.1]);
+  const histogram = new HistogramSeries([0.1]);
   for (let call = 0; call < calls; call += 1) {
     count.inc({ function: id });
     duration.observe(0.5);
-    tally.observe(0.05);
+    histogram.observe(0.05);
   }
-  metrics.addTallies({ name: 'call_seconds', help: 'Time.', series: () => [{ labels: { function: id }, tally }] });
+  metrics.addHistogram({
+    name: 'call_seconds',
+    help: 'Time.',
+    series: () => [{ labels: { function: id }, histogram }],
+  });
   return structuredClone(await metrics.snapshot());
 }
 
@@ -43,16 +47,16 @@ describe('snapshots of several processes', () => {
 
   it('are one again when there is one', async () => {
     const metrics = new Metrics();
-    const tally = new Tally([0.1]);
-    tally.observe(1);
-    metrics.addTallies({ name: 'seconds', help: 'Time.', series: () => [{ labels: {}, tally }] });
+    const histogram = new HistogramSeries([0.1]);
+    histogram.observe(1);
+    metrics.addHistogram({ name: 'seconds', help: 'Time.', series: () => [{ labels: {}, histogram }] });
     const own = (text: string) =>
       text.split('\n').filter((line) => line.includes('seconds') && !/process|nodejs/.test(line));
     expect(own(await textOf([await metrics.snapshot()]))).toEqual(own(await metrics.text()));
   });
 
   it('keep of a process that ended what only ever grows, as long as a living one knows the function', async () => {
-    const ended = await sumOf([{ metrics: [], tallies: [] }, cumulative(await processWith(2))]);
+    const ended = await sumOf([{ metrics: [], histograms: [] }, cumulative(await processWith(2))]);
     const living = await processWith(3);
     const text = await textOf([living, withoutForgotten(ended, [living])]);
     expect(text).toContain('calls_total{function="a"} 5\n');

@@ -3,7 +3,7 @@ import { ConfigModule } from '#libs/config/config.module.js';
 import { DatabaseModule } from '#libs/database/database.module.js';
 import { ProblemFilter } from '#libs/errors/problem.filter.js';
 import { LoggingModule } from '#libs/observability/logging.module.js';
-import { MetricsModule } from '#libs/observability/metrics.module.js';
+import { MetricsModule } from '#libs/observability/metrics.js';
 import { type DynamicModule, Module } from '@nestjs/common';
 import { APP_FILTER } from '@nestjs/core';
 import type { Logger } from 'pino';

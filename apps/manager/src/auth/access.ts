@@ -2,7 +2,7 @@ import type { Scope } from '#libs/config/api-keys.js';
 import { ForeignOrigin, Forbidden, TooManyAttempts, Unauthorized } from '#libs/errors/errors.js';
 import { requestIdOf } from '#libs/errors/request-id.js';
 import { addressOf, clientOf } from '#libs/observability/client-address.js';
-import { LineLimit } from '#libs/observability/line-limit.js';
+import { LogRateLimit } from '#libs/observability/log-rate-limit.js';
 import { LOGGER, noteElsewhere } from '#libs/observability/logging.module.js';
 import { Metrics } from '#libs/observability/metrics.js';
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
@@ -27,7 +27,7 @@ type Reason = 'missing_key' | 'wrong_key' | 'too_many_attempts' | 'wrong_scope' 
 @Injectable()
 export class Access implements OnApplicationShutdown {
   private readonly counter: Counter<'reason' | 'scope'>;
-  private readonly lines: LineLimit;
+  private readonly lines: LogRateLimit;
 
   constructor(
     private readonly authenticator: Authenticator,
@@ -41,7 +41,7 @@ export class Access implements OnApplicationShutdown {
       labelNames: ['reason', 'scope'],
       registers: [metrics.registry],
     });
-    this.lines = new LineLimit(LINES, (leftOut) => logger.warn(leftOut, 'further refusals were left out'));
+    this.lines = new LogRateLimit(LINES, (leftOut) => logger.warn(leftOut, 'further refusals were left out'));
   }
 
   /**

@@ -1,4 +1,4 @@
-import { ColdStages } from '#libs/observability/cold-stages.js';
+import { ColdStartMetrics } from '#libs/observability/metrics.js';
 import { Metrics } from '#libs/observability/metrics.js';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { FunctionRepository } from '../functions/function.repository.js';
@@ -15,7 +15,7 @@ function countingWith(maxFunctions: number, present: Set<string>) {
     { maxFunctions },
     { existing } as unknown as FunctionRepository,
     metrics,
-    new ColdStages(metrics),
+    new ColdStartMetrics(metrics),
   );
   return {
     call: (functionId: string | undefined, code = 'ok') => {
@@ -90,7 +90,7 @@ describe('CallMetrics', () => {
   it('goes on counting when the database can’t say which functions there are', async () => {
     const metrics = new Metrics();
     const census = { existing: () => Promise.reject(new Error('away')) };
-    const stages = new ColdStages(metrics);
+    const stages = new ColdStartMetrics(metrics);
     const calls = new CallMetrics({ maxFunctions: 2 }, census as unknown as FunctionRepository, metrics, stages);
     calls.ended('ok', Object.assign(new CallTiming(), { functionId: 'a' }), performance.now());
     expect(await metrics.text()).toContain('faas_calls_total{function="a",code="ok"} 1');

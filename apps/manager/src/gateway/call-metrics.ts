@@ -1,8 +1,8 @@
 import type { MetricsConfig } from '#libs/config/config.js';
 import { METRICS_CONFIG } from '#libs/config/config.module.js';
-import { ColdStages } from '#libs/observability/cold-stages.js';
+import { ColdStartMetrics } from '#libs/observability/metrics.js';
 import { Metrics } from '#libs/observability/metrics.js';
-import { Tally } from '#libs/observability/tally.js';
+import { HistogramSeries } from '#libs/observability/histogram-series.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { Counter } from 'prom-client';
@@ -20,7 +20,7 @@ const PRUNE_MS = 60_000;
 
 /** What is counted of one function's calls. */
 class CallSeries {
-  readonly durations = new Tally(CALL_SECONDS);
+  readonly durations = new HistogramSeries(CALL_SECONDS);
   readonly outcomes = new Map<string, number>();
   coldStarts = 0;
   usedAt = 0;
@@ -33,14 +33,14 @@ export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdow
   private readonly others = new CallSeries();
   /** Of calls that never got to a function: refused before it was looked up, or there is none. */
   private readonly unrouted = new CallSeries();
-  private readonly overhead = new Tally(OVERHEAD_SECONDS);
+  private readonly overhead = new HistogramSeries(OVERHEAD_SECONDS);
   private timer: NodeJS.Timeout | undefined;
 
   constructor(
     @Inject(METRICS_CONFIG) private readonly config: Pick<MetricsConfig, 'maxFunctions'>,
     private readonly repository: FunctionRepository,
     metrics: Metrics,
-    private readonly coldStages: ColdStages,
+    private readonly coldStartMetrics: ColdStartMetrics,
   ) {
     this.register(metrics);
     metrics.beforeReading(() => this.prune(performance.now()));
@@ -75,9 +75,9 @@ export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdow
 
   private observeColdStart(timing: CallTiming, now: number): void {
     const { sentAt, requestedAt, firstByteAt } = timing;
-    this.coldStages.observe('queue', timing.queueMs(now));
-    this.coldStages.observe('connect', requestedAt - sentAt);
-    this.coldStages.observe('first_byte', firstByteAt - requestedAt);
+    this.coldStartMetrics.observe('queue', timing.queueMs(now));
+    this.coldStartMetrics.observe('connect', requestedAt - sentAt);
+    this.coldStartMetrics.observe('first_byte', firstByteAt - requestedAt);
   }
 
   private seriesOf(id: FunctionId): CallSeries {
@@ -123,15 +123,15 @@ export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdow
     counter('faas_cold_starts_total', 'Calls that found no replica of their function.', ['function'], (starts) => {
       for (const [id, { coldStarts }] of labelled()) starts.inc({ function: id }, coldStarts);
     });
-    metrics.addTallies({
+    metrics.addHistogram({
       name: 'faas_call_duration_seconds',
       help: 'From the head of a call to its answer.',
-      series: () => labelled().map(([id, { durations }]) => ({ labels: { function: id }, tally: durations })),
+      series: () => labelled().map(([id, { durations }]) => ({ labels: { function: id }, histogram: durations })),
     });
-    metrics.addTallies({
+    metrics.addHistogram({
       name: 'faas_call_overhead_seconds',
       help: "The manager's own part of that: without receiving the body, waiting for a slot, and the worker.",
-      series: () => [{ labels: {}, tally: overhead }],
+      series: () => [{ labels: {}, histogram: overhead }],
     });
   }
 

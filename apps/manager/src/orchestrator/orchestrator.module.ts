@@ -1,7 +1,7 @@
 import type { Engine, OrchestratorConfig } from '#libs/config/config.js';
 import { ORCHESTRATOR_CONFIG } from '#libs/config/config.module.js';
 import { LOGGER } from '#libs/observability/logging.module.js';
-import { ColdStages } from '#libs/observability/cold-stages.js';
+import { ColdStartMetrics } from '#libs/observability/metrics.js';
 import { Metrics } from '#libs/observability/metrics.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
@@ -32,7 +32,7 @@ const DOCKER_PROBE_MS = 3_000;
     },
     {
       provide: Orchestrator,
-      inject: [ORCHESTRATOR_CONFIG, OPEN_ENGINE, Metrics, ColdStages, LOGGER],
+      inject: [ORCHESTRATOR_CONFIG, OPEN_ENGINE, Metrics, ColdStartMetrics, LOGGER],
       useFactory: createOrchestrator,
     },
   ],
@@ -84,7 +84,7 @@ async function createOrchestrator(
   config: OrchestratorConfig,
   open: OpenEngine,
   metrics: Metrics,
-  coldStages: ColdStages,
+  coldStartMetrics: ColdStartMetrics,
   logger: Logger,
 ): Promise<Orchestrator> {
   const { engine, reason } = await chooseEngine({
@@ -100,7 +100,7 @@ async function createOrchestrator(
     );
   }
   await orchestrator.secure();
-  measurePool(orchestrator.warmPool, metrics, coldStages);
+  measurePool(orchestrator.warmPool, metrics, coldStartMetrics);
   return new MeasuredOrchestrator(orchestrator, metrics);
 }
 

@@ -1,4 +1,4 @@
-import type { ColdStages } from '#libs/observability/cold-stages.js';
+import type { ColdStartMetrics } from '#libs/observability/metrics.js';
 import type { Metrics } from '#libs/observability/metrics.js';
 import type { PoolCounts, PoolReport } from '#libs/orchestrator/pool-report.js';
 import { Counter, Gauge } from 'prom-client';
@@ -6,7 +6,7 @@ import { Counter, Gauge } from 'prom-client';
 const NONE: PoolCounts = { ready: 0, target: 0, hits: 0, misses: 0 };
 
 /** Makes what an engine's pool tells of itself readable; an engine without one has none ready and wants none. */
-export function measurePool(pool: PoolReport | undefined, { registry }: Metrics, stages: ColdStages): void {
+export function measurePool(pool: PoolReport | undefined, { registry }: Metrics, stages: ColdStartMetrics): void {
   const registers = [registry];
   const counts = () => pool?.counts() ?? NONE;
   const gauge = (name: string, help: string, of: (now: PoolCounts) => number) =>

@@ -12,7 +12,7 @@ export interface LeftOut {
  * Bounds what clients that nobody knows can make a log grow by: a few lines a minute for each of them and for all
  * together. What is left out is summed up once a minute.
  */
-export class LineLimit {
+export class LogRateLimit {
   private readonly lines = new Map<string, number>();
   private admitted = 0;
   private leftOut = 0;

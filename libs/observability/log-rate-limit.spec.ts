@@ -1,13 +1,13 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { type LeftOut, LineLimit } from './line-limit.js';
+import { type LeftOut, LogRateLimit } from './log-rate-limit.js';
 
-describe('LineLimit', () => {
+describe('LogRateLimit', () => {
   let summaries: LeftOut[];
-  let lines: LineLimit;
+  let lines: LogRateLimit;
   beforeEach(() => {
     vi.useFakeTimers();
     summaries = [];
-    lines = new LineLimit({ perClient: 2, inAll: 5 }, (leftOut) => summaries.push(leftOut));
+    lines = new LogRateLimit({ perClient: 2, inAll: 5 }, (leftOut) => summaries.push(leftOut));
   });
   afterEach(() => vi.useRealTimers());
 

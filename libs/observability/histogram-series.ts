@@ -3,7 +3,7 @@
  * which costs a call fifty times as much as counting does; and writing out those of many functions would keep calls
  * waiting for tens of milliseconds.
  */
-export class Tally {
+export class HistogramSeries {
   private readonly counts: Float64Array;
   private sum = 0;
 
@@ -21,13 +21,13 @@ export class Tally {
   }
 
   /** Adds what another one with the same bounds has counted. */
-  add({ counts, sum }: CountedTally): void {
+  add({ counts, sum }: HistogramCounts): void {
     counts.forEach((count, index) => (this.counts[index] = (this.counts[index] ?? 0) + count));
     this.sum += sum;
   }
 
   /** What it has counted, fit to be sent to another process. */
-  counted(): CountedTally {
+  counted(): HistogramCounts {
     return { bounds: this.bounds, counts: [...this.counts], sum: this.sum };
   }
 
@@ -45,25 +45,28 @@ export class Tally {
   }
 }
 
-export interface CountedTally {
+export interface HistogramCounts {
   readonly bounds: readonly number[];
   readonly counts: readonly number[];
   readonly sum: number;
 }
 
-export interface TallyFamily {
+export interface HistogramFamily {
   readonly name: string;
   readonly help: string;
   /** Asked at each reading. */
-  readonly series: () => Iterable<{ readonly labels: Readonly<Record<string, string>>; readonly tally: Tally }>;
+  readonly series: () => Iterable<{
+    readonly labels: Readonly<Record<string, string>>;
+    readonly histogram: HistogramSeries;
+  }>;
 }
 
 /** One histogram with all its series in Prometheus's text format. */
-export function writeTallies({ name, help, series }: TallyFamily): string {
+export function writeHistogram({ name, help, series }: HistogramFamily): string {
   let text = `# HELP ${name} ${help}\n# TYPE ${name} histogram\n`;
-  for (const { labels, tally } of series()) {
+  for (const { labels, histogram } of series()) {
     const pairs = Object.entries(labels).map(([label, value]) => `${label}="${escaped(value)}"`);
-    text += tally.samples(name, pairs.join(','));
+    text += histogram.samples(name, pairs.join(','));
   }
   return text;
 }

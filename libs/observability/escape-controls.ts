@@ -5,13 +5,13 @@
 const UNPLAIN = /[\p{Cc}\p{Cs}\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
 
 /** Text of a peer fit to be logged: at most `most` characters, on one line, with what isn't plain as `\uXXXX`. */
-export function plain(text: string, most: number): string {
+export function escapeControls(text: string, most: number): string {
   const cut = text.length > most ? `${text.slice(0, most - 1)}…` : text;
   return cut.replace(UNPLAIN, escaped);
 }
 
 /** The same marks in JSON text, where they stand in strings only and an escape means the same. */
-export function plainJson(json: string): string {
+export function escapeControlsInJson(json: string): string {
   return json.replace(UNPLAIN, (character) => (character === '\n' ? character : escaped(character)));
 }
 
