@@ -62,6 +62,13 @@ describeOnProcesses('answers that nobody reads', (engine) => {
     await victim.expectUnharmed();
   });
 
+  it('say why the manager gave them up', async () => {
+    const id = await victim.add(ANSWERING);
+    const problem = expectProblem(await victim.call(id, 'result 65'), 502, 'worker_crashed');
+    expect(problem.detail).toBe("The manager gave up the worker's answer: its answer passed 67108864 bytes.");
+    await victim.expectUnharmed();
+  });
+
   it('can be told from whole ones when they break off', async () => {
     const id = await victim.add(ANSWERING);
     const large = await ask(`/functions/${id}/execute`, 'cut 20');

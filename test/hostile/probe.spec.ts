@@ -84,7 +84,7 @@ describe.each(EVERY_ATTACK)('a peer that %s', (attack) => {
     await using peer = await HostilePeer.listen(attack);
     const { postMortem, endpoint } = withEngineThatSawNothing(peer);
     const cancellation = new Cancellation();
-    const examining = postMortem.of('function', endpoint, new Date(), cancellation);
+    const examining = postMortem.of('function', endpoint, new Date(), cancellation, 'other side closed');
     await vi.waitFor(() => expect(peer.asked).toBe(1));
     const began = performance.now();
     cancellation.cancel();
@@ -110,9 +110,10 @@ it('keeps no caller who stays for longer than a post mortem takes, whatever a pe
       await using peer = await HostilePeer.listen(attack);
       const { postMortem, endpoint } = withEngineThatSawNothing(peer);
       const began = performance.now();
-      const found = await postMortem.of('function', endpoint, new Date(), new Cancellation());
+      const found = await postMortem.of('function', endpoint, new Date(), new Cancellation(), 'other side closed');
       expect(performance.now() - began).toBeLessThan(7_000 + MARGIN_MS);
       expect(found).toMatchObject({ code: 'worker_crashed', extras: { reason: 'unknown' } });
+      expect(found.message).toMatch(/ended while it ran the call: .*\(other side closed\)/);
       await vi.waitFor(() => expect(peer.connected).toBe(0));
     }),
   );

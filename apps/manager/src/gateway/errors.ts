@@ -82,8 +82,8 @@ export type CrashReason = 'out_of_memory' | 'signal' | 'exit' | 'stuck' | 'unkno
 export class WorkerCrashed extends AppError {
   readonly code = 'worker_crashed';
   readonly kind = 'crashed';
-  constructor(reason: CrashReason, message: string) {
-    super(`The worker ended while it ran the call: ${message}`, { extras: { reason } });
+  constructor(reason: CrashReason, message: string, what = 'The worker ended while it ran the call') {
+    super(`${what}: ${message}`, { extras: { reason } });
   }
 }
 

@@ -2,8 +2,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { loadConfig } from '#libs/config/load-config.js';
 import { Notifications } from '#libs/database/notifications.js';
-import { ColdStages } from '#libs/observability/cold-stages.js';
-import { Metrics } from '#libs/observability/metrics.js';
+import { ColdStartMetrics, Metrics } from '#libs/observability/metrics.js';
 import { MemoryOrchestrator } from '#libs/orchestrator/testing/memory.orchestrator.js';
 import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import type { PinoLogger } from 'nestjs-pino';
@@ -81,7 +80,7 @@ beforeEach(async () => {
     repository,
     new PostMortem(repository, changes, TEST_TOKENS),
     { wake: ({ id }: Sleeper) => void woken.push(id) } as Activator,
-    new CallMetrics(labels, census, metrics, new ColdStages(metrics)),
+    new CallMetrics(labels, census, metrics, new ColdStartMetrics(metrics)),
   );
 });
 afterEach(async () => {

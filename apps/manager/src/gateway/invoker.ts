@@ -120,7 +120,7 @@ export class Invoker {
       const took = timing.returns(performance.now());
       if (answer.kind === 'cut_off') {
         const startedAt = new Date(Date.now() - took);
-        throw await this.postMortem.of(route.id, slot.replica.endpoint, startedAt, call.cancellation);
+        throw await this.postMortem.of(route.id, slot.replica.endpoint, startedAt, call.cancellation, answer.reason);
       }
       return this.outcome(route, slot.replica, answer, timing, took);
     } finally {
@@ -153,6 +153,8 @@ export class Invoker {
         return 'streamed';
       case 'broken_off':
         throw new WorkerCrashed('unknown', `the answer broke off: ${answer.reason}`);
+      case 'given_up':
+        throw new WorkerCrashed('unknown', `${answer.reason}.`, "The manager gave up the worker's answer");
       case 'no_room':
         throw answer.error;
       case 'not_sent':

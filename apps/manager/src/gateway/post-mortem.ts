@@ -27,21 +27,25 @@ export class PostMortem {
   /**
    * Asks the runner that follows, then what the engine saw of the replica. Ends within seven seconds, and at once when
    * the caller leaves, whatever those do; never throws.
+   *
+   * @param cut what the connection showed of it, for want of anything better
    */
   async of(
     id: FunctionId,
     endpoint: Endpoint,
     startedAt: Date,
     cancellation: Cancellation,
+    cut: string,
   ): Promise<WorkerCrashed | CallCancelled> {
     const leaving = new AbortController();
     if (cancellation.isCancelled) return new CallCancelled();
     cancellation.onCancel(() => leaving.abort());
     try {
       const bounds = { ms: LONGEST_MS, signal: leaving.signal };
-      return await within('a post mortem', bounds, (signal) => this.examine(id, endpoint, startedAt, signal));
+      const known = await within('a post mortem', bounds, (signal) => this.examine(id, endpoint, startedAt, signal));
+      return known ?? unexplained(cut);
     } catch {
-      return cancellation.isCancelled ? new CallCancelled() : unexplained();
+      return cancellation.isCancelled ? new CallCancelled() : unexplained(cut);
     } finally {
       cancellation.onCancel(undefined);
     }
@@ -52,10 +56,10 @@ export class PostMortem {
     endpoint: Endpoint,
     startedAt: Date,
     signal: AbortSignal,
-  ): Promise<WorkerCrashed> {
+  ): Promise<WorkerCrashed | undefined> {
     const told = await lastExit(endpoint, this.tokens.tokenFor(endpoint.credential), startedAt, signal);
     if (told) return new WorkerCrashed(told.reason, told.message);
-    if (told === undefined) return unexplained();
+    if (told === undefined) return undefined;
     const look = async () => {
       const row = await this.repository.find(id);
       if (row === null) return 'removed' as const;
@@ -66,12 +70,12 @@ export class PostMortem {
     const fault = await this.changes.until(id, ASK_ENGINE_MS, look, signal);
     if (fault === 'removed') return new WorkerCrashed('exit', 'the function was removed.');
     if (fault) return new WorkerCrashed(fault.code === 'out_of_memory' ? 'out_of_memory' : 'exit', fault.message);
-    return unexplained();
+    return undefined;
   }
 }
 
-function unexplained(): WorkerCrashed {
-  return new WorkerCrashed('unknown', 'the connection to it broke.');
+function unexplained(cut: string): WorkerCrashed {
+  return new WorkerCrashed('unknown', `the connection to it broke (${cut}).`);
 }
 
 /** What the replica's next runner says of the one before; undefined when it says nothing, null when nobody answers. */

@@ -180,7 +180,7 @@ describe('callWorker', () => {
       push();
     });
     const answer = await call();
-    expect(answer).toMatchObject({ kind: 'cut_off', reason: expect.stringMatching(/passed \d+ bytes/) as string });
+    expect(answer).toMatchObject({ kind: 'given_up', reason: expect.stringMatching(/passed \d+ bytes/) as string });
     await expect.poll(() => sockets.size).toBe(0);
   });
 
@@ -193,7 +193,7 @@ describe('callWorker', () => {
       const more = () => void (socket.destroyed || socket.write(again.repeat(1_000), more));
       socket.once('data', more);
     });
-    expect(await call()).toMatchObject({ kind: 'cut_off', reason: expect.stringContaining(what) as string });
+    expect(await call()).toMatchObject({ kind: 'given_up', reason: expect.stringContaining(what) as string });
   });
 
   it('reads no more of a failure than is parsed of it', async () => {
@@ -354,7 +354,7 @@ describe('callWorker with a large answer', () => {
       expect(began).toEqual([]);
       expect(held()).toBeLessThan(MIB);
     }
-    expect(answers.map(({ kind }) => kind)).toEqual(['answered', 'answered', 'cut_off', 'answered', 'cut_off']);
+    expect(answers.map(({ kind }) => kind)).toEqual(['answered', 'answered', 'given_up', 'answered', 'cut_off']);
     for (const answer of answers) if (answer.kind === 'answered') expect(isResult(answer.body)).toBe(false);
   });
 

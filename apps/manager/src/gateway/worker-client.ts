@@ -44,6 +44,8 @@ export type WorkerAnswer =
   | { readonly kind: 'not_sent'; readonly reason: string; readonly error: Error }
   /** The connection ended after the call was sent and before the answer was whole. */
   | { readonly kind: 'cut_off'; readonly reason: string; readonly runner: string | undefined }
+  /** The manager ended an answer that passes its bounds; the worker lives. */
+  | { readonly kind: 'given_up'; readonly reason: string }
   | { readonly kind: 'timed_out' }
   | { readonly kind: 'cancelled' };
 
@@ -126,7 +128,7 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
   onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: Record<string, unknown>): void {
     if (status < 200) {
       this.interim += 1;
-      if (this.interim > MOST_INTERIM_ANSWERS) this.cutOff('it sent interim answers without end');
+      if (this.interim > MOST_INTERIM_ANSWERS) this.giveUp('it sent interim answers without end');
       return;
     }
     this.status = status;
@@ -141,7 +143,7 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
     this.size += chunk.length;
     this.pieces += 1;
     if (this.size > LARGEST_ANSWER_BYTES) this.refuseTooLarge();
-    else if (areTooManyPieces(this.pieces, this.size)) this.cutOff('its answer came in too many pieces');
+    else if (areTooManyPieces(this.pieces, this.size)) this.giveUp('its answer came in too many pieces');
     else if (this.stream !== undefined) this.pass(this.stream, controller, chunk);
     else this.keep(controller, chunk);
   }
@@ -235,16 +237,16 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
   /** Ends an answer that can't come from the replica: only one that names no runner is not accepted. */
   private isOfAnother(): boolean {
     if (this.connections.accepts(this.runner)) return false;
-    this.cutOff('another worker has its address');
+    this.abandon({ kind: 'cut_off', reason: 'another worker has its address', runner: this.runner });
     return true;
   }
 
   private refuseTooLarge(): void {
-    this.cutOff(`its answer passed ${LARGEST_ANSWER_BYTES} bytes`);
+    this.giveUp(`its answer passed ${LARGEST_ANSWER_BYTES} bytes`);
   }
 
-  private cutOff(reason: string): void {
-    this.abandon({ kind: 'cut_off', reason, runner: this.runner });
+  private giveUp(reason: string): void {
+    this.abandon(this.stream === undefined ? { kind: 'given_up', reason } : { kind: 'broken_off', reason });
   }
 
   private abandon(answer: WorkerAnswer): void {
@@ -252,7 +254,7 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
     this.controller?.abort(new Error('The manager gave the call up.'));
     this.connections.abandon(this.connection);
     this.stream?.destroy();
-    this.resolve(this.stream !== undefined && answer.kind === 'cut_off' ? { ...answer, kind: 'broken_off' } : answer);
+    this.resolve(answer);
   }
 
   private settle(): boolean {
