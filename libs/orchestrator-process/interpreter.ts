@@ -1,11 +1,13 @@
 import { execFile, type ExecFileException } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { readdir, readFile, realpath, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { createHash, randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
+import { delimiter, dirname, join, relative } from 'node:path';
+import { promisify } from 'node:util';
 import type { ProcessConfig } from '#libs/config/config.js';
-import { copyInterpreter } from './interpreter-copy.js';
 import { canGuard, guardedStart, plainStart } from './users.js';
 
+const run = promisify(execFile);
 const PROBE_TIMEOUT_MS = 60_000;
 /**
  * Whether there is what the worker needs besides the standard library, without the half second that loading all of it
@@ -20,6 +22,14 @@ for name in ("fastapi", "uvicorn", "faas_worker.__main__"):
         raise ModuleNotFoundError(f"No module named '{name}'")
     open(found.origin).close()
 os.stat(sys.argv[1] + "/.")`;
+
+const DESCRIBE = `import json, os, sys, sysconfig
+paths = sysconfig.get_paths()
+print(json.dumps({
+    "executable": os.path.realpath(sys.executable),
+    "prefix": os.path.realpath(sys.base_prefix),
+    "packages": sorted({paths["purelib"], paths["platlib"]}),
+}))`;
 
 /** A Python that the workers' users can run, with the worker on its path. */
 export interface Interpreter {
@@ -60,6 +70,43 @@ async function findRunnable(config: ProcessConfig, uid: number | undefined): Pro
   const blocked = await firstClosedFolder(config.runtimeDir);
   const remedy = blocked === undefined ? '' : ` Let other users pass: chmod o+x ${blocked}.`;
   throw new Error(`workers run as users of their own, and those can't run Python: ${asCopied}.${remedy}`);
+}
+
+/** Copies the packages, the worker and, where it is no part of the system, Python itself. Once per content. */
+async function copyInterpreter(config: ProcessConfig, key: string): Promise<Omit<Found, 'key'>> {
+  const { stdout } = await run(config.python, ['-c', DESCRIBE], { cwd: '/' });
+  const { executable, prefix, packages } = JSON.parse(stdout) as Record<'executable' | 'prefix', string> & {
+    readonly packages: readonly string[];
+  };
+  const hash = createHash('sha256').update(key).update(stdout);
+  for (const path of [executable, ...packages]) hash.update(String((await stat(path)).mtimeMs));
+  const target = join(config.runtimeDir, `.python-${hash.digest('hex').slice(0, 12)}`);
+  const isOfSystem = /^\/usr(\/local)?$/.test(prefix);
+  if (!existsSync(target)) {
+    const draft = `${target}.${randomBytes(4).toString('hex')}`;
+    try {
+      for (const folder of ['packages', 'worker']) await mkdir(join(draft, folder), { recursive: true });
+      // With their times, or Python would take its compiled files for stale.
+      for (const folder of packages) await run('cp', ['-aL', `${folder}/.`, join(draft, 'packages')]);
+      await run('cp', ['-aL', join(config.workerDir, 'faas_worker'), join(draft, 'worker')]);
+      if (!isOfSystem) await run('cp', ['-a', prefix, join(draft, 'python')]);
+      await run('chmod', ['-R', 'a+rX', draft]);
+      await rename(draft, target);
+    } catch (error) {
+      // Another process may have been faster; its copy is as good.
+      if (!existsSync(target)) throw error;
+    } finally {
+      await rm(draft, { recursive: true, force: true });
+    }
+  }
+  const python = join(target, 'python');
+  return {
+    command: isOfSystem ? executable : join(python, relative(prefix, executable)),
+    env: {
+      PYTHONPATH: [join(target, 'worker'), join(target, 'packages')].join(delimiter),
+      ...(!isOfSystem && { PYTHONHOME: python, LD_LIBRARY_PATH: join(python, 'lib') }),
+    },
+  };
 }
 
 async function workerKey({ python, workerDir }: ProcessConfig): Promise<string> {

@@ -1,7 +1,14 @@
 import { expect, it } from 'vitest';
 import { familyOf, parseStat, type ProcessEntry, processTable } from './process-table.js';
 
-const entry = (pid: number, parent: number): ProcessEntry => ({ pid, parent, group: pid, uid: 0, startTime: '1' });
+const entry = (pid: number, parent: number): ProcessEntry => ({
+  pid,
+  parent,
+  group: pid,
+  uid: 0,
+  startTime: '1',
+  words: [],
+});
 
 it('reads a process whose name holds spaces and parentheses', () => {
   const fields = ['S', '7', '42', '42', ...Array.from({ length: 15 }, () => '0'), '987654', '0'];

@@ -12,6 +12,7 @@ export interface ProcessEntry extends ProcessIdentity {
   readonly parent: number;
   readonly group: number;
   readonly uid: number;
+  readonly words: readonly string[];
 }
 
 /** What runs on this machine. Zombies count as ended: only their status is left. */
@@ -19,8 +20,6 @@ export interface ProcessTable {
   read(): Promise<ProcessEntry[]>;
   /** Undefined when it has ended. */
   find(pid: number): Promise<ProcessEntry | undefined>;
-  /** Processes that have `tag` as one word of their command line. */
-  tagged(tag: string): Promise<ProcessEntry[]>;
 }
 
 export function isSame(entry: ProcessIdentity | undefined, identity: ProcessIdentity | undefined): boolean {
@@ -57,24 +56,17 @@ const procFilesystem: ProcessTable = {
     return names.map((name) => entryOf(Number(name))).filter((entry) => entry !== undefined);
   },
   find: async (pid) => entryOf(pid),
-  tagged: async (tag) => {
-    const entries = await procFilesystem.read();
-    return entries.filter(({ pid }) => (textOf(pid, 'cmdline') ?? '').split('\0').includes(tag));
-  },
 };
 
 function entryOf(pid: number): ProcessEntry | undefined {
-  const [status, stat] = [textOf(pid, 'status'), textOf(pid, 'stat')];
-  if (status === undefined || stat === undefined) return undefined;
-  const { state, ...entry } = parseStat(stat);
-  // The effective uid. Not the owner of its folder there: that is root for a process that nobody may look into.
-  const uid = Number(/^Uid:\t\d+\t(\d+)/m.exec(status)?.[1]);
-  return state === 'Z' || state === 'X' ? undefined : { ...entry, pid, uid };
-}
-
-function textOf(pid: number, file: string): string | undefined {
   try {
-    return readFileSync(`/proc/${pid}/${file}`, 'latin1');
+    const [status, stat, words] = ['status', 'stat', 'cmdline'].map((file) =>
+      readFileSync(`/proc/${pid}/${file}`, 'latin1'),
+    ) as [string, string, string];
+    const { state, ...entry } = parseStat(stat);
+    // The effective uid. Not the owner of its folder there: that is root for a process that nobody may look into.
+    const uid = Number(/^Uid:\t\d+\t(\d+)/m.exec(status)?.[1]);
+    return state === 'Z' || state === 'X' ? undefined : { ...entry, pid, uid, words: words.split('\0') };
   } catch {
     return undefined;
   }
@@ -85,15 +77,11 @@ const PS_LINE = /^\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\S+)\s+(\S+ +\S+ +\d+ +[\d
 
 /** Where there is no `/proc`. */
 const psCommand: ProcessTable = {
-  read: async () => (await psLines(['-ax'])).map(({ entry }) => entry),
-  find: async (pid) => (await psLines(['-p', String(pid)]))[0]?.entry,
-  tagged: async (tag) => {
-    const lines = await psLines(['-ax']);
-    return lines.filter(({ command }) => command.split(' ').includes(tag)).map(({ entry }) => entry);
-  },
+  read: () => psEntries(['-ax']),
+  find: async (pid) => (await psEntries(['-p', String(pid)]))[0],
 };
 
-async function psLines(which: string[]): Promise<{ entry: ProcessEntry; command: string }[]> {
+async function psEntries(which: string[]): Promise<ProcessEntry[]> {
   const columns = 'pid=,ppid=,pgid=,uid=,state=,lstart=,command=';
   const env = { PATH: process.env['PATH'], LC_ALL: 'C' };
   // `ps -p` of a process that has ended prints nothing and fails.
@@ -103,7 +91,7 @@ async function psLines(which: string[]): Promise<{ entry: ProcessEntry; command:
     const match = PS_LINE.exec(text);
     if (match === null || match[5]?.startsWith('Z') === true) return [];
     const [pid, parent, group, uid] = match.slice(1, 5).map(Number) as [number, number, number, number];
-    return [{ entry: { pid, parent, group, uid, startTime: match[6] ?? '' }, command: match[7] ?? '' }];
+    return [{ pid, parent, group, uid, startTime: match[6] ?? '', words: (match[7] ?? '').split(' ') }];
   });
 }
 

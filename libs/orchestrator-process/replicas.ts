@@ -183,9 +183,9 @@ export class Replicas {
   /** What a manager that was killed between starting a process and noting its pid left behind is found by its tag. */
   async withProcess(record: ReplicaRecord): Promise<ReplicaRecord | undefined> {
     if (record.process !== undefined) return record;
-    const found = await processes.tagged(this.store.tag(record));
-    const user = record.uid ?? process.geteuid?.();
-    const leader = found.find(({ pid, group, uid }) => pid === group && uid === user);
+    const [tag, user] = [this.store.tag(record), record.uid ?? process.geteuid?.()];
+    const found = await processes.read();
+    const leader = found.find(({ pid, group, uid, words }) => pid === group && uid === user && words.includes(tag));
     if (leader === undefined) return undefined;
     const known = { ...record, process: { pid: leader.pid, startTime: leader.startTime } };
     await this.store.save(known);
