@@ -1,6 +1,7 @@
 import 'reflect-metadata';
 import { loadConfig } from '#libs/config/load-config.js';
 import { createLogger } from '#libs/observability/logger.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { Manager } from '../../apps/manager/src/manager.js';
 import { createClient } from '../client/client/index.js';
 import { addFunction, type FunctionDto, type UploadDto } from '../client/index.js';
@@ -8,6 +9,8 @@ import { type Answer, send, type Sent } from './http.js';
 
 export type Env = Readonly<Record<string, string>>;
 export type Client = ReturnType<typeof createClient>;
+
+const LOG_MS = 10_000;
 
 const lines: string[] = [];
 
@@ -65,6 +68,14 @@ export class TestManager {
 
   call(id: string, payload = '', sent: Sent = {}): Promise<Answer> {
     return this.send(`/functions/${id}/execute`, { method: 'POST', body: JSON.stringify({ payload }), ...sent });
+  }
+
+  /** The newest lines that the function's replicas have written. */
+  async logOf(id: string): Promise<string[]> {
+    const options = { tail: 200, follow: false, signal: AbortSignal.timeout(LOG_MS) };
+    const found: string[] = [];
+    for await (const { text } of this.manager['app'].get(Orchestrator).logs(id, options)) found.push(text);
+    return found;
   }
 
   remove(id: string): Promise<Answer> {
