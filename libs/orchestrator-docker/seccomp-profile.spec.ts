@@ -4,7 +4,7 @@ import { SECCOMP_PROFILE } from './seccomp-profile.js';
 interface Rule {
   readonly names: readonly string[];
   readonly action: string;
-  readonly args?: readonly { readonly index: number; readonly value: number; readonly op: string }[];
+  readonly args?: readonly { readonly index: number; readonly value: number; readonly valueTwo?: number; readonly op: string }[];
 }
 
 const profile = JSON.parse(SECCOMP_PROFILE) as {
@@ -51,6 +51,28 @@ describe('the workers’ seccomp profile', () => {
     expect(profile.syscalls.filter(({ names }) => names.includes('clone3'))).toEqual([
       { names: ['clone3'], action: 'SCMP_ACT_ERRNO', errnoRet: 38 },
     ]);
+  });
+
+  it('keeps processes from changing the first one of their container, and no other', () => {
+    const changes = (name: string, ...args: number[]) =>
+      always.has(name) ||
+      profile.syscalls.some(
+        (rule) =>
+          rule.names.includes(name) &&
+          rule.args!.every(({ index, value, valueTwo, op }) => {
+            const given = BigInt(args[index]!);
+            return op === 'SCMP_CMP_EQ' ? given === BigInt(value) : (given & BigInt(value)) === BigInt(valueTwo!);
+          }),
+      );
+    for (const name of 'prlimit64 sched_setaffinity sched_setparam sched_setscheduler sched_setattr'.split(' ')) {
+      expect([0, 2, 3, 65_537, 2 ** 31].map((pid) => changes(name, pid))).toEqual(Array(5).fill(true));
+      expect([1, 2 ** 32 + 1].map((pid) => changes(name, pid))).toEqual([false, false]);
+    }
+    const [ofProcess, ofUser] = [0, 2];
+    expect([0, 7].map((pid) => changes('setpriority', ofProcess, pid))).toEqual([true, true]);
+    expect(changes('setpriority', ofProcess, 1)).toBe(false);
+    expect(changes('setpriority', ofUser, 0)).toBe(false);
+    expect([changes('ioprio_set', 1, 7), changes('ioprio_set', 1, 1), changes('ioprio_set', 3, 7)]).toEqual([true, false, false]);
   });
 
   it('knows two architectures, and nothing that these run besides', () => {

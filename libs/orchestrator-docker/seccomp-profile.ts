@@ -45,9 +45,8 @@ const ALLOWED = `
 
   getuid geteuid getgid getegid getresuid getresgid getgroups setuid setgid setreuid setregid setresuid setresgid
   setgroups setfsuid setfsgid capget capset
-  getrlimit setrlimit prlimit64 getrusage getpriority setpriority ioprio_get ioprio_set
-  sched_yield sched_getaffinity sched_setaffinity sched_getparam sched_setparam sched_getscheduler sched_setscheduler
-  sched_getattr sched_setattr sched_get_priority_max sched_get_priority_min sched_rr_get_interval
+  getrlimit setrlimit getrusage getpriority ioprio_get
+  sched_yield sched_getaffinity sched_getparam sched_getscheduler sched_getattr sched_get_priority_max sched_get_priority_min sched_rr_get_interval
   getcpu uname sysinfo getrandom
 `;
 
@@ -76,6 +75,21 @@ const allowWhere = (name: string, value: number, op: Comparison = 'SCMP_CMP_EQ')
   args: [{ index: 0, value, valueTwo: 0, op }],
 });
 
+/** Of the same user the kernel lets every process change every other one: these name it by their first argument. */
+const OF_A_PROCESS = ['prlimit64', 'sched_setaffinity', 'sched_setparam', 'sched_setscheduler', 'sched_setattr'];
+
+/**
+ * Where a process is meant, by its number, and not the first of the container. The kernel looks at 32 bits of the number:
+ * one of them differs. `kind` is the first argument then: PRIO_PROCESS, IOPRIO_WHO_PROCESS.
+ */
+function allowForOthers(name: string, kind?: number) {
+  const isKind = kind === undefined ? [] : [{ index: 0, value: kind, valueTwo: 0, op: 'SCMP_CMP_EQ' }];
+  return Array.from({ length: 32 }, (_, bit) => {
+    const process = { index: isKind.length, value: 2 ** bit, valueTwo: bit === 0 ? 0 : 2 ** bit };
+    return { ...allow(name), args: [...isKind, { ...process, op: 'SCMP_CMP_MASKED_EQ' }] };
+  });
+}
+
 /** A JSON document. Kernels and engines that don't know a name ignore it. */
 export const SECCOMP_PROFILE = JSON.stringify({
   defaultAction: 'SCMP_ACT_ERRNO',
@@ -91,6 +105,9 @@ export const SECCOMP_PROFILE = JSON.stringify({
     allowWhere('socketpair', FAMILIES.unix),
     ...PERSONALITIES.map((personality) => allowWhere('personality', personality)),
     allowWhere('clone', NEW_NAMESPACES, 'SCMP_CMP_MASKED_EQ'),
+    ...OF_A_PROCESS.flatMap((name) => allowForOthers(name)),
+    ...allowForOthers('setpriority', 0),
+    ...allowForOthers('ioprio_set', 1),
     { names: ['clone3'], action: 'SCMP_ACT_ERRNO', errnoRet: NOT_IMPLEMENTED },
   ],
 });

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+import pwd
 import signal
 import sys
 import time
+from collections.abc import MutableMapping
 
+from .protocol import Exit
 from .settings import SettingsError, read_settings
 from .supervisor.listener import listen, stop_listening
 
@@ -17,16 +20,17 @@ _CLEARING_SECONDS = 5.0
 def main() -> int:
     # What the loader takes out of the environment of a process that runs for another user.
     os.environ.update(argument.split("=", 1) for argument in sys.argv[1:] if "=" in argument)
+    name_user(os.environ)
     try:
         settings = read_settings(os.environ)
         # Before the slow imports: a probe's connection waits in the backlog meanwhile.
         listener = listen(settings)
     except SettingsError as error:
         print(f"faas_worker: {error}", file=sys.stderr)
-        return 64
+        return Exit.UNUSABLE
     except OSError as error:
         print(f"faas_worker: can't listen: {error}", file=sys.stderr)
-        return 71
+        return Exit.NO_PLACE
     # All that is imported stays, and looking again and again for what may go takes time.
     gc.disable()
     from .runner import runner  # noqa: F401 - so that every runner has it from the start
@@ -39,9 +43,7 @@ def main() -> int:
     Leftovers(settings).clear(_CLEARING_SECONDS)
     signals = SignalFile({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})
     if settings.specialise_sha256 is not None:
-        from .supervisor.reception import wait_for_function
-        from .supervisor.specialising import take_on
-        from .supervisor.standby import Standby
+        from .supervisor.specialiser import Standby, take_on, wait_for_function
 
         freeze()
         standby = Standby(settings, listener, signals.release_in_child)
@@ -52,13 +54,24 @@ def main() -> int:
         take_on(received.environment)
         freeze()
         supervisor = Supervisor(
-            received.settings, listener, signals, standby.board, received.runner
+            received.settings, listener, signals, standby.notice, received.runner
         )
         if received.is_leaving:
             supervisor.begin_drain(time.monotonic())
         return supervisor.run()
     freeze()
     return Supervisor(settings, listener, signals).run()
+
+
+def name_user(environ: MutableMapping[str, str]) -> None:
+    """As a login does. A user that the machine has no entry for has a name, too."""
+    try:
+        found = pwd.getpwuid(os.geteuid())
+        name, home = found.pw_name, found.pw_dir
+    except KeyError:
+        name, home = "faas", "/tmp"
+    for variable, value in ("USER", name), ("LOGNAME", name), ("HOME", home):
+        environ.setdefault(variable, value)
 
 
 def freeze() -> None:

@@ -31,6 +31,7 @@ class Settings:
     limit_pids: int | None
     # Of processes and threads there may be in this container, where it can't see that by itself.
     most_tasks: int | None
+    event_loop: str
     # Set: starts without a function, and takes one from whoever knows the token of this digest.
     specialise_sha256: str | None
     lease_ms: int | None
@@ -63,6 +64,13 @@ class _Reader:
         self.faults.append(f"{name} must be a whole number from {least} to {most}")
         return None
 
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
+        """The first one is the default."""
+        found = self.text(name, choices[0])
+        if found not in choices:
+            self.faults.append(f"{name} must be one of {', '.join(choices)}")
+        return found
+
     def digest(self, name: str) -> str | None:
         raw = self.environ.get(name) or None
         if raw is not None and not re.fullmatch(r"[0-9a-f]{64}", raw):
@@ -89,6 +97,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         limit_memory_bytes=read.optional_number("FAAS_LIMIT_MEMORY_BYTES"),
         limit_pids=read.optional_number("FAAS_LIMIT_PIDS"),
         most_tasks=read.optional_number("FAAS_MOST_TASKS"),
+        event_loop=read.choice("FAAS_EVENT_LOOP", ("uvloop", "asyncio")),
         specialise_sha256=read.digest("FAAS_SPECIALISE_SHA256"),
         scratch=tuple(filter(None, read.text("FAAS_SCRATCH", "").split(":"))),
         lease_ms=read.optional_number("FAAS_GENERIC_LEASE_MS", most=86_400_000),

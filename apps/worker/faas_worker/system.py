@@ -1,16 +1,16 @@
-"""The Linux calls the standard library lacks, and the limits a runner puts on itself."""
+"""The Linux calls the standard library lacks, and what the kernel bounds and counts."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import resource
 import signal
 import struct
 from collections.abc import Container
 
-from .runner.guarding import guard_first_process
 from .settings import Settings
 
 _PR_SET_PDEATHSIG = 1
@@ -42,7 +42,6 @@ def be_a_runner() -> None:
     if os.getppid() == 1:
         # Alone in a container, so that it yields to its supervisor and to nobody else.
         os.nice(19)
-        guard_first_process()
 
 
 def _be_its_user() -> None:
@@ -133,34 +132,40 @@ _COUNTED_BY_THE_HOST = {
 }
 
 
-def apply_limits(settings: Settings, stacks_bytes: int) -> None:
+def apply_limits(settings: Settings) -> None:
     for limit, most in _COUNTED_BY_THE_HOST.items():
         soft, _ = resource.getrlimit(limit)
         _lower(limit, most if soft == resource.RLIM_INFINITY else min(soft, most), most)
     if settings.limit_pids is not None and os.getuid() != 0:
         _lower(resource.RLIMIT_NPROC, settings.limit_pids, settings.limit_pids)
-    if settings.limit_memory_bytes is not None:
-        # Thread stacks count as data: the soft limit grows by one stack per thread we start.
-        hard = settings.limit_memory_bytes + stacks_bytes
-        _lower(resource.RLIMIT_DATA, settings.limit_memory_bytes, hard)
 
 
-def allow_one_more_stack(stack_bytes: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if soft != resource.RLIM_INFINITY and soft + stack_bytes <= hard:
-        _lower(resource.RLIMIT_DATA, soft + stack_bytes, hard)
+_LIMITS = tuple(
+    getattr(resource, f"RLIMIT_{name}")
+    for name in ("AS", "CPU", "DATA", "FSIZE", "NOFILE", "NPROC", "STACK")
+)
 
 
-def share_of_memory() -> float:
-    """How much this process has of what it may have; 0 where there is no limit."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
-    if soft == resource.RLIM_INFINITY:
-        return 0.0
-    try:
-        with open("/proc/self/statm") as statm:
-            return int(statm.read().split()[5]) * resource.getpagesize() / soft
-    except MemoryError:
-        return 1.0
+def own_limits() -> list[float]:
+    """Of this process, as long as nobody lowers one."""
+    soft = [resource.getrlimit(limit)[0] for limit in _LIMITS]
+    return [math.inf if limit == resource.RLIM_INFINITY else limit for limit in soft]
+
+
+def are_lowered(limits: list[float]) -> bool:
+    return any(now < before for now, before in zip(own_limits(), limits, strict=True))
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process uses of memory; 0 when it is gone."""
+    with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+    return 0
+
+
+def count_threads() -> int:
+    """Of this process."""
+    return os.stat("/proc/self/task").st_nlink - 2
 
 
 def most_tasks() -> int | None:
@@ -171,16 +176,111 @@ def most_tasks() -> int | None:
     return None
 
 
-def count_threads() -> int:
-    """Of this process; 0 where it has no descriptor left to look."""
-    with contextlib.suppress(OSError):
-        return len(os.listdir("/proc/self/task"))
-    return 0
-
-
 def _lower(limit: int, soft: int, hard: int) -> None:
     _, current_hard = resource.getrlimit(limit)
     if current_hard != resource.RLIM_INFINITY:
         soft, hard = min(soft, current_hard), min(hard, current_hard)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(limit, (soft, hard))
+
+
+# Processes
+
+
+def children(parent: int) -> list[int]:
+    """The direct children of all threads of a process; none when it is gone."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{parent}/task"):
+            with open(f"/proc/{parent}/task/{thread}/children") as file:
+                found += [int(pid) for pid in file.read().split()]
+    except OSError:
+        # Not every kernel lists children, and threads come and go.
+        return [int(pid) for pid in os.listdir("/proc") if pid.isdecimal() and _is(pid, parent)]
+    return found
+
+
+def _is(pid: str, parent: int) -> bool:
+    with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1]) == parent
+    return False
+
+
+def descendants(parent: int, enough: int = 1000) -> list[int]:
+    """Some more than `enough` at most."""
+    if parent == 1:
+        # All that is in a container but the first process: one look.
+        return [int(pid) for pid in os.listdir("/proc") if pid.isdecimal() and pid != "1"]
+    found, unseen = list[int](), [parent]
+    while unseen and len(found) < enough:
+        below = children(unseen.pop())
+        found += below
+        unseen += below
+    return found
+
+
+def count_below(parent: int, enough: int, without: Container[int] = ()) -> int:
+    """How many descendants a process has, up to `enough`, without those of some groups."""
+    found = descendants(parent, enough)
+    return sum(_group(pid) not in without for pid in found) if without else len(found)
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return None
+
+
+# Memory of a container
+
+
+_NO_LIMIT = 2**60
+_MEMORY_SHARE, _SHARED_SHARE = 0.9, 0.25
+_VERSIONS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.stat", "anon", "shmem"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+        "total_rss",
+        "total_shmem",
+    ),
+)
+
+
+class ContainerMemory:
+    """What a container holds that the kernel can't get back, of what it may have (cgroup version 2
+    or 1). Nothing is known of it outside of a container."""
+
+    def __init__(self, in_container: bool) -> None:
+        self._version = None
+        for version in _VERSIONS if in_container else ():
+            with contextlib.suppress(OSError, ValueError), open(version[0]) as file:
+                self.limit = int(file.read())
+                self._version = version if self.limit < _NO_LIMIT else None
+        self._at_first = self.private_and_shared()
+
+    def private_and_shared(self) -> tuple[int, int]:
+        if self._version is None:
+            return 0, 0
+        _, path, private, shared = self._version
+        found = {private: 0, shared: 0}
+        with contextlib.suppress(OSError, ValueError), open(path) as file:
+            for line in file:
+                name, _, value = line.partition(" ")
+                if name in found:
+                    found[name] = int(value)
+        return found[private], found[shared]
+
+    def is_full_of_shared(self, own: int) -> bool:
+        """`own`: so many bytes of what is shared are the worker's own."""
+        private, shared = self.private_and_shared()
+        return self._version is not None and (
+            shared - own > _SHARED_SHARE * self.limit
+            and private + shared > _MEMORY_SHARE * self.limit
+        )
+
+    def has_grown(self) -> bool:
+        """To be asked when no runner is left."""
+        grown = sum(self.private_and_shared()) - sum(self._at_first)
+        return self._version is not None and grown > _SHARED_SHARE * self.limit

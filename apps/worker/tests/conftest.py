@@ -13,7 +13,7 @@ from support import Worker, running
 BIRTHS = ["started with it", "specialised"]
 # What handlers do to their runner comes in hundreds of kinds: half of them to a worker of one
 # birth, half to one of the other, and all to both where ALL_BIRTHS is set.
-HALVED = {"test_first_process", "test_hostile_handlers", "test_vandals"}
+HALVED = {"test_first_process", "test_hostile_handlers", "test_state_corruption"}
 
 
 @pytest.fixture(scope="session", params=BIRTHS)

@@ -246,6 +246,12 @@ class Worker:
                 self.process.wait()
 
 
+def is_zombie(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return False
+
+
 def _children(pid: int) -> list[int]:
     with suppress(OSError):
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()

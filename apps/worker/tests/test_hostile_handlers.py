@@ -12,8 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from faas_worker.supervisor.processes import is_zombie
-from support import PATIENCE_SECONDS, Worker, eventually, recovers_after
+from support import Worker, eventually, is_zombie, recovers_after
 
 Start = Callable[..., Worker]
 SYNC, ASYNC = "hostile.handle", "hostile.handle_async"
@@ -304,26 +303,15 @@ def hang_up(worker: Worker, payload: str, times: int, mark: Path | None = None) 
         connection.close()
 
 
-def test_memory_past_the_limit_is_the_handlers_error(start: Start) -> None:
+@pytest.mark.parametrize("payload", ["memory", "keep memory"])
+def test_memory_past_the_limit_costs_the_call_that_takes_it(start: Start, payload: str) -> None:
     worker = start(SYNC, FAAS_LIMIT_MEMORY_BYTES=str(256 * 2**20))
 
     def hostile() -> None:
-        answer = worker.call("memory")
-        assert answer.status == 400
-        assert answer.error["type"] == "MemoryError"
+        assert worker.is_cut_off(payload)
 
     recovers_after(worker, hostile)
-    # On a busy machine another may have stood in for it.
-    eventually(lambda: worker.call("good").runner == 1, "the same runner serves")
-
-
-def test_memory_that_a_call_has_kept_does_not_fail_the_calls_after_it(start: Start) -> None:
-    worker = start(SYNC, FAAS_LIMIT_MEMORY_BYTES=str(256 * 2**20))
-    waiting = worker.start_call("sleep:1")
-    assert worker.call("keep memory").error["type"] == "MemoryError"
-    eventually(lambda: worker.call("two megabytes").status == 200, "there is memory", seconds=2)
-    assert worker.call("good").runner == 2
-    assert waiting.result(PATIENCE_SECONDS).result == "sleep:1"
+    assert worker.last_exit()["reason"] == "out_of_memory"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to run the worker as a user of its own")

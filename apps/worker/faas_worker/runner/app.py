@@ -8,26 +8,22 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from json import loads
 from time import monotonic_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..pulse import NoticeBoard, Pulse
-from ..settings import Settings
-from .calls import Call, CallTable, Send
-from .console import CallOutput, Sink
+from ..protocol import PROTOCOL, Header, Reason
+from .calls import Call, Send
 from .door import Door, may_look
 from .exchange import Receive, Scope, content_length, read_body, read_rest, respond
-from .forking import ForkWatch
-from .fullness import are_few_descriptors_left, many_descriptors
-from .invoking import Invoker
 from .results import Answer, handler_timeout, refused, worker_draining, worker_misdirected
+from .streams import CallOutput
 
-PROTOCOL = 1
+if TYPE_CHECKING:
+    from .runner import Runner
+
 # The manager owns the deadline; this worker's own answer comes a little after.
 _GRACE_SECONDS = 0.01
 # How long a cancelled coroutine may take to clean up before its runner counts as stuck.
 _CANCEL_SECONDS = 0.25
-# Less than a call needs to use up what the calls after it need.
-_LONG_NS = 5_000_000
 _REQUEST_ID_CHARS = 128
 PAYLOAD_REFUSED = refused(422, 'The body must be a JSON object with a string "payload".')
 
@@ -35,45 +31,27 @@ Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class FunctionApp:
-    def __init__(
-        self,
-        settings: Settings,
-        loop: asyncio.AbstractEventLoop,
-        pulse: Pulse,
-        board: NoticeBoard,
-        runner: int,
-        sinks: tuple[Sink, Sink],
-        on_stuck: Callable[[Call], None],
-        on_abandoned: Callable[[Call], None],
-    ) -> None:
-        self.settings = settings
-        self.function: bytes | None = None
-        self.pulse = pulse
-        self.board = board
+    def __init__(self, runner: Runner) -> None:
         self.runner = runner
-        self.sinks = sinks
-        self.on_stuck = on_stuck
-        self.on_abandoned = on_abandoned
-        self.door = Door(settings.call_sha256)
+        self.settings = runner.settings
+        self.function: bytes | None = None
+        self.door = Door(self.settings.call_sha256)
+        #: Answers tell that their connection is closed.
         self.closing = False
+        #: Calls are refused.
         self.draining = False
-        self.on_start: Callable[[], None] = lambda: None
-        self.look_at_what_is_kept: Callable[[], None] = lambda: None
-        self.loop = loop
         self.background: set[asyncio.Task[None]] = set()
         self.router: Endpoint | None = None
 
-    def begin(
-        self, settings: Settings, invoker: Invoker, calls: CallTable, forks: ForkWatch
-    ) -> None:
+    def begin(self) -> None:
         """There is a function now, and requests may come."""
-        self.settings = settings
-        self.function = settings.function.encode() if settings.function else None
-        self.door = Door(settings.call_sha256)
-        self.many = many_descriptors()
-        self.invoker = invoker
-        self.calls = calls
-        self.forks = forks
+        self.loop = self.runner.loop
+        self.settings = self.runner.settings
+        self.function = self.settings.function.encode() if self.settings.function else None
+        self.door = Door(self.settings.call_sha256)
+        self.calls = self.runner.calls
+        self.pulse = self.runner.pulse
+        self.invoker = self.runner.invoker
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -86,7 +64,8 @@ class FunctionApp:
                 return await self.door.turn_away(receive, send)
         if self.router is None:
             # On a thread of its own: calls in flight go on meanwhile.
-            self.router = await self.loop.run_in_executor(None, self._load_router)
+            loop = asyncio.get_running_loop()
+            self.router = await loop.run_in_executor(None, self._load_router)
         return await self.router(scope, receive, send)
 
     def _load_router(self) -> Endpoint:
@@ -98,7 +77,7 @@ class FunctionApp:
         started_ns = monotonic_ns()
         headers = dict(scope["headers"])
         is_admitted = self.door.admits(scope, headers)
-        function = headers.get(b"x-faas-function")
+        function = headers.get(Header.FUNCTION)
         # Whatever its token: a call for whoever had this address goes elsewhere at once.
         if function is not None and self.function is not None and function != self.function:
             await read_rest(receive)
@@ -106,10 +85,10 @@ class FunctionApp:
         if not is_admitted:
             return await self.door.turn_away(receive, send)
         limit_ms = self.settings.timeout_ms
-        asked_ms = headers.get(b"x-faas-timeout-ms", b"")
+        asked_ms = headers.get(Header.TIMEOUT_MS, b"")
         if asked_ms.isdigit() and len(asked_ms) < 16:
             limit_ms = min(limit_ms, int(asked_ms))
-        request_id = _printable(headers.get(b"x-request-id", b""))
+        request_id = _printable(headers.get(Header.REQUEST_ID, b""))
         length = content_length(headers)
         del headers  # The token is in there, and the handler can look at this frame.
         body = await read_body(receive, length, self.settings.max_body_bytes)
@@ -123,7 +102,7 @@ class FunctionApp:
         if self.draining:
             return await respond(send, worker_draining())
         call = Call(payload, limit_ms, started_ns, CallOutput(request_id), send)
-        self.on_start()
+        self.runner.on_start()
         seconds = (call.deadline_ns - monotonic_ns()) / 1e9 + _GRACE_SECONDS
         call.timer = self.loop.call_later(max(seconds, 0), self._expire, call)
         scope["faas.on_disconnect"] = lambda: self._abandon(call)
@@ -133,18 +112,20 @@ class FunctionApp:
                 return None
         try:
             answer = await self.invoker.answer(call)
-            if self.forks.concerns(started_ns):
-                await self.forks.settle()
-            if monotonic_ns() - started_ns > _LONG_NS or are_few_descriptors_left(self.many):
-                self.look_at_what_is_kept()
+            await self.runner.after_call(started_ns)
+        except BaseException:
+            # What answers are made with is broken.
+            self.runner.retire(Reason.DAMAGED)
+            raise
         finally:
             call.timer.cancel()
-            call.output.finish(self.sinks)
+            call.output.finish(self.runner.streams.pipes)
             self.calls.leave(call)
         if not call.settled and answer is not None:
             call.settled = True
             if answer.status == 200:
-                self.pulse.count_good()
+                self.pulse.served += 1
+                self.pulse.good += 1
             await respond(send, answer, close=self.closing)
         return None
 
@@ -156,16 +137,16 @@ class FunctionApp:
         document: dict[str, Any] = {"status": "ok", "timestamp": datetime.now(UTC).isoformat()}
         if is_admitted:
             document["worker"] = self.details()
-        self.pulse.count_served()
+        self.runner.pulse.served += 1
         answer = Answer(200, json.dumps(document).encode())
         return await respond(send, answer, close=self.closing)
 
     def details(self) -> dict[str, Any]:
         try:
-            last_exit = json.loads(self.board.read() or b"null")
+            last_exit = json.loads(self.runner.notice.last_exit or b"null")
         except ValueError:
             last_exit = None
-        return {"protocol": PROTOCOL, "runner": self.runner, "last_exit": last_exit}
+        return {"protocol": PROTOCOL, "runner": self.runner.number, "last_exit": last_exit}
 
     async def _wait_turn(self, call: Call) -> bool:
         call.task = asyncio.current_task()
@@ -189,7 +170,7 @@ class FunctionApp:
             self._start(respond(call.send, answer))
         if call.task is None:
             if call in self.calls.running:
-                self.on_stuck(call)
+                self.runner.on_stuck(call)
             return
         # After the answer has been written: a task that ends before would be answered with 500.
         self.loop.call_soon(self._cancel, call)
@@ -201,7 +182,7 @@ class FunctionApp:
 
     def _check_ended(self, call: Call) -> None:
         if call in self.calls.running:
-            self.on_stuck(call)
+            self.runner.on_stuck(call)
 
     def _abandon(self, call: Call) -> None:
         """The caller hung up: a coroutine ends now, a thread has until its limit."""
@@ -216,7 +197,7 @@ class FunctionApp:
 
     def _leave_alone(self, call: Call) -> None:
         if call in self.calls.running and not call.overdue:
-            self.on_abandoned(call)
+            self.runner.on_abandoned(call)
 
     def _start(self, answer: Any) -> None:
         task = self.loop.create_task(answer)

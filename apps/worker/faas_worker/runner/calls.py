@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from time import monotonic_ns
 from typing import Any
 
-from ..pulse import Pulse
-from .console import CallOutput
+from ..protocol import Pulse
+from .streams import CallOutput
 
 Send = Callable[[Any], Awaitable[None]]
 
@@ -75,7 +75,7 @@ class CallTable:
         self.last_start_ns = monotonic_ns()
         if call.deadline_ns > self._latest_ns:
             self._latest_ns = call.deadline_ns
-        self._pulse.calls(len(self.running), self._latest_ns)
+        self._tell()
         return True
 
     async def wait_turn(self, call: Call) -> None:
@@ -103,7 +103,7 @@ class CallTable:
             self._concurrency -= 1
         if not self.running:
             self._latest_ns = 0
-        self._pulse.calls(len(self.running), self._latest_ns)
+        self._tell()
         if self._waiting:
             self._admit_next()
         self.note_if_empty()
@@ -135,7 +135,11 @@ class CallTable:
         """The latest deadline of the calls that may still take their time."""
         live = [call.deadline_ns for call in self.running if not self._is_lost(call)]
         self._latest_ns = max(live, default=0)
-        self._pulse.calls(len(self.running), self._latest_ns)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._pulse.in_flight = len(self.running)
+        self._pulse.deadline_ns = self._latest_ns
 
     @property
     def idle(self) -> bool:

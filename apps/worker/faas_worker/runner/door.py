@@ -11,12 +11,12 @@ import re
 from hashlib import sha256
 from hmac import compare_digest
 
+from ..protocol import Header
 from .calls import Send
 from .exchange import Receive, Scope, read_rest, respond
 from .results import Answer, worker_misdirected
 from .server import CONNECTION, hang_up
 
-_TOKEN = b"x-faas-token"
 _PAUSE_SECONDS = 0.5
 # Who is turned away waits in memory; further ones get no answer.
 _MOST_WAITING = 16
@@ -40,9 +40,9 @@ class Door:
         """Takes the token out of the scope: handler code has no use for it."""
         if b"origin" in headers or b"sec-fetch-site" in headers:
             return False  # Browsers tell by themselves that a page calls.
-        token = headers.get(_TOKEN)
+        token = headers.get(Header.TOKEN)
         if token is not None:
-            scope["headers"].remove((_TOKEN, token))
+            scope["headers"].remove((Header.TOKEN, token))
         connection = scope["state"][CONNECTION]
         if not (self._is_right(token) or connection.is_own):
             return False
@@ -78,7 +78,7 @@ class Door:
 def may_look(headers: Headers) -> bool:
     """Whether a request may hear that the worker is well though it shows no token, as a kubelet's.
     Not one by a name that somebody has given this address (DNS rebinding)."""
-    if _TOKEN in headers or b"origin" in headers or b"sec-fetch-site" in headers:
+    if Header.TOKEN in headers or b"origin" in headers or b"sec-fetch-site" in headers:
         return False
     host = headers.get(b"host")
     return host is None or _OWN_HOST.fullmatch(host) is not None

@@ -1,17 +1,17 @@
-"""The process that loads the handler and answers; what goes wrong in here stays in here."""
+"""A runner: the process that loads the handler and answers calls. Nothing in here is shared with
+other runners, and whatever a handler breaks in here stays in here."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 import random
 import socket
 import sys
 import time
-from asyncio import all_tasks
 from collections.abc import Callable
+from contextvars import copy_context
 from os import _exit
 from time import monotonic_ns
 from typing import Any
@@ -19,30 +19,20 @@ from typing import Any
 import uvloop
 
 from .. import system
-from ..pulse import NoticeBoard, Pulse
+from ..protocol import LINGER_SECONDS, Exit, News, Notice, Order, Pulse, Reason, pack, unpack_order
 from ..settings import Settings
-from ..supervisor.reports import EXIT_UNFIT
-from ..supervisor.standby import take_over
-from ..supervisor.watching import LINGER_SECONDS
 from .app import FunctionApp
 from .calls import Call, CallTable
-from .console import take_over_streams
-from .fitness import Fitness, warm_up
-from .forking import ForkWatch, ignore_signals, keep_ignoring_signals
-from .fullness import Fullness
-from .invoking import Invoker
+from .forks import Forks, ignore_signals
+from .health import Health, warm_up
+from .invoker import Invoker, start_thread
 from .loading import Handler, HandlerNotLoadable, load_handler, report_line
-from .restoring import SharedNames, Streams
 from .server import Server
-from .threads import THREAD_STACK_BYTES
+from .streams import Streams
 
 BEAT_SECONDS = 0.04
 RESTING_BEAT_SECONDS = 0.5
 _ACTIVE_SECONDS = 5.0
-# Looking for damage touches thousands of objects, which is most of what a beat costs. So it is done
-# at every one while handler code runs and until what it did must have shown; else now and then.
-_AFTERMATH_SECONDS = 0.25
-_LOOK_SECONDS = 0.5
 # After a drain was asked for, calls already in the backlog are still run.
 _BACKLOG_SECONDS = 0.02
 # What a caller that has just connected needs to send its request. In several turns of the loop:
@@ -52,16 +42,12 @@ _ARRIVING_TURN_SECONDS = 0.005
 # A busy manager hears late that a worker leaves; on a connection that it has kept it may call until
 # then, and what is sent into a closing one counts as cut off.
 _HEARSAY_SECONDS = 1.0
-_FLUSH_SECONDS = 0.2
 _LINGER_LOOK_SECONDS = 0.01
-# What a successor and its supervisor need beside the threads of its calls.
-_SPARE_TASKS = 16
 # Of its slots, one in so many may be lent in place of calls whose callers have gone.
 _ABANDONED_SHARE = 4
-# A function that has less than this does not lack what its last call could not get.
-_FULL_SHARE = 0.5
-# Noted once, before the first runner is forked.
-_SHARED_NAMES = SharedNames()
+# Less than a call needs to use up what the calls after it need.
+_LONG_NS = 5_000_000
+_Anything = BaseException
 
 
 class Runner:
@@ -72,7 +58,7 @@ class Runner:
         listener: socket.socket,
         channel: socket.socket,
         pulse: Pulse,
-        board: NoticeBoard,
+        notice: Notice,
         mark: str,
     ) -> None:
         """`mark`: see `RunnerOutput`."""
@@ -81,7 +67,7 @@ class Runner:
         self.listener = listener
         self.channel = channel
         self.pulse = pulse
-        self.board = board
+        self.notice = notice
         self.mark = mark
         self.pid = os.getpid()
         self.resting = False
@@ -89,30 +75,44 @@ class Runner:
         # Nobody comes after it: what still gets here has to be told so.
         self.is_last = False
         self.beat_timer: asyncio.TimerHandle | None = None
-        self.busy_ns = 0
-        self.looked_ns = 0
 
-    def run(self, handover: int | None = None) -> None:
-        """`handover`: where the function is read from that isn't known yet."""
+    def run(self, function: Callable[[], Settings] | None = None) -> None:
+        """`function`: waits for the function that isn't known yet. Does not return."""
         self.set_up()
-        if handover is not None:
+        if function is not None:
             self.loop.run_until_complete(warm_up(self.server.connect_itself))
-            self.settings = take_over(handover)
+            self.settings = function()
+        if self.settings.event_loop == "asyncio":
+            self.loop.close()
+            self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
         handler = self.load()
+        context = copy_context()
+        self.streams.keep()
         self.channel.setblocking(True)
-        self.channel.send(b"loaded")
+        self.channel.send(pack(News.LOADED))
         # The first of a worker has nobody to wait for.
-        if handover is None and self.channel.recv(64) != b"go":
-            self.leave(0)
+        if function is None and unpack_order(self.channel.recv(64)) is not Order.SERVE:
+            self.leave(Exit.DONE)
         self.channel.setblocking(False)
-        self.loop.run_until_complete(self.serve(handler))
-        while True:
-            # A handler's own task may stop the loop: by stop(), sys.exit() or KeyboardInterrupt.
-            with contextlib.suppress(BaseException):
-                self.loop.run_forever()
-            self.leave_if_forked()
-            # What ended it may have struck anywhere.
-            self.loop.call_soon(self.beat)
+        concurrency = self.settings.concurrency
+        # The thread that has loaded the file is the handler's, where there can be no other one.
+        if concurrency == 1 and not handler.is_async:
+            # The loop that this thread has stays the handler's own.
+            self.loop = self.new_event_loop()
+        invoker = Invoker(handler, context, self.loop, self.settings.max_result_bytes)
+        if concurrency == 1 and not handler.is_async:
+            invoker.threads = 1
+            start_thread(lambda: self.serve(invoker), "faas-server")
+            invoker.run_calls()
+        elif not handler.is_async:
+            invoker.start_thread()
+        self.serve(invoker)
+
+    def new_event_loop(self) -> asyncio.AbstractEventLoop:
+        if self.settings.event_loop == "asyncio":
+            return asyncio.new_event_loop()
+        return uvloop.new_event_loop()
 
     def set_up(self) -> None:
         """All that is the same for every function."""
@@ -121,177 +121,160 @@ class Runner:
         system.die_with_parent()
         system.prefer_as_oom_victim()
         ignore_signals()
-        self.sinks = take_over_streams(self.mark)
+        self.streams = Streams(self.mark)
         sys.dont_write_bytecode = True
+        sys.argv[1:] = []
         random.seed()
-        _SHARED_NAMES.put_back()
         self.loop = uvloop.new_event_loop()
-        self.app = FunctionApp(
-            self.settings,
-            self.loop,
-            self.pulse,
-            self.board,
-            self.number,
-            self.sinks,
-            self.on_stuck,
-            self.on_abandoned,
-        )
-        self.app.on_start = self.wake
-        self.app.look_at_what_is_kept = lambda: self.leave_if_much_is_kept(ending=1)
+        self.app = FunctionApp(self)
         self.server = Server(self.app, self.listener, self.number)
-        self.own_threads = system.count_threads()
 
     def load(self) -> Handler:
-        self.spare = self.settings.concurrency // _ABANDONED_SHARE
-        threads = self.settings.concurrency + self.spare
-        self.fullness = Fullness(self.settings)
-        self.most_threads = self._most_threads(threads)
-        system.apply_limits(self.settings, threads * THREAD_STACK_BYTES)
+        system.apply_limits(self.settings)
         try:
-            handler = load_handler(self.settings.handler, self.settings.app_dir, self.settings.code)
+            return load_handler(self.settings.handler, self.settings.app_dir, self.settings.code)
         except HandlerNotLoadable as error:
             self.channel.setblocking(True)
-            self.channel.send(report_line(error.failure))
-            self.leave(65)
-        _SHARED_NAMES.handler_is_loaded()
-        asyncio.set_event_loop(self.loop)
-        return handler
+            self.channel.send(pack(News.NOT_LOADABLE, report_line(error.failure).decode()))
+            return self.leave(Exit.NOT_LOADABLE)
 
-    def _most_threads(self, own: int) -> float:
-        """As many as leave room for its successor."""
-        if os.getppid() != 1:
-            return math.inf
-        known = [most for most in (system.most_tasks(), self.settings.most_tasks) if most]
-        return max(min(known) - own - _SPARE_TASKS, own + _SPARE_TASKS) if known else math.inf
+    def serve(self, invoker: Invoker) -> None:
+        """Does not return."""
+        try:
+            self.loop.run_until_complete(self.begin(invoker))
+            while True:
+                # A handler's own task may stop the loop: by stop(), sys.exit() or Ctrl-C.
+                with contextlib.suppress(_Anything):
+                    self.loop.run_forever()
+                self.leave_if_forked()
+                # What ended it may have struck anywhere.
+                self.loop.call_soon(self.beat)
+        finally:
+            _exit(Exit.UNFIT)
 
-    async def serve(self, handler: Handler) -> None:
-        self.calls = CallTable(self.settings.concurrency, self.pulse)
-        self.streams = Streams()
-        self.invoker = Invoker(handler, self.settings.max_result_bytes, self.put_back)
-        self.forks = ForkWatch(
-            lambda: [*self.server.descriptors(), self.channel.fileno()], self.tell
+    async def begin(self, invoker: Invoker) -> None:
+        concurrency = self.settings.concurrency
+        self.spare = concurrency // _ABANDONED_SHARE
+        self.invoker = invoker
+        self.calls = CallTable(concurrency, self.pulse)
+        self.forks = Forks(
+            lambda: [*self.server.descriptors(), self.channel.fileno()],
+            lambda: self.tell(News.FORKS),
         )
-        self.app.begin(self.settings, self.invoker, self.calls, self.forks)
         fds = self.listener.fileno(), self.channel.fileno()
-        self.fitness = Fitness(self.server.connect_itself, _SHARED_NAMES.repairs, *fds)
+        threads = concurrency + self.spare
+        self.health = Health(self.settings, self.server.connect_itself, fds, threads)
+        self.app.begin()
         self.loop.add_reader(self.channel.fileno(), self.on_order)
         await self.server.start()
         # What looks for damage comes after the calls that wait.
-        self.pulse.beat(monotonic_ns())
+        self.pulse.beat_ns = monotonic_ns()
         self.beat_timer = self.loop.call_later(BEAT_SECONDS, self.beat)
 
-    def put_back(self) -> None:
-        _SHARED_NAMES.put_back()
-        self.streams.put_back()
-        if self.fitness.limits_may_differ:
-            self.leave_if_limited()
+    # Looking after itself
 
     def beat(self) -> None:
-        if self.beat_timer is not None:
-            self.beat_timer.cancel()
-        self.leave_if_forked()
-        if not self.resting and not self.leaving and self.is_to_look():
-            self.leave_if_unfit()
-            self.leave_if_much_is_kept()
-        now = monotonic_ns()
-        self.pulse.beat(now)
-        self.calls.refresh()
-        self.invoker.look_after()
-        self.leave_if_full()
-        if system.count_threads() > self.most_threads:
-            # A call that heard of its end first might be followed by one that is lost with it.
-            self.tell(b"crowded")
-        idle_ns = now - self.calls.last_start_ns
-        self.resting = not self.calls.running and idle_ns > _ACTIVE_SECONDS * 1e9
-        self.pulse.rest(self.resting)
-        self.forks.report()
-        pause = RESTING_BEAT_SECONDS if self.resting else BEAT_SECONDS
-        self.beat_timer = self.loop.call_later(pause, self.beat)
+        try:
+            if self.beat_timer is not None:
+                self.beat_timer.cancel()
+            self.leave_if_forked()
+            if not self.resting and not self.leaving:
+                if not self.health.answers():
+                    _exit(Exit.UNFIT)
+                in_use = bool(self.calls.running)
+                if reason := self.health.look(in_use=in_use):
+                    self.retire(reason)
+                if reason is Reason.THREADS and in_use:
+                    # There is no room for another runner beside it.
+                    self.leave(Exit.UNFIT)
+            self.pulse.beat_ns = now = monotonic_ns()
+            self.calls.refresh()
+            idle_ns = now - self.calls.last_start_ns
+            self.resting = not self.calls.running and idle_ns > _ACTIVE_SECONDS * 1e9
+            self.pulse.is_resting = self.resting
+            pause = RESTING_BEAT_SECONDS if self.resting else BEAT_SECONDS
+            self.beat_timer = self.loop.call_later(pause, self.beat)
+        except _Anything:
+            # What it is made of is broken.
+            _exit(Exit.UNFIT)
 
-    def is_to_look(self) -> bool:
-        """Handler code runs in calls, and afterwards in what they have left behind."""
-        with contextlib.suppress(BaseException):
-            now = monotonic_ns()
-            if self.calls.running or self.has_company():
-                self.busy_ns = now
-            quiet_ns = now - max(self.busy_ns, self.calls.last_start_ns)
-            unseen_ns = now - self.looked_ns
-            if (
-                quiet_ns > _AFTERMATH_SECONDS * 1e9
-                and unseen_ns < _LOOK_SECONDS * 1e9
-                and self.fitness.is_settled
-            ):
-                return False
-            self.looked_ns = now
-        return True
-
-    def has_company(self) -> bool:
-        """Threads or tasks that are none of its own; or it can't tell any more."""
-        own = self.own_threads + self.invoker.threads
-        return bool(all_tasks(self.loop)) or not 0 < system.count_threads() <= own
-
-    def wake(self) -> None:
+    def on_start(self) -> None:
+        """A call begins."""
         if self.resting:
             self.resting = False
             self.calls.last_start_ns = monotonic_ns()
             self.beat()
-            self.tell(b"awake")
+            self.tell(News.AWAKE)
 
-    def tell(self, message: bytes) -> None:
+    async def after_call(self, started_ns: int) -> None:
+        """Before its answer: what a call has broken or kept must not fail those after it."""
+        in_use = len(self.calls.running) > 1
+        reason: Reason | None
+        try:
+            reason = await self.forks.settle() if self.forks.concern(started_ns) else None
+            is_long = monotonic_ns() - started_ns > _LONG_NS
+            look = self.health.look if is_long else self.health.after_call
+            reason = reason or look(in_use=in_use)
+        except _Anything:
+            reason = Reason.DAMAGED
+        if not in_use and not self.streams.put_back():
+            reason = Reason.DAMAGED
+        if reason and not self.leaving:
+            self.retire(reason)
+
+    # The supervisor
+
+    def tell(self, news: News, detail: str = "") -> None:
         with contextlib.suppress(OSError):
-            self.channel.send(message)
+            self.channel.send(pack(news, detail))
 
     def on_order(self) -> None:
         try:
-            order = self.channel.recv(64)
+            message = self.channel.recv(64)
         except BlockingIOError:
             return
         except OSError:
-            order = b""
-        if order == b"settled":
-            self.forks.settled()
-        elif order == b"drain":
+            message = b""
+        if not message:
+            self.leave(Exit.DONE)
+        order = unpack_order(message)
+        if order is Order.DRAIN:
             self.is_last = True
             self.drain()
-        elif order == b"retire":
-            self.retire()
-        elif order == b"linger":
-            self.linger()
-        elif not order:
-            self.leave(0)
+        elif order is Order.RETIRE:
+            self.retire(None)
+        elif order is Order.LINGER:
+            self.retire(None, LINGER_SECONDS)
+
+    # Leaving
 
     def on_stuck(self, call: Call) -> None:
         """A call that can't be ended: the next runner takes over at once."""
         self.calls.lend_slot(call)
         self.calls.refresh()
-        if not self.leaving:
-            self.tell(b"stuck %d" % call.limit_ms)
-            self.retire()
+        self.retire(Reason.OVERDUE)
         self.calls.note_if_empty()
 
     def on_abandoned(self, call: Call) -> None:
         """Its slot goes to others; a runner that has many such calls to its successor."""
         self.calls.lend_slot(call)
-        abandoned = self.calls.abandoned
-        if abandoned > self.spare and not self.leaving:
+        if self.calls.abandoned > self.spare and not self.leaving:
             self.calls.leave_abandoned()
-            self.tell(b"abandoned %d" % abandoned)
-            self.linger()
+            self.retire(Reason.ABANDONED, LINGER_SECONDS)
 
-    def begin_to_leave(self) -> bool:
-        """False when it has begun before."""
-        if self.leaving:
-            return False
-        self.leaving = self.app.closing = True
-        self.fitness.stop()
-        return True
-
-    def retire(self) -> None:
-        """Requests that are on their way already are still served, then no more."""
+    def retire(self, reason: Reason | None, linger_seconds: float = 0.0) -> None:
+        """Takes no new connections, and serves those it has until they have let go, at most so
+        long. `reason`: its own, for the supervisor."""
         if not self.begin_to_leave():
             return
+        if reason:
+            self.tell(News.RETIRES, reason.name)
         self.server.stop_accepting()
-        self.after_arrivals(self.close_down)
+        if reason is Reason.DAMAGED:
+            self.close_down()
+        else:
+            latest = time.monotonic() + linger_seconds
+            self.after_arrivals(lambda: self.close_down_when_unused(latest))
 
     def drain(self) -> None:
         """Serves its callers until they have let go or have had the time to hear that it leaves."""
@@ -302,20 +285,20 @@ class Runner:
             _BACKLOG_SECONDS, self.after_arrivals, lambda: self.close_down_when_unused(latest)
         )
 
+    def begin_to_leave(self) -> bool:
+        """False when it has begun before."""
+        if self.leaving:
+            return False
+        self.leaving = self.app.closing = True
+        self.health.stop()
+        return True
+
     def after_arrivals(self, then: Callable[[], None], turns: int = _ARRIVING_TURNS) -> None:
         """What has got here by now is read first."""
         if turns > 0:
             self.loop.call_later(_ARRIVING_TURN_SECONDS, self.after_arrivals, then, turns - 1)
         else:
             then()
-
-    def linger(self) -> None:
-        """Serves its callers until they have all let go: requests may be on their way already."""
-        if not self.begin_to_leave():
-            return
-        self.server.stop_accepting()
-        latest = time.monotonic() + LINGER_SECONDS
-        self.after_arrivals(lambda: self.close_down_when_unused(latest))
 
     def close_down_when_unused(self, latest: float) -> None:
         if self.server.connections and time.monotonic() < latest:
@@ -343,45 +326,11 @@ class Runner:
             # For the supervisor's copy too: whoever comes now is refused, and goes elsewhere.
             with contextlib.suppress(OSError):
                 self.listener.shutdown(socket.SHUT_RDWR)
-        self.leave(0)
+        self.leave(Exit.DONE)
 
     def leave(self, status: int) -> Any:
-        for sink in self.sinks:
-            sink.flush(_FLUSH_SECONDS)
+        Streams.flush()
         _exit(status)
-
-    def leave_if_unfit(self) -> None:
-        with contextlib.suppress(BaseException):
-            _SHARED_NAMES.put_back_all()
-            keep_ignoring_signals()
-            if self.fitness.check():
-                return
-        _exit(EXIT_UNFIT)
-
-    def leave_if_limited(self) -> None:
-        """What a call has lowered must not fail the next one."""
-        with contextlib.suppress(BaseException):
-            if self.fitness.puts_limits_back():
-                return
-        _exit(EXIT_UNFIT)
-
-    def leave_if_full(self) -> None:
-        """What a call has kept after it ran out of memory would fail the calls after it."""
-        if not self.invoker.ran_out_of_memory or self.leaving:
-            return
-        self.invoker.ran_out_of_memory = False
-        if system.share_of_memory() > _FULL_SHARE:
-            self.tell(b"full")
-            self.retire()
-
-    def leave_if_much_is_kept(self, ending: int = 0) -> None:
-        """What a call has kept, in this process or outside of it, would fail the calls after it.
-        `ending`: so many of those that run have nothing to do any more."""
-        with contextlib.suppress(BaseException):
-            in_use = len(self.calls.running) > ending
-            if not self.leaving and (kept := self.fullness.found(in_use=in_use)):
-                self.tell(b"kept " + kept)
-                self.retire()
 
     def leave_if_forked(self) -> None:
         if os.getpid() != self.pid:

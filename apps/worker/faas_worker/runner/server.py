@@ -13,7 +13,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from ..supervisor.listener import BACKLOG
+from ..protocol import BACKLOG, Header
 
 # Where a request's state has the connection that it came over.
 CONNECTION = "faas.connection"
@@ -91,7 +91,7 @@ class Server:
             proxy_headers=False,
             server_header=False,
             date_header=False,
-            headers=[("x-faas-runner", str(runner))],
+            headers=[(Header.RUNNER, str(runner))],
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             interface="asgi3",
         )

@@ -10,18 +10,21 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..pulse import NoticeBoard
+from ..protocol import (
+    LINGER_SECONDS,
+    OF_THE_WORKER,
+    SHARED,
+    Exit,
+    News,
+    Notice,
+    Order,
+    Reason,
+    unpack_news,
+)
 from ..runner.failures import Failure
-from ..runner.fullness import REASONS
 from ..runner.loading import failure_in, report_line
 from ..settings import Settings
-from .clearing import Clearing
-from .processes import MAX_LEFT_BEHIND, MAX_PROCESSES, count_below
-from .relaying import OUTLETS
-from .reports import LastExit, OomCounter, explain_exit, log, write_line
-from .runner_process import RunnerProcess, fork_runner
-from .watching import (
-    LINGER_SECONDS,
+from .decisions import (
     MAX_RUNNERS,
     TICK_SECONDS,
     Failures,
@@ -30,19 +33,20 @@ from .watching import (
     end_by,
     start_delay,
 )
+from .leftovers import Leftovers
+from .output import OUTLETS
+from .reports import LastExit, OomCounter, explain_exit, log, write_line
+from .runner_process import RunnerProcess, fork_runner
 
-EXIT_NOT_LOADABLE = 65
-#: It has given up on itself: another worker may do better.
-EXIT_FAILED = 76
-_TOO_MANY = f"Its handler started too many processes: {MAX_PROCESSES} ran at once."
-_DYING_SECONDS = 5.0
+_TOO_MANY = "Its handler started too many processes."
+_SILENT = "It stopped answering: its event loop was blocked or stopped."
 _EVICT_SECONDS = 1.0
 # A retiring runner leaves by itself after its last answer; this is for one that doesn't.
 _LEAVE_SECONDS = 0.5
 _DEAF_SECONDS = 0.02
 _CLEARING_PAUSE_SECONDS = 0.01
 # So long the next runner waits for the end of one that has kept what both need.
-_KEPT_SECONDS = 0.25
+_SHARED_SECONDS = 0.25
 # So long after it began to retire a runner may still take requests that were on their way.
 _SETTLE_SECONDS = 0.15
 
@@ -53,7 +57,7 @@ class Fleet:
         settings: Settings,
         listener: socket.socket,
         release_in_child: Callable[[], None],
-        board: NoticeBoard | None = None,
+        notice: Notice | None = None,
         prepared: RunnerProcess | None = None,
     ) -> None:
         """`prepared`: a first runner that is there already and has been told what to load."""
@@ -61,7 +65,7 @@ class Fleet:
         self.listener = listener
         self.release_in_child = release_in_child
         self.runners: dict[int, RunnerProcess] = {}
-        self.board = board or NoticeBoard()
+        self.notice = notice or Notice.shared()
         self.oom = OomCounter()
         self.patience = Patience()
         self.loads = LoadHistory()
@@ -70,11 +74,7 @@ class Fleet:
         self.start_at: float | None = None if prepared else 0.0
         self.evict_at = 0.0
         self.draining = False
-        # A handler is making processes: their number is looked at, long before those it leaves.
-        self.forking = False
-        # Groups of processes that have been killed, and until when some may still be dying.
-        self.doomed: dict[int, float] = {}
-        self.clearing = Clearing(settings)
+        self.leftovers = Leftovers(settings)
         self.failures = Failures()
         self.exit_status: int | None = None
         if prepared:
@@ -92,9 +92,9 @@ class Fleet:
         """False when there may be no more processes."""
         if self.start_at is None or now < self.start_at or self.draining:
             return True
-        if not self.runners and not self.clearing.goes_on(now):
+        if not self.runners and not self.leftovers.are_gone(now):
             self.start_at = now + _CLEARING_PAUSE_SECONDS
-            if self.clearing.is_hopeless(now):
+            if self.leftovers.stay(now):
                 self.give_up("What its runners have left, files or memory, could not be removed.")
             return True
         self.start_at = None
@@ -103,7 +103,7 @@ class Fleet:
         self.number += 1
         try:
             runner = fork_runner(
-                self.settings, self.number, self.listener, self.board, self._release_in_child
+                self.settings, self.number, self.listener, self.notice, self._release_in_child
             )
         except OSError as error:
             log("fork_failed", message=os.strerror(error.errno or 0))
@@ -114,12 +114,12 @@ class Fleet:
 
     def give_up(self, reason: str) -> None:
         write_line(json.dumps({"faas": "worker_failed", "message": reason}).encode(), seconds=2)
-        self.exit_status = EXIT_FAILED
+        self.exit_status = Exit.FAILED
 
     def _release_in_child(self) -> None:
         self.release_in_child()
         for runner in self.runners.values():
-            runner.release_in_child()
+            runner.forget()
 
     def ensure_one(self, now: float) -> None:
         """Starts the next runner unless one serves or is on its way."""
@@ -136,47 +136,40 @@ class Fleet:
             runner.kill()
             return
         runner.state = "serving"
-        runner.order(b"go")
+        runner.order(Order.SERVE)
 
     # Going
 
-    def let_go(self, runner: RunnerProcess, reason: str, now: float) -> None:
+    def let_go(self, runner: RunnerProcess, reason: Reason, now: float) -> None:
         """It takes no new calls, may finish those it has, and then has to leave."""
-        runner.stuck = reason
-        self.retire(runner, now)
-        self.ensure_one(now)
+        runner.reason = reason
+        runner.of_the_worker = reason in OF_THE_WORKER
+        runner.overdue = reason in (Reason.OVERDUE, Reason.ABANDONED)
+        linger = LINGER_SECONDS if reason is Reason.ABANDONED else 0.0
+        self._note_retiring(runner, now, linger)
+        if reason in SHARED:
+            self.make_way(now)
+        else:
+            self.ensure_one(now)
 
-    def retire(
-        self,
-        runner: RunnerProcess,
-        now: float,
-        order: bytes = b"retire",
-        settle_seconds: float = _SETTLE_SECONDS,
-    ) -> None:
-        runner.state = "retiring"
-        runner.settles_at = now + settle_seconds
-        runner.end_by = max(self.end_of(runner, now) + _LEAVE_SECONDS, runner.settles_at)
+    def retire(self, runner: RunnerProcess, now: float, order: Order) -> None:
         runner.order(order)
+        self._note_retiring(runner, now, LINGER_SECONDS if order is Order.LINGER else 0.0)
+
+    def _note_retiring(self, runner: RunnerProcess, now: float, linger_seconds: float) -> None:
+        runner.state = "retiring"
+        runner.settles_at = now + linger_seconds + _SETTLE_SECONDS
+        runner.end_by = max(self.end_of(runner, now) + _LEAVE_SECONDS, runner.settles_at)
 
     def end_of(self, runner: RunnerProcess, now: float) -> float:
         timeout = self.settings.timeout_ms / 1000
         return end_by(now, runner.pulse.in_flight, runner.pulse.deadline_ns / 1e9, timeout)
 
-    def has_new_forkers(self) -> bool:
-        return any(runner.forked and pid not in self.doomed for pid, runner in self.runners.items())
-
-    def kill_forkers(self, now: float) -> bool:
-        """Ends the runners whose handlers have made processes. False when that doesn't help: there
-        are none, or their processes have left their groups."""
-        forkers = [runner for runner in self.runners.values() if runner.forked]
-        if not forkers:
-            return False
-        for runner in forkers:
-            if not self.oom.has_grown():
-                runner.stuck = runner.stuck or _TOO_MANY
-            runner.kill()
-            self.doomed[runner.pid] = now + _DYING_SECONDS
-        return count_below(os.getpid(), MAX_LEFT_BEHIND, self.doomed) < MAX_LEFT_BEHIND
+    def kill_forker(self, runner: RunnerProcess) -> None:
+        """With all that it has started and that has not left its group."""
+        if not self.oom.has_grown():
+            runner.reason = runner.reason or _TOO_MANY
+        runner.kill()
 
     def kill_bystanders(self) -> None:
         """Those whose handlers have made no processes: their end is nobody's fault, unless nothing
@@ -185,14 +178,14 @@ class Fleet:
             if runner.forked:
                 continue
             if runner.state == "loading" and not self.loads.has_succeeded:
-                runner.stuck = runner.stuck or _TOO_MANY
+                runner.reason = runner.reason or _TOO_MANY
             else:
                 runner.surplus = True
             runner.kill()
 
     def kill_all(self, reason: str) -> None:
         for runner in self.runners.values():
-            runner.stuck = runner.stuck or reason
+            runner.reason = runner.reason or reason
             runner.kill()
 
     def drain(self, now: float) -> None:
@@ -204,30 +197,29 @@ class Fleet:
             if runner.state == "loading":
                 runner.kill()
             elif runner.state == "serving":
-                runner.order(b"drain")
+                runner.order(Order.DRAIN)
 
     def make_way(self, now: float) -> None:
         """For a runner that starts when there is none: they have filled what all of them share."""
         for runner in self.runners.values():
-            runner.kept = True
-            runner.surplus = runner.stuck is None
+            runner.of_the_worker = True
+            runner.surplus = runner.reason is None
             if runner.state == "loading":
                 runner.kill()
             elif runner.state == "serving":
-                self.retire(runner, now)
-        self.start_at = now + _KEPT_SECONDS
+                self.retire(runner, now, Order.RETIRE)
+        self.start_at = now + _SHARED_SECONDS
 
     def on_exit(self, runner: RunnerProcess, wait_status: int, now: float) -> None:
         del self.runners[runner.pid]
-        self.clearing.is_done = False
-        if runner.kept and not self.runners and self.start_at is not None:
+        self.leftovers.may_be_there()
+        if runner.of_the_worker and not self.runners and self.start_at is not None:
             self.start_at = now
         for message in runner.messages():
             self.on_message(runner, message, now)
         runner.kill()
         runner.output.finish()
-        out_of_memory = self.oom.grew()
-        good = runner.pulse.good
+        out_of_memory = self.oom.grew() or runner.out_of_memory
         if runner.pulse.served:
             self.crashes = 0
         runner.forget()
@@ -235,11 +227,11 @@ class Fleet:
             return None
         if runner.surplus:
             return self.ensure_one(now)
-        last_exit = explain_exit(runner.number, wait_status, runner.stuck, out_of_memory)
-        if runner.state == "loading" and not (runner.stuck and self.loads.has_succeeded):
+        last_exit = explain_exit(runner.number, wait_status, runner.reason, out_of_memory)
+        if runner.state == "loading" and not (runner.reason and self.loads.has_succeeded):
             killed = last_exit.reason == "signal" and os.WTERMSIG(wait_status) == signal.SIGKILL
             return self.on_load_failure(runner, last_exit, now, killed=killed)
-        self.board.post(last_exit.encode())
+        self.notice.last_exit = last_exit.encode()
         log(
             "runner_exited",
             runner=last_exit.runner,
@@ -248,15 +240,14 @@ class Fleet:
         )
         self.crashes += 1
         if not runner.overdue:
-            self.note_failure(runner, last_exit, good)
-        self.ensure_one(now)
-        return None
+            self.note_failure(runner, last_exit)
+        return self.ensure_one(now)
 
-    def note_failure(self, runner: RunnerProcess, last_exit: LastExit, good: int) -> None:
-        """`good`: how many calls of the runner got their result."""
-        is_unfit = last_exit.reason == "stuck" and runner.stuck is None
-        of_the_worker = runner.kept or is_unfit or last_exit.reason == "out_of_memory"
-        self.failures.add((last_exit.reason, last_exit.message), after_good=good > 0)
+    def note_failure(self, runner: RunnerProcess, last_exit: LastExit) -> None:
+        is_unfit = last_exit.reason == "stuck" and runner.reason is None
+        of_the_worker = runner.of_the_worker or is_unfit or last_exit.reason == "out_of_memory"
+        has_results = runner.pulse.good > 0
+        self.failures.add((last_exit.reason, last_exit.message), after_good=has_results)
         if self.failures.are_too_many(of_the_worker=of_the_worker):
             count = self.failures.count
             self.give_up(f"Ended after {count} failures in a row: {last_exit.message}")
@@ -269,13 +260,13 @@ class Fleet:
             log("load_failed", runner=runner.number, attempt=self.loads.failures)
             self.start_at = now + pause
             return
-        failure = failure_in(runner.load_report)
+        failure = failure_in((runner.load_report or "").encode())
         if failure is None:
             message = f"{last_exit.message} This was while the handler was being loaded."
             failure = Failure("ProcessExit", message, "")
         failure = replace(failure, stderr=runner.output.last_of_stderr())
         write_line(report_line(failure), seconds=2)
-        self.exit_status = EXIT_NOT_LOADABLE
+        self.exit_status = Exit.NOT_LOADABLE
 
     # What runners say
 
@@ -292,49 +283,28 @@ class Fleet:
         return found
 
     def read_channels(self, now: float) -> bool:
-        """True when a handler has forked, so that strays are worth looking for."""
-        forked = False
+        """True when a handler makes processes."""
+        forks = False
         for runner in list(self.runners.values()):
             for message in runner.messages():
-                forked = self.on_message(runner, message, now) or forked
+                forks = self.on_message(runner, message, now) or forks
             if runner.deaf and runner.end_by is None:
                 # It has closed its descriptors or is just exiting.
                 runner.end_by = now + _DEAF_SECONDS
-        return forked
+        return forks
 
     def on_message(self, runner: RunnerProcess, message: bytes, now: float) -> bool:
-        if runner.state == "loading":
-            if message == b"loaded":
+        news, detail = unpack_news(message)
+        if news is News.FORKS:
+            runner.forked = True
+        elif runner.state == "loading":
+            if news is News.LOADED:
                 self.on_loaded(runner, now)
-            elif message.startswith(b"{"):
-                runner.load_report = message
-        elif message.startswith(b"stuck") and runner.state == "serving":
-            limit_ms = message[6:22].decode("ascii", "replace")
-            reason = f"A call ran past its time limit of {limit_ms} ms and could not be ended."
-            runner.overdue = True
-            self.let_go(runner, reason, now)
-        elif message == b"full" and runner.state == "serving":
-            self.let_go(runner, "A call ran out of memory, and kept what it had.", now)
-        elif message == b"kept descriptors" and runner.state == "serving":
-            runner.kept = True
-            self.let_go(runner, REASONS[message[5:]], now)
-        elif message[5:] in REASONS and runner.state == "serving":
-            runner.stuck = REASONS[message[5:]]
-            self.make_way(now)
-        elif message == b"crowded":
-            runner.stuck = runner.stuck or "Its handler started too many threads."
-            runner.kill()
-        elif message.startswith(b"abandoned") and runner.state == "serving":
-            runner.stuck = "Calls whose callers had gone took up its threads."
-            runner.overdue = True
-            self.retire(runner, now, b"linger", LINGER_SECONDS + _SETTLE_SECONDS)
-            self.ensure_one(now)
-        elif message == b"settle":
-            runner.settling = True
-        elif message == b"forking":
-            self.forking = True
-        runner.forked = runner.forked or message in (b"forking", b"forked", b"settle")
-        return message in (b"forked", b"settle")
+            elif news is News.NOT_LOADABLE:
+                runner.load_report = detail
+        elif runner.state == "serving" and news is News.RETIRES and detail in Reason.__members__:
+            self.let_go(runner, Reason[detail], now)
+        return news is News.FORKS
 
     # Silence
 
@@ -343,12 +313,12 @@ class Fleet:
             if runner.state != "serving":
                 continue
             watch = runner.watch
-            watch.observe(runner.pulse.last_beat_ns, passed, tick)
+            watch.observe(runner.pulse.beat_ns, passed, tick)
             if watch.silent and watch.silent_seconds == 0.0:
                 self.on_return(runner, now)
             elif self.draining or watch.silent:
                 continue
-            elif watch.silent_seconds > self.patience.limit(now, runner.pulse.resting):
+            elif watch.silent_seconds > self.patience.limit(now, bool(runner.pulse.is_resting)):
                 watch.silent = True
                 runner.end_by = self.end_of(runner, now)
                 log("runner_silent", runner=runner.number)
@@ -367,7 +337,7 @@ class Fleet:
         for other in self.runners.values():
             if other.number > runner.number and other.state == "serving":
                 other.surplus = True
-                self.retire(other, now, b"linger", LINGER_SECONDS + _SETTLE_SECONDS)
+                self.retire(other, now, Order.LINGER)
 
     def evict(self, now: float) -> None:
         """When all of them are on their way out, the one that would go first makes room now."""
@@ -377,13 +347,18 @@ class Fleet:
             first.end_by, first.settles_at = now, 0.0
 
     def enforce(self, now: float) -> None:
-        """Ends the runners whose time has come."""
+        """Ends the runners whose time has come, or that use more memory than they may where no
+        container sees to that."""
+        most = self.settings.limit_memory_bytes
         for runner in self.runners.values():
+            if most is not None and not runner.pulse.is_resting and runner.used_bytes() > most:
+                runner.out_of_memory = True
+                runner.kill()
             if runner.end_by is not None and now < runner.settles_at:
                 runner.end_by = max(runner.end_by, self.end_of(runner, now) + _LEAVE_SECONDS)
             if runner.end_by is not None and now >= runner.end_by:
-                if runner.watch.silent and runner.stuck is None:
-                    runner.stuck = "It stopped answering: its event loop was blocked or stopped."
+                if runner.watch.silent and runner.reason is None:
+                    runner.reason = _SILENT
                 runner.kill()
             elif runner.state == "loading" and now - runner.started > self.loads.limit_seconds():
                 runner.kill()

@@ -7,16 +7,21 @@ namespace for inter-process communication, is its function's alone.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 
 from ..settings import Settings
-from .specialising import lay_code_again
+from ..system import ContainerMemory
+from .code import lay_code_again
 
 _IPC_RMID = 0
 _IPC = (("shm", "shmid", "shmctl"), ("sem", "semid", "semctl"), ("msg", "msqid", "msgctl"))
+# So much of a turn of the supervisor clearing may take, and so long in all.
+_TURN_SECONDS = 0.1
+_SECONDS = 3.0
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -32,6 +37,25 @@ class Leftovers:
         self._has_code = bool(names) and settings.code is not None
         app_dir = os.path.abspath(settings.app_dir)
         self._spared = {app_dir, os.path.abspath(settings.socket_path or app_dir)}
+        self._memory = ContainerMemory(os.getpid() == 1)
+        self._is_cleared = True
+        self._until = math.inf
+
+    def may_be_there(self) -> None:
+        """A runner has ended."""
+        self._is_cleared = False
+
+    def are_gone(self, now: float) -> bool:
+        """To be asked while there is no runner, again and again until it is true."""
+        if not self._is_cleared:
+            # Processes that are still dying may hold some memory.
+            self._is_cleared = self.clear(_TURN_SECONDS) and not self._memory.has_grown()
+            self._until = math.inf if self._is_cleared else min(self._until, now + _SECONDS)
+        return self._is_cleared
+
+    def stay(self, now: float) -> bool:
+        """They can't be removed."""
+        return now >= self._until
 
     def clear(self, seconds: float) -> bool:
         """False when the time was over before all was gone; then it goes on where it was."""

@@ -7,9 +7,8 @@ import os
 import socket
 import stat
 
+from ..protocol import BACKLOG
 from ..settings import Settings
-
-BACKLOG = 2048
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -1,101 +1,125 @@
-"""The processes below this one, as /proc tells them."""
+"""Ends the processes of handlers that nobody waits for any more, or that are too many."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
-from collections.abc import Collection
+from collections.abc import Callable
 
-MAX_LEFT_BEHIND = 16
-# More than any sensible handler runs at once; what reaches it is ended before it fills the machine.
-MAX_PROCESSES = 64
+from ..protocol import MAX_PROCESSES
+from ..system import children, count_below, kill_all_of_runners
+from .fleet import Fleet
+from .reports import log
 
-
-def children(parent: int) -> list[int]:
-    """The direct children of all threads of a process; none when it is gone."""
-    found: list[int] = []
-    try:
-        for thread in os.listdir(f"/proc/{parent}/task"):
-            with open(f"/proc/{parent}/task/{thread}/children") as file:
-                found += [int(pid) for pid in file.read().split()]
-    except OSError:
-        # Not every kernel lists children, and threads come and go.
-        return [int(pid) for pid in os.listdir("/proc") if pid.isdecimal() and _is(pid, parent)]
-    return found
-
-
-def _is(pid: str, parent: int) -> bool:
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        return int(_stat(pid)[1]) == parent
-    return False
-
-
-def is_zombie(pid: int) -> bool:
-    with contextlib.suppress(OSError, IndexError):
-        return _stat(pid)[0] == "Z"
-    return False
+_FEW_PROCESSES = 16
+_PAUSE_SECONDS = 1.0
+# In a container counting costs little, and tells of processes that were made unheard.
+_CONTAINER_PAUSE_SECONDS = 0.04
+# While there are any, they are counted so soon again, and twice as late each time that there are no
+# more: a bomb takes all memory of a container in a tenth of a second.
+_FIRST_PAUSE_SECONDS = 0.005
+_LONGEST_PAUSE_SECONDS = 0.04
+# When the kernel has ended so many for want of memory, the others go too: it takes them one by one.
+_OUT_OF_MEMORY = 3
+# Looks in a row that each found new orphans.
+_MULTIPLYING = 8
+_ROUNDS = 50
+# What was killed is still dying, and takes up its places until then.
+_ROOM_SECONDS = 0.3
+_DYING_SECONDS = 5.0
 
 
-def _stat(pid: int | str) -> list[str]:
-    """State, parent and so on; the name before them may hold anything."""
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()
+class Processes:
+    def __init__(self, fleet: Fleet, reap: Callable[[float], None]) -> None:
+        self._fleet = fleet
+        self._reap = reap
+        self._due = 0.0
+        self._rest = _CONTAINER_PAUSE_SECONDS if os.getpid() == 1 else _PAUSE_SECONDS
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._counted = 0
+        #: Processes besides runners.
+        self._others = True
+        # What the kernel had ended for want of memory when there were only runners.
+        self._ooms = 0
+        self._looks_with_orphans = 0
+        # Orphans that were sent SIGKILL and have not died of it yet.
+        self._dying: set[int] = set()
+        # Groups of processes that were, and until when some may still be dying.
+        self._doomed: dict[int, float] = {}
+        self._made_room_at = 0.0
 
+    def hurry(self) -> None:
+        self._due, self._pause, self._others = 0.0, _FIRST_PAUSE_SECONDS, True
 
-def kill_strays(signalled: set[int], runners: set[int]) -> set[int]:
-    """Kills our children that are not runners (orphans come to us); returns their groups.
+    def reaped(self, pid: int) -> None:
+        self._dying.discard(pid)
 
-    Adds what it kills to `signalled` and takes no notice of those already in it: a process may
-    take a while to die of its signal.
-    """
-    groups: set[int] = set()
-    for pid in children(os.getpid()):
-        if pid in runners or pid in signalled:
-            continue
-        signalled.add(pid)
-        group = pid
+    def seconds_until_look(self, now: float) -> float:
+        return max(self._due - now, 0.0) if self._others else math.inf
+
+    def look_if_due(self, now: float) -> None:
+        if now < self._due:
+            return
+        for group in [group for group, until in self._doomed.items() if now > until]:
+            del self._doomed[group]
+        count = count_below(os.getpid(), MAX_PROCESSES, self._doomed)
+        self._others = others = count > sum(pid not in self._doomed for pid in self._fleet.runners)
+        ooms = self._fleet.oom.read()
+        if not others:
+            self._ooms = ooms
+        has_orphans = self._kill_orphans(now)
+        self._looks_with_orphans = self._looks_with_orphans + 1 if has_orphans else 0
+        if (
+            count >= MAX_PROCESSES
+            or ooms - self._ooms >= _OUT_OF_MEMORY
+            or self._looks_with_orphans >= _MULTIPLYING
+        ):
+            log("processes_multiply")
+            self.make_room(now)
+            self._pause = _LONGEST_PAUSE_SECONDS
+        elif count > self._counted:
+            self._pause = _FIRST_PAUSE_SECONDS
+        else:
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+        self._counted = count
+        self._due = now + (self._pause if others else self._rest)
+
+    def make_room(self, now: float) -> None:
+        """Handler code has taken all processes there may be."""
+        fleet = self._fleet
+        forkers = [r for r in fleet.runners.values() if r.forked and r.pid not in self._doomed]
+        if now < self._made_room_at + _ROOM_SECONDS and not forkers:
+            return
+        self._made_room_at = now
+        self._looks_with_orphans = 0
+        # What it started is mostly in the group of its runner, and other runners needn't pay.
+        for runner in forkers:
+            fleet.kill_forker(runner)
+            self._doomed[runner.pid] = now + _DYING_SECONDS
+        if not forkers or count_below(os.getpid(), MAX_PROCESSES, self._doomed) >= _FEW_PROCESSES:
+            kill_all_of_runners()
+            fleet.kill_bystanders()
+
+    def _kill_orphans(self, now: float) -> bool:
+        """Those come to us (see `become_subreaper`)."""
+        found = False
+        for _ in range(_ROUNDS):
+            orphans = set(children(os.getpid())) - self._dying - self._fleet.runners.keys()
+            if not orphans:
+                break
+            found = True
+            self._dying |= orphans
+            for pid in orphans:
+                self.kill(pid)
+            self._reap(now)
+        return found
+
+    def kill(self, pid: int) -> None:
         with contextlib.suppress(OSError):
             group = os.getpgid(pid)
-            if group != os.getpgrp() and group not in runners:
+            if group != os.getpgrp() and group not in self._fleet.runners:
                 os.killpg(group, signal.SIGKILL)
-        groups.add(group)
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
-    return groups
-
-
-def left_behind(runner: int, in_flight: int) -> int:
-    """Processes a runner's handler has forgotten: ended ones nobody waited for, and, once no
-    call is in flight, those still running."""
-    found = children(runner)
-    return len(found) if in_flight == 0 else sum(map(is_zombie, found))
-
-
-def count_all(enough: int, doomed: Collection[int]) -> int:
-    """How many descendants this process has: see `count_below`."""
-    if os.getpid() != 1:
-        return count_below(os.getpid(), enough, doomed)
-    # All that is in a container but the first process; one look, however many threads there are.
-    pids = [int(pid) for pid in os.listdir("/proc") if pid.isdecimal()]
-    found = sum(_group(pid) not in doomed for pid in pids) if doomed else len(pids)
-    return min(found - 1, enough)
-
-
-def count_below(parent: int, enough: int, doomed: Collection[int] = ()) -> int:
-    """How many descendants a process has, counted up to `enough`, without those of doomed groups:
-    these have been sent SIGKILL, and take a while to die of it."""
-    found = 0
-    unseen = [parent]
-    while unseen and found < enough:
-        below = children(unseen.pop())
-        found += sum(_group(pid) not in doomed for pid in below) if doomed else len(below)
-        unseen += below
-    return min(found, enough)
-
-
-def _group(pid: int) -> int | None:
-    try:
-        return os.getpgid(pid)
-    except OSError:
-        return None

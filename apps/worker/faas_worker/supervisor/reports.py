@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from .relaying import STDERR
+from ..protocol import Exit, Reason
+from .output import STDERR
 
-# Of a runner that can't go on by its own judgement.
-EXIT_UNFIT = 70
-
-Reason = Literal["out_of_memory", "signal", "exit", "stuck"]
+Ending = Literal["out_of_memory", "signal", "exit", "stuck"]
 
 
 @dataclass(frozen=True, slots=True)
 class LastExit:
     runner: int
-    reason: Reason
+    reason: Ending
     message: str
 
     def encode(self) -> bytes:
@@ -36,13 +34,13 @@ class LastExit:
 
 
 def explain_exit(runner: int, wait_status: int, stuck: str | None, out_of_memory: bool) -> LastExit:
-    """`stuck` is why the supervisor let go of the runner, if it did."""
+    """`stuck` is why it took no new calls, where that was its handler's doing."""
     if stuck is not None:
         return LastExit(runner, "stuck", stuck)
     if os.WIFSIGNALED(wait_status):
         number = os.WTERMSIG(wait_status)
         if out_of_memory and number == signal.SIGKILL:
-            message = "The function used more memory than it may; the kernel ended its process."
+            message = "The function used more memory than it may; its process was ended."
             return LastExit(runner, "out_of_memory", message)
         try:
             name = signal.Signals(number).name
@@ -50,9 +48,8 @@ def explain_exit(runner: int, wait_status: int, stuck: str | None, out_of_memory
             name = f"signal {number}"
         return LastExit(runner, "signal", f"The function's process was ended by {name}.")
     code = os.waitstatus_to_exitcode(wait_status)
-    if code == EXIT_UNFIT:
-        message = "It could not answer any more: its handler had changed what it runs on."
-        return LastExit(runner, "stuck", message)
+    if code == Exit.UNFIT:
+        return LastExit(runner, "stuck", Reason.DAMAGED)
     return LastExit(runner, "exit", f"The function's process exited with status {code}.")
 
 

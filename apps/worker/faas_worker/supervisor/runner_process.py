@@ -9,13 +9,12 @@ import socket
 import time
 from collections.abc import Callable
 
-from ..pulse import NoticeBoard, Pulse
+from ..protocol import MESSAGE_BYTES, Exit, Notice, Order, Pulse, pack
 from ..settings import Settings
-from .relaying import RunnerOutput
-from .reports import EXIT_UNFIT
-from .watching import State, Watch
+from ..system import descendants, resident_bytes
+from .decisions import State, Watch
+from .output import RunnerOutput
 
-_MESSAGE_BYTES = 65_536
 _MESSAGES_PER_TURN = 8
 
 
@@ -31,35 +30,34 @@ class RunnerProcess:
         self.state: State = "loading"
         self.watch = Watch()
         self.started = time.monotonic()
-        self.stuck: str | None = None
+        #: Why it takes no new calls, where that is its handler's doing.
+        self.reason: str | None = None
+        #: It goes because another serves: nobody need be told.
         self.surplus = False
-        # It has kept what the next one may need.
-        self.kept = False
-        # Calls of it took too long, which says nothing of the worker.
+        #: What it has kept says something of the worker; its calls' time limits do not.
+        self.of_the_worker = False
         self.overdue = False
-        # Its handler has made processes.
+        #: Its handler has made processes.
         self.forked = False
-        # Calls of it wait to hear that what it has forked does not multiply.
-        self.settling = False
-        self.descendants = 0
-        self.changed_at = 0.0
+        self.out_of_memory = False
+        #: It is ended at the first of these times, and not before the second.
         self.end_by: float | None = None
         self.settles_at = 0.0
-        self.load_report: bytes | None = None
-        # Handler code may flood the channel; such a runner is read once per turn only.
+        self.load_report: str | None = None
+        #: Handler code may flood the channel; such a runner is read once per turn only.
         self.noisy = False
         self.deaf = False
 
-    def order(self, message: bytes) -> None:
+    def order(self, order: Order) -> None:
         with contextlib.suppress(OSError):
-            self.channel.send(message)
+            self.channel.send(pack(order))
 
     def messages(self) -> list[bytes]:
         received: list[bytes] = []
         self.noisy = False
         try:
             for _ in range(_MESSAGES_PER_TURN):
-                message = self.channel.recv(_MESSAGE_BYTES)
+                message = self.channel.recv(MESSAGE_BYTES)
                 if not message:
                     self.deaf = True
                     return received
@@ -71,6 +69,11 @@ class RunnerProcess:
             self.deaf = True
         return received
 
+    def used_bytes(self) -> int:
+        """Of memory, by whichever process uses most: what it has forked shares much with it."""
+        started = descendants(self.pid) if self.forked else []
+        return max(map(resident_bytes, [self.pid, *started]))
+
     def kill(self) -> None:
         """The runner and everything in its process group."""
         for send in (os.killpg, os.kill):
@@ -78,11 +81,7 @@ class RunnerProcess:
                 send(self.pid, signal.SIGKILL)
 
     def forget(self) -> None:
-        self.channel.close()
-        self.pulse.close()
-        self.output.close()
-
-    def release_in_child(self) -> None:
+        """Of this process, or of a copy of it that is another runner."""
         self.channel.close()
         self.output.close()
 
@@ -91,24 +90,23 @@ def fork_runner(
     settings: Settings,
     number: int,
     listener: socket.socket,
-    board: NoticeBoard,
+    notice: Notice,
     release_in_child: Callable[[], None],
-    handover: int | None = None,
+    function: Callable[[], Settings] | None = None,
 ) -> RunnerProcess:
     """Raises BlockingIOError when there may be no more processes.
 
-    `handover`: where it is to read its function from, when it is not in the settings.
+    `function`: waits, in the runner, for the function that is not in the settings yet.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
-    pulse = Pulse()
+    pulse = Pulse.shared()
     output = RunnerOutput()
     try:
         pid = os.fork()
     except OSError:
         ours.close()
         theirs.close()
-        pulse.close()
         output.close()
         raise
     if pid == 0:
@@ -118,9 +116,10 @@ def fork_runner(
             ours.close()
             release_in_child()
             output.move_in()
-            Runner(settings, number, listener, theirs, pulse, board, output.mark).run(handover)
+            runner = Runner(settings, number, listener, theirs, pulse, notice, output.mark)
+            runner.run(function)
         finally:
-            os._exit(EXIT_UNFIT)
+            os._exit(Exit.UNFIT)
     theirs.close()
     output.leave_to_runner()
     return RunnerProcess(number, pid, ours, pulse, output)

@@ -10,22 +10,20 @@ import socket
 import time
 
 from .. import system
-from ..pulse import NoticeBoard
+from ..protocol import BACKLOG, Notice
 from ..settings import Settings
+from .decisions import TICK_SECONDS
 from .fleet import Fleet
-from .listener import BACKLOG, listen, stop_listening
-from .processes import kill_strays
-from .relaying import OUTLETS
+from .listener import listen, stop_listening
+from .output import OUTLETS
+from .processes import Processes
 from .reports import log
 from .runner_process import RunnerProcess
-from .sweeping import Sweeper
-from .watching import TICK_SECONDS
 
 _RESTING_TICK_SECONDS = 0.5
 _END_ROUNDS = 50
 # A runner gets its own chance to leave at the end of the drain.
 _DRAIN_GRACE_SECONDS = 0.2
-_ROOM_SECONDS = 0.3
 # What runners print is copied so often at most: a handler that prints without end costs little.
 _RELAY_PAUSE_SECONDS = 0.005
 _LAST_SECONDS = 0.5
@@ -40,16 +38,16 @@ class Supervisor:
         settings: Settings,
         listener: socket.socket,
         signals: system.SignalFile,
-        board: NoticeBoard | None = None,
+        notice: Notice | None = None,
         prepared: RunnerProcess | None = None,
     ) -> None:
         self.settings = settings
         self.signals = signals
-        self.fleet = Fleet(settings, listener, signals.release_in_child, board, prepared)
-        self.sweeper = Sweeper(self.fleet, self.reap)
+        self.fleet = Fleet(settings, listener, signals.release_in_child, notice, prepared)
+        self.processes = Processes(self.fleet, self.reap)
         self.drain_until: float | None = None
-        self.made_room_at = 0.0
         self.relay_at = 0.0
+        self.limits = system.own_limits()
 
     def run(self) -> int:
         """Returns the exit status of the worker."""
@@ -59,20 +57,22 @@ class Supervisor:
         while fleet.exit_status is None:
             now = time.monotonic()
             if not fleet.start_if_due(now):
-                self.make_room(now)
+                self.processes.make_room(now)
             tick = self.tick_seconds()
-            self.wait(min(tick, self.sweeper.seconds_until_count(now)))
+            self.wait(min(tick, self.processes.seconds_until_look(now)))
             now = time.monotonic()
             self.read_signals(now)
             if now >= self.relay_at and fleet.relay_output():
                 self.relay_at = now + _RELAY_PAUSE_SECONDS
             self.reap(now)
             if fleet.read_channels(now):
-                self.sweeper.hurry()
+                self.processes.hurry()
             fleet.watch(now, now - last, tick)
             fleet.enforce(now)
-            if self.sweeper.sweep_if_due(now):
-                self.make_room(now)
+            self.processes.look_if_due(now)
+            if fleet.exit_status is None and system.are_lowered(self.limits):
+                # The kernel lets every process of the same user do that.
+                fleet.give_up("Its handler lowered the limits of the worker's first process.")
             self.end_drain_if_done(now)
             last = now
         self.end_everything()
@@ -82,7 +82,7 @@ class Supervisor:
         fleet = self.fleet
         if self.drain_until is None and fleet.start_at is None:
             runners = fleet.runners.values()
-            if all(runner.state == "serving" and runner.pulse.resting for runner in runners):
+            if all(runner.state == "serving" and runner.pulse.is_resting for runner in runners):
                 return _RESTING_TICK_SECONDS
         return TICK_SECONDS
 
@@ -138,29 +138,17 @@ class Supervisor:
                 pid, wait_status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
-                self.sweeper.reaped(pid)
+                self.processes.reaped(pid)
                 runner = self.fleet.runners.get(pid)
                 if runner is not None:
                     self.fleet.on_exit(runner, wait_status, now)
-                    self.sweeper.hurry()
+                    self.processes.hurry()
 
     def end_drain_if_done(self, now: float) -> None:
         if self.drain_until is None or self.fleet.exit_status is not None:
             return
         if not self.fleet.runners or now >= self.drain_until:
             self.fleet.exit_status = 0
-
-    def make_room(self, now: float) -> None:
-        """Handler code has taken every process there may be."""
-        # What was killed is still dying, and takes up its places until then.
-        if now < self.made_room_at + _ROOM_SECONDS and not self.fleet.has_new_forkers():
-            return
-        self.made_room_at = now
-        # What it started is mostly in the group of its runner, and other runners needn't pay.
-        if self.fleet.kill_forkers(now):
-            return
-        system.kill_all_of_runners()
-        self.fleet.kill_bystanders()
 
     def listen_again(self) -> None:
         """Handler code has shut the shared socket down, for every process that has it."""
@@ -179,9 +167,9 @@ class Supervisor:
             runner.output.finish()
         for outlet in OUTLETS:
             outlet.flush(_LAST_SECONDS)
-        signalled: set[int] = set()
         for _ in range(_END_ROUNDS):
-            kill_strays(signalled, set())
+            for pid in system.children(os.getpid()):
+                self.processes.kill(pid)
             try:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
@@ -189,4 +177,4 @@ class Supervisor:
                 break
             select.select([self.signals.fd], [], [], 0.01)
             self.signals.read()
-        self.fleet.clearing.leftovers.clear(_CLEARING_SECONDS)
+        self.fleet.leftovers.clear(_CLEARING_SECONDS)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from faas_worker.runner.console import CURRENT_OUTPUT
+from faas_worker.runner.streams import CURRENT_OUTPUT
 
 NOTE = '{"faas": "handler_not_loadable", "type": "T", "message": "m", "line": 1, "traceback": ""}\n'
 

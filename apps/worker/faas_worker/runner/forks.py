@@ -1,4 +1,4 @@
-"""A runner's own way with signals, and what a handler's forks must not inherit of it."""
+"""What a handler's forks must not inherit of their runner, and what it leaves of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import threading
 from collections.abc import Callable
 from time import monotonic_ns
 
+from ..protocol import MAX_PROCESSES, Reason
+from ..system import descendants
+
 LEAVING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A timer that a call has set may go off when it has long been answered.
 _TIMER_SIGNALS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
@@ -20,8 +23,10 @@ _HARMLESS_SIGNALS = LEAVING_SIGNALS + _TIMER_SIGNALS
 _MAKING_PROCESSES = frozenset(
     {"os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
 )
-# More than the supervisor needs to make up its mind.
-_SETTLE_SECONDS = 10.0
+# Between two looks that tell whether processes still become more.
+_GROWTH_SECONDS = 0.05
+_MOST_LOOKS = 200
+_MOST_LEFT = 16
 
 
 def _take_no_notice(_number: int, _frame: object) -> None:
@@ -35,26 +40,15 @@ def ignore_signals() -> None:
         signal.signal(number, _take_no_notice)
 
 
-def keep_ignoring_signals() -> None:
-    """A handler's own way with a signal stays, but none that would end the process."""
-    for number in _HARMLESS_SIGNALS:
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _take_no_notice)
+class Forks:
+    """Knows when handler code has made processes."""
 
-
-class ForkWatch:
-    """Knows when handler code has made processes, and whether they have been looked at since."""
-
-    def __init__(
-        self, own_descriptors: Callable[[], list[int]], tell: Callable[[bytes], None]
-    ) -> None:
-        """`tell` reaches the supervisor, which looks at the processes."""
+    def __init__(self, own_descriptors: Callable[[], list[int]], tell: Callable[[], None]) -> None:
+        """`tell` has the supervisor count the processes, which it does until there are none."""
         self._own_descriptors = own_descriptors
         self._tell = tell
         self._masks: dict[int, set[signal.Signals]] = {}
-        self._waiting: list[asyncio.Future[None]] = []
-        self._last_ns = 0
-        self._unseen = False
+        self._last_ns = self._told_ns = 0
         os.register_at_fork(
             before=self._hold_signals,
             after_in_parent=self._release_signals,
@@ -62,42 +56,28 @@ class ForkWatch:
         )
         sys.addaudithook(self._on_event)
 
-    def report(self) -> None:
-        """To be called regularly."""
-        if self._unseen:
-            self._unseen = False
-            self._tell(b"forked")
-
-    def concerns(self, started_ns: int) -> bool:
+    def concern(self, started_ns: int) -> bool:
         """Whether a call that began at this time may have left processes."""
         return self._last_ns > started_ns
 
-    async def settle(self) -> None:
-        """Returns when the supervisor has found nothing that multiplies.
-
-        It ends this process otherwise, and then the call that waits here pays for what it has
-        done; without the wait it would have its answer and the calls after it would pay.
-        """
-        loop = asyncio.get_running_loop()
-        seen: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(seen)
-        self._tell(b"settle")
-        timer = loop.call_later(_SETTLE_SECONDS, self.settled)
-        await seen
-        timer.cancel()
-
-    def settled(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for seen in waiting:
-            if not seen.done():
-                seen.set_result(None)
+    async def settle(self) -> Reason | None:
+        """Returns once nothing that a call has left multiplies: where it does, the supervisor ends
+        this process, and then that call pays for it, and none after it."""
+        before = 0
+        for _ in range(_MOST_LOOKS):
+            left = len(descendants(os.getppid())) - 1
+            if left <= before and left < MAX_PROCESSES:
+                break
+            before = left
+            await asyncio.sleep(_GROWTH_SECONDS)
+        return Reason.PROCESSES if before >= _MOST_LEFT else None
 
     def _on_event(self, event: str, _arguments: object) -> None:
         if event in _MAKING_PROCESSES:
-            self._last_ns = monotonic_ns()
-            if not self._unseen:
-                self._unseen = True
-                self._tell(b"forking")
+            self._last_ns = now = monotonic_ns()
+            if now - self._told_ns > _GROWTH_SECONDS * 1e9:
+                self._told_ns = now
+                self._tell()
 
     def _hold_signals(self) -> None:
         """A signal for a fork waits until the fork has its own way with signals."""
@@ -109,7 +89,7 @@ class ForkWatch:
 
     def _detach_copy(self) -> None:
         """A fork made by the handler must neither answer nor hold our sockets open."""
-        self._tell = _say_nothing
+        self._tell = lambda: None
         for number in _HARMLESS_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         self._release_signals()
@@ -118,7 +98,3 @@ class ForkWatch:
             with contextlib.suppress(OSError):
                 os.dup2(null, fd, inheritable=False)
         os.close(null)
-
-
-def _say_nothing(_message: bytes) -> None:
-    pass

@@ -82,7 +82,8 @@ def leave_timers() -> None:
 
 def default_alarm() -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    time.sleep(0.05)
 
 
 def timers_run() -> bool:
@@ -109,6 +110,7 @@ TRICKS: dict[str, Callable[[], object]] = {
     "ValueError in other threads": lambda: raise_in_other_threads(ValueError),
     "timers": leave_timers,
     "default alarm": default_alarm,
+    "sleep": lambda: time.sleep(0.5),
 }
 
 

@@ -172,11 +172,9 @@ class _Stream:
         for piece in marked:
             line, _, others = piece.partition(b"\n")
             if line.startswith(b"~["):
-                self._note_unfinished(line[1:])
+                pieces += self._begin_line(line[1:])
             elif line.startswith(b"["):
-                if self._unfinished:
-                    self._unfinished.pop(_name_in(line), None)
-                pieces.append(line)
+                pieces.append(self._end_line(line))
             else:
                 pieces.append(_unlike_ours(line))
             if others:
@@ -185,19 +183,26 @@ class _Stream:
             self._put(b"\n".join(pieces))
 
     def _put(self, lines: bytes) -> None:
-        lines = _without_controls(lines) + b"\n"
+        lines = _printable(lines) + b"\n"
         self.outlet.put(lines)
         if self.tail is not None:
             self.tail = (self.tail + lines)[-_TAIL_BYTES:]
 
-    def _note_unfinished(self, line: bytes) -> None:
-        self._unfinished.pop(_name_in(line), None)
-        if len(self._unfinished) < _UNFINISHED:
-            self._unfinished[_name_in(line)] = line
+    def _begin_line(self, piece: bytes) -> list[bytes]:
+        """Of a call, to be continued; what gets too long is a line of its own."""
+        name, _, text = piece.partition(b"] ")
+        line = self._unfinished.pop(name, name + b"] ") + text
+        if len(line) > _LINE_BYTES or len(self._unfinished) >= _UNFINISHED:
+            return [line]
+        self._unfinished[name] = line
+        return []
 
-
-def _name_in(line: bytes) -> bytes:
-    return line.partition(b"] ")[0]
+    def _end_line(self, line: bytes) -> bytes:
+        if not self._unfinished:
+            return line
+        name, _, text = line.partition(b"] ")
+        begun = self._unfinished.pop(name, None)
+        return line if begun is None else begun + text
 
 
 def _unlike_ours(lines: bytes) -> bytes:
@@ -208,7 +213,10 @@ def _unlike_ours(lines: bytes) -> bytes:
     return lines
 
 
-def _without_controls(lines: bytes) -> bytes:
+def _printable(lines: bytes) -> bytes:
+    """UTF-8 without control characters."""
+    if not lines.isascii():
+        lines = lines.decode("utf-8", "backslashreplace").encode()
     if b"\xc2" in lines or len(lines.translate(None, _CONTROLS)) < len(lines):
         lines = lines.replace(b"\r\n", b"\n").removesuffix(b"\r")
         return _CONTROL.sub(_escaped, lines)

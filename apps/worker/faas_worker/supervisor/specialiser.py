@@ -1,43 +1,44 @@
 """Until it has a function: a process that answers for the worker and takes in one, once.
 
-It is a process of its own so that the token it is shown never is in the memory that runners are
-forked from.
+It is a process of its own so that the token it is shown never is in the memory that handler code
+can read. Runners are forked from the supervisor, and the first one stands by already, set up but
+for the function, which it hears of through a pipe.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
+import contextlib
 import hashlib
 import hmac
 import json
 import os
+import pickle
 import select
 import signal
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import uvloop
 
 from .. import system
-from ..runner.app import PROTOCOL
+from ..protocol import PROTOCOL, Exit, Header, Notice
 from ..runner.calls import Send
 from ..runner.door import Door, may_look
 from ..runner.exchange import Receive, Scope, content_length, read_body, read_rest, respond
 from ..runner.results import Answer, refused, worker_misdirected
 from ..runner.server import CONNECTION, Server
-from ..settings import Settings
+from ..settings import GENERIC_VARIABLES, Settings, SettingsError, read_settings
+from .code import lay_code_out
 from .reports import log
-from .runner_process import RunnerProcess
-from .specialising import BodyRefused, lay_code_out, specialised_settings
-from .standby import Standby, pack, unpack
+from .runner_process import RunnerProcess, fork_runner
 
-EXIT_EXPIRED = 0
-EXIT_UNUSABLE = 64
-EXIT_NO_RECEPTION = 70
-EXIT_NO_PLACE = 71
-EXIT_CUT_OFF = 75
 _BODY_SECONDS = 10.0
 # The last byte of what the rest of the worker is told: whether the standby runner has its function.
 _HANDED, _NOT_HANDED = b"\1", b"\0"
@@ -67,12 +68,12 @@ def wait_for_function(
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
-        status = EXIT_NO_RECEPTION
+        status = Exit.NO_SPECIALISER
         try:
             os.close(ours)
             signals.release_in_child()
             system.die_with_parent()
-            status = Reception(settings, dict(os.environ), listener, theirs, standby).run()
+            status = Specialiser(settings, dict(os.environ), listener, theirs, standby).run()
         finally:
             os._exit(status)
     os.close(theirs)
@@ -110,10 +111,10 @@ def wait_for_function(
     if is_leaving:
         return 0
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return status if status >= 0 else EXIT_NO_RECEPTION
+    return status if status >= 0 else Exit.NO_SPECIALISER
 
 
-class Reception:
+class Specialiser:
     """Whatever comes of it, the first request with the right token is the last."""
 
     def __init__(
@@ -144,16 +145,16 @@ class Reception:
         self.loop.run_until_complete(self.server.start())
         self.renew_lease()
         self.loop.run_forever()
-        return EXIT_NO_RECEPTION
+        return Exit.NO_SPECIALISER
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         is_admitted = self.door.admits(scope, headers)
         match scope["method"], scope["path"]:
             case "GET", "/health" if is_admitted or (
-                b"x-faas-lease" not in headers and may_look(headers)
+                Header.LEASE not in headers and may_look(headers)
             ):
-                if b"x-faas-lease" in headers:
+                if Header.LEASE in headers:
                     self.renew_lease()
                 await respond(send, _generic_health(is_admitted))
             case "POST", "/specialise":
@@ -178,14 +179,14 @@ class Reception:
             return
         self.taken = True
         scope["state"][CONNECTION].keep()
-        self.renew_lease(_BODY_SECONDS, EXIT_CUT_OFF)
+        self.renew_lease(_BODY_SECONDS, Exit.CUT_OFF)
         body = await read_body(receive, content_length(headers), self.settings.max_body_bytes)
         if type(body) is bytes:
             await self.hand_over(body, send)
         log("not_specialised", message="The request was cut off or too large.")
         if isinstance(body, Answer):
             await respond(send, body)
-        await self.leave_when_flushed(EXIT_CUT_OFF)
+        await self.leave_when_flushed(Exit.CUT_OFF)
 
     async def hand_over(self, body: bytes, send: Send) -> None:
         """Does not return."""
@@ -194,7 +195,7 @@ class Reception:
         except BodyRefused as error:
             log("not_specialised", message=str(error))
             await respond(send, refused(422, str(error), close=True))
-            await self.leave_when_flushed(EXIT_UNUSABLE)
+            await self.leave_when_flushed(Exit.UNUSABLE)
         # From here on connections wait in the backlog for the first runner.
         self.server.stop_accepting()
         try:
@@ -202,7 +203,7 @@ class Reception:
         except OSError as error:
             log("not_specialised", message=f"The code can't be laid out: {error}")
             await respond(send, refused(500, "There is no place for the code.", close=True))
-            await self.leave_when_flushed(EXIT_NO_PLACE)
+            await self.leave_when_flushed(Exit.NO_PLACE)
         given = pack(settings, environment)
         self.handed_over = True
         # It serves from here on, and the rest of the worker has to hear of it, however late.
@@ -229,7 +230,7 @@ class Reception:
         right = hmac.compare_digest(hashlib.sha256(token).digest(), self.digest)
         return right and scheme.lower() == b"bearer"
 
-    def renew_lease(self, seconds: float | None = None, status: int = EXIT_EXPIRED) -> None:
+    def renew_lease(self, seconds: float | None = None, status: int = Exit.DONE) -> None:
         """A worker that nobody asks after has lost its manager. One that was taken keeps its own
         deadline."""
         if self.taken and seconds is None:
@@ -260,3 +261,141 @@ def _generic_health(with_details: bool) -> Answer:
     if with_details:
         document["worker"] = {"protocol": PROTOCOL}
     return Answer(503, json.dumps(document).encode())
+
+
+# The first runner
+
+
+class Standby:
+    def __init__(
+        self, settings: Settings, listener: socket.socket, release_in_child: Callable[[], None]
+    ) -> None:
+        self.notice = Notice.shared()
+        theirs, self._ours = os.pipe()
+
+        def release() -> None:
+            # Or it would wait for ever for a worker that is gone.
+            os.close(self._ours)
+            release_in_child()
+
+        self._runner: RunnerProcess | None = None
+        try:
+            self._runner = fork_runner(
+                settings, 1, listener, self.notice, release, lambda: take_over(theirs)
+            )
+        except OSError:
+            pass  # Too many processes for now; there may be room when it is needed.
+        finally:
+            os.close(theirs)
+
+    def hand_over(self, given: bytes) -> bool:
+        """What `take_over` takes; false when it is gone."""
+        try:
+            with open(self._ours, "wb") as pipe:
+                pipe.write(given)
+        except OSError:
+            return False
+        return True
+
+    @property
+    def pids(self) -> set[int]:
+        return set() if self._runner is None else {self._runner.pid}
+
+    def leave_handing_over(self) -> None:
+        """To a fork of this process: when that is gone, the runner need not wait any more."""
+        os.close(self._ours)
+
+    def runner(self, *, has_function: bool) -> RunnerProcess | None:
+        """None when it is gone: another can be forked in its place."""
+        runner = self._runner
+        if runner is not None and has_function:
+            runner.started = time.monotonic()
+            return runner
+        if runner is not None:
+            runner.forget()
+        return None
+
+
+def take_over(descriptor: int) -> Settings:
+    """In the runner: waits for the function, and takes on its environment."""
+    with open(descriptor, "rb") as pipe:
+        given = pipe.read()
+    found = unpack(given)
+    if found is None:
+        # Not by an exit of its own: that would say that the function can't be loaded.
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise SystemExit
+    settings, environment = found
+    take_on(environment)
+    return settings
+
+
+def pack(settings: Settings, environment: dict[str, str]) -> bytes:
+    return pickle.dumps((settings, environment))
+
+
+def unpack(given: bytes) -> tuple[Settings, dict[str, str]] | None:
+    """None when it is not whole: whoever wrote it has ended."""
+    try:
+        found: Any = pickle.loads(given)
+    except (EOFError, pickle.UnpicklingError):
+        return None
+    return found
+
+
+# The body of the request
+
+
+class BodyRefused(ValueError):  # noqa: N818 - named for what happened
+    """The body can't be used; the message says why."""
+
+
+def specialised_settings(
+    body: bytes, environ: Mapping[str, str]
+) -> tuple[Settings, dict[str, str]]:
+    """The settings and the whole environment of the function's worker. Raises BodyRefused."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if type(document) is not dict:
+        raise BodyRefused("The body must be a JSON object.")
+    given = document.get("environment", {})
+    if type(given) is not dict or not all(map(_is_variable, given.items())):
+        raise BodyRefused('"environment" must be an object of strings.')
+    environment = {
+        name: value for name, value in environ.items() if name not in GENERIC_VARIABLES
+    } | given
+    try:
+        settings = read_settings(environment)
+    except SettingsError as error:
+        raise BodyRefused(str(error)) from None
+    return replace(settings, code=_code_in(document)), environment
+
+
+def _is_variable(item: tuple[str, object]) -> bool:
+    name, value = item
+    if type(value) is not str or not name or name in GENERIC_VARIABLES:
+        return False
+    text = name + value
+    # Lone surrogates other than those that stand for undecodable bytes can't be encoded.
+    with contextlib.suppress(UnicodeError):
+        os.fsencode(text)
+        return "\0" not in text and "=" not in name
+    return False
+
+
+def _code_in(document: dict[str, object]) -> bytes | None:
+    code = document.get("code")
+    if code is None:
+        return None
+    if type(code) is str:
+        with contextlib.suppress(binascii.Error, ValueError):
+            return base64.b64decode(code, validate=True)
+    raise BodyRefused('"code" must be the file in base64.')
+
+
+def take_on(environment: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()

@@ -16,8 +16,6 @@ MAX_SILENCE_SECONDS = 2.0
 # A silent runner with nothing in flight may still hold requests it hasn't read.
 IDLE_PATIENCE_SECONDS = 1.0
 OVERTIME_SECONDS = 0.1
-# Longer than a manager keeps an idle connection: nothing can be on its way when it is closed.
-LINGER_SECONDS = 5.0
 _FREE_CRASHES = 3
 _FIRST_DELAY_SECONDS = 0.05
 _MAX_DELAY_SECONDS = 5.0

@@ -1,0 +1,164 @@
+"""Calls the handler: coroutines on the loop, functions on threads, each in a context of its own."""
+
+from __future__ import annotations
+
+import threading
+from _thread import start_new_thread as _start_new_thread
+from asyncio import AbstractEventLoop, current_task, sleep
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
+from inspect import isawaitable, iscoroutine
+from os import _exit, getpid
+from queue import SimpleQueue
+from typing import Any
+
+from ..protocol import Exit
+from .calls import Call
+from .loading import Handler
+from .results import Answer, handler_error, result_answer, result_answer_on_loop
+from .streams import CURRENT_OUTPUT, Streams
+
+_Anything = BaseException
+
+
+class Invoker:
+    """`answer(call)` runs the handler for one call and returns what to send."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        context: Context,
+        loop: AbstractEventLoop,
+        max_result_bytes: int,
+    ) -> None:
+        """`context`: as loading the handler's file has left it. Every call runs in a copy."""
+        self._handler = handler
+        self._context = context
+        self._loop = loop
+        self._max_result_bytes = max_result_bytes
+        self._pid = getpid()
+        self._calls: SimpleQueue[Call] = SimpleQueue()
+        self._done: deque[tuple[Call, Any]] = deque()
+        self._wake_sent = False
+        self._busy = 0
+        #: Threads that run calls.
+        self.threads = 0
+        self.answer: Callable[[Call], Awaitable[Answer | None]] = (
+            self._answer_on_loop if handler.is_async else self._answer_from_thread
+        )
+
+    async def _answer_on_loop(self, call: Call) -> Answer | None:
+        # The request's own task has a copy of the context already: the server was started in it.
+        CURRENT_OUTPUT.set(call.output)
+        return await self._finish_on_loop(call, self._handler.call, call.payload)
+
+    async def _answer_from_thread(self, call: Call) -> Answer | None:
+        call.done = self._loop.create_future()
+        self._busy += 1
+        if self._busy > self.threads:
+            self.start_thread()
+        self._calls.put(call)
+        outcome = await call.done
+        if type(outcome) is Answer or outcome is None:
+            return outcome
+        awaitable, context = outcome
+        task = self._finish_on_loop(call, _identity, awaitable)
+        return await self._loop.create_task(task, context=context)
+
+    async def _finish_on_loop(
+        self, call: Call, function: Callable[[Any], Awaitable[Any]], argument: Any
+    ) -> Answer | None:
+        call.task = task = current_task()
+        try:
+            value = await function(argument)
+            # What it has left on the loop gets its turn, and blocks this call if it blocks one.
+            await sleep(0)
+            answer = await result_answer_on_loop(value, self._max_result_bytes)
+        except _Anything as error:
+            answer = None if call.settled else self._failed(error)
+        finally:
+            call.task = None
+        self._end_copy()
+        Streams.flush()
+        # A handler may have cancelled its own task; the answer must still get out.
+        while task is not None and task.uncancel():
+            pass
+        return answer
+
+    # Threads
+
+    def start_thread(self) -> None:
+        """Where there may be no more, those there are take the calls in turn."""
+        try:
+            start_thread(self.run_calls, "faas-handler")
+            self.threads += 1
+        except RuntimeError:
+            if not self.threads:
+                raise
+
+    def run_calls(self) -> None:
+        """For ever. What strikes outside of the handler ends the process: the next runner is
+        better than a repaired one."""
+        try:
+            while True:
+                call = self._calls.get()
+                outcome = self._context.copy().run(self._run, call)
+                self._done.append((call, outcome))
+                if not self._wake_sent:
+                    self._wake_sent = True
+                    self._loop.call_soon_threadsafe(self._deliver)
+        finally:
+            _exit(Exit.UNFIT)
+
+    def _run(self, call: Call) -> Any:
+        if call.settled:
+            # It waited for a thread until nobody waited for it.
+            return None
+        CURRENT_OUTPUT.set(call.output)
+        try:
+            value = self._handler.call(call.payload)
+            if isawaitable(value):
+                return value, copy_context()
+            return result_answer(value, self._max_result_bytes)
+        except _Anything as error:
+            return self._failed(error)
+        finally:
+            self._end_copy()
+            Streams.flush()
+
+    def _deliver(self) -> None:
+        # Lowered first: a result that comes in meanwhile sends its own wake-up.
+        self._wake_sent = False
+        done = self._done
+        while done:
+            call, outcome = done.popleft()
+            self._busy -= 1
+            if call.done is not None and not call.done.done():
+                call.done.set_result(outcome)
+            elif type(outcome) is tuple and iscoroutine(outcome[0]):
+                outcome[0].close()
+
+    def _failed(self, error: BaseException) -> Answer:
+        return handler_error(error, self._handler.file)
+
+    def _end_copy(self) -> None:
+        """A copy of this process made by the handler must not answer in its place."""
+        if getpid() != self._pid:
+            Streams.flush()
+            _exit(0)
+
+
+def start_thread(target: Callable[[], None], name: str) -> None:
+    """A real one, also where the handler's file has put something else in the place of `threading`
+    (gevent)."""
+
+    def run() -> None:
+        threading.current_thread().name = name
+        target()
+
+    _start_new_thread(run, ())
+
+
+async def _identity(value: Awaitable[Any]) -> Any:
+    return await value

@@ -1,0 +1,214 @@
+"""sys.stdout and sys.stderr of a runner: text streams whose lines carry the id of their call.
+
+A line goes out with one write to the pipe, or in several marked pieces that the supervisor joins.
+No lock is held that a fork could inherit, and nobody waits long for a reader.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import sys
+import threading
+from contextlib import suppress
+from contextvars import ContextVar
+
+CALL_BYTES = 1024 * 1024
+# A pipe that polls as writable takes this much at once.
+_ATOMIC_BYTES = 4096
+_PIECE_BYTES = 3840
+_WAIT_MS = 100
+
+
+class _Pipe:
+    """One of the descriptors 1 and 2, which the supervisor reads."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._inode = os.fstat(fd).st_ino
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._is_stalled = False
+        self._dropped = 0
+
+    @property
+    def is_redirected(self) -> bool:
+        """A handler has put something else at its number, which wants to have plain text."""
+        try:
+            return os.fstat(self.fd).st_ino != self._inode
+        except OSError:
+            return False
+
+    def write(self, data: bytes) -> None:
+        """At most _ATOMIC_BYTES; what finds no room in time is dropped and counted."""
+        if not self._poll.poll(0 if self._is_stalled else _WAIT_MS):
+            self._is_stalled = True
+            self._dropped += len(data)
+            return
+        self._is_stalled = False
+        if self._dropped:
+            data = b"[%d bytes of output dropped: nobody reads it]\n" % self._dropped + data
+            self._dropped = 0
+        with suppress(OSError):
+            os.write(self.fd, data)
+
+
+class CallOutput:
+    """What one call (or, without an id, the process itself) has printed so far."""
+
+    #: Tells the supervisor that a line is one of a call: see `RunnerOutput`.
+    mark = ""
+    __slots__ = ("_left", "_prefix", "_unfinished", "dropped")
+
+    def __init__(self, request_id: str | None, limit: int = CALL_BYTES) -> None:
+        self._prefix = f"[{request_id}] ".encode() if request_id else b""
+        self._left = limit
+        self._unfinished: dict[_Pipe, bytes] | None = None
+        self.dropped = 0
+
+    def write(self, pipe: _Pipe, data: bytes) -> None:
+        if len(data) > self._left:
+            self.dropped += len(data) - self._left
+            data = data[: self._left]
+        if not data:
+            return
+        self._left -= len(data)
+        with _LOCK:
+            unfinished = self._unfinished = self._unfinished or {}
+            lines, newline, rest = (unfinished.pop(pipe, b"") + data).rpartition(b"\n")
+            if rest:
+                unfinished[pipe] = b"" if len(rest) > _PIECE_BYTES else rest
+                rest = b"" if unfinished[pipe] else rest
+            if newline or rest:
+                self._put(pipe, lines.split(b"\n") if newline else [], rest)
+
+    def flush(self, pipe: _Pipe) -> None:
+        """What has no newline yet gets out, should this process end before there is one."""
+        if self._unfinished and self._unfinished.get(pipe):
+            with _LOCK:
+                rest, self._unfinished[pipe] = self._unfinished[pipe], b""
+                self._put(pipe, [], rest)
+
+    def finish(self, pipes: tuple[_Pipe, _Pipe]) -> None:
+        """Ends the call's last lines, and tells how much was left out."""
+        unfinished, self._unfinished = self._unfinished or {}, None
+        for pipe, rest in unfinished.items():
+            with _LOCK:
+                self._put(pipe, [rest])
+        if self.dropped:
+            note = f"[{self.dropped} bytes of this call's output dropped]"
+            self.dropped = 0
+            with _LOCK:
+                self._put(pipes[0], [note.encode()])
+
+    def _put(self, pipe: _Pipe, lines: list[bytes], rest: bytes = b"") -> None:
+        """`rest`: the beginning of a line whose end is still to come."""
+        if not self._prefix or pipe.is_redirected:
+            text = b"".join(line + b"\n" for line in lines) + rest
+            for start in range(0, len(text), _ATOMIC_BYTES):
+                pipe.write(text[start : start + _ATOMIC_BYTES])
+            return
+        end, begin = self.mark.encode() + self._prefix, self.mark.encode() + b"~" + self._prefix
+        ready = b""
+        for line, head in [*((line, end) for line in lines), *([(rest, begin)] if rest else [])]:
+            *begun, last = _pieces(line)
+            for record in (*(begin + piece for piece in begun), head + last):
+                if len(ready) + len(record) >= _ATOMIC_BYTES:
+                    pipe.write(ready)
+                    ready = b""
+                ready += record + b"\n"
+        pipe.write(ready)
+
+
+def _pieces(line: bytes) -> list[bytes]:
+    if len(line) <= _PIECE_BYTES:
+        return [line]
+    return [line[at : at + _PIECE_BYTES] for at in range(0, len(line), _PIECE_BYTES)]
+
+
+# Held for no longer than a line takes. A copy of this process gets one of its own: another thread
+# may hold it when it is made.
+_LOCK = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _LOCK
+    _LOCK = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+PROCESS_OUTPUT = CallOutput(None, limit=1 << 62)
+CURRENT_OUTPUT: ContextVar[CallOutput] = ContextVar("faas_output", default=PROCESS_OUTPUT)
+
+
+class _Buffer(io.BufferedIOBase):
+    """`sys.stdout.buffer`, whatever text stream stands on it."""
+
+    mode = "wb"
+
+    def __init__(self, pipe: _Pipe, name: str) -> None:
+        super().__init__()
+        self.pipe = pipe
+        self.name = name
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self.pipe.fd
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
+        data = bytes(data)
+        CURRENT_OUTPUT.get().write(self.pipe, data)
+        return len(data)
+
+    def flush(self) -> None:
+        CURRENT_OUTPUT.get().flush(self.pipe)
+
+    def close(self) -> None:
+        """Stays open: a text stream that a call has put on it is gone with that call."""
+        self.flush()
+
+
+class Streams:
+    """The streams that handler code has in its process."""
+
+    def __init__(self, mark: str) -> None:
+        CallOutput.mark = mark
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        if null != 0:
+            os.close(null)
+        sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115 - lives as long as we do
+        self.pipes = _Pipe(1), _Pipe(2)
+        sys.stdout = sys.__stdout__ = _text(self.pipes[0], "<stdout>")  # type: ignore[misc]
+        sys.stderr = sys.__stderr__ = _text(self.pipes[1], "<stderr>")  # type: ignore[misc]
+        self.keep()
+
+    def keep(self) -> None:
+        """What stands there now, handler code has put there for good."""
+        self._kept = sys.stdout, sys.stderr
+
+    def put_back(self) -> bool:
+        """To be done when no call runs: what one has put in their place was for its own lines.
+        False when those that were there can't be used any more."""
+        sys.stdout, sys.stderr = self._kept
+        try:
+            return not any(stream.closed for stream in self._kept)
+        except Exception:  # detached, or of the handler's own making
+            return False
+
+    @staticmethod
+    def flush() -> None:
+        """Text that is still in the streams themselves belongs to the call that has just run."""
+        with suppress(BaseException):
+            sys.stdout.flush()
+        with suppress(BaseException):
+            sys.stderr.flush()
+
+
+def _text(pipe: _Pipe, name: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(
+        _Buffer(pipe, name), encoding="utf-8", errors="backslashreplace", write_through=True
+    )
