@@ -222,10 +222,10 @@ def descendants(parent: int, enough: int = 1000) -> list[int]:
 def count_below(parent: int, enough: int, without: Container[int] = ()) -> int:
     """How many descendants a process has, up to `enough`, without those of some groups."""
     found = descendants(parent, enough)
-    return sum(_group(pid) not in without for pid in found) if without else len(found)
+    return sum(group_of(pid) not in without for pid in found) if without else len(found)
 
 
-def _group(pid: int) -> int | None:
+def group_of(pid: int) -> int | None:
     try:
         return os.getpgid(pid)
     except OSError:

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable
 
 from ..protocol import MAX_PROCESSES
-from ..system import children, count_below, kill_all_of_runners
+from ..system import children, count_below, group_of, kill_all_of_runners
 from .fleet import Fleet
 from .reports import log
 
@@ -103,13 +103,13 @@ class Processes:
             fleet.kill_bystanders()
 
     def _kill_orphans(self, now: float) -> bool:
-        """Those come to us (see `become_subreaper`)."""
+        """Those come to us (see `become_subreaper`). True when some are new."""
         found = False
         for _ in range(_ROUNDS):
             orphans = set(children(os.getpid())) - self._dying - self._fleet.runners.keys()
             if not orphans:
                 break
-            found = True
+            found = found or any(group_of(pid) not in self._doomed for pid in orphans)
             self._dying |= orphans
             for pid in orphans:
                 self.kill(pid)
