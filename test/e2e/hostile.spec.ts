@@ -8,6 +8,8 @@ import { Stage } from '../support/stage.js';
 import { upload } from '../support/uploads.js';
 
 const RECOVERY_MS = 250;
+/** What breaks its interpreter may lose its own answer, too. */
+const BROKEN_MS = 1_000;
 /** For two of them in a row, whose time limit is many times as much; the kernel is slow at giving memory. */
 const EARLY_MS = 6_000;
 const TRIES = 3;
@@ -25,15 +27,15 @@ describeOnEachLocalEngine('a handler that turns on its worker', (engine) => {
   };
 
   /** The next good call is quick: the best of three, for the machine may be busy. */
-  const recoversFrom = async (attack: () => Promise<unknown>) => {
+  const recoversFrom = async (attack: () => Promise<unknown>, withinMs = RECOVERY_MS) => {
     const times: number[] = [];
-    while (times.length < TRIES && !times.some((time) => time <= RECOVERY_MS)) {
+    while (times.length < TRIES && !times.some((time) => time <= withinMs)) {
       await attack();
       const began = performance.now();
       expect((await ask('good')).text).toBe(GOOD);
       times.push(performance.now() - began);
     }
-    expect(Math.min(...times)).toBeLessThanOrEqual(RECOVERY_MS);
+    expect(Math.min(...times)).toBeLessThanOrEqual(withinMs);
   };
 
   it.each([
@@ -41,11 +43,19 @@ describeOnEachLocalEngine('a handler that turns on its worker', (engine) => {
     ...['sys.stdout', 'builtins.len', 'builtins.isinstance', 'builtins.type', 'builtins.BaseException'],
     ...['threading.Thread', 'threading.current_thread', 'asyncio.Event', 'signal.signal', 'gc.collect'],
   ])('has %s again in the next call after setting it to None', async (name) => {
-    await recoversFrom(async () => expect((await ask(`break ${name}`)).text).toBe('{"result":"done"}'));
+    await recoversFrom(() => ask(`break ${name}`), BROKEN_MS);
   });
 
   it('can recurse again in the next call after forbidding it', async () => {
-    await recoversFrom(() => ask('recursion'));
+    await recoversFrom(() => ask('recursion'), BROKEN_MS);
+  });
+
+  it('answers the next calls after starting hundreds of threads that sleep', async () => {
+    await recoversFrom(async () => {
+      await ask('sleepers');
+      const answers = await Promise.all(Array.from({ length: 4 }, () => ask('good')));
+      expect(answers.map(({ text }) => text)).toEqual(Array(4).fill(GOOD));
+    });
   });
 
   it('has a new process for the next call after closing every descriptor of the old one', async () => {

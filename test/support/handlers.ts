@@ -114,6 +114,10 @@ def handle(payload):
         while True:
             with contextlib.suppress(RuntimeError):
                 threading.Thread(target=time.sleep, args=(60,)).start()
+    elif command == "sleepers":
+        with contextlib.suppress(RuntimeError):
+            for _ in range(300):
+                threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
     elif command == "fork-later":
         if os.fork() == 0:
             time.sleep(float(argument))

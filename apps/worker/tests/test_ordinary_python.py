@@ -275,7 +275,7 @@ def handle(payload):
         process = context.Process(target=child, args=(number,))
         process.start()
         process.join()
-        assert process.exitcode in (0, None)  # another thread may have waited for it
+        assert process.exitcode in (0, None)
     return "done"
 """
 

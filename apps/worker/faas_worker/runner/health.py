@@ -64,7 +64,8 @@ class Health:
         self._memory = ContainerMemory(in_container)
         self._code_bytes = len(settings.code or b"")
         self._folders = _own_folders(settings, self._code_bytes) if in_container else []
-        known = [most for most in (most_tasks(), settings.most_tasks) if most and in_container]
+        of_container = (most_tasks(), settings.most_tasks) if in_container else ()
+        known = [most for most in (*of_container, settings.limit_pids) if most]
         spare = threads + _SPARE_TASKS
         self._most_threads = max(min(known) - spare, spare) if known else math.inf
 

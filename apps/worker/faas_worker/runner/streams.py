@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import io
 import os
-import select
 import sys
 import threading
 from contextlib import suppress
 from contextvars import ContextVar
+from select import select
 
 CALL_BYTES = 1024 * 1024
 # A pipe that polls as writable takes this much at once.
 _ATOMIC_BYTES = 4096
 _PIECE_BYTES = 3840
-_WAIT_MS = 100
+_WAIT_SECONDS = 0.1
 
 
 class _Pipe:
@@ -27,8 +27,6 @@ class _Pipe:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._inode = os.fstat(fd).st_ino
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLOUT)
         self._is_stalled = False
         self._dropped = 0
 
@@ -42,7 +40,8 @@ class _Pipe:
 
     def write(self, data: bytes) -> None:
         """At most _ATOMIC_BYTES; what finds no room in time is dropped and counted."""
-        if not self._poll.poll(0 if self._is_stalled else _WAIT_MS):
+        # No object for it: what another thread uses of one, a fork would inherit in use.
+        if not select((), (self.fd,), (), 0 if self._is_stalled else _WAIT_SECONDS)[1]:
             self._is_stalled = True
             self._dropped += len(data)
             return
