@@ -89,7 +89,68 @@ class Invoker:
 
     # Threads
 
-    def start_thread(target: Callable[[], None], name: str) -> None:
+    def start_thread(self) -> None:
+        """Where there may be no more, those there are take the calls in turn."""
+        try:
+            start_thread(self.run_calls, "faas-handler")
+            self.threads += 1
+        except RuntimeError:
+            if not self.threads:
+                raise
+
+    def run_calls(self) -> None:
+        """For ever. What strikes outside of the handler ends the process: the next runner is
+        better than a repaired one."""
+        try:
+            while True:
+                call = self._calls.get()
+                outcome = self._context.copy().run(self._run, call)
+                self._done.append((call, outcome))
+                if not self._wake_sent:
+                    self._wake_sent = True
+                    self._loop.call_soon_threadsafe(self._deliver)
+        finally:
+            _exit(Exit.UNFIT)
+
+    def _run(self, call: Call) -> Any:
+        if call.settled:
+            # It waited for a thread until nobody waited for it.
+            return None
+        CURRENT_OUTPUT.set(call.output)
+        try:
+            value = self._handler.call(call.payload)
+            if isawaitable(value):
+                return value, copy_context()
+            return result_answer(value, self._max_result_bytes)
+        except _Anything as error:
+            return self._failed(error)
+        finally:
+            self._end_copy()
+            Streams.flush()
+
+    def _deliver(self) -> None:
+        # Lowered first: a result that comes in meanwhile sends its own wake-up.
+        self._wake_sent = False
+        done = self._done
+        while done:
+            call, outcome = done.popleft()
+            self._busy -= 1
+            if call.done is not None and not call.done.done():
+                call.done.set_result(outcome)
+            elif type(outcome) is tuple and iscoroutine(outcome[0]):
+                outcome[0].close()
+
+    def _failed(self, error: BaseException) -> Answer:
+        return handler_error(error, self._handler.file)
+
+    def _end_copy(self) -> None:
+        """A copy of this process made by the handler must not answer in its place."""
+        if getpid() != self._pid:
+            Streams.flush()
+            _exit(0)
+
+
+def start_thread(target: Callable[[], None], name: str) -> None:
     if "gevent.monkey" in sys.modules:
         # There `threading` may make no threads of the system's any more.
         _start_new_thread(target, ())
