@@ -61,7 +61,7 @@ export class ForeignOrigin extends AppError {
   readonly kind = 'forbidden';
   constructor() {
     super(
-      'Without API keys this manager answers only programs of this machine and its own pages, no other web page. Configure API_KEYS to allow more.',
+      "Without API keys this manager answers only programs and its own pages, no other web page. Configure API_KEYS, or name the page's origin in CORS_ORIGINS.",
       { isMany: true },
     );
   }
@@ -75,11 +75,40 @@ export class RouteNotFound extends AppError {
   }
 }
 
+export class MethodNotAllowed extends AppError {
+  readonly code = 'method_not_allowed';
+  readonly kind = 'not_allowed';
+  constructor(
+    method: string,
+    path: string,
+    readonly allowed: readonly string[],
+  ) {
+    super(`${path.slice(0, 200)} knows no ${method}, only ${allowed.join(', ')}.`);
+  }
+}
+
 export class InvalidRequest extends AppError {
   readonly code = 'invalid_request';
   readonly kind = 'invalid';
-  constructor(message: string) {
-    super(message);
+  /** `parameter` is the query parameter at fault, where it is one. */
+  constructor(message: string, parameter?: string) {
+    super(message, parameter === undefined ? {} : { extras: { parameter } });
+  }
+}
+
+export class UnknownParameter extends InvalidRequest {
+  constructor(name: string, known: readonly string[]) {
+    const shown = name.slice(0, 64);
+    const others = known.length === 0 ? 'This takes none.' : `Known: ${known.join(', ')}.`;
+    super(`There is no query parameter ${JSON.stringify(shown)}. ${others}`, shown);
+  }
+}
+
+export class UnsupportedTransferCoding extends AppError {
+  readonly code = 'unsupported_transfer_coding';
+  readonly kind = 'not_implemented';
+  constructor(coding: string) {
+    super(`Transfer-Encoding ${JSON.stringify(coding.slice(0, 40))} is not supported: only chunked is.`);
   }
 }
 

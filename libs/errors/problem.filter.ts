@@ -9,7 +9,7 @@ import {
 } from '@nestjs/common';
 import type { Request, Response } from 'express';
 import { AppError } from './app-error.js';
-import { InternalError, InvalidRequest, RouteNotFound } from './errors.js';
+import { InternalError, InvalidRequest, MethodNotAllowed, RouteNotFound } from './errors.js';
 import { ProblemLog } from './problem-log.js';
 import { sendProblem } from './problem.js';
 import { requestIdOf } from './request-id.js';
@@ -23,10 +23,33 @@ export class ProblemFilter implements ExceptionFilter {
   catch(thrown: unknown, host: ArgumentsHost): void {
     const http = host.switchToHttp();
     const request = http.getRequest<Request>();
-    const error = asAppError(thrown, request.method, request.path);
+    const error = noMethod(thrown, request) ?? asAppError(thrown, request.method, request.path);
+    if (error instanceof MethodNotAllowed && request.method === 'OPTIONS') {
+      http.getResponse<Response>().status(204).set('Allow', error.allowed.join(', ')).end();
+      return;
+    }
     this.problems.note(error, request);
     sendProblem(http.getResponse<Response>(), error, requestIdOf(request));
   }
+}
+
+interface Layer {
+  readonly route?: { readonly methods: Readonly<Record<string, boolean>> };
+  match(path: string): boolean;
+}
+
+/** Whether nothing was found because the path is known under other methods only. */
+function noMethod(thrown: unknown, { app, method, path }: Request): MethodNotAllowed | undefined {
+  if (!(thrown instanceof NotFoundException)) return undefined;
+  const layers = (app.router as unknown as { stack: Layer[] }).stack;
+  const methods = layers.flatMap((layer) => {
+    const known = Object.keys(layer.route?.methods ?? {});
+    // The framework's own middleware is a route of every method.
+    return known.length === 1 && layer.match(path) ? known : [];
+  });
+  if (methods.length === 0) return undefined;
+  const known = new Set(methods.includes('get') ? [...methods, 'head'] : methods);
+  return new MethodNotAllowed(method, path, [...known].map((name) => name.toUpperCase()).toSorted());
 }
 
 export function asAppError(thrown: unknown, method: string, path: string): AppError {

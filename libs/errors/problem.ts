@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import { AppError, type ErrorKind } from './app-error.js';
+import { MethodNotAllowed } from './errors.js';
 
 const STATUS = {
   invalid: 400,
@@ -64,6 +65,7 @@ export function sendProblem(response: ServerResponse, error: AppError, requestId
   response.setHeader('X-Request-Id', requestId);
   response.setHeader('X-Content-Type-Options', 'nosniff');
   if (error.retryAfterSeconds !== undefined) response.setHeader('Retry-After', error.retryAfterSeconds);
+  if (error instanceof MethodNotAllowed) response.setHeader('Allow', error.allowed.join(', '));
   if (error.kind === 'unauthorized') response.setHeader('WWW-Authenticate', 'Bearer realm="service-faas"');
   const { req: request } = response;
   if (staysOpen(response) || request.complete || request.destroyed) {

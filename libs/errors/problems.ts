@@ -130,7 +130,7 @@ export const PROBLEMS = {
   },
   route_not_found: { status: 404, detail: 'There is no GET /function. See /docs for what there is.' },
   function_not_found: { status: 404, detail: 'Function "mfrggzdfmztwq2lk" does not exist.' },
-  method_not_allowed: { status: 405, detail: '/functions knows no PUT, only GET, HEAD and POST.' },
+  method_not_allowed: { status: 405, detail: '/functions knows no PUT, only GET, HEAD, POST.' },
   request_timeout: { status: 408, detail: 'The request did not arrive in time.' },
   function_not_runnable: {
     status: 409,

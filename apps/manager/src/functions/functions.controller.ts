@@ -22,13 +22,13 @@ import {
   ApiOperation,
   ApiParam,
   ApiProduces,
-  ApiQuery,
   ApiTags,
 } from '@nestjs/swagger';
 import { isUtf8 } from 'node:buffer';
 import type { Request, Response } from 'express';
 import { Audit } from '../auth/audit.js';
 import { Needs } from '../auth/auth.guard.js';
+import { QueryParameter } from '../http/query.js';
 import { FUNCTION_ID, FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
 import { UploadDto } from './dto/upload.dto.js';
 import { FunctionsService } from './functions.service.js';
@@ -68,8 +68,10 @@ export class FunctionsController {
     'function_not_ready',
     'orchestrator_unavailable',
   )
-  add(@Req() request: Request): Promise<FunctionDto> {
-    return this.audit.of('add', request, (name) => this.functions.add(request, name));
+  async add(@Req() request: Request, @Res({ passthrough: true }) response: Response): Promise<FunctionDto> {
+    const added = await this.audit.of('add', request, (name) => this.functions.add(request, name));
+    response.location(`/functions/${added.id}`);
+    return added;
   }
 
   @Get()
@@ -78,13 +80,13 @@ export class FunctionsController {
     summary: 'List all functions, the oldest first',
     description: 'All of them at once, or in pages: with a `limit`, the `Link` header leads to the next page.',
   })
-  @ApiQuery({
+  @QueryParameter({
     name: 'limit',
     required: false,
     description: 'At most so many of them; without it, all.',
     schema: { type: 'integer', minimum: 1, maximum: MOST_PER_PAGE },
   })
-  @ApiQuery({
+  @QueryParameter({
     name: 'after',
     required: false,
     description: 'Where the page begins: taken from the Link header of the page before.',

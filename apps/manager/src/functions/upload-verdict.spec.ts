@@ -61,9 +61,9 @@ describe('uploadVerdict', () => {
   });
 
   it('is a refusal when somebody removed the function meanwhile', () => {
-    expect(uploadVerdict(ID, null)).toMatchObject({ code: 'function_not_found' });
+    expect(uploadVerdict(ID, null)).toMatchObject({ code: 'function_removed' });
     const deleted = rowOf(undefined, { deletedAt: new Date(), phase: 'deleting' });
-    expect(uploadVerdict(ID, deleted)).toMatchObject({ code: 'function_not_found' });
+    expect(uploadVerdict(ID, deleted)).toMatchObject({ code: 'function_removed' });
   });
 });
 

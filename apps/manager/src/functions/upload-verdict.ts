@@ -1,6 +1,6 @@
 import { AppError } from '#libs/errors/app-error.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
-import { EngineUnavailable, FunctionNotFound, FunctionNotReady, HandlerNotLoadable } from './errors.js';
+import { EngineUnavailable, FunctionNotReady, FunctionRemoved, HandlerNotLoadable } from './errors.js';
 import type { FunctionEntity } from './function.entity.js';
 
 /** A replica of a new function may end this often before its upload is given up. */
@@ -10,7 +10,7 @@ const ENGINE_TRIES = 2;
 
 /** Whether an upload has come to an end: the ready row, why it can't be, or `undefined` while it may still become ready. */
 export function uploadVerdict(id: FunctionId, row: FunctionEntity | null): FunctionEntity | AppError | undefined {
-  if (row === null || row.deletedAt !== null) return new FunctionNotFound(id);
+  if (row === null || row.deletedAt !== null) return new FunctionRemoved(id);
   if (row.phase === 'running') return row;
   const fault = row.reason;
   if (fault === null) return undefined;

@@ -118,7 +118,7 @@ function readForm(
         headers: request.headers,
         defParamCharset: 'utf8',
         // A file that reaches busboy's limit counts as cut, so ours is one byte less.
-        limits: { fileSize: fileBytes + 1, fieldSize: FIELD_BYTES, fields: 50, files: 10, parts: 60, headerPairs: 50 },
+        limits: { fileSize: fileBytes + 1, fieldSize: FIELD_BYTES, parts: 60, headerPairs: 50 },
       });
     } catch (error) {
       reject(new InvalidUpload('form', `Send the upload as multipart/form-data: ${(error as Error).message}.`));
@@ -128,8 +128,7 @@ function readForm(
     const files: Promise<void>[] = [];
     parser.on('file', (name, stream) => {
       if (name !== FILE) {
-        if ((TEXT_FIELDS as readonly string[]).includes(name))
-          fail(new InvalidUpload(name, `${name} must be a text field, not a file.`));
+        fail(isTextField(name) ? new InvalidUpload(name, `${name} must be a text field, not a file.`) : unknown(name));
         stream.resume();
         return;
       }
@@ -149,16 +148,17 @@ function readForm(
       files.push(collected);
     });
     parser.on('field', (name, value, info) => {
-      if (name === FILE) {
+      if (info.nameTruncated || !(name === FILE || isTextField(name))) {
+        fail(unknown(name));
+      } else if (name === FILE) {
         fail(new InvalidUpload(FILE, `${FILE} must be a file part: send it with a file name.`));
-      } else if (info.valueTruncated || info.nameTruncated) {
-        fail(new InvalidUpload(name.slice(0, 64), `A form field is longer than ${FIELD_BYTES} bytes.`));
+      } else if (info.valueTruncated) {
+        fail(new InvalidUpload(name, `A form field is longer than ${FIELD_BYTES} bytes.`));
       } else if (form.fields.has(name)) {
         fail(new InvalidUpload(name, `${name} was sent more than once.`));
       } else form.fields.set(name, value);
     });
-    const tooMany = () => fail(new InvalidUpload('form', 'The form has too many parts.'));
-    parser.on('partsLimit', tooMany).on('filesLimit', tooMany).on('fieldsLimit', tooMany);
+    parser.on('partsLimit', () => fail(new InvalidUpload('form', 'The form has too many parts.')));
     parser.on('error', (error) => {
       fail(new InvalidUpload('form', `The multipart form is malformed: ${(error as Error).message}.`));
     });
@@ -169,6 +169,17 @@ function readForm(
     });
     request.pipe(parser);
   });
+}
+
+function isTextField(name: string): boolean {
+  return (TEXT_FIELDS as readonly string[]).includes(name);
+}
+
+function unknown(name: string | undefined): InvalidUpload {
+  if (name === undefined) return new InvalidUpload('form', 'A part of the form has no name.');
+  const shown = name.slice(0, 64);
+  const known = [FILE, ...TEXT_FIELDS].join(', ');
+  return new InvalidUpload(shown, `There is no field ${JSON.stringify(shown)}. Known: ${known}.`);
 }
 
 async function collect(stream: Readable, reservation: Pick<MemoryReservation, 'add'>): Promise<Buffer> {

@@ -12,7 +12,6 @@ const LONGEST_ESCAPE = 6;
 const BODY_OVERHEAD_BYTES = PARSED_BYTES;
 /** In place of a long string; no caller can know it. */
 const STAND_IN = randomUUID();
-const BEFORE_PAYLOAD = '{"payload":';
 
 /**
  * Reads a call's body, bounded. Throws {@link PayloadTooLarge} as soon as the limit is certain to be passed, and
@@ -61,20 +60,15 @@ export function readBody(
   });
 }
 
-/**
- * Checks that a body is `{"payload": "<string>"}` and answers the bytes for the worker: the caller's own where they
- * hold nothing else, so that they pass through untouched. A large body with more in it is changed in place.
- */
-export function checkedBody(body: Buffer, payloadBytes: number): Buffer {
+/** Checks that a body is `{"payload": "<string>"}` and nothing more, so that it can pass through untouched. */
+export function checkBody(body: Buffer, payloadBytes: number): void {
   if (!isUtf8(body)) throw new InvalidPayload('The body is not UTF-8.');
-  if (body.length > PARSED_BYTES) return checkedLargeBody(body, payloadBytes);
-  const { payload, isAlone } = parsed(body.toString('utf8'));
-  checkSize(payload, payloadBytes);
-  return isAlone ? body : Buffer.from(JSON.stringify({ payload }));
+  if (body.length > PARSED_BYTES) checkLargeBody(body, payloadBytes);
+  else checkSize(payloadOf(body.toString('utf8')), payloadBytes);
 }
 
 /** Of a large body only what stands beside its longest string is parsed, with a stand-in for that. */
-function checkedLargeBody(body: Buffer, payloadBytes: number): Buffer {
+function checkLargeBody(body: Buffer, payloadBytes: number): void {
   const longest = longestString(body);
   if (longest === 'malformed') throw new InvalidPayload('The body is not JSON.');
   if (longest === 'more_beside') {
@@ -82,25 +76,16 @@ function checkedLargeBody(body: Buffer, payloadBytes: number): Buffer {
   }
   const { start, end } = longest;
   const rest = `${body.toString('utf8', 0, start)}"${STAND_IN}"${body.toString('utf8', end + 1)}`;
-  const { payload, isAlone } = parsed(rest);
-  if (payload !== STAND_IN) {
-    // The longest string is another member's.
-    checkSize(payload, payloadBytes);
-    return Buffer.from(JSON.stringify({ payload }));
-  }
+  const payload = payloadOf(rest);
+  // The longest string may be that of a member of the same name, of which the last counts.
+  if (payload !== STAND_IN) checkSize(payload, payloadBytes);
   // Escapes only make a text longer than it is.
-  if (end - start - 1 > payloadBytes && new JsonStrings(body).textBytes(start + 1, end) > payloadBytes) {
+  else if (end - start - 1 > payloadBytes && new JsonStrings(body).textBytes(start + 1, end) > payloadBytes) {
     throw new PayloadTooLarge(payloadBytes);
   }
-  if (isAlone) return body;
-  // Whatever stands before the payload is at least as long as this, and at least one byte stands behind it.
-  const from = start - BEFORE_PAYLOAD.length;
-  body.write(BEFORE_PAYLOAD, from, 'latin1');
-  body.write('}', end + 1, 'latin1');
-  return body.subarray(from, end + 2);
 }
 
-function parsed(text: string): { payload: string; isAlone: boolean } {
+function payloadOf(text: string): string {
   let body: unknown;
   try {
     body = JSON.parse(text);
@@ -115,7 +100,11 @@ function parsed(text: string): { payload: string; isAlone: boolean } {
   if (typeof payload !== 'string') {
     throw new InvalidPayload(`The member "payload" is ${kindOf(payload)}, not a string.`);
   }
-  return { payload, isAlone: Object.keys(body).length === 1 };
+  const names = Object.keys(body);
+  if (names.length === 1) return payload;
+  const unknown = names.find((name) => name !== 'payload') as string;
+  const shown = unknown === STAND_IN ? 'of a very long name' : unknown.slice(0, 64);
+  throw new InvalidPayload(`There is no member ${JSON.stringify(shown)}.`, shown);
 }
 
 function checkSize(payload: string, payloadBytes: number): void {

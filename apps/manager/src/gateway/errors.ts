@@ -4,8 +4,8 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 export class InvalidPayload extends AppError {
   readonly code = 'invalid_payload';
   readonly kind = 'invalid';
-  constructor(message: string) {
-    super(`${message} Send {"payload": "<string>"} as JSON.`, { extras: { field: 'payload' } });
+  constructor(message: string, field = 'payload') {
+    super(`${message} Send {"payload": "<string>"} as JSON.`, { extras: { field } });
   }
 }
 

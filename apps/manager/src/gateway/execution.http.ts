@@ -8,7 +8,7 @@ import { sendProblem } from '#libs/errors/problem.js';
 import { requestIdOf } from '#libs/errors/request-id.js';
 import { Inject, Injectable } from '@nestjs/common';
 import { MemoryBudget, MemoryReservation } from '../memory/memory-budget.js';
-import { checkedBody, readBody } from './call-body.js';
+import { checkBody, readBody } from './call-body.js';
 import { CallTiming } from './call-timing.js';
 import { Cancellation } from './cancellation.js';
 import { CallCancelled } from './errors.js';
@@ -42,7 +42,8 @@ export class ExecutionHttp {
       const readPayload = async () => {
         const body = await readBody(request, this.limits.payloadBytes, reservation);
         timing.received(performance.now());
-        return checkedBody(body, this.limits.payloadBytes);
+        checkBody(body, this.limits.payloadBytes);
+        return body;
       };
       const sink = new Answer(response, requestId, timing);
       const result = await this.invoker.invoke(id, { requestId, cancellation, timing, reservation, readPayload, sink });

@@ -1,11 +1,13 @@
 import { ApiAccessProblems, ApiOpenProblems } from '#libs/errors/api-problems.js';
+import { InvalidRequest } from '#libs/errors/errors.js';
 import { Controller, Get, Header, Query, Res, ServiceUnavailableException } from '@nestjs/common';
-import { ApiOkResponse, ApiOperation, ApiQuery, ApiServiceUnavailableResponse, ApiTags } from '@nestjs/swagger';
+import { ApiOkResponse, ApiOperation, ApiServiceUnavailableResponse, ApiTags } from '@nestjs/swagger';
 import { HealthCheck, HealthCheckService } from '@nestjs/terminus';
 import type { Response } from 'express';
 import { Open } from '../auth/auth.guard.js';
+import { QueryParameter } from '../http/query.js';
 import { HealthDto } from './dto.js';
-import { Indicators, SHARED } from './indicators.js';
+import { Indicators, type Shared, SHARED } from './indicators.js';
 
 @ApiTags('health')
 @Controller()
@@ -39,7 +41,7 @@ export class HealthController {
     description: 'For readiness probes and load balancers.',
     security: [],
   })
-  @ApiQuery({
+  @QueryParameter({
     name: 'exclude',
     required: false,
     enum: SHARED,
@@ -54,7 +56,7 @@ export class HealthController {
     @Res({ passthrough: true }) response: Response,
     @Query('exclude') exclude?: string | string[],
   ): Promise<HealthDto> {
-    return this.answer(response, [exclude ?? []].flat());
+    return this.answer(response, excluded(exclude));
   }
 
   @Get('healthz')
@@ -71,7 +73,7 @@ export class HealthController {
     return this.answer(response);
   }
 
-  private async answer(response: Response, exclude: readonly string[] = []): Promise<HealthDto> {
+  private async answer(response: Response, exclude: readonly Shared[] = []): Promise<HealthDto> {
     try {
       return (await this.health.check(this.indicators.without(exclude))) as HealthDto;
     } catch (error) {
@@ -81,4 +83,13 @@ export class HealthController {
       return error.getResponse() as HealthDto;
     }
   }
+}
+
+function excluded(given: string | string[] = []): Shared[] {
+  const isShared = (name: string): name is Shared => (SHARED as readonly string[]).includes(name);
+  return [given].flat().map((name) => {
+    if (isShared(name)) return name;
+    const shown = JSON.stringify(name.slice(0, 64));
+    throw new InvalidRequest(`exclude can't be ${shown}. Known: ${SHARED.join(', ')}.`, 'exclude');
+  });
 }

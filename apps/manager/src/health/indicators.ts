@@ -8,6 +8,7 @@ const PING_MS = 3_000;
 
 /** What all managers of an installation share. */
 export const SHARED = ['database', 'engine'] as const;
+export type Shared = (typeof SHARED)[number];
 
 /** What `/readyz` and `/healthz` look at. Each answers within three seconds. */
 @Injectable()
@@ -26,7 +27,7 @@ export class Indicators {
   }
 
   /** All checks but those of what is named. */
-  without(exclude: readonly string[]) {
+  without(exclude: readonly Shared[]) {
     const shared = { database: this.checkDatabase, engine: this.checkEngine };
     return [this.checkServing, ...SHARED.filter((name) => !exclude.includes(name)).map((name) => shared[name])];
   }

@@ -1,5 +1,5 @@
 import type { ServerConfig } from '#libs/config/config.js';
-import { InvalidRequest } from '#libs/errors/errors.js';
+import { InvalidRequest, UnsupportedTransferCoding } from '#libs/errors/errors.js';
 import { type ProblemCode, PROBLEMS } from '#libs/errors/problems.js';
 import { requestIdOf } from '#libs/errors/request-id.js';
 import { randomUUID } from 'node:crypto';
@@ -22,7 +22,8 @@ import { asAppError } from '#libs/errors/problem.filter.js';
 import { areTooManyPieces } from '../memory/chunks.js';
 import { serveHalfClosed } from './half-closed.js';
 
-const EXECUTE_PATH = /^\/functions\/([^/?#]+)\/execute\/?(?:\?|$)/;
+/** With a query it goes to the framework's router, which knows what parameters there are. */
+const EXECUTE_PATH = /^\/functions\/([^/?#]+)\/execute\/?\??$/;
 const EXECUTE: Door = { scope: 'invoke', route: '/functions/:id/execute' };
 const HEADER_BYTES = 16 * 1024;
 const HEADERS_TIMEOUT_MS = 10_000;
@@ -90,7 +91,15 @@ function refuseExpectation(request: IncomingMessage, response: ServerResponse): 
 /** Refuses a request that names two hosts: who may ask is decided by one, and what stands in front may read the other. */
 function forOneHost(listener: RequestListener): RequestListener {
   return (request, response): void => {
-    if (request.headers['transfer-encoding'] !== undefined) boundPieces(request, response);
+    const { 'transfer-encoding': coding } = request.headers;
+    if (coding !== undefined) {
+      boundPieces(request, response);
+      if (coding.toLowerCase() !== 'chunked') {
+        response.setHeader('Connection', 'close');
+        sendProblem(response, new UnsupportedTransferCoding(coding), requestIdOf(request));
+        return;
+      }
+    }
     const hosts = hostsOf(request);
     if (hosts === 1 || (hosts === 0 && request.httpVersion === '1.0')) {
       listener(request, response);
