@@ -40,6 +40,8 @@ export interface ServerConfig {
 export interface AuthConfig {
   readonly keys: readonly ApiKey[];
   readonly disabled: boolean;
+  /** Origins whose pages may call, and read the answers. */
+  readonly origins: readonly string[];
   /** Where a key is kept that the manager makes for itself where it needs one and none is configured. */
   readonly keyFile: string;
 }

@@ -29,7 +29,7 @@ describe('loadConfig', () => {
     expect(config.server).toMatchObject({ host: '127.0.0.1', port: 8080, narrowedToLoopback: true });
     expect(config.database.kind).toBe('embedded');
     expect(config.orchestrator.engine).toBeUndefined();
-    expect(config.auth).toEqual({ keys: [], disabled: false, keyFile: resolve('.data/api-key') });
+    expect(config.auth).toEqual({ keys: [], disabled: false, origins: [], keyFile: resolve('.data/api-key') });
   });
 
   it('keeps room for one request at least, whatever else may be held', () => {
@@ -208,6 +208,29 @@ describe('loadConfig', () => {
       'refuses to serve everybody at %s without a key',
       (address) => expect(faultsOf({ LISTEN_ADDR: address })[0]).toMatch(/not loopback and no API key/),
     );
+
+    it('reads the origins of CORS', () => {
+      expect(loadConfig({}).auth.origins).toEqual([]);
+      expect(loadConfig({ CORS_ORIGINS: ' https://a.example , http://localhost:3000,' }).auth.origins).toEqual([
+        'https://a.example',
+        'http://localhost:3000',
+      ]);
+    });
+
+    it.each([
+      '*',
+      'null',
+      'a.example',
+      'https://a.example/',
+      'https://A.example',
+      'https://a.example:443',
+      'https://*.a.example',
+      'ftp://a.example',
+    ])('refuses %s as an origin', (origin) => {
+      expect(faultsOf({ CORS_ORIGINS: `https://b.example,${origin}` })).toEqual([
+        `CORS_ORIGINS: "${origin}" must be an exact origin such as https://console.example.org:8443`,
+      ]);
+    });
 
     it('takes a bare key for one that may do everything', () => {
       expect(loadConfig({ API_KEYS: KEY }).auth.keys).toEqual([{ name: 'default', scope: 'admin', secret: KEY }]);

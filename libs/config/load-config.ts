@@ -67,6 +67,7 @@ const environment = z.object({
   MANAGER_WORKERS: processes(),
   API_KEYS: z.string().default(''),
   AUTH_DISABLED: flag(false),
+  CORS_ORIGINS: z.string().default(''),
   REQUEST_TIMEOUT_MS: integer(60_000, 1_000, 3_600_000),
   SHUTDOWN_DELAY_MS: integer(0, 0, 120_000),
   DRAIN_TIMEOUT_MS: integer(30_000, 0, 3_600_000),
@@ -324,7 +325,21 @@ function authOf(env: Environment, faults: string[]): AuthConfig {
   if (env.AUTH_DISABLED && keys.length > 0) {
     faults.push('API_KEYS and AUTH_DISABLED=true contradict each other: remove one');
   }
-  return { keys, disabled: env.AUTH_DISABLED, keyFile: resolve(env.FUNCTION_STORAGE_DIR, 'api-key') };
+  const origins = listOf(env.CORS_ORIGINS);
+  for (const origin of origins.filter((text) => !isOrigin(text))) {
+    faults.push(`CORS_ORIGINS: "${origin}" must be an exact origin such as https://console.example.org:8443`);
+  }
+  return { keys, disabled: env.AUTH_DISABLED, origins, keyFile: resolve(env.FUNCTION_STORAGE_DIR, 'api-key') };
+}
+
+/** As browsers send it: scheme, host and a port that isn't the scheme's own, in lower case, and nothing after it. */
+function isOrigin(text: string): boolean {
+  return /^https?:\/\/[^*]+$/.test(text) && URL.canParse(text) && new URL(text).origin === text;
+}
+
+function listOf(text: string): string[] {
+  const entries = text.split(',').map((entry) => entry.trim());
+  return entries.filter((entry) => entry !== '');
 }
 
 /** JSON may write one byte of text as six: \u0000. */
@@ -411,10 +426,7 @@ function urlHostOf(host: string): string | undefined {
 }
 
 function firewallOf(env: Environment, faults: string[]): FirewallConfig {
-  const entries = env.WORKER_EGRESS_ALLOW.split(',')
-    .map((entry) => entry.trim())
-    .filter((entry) => entry !== '');
-  const allow = entries.flatMap((entry) => {
+  const allow = listOf(env.WORKER_EGRESS_ALLOW).flatMap((entry) => {
     const range = parseEgressRange(entry);
     if (typeof range === 'object') return range;
     faults.push(`WORKER_EGRESS_ALLOW: "${entry}" ${range}`);

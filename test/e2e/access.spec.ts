@@ -244,7 +244,7 @@ describeOnAnyEngine('a manager with keys of one scope each', (engine) => {
     'reading code': { ask: ['GET', `/functions/${ID}/code`], for: 'deploy' },
     'removing a function': { ask: ['DELETE', `/functions/${ID}`], for: 'deploy' },
     'calling a function': { ask: ['POST', `/functions/${ID}/execute`], for: 'invoke' },
-    'calling a function by its longer path': { ask: ['POST', `/functions/${ID}/execute/?a=b`], for: 'invoke' },
+    'calling a function by its longer path': { ask: ['POST', `/functions/${ID}/execute/?`], for: 'invoke' },
     'reading metrics': { ask: ['GET', '/metrics'], for: 'metrics' },
     'reading health in detail': { ask: ['GET', '/healthz'], for: 'admin' },
   };
@@ -322,9 +322,90 @@ describeOnAnyEngine('a manager with keys of one scope each', (engine) => {
 describeOnAnyEngine('a manager with AUTH_DISABLED', (engine) => {
   const stage = Stage.on(engine, { AUTH_DISABLED: 'true', LISTEN_ADDR: '0.0.0.0:0' });
 
-  it('answers everybody on every interface', async () => {
-    const headers = { Host: 'evil.example', Origin: 'https://evil.example', 'Sec-Fetch-Site': 'cross-site' };
-    expect((await stage.manager.send('/functions', { headers })).status).toBe(200);
+  it('answers programs and its own pages under any name on every interface', async () => {
+    for (const headers of [
+      { Host: 'faas.example' },
+      { Host: 'faas.example', Origin: 'https://faas.example', 'Sec-Fetch-Site': 'same-origin' },
+    ]) {
+      expect((await stage.manager.send('/functions', { headers })).status).toBe(200);
+    }
     if (outside !== undefined) expect(await accepts(outside, stage.manager.port)).toBe(true);
+  });
+
+  it.each([
+    { Origin: 'http://127.0.0.1:9', 'Sec-Fetch-Site': 'same-site' },
+    { Origin: 'https://evil.example' },
+    { Origin: 'null' },
+    { 'Sec-Fetch-Site': 'cross-site' },
+  ])('lets no page of another origin upload or run code: %j', async (headers) => {
+    const form = upload(ECHO);
+    const add = { method: 'POST', ...form, headers: { ...form.headers, ...headers } };
+    expectProblem(await stage.manager.send('/functions', add), 403, 'foreign_origin');
+    expectProblem(await stage.manager.call('aaaaaaaaaaaaaaaa', '', { headers }), 403, 'foreign_origin');
+    expect((await stage.manager.send('/functions')).json()).toEqual([]);
+  });
+
+  it('sends nothing that lets a page of another origin read answers', async () => {
+    const headers = { Origin: 'https://evil.example', 'Access-Control-Request-Method': 'POST' };
+    const asked = await stage.manager.send('/functions', { method: 'OPTIONS', headers });
+    for (const { headers: given } of [asked, await stage.manager.send('/livez', { headers })]) {
+      expect(Object.keys(given).filter((name) => name.startsWith('access-control'))).toEqual([]);
+    }
+  });
+});
+
+describeOnAnyEngine('a manager with CORS_ORIGINS', (engine) => {
+  const ORIGIN = 'https://console.example:8443';
+  const stage = Stage.on(engine, { AUTH_DISABLED: 'true', CORS_ORIGINS: `https://other.example, ${ORIGIN}` });
+  const from = (Origin: string, more: OutgoingHttpHeaders = {}) => ({
+    headers: { Origin, 'Sec-Fetch-Site': 'cross-site', ...more },
+  });
+
+  it('says before a request of such a page that it may send it', async () => {
+    const wish = {
+      'Access-Control-Request-Method': 'POST',
+      'Access-Control-Request-Headers': 'authorization,x-api-key',
+    };
+    const asked = await stage.manager.send('/functions/aaaaaaaaaaaaaaaa/execute', {
+      method: 'OPTIONS',
+      ...from(ORIGIN, wish),
+    });
+    expect(asked).toMatchObject({ status: 204, text: '' });
+    expect(asked.headers).toMatchObject({
+      'access-control-allow-origin': ORIGIN,
+      'access-control-allow-methods': 'GET,HEAD,POST,DELETE',
+      'access-control-allow-headers': 'authorization,x-api-key',
+      vary: expect.stringContaining('Origin') as string,
+    });
+  });
+
+  it('lets such a page call, and read the answers', async () => {
+    const { id } = await stage.manager.add(ECHO);
+    const answers = [
+      await stage.manager.send('/functions', from(ORIGIN)),
+      await stage.manager.call(id, 'x', from(ORIGIN)),
+      await stage.manager.call('aaaaaaaaaaaaaaaa', 'x', from(ORIGIN)),
+    ];
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 404]);
+    for (const { headers } of answers) {
+      expect(headers['access-control-allow-origin']).toBe(ORIGIN);
+      expect(headers['access-control-expose-headers']).toContain('X-Request-Id');
+      expect(headers).not.toHaveProperty('access-control-allow-credentials');
+    }
+    await stage.manager.remove(id);
+  });
+
+  it.each(['https://console.example', 'http://console.example:8443', 'https://evil.example', 'null'])(
+    'lets no page of %s do so',
+    async (origin) => {
+      const answer = await stage.manager.send('/functions', from(origin));
+      expectProblem(answer, 403, 'foreign_origin');
+      expect(answer.headers).not.toHaveProperty('access-control-allow-origin');
+    },
+  );
+
+  it('goes on telling of methods what it tells without', async () => {
+    const answer = await stage.manager.send('/functions', { method: 'OPTIONS' });
+    expect(answer).toMatchObject({ status: 204, headers: { allow: 'GET, HEAD, POST' } });
   });
 });

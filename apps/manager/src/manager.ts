@@ -19,6 +19,7 @@ import { GracefulShutdown } from './http/graceful-shutdown.js';
 import { Indicators } from './health/indicators.js';
 import { serveDocs } from './openapi-document.js';
 import { ReconcileLoop } from './reconciler/reconcile.loop.js';
+import { allowOrigins } from './http/cors.js';
 import { createHttpServer, executeAhead, listen } from './http/server.js';
 
 /** How long closed connections may take to be gone. */
@@ -53,7 +54,8 @@ export class Manager {
       serveDocs(app);
       await app.init();
       const shutdown = new GracefulShutdown();
-      const listener = executeAhead(app.get(ExecutionHttp), app.get(Access), handler);
+      const all = executeAhead(app.get(ExecutionHttp), app.get(Access), handler);
+      const listener = allowOrigins(config.auth.origins, all);
       const server = createHttpServer(shutdown.wrap(listener), config.server, app.get(MemoryBudget));
       shutdown.watch(server);
       await listen(server, config.server);

@@ -23,7 +23,7 @@ import { generatedKey } from './generated-key.js';
       provide: Authenticator,
       inject: [AUTH_CONFIG, Orchestrator, LOGGER],
       useFactory: async (config: AuthConfig, { capabilities }: Orchestrator, logger: Logger) =>
-        new Authenticator(await keysOf(config, capabilities.isolates, logger), config.disabled),
+        new Authenticator(await keysOf(config, capabilities.isolates, logger), config.disabled, config.origins),
     },
     { provide: APP_GUARD, useClass: AuthGuard },
   ],

@@ -141,8 +141,30 @@ describe('Authenticator without keys', () => {
     expect(refusalOf(authenticator, headers)).toMatchObject({ code: 'foreign_origin' });
   });
 
-  it('asks nothing of anybody once it is disabled', () => {
-    const open = new Authenticator([], true);
-    expect(refusalOf(open, { host: 'evil.example.org', origin: 'null' })).toBeUndefined();
+  it.each([
+    { host: 'faas.example.org' },
+    { host: 'faas.example.org', origin: 'https://faas.example.org', 'sec-fetch-site': 'same-origin' },
+    { host: 'faas.example.org:8080', origin: 'http://faas.example.org:8080' },
+    { host: '10.0.0.1', 'sec-fetch-site': 'none' },
+  ])('lets in programs of any machine and pages of its own once it is disabled: %j', (headers) => {
+    expect(refusalOf(new Authenticator([], true), headers)).toBeUndefined();
+  });
+
+  it.each([
+    { host: 'faas.example.org', origin: 'null' },
+    { host: 'faas.example.org', origin: 'https://evil.example.org' },
+    { host: 'faas.example.org', origin: 'http://faas.example.org:9' },
+    { host: 'faas.example.org', 'sec-fetch-site': 'same-site' },
+  ])('refuses pages of anybody else even when it is disabled: %j', (headers) => {
+    expect(refusalOf(new Authenticator([], true), headers)).toMatchObject({ code: 'foreign_origin' });
+  });
+
+  it.each([true, false])('lets in pages of trusted origins, and of them alone (disabled: %s)', (disabled) => {
+    const trusting = new Authenticator([], disabled, ['https://console.example.org']);
+    const from = (origin: string) => ({ host: 'localhost:8080', origin, 'sec-fetch-site': 'cross-site' });
+    expect(refusalOf(trusting, from('https://console.example.org'))).toBeUndefined();
+    for (const origin of ['https://console.example.org:8443', 'http://console.example.org', 'null']) {
+      expect(refusalOf(trusting, from(origin))).toMatchObject({ code: 'foreign_origin' });
+    }
   });
 });

@@ -2,7 +2,7 @@ import type { ApiKey, Scope } from '#libs/config/api-keys.js';
 import { Forbidden, ForeignOrigin, Unauthorized } from '#libs/errors/errors.js';
 import { hash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import { isOwn } from './own-origin.js';
+import { isForLoopback, isOwn } from './own-origin.js';
 
 /** Who asks. Without keys nobody has a name. */
 export interface Principal {
@@ -17,13 +17,16 @@ interface Known {
   readonly principal: Principal;
 }
 
-/** Who may ask: holders of an API key for what it is for; without keys, programs of this machine but no foreign page. */
+/** Who may ask: holders of an API key for what it is for; without keys, programs and pages of its own, no other page. */
 export class Authenticator {
   private readonly known: readonly Known[];
 
   constructor(
     keys: readonly ApiKey[],
+    /** Programs of any machine are let in without a key. */
     private readonly disabled: boolean,
+    /** Origins whose pages are let in as its own are. */
+    private readonly trusted: readonly string[] = [],
   ) {
     this.known = keys.map(({ name, scope, secret }) => ({ digest: digest(secret), principal: { key: name, scope } }));
   }
@@ -37,9 +40,8 @@ export class Authenticator {
   }
 
   private principal(request: IncomingMessage): Principal {
-    if (this.disabled) return ANYBODY;
     if (this.known.length === 0) {
-      if (!isOwn(request)) throw new ForeignOrigin();
+      if (!this.isWelcome(request)) throw new ForeignOrigin();
       return ANYBODY;
     }
     const key = keyOf(request);
@@ -47,6 +49,12 @@ export class Authenticator {
     const principal = this.holderOf(key);
     if (principal === undefined) throw new Unauthorized('wrong_key');
     return principal;
+  }
+
+  /** Behind a proxy it is called under any name, and the proxy may speak HTTPS. */
+  private isWelcome(request: IncomingMessage): boolean {
+    if (this.disabled) return isOwn(request, ['http', 'https'], this.trusted);
+    return isForLoopback(request) && isOwn(request, ['http'], this.trusted);
   }
 
   private holderOf(key: string): Principal | undefined {

@@ -4,15 +4,27 @@ import type { IncomingMessage } from 'node:http';
 /** Spares nearly every call the parsing of a URL. */
 const USUAL_HOST = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/;
 
+type Headers = Pick<IncomingMessage, 'headers'>;
+
 /**
- * Whether a request may be of a program of this machine, or of a page that this manager itself served. A page that the
- * user has open elsewhere, be it on another port of this machine, can send forms to loopback, and with DNS rebinding
- * read the answers: it betrays itself by the Host, Origin or Sec-Fetch-Site that browsers set and pages can't change.
+ * Whether a request may be of a program of this machine: with DNS rebinding a page can call loopback by a name of its
+ * own, and betrays itself by the Host that browsers set and pages can't change.
  */
-export function isOwn({ headers }: Pick<IncomingMessage, 'headers'>): boolean {
+export function isForLoopback({ headers: { host } }: Headers): boolean {
+  return host === undefined || USUAL_HOST.test(host) || isLoopback(hostnameOf(`http://${host}`));
+}
+
+/**
+ * Whether a request is of a program, of a page that this manager itself served under one of the schemes, or of one whose
+ * origin is trusted. Any other page that the user has open, be it on another port of the same machine, can send forms,
+ * and betrays itself by Origin or Sec-Fetch-Site.
+ */
+export function isOwn({ headers }: Headers, schemes: readonly string[], trusted: readonly string[]): boolean {
   const { host, origin, 'sec-fetch-site': site } = headers;
-  if (host !== undefined && !USUAL_HOST.test(host) && !isLoopback(hostnameOf(`http://${host}`))) return false;
-  if (origin !== undefined && (host === undefined || origin !== originOf(`http://${host}`))) return false;
+  if (origin !== undefined) {
+    if (trusted.includes(origin)) return true;
+    if (host === undefined || !schemes.some((scheme) => origin === originOf(`${scheme}://${host}`))) return false;
+  }
   return site === undefined || site === 'same-origin' || site === 'none';
 }
 
