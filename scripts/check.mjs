@@ -11,7 +11,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const node = (...path) => [process.execPath, join(root, 'node_modules', ...path)];
 const ruff = [workerPython(root), '-m', 'ruff'];
 const worker = join(root, 'apps', 'worker');
-const python = [worker, join(root, 'examples')];
+const python = [worker, join(root, 'examples'), join(root, 'test', 'clients')];
 const prettier = [...node('prettier', 'bin', 'prettier.cjs'), '--log-level', 'warn'];
 const oxlint = node('oxlint', 'bin', 'oxlint');
 // Prettier would look all through what it ignores, even while base images are made there.
