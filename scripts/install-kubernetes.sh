@@ -31,7 +31,8 @@ begun=$(date +%s)
 (
   cd "$source"
   CGO_ENABLED=0 GOFLAGS=-mod=readonly GOTOOLCHAIN=local GOWORK=off \
-    nice "$go" build -v -trimpath -ldflags '-s -w' -o "$folder/kubernetes" . 2>"$folder/build.log"
+    nice "$go" build -v -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$version" \
+    -o "$folder/kubernetes" . 2>"$folder/build.log"
 ) &
 build=$!
 trap 'kill $build 2>/dev/null' INT TERM

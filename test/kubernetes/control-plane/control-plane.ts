@@ -77,6 +77,7 @@ export class ControlPlane {
       'listen-peer-urls': peers,
       'initial-advertise-peer-urls': peers,
       'initial-cluster': `default=${peers}`,
+      logger: 'zap',
       'log-level': 'warn',
     });
     this.run('kube-apiserver', { 'etcd-servers': etcd, 'secure-port': port, ...this.apiServerFlags() });

@@ -11,7 +11,7 @@ describe.skipIf(whyNoControlPlane() !== undefined)('a node whose containers are 
   beforeAll(async () => {
     cluster = await SmallCluster.open();
   });
-  afterAll(() => cluster.close());
+  afterAll(() => cluster?.close());
 
   const read = (name: string): Promise<V1Pod> =>
     cluster.core.readNamespacedPod({ name, namespace: cluster.namespace });

@@ -18,7 +18,7 @@ func main() {
 	parts := map[string]func() *cobra.Command{
 		"kube-apiserver":          apiserver.NewAPIServerCommand,
 		"kube-controller-manager": controllermanager.NewControllerManagerCommand,
-		"kube-scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand(nil) },
+		"kube-scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand() },
 	}
 	os.Args = os.Args[1:]
 	if len(os.Args) == 0 || parts[os.Args[0]] == nil {
