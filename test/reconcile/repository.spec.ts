@@ -22,7 +22,7 @@ const READY: Outcome = {
   observedGeneration: 1,
   provisional: false,
   failures: 1,
-  holdMs: null,
+  backoffMs: null,
   nextMs: null,
   abandon: false,
 };
@@ -113,7 +113,7 @@ describe('FunctionRepository', () => {
 
   it('gives the lease back with what a step found', async () => {
     const id = await here.add();
-    await repository().record(await claimOne(), { ...READY, nextMs: 60_000, holdMs: 30_000 });
+    await repository().record(await claimOne(), { ...READY, nextMs: 60_000, backoffMs: 30_000 });
     const row = await here.row(id);
     expect(row).toMatchObject({ phase: 'running', failures: 1, hostPort: 1, lastFault: FAULT, leaseToken: null });
     expect(row.endpoints).toEqual(READY.endpoints);

@@ -13,25 +13,25 @@ import { UnusableKeyFile } from './auth/generated-key.js';
 import { Primary } from './cluster/primary.js';
 import { Manager } from './manager.js';
 
-const IMPATIENT_AFTER_MS = 1_000;
-/** Beyond delay and drain. Each part has a shorter time of its own; this one is for a start that comes to no end. */
+const SECOND_SIGNAL_MS = 1_000;
+/** Limit of a shutdown beyond delay and drain. Each part has a shorter one; this is for a start that never ends. */
 const LAST_MS = 90_000;
 
 async function main(): Promise<void> {
   const config = loadConfig(process.env);
   const own = cluster.worker;
   const logger = createLogger(config.log, own === undefined ? null : { process: own.id });
-  if (own === undefined) warnOfOpenDoors(config, logger);
+  if (own === undefined) warnOfOpenAccess(config, logger);
   const isPrimary = config.server.processes > 1 && own === undefined;
   const starting = begin(config, logger, own);
-  // Who has nobody behind it ends at once while it starts; a primary's first process may be serving before it knows.
+  // A single manager needn't handle signals while it starts. A primary must: its first process may serve already.
   if (!isPrimary) await starting;
 
   let stoppingSince: number | undefined;
   const stop = (why: string) => {
     if (stoppingSince !== undefined) {
-      // A terminal and a process manager may both pass on the same request; only a later one is impatience.
-      if (performance.now() - stoppingSince > IMPATIENT_AFTER_MS) process.exit(1);
+      // A terminal and a process manager may both pass on one signal. Only a later one means: end at once.
+      if (performance.now() - stoppingSince > SECOND_SIGNAL_MS) process.exit(1);
       return;
     }
     stoppingSince = performance.now();
@@ -49,7 +49,7 @@ async function main(): Promise<void> {
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
   own?.on('disconnect', () => {
-    // The primary is gone. Nobody hands out connections any more, but calls under way may finish.
+    // The primary is gone. No more connections come, but calls in flight may finish.
     own.exitedAfterDisconnect = true;
     if (stoppingSince === undefined) stop('disconnect');
   });
@@ -65,7 +65,7 @@ async function begin(config: Config, logger: Logger, own: Worker | undefined): P
   return manager;
 }
 
-function warnOfOpenDoors(config: Config, logger: Logger): void {
+function warnOfOpenAccess(config: Config, logger: Logger): void {
   if (config.server.narrowedToLoopback) {
     logger.warn('no API key is configured, so only this machine is let in; set API_KEYS to listen on every interface');
   }
@@ -77,13 +77,13 @@ main().catch((error: unknown) => {
   process.exit(1);
 });
 
-/** Faults that a person can mend are told in a sentence, all others with their stack. */
+/** Faults of the configuration are one sentence, all others have their stack. */
 function explained(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const { code, syscall } = error as NodeJS.ErrnoException;
   if (code === 'EADDRINUSE') return `The address is taken: ${error.message}. Set LISTEN_ADDR to another.`;
-  const mendable = [InvalidConfig, EmbeddedPostgresError, EngineNotConfigured, UnusableKeyFile].some(
+  const isConfiguration = [InvalidConfig, EmbeddedPostgresError, EngineNotConfigured, UnusableKeyFile].some(
     (kind) => error instanceof kind,
   );
-  return mendable || syscall === 'listen' ? error.message : (error.stack ?? error.message);
+  return isConfiguration || syscall === 'listen' ? error.message : (error.stack ?? error.message);
 }

@@ -71,8 +71,8 @@ export class Manager {
   }
 
   /**
-   * Turns unready, lets calls in flight finish, then closes everything. Workers go on running. A part that doesn't end in
-   * its time is given up and named in the log: no engine, database, worker or client can keep a manager from ending.
+   * Turns unready, lets calls in flight finish, then closes everything. Workers go on running. A part that doesn't end
+   * in its time is given up and named in the log: no engine, database, worker or client can keep a manager from ending.
    */
   async stop(): Promise<void> {
     this.app.get(Indicators).shutDown();

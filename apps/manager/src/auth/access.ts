@@ -12,18 +12,18 @@ import { Counter } from 'prom-client';
 import { Attempts } from './attempts.js';
 import { Authenticator, type Principal } from './authenticator.js';
 
-/** Lines a minute; further refusals are counted alone, and summed up in one line. */
+/** Lines a minute. Further refusals are only counted, and one line says how many. */
 const LINES = { perClient: 5, inAll: 100 };
 
-/** What was asked for: what it needs, and its route as the documentation writes it. */
-export interface Door {
+/** A route that needs a key: the scope it needs, and its path as the document writes it. */
+export interface ProtectedRoute {
   readonly scope: Scope;
   readonly route: string;
 }
 
 type Reason = 'missing_key' | 'wrong_key' | 'too_many_attempts' | 'wrong_scope' | 'foreign_origin';
 
-/** The one way in. Makes refusals seen, in the log and in the metrics, and guessing slow. */
+/** Lets requests in. Refusals are logged and counted, and guessing keys is slowed down. */
 @Injectable()
 export class Access implements OnApplicationShutdown {
   private readonly counter: Counter<'reason' | 'scope'>;
@@ -45,14 +45,14 @@ export class Access implements OnApplicationShutdown {
   }
 
   /**
-   * Who asks, without a wait for whom it lets in. Rejects with what refuses the request, once it may be answered: a wrong
-   * key waits for it.
+   * Who sent the request; a promise only if it is refused. That rejects with the reason when it may be answered: after
+   * a wrong key there is a delay.
    */
-  authenticate(request: IncomingMessage, response: ServerResponse, door: Door): Principal | Promise<never> {
+  authenticate(request: IncomingMessage, response: ServerResponse, to: ProtectedRoute): Principal | Promise<never> {
     try {
-      return this.authenticator.authenticate(request, door.scope);
+      return this.authenticator.authenticate(request, to.scope);
     } catch (thrown) {
-      return this.refuse(thrown, door, request, response);
+      return this.refuse(thrown, to, request, response);
     }
   }
 
@@ -62,24 +62,24 @@ export class Access implements OnApplicationShutdown {
 
   private async refuse(
     thrown: unknown,
-    door: Door,
+    to: ProtectedRoute,
     request: IncomingMessage,
     response: ServerResponse,
   ): Promise<never> {
     const reason = reasonOf(thrown);
     if (reason === 'wrong_key') {
       const attempt = this.attempts.delay(clientOf(addressOf(request)), response);
-      this.note(attempt.isHeld ? reason : 'too_many_attempts', thrown, door, request);
+      this.note(attempt.isHeld ? reason : 'too_many_attempts', thrown, to, request);
       if (!attempt.isHeld) {
         response.setHeader('Connection', 'close');
         throw new TooManyAttempts(attempt.retryAfterSeconds);
       }
       await attempt.over;
-    } else if (reason !== undefined) this.note(reason, thrown, door, request);
+    } else if (reason !== undefined) this.note(reason, thrown, to, request);
     throw thrown;
   }
 
-  private note(reason: Reason, thrown: unknown, { scope, route }: Door, request: IncomingMessage): void {
+  private note(reason: Reason, thrown: unknown, { scope, route }: ProtectedRoute, request: IncomingMessage): void {
     this.counter.inc({ reason, scope });
     noteElsewhere(request);
     const address = addressOf(request);

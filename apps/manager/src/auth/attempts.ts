@@ -3,14 +3,14 @@ import type { EventEmitter } from 'node:events';
 
 const FIRST_DELAY_MS = 100;
 const LONGEST_DELAY_MS = 5_000;
-/** From so many wrong keys on the delay is the longest one. */
+/** From so many wrong keys on the delay is the longest. */
 const MOST_COUNTED = Math.ceil(Math.log2(LONGEST_DELAY_MS / FIRST_DELAY_MS)) + 1;
 /** One wrong key is forgotten in this time. */
 const FORGETTING_MS = 30_000;
-/** Answers that are put off at once: for one client, and in all. Each keeps a connection. */
+/** Answers that are delayed at the same time, for one client and for all. Each keeps a connection open. */
 const HELD_PER_CLIENT = 4;
 const HELD_IN_ALL = 256;
-/** Clients that are remembered; beyond, those that were seen the longest ago are forgotten. */
+/** How many clients are remembered. The one that was seen the longest ago is forgotten first. */
 const CLIENTS = 4_096;
 
 interface Seen {
@@ -23,21 +23,21 @@ type Attempt =
   | { readonly isHeld: true; readonly over: Promise<void> }
   | { readonly isHeld: false; readonly retryAfterSeconds: number };
 
-/** Answers wrong keys the later the more of them a client has sent. Who sends a right one is never asked for here. */
+/** Delays the answers to wrong keys, the longer the more of them a client has sent. Right keys are never delayed. */
 @Injectable()
 export class Attempts {
   private readonly clients = new Map<string, Seen>();
   private readonly held = new Set<() => void>();
-  private isLeaving = false;
+  private isReleased = false;
 
   /**
-   * Counts a wrong key. Its answer is held for the client's delay, or until the connection of `response` has closed;
-   * where too many wait already, it is to be refused without a wait.
+   * Counts a wrong key. Its answer is held for the client's delay, or until the connection of `response` has closed. If
+   * too many are held already, it is to be refused at once.
    */
   delay(client: string, response: EventEmitter): Attempt {
     const seen = this.count(client);
     const ms = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** (seen.wrong - 1));
-    if (this.isLeaving || seen.held >= HELD_PER_CLIENT || this.held.size >= HELD_IN_ALL) {
+    if (this.isReleased || seen.held >= HELD_PER_CLIENT || this.held.size >= HELD_IN_ALL) {
       return { isHeld: false, retryAfterSeconds: Math.ceil(ms / 1_000) };
     }
     return { isHeld: true, over: this.hold(seen, ms, response) };
@@ -56,9 +56,9 @@ export class Attempts {
     clearTimeout(timer);
   }
 
-  /** Puts nothing off any more: a manager that leaves waits for its calls, not for these. */
+  /** Delays nothing any more: a manager that shuts down waits for its calls, not for these. */
   release(): void {
-    this.isLeaving = true;
+    this.isReleased = true;
     for (const answer of this.held) answer();
   }
 

@@ -11,23 +11,23 @@ type Action = 'add' | 'remove';
 
 const PRINCIPALS = new WeakMap<IncomingMessage, Principal>();
 
-/** Remembers for the length of a request who asked. */
+/** Remembers who sent a request. */
 export function notePrincipal(request: IncomingMessage, principal: Principal): void {
   PRINCIPALS.set(request, principal);
 }
 
-/** Writes one line for each change that somebody asked for: who it was, from where, and what came of it. */
+/** Logs one line for each requested change: who requested it, from where, and its outcome. */
 @Injectable()
 export class Audit {
   private readonly logger: Logger;
 
   constructor(@Inject(LOGGER) logger: Logger) {
     const level = logger.level === 'silent' ? 'silent' : 'info';
-    // Other lines may be left out by LOG_LEVEL, these may not.
+    // LOG_LEVEL doesn't leave these lines out.
     this.logger = logger.child({ audit: true }, { level });
   }
 
-  /** Does the work, and gives what it gives; `name` tells of which function it is as soon as that is known. */
+  /** Runs `work`. `name` takes the function's id as soon as it is known. */
   async of<T>(
     action: Action,
     request: IncomingMessage,

@@ -10,10 +10,10 @@ import { notePrincipal } from './audit.js';
 
 const NEEDED = 'auth:needed';
 
-/** Lets everybody in: for probes, which carry no key. */
+/** Lets everybody in: for probes, which have no key. */
 export const Open = () => SetMetadata(NEEDED, 'nothing');
 
-/** Lets in whom a key of this scope, or of `admin`, was given to. Without it a route needs `admin`. */
+/** Lets in keys of this scope and of `admin`. Routes without it need `admin`. */
 export const Needs = (scope: Scope) => SetMetadata(NEEDED, scope);
 
 @Injectable()

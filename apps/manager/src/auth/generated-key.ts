@@ -6,7 +6,7 @@ import { dirname } from 'node:path';
 const BYTES = 32;
 const KEY = /^[\w-]{43}\n?$/;
 
-/** The file is there, and what it holds is no key that a manager made. */
+/** The file exists, and it holds no key that a manager made. */
 export class UnusableKeyFile extends Error {
   constructor(path: string) {
     super(`${path} holds no key that a manager made: remove it to have a new one made, or set API_KEYS.`);
@@ -15,8 +15,8 @@ export class UnusableKeyFile extends Error {
 }
 
 /**
- * The key in the file; made first where there is none. Any number of processes may ask at once and get the same. Only
- * this user can read it. Throws {@link UnusableKeyFile}.
+ * The key in the file, which is made if it doesn't exist. Any number of processes may call this at once and get the
+ * same key. Only this user can read the file. Throws {@link UnusableKeyFile}.
  */
 export async function generatedKey(path: string): Promise<string> {
   const text = (await readIfThere(path)) ?? (await make(path));
@@ -35,7 +35,7 @@ async function make(path: string): Promise<string> {
     } finally {
       await file.close();
     }
-    // Whole or not at all, and never in place of one that another process has made meanwhile.
+    // Complete or not at all, and never in place of a file that another process has made meanwhile.
     await link(draft, path).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EEXIST') throw error;
     });

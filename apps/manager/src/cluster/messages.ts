@@ -1,11 +1,11 @@
 import type { Snapshot } from '#libs/observability/snapshot.js';
 
-/** From one of the processes to the primary; `ticket` tells answers apart. */
+/** From a process to the primary. `ticket` matches an answer to its request. */
 export type ToPrimary =
   | { readonly kind: 'scrape'; readonly ticket: number }
   | { readonly kind: 'snapshot'; readonly ticket: number; readonly snapshot: Snapshot };
 
-/** From the primary to one of the processes. */
+/** From the primary to a process. */
 export type ToProcess =
   | { readonly kind: 'take_snapshot'; readonly ticket: number }
   | { readonly kind: 'scraped'; readonly ticket: number; readonly text: string };

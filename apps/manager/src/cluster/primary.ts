@@ -33,7 +33,10 @@ export class Primary {
     private readonly database: DatabaseServer,
   ) {}
 
-  /** Resolves once the first process of `program` listens; the others follow. Rejects when it can't, and then that process has said why. */
+  /**
+   * Resolves once the first process of `program` listens; the others follow. Rejects when it can't, and then that
+   * process has said why.
+   */
   static async start(config: Config, logger: Logger, program: string): Promise<Primary> {
     const database = await DatabaseServer.open(config.database, logger);
     const primary = new Primary(config, logger, database);

@@ -12,15 +12,17 @@ export interface FunctionEvents {
   ready: [id: FunctionId, endpoints: readonly Endpoint[]];
   /** The step has written down what it saw, or never will: from now on the row counts. */
   recorded: [id: FunctionId];
-  /** The statement that wrote what is wanted has claimed the row too: its step begins in this manager, in a taken slot. */
+  /**
+   * The statement that wrote what is wanted has claimed the row too: its step begins in this manager, in a taken slot.
+   */
   claimed: [claim: Claim, leaseMs: number];
   /** A slot for a step was given back without a step. */
   slotFree: [];
 }
 
 /**
- * Where the gateway and the reconciler meet beside the row. Events are delivered at once and never kept, so a subscriber
- * that comes late has missed nothing that its row doesn't say.
+ * Where the gateway and the reconciler meet beside the row. Events are delivered at once and never kept, so a
+ * subscriber that comes late has missed nothing that its row doesn't say.
  */
 @Injectable()
 export class FunctionBus extends EventEmitter<FunctionEvents> {}

@@ -6,7 +6,7 @@ import { Injectable } from '@nestjs/common';
 const CHANGED = 'faas_changed';
 const POLL_MS = 1_000;
 
-/** Tells, on every manager that shares the database, that a function's row has changed. */
+/** Tells every manager of the database that a function's row has changed. */
 @Injectable()
 export class FunctionChanges {
   private readonly subscribers = new Set<(id: FunctionId | undefined) => void>();
@@ -16,26 +16,26 @@ export class FunctionChanges {
     notifications.on(CHANGED, (id) => this.tell(id));
   }
 
-  /** What was written here needn't wait for its notification. Duplicate notifications are harmless. */
+  /** Tells this manager at once what it wrote itself. Duplicate notifications are harmless. */
   tell(id: FunctionId | undefined): void {
     for (const subscriber of this.subscribers) subscriber(id);
   }
 
-  /** Calls with the id that changed, or `undefined` when any may have. Returns the way to unsubscribe. */
+  /** Calls `subscriber` with the id that changed, or `undefined` when any may have. Returns how to unsubscribe. */
   subscribe(subscriber: (id: FunctionId | undefined) => void): () => void {
     this.subscribers.add(subscriber);
     return () => this.subscribers.delete(subscriber);
   }
 
-  /** Functions whose change somebody of this manager waits for, as an upload does. */
+  /** Functions whose change this manager waits for, as an upload does. */
   get awaited(): readonly FunctionId[] {
     return this.waits;
   }
 
   /**
-   * Calls `look` now and after every change of the function until it answers something else than `undefined`.
-   * Answers `undefined` when `deadlineMs` passed first. A slow poll covers a lost notification, and a database that
-   * goes away meanwhile is waited for as well. Looks no more once `signal` has aborted.
+   * Calls `look` now and after every change of the function until it returns something else than `undefined`. Resolves
+   * with `undefined` after `deadlineMs` or when `signal` aborts. A slow poll makes up for a lost notification, and a
+   * database that goes away meanwhile is waited for.
    */
   async until<T>(
     id: FunctionId,

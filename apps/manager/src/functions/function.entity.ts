@@ -1,11 +1,11 @@
 import type { Endpoint, WorkloadFault } from '#libs/orchestrator/workload.js';
 import { Column, CreateDateColumn, Entity, getMetadataArgsStorage, PrimaryColumn } from 'typeorm';
 
-/** Where a function stands, as far as anybody has seen. */
+/** The state of a function as it was last seen. */
 export const PHASES = ['creating', 'running', 'idle', 'stopped', 'error', 'deleting'] as const;
 export type Phase = (typeof PHASES)[number];
 
-/** A {@link WorkloadFault} as the row keeps it: or a fault of the engine itself. */
+/** A {@link WorkloadFault} as the row keeps it, or a fault of the engine or the manager. */
 export interface StoredFault extends Omit<WorkloadFault, 'code' | 'at'> {
   readonly code: WorkloadFault['code'] | 'orchestrator_unavailable' | 'internal_error';
   /** RFC 3339. */
@@ -28,11 +28,11 @@ export class FunctionEntity {
   @Column({ name: 'active_revision', type: 'integer' })
   activeRevision: number;
 
-  /** Wanted at this moment; the autoscaler's to change. */
+  /** How many are wanted now. The autoscaler and the activator change it. */
   @Column({ type: 'integer' })
   replicas: number;
 
-  /** Kept ready though nobody calls; 0: none are. */
+  /** Replicas that stay ready without calls. */
   @Column({ name: 'min_replicas', type: 'integer' })
   minReplicas: number;
 
@@ -40,11 +40,11 @@ export class FunctionEntity {
   @Column({ name: 'max_replicas', type: 'integer', nullable: true })
   maxReplicas: number | null;
 
-  /** Without a call for this long it loses its replicas; 0: never. */
+  /** After this time without a call the function loses its replicas; 0: never. */
   @Column({ name: 'idle_timeout_ms', type: 'integer' })
   idleTimeoutMs: number;
 
-  /** Written now and then while there are calls. */
+  /** Written every few seconds while there are calls. */
   @Column({ name: 'last_used_at', type: 'timestamptz', insert: false })
   lastUsedAt: Date;
 
@@ -77,11 +77,11 @@ export class FunctionEntity {
   @Column({ name: 'phase_since', type: 'timestamptz', insert: false })
   phaseSince: Date;
 
-  /** Why the function isn't as wanted at this moment; null when it is. */
+  /** Why the function isn't as wanted; null: it is. */
   @Column({ type: 'jsonb', nullable: true })
   reason: StoredFault | null;
 
-  /** The last thing that went wrong, kept after it healed. */
+  /** The last fault, kept after it is over. */
   @Column({ name: 'last_fault', type: 'jsonb', nullable: true })
   lastFault: StoredFault | null;
 
@@ -97,7 +97,7 @@ export class FunctionEntity {
   @CreateDateColumn({ name: 'created_at', type: 'timestamptz' })
   createdAt: Date;
 
-  /** Set until the function was ready once: an upload that isn't ready by then leaves nothing behind. */
+  /** Set until the function was ready for the first time. One that isn't ready by then is removed. */
   @Column({ name: 'provisional_until', type: 'timestamptz', nullable: true })
   provisionalUntil: Date | null;
 
@@ -109,7 +109,7 @@ export class FunctionEntity {
   @Column({ name: 'reconcile_at', type: 'timestamptz', nullable: true })
   reconcileAt: Date | null;
 
-  /** Backoff: a replica that ended is not replaced before this. */
+  /** Backoff: replicas that ended aren't replaced before this. */
   @Column({ name: 'not_before', type: 'timestamptz', nullable: true })
   notBefore: Date | null;
 
@@ -117,11 +117,11 @@ export class FunctionEntity {
   @Column({ name: 'wakes', type: 'integer', default: 0 })
   reconcileRequests: number;
 
-  /** How often in a row a replica ended by itself or could not be started. */
+  /** How often in a row a replica ended by itself or couldn't be started. */
   @Column({ type: 'integer', default: 0 })
   failures: number;
 
-  /** How often in a row a step could not be made, which is no fault of the function. */
+  /** How often in a row a step couldn't be made, for which the function is not to blame. */
   @Column({ type: 'integer', default: 0 })
   postponed: number;
 

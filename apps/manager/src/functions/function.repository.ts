@@ -36,19 +36,19 @@ export interface Lease {
   readonly ms: number;
 }
 
-/** A row this manager may act upon until its lease ends. */
+/** A row that this manager may act upon until its lease ends. */
 export interface Claim {
   readonly row: FunctionEntity;
   readonly token: string;
-  /** How long it had been due. */
+  /** How long the row had been due, in milliseconds. */
   readonly lateMs: number;
-  /** Its active revision, where it is known already. */
+  /** Its active revision, if it is known already. */
   readonly revision?: Revision;
-  /** The engine has nothing of it: it is new, or was seen without replicas, and nobody has acted since. */
+  /** The engine has nothing of it: it is new, or had no replicas when it was last seen, and nobody has acted since. */
   readonly isFresh?: boolean;
 }
 
-/** What one reconcile step writes back. Times are relative, so that only the database's clock counts. */
+/** What a reconcile step writes back. Times are relative, so that only the database's clock counts. */
 export interface Outcome {
   readonly phase: Phase;
   readonly reason: StoredFault | null;
@@ -59,11 +59,11 @@ export interface Outcome {
   readonly observedGeneration: number;
   readonly provisional: boolean;
   readonly failures: number;
-  /** Ended replicas are not replaced for this long; null: no backoff. */
-  readonly holdMs: number | null;
-  /** When to look again unless something asks sooner; null: only when asked. */
+  /** For how long replicas that end aren't replaced; null: no backoff. */
+  readonly backoffMs: number | null;
+  /** When the row is due again unless something asks sooner; null: only when asked. */
   readonly nextMs: number | null;
-  /** The function never became ready and its time is over: remove it. */
+  /** The function didn't become ready in time: remove it. */
   readonly abandon: boolean;
 }
 
@@ -75,12 +75,14 @@ export interface PhaseCount {
   readonly replicasReady: number;
 }
 
-/** All SQL about functions. The row is the queue: whoever changes what is wanted asks for its reconcile in the same statement. */
+/**
+ * All SQL about functions. The row is the queue: a statement that changes what is wanted requests the reconcile too.
+ */
 @Injectable()
 export class FunctionRepository {
   constructor(private readonly database: Database) {}
 
-  /** Writes a new function, due at once, or held by the lease of the manager that goes on with it. */
+  /** Writes a new function, due at once, or with the lease of the manager that will make its step. */
   async insert(created: NewFunction, lease?: Lease): Promise<FunctionEntity> {
     const { provisionalForMs, ...own } = created;
     const [row] = await this.database.query<FunctionEntity>(
@@ -122,7 +124,7 @@ export class FunctionRepository {
     return row ?? null;
   }
 
-  /** In the order of creation. Only what the list shows: there may be very many. */
+  /** In the order of creation, with only what the list shows, as there may be very many. */
   list({ limit, after }: Page = {}): Promise<ListedFunction[]> {
     return this.database.query<ListedFunction>(
       `SELECT ${LISTED_COLUMNS} FROM functions WHERE position > $1 ORDER BY position LIMIT $2`,
@@ -172,7 +174,7 @@ export class FunctionRepository {
     return new Set(rows.map(({ id }) => id));
   }
 
-  /** Records a removal; null when there is no such function. Doing it twice changes nothing. */
+  /** Records a removal; null: there is no such function. Doing it twice changes nothing. */
   async markDeleted(id: FunctionId): Promise<FunctionEntity | null> {
     const [row] = await this.database.query<FunctionEntity>(
       `UPDATE functions SET
@@ -188,9 +190,8 @@ export class FunctionRepository {
   }
 
   /**
-   * Asks for a reconcile of one function, or of all that may have changed unseen, as soon as possible. A function that
-   * sleeps and isn't to be looked at again isn't one of them: it has nothing on the engine, and the steps of thousands
-   * would be made ahead of an upload.
+   * Requests a reconcile of one function, or of all that may have changed unseen. Functions that sleep and aren't due
+   * are left out: they have nothing on the engine, and thousands of steps for them would delay an upload.
    */
   async requestReconcile(id?: FunctionId): Promise<void> {
     await this.database.query(
@@ -203,9 +204,9 @@ export class FunctionRepository {
   }
 
   /**
-   * Takes up to `limit` due rows nobody else holds, of all functions, or of some only. Those of which something is
-   * wanted that nobody has acted upon come first, so that an upload or a wake isn't behind a look at thousands of
-   * functions that are probably well; then the longest due.
+   * Claims up to `limit` due rows without a lease, of all functions or of some only. Rows with a change that hasn't
+   * been seen running come first, so that an upload or a wake doesn't wait behind the resync of thousands; then the
+   * longest due.
    */
   async claim(limit: number, leaseMs: number, only?: readonly FunctionId[]): Promise<Claim[]> {
     const token = randomUUID();
@@ -222,7 +223,7 @@ export class FunctionRepository {
     return rows.map(({ lateMs, ...row }) => ({ row, token, lateMs }));
   }
 
-  /** False when the lease was lost: whoever held it must stop acting. */
+  /** False when the lease was lost: its holder must stop acting. */
   async renew({ row, token }: Claim, leaseMs: number): Promise<boolean> {
     const renewed = await this.database.query(
       `UPDATE functions SET lease_until = now() + $3 * interval '1 millisecond'
@@ -233,8 +234,8 @@ export class FunctionRepository {
   }
 
   /**
-   * Writes what a step found and gives the lease back. A request that arrived during the step makes the row due at
-   * once; a removal that did keeps its phase and endpoints. A late finisher whose lease was taken writes nothing.
+   * Writes the outcome of a step and gives the lease back. A reconcile request that arrived during the step makes the
+   * row due at once; a removal that arrived keeps its phase and endpoints. A step whose lease was lost writes nothing.
    */
   async record({ row, token }: Claim, outcome: Outcome): Promise<void> {
     await this.database.query(
@@ -261,7 +262,7 @@ export class FunctionRepository {
         outcome.observedGeneration,
         outcome.provisional,
         outcome.failures,
-        outcome.holdMs,
+        outcome.backoffMs,
         outcome.nextMs,
         row.reconcileRequests,
         outcome.abandon,
@@ -269,7 +270,9 @@ export class FunctionRepository {
     );
   }
 
-  /** A step that couldn't be made: tries again later, or at once where something asked meanwhile; keeps what was seen. */
+  /**
+   * After a step that couldn't be made: due again later, or at once if a request arrived. What was seen stays.
+   */
   async postpone({ row, token }: Claim, fault: StoredFault, nextMs: number): Promise<void> {
     await this.database.query(
       `UPDATE functions SET reason = $3, postponed = postponed + 1, lease_token = NULL, lease_until = NULL,
@@ -279,7 +282,7 @@ export class FunctionRepository {
     );
   }
 
-  /** Gives the lease back untouched, for a manager that is leaving. */
+  /** Gives the lease back without an outcome; the row is due for other managers. */
   async release({ row, token }: { readonly row: Pick<FunctionEntity, 'id'>; readonly token: string }): Promise<void> {
     await this.database.query(
       `UPDATE functions SET lease_token = NULL, lease_until = NULL, wakes = wakes + 1
@@ -288,12 +291,12 @@ export class FunctionRepository {
     );
   }
 
-  /** Removes the row once the engine has nothing left of the function. */
+  /** Deletes the row when the engine has nothing left of the function. */
   async purge({ row, token }: Claim): Promise<void> {
     await this.database.query(`DELETE FROM functions WHERE id = $1 AND lease_token = $2`, [row.id, token]);
   }
 
-  /** Runs `work` on one manager at a time; false when another one is at it. */
+  /** Runs `work` on one manager at a time; false: another one is running it. */
   async exclusively(lock: number, work: () => Promise<void>): Promise<boolean> {
     return this.database.transaction(async (manager) => {
       const [row] = await manager.query<{ taken: boolean }[]>('SELECT pg_try_advisory_xact_lock($1) AS taken', [lock]);

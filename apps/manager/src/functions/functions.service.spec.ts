@@ -13,7 +13,10 @@ import type { FunctionChanges } from './function-changes.js';
 import type { FunctionRepository } from './function.repository.js';
 import { FunctionsService } from './functions.service.js';
 
-/** How an upload of so many bytes ends on an engine that can hand on `largestCodeBytes`: refused, or about to be stored. */
+/**
+ * How an upload of so many bytes ends on an engine that can hand on `largestCodeBytes`: refused, or about to be
+ * stored.
+ */
 async function upload(bytes: number, largestCodeBytes: number, uploadBytes: number): Promise<unknown> {
   const { functions, limits } = loadConfig({});
   const none = { concurrency: 0, leaseMs: 0 };

@@ -13,9 +13,9 @@ import type { CallTiming } from './call-timing.js';
 const CALL_SECONDS = [0.002, 0.005, 0.01, 0.025, 0.1, 0.25, 1, 2.5, 10, 60];
 const OVERHEAD_SECONDS = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1];
 const OTHER = 'other';
-/** When there are more functions than labels, those not called for this long give theirs up. */
+/** When there are more functions than labels, those that weren't called for this long lose theirs. */
 const UNUSED_MS = 60 * 60_000;
-/** Where nobody reads them, what was counted of functions that are gone is not kept either. */
+/** Removed functions are forgotten this often, even if nobody reads the metrics. */
 const PRUNE_MS = 60_000;
 
 /** What is counted of one function's calls. */
@@ -26,12 +26,12 @@ class CallSeries {
   usedAt = 0;
 }
 
-/** Counts calls. On the path of every call, so that it adds numbers and nothing else. */
+/** Counts calls. It is on the path of every call, so it only adds numbers. */
 @Injectable()
 export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdown {
   private readonly series = new Map<FunctionId, CallSeries>();
   private readonly others = new CallSeries();
-  /** Of calls that never got to a function: refused before it was looked up, or there is none. */
+  /** Calls that never reached a function: they were refused before, or there is no such function. */
   private readonly unrouted = new CallSeries();
   private readonly overhead = new HistogramSeries(OVERHEAD_SECONDS);
   private timer: NodeJS.Timeout | undefined;
@@ -47,7 +47,7 @@ export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdow
   }
 
   onApplicationBootstrap(): void {
-    // Without the database it is tried again the next time.
+    // Without the database the next time will do.
     this.timer = setInterval(() => void this.prune(performance.now()).catch(() => undefined), PRUNE_MS).unref();
   }
 
@@ -55,7 +55,7 @@ export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdow
     clearInterval(this.timer);
   }
 
-  /** Notes a call that was answered with `code`: `ok`, or a problem's. */
+  /** Counts a call by its outcome: `ok`, or the code of a problem. */
   ended(code: string, timing: CallTiming, now: number): void {
     const { functionId, isAnswered, isCold } = timing;
     const series = functionId === undefined ? this.unrouted : this.seriesOf(functionId);
@@ -68,7 +68,7 @@ export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdow
     if (isAnswered) this.observeColdStart(timing, now);
   }
 
-  /** What stands for a function in the label `function`. */
+  /** The value of the label `function`. */
   labelOf(id: FunctionId): string {
     return this.seriesOf(id) === this.others ? OTHER : id;
   }
@@ -90,7 +90,7 @@ export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdow
     return series;
   }
 
-  /** Functions that are gone take their labels with them. */
+  /** Removes the labels of functions that don't exist any more. */
   private async prune(now: number): Promise<void> {
     if (this.series.size === 0) return;
     const known = [...this.series.keys()];

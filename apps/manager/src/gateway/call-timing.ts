@@ -3,13 +3,13 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 /** Where one call spends its time. Moments are `performance.now()` milliseconds. */
 export class CallTiming {
   readonly startedAt = performance.now();
-  /** Undefined until it is known to exist. */
+  /** Undefined until the function is known to exist. */
   functionId: FunctionId | undefined;
-  /** No replica was there when it came. */
+  /** The function had no replica when the call came. */
   isCold = false;
-  /** A worker ran it to its end. */
+  /** A worker answered. */
   isAnswered = false;
-  /** Its last request to a worker: taken up, written to the socket, first byte back. */
+  /** The last request to a worker: when it got its slot, was written to the socket, and got its first byte back. */
   sentAt = 0;
   requestedAt = 0;
   firstByteAt = 0;
@@ -18,7 +18,7 @@ export class CallTiming {
   private waitedMs = 0;
   private workingMs = 0;
 
-  /** Its body is there. */
+  /** The body is complete. */
   received(now: number): void {
     this.receivingMs = now - this.startedAt;
   }
@@ -27,14 +27,14 @@ export class CallTiming {
     this.waitingSince = now;
   }
 
-  /** It has a slot, and goes to a worker. */
+  /** The call has a slot. */
   sends(now: number): void {
     this.waitedMs += now - this.waitingSince;
     this.waitingSince = 0;
     this.sentAt = now;
   }
 
-  /** The worker is done with it, or it with the worker. Answers how long that took. */
+  /** The request to the worker is over. Returns how long it took. */
   returns(now: number): number {
     const took = now - this.sentAt;
     this.workingMs += took;
@@ -45,7 +45,7 @@ export class CallTiming {
     return this.waitingSince === 0 ? this.waitedMs : this.waitedMs + now - this.waitingSince;
   }
 
-  /** The manager's own time: the rest when client, queue and worker have had theirs. */
+  /** The manager's own time: without receiving the body, waiting for a slot, and the worker. */
   overheadMs(now: number): number {
     return Math.max(0, now - this.startedAt - this.receivingMs - this.queueMs(now) - this.workingMs);
   }

@@ -31,7 +31,7 @@ function connectionsTo(address = NOWHERE, protection: Protection = {}): Connecti
 
 /** A finished call at `now`. */
 function answered(connections: Connections, connection: Connection, runner: string, now: number): void {
-  connections.heard(connection, runner, now);
+  connections.noteAnswer(connection, runner, now);
   connections.release(connection);
 }
 
@@ -112,7 +112,7 @@ describe('Connections', () => {
     const connections = connectionsTo();
     const all = [connections.take(0), connections.take(0), connections.take(0)] as const;
     const [stuck, sibling, other] = all;
-    for (const connection of [stuck, sibling]) connections.heard(connection, 'r1', 1);
+    for (const connection of [stuck, sibling]) connections.noteAnswer(connection, 'r1', 1);
     answered(connections, other, 'r2', 1);
     connections.release(sibling);
     connections.abandon(stuck);
@@ -123,7 +123,7 @@ describe('Connections', () => {
   it('forgets every runner but the newest and those that have calls', () => {
     const connections = connectionsTo();
     const busy = connections.take(0);
-    connections.heard(busy, '1', 0);
+    connections.noteAnswer(busy, '1', 0);
     for (let runner = 2; runner < 500; runner += 1) {
       const connection = connections.take(runner);
       answered(connections, connection, String(runner), runner);
@@ -189,7 +189,7 @@ describe('Connections to a server', () => {
     const calls = [call(connections), call(connections)];
     await vi.waitFor(() => expect(sockets.size).toBe(2));
     await vi.waitFor(() => expect([...sockets].every(({ bytesRead }) => bytesRead > 0)).toBe(true));
-    connections.cut();
+    connections.abortCalls();
     for (const answer of await Promise.all(calls)) expect(answer).toMatchObject({ kind: 'cut_off' });
   });
 

@@ -5,12 +5,12 @@ import { callbackify } from 'node:util';
 import { buildConnector, Client } from 'undici';
 import { Deadlines } from './deadlines.js';
 
-/** One keep-alive socket to a replica; carries one call at a time. */
+/** One keep-alive socket to a replica. It carries one call at a time. */
 export interface Connection {
   readonly client: Client;
   /** The runner process that accepted it, known after its first answer. */
   runner: string | undefined;
-  /** The runner its call is counted for, which is a guess until `runner` is known. */
+  /** The runner that its call is counted for: a guess until `runner` is known. */
   countedFor: string;
   closed: boolean;
 }
@@ -18,43 +18,43 @@ export interface Connection {
 interface Runner {
   inFlight: number;
   /** Since when it holds calls without having answered any, in `performance.now()` milliseconds. */
-  silentSince: number;
+  unresponsiveSince: number;
 }
 
-/** How a replica is kept apart from others that are given its address after it. */
+/** What tells a replica apart from another one that is given the same address later. */
 export interface Protection {
-  /** Our worker refuses calls of other functions by itself, and its answers show that it is one. */
+  /** Our worker refuses calls of other functions, and its answers show that it is our worker. */
   readonly guard?: EndpointGuard;
-  /** What it answers to, where it knows its managers. */
+  /** The token that it asks for; unset: it answers everybody. */
   readonly token?: string | undefined;
-  /** Whether an opened connection leads to the replica; asked before anything is sent over it. */
+  /** Asks the engine whether an opened connection leads to the replica, before anything is sent over it. */
   readonly confirm?: (signal: AbortSignal) => Promise<boolean>;
 }
 
 const CONNECT_TIMEOUT_MS = 2_000;
-/** Beyond the engine's own deadline for the question. */
+/** Longer than the engine's own deadline for that question. */
 const CONFIRM_TIMEOUT_MS = 5_000;
-/** Shorter than the five seconds after which common servers close an idle socket, so that we are always first. */
+/** Common servers close an idle socket after five seconds; the manager has to close it first. */
 const IDLE_MS = 4_000;
-/** A runner that holds calls and answered none for this long may be stuck: new calls take a fresh connection. */
-const SILENT_MS = 100;
+/** A runner that has calls and answered none for this long may be stuck: new calls take a new connection. */
+const UNRESPONSIVE_MS = 100;
 const MOST_IDLE = 64;
 
 /**
  * The sockets of one replica. Behind its one address several runner processes may answer (a stuck one and its
  * successor), each on the connections it accepted; so an idle socket is used again only while its runner is
- * responsive. A fresh connection is accepted by whichever runner is alive.
+ * responsive. A new connection is accepted by whichever runner is alive.
  */
 export class Connections {
-  /** Of the calls on them. */
+  /** The time limits of the calls on these sockets. */
   readonly deadlines = new Deadlines();
   private readonly idle: Connection[] = [];
-  /** Idle or not: a call need not be noted here. */
+  /** All connections, whether idle or with a call. */
   private readonly open = new Set<Connection>();
   private readonly runners = new Map<string, Runner>();
   private newestRunner = '';
   private closing = false;
-  /** Of each call, as name and value. */
+  /** The header that goes with each call, as name and value. */
   readonly tokenHeader: readonly string[];
 
   constructor(
@@ -64,7 +64,9 @@ export class Connections {
     this.tokenHeader = protection.token === undefined ? [] : [TOKEN_HEADER, protection.token];
   }
 
-  /** False when an answer can't come from the replica: an image without our worker's guard has its address now. */
+  /**
+   * False when the answer can't be the replica's: our worker names its runner, so another image has the address now.
+   */
   accepts(runner: string | undefined): boolean {
     return this.protection.guard === undefined || runner !== undefined;
   }
@@ -72,7 +74,7 @@ export class Connections {
   take(now: number): Connection {
     for (let index = this.idle.length - 1; index >= 0; index -= 1) {
       const connection = this.idle[index] as Connection;
-      if (this.isSilent(connection, now)) continue;
+      if (this.isUnresponsive(connection, now)) continue;
       if (index === this.idle.length - 1) this.idle.pop();
       else this.idle.splice(index, 1);
       this.began(connection, now);
@@ -84,7 +86,7 @@ export class Connections {
   }
 
   /** Notes an answer, and which runner gave it. */
-  heard(connection: Connection, runner: string, now: number): void {
+  noteAnswer(connection: Connection, runner: string, now: number): void {
     if (connection.runner !== runner) {
       this.ended(connection);
       connection.runner = runner;
@@ -94,7 +96,7 @@ export class Connections {
       this.began(connection, now);
     }
     const known = this.runners.get(runner);
-    if (known) known.silentSince = now;
+    if (known) known.unresponsiveSince = now;
   }
 
   /** Puts a connection back after a whole answer. */
@@ -104,7 +106,7 @@ export class Connections {
     else this.idle.push(connection);
   }
 
-  /** Ends a connection whose call didn't come to its end, and every idle one of the same runner: it may be stuck. */
+  /** Ends a connection whose call failed, and every idle connection to the same runner, which may be stuck. */
   abandon(connection: Connection): void {
     this.ended(connection);
     this.discard(connection);
@@ -112,13 +114,13 @@ export class Connections {
     for (const other of [...this.idle]) if (this.runnerOf(other) === runner) this.discard(other);
   }
 
-  /** Ends the calls under way: the replica is gone, and nobody else will ever answer them. */
-  cut(): void {
+  /** Ends the calls in flight: the replica is gone and can't answer them any more. */
+  abortCalls(): void {
     this.closing = true;
     for (const connection of [...this.open]) this.discard(connection);
   }
 
-  /** Closes idle connections now and the others as they are released. */
+  /** Closes idle connections now, the others when their calls end. */
   close(): void {
     this.closing = true;
     for (const connection of [...this.idle]) this.discard(connection);
@@ -166,16 +168,16 @@ export class Connections {
     if (index >= 0) this.idle.splice(index, 1);
     connection.closed = true;
     this.open.delete(connection);
-    // A socket with an answer under way must not be waited for.
+    // Not awaited: the socket may be in the middle of an answer.
     connection.client.destroy().catch(() => undefined);
   }
 
-  private isSilent(connection: Connection, now: number): boolean {
+  private isUnresponsive(connection: Connection, now: number): boolean {
     const runner = this.runners.get(this.runnerOf(connection));
-    return runner !== undefined && runner.inFlight > 0 && now - runner.silentSince > SILENT_MS;
+    return runner !== undefined && runner.inFlight > 0 && now - runner.unresponsiveSince > UNRESPONSIVE_MS;
   }
 
-  /** A connection that hasn't answered yet most probably went to the runner that answered last. */
+  /** A connection without an answer so far was most probably accepted by the runner that answered last. */
   private runnerOf(connection: Connection): string {
     return connection.runner ?? this.newestRunner;
   }
@@ -184,9 +186,9 @@ export class Connections {
     const key = this.runnerOf(connection);
     connection.countedFor = key;
     const runner = this.runners.get(key);
-    if (!runner) this.runners.set(key, { inFlight: 1, silentSince: now });
+    if (!runner) this.runners.set(key, { inFlight: 1, unresponsiveSince: now });
     else {
-      if (runner.inFlight === 0) runner.silentSince = now;
+      if (runner.inFlight === 0) runner.unresponsiveSince = now;
       runner.inFlight += 1;
     }
   }
@@ -199,13 +201,13 @@ export class Connections {
     this.forgetIfUnused(key);
   }
 
-  /** Known are the newest runner and those that have calls: so no more than there are connections. */
+  /** Only the newest runner and those with calls are kept, so never more than there are connections. */
   private forgetIfUnused(key: string): void {
     if (key !== this.newestRunner && this.runners.get(key)?.inFlight === 0) this.runners.delete(key);
   }
 }
 
-/** The socket once it is known to lead to the replica; rejects, and ends it, otherwise. */
+/** Resolves with the socket when it leads to the replica. Otherwise ends it and rejects. */
 async function confirmed(socket: Socket, confirm: NonNullable<Protection['confirm']>): Promise<Socket> {
   try {
     if (await confirm(AbortSignal.timeout(CONFIRM_TIMEOUT_MS))) return socket;

@@ -1,4 +1,4 @@
-/** Something that is given up unless it has ended by then. */
+/** Something with a time limit. */
 export interface Expiring {
   /** `performance.now()` milliseconds. */
   readonly expiresAt: number;
@@ -6,8 +6,8 @@ export interface Expiring {
 }
 
 /**
- * One timer for many deadlines. Nearly every call ends long before its own, so a timer for each would be made only to
- * be thrown away; this one is set again when it has run out.
+ * One timer for many deadlines. Nearly every call ends long before its deadline, so a timer for each would be made only
+ * to be cleared. This one is set again when it has fired.
  */
 export class Deadlines {
   private readonly open = new Set<Expiring>();
@@ -27,7 +27,7 @@ export class Deadlines {
     clearTimeout(this.timer);
     this.firesAt = moment;
     this.timer = setTimeout(() => this.fire(), Math.max(1, Math.ceil(moment - performance.now())));
-    // What is waited for keeps the process alive, not the waiting.
+    // A deadline alone must not keep the process alive.
     this.timer.unref();
   }
 

@@ -29,7 +29,7 @@ beforeEach(() => {
     id: ID,
     pool: new SlotPool(2, 100, {
       connectionsTo: ({ address }) => new Connections(address, { guard: 'worker' }),
-      left: () => undefined,
+      onDraining: () => undefined,
     }),
     serviceTime: new ServiceTime(),
     share: new FunctionShare(),

@@ -9,9 +9,9 @@ import { DemandMeter } from '../scaling/demand-meter.js';
 import { type Route, Router } from './router.js';
 
 const READ_MS = 250;
-/** Demand is written this often while it lasts, and at once when calls have to wait. */
+/** How often demand is written while there is any; when calls wait, at every reading. */
 const WRITE_MS = 1_000;
-/** A use is written this often, or four times in an idle time where that is more. */
+/** How often the time of the last use is written, or four times in an idle time where that is more often. */
 const USE_MS = 5_000;
 
 interface Record {
@@ -22,7 +22,7 @@ interface Record {
   touchedAt: number;
 }
 
-/** Reads how many calls each function has here and writes it down for the autoscaler. */
+/** Samples how many calls each function has in this manager, and writes it down for the autoscaler. */
 @Injectable()
 export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShutdown {
   private readonly records = new Map<FunctionId, Record>();
@@ -51,17 +51,17 @@ export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShut
       const record = this.recordOf(route, now);
       if (record === undefined) continue;
       record.meter.read(callsOf(route), now);
-      // One statement at a time: a database that is slow must not be asked ever more.
+      // One statement at a time: a slow database must not get more and more of them.
       if (this.writing) continue;
       if (isUseDue(route, record)) used.push(route.id);
       if (isDemandDue(route, record, now)) demands.push(demandOf(route, record));
     }
-    // A function may be removed while there is something to say of it.
+    // Functions may be removed while they have demand.
     for (const id of this.records.keys()) if (!this.router.has(id)) this.records.delete(id);
     await this.write(demands, used, now);
   }
 
-  /** A function has one while it is called and for as long as its means tell of it. */
+  /** A function has a record while it is called, and until its demand has faded. */
   private recordOf(route: Route, now: number): Record | undefined {
     const known = this.records.get(route.id);
     if (callsOf(route) === 0 && !isUsedSince(route, known?.touchedAt ?? Date.now() - 2 * READ_MS)) {
@@ -80,7 +80,7 @@ export class DemandRecorder implements OnApplicationBootstrap, OnApplicationShut
     return record;
   }
 
-  /** What can't be written is written the next time. */
+  /** After a failure the next reading is written instead. */
   private async write(demands: readonly Demand[], used: readonly FunctionId[], now: number): Promise<void> {
     if (demands.length + used.length === 0) return;
     const touchedAt = Date.now();
@@ -120,7 +120,7 @@ function isUseDue(route: Route, { touchedAt }: Record): boolean {
   return (callsOf(route) > 0 || isUsedSince(route, touchedAt)) && Date.now() - touchedAt >= every;
 }
 
-/** A function that may have one replica only has nothing to gain, and one that has none gets its first one anyway. */
+/** Demand changes nothing for a function with a fixed number of replicas, nor for one that has no replica yet. */
 function isDemandDue(route: Route, { meter, writtenAt }: Record, now: number): boolean {
   if (route.isFixed || meter.isStill || route.pool.isEmpty) return false;
   return now - writtenAt >= (route.pool.waiting > 0 ? READ_MS : WRITE_MS);

@@ -24,8 +24,8 @@ export interface Call {
   /** What the call keeps in memory is counted here, from the moment its function has a place for it. */
   readonly reservation: MemoryReservation;
   /**
-   * The body for the worker, `{"payload": "…"}`, sent as it is. Read only when the function has a place for the call, so
-   * that a flood of calls of one function takes as little as possible from the calls of the others.
+   * The body for the worker, `{"payload": "…"}`, sent as it is. Read only when the function has a place for the call,
+   * so that a flood of calls of one function takes as little as possible from the calls of the others.
    */
   readonly readPayload: () => Promise<Buffer>;
   /** Takes a result that is too large to be kept. Without it every result is kept whole. */

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { CLOSE_BRACE, JsonStrings, lastMark, longestString, namesMember, PARSED_BYTES } from './json-scan.js';
+import { CLOSE_BRACE, JsonStrings, lastByte, longestString, namesMember, PARSED_BYTES } from './json-scan.js';
 
 /** A string of JSON with what may and may not stand in one. */
 const pieces = fc.constantFrom(
@@ -103,9 +103,9 @@ describe('namesMember', () => {
   });
 });
 
-describe('lastMark', () => {
+describe('lastByte', () => {
   it('is the last byte before white space', () => {
-    const marks = ['{}', '} \r\n\t', '}x', '', ' '].map((text) => lastMark(Buffer.from(text)));
+    const marks = ['{}', '} \r\n\t', '}x', '', ' '].map((text) => lastByte(Buffer.from(text)));
     expect(marks).toEqual([CLOSE_BRACE, CLOSE_BRACE, 0x78, undefined, undefined]);
   });
 });

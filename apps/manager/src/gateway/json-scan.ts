@@ -1,4 +1,7 @@
-/** No more than this of what a peer sent is ever given to `JSON.parse`, which stalls everybody and multiplies memory. */
+/**
+ * No more than this of a peer's bytes goes to `JSON.parse`, which blocks all other calls and takes many times the
+ * memory.
+ */
 export const PARSED_BYTES = 64 * 1024;
 
 const QUOTE = 0x22;
@@ -32,7 +35,7 @@ export class JsonStrings {
     this.words = new Int32Array(bytes.buffer, count === 0 ? 0 : bytes.byteOffset + this.firstWord, count);
   }
 
-  /** Where the quote is that ends the string whose first byte after its quote is at `from`; -1 when it is malformed. */
+  /** Where the closing quote of the string is whose first byte (after its quote) is at `from`; -1: it is malformed. */
   endOf(from: number): number {
     const { bytes } = this;
     let at = from;
@@ -77,12 +80,12 @@ export class JsonStrings {
     return size;
   }
 
-  /** The first byte from here that isn't plain text of a string; looked for four at a time where there are many. */
+  /** The first byte from here that isn't plain text of a string. Long texts are searched four bytes at a time. */
   private nextSpecial(from: number): number {
     const { bytes, words, firstWord } = this;
     let at = from;
     for (;;) {
-      // To the next word, or to the end when there is none.
+      // Byte by byte to the next word, or to the end.
       for (;;) {
         const byte = bytes[at];
         if (byte === undefined || byte === QUOTE || byte === BACKSLASH || byte < FIRST_PRINTABLE) return at;
@@ -105,7 +108,7 @@ function hasSpecial(word: number): boolean {
   return (found & 0x80808080) !== 0;
 }
 
-/** The UTF-16 unit that four hexadecimal digits write, negative where they aren't four. */
+/** The UTF-16 unit of four hexadecimal digits; negative: there aren't four. */
 function unitAt(bytes: Buffer, at: number): number {
   if (at + 4 > bytes.length) return -1;
   const digit = (index: number) => HEX_VALUE[bytes[at + index] as number] as number;
@@ -128,15 +131,15 @@ export interface Token {
 }
 
 /**
- * The longest string of a JSON text, which may be of any length, when at most {@link PARSED_BYTES} stand beside it.
- * Otherwise why not: a string is malformed, or there is more beside it. Looks no further than that takes.
+ * The longest string of a JSON text of any length, if at most {@link PARSED_BYTES} stand beside it. Otherwise why not:
+ * a string is malformed, or there is more beside it. Scans no further than that takes.
  */
 export function longestString(bytes: Buffer): Token | 'malformed' | 'more_beside' {
   const strings = new JsonStrings(bytes);
   let longest: Token = { start: 0, end: -1 };
   const lengthOf = ({ start, end }: Token) => end - start + 1;
   let at = 0;
-  // What stands beside the longest never gets less, so looking ends with the first bytes that are too many.
+  // What stands beside the longest string only grows, so the scan ends as soon as that is too much.
   while (at - lengthOf(longest) <= PARSED_BYTES) {
     const start = bytes.indexOf(QUOTE, at);
     if (start < 0) break;
@@ -149,8 +152,8 @@ export function longestString(bytes: Buffer): Token | 'malformed' | 'more_beside
 }
 
 /**
- * Whether the beginning of a JSON object names a member, among its first {@link PARSED_BYTES}. Nothing else about it is
- * checked: it may be cut off.
+ * Whether a JSON object has a member of that name within its first {@link PARSED_BYTES}. The object may be cut off, and
+ * nothing else of it is checked.
  */
 export function namesMember(beginning: Buffer, name: string): boolean {
   const bytes = beginning.subarray(0, PARSED_BYTES);
@@ -173,8 +176,8 @@ export function namesMember(beginning: Buffer, name: string): boolean {
   return false;
 }
 
-/** The last byte that isn't white space; undefined where there is none. */
-export function lastMark(bytes: Buffer): number | undefined {
+/** The last byte that is no white space; undefined: there is none. */
+export function lastByte(bytes: Buffer): number | undefined {
   let last = bytes.length - 1;
   while (SPACES.has(bytes[last])) last -= 1;
   return bytes[last];

@@ -5,7 +5,7 @@ import { CallMetrics } from './call-metrics.js';
 import { Router } from './router.js';
 import type { SlotPool } from './slot-pool.js';
 
-/** How many calls there are at this moment, read from the slots when somebody asks. */
+/** How many calls there are at this moment, read from the slots at each scrape. */
 @Injectable()
 export class LoadGauges {
   constructor(router: Router, calls: CallMetrics, { registry }: Metrics) {

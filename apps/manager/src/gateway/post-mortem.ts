@@ -15,7 +15,7 @@ const LONGEST_MS = 7_000;
 const LONGEST_MESSAGE = 1_000;
 const REASONS: ReadonlySet<string> = new Set(['out_of_memory', 'signal', 'exit', 'stuck']);
 
-/** Finds out why a call was cut off, so that its caller learns more than that it was. */
+/** Finds out why the connection of a call broke, so that the caller learns the reason. */
 @Injectable()
 export class PostMortem {
   constructor(
@@ -26,7 +26,7 @@ export class PostMortem {
 
   /**
    * Asks the runner that follows, then what the engine saw of the replica. Ends within seven seconds, and at once when
-   * the caller leaves, whatever those do; never throws.
+   * the call is cancelled, whatever those do. Never throws.
    *
    * @param cut what the connection showed of it, for want of anything better
    */
@@ -78,7 +78,7 @@ function unexplained(cut: string): WorkerCrashed {
   return new WorkerCrashed('unknown', `the connection to it broke (${cut}).`);
 }
 
-/** What the replica's next runner says of the one before; undefined when it says nothing, null when nobody answers. */
+/** What the replica's next runner says of the former one: undefined when it says nothing, null when nobody answers. */
 async function lastExit(
   endpoint: Endpoint,
   token: string | undefined,
@@ -90,9 +90,9 @@ async function lastExit(
   const exit = (health as { worker?: { last_exit?: { reason?: unknown; message?: unknown; at?: unknown } | null } })
     .worker?.last_exit;
   if (!exit || typeof exit.reason !== 'string' || !REASONS.has(exit.reason)) return undefined;
-  // An exit from before the call explains nothing; clocks of one machine differ by less than a second.
+  // An exit before the call explains nothing. Clocks on one machine differ by less than a second.
   if (typeof exit.at === 'string' && Date.parse(exit.at) < startedAt.getTime() - 1_000) return undefined;
-  // Handler code that answers in its worker's stead may say anything, and at any length.
+  // Handler code may answer in place of its worker, with any text of any length.
   const message = typeof exit.message === 'string' ? exit.message.slice(0, LONGEST_MESSAGE) : exit.reason;
   return { reason: exit.reason as CrashReason, message };
 }

@@ -18,18 +18,18 @@ import { FunctionNotRunnable } from './errors.js';
 import { ServiceTime } from './service-time.js';
 import { type Links, type Replica, SlotPool } from './slot-pool.js';
 
-/** What this manager holds in memory of one function it routes calls to. */
+/** What this manager keeps in memory of a function that is called here. */
 export interface Route {
   readonly id: FunctionId;
   readonly pool: SlotPool;
   readonly serviceTime: ServiceTime;
-  /** What its calls keep in memory. */
+  /** The memory of its calls. */
   readonly share: FunctionShare;
   timeoutMs: number;
   concurrency: number;
   /** Why calls are refused; undefined while they are not. */
   refusal: AppError | undefined;
-  /** Its removal was asked for: the row may be gone at any moment. */
+  /** Its removal was requested: the row may be gone at any moment. */
   leaving: boolean;
   lastUsed: number;
   /** It has no replicas, and gets them when it is called. */
@@ -46,7 +46,7 @@ const SWEEP_MS = 60_000;
 const RELOAD_RETRY_MS = 500;
 const CONFIRM_MS = 5_000;
 
-/** From a function's id to its slots, from memory once it is warm; rows are read again only when one has changed. */
+/** Finds the slots of a function. A row is read at the function's first call and again whenever it has changed. */
 @Injectable()
 export class Router implements OnApplicationShutdown {
   private readonly routes = new Map<FunctionId, Route>();
@@ -54,7 +54,7 @@ export class Router implements OnApplicationShutdown {
   private readonly reloading = new Map<FunctionId, { again: boolean }>();
   private readonly links: Links = {
     connectionsTo: (endpoint) => this.connectionsTo(endpoint),
-    left: (replica) => void this.cutIfGone(replica),
+    onDraining: (replica) => void this.abortIfGone(replica),
   };
   private readonly unsubscribe: () => void;
   private readonly sweeper: NodeJS.Timeout;
@@ -77,7 +77,7 @@ export class Router implements OnApplicationShutdown {
     this.sweeper.unref();
   }
 
-  /** The route of a function, without waiting when it is known. */
+  /** The route of a function, at once where it is known. */
   route(id: FunctionId): Route | Promise<Route> {
     const serving = this.knownRoute(id);
     if (serving !== undefined) {
@@ -94,7 +94,7 @@ export class Router implements OnApplicationShutdown {
     return loading;
   }
 
-  /** Undefined too for a function whose removal was asked for. */
+  /** Undefined too for a function whose removal was requested. */
   knownRoute(id: FunctionId): Route | undefined {
     const known = this.routes.get(id);
     return known?.leaving ? undefined : known;
@@ -138,14 +138,14 @@ export class Router implements OnApplicationShutdown {
     };
     this.apply(route, row);
     this.routes.set(id, route);
-    // The row may have changed between the look and the moment this route began to be told of changes.
+    // The row may have changed before this route began to hear of changes.
     this.changed(id);
     return route;
   }
 
-  /** A call may come right after the answer that a function is gone, and ahead of the notification that says so. */
+  /** A call may arrive after its function was removed, and before the notification that says so. */
   private async whetherGone(route: Route): Promise<Route> {
-    // Without the database what is known is the answer.
+    // Without the database the known route serves.
     const row = await this.repository.find(route.id).catch(() => undefined);
     if (row === null) this.drop(route, new FunctionNotFound(route.id));
     return route;
@@ -159,15 +159,15 @@ export class Router implements OnApplicationShutdown {
   }
 
   /**
-   * Ends the calls of a replica that drains no more because it is gone. Mostly its sockets say so; but an engine that
-   * takes its network down before its processes leaves callers waiting for an answer until their time is over.
+   * Ends the calls of a replica that is gone. Usually its sockets close; but where the engine takes the network down
+   * before the processes, nothing closes them, and callers would wait until their time limit.
    */
-  private async cutIfGone({ endpoint, connections }: Replica): Promise<void> {
+  private async abortIfGone({ endpoint, connections }: Replica): Promise<void> {
     const there = await this.orchestrator.confirms(endpoint, AbortSignal.timeout(CONFIRM_MS)).catch(() => true);
-    if (!there) connections.cut();
+    if (!there) connections.abortCalls();
   }
 
-  /** Reads a known function's row again; changes during the reading become one more. */
+  /** Reads a known function's row again, and once more when it changes meanwhile. */
   private changed(id: FunctionId): void {
     if (!this.routes.has(id)) return;
     const underWay = this.reloading.get(id);
@@ -188,7 +188,7 @@ export class Router implements OnApplicationShutdown {
       else if (route) this.drop(route, new FunctionNotFound(id));
       again = this.reloading.get(id)?.again === true;
     } catch (error) {
-      // What is known goes on being served while the database is away.
+      // Known routes go on serving while the database is away.
       this.logger.warn({ functionId: id, reason: (error as Error).message }, 'could not refresh a route');
       await new Promise((resolve) => setTimeout(resolve, RELOAD_RETRY_MS).unref());
       again = true;
@@ -205,7 +205,7 @@ export class Router implements OnApplicationShutdown {
     route.sleeps = row.replicas === 0;
     route.idleTimeoutMs = row.idleTimeoutMs;
     route.isFixed = row.maxReplicas !== null && row.maxReplicas <= Math.max(1, row.minReplicas);
-    // Workers leave as soon as nobody keeps a connection to them.
+    // A worker that drains ends as soon as it has no connection left.
     this.serve(route, route.leaving ? [] : endpointsOf(route, row), row.concurrency);
     if (route.refusal) route.pool.rejectWaiters(route.refusal);
   }
@@ -215,19 +215,19 @@ export class Router implements OnApplicationShutdown {
     route.pool.update(reached, concurrency);
   }
 
-  /** Calls that wait for a replica get it while it is being written down. */
+  /** Calls that wait get a replica that is ready before its row says so. */
   private readonly serveAhead = (id: FunctionId, endpoints: readonly Endpoint[]): void => {
     const route = this.routes.get(id);
     if (route === undefined || route.leaving || route.refusal !== undefined) return;
     const isTakenBack = endpoints.length === 0 && route.published.length > 0;
     if (!isTakenBack && (endpoints.length === 0 || !route.pool.isEmpty)) return;
     route.published = endpoints;
-    // Calls that have a replica which is taken back keep it.
+    // Calls that already run on a replica which is taken back stay there.
     this.serve(route, endpoints, route.concurrency);
     if (isTakenBack) this.changed(id);
   };
 
-  /** Whatever became of writing them down, the row counts from now on. */
+  /** The row counts from now on, whatever became of the step. */
   private readonly followRow = (id: FunctionId): void => {
     const route = this.routes.get(id);
     if (route === undefined || route.published.length === 0) return;
@@ -252,7 +252,7 @@ export class Router implements OnApplicationShutdown {
   }
 }
 
-/** A row read before its replicas were written to it must not take them away again. */
+/** A row that was read before its replicas were written to it must not take them away. */
 function endpointsOf(route: Route, { endpoints }: FunctionEntity): readonly Endpoint[] {
   return endpoints.length === 0 ? route.published : endpoints;
 }

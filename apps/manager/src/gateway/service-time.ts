@@ -1,8 +1,8 @@
-/** How much the newest call counts: the mean is mostly of the last twenty. */
+/** The weight of the newest call: the mean is mostly that of the last twenty. */
 const WEIGHT = 0.1;
 const LONGEST_SECONDS = 60;
 
-/** How long one function's calls keep their slots, on average over the last ones. */
+/** How long the calls of one function keep their slots: the mean of the last ones. */
 export class ServiceTime {
   private meanMs: number | undefined;
 
@@ -10,7 +10,7 @@ export class ServiceTime {
     this.meanMs = this.meanMs === undefined ? ms : this.meanMs + (ms - this.meanMs) * WEIGHT;
   }
 
-  /** In how many seconds so many calls that wait will have been served by so many slots; 1 to 60. */
+  /** In how many seconds so many slots will have served so many calls that wait: 1 to 60. */
   retryAfterSeconds(waiting: number, slots: number): number {
     const seconds = (waiting * (this.meanMs ?? 0)) / Math.max(1, slots) / 1_000;
     return Math.min(LONGEST_SECONDS, Math.max(1, Math.ceil(seconds)));

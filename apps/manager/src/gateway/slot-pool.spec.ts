@@ -20,10 +20,10 @@ const endpoint = (replica: string, port = 1): Endpoint => ({
   address: { kind: 'tcp', host: '127.0.0.1', port },
 });
 const [A, B] = [endpoint('a'), endpoint('b')];
-const left: Replica[] = [];
+const draining: Replica[] = [];
 const links: Links = {
   connectionsTo: ({ address }) => new Connections(address),
-  left: (replica) => void left.push(replica),
+  onDraining: (replica) => void draining.push(replica),
 };
 const SET_ASIDE_MS = 250;
 
@@ -45,17 +45,17 @@ describe('SlotPool', () => {
   afterEach(() => void vi.useRealTimers());
 
   it('tells at each update of replicas that are no endpoints any more and have calls under way', async () => {
-    left.length = 0;
+    draining.length = 0;
     const pool = poolOf([A, B]);
     const slots = [await acquire(pool), await acquire(pool)];
     const onA = slots.find(({ replica }) => replica.endpoint === A)!;
     release(slots.find((slot) => slot !== onA)!);
     pool.update([], 1);
     pool.update([], 1);
-    expect(left).toEqual([onA.replica, onA.replica]);
+    expect(draining).toEqual([onA.replica, onA.replica]);
     release(onA);
     pool.update([], 1);
-    expect(left).toHaveLength(2);
+    expect(draining).toHaveLength(2);
   });
 
   it('gives a free slot at once and the next one to whoever waited longest', async () => {

@@ -8,13 +8,13 @@ export interface Replica {
   readonly endpoint: Endpoint;
   readonly connections: Connections;
   inFlight: number;
-  /** Refused a connection lately: gets no calls until then (`performance.now()` milliseconds). */
+  /** It refused a call lately and gets none until this moment (`performance.now()` milliseconds). */
   setAsideUntil: number;
-  /** No longer an endpoint: finishes what it has. */
+  /** It is no endpoint any more: it finishes its calls and gets no new ones. */
   leaving: boolean;
 }
 
-/** The right to run one call on one replica; disposing gives it back. */
+/** The right to run one call on one replica. Disposing gives it back. */
 export class Slot implements Disposable {
   private held = true;
 
@@ -38,22 +38,22 @@ interface Waiter {
 export interface AcquireOptions {
   readonly waitMs: number;
   readonly cancellation: Cancellation;
-  /** Makes the error for a full queue, a wait that took too long, and a caller who left. */
+  /** Makes the error for a full queue, a wait that took too long, and a cancelled call. */
   readonly refused: (why: 'queue_full' | 'waited_too_long' | 'cancelled', waiting: number) => AppError;
 }
 
-/** How a pool comes to connections, and what it tells of replicas. */
+/** What a pool needs of the router. */
 export interface Links {
   readonly connectionsTo: (endpoint: Endpoint) => Connections;
-  /** The replica is no endpoint any more and has calls under way: it drains, or it is gone. Said at every update. */
-  readonly left: (replica: Replica) => void;
+  /** The replica is no endpoint any more and has calls in flight: it drains, or it is gone. Called at every update. */
+  readonly onDraining: (replica: Replica) => void;
 }
 
 const SET_ASIDE_MS = 250;
 
 /**
- * The slots of one function: each replica runs at most `concurrency` calls at once, further ones wait first come, first
- * served, in a bounded queue. Local to this manager, without a lock.
+ * The slots of one function. Each replica runs at most `concurrency` calls at once; further calls wait in a bounded
+ * queue, first come, first served. A pool belongs to one manager and needs no lock.
  */
 export class SlotPool {
   private replicas: Replica[] = [];
@@ -84,23 +84,23 @@ export class SlotPool {
     return true;
   }
 
-  /** A call that came now would be refused. */
+  /** Whether a call that came now would be refused. */
   get isFull(): boolean {
     return this.queueIsFull && (this.waiters.size > 0 || this.pick() === undefined);
   }
 
-  /** Calls that may run at once: without any replica, once the first is there. */
+  /** How many calls may run at once; without a replica, as many as the first one will run. */
   get slots(): number {
     return Math.max(1, this.size) * this.concurrency;
   }
 
-  /** Takes over a new set of endpoints: known replicas keep their calls and sockets, missing ones finish and go. */
+  /** Replaces the endpoints. Replicas that stay keep their calls and sockets, the others finish their calls and go. */
   update(endpoints: readonly Endpoint[], concurrency: number): void {
     this.concurrency = concurrency;
     const wanted = new Map(endpoints.map((endpoint) => [keyOf(endpoint), endpoint]));
     for (const replica of this.replicas) {
       replica.leaving = !wanted.delete(keyOf(replica.endpoint));
-      if (replica.leaving && replica.inFlight > 0) this.links.left(replica);
+      if (replica.leaving && replica.inFlight > 0) this.links.onDraining(replica);
     }
     for (const endpoint of wanted.values()) {
       const connections = this.links.connectionsTo(endpoint);
@@ -110,7 +110,7 @@ export class SlotPool {
     this.serveWaiters();
   }
 
-  /** A slot at once where one is free, otherwise in turn. */
+  /** A slot at once if one is free, otherwise a promise of one. */
   acquire(options: AcquireOptions): Slot | Promise<Slot> {
     const free = this.waiters.size === 0 ? this.pick() : undefined;
     if (free) return this.slotOn(free);
@@ -120,13 +120,13 @@ export class SlotPool {
     return this.wait(options);
   }
 
-  /** The replica refused a connection: it gets no calls for a moment. */
+  /** The replica refused a call: it gets none for a moment. */
   setAside(replica: Replica): void {
     replica.setAsideUntil = performance.now() + SET_ASIDE_MS;
     this.serveWhenBack();
   }
 
-  /** Refuses everybody who waits. */
+  /** Refuses all calls that wait. */
   rejectWaiters(error: AppError): void {
     for (const waiter of [...this.waiters]) waiter.reject(error);
   }
@@ -157,20 +157,20 @@ export class SlotPool {
           reject(error);
         },
       };
-      const onLeaving = () => waiter.reject(options.refused('cancelled', this.waiters.size));
+      const onCancelled = () => waiter.reject(options.refused('cancelled', this.waiters.size));
       const timer = setTimeout(
         () => waiter.reject(options.refused('waited_too_long', this.waiters.size)),
         options.waitMs,
       );
       this.waiters.add(waiter);
-      if (options.cancellation.isCancelled) onLeaving();
-      else options.cancellation.onCancel(onLeaving);
+      if (options.cancellation.isCancelled) onCancelled();
+      else options.cancellation.onCancel(onCancelled);
     });
   }
 
   private get queueIsFull(): boolean {
     if (this.waiters.size < this.queueLimit) return false;
-    // Without any replica somebody must be allowed to wait for one.
+    // Without any replica at least one call must be allowed to wait for one.
     return this.waiters.size > 0 || !this.isEmpty;
   }
 
@@ -205,7 +205,7 @@ export class SlotPool {
     }
   }
 
-  /** Serves waiters as soon as the next replica set aside may be tried again, then looks out for the one after. */
+  /** Serves the queue when the next replica that was set aside may be tried again, and so on for the others. */
   private serveWhenBack(): void {
     const now = performance.now();
     const next = Math.min(...this.replicas.map((replica) => replica.setAsideUntil).filter((until) => until > now));

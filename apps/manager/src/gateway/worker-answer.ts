@@ -1,6 +1,6 @@
 import type { AppError } from '#libs/errors/app-error.js';
 import { HandlerError, HandlerResultInvalid, HandlerTimeout, InvalidPayload, PayloadTooLarge } from './errors.js';
-import { CLOSE_BRACE, lastMark, namesMember, PARSED_BYTES } from './json-scan.js';
+import { CLOSE_BRACE, lastByte, namesMember, PARSED_BYTES } from './json-scan.js';
 
 interface WorkerError {
   readonly detail?: unknown;
@@ -96,7 +96,7 @@ export function beginsResult(beginning: Buffer): boolean {
 /** Whether a worker's 200 is `{"result": …}`. The usual form is told by its first bytes, without parsing the rest. */
 export function isResult(body: Buffer): boolean {
   if (body.subarray(0, RESULT_FIRST.length).equals(RESULT_FIRST)) return body.at(-1) === CLOSE_BRACE;
-  if (body.length > PARSED_BYTES) return beginsResult(body) && lastMark(body) === CLOSE_BRACE;
+  if (body.length > PARSED_BYTES) return beginsResult(body) && lastByte(body) === CLOSE_BRACE;
   const parsed: unknown = parse(body);
   return typeof parsed === 'object' && parsed !== null && Object.hasOwn(parsed, 'result');
 }

@@ -219,7 +219,7 @@ describe('callWorker', () => {
       if (left.length > 0) response.writeHead(200, { 'X-Faas-Runner': left.shift()! }).end('{}');
       else request.socket.destroy();
     });
-    const heard = vi.spyOn(connections, 'heard');
+    const heard = vi.spyOn(connections, 'noteAnswer');
     for (const _ of runners) await call();
     expect(heard.mock.calls.map(([, runner]) => runner)).toEqual(['12']);
   });

@@ -7,57 +7,60 @@ import type { MemoryReservation } from '../memory/memory-budget.js';
 import type { Cancellation } from './cancellation.js';
 import type { Connection, Connections } from './connections.js';
 import type { Expiring } from './deadlines.js';
-import { CLOSE_BRACE, lastMark, PARSED_BYTES } from './json-scan.js';
+import { CLOSE_BRACE, lastByte, PARSED_BYTES } from './json-scan.js';
 import { beginsResult } from './worker-answer.js';
 
-/** Where an answer goes that is too large to be kept until it is whole. */
+/** Where a result goes that is too large to be kept in memory. */
 export interface AnswerSink {
-  /** `bytes` is the length that the worker announced, where it did. */
+  /** `bytes`: the length, where the worker announced it. */
   begin(bytes: number | undefined): Writable;
 }
 
 export interface WorkerCall {
-  /** The function it is for: a worker that serves another refuses. */
+  /** The function that is called: a worker of another function refuses. */
   readonly functionId: FunctionId;
   readonly body: Buffer;
   readonly requestId: string;
   readonly timeoutMs: number;
   readonly cancellation: Cancellation;
-  /** What is kept of the answer is counted here; without it, nowhere. */
+  /** Counts what is kept of the answer. */
   readonly reservation?: Pick<MemoryReservation, 'add'> | undefined;
-  /** Without it, every answer is kept until it is whole. */
+  /** Without it every answer is kept until it is complete. */
   readonly sink?: AnswerSink | undefined;
-  /** Takes down when the request was written and its answer began, in `performance.now()` milliseconds. */
+  /** Gets the moments when the request was written and its answer began, in `performance.now()` milliseconds. */
   readonly moments?: { requestedAt: number; firstByteAt: number } | undefined;
 }
 
 export type WorkerAnswer =
-  /** Of an answer that isn't a result only the beginning is kept. */
+  /** The body is complete if it is a result; of anything else only the beginning is kept. */
   | { readonly kind: 'answered'; readonly status: number; readonly body: Buffer }
-  /** A result that went to the sink as it came, to its end. */
+  /** The complete result went to the sink. */
   | { readonly kind: 'streamed' }
-  /** The same, but it broke off. */
+  /** A part of the result went to the sink, then the answer broke off. */
   | { readonly kind: 'broken_off'; readonly reason: string }
-  /** What came of the answer may not be kept. */
+  /** There is no memory for the answer. */
   | { readonly kind: 'no_room'; readonly error: AppError }
-  /** Not a byte of the call left: sending it again is safe. */
+  /** No byte of the call was sent: sending it again is safe. */
   | { readonly kind: 'not_sent'; readonly reason: string; readonly error: Error }
-  /** The connection ended after the call was sent and before the answer was whole. */
+  /** The connection ended after the call was sent and before the answer was complete. */
   | { readonly kind: 'cut_off'; readonly reason: string; readonly runner: string | undefined }
   /** The manager ended an answer that passes its bounds; the worker lives. */
   | { readonly kind: 'given_up'; readonly reason: string }
   | { readonly kind: 'timed_out' }
   | { readonly kind: 'cancelled' };
 
-/** A worker may not make the manager hold more than this of one answer. */
+/** The longest answer that is accepted of a worker. */
 const LARGEST_ANSWER_BYTES = 64 * 1024 * 1024;
-/** A larger result goes to its caller while it arrives, at the caller's pace. */
+/** A larger result goes to its caller while it arrives, as fast as the caller reads. */
 const KEPT_BYTES = 256 * 1024;
-/** Ahead of the answer (RFC 9110, 15.2). A worker has no use for any. */
+/** Informational answers (RFC 9110, 15.2) that are accepted before the answer. A worker needs none. */
 const MOST_INTERIM_ANSWERS = 4;
 const RUNNER = /^\d{1,10}$/;
 
-/** Sends one call over a connection of the replica and waits until its answer is whole or has gone on. Never throws. */
+/**
+ * Sends one call over a connection of the replica and waits until its answer is complete or went to the sink. Never
+ * throws.
+ */
 export function callWorker(connections: Connections, call: WorkerCall): Promise<WorkerAnswer> {
   return new Promise((resolve) => {
     const now = performance.now();
@@ -96,9 +99,9 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
   private interim = 0;
   private settled = false;
   private stream: Writable | undefined;
-  /** The last byte that went to the stream and isn't white space. */
-  private mark: number | undefined;
-  /** What is left of the time limit while the caller reads nothing: that time isn't the function's. */
+  /** The last byte that went to the stream and is no white space. */
+  private lastSent: number | undefined;
+  /** What is left of the time limit while the caller reads nothing: that time doesn't count. */
   private leftMs = 0;
 
   constructor(
@@ -150,12 +153,12 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
 
   onResponseEnd(): void {
     if (this.isOfAnother()) return;
-    if (this.stream !== undefined && this.mark !== CLOSE_BRACE) {
+    if (this.stream !== undefined && this.lastSent !== CLOSE_BRACE) {
       this.abandon({ kind: 'broken_off', reason: 'its result has no end' });
       return;
     }
     if (!this.settle()) return;
-    if (this.runner !== undefined) this.connections.heard(this.connection, this.runner, performance.now());
+    if (this.runner !== undefined) this.connections.noteAnswer(this.connection, this.runner, performance.now());
     this.connections.release(this.connection);
     if (this.stream === undefined) {
       this.resolve({ kind: 'answered', status: this.status, body: this.chunks.take() });
@@ -191,7 +194,7 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
       }
     }
     this.chunks.add(chunk);
-    // Of a failure only the beginning is read.
+    // Only the beginning of a failure is read.
     if (this.status !== 200 && this.size > PARSED_BYTES) {
       if (!this.isOfAnother()) this.abandon({ kind: 'answered', status: this.status, body: this.chunks.take() });
       return;
@@ -199,7 +202,7 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
     if (this.size > KEPT_BYTES && this.status === 200 && sink !== undefined) this.beginStream(controller, sink);
   }
 
-  /** From here on nothing can be said of a failure any more than that the answer breaks off. */
+  /** From here on a failure can only break the answer off: its status has been sent. */
   private beginStream(controller: Dispatcher.DispatchController, sink: AnswerSink): void {
     const beginning = this.chunks.take();
     if (this.isOfAnother()) return;
@@ -219,11 +222,11 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
   }
 
   private pass(stream: Writable, controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    this.mark = lastMark(chunk) ?? this.mark;
+    this.lastSent = lastByte(chunk) ?? this.lastSent;
     if (stream.write(chunk) || controller.paused) return;
     controller.pause();
     this.leftMs = this.expiresAt - performance.now();
-    // How long a caller may take to read is the listener's to bound.
+    // The HTTP server limits how long a caller may take to read.
     this.expiresAt = Infinity;
   }
 
@@ -234,7 +237,7 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
     controller.resume();
   }
 
-  /** Ends an answer that can't come from the replica: only one that names no runner is not accepted. */
+  /** Ends an answer that can't be the replica's, because it names no runner. */
   private isOfAnother(): boolean {
     if (this.connections.accepts(this.runner)) return false;
     this.abandon({ kind: 'cut_off', reason: 'another worker has its address', runner: this.runner });

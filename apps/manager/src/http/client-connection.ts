@@ -2,36 +2,40 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import type { Socket } from 'node:net';
 import { isIdle, newestResponse, requestsOf } from './newest-response.js';
 
-/** Requests of one connection that are worked on at once. What follows them waits, and nothing more is read. */
+/** How many requests of one connection run at once. Further ones wait, and nothing more is read. */
 const MOST_UNANSWERED = 8;
-/** Below that, reading doesn't give back the time it takes. */
+/** A client that reads slower than this runs out of time. */
 const SLOWEST_BYTES_PER_MS = 16;
-/** Of what may come between two requests: the beginning of the next one, and line ends, which Node skips without end. */
+/**
+ * Of what may come between two requests: the beginning of the next one, and line ends, which Node skips without end.
+ */
 const MOST_BYTES_BETWEEN = 64 * 1024;
 
-/** How many requests of all connections wait. */
-export interface Tally {
+/** How many pipelined requests of all connections wait. */
+export interface WaitingRequests {
   count: number;
 }
 
 const UNCOUNTED = Symbol('uncounted');
 type Answer = ServerResponse & { [UNCOUNTED]?: boolean };
-/** Only here Node tells how much of a large write the kernel has taken. */
+/** Only the handle tells how much of a large write the kernel has taken. */
 type WithHandle = Socket & { readonly _handle?: { readonly bytesWritten: number; readonly writeQueueSize: number } };
 
-/** Says whether nobody holds room for an answer, so that what of it isn't sent yet is for the server to count. */
+/** Marks an answer that has no memory reservation, so that the server counts its unsent bytes. */
 export function noteUncounted(response: ServerResponse, isUncounted: boolean): void {
   (response as Answer)[UNCOUNTED] = isUncounted;
 }
 
-/** One client's connection: its requests that came before others were answered, and how it reads. */
+/** One client's connection: its pipelined requests, and how fast it reads. */
 export class ClientConnection {
-  /** Requests that are worked on, in their order; empty while they come one by one. */
+  /** Requests that run, in order; empty while they come one by one. */
   private readonly open = new Set<ServerResponse>();
   private readonly waiting: { readonly response: ServerResponse; readonly listener: RequestListener }[] = [];
   private patienceLeftMs: number;
   private drainedBytes = 0;
-  /** When the time of a request ran out that waited to be read: how many had come, and the last of them if it was that. */
+  /**
+   * A request whose time limit passed while reading was paused: how many had arrived, and the last one if incomplete.
+   */
   private excused: { readonly requests: number; readonly unread: WeakRef<IncomingMessage> | undefined } | undefined;
   private resumedAt = 0;
   private idleSince: { readonly requests: number; readonly bytesRead: number } | undefined;
@@ -39,12 +43,12 @@ export class ClientConnection {
   constructor(
     private readonly socket: Socket,
     private readonly patienceMs: number,
-    private readonly tally: Tally,
+    private readonly allWaiting: WaitingRequests,
   ) {
     this.patienceLeftMs = patienceMs;
   }
 
-  /** A request that came before `previous` was answered. */
+  /** Takes a request that arrived before `previous` was answered. */
   admit(previous: ServerResponse, response: ServerResponse, listener: RequestListener): void {
     if (this.open.size === 0) this.track(previous);
     if (this.waiting.length === 0 && this.open.size < MOST_UNANSWERED) {
@@ -52,27 +56,27 @@ export class ClientConnection {
       listener(response.req, response);
       return;
     }
-    // Whoever reads a request's body resumes the socket.
+    // Reading the body of an earlier request resumes the socket.
     if (this.waiting.length === 0) this.socket.pause().on('resume', this.pauseAgain);
     this.waiting.push({ response, listener });
-    this.tally.count += 1;
+    this.allWaiting.count += 1;
   }
 
   forgetWaiting(): void {
-    this.tally.count -= this.waiting.length;
+    this.allWaiting.count -= this.waiting.length;
     this.waiting.length = 0;
   }
 
   excuse(): boolean {
     if (this.waiting.length === 0) return false;
     const newest = newestResponse(this.socket)?.req;
-    // Whoever reads it keeps it for as long as it isn't whole.
+    // Its reader keeps it while it is incomplete.
     const unread = newest?.complete === false ? new WeakRef(newest) : undefined;
     this.excused = { requests: requestsOf(this.socket), unread };
     return true;
   }
 
-  /** Whether a request that was excused has had its time again and still isn't whole. */
+  /** Whether an excused request is still incomplete after another time limit. */
   isOverdue(now: number): boolean {
     if (this.excused === undefined || this.waiting.length > 0 || now - this.resumedAt < this.patienceMs) return false;
     const { requests, unread } = this.excused;
@@ -81,7 +85,7 @@ export class ClientConnection {
     return requestsOf(this.socket) === requests && !isWhole;
   }
 
-  /** False when the client has left unread for too long what is sent to it. Asked regularly. */
+  /** False when the client has left an answer unread for too long. Called regularly. */
   drains(elapsedMs: number): boolean {
     const { socket } = this;
     if (socket.writableLength === 0) {
@@ -106,7 +110,7 @@ export class ClientConnection {
     return this.idleSince !== undefined && socket.bytesRead - this.idleSince.bytesRead > MOST_BYTES_BETWEEN;
   }
 
-  /** What isn't sent yet of answers that nobody holds room for. */
+  /** The unsent bytes of answers without a memory reservation. */
   get uncountedBytes(): number {
     const { socket, open } = this;
     let bytes = 0;
@@ -120,7 +124,7 @@ export class ClientConnection {
     this.open.add(response);
     response.once('close', () => {
       this.open.delete(response);
-      // Behind one that broke off nothing can be sent any more.
+      // Nothing can be sent after an answer that broke off.
       if (response.writableFinished) this.goOn();
       else this.socket.destroy();
     });
@@ -129,12 +133,12 @@ export class ClientConnection {
   private goOn(): void {
     const { socket, waiting } = this;
     if (waiting.length === 0) return;
-    // After an answer that closes the connection nothing more is answered.
+    // Nothing is answered after an answer that closes the connection.
     while (this.open.size < MOST_UNANSWERED && socket.writable) {
       const next = waiting.shift();
       if (next === undefined) break;
       const { response, listener } = next;
-      this.tally.count -= 1;
+      this.allWaiting.count -= 1;
       this.track(response);
       listener(response.req, response);
     }

@@ -1,26 +1,26 @@
 import type { RequestListener, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { MemoryBudget } from '../memory/memory-budget.js';
-import { ClientConnection, type Tally } from './client-connection.js';
+import { ClientConnection, type WaitingRequests } from './client-connection.js';
 import { newestResponse, noteResponse } from './newest-response.js';
 
-/** How long a client may leave unread what is sent to it. Reading gives it time back, up to as much. */
+/** How long a client may leave an answer unread. Reading gives it time back, up to this much. */
 const PATIENCE_MS = 30_000;
-const LOOK_MS = 1_000;
-/** What a request costs that was read together with those before it, and waits. */
+const CHECK_MS = 1_000;
+/** The memory of a pipelined request that waits. */
 const WAITING_BYTES = 2 * 1024;
-/** What of all held bytes waiting requests, and answers that nobody else counts, may take. */
+/** The parts of the memory budget for pipelined requests that wait, and for answers without a reservation. */
 const WAITING_SHARE = 1 / 8;
 const UNSENT_SHARE = 1 / 4;
 
 /**
- * The clients' connections of a server, with what they may make it hold and how long. Node by itself reads everything
- * of a pipeline that has arrived, holds all answers until they can be sent in their order, and waits for ever for a
+ * The connections of a server's clients, with limits for what they make it keep and for how long. Node by itself reads
+ * every pipelined request that has arrived, keeps all answers until they can be sent in order, and waits for ever for a
  * client that doesn't read.
  */
 export class ClientConnections {
   private readonly all = new Map<Socket, ClientConnection>();
-  private readonly waiting: Tally = { count: 0 };
+  private readonly waiting: WaitingRequests = { count: 0 };
 
   constructor(
     server: Server,
@@ -36,16 +36,16 @@ export class ClientConnections {
       });
     });
     let last = performance.now();
-    const look = () => {
+    const check = () => {
       const now = performance.now();
-      this.look(now, now - last);
+      this.check(now, now - last);
       last = now;
     };
-    const looking = setInterval(look, Math.min(LOOK_MS, patienceMs / 4)).unref();
-    server.once('close', () => clearInterval(looking));
+    const checking = setInterval(check, Math.min(CHECK_MS, patienceMs / 4)).unref();
+    server.once('close', () => clearInterval(checking));
   }
 
-  /** Runs a request now, or when others of its connection have been answered; never once the connection is gone. */
+  /** Runs a request now, or after earlier ones of its connection; never after the connection has ended. */
   admit(response: ServerResponse, listener: RequestListener): void {
     const { socket } = response.req;
     const previous = newestResponse(socket);
@@ -57,12 +57,12 @@ export class ClientConnections {
     }
   }
 
-  /** Whether it is our doing that the rest of a request hasn't been read. It gets its time again once it is. */
+  /** Whether the manager itself has stopped reading the request. Its time limit then begins again when it reads on. */
   excuses(socket: Socket): boolean {
     return this.all.get(socket)?.excuse() ?? false;
   }
 
-  private look(now: number, elapsedMs: number): void {
+  private check(now: number, elapsedMs: number): void {
     let unsent = 0;
     const holders: { readonly socket: Socket; readonly bytes: number }[] = [];
     for (const [socket, connection] of this.all) {

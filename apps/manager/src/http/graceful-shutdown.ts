@@ -13,8 +13,9 @@ const MOST_ROUNDS = 400;
 const IDLE_CHECK_MS = 50;
 
 /**
- * Makes clients give up their connections before the server closes them: a request that is sent into a closing connection
- * is lost, and many clients don't repeat a POST. Every answer from the beginning on says "Connection: close".
+ * Makes clients give up their connections before the server closes them: a request that is sent into a closing
+ * connection is lost, and many clients don't repeat a POST. Every answer from the beginning on says "Connection:
+ * close".
  */
 export class GracefulShutdown {
   private readonly connections = new Set<Socket>();
@@ -47,8 +48,8 @@ export class GracefulShutdown {
   }
 
   /**
-   * Resolves once no connection has come for a moment, after two seconds of a running process at the latest. Closing the
-   * server resets the connections that wait to be accepted, with the requests that were sent over them.
+   * Resolves once no connection has come for a moment, after two seconds of a running process at the latest. Closing
+   * the server resets the connections that wait to be accepted, with the requests that were sent over them.
    */
   async lastConnections(): Promise<void> {
     let quiet = 0;

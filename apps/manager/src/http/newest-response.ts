@@ -12,8 +12,8 @@ interface Connection extends Socket {
 }
 
 /**
- * Remembers a response as the newest of its connection until it is closed: one store, where a set of open ones would
- * cost every call more. A connection that idles must keep nothing of what it carried.
+ * Remembers a response as the newest of its connection until it is closed. This is one property; a set of open
+ * responses would cost every call more. An idle connection keeps nothing.
  */
 export function noteResponse(response: ServerResponse): void {
   const connection = response.req.socket as Connection;
@@ -22,12 +22,12 @@ export function noteResponse(response: ServerResponse): void {
   response.on('close', forget);
 }
 
-/** The response to the last request that came over a connection; undefined when it has been answered. */
+/** The response to a connection's last request; undefined: it has been answered. */
 export function newestResponse(socket: Socket): ServerResponse | undefined {
   return (socket as Connection)[NEWEST];
 }
 
-/** How many requests have come over a connection. */
+/** How many requests a connection has brought. */
 export function requestsOf(socket: Socket): number {
   return (socket as Connection)[ARRIVALS] ?? 0;
 }
@@ -38,7 +38,7 @@ export function isIdle(socket: Socket): boolean {
   return newestResponse(socket) === undefined && (socket as Connection)[UNREAD]?.deref()?.complete !== false;
 }
 
-/** One for all, so that no call needs one of its own. */
+/** One listener for all, so that no call needs a closure. */
 function forget(this: ServerResponse): void {
   const connection = this.req.socket as Connection;
   if (connection[NEWEST] !== this) return;

@@ -13,7 +13,7 @@ import {
 } from 'node:http';
 import type { Socket } from 'node:net';
 import type { MemoryBudget } from '../memory/memory-budget.js';
-import { Access, type Door } from '../auth/access.js';
+import { Access, type ProtectedRoute } from '../auth/access.js';
 import { noteUncounted } from './client-connection.js';
 import { ClientConnections } from './client-connections.js';
 import { ExecutionHttp } from '../gateway/execution.http.js';
@@ -24,7 +24,7 @@ import { serveHalfClosed } from './half-closed.js';
 
 /** With a query it goes to the framework's router, which knows what parameters there are. */
 const EXECUTE_PATH = /^\/functions\/([^/?#]+)\/execute\/?\??$/;
-const EXECUTE: Door = { scope: 'invoke', route: '/functions/:id/execute' };
+const EXECUTE: ProtectedRoute = { scope: 'invoke', route: '/functions/:id/execute' };
 const HEADER_BYTES = 16 * 1024;
 const HEADERS_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_MS = 75_000;
@@ -68,8 +68,8 @@ export function createHttpServer(
 }
 
 /**
- * Lets a client that waits for it send its body when somebody reads it (RFC 9110, 10.1.1): what is refused before is not
- * sent at all. As nobody can tell whether the body comes after such an answer, no other request may follow it.
+ * Lets a client that waits for it send its body when somebody reads it (RFC 9110, 10.1.1): what is refused before is
+ * not sent at all. As nobody can tell whether the body comes after such an answer, no other request may follow it.
  */
 function askForBodyWhenRead(request: IncomingMessage, response: ServerResponse): void {
   const { shouldKeepAlive } = response;
@@ -88,7 +88,9 @@ function refuseExpectation(request: IncomingMessage, response: ServerResponse): 
   response.writeHead(417, head).end(body);
 }
 
-/** Refuses a request that names two hosts: who may ask is decided by one, and what stands in front may read the other. */
+/**
+ * Refuses a request that names two hosts: who may ask is decided by one, and what stands in front may read the other.
+ */
 function forOneHost(listener: RequestListener): RequestListener {
   return (request, response): void => {
     const { 'transfer-encoding': coding } = request.headers;
@@ -112,8 +114,8 @@ function forOneHost(listener: RequestListener): RequestListener {
 }
 
 /**
- * Ends a connection that sends a body in tiny pieces, or goes on with one that nobody wants any more: pieces cost work for
- * each, and there is no length that says when it ends.
+ * Ends a connection that sends a body in tiny pieces, or goes on with one that nobody wants any more: pieces cost work
+ * for each, and there is no length that says when it ends.
  */
 function boundPieces(request: IncomingMessage, response: ServerResponse): void {
   const { socket } = request;

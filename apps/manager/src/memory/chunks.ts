@@ -2,7 +2,7 @@
 const FREE_PIECES = 4_096;
 /** The least that all further pieces may have on average. Smaller ones cost far more work than their bytes. */
 const LEAST_BYTES = 64;
-/** A piece costs more than its bytes: shorter ones than this are put together, however long those around them are. */
+/** A piece takes more memory than its bytes, so pieces shorter than this are joined. */
 const SMALL_BYTES = 1_024;
 const MOST_SMALL = 256;
 
@@ -11,10 +11,10 @@ export function areTooManyPieces(pieces: number, bytes: number): boolean {
   return pieces > FREE_PIECES + bytes / LEAST_BYTES;
 }
 
-/** Bytes that arrive piece by piece, kept at about their size in memory however small a peer makes the pieces. */
+/** Bytes that arrive in pieces, kept in about their own size of memory however small the pieces are. */
 export class Chunks {
   private list: Buffer[] = [];
-  /** How many small ones came last. */
+  /** How many small pieces are last in the list. */
   private small = 0;
 
   add(chunk: Buffer): void {
@@ -29,7 +29,7 @@ export class Chunks {
     this.small = 0;
   }
 
-  /** All of them, without a copy where there is one. Nothing of them is kept. */
+  /** All bytes, without a copy if they came in one piece. None is kept here. */
   take(): Buffer {
     const all = this.list.length === 1 ? (this.list[0] as Buffer) : Buffer.concat(this.list);
     this.clear();

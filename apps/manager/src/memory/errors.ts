@@ -1,6 +1,6 @@
 import { AppError } from '#libs/errors/app-error.js';
 
-/** All functions together hold as much as this manager may keep in memory. */
+/** Requests in flight keep as much as this manager may keep in memory. */
 export class ManagerOverloaded extends AppError {
   readonly code = 'manager_overloaded';
   readonly kind = 'saturated';
@@ -13,7 +13,7 @@ export class ManagerOverloaded extends AppError {
   }
 }
 
-/** The calls of one function hold as much as one function may keep in this manager's memory. */
+/** The calls of one function keep as much as one function may keep in this manager's memory. */
 export class CallsTooLarge extends AppError {
   readonly code = 'function_overloaded';
   readonly kind = 'saturated';

@@ -6,27 +6,26 @@ import type { ServerResponse } from 'node:http';
 import { Gauge } from 'prom-client';
 import { CallsTooLarge, ManagerOverloaded } from './errors.js';
 
-/** What a request costs beside its body: its socket's buffers, and the objects that stand for it. */
+/** What a request takes beside its body: the buffers of its socket, and its objects. */
 const REQUEST_BYTES = 16 * 1024;
-/** What else stands beside the largest request. */
+/** What else is in memory beside the largest request. */
 const OVERHEAD_BYTES = 512 * 1024;
-/** What the calls of one function may take of the whole. */
+/** The largest part that the calls of one function may take. */
 const FUNCTION_SHARE = 1 / 2;
 
-/** What the bodies of one function's calls and their answers hold. */
+/** What the calls of one function and their answers keep in memory. */
 export class FunctionShare {
   held = 0;
 }
 
 /**
- * What the requests under way and their answers keep in memory, bounded. Bytes count as they arrive, from callers and
- * from workers, until nobody holds them any more: those that a request merely announces would let a few slow clients
- * keep everybody else out.
+ * Limits what requests in flight and their answers keep in memory. Bytes count from their arrival, from callers and
+ * from workers, until they are released. Announced bytes don't count: a few slow clients could keep everybody else out.
  */
 @Injectable()
 export class MemoryBudget {
   private held = 0;
-  /** What is held of other answers than calls', as it was seen last. */
+  /** What answers without a reservation held when it was last measured. */
   private unsent = 0;
   private readonly limit: number;
 
@@ -45,24 +44,27 @@ export class MemoryBudget {
     gauge('faas_held_bytes_limit', 'Most bytes of requests and answers kept in memory.', () => heldBytes);
   }
 
-  /** The most that all may hold together, in bytes. */
+  /** The most that all may keep together, in bytes. */
   get limitBytes(): number {
     return this.limit;
   }
 
-  /** How often bytes count that cost so many times their size, such that the largest of their kind fits in by itself. */
+  /**
+   * The factor for bytes that take so many times their size, lowered so that the largest request of its kind still
+   * fits.
+   */
   timesOf(times: number, largestBytes: number): number {
     return Math.max(1, Math.min(times, (this.limit - OVERHEAD_BYTES) / largestBytes));
   }
 
-  /** Room for one more request until it is disposed of. Throws {@link ManagerOverloaded} when there is none. */
+  /** Memory for one more request, until it is disposed of. Throws {@link ManagerOverloaded} when there is none. */
   reserve(): MemoryReservation {
     const reservation = new MemoryReservation(this);
     reservation.begin();
     return reservation;
   }
 
-  /** The same for a request of the framework's, until its response has gone out or its connection has ended. */
+  /** The same, disposed of when the response has been sent or its connection has ended. */
   reserveUntilClosed(response: ServerResponse): MemoryReservation {
     const reservation = this.reserve();
     if (response.destroyed) reservation[Symbol.dispose]();
@@ -76,8 +78,8 @@ export class MemoryBudget {
   }
 
   /**
-   * Of what one function's calls may hold, for one that holds `own` of it. Throws {@link CallsTooLarge} when the others
-   * leave no room: the largest call has it at least while it is alone, whatever the limit.
+   * Takes from a function's share, for a call that has `own` of it. Throws {@link CallsTooLarge} when the other calls
+   * leave no room. A call that is alone may take more than the share.
    */
   takeShare(share: FunctionShare, own: number, bytes: number): void {
     const limit = this.limit * FUNCTION_SHARE;
@@ -89,7 +91,7 @@ export class MemoryBudget {
     this.held -= bytes;
   }
 
-  /** Notes what is unsent of answers that no {@link MemoryReservation} counts. */
+  /** Sets what answers without a {@link MemoryReservation} hold. */
   noteUnsent(bytes: number): void {
     this.unsent = bytes;
   }
@@ -111,7 +113,7 @@ export class MemoryReservation implements Disposable {
 
   /** Throws {@link ManagerOverloaded}, or for a function's call {@link CallsTooLarge}, when there is no room for it. */
   add(bytes: number): void {
-    // What comes after the end is held by nobody.
+    // Bytes that arrive after the end are not kept.
     if (this.isOver) return;
     this.all.take(bytes);
     this.held += bytes;
@@ -120,7 +122,7 @@ export class MemoryReservation implements Disposable {
     this.shared += bytes;
   }
 
-  /** What is added from now on counts as a function's too. */
+  /** What is added from now on counts in a function's share too. */
   countFor(share: FunctionShare): void {
     this.share = share;
   }

@@ -5,9 +5,9 @@ import { Gauge } from 'prom-client';
 import type { ToPrimary, ToProcess } from '../cluster/messages.js';
 
 /** Longer than the primary waits for the slowest process. */
-const PATIENCE_MS = 8_000;
+const ANSWER_MS = 8_000;
 
-/** What is answered to Prometheus: this process's own numbers, or those of all that share its address. */
+/** What Prometheus gets: the numbers of this process, or the sums of all processes that share its address. */
 @Injectable()
 export class Scrape implements OnApplicationShutdown {
   private readonly waiting = new Map<number, (text: string) => void>();
@@ -19,7 +19,7 @@ export class Scrape implements OnApplicationShutdown {
       help: 'Processes of this manager that answered.',
       registers: [metrics.registry],
     }).set(1);
-    if (cluster.isWorker) process.on('message', this.heard);
+    if (cluster.isWorker) process.on('message', this.receive);
   }
 
   text(): Promise<string> {
@@ -27,30 +27,30 @@ export class Scrape implements OnApplicationShutdown {
   }
 
   onApplicationShutdown(): void {
-    process.off('message', this.heard);
+    process.off('message', this.receive);
   }
 
   private ofAll(): Promise<string> {
     const ticket = (this.tickets += 1);
     const { promise, resolve, reject } = Promise.withResolvers<string>();
-    // Its own numbers alone would look as if everything had begun anew.
-    const late = setTimeout(() => reject(new Error('The primary did not answer.')), PATIENCE_MS);
+    // The numbers of this process alone would look like a restart.
+    const late = setTimeout(() => reject(new Error('The primary did not answer.')), ANSWER_MS);
     this.waiting.set(ticket, resolve);
-    tell({ kind: 'scrape', ticket });
+    send({ kind: 'scrape', ticket });
     return promise.finally(() => {
       clearTimeout(late);
       this.waiting.delete(ticket);
     });
   }
 
-  private readonly heard = (message: ToProcess): void => {
+  private readonly receive = (message: ToProcess): void => {
     const { kind, ticket } = message;
     if (kind === 'scraped') this.waiting.get(ticket)?.(message.text);
-    else void this.metrics.snapshot().then((snapshot) => tell({ kind: 'snapshot', ticket, snapshot }));
+    else void this.metrics.snapshot().then((snapshot) => send({ kind: 'snapshot', ticket, snapshot }));
   };
 }
 
-function tell(message: ToPrimary): void {
-  // A primary that is gone hears nothing; this process is leaving then.
+function send(message: ToPrimary): void {
+  // Without a primary this process is shutting down.
   if (process.connected) process.send?.(message, undefined, {}, () => undefined);
 }

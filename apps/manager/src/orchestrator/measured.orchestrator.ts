@@ -16,7 +16,7 @@ const SECONDS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 
 type Operation = 'ensure' | 'remove' | 'list' | 'ping';
 
-/** Measures what is asked of an engine, whichever it is; everything else goes through as it is. */
+/** Measures the calls to an engine and passes everything on. */
 export class MeasuredOrchestrator extends Orchestrator {
   override readonly engine: string;
   override readonly capabilities: Capabilities;
@@ -82,7 +82,7 @@ export class MeasuredOrchestrator extends Orchestrator {
     return this.inner.close();
   }
 
-  /** What its asker gave up counts apart: it tells nothing of the engine. One whose time is over does. */
+  /** A call that the manager aborted counts apart, as it says nothing of the engine. One that timed out does. */
   private async measured<T>(operation: Operation, signal: AbortSignal, call: () => Promise<T>): Promise<T> {
     const startedAt = performance.now();
     let outcome = 'ok';

@@ -2,8 +2,7 @@ import type { Engine } from '#libs/config/config.js';
 import type { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 
 /**
- * Opens an engine for this installation; each once, however often it is asked for. Rejects with what is wrong with its
- * configuration.
+ * Opens an engine for this installation, each only once. Rejects when its configuration is wrong.
  */
 export type OpenEngine = (engine: Engine) => Promise<Orchestrator>;
 

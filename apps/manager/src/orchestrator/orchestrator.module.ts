@@ -55,7 +55,7 @@ async function engineOpener(
   };
 }
 
-/** Loads the code of that engine alone: the Kubernetes client is a fourth of all the code there is to load. */
+/** Loads only the code of that engine: the Kubernetes client is a quarter of all code. */
 async function openEngine(
   engine: Engine,
   config: OrchestratorConfig,

@@ -5,7 +5,7 @@ import { Counter, Gauge } from 'prom-client';
 
 const NONE: PoolCounts = { ready: 0, target: 0, hits: 0, misses: 0 };
 
-/** Makes what an engine's pool tells of itself readable; an engine without one has none ready and wants none. */
+/** Exposes the metrics of an engine's warm pool. Without a pool all are zero. */
 export function measurePool(pool: PoolReport | undefined, { registry }: Metrics, stages: ColdStartMetrics): void {
   const registers = [registry];
   const counts = () => pool?.counts() ?? NONE;

@@ -7,22 +7,22 @@ import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { InstallationRepository } from '../orchestrator/installation.repository.js';
 import { OPEN_ENGINE, type OpenEngine } from '../orchestrator/open-engine.js';
 
-/** Calls in flight on workers of the former engine may finish for this long at most. */
+/** Calls in flight on workers of a former engine may finish for this long. */
 const GRACE_MS = 10_000;
-/** For all that there may be. */
+/** Limit for the removal of all functions from a former engine. */
 const CLEAR_MS = 10 * 60_000;
-/** What was cut may leave the engine in order. */
-const CUT_GRACE_MS = 3_000;
+/** What an aborted removal may take to leave the engine in order. */
+const ABORT_GRACE_MS = 3_000;
 
 /**
- * Removes what this database's functions left on engines that ran them before `DEPLOYMENT_ENV` was changed. Without it
- * those workers would run for ever, and nobody would look after them.
+ * Removes the workers of this database's functions from engines that ran them before `DEPLOYMENT_ENV` was changed.
+ * Otherwise they would run for ever, and no manager would look after them.
  */
 @Injectable()
 export class EngineMigration implements OnModuleInit, OnApplicationBootstrap {
   private readonly stopping = new AbortController();
   private former: readonly Engine[] = [];
-  private leaving: Promise<void> = Promise.resolve();
+  private migrating: Promise<void> = Promise.resolve();
 
   constructor(
     private readonly installation: InstallationRepository,
@@ -31,22 +31,25 @@ export class EngineMigration implements OnModuleInit, OnApplicationBootstrap {
     @InjectPinoLogger(EngineMigration.name) private readonly logger: PinoLogger,
   ) {}
 
-  /** Notes the engine before the first worker is started there; whatever was noted earlier may still have some. */
+  /**
+   * Records the engine before the first worker starts there. Engines that were recorded earlier may still have
+   * workers.
+   */
   async onModuleInit(): Promise<void> {
     const { engine } = this.orchestrator;
     this.former = (await this.installation.addEngine(engine)).filter((one) => one !== engine) as Engine[];
   }
 
   onApplicationBootstrap(): void {
-    this.leaving = Promise.all(this.former.map((one) => this.leave(one))).then(() => undefined);
+    this.migrating = Promise.all(this.former.map((one) => this.migrateFrom(one))).then(() => undefined);
   }
 
   async stop(): Promise<void> {
     this.stopping.abort();
-    await this.leaving;
+    await this.migrating;
   }
 
-  private async leave(former: Engine): Promise<void> {
+  private async migrateFrom(former: Engine): Promise<void> {
     const { engine } = this.orchestrator;
     this.logger.warn(
       { former, engine },
@@ -70,7 +73,7 @@ export class EngineMigration implements OnModuleInit, OnApplicationBootstrap {
     const orchestrator = await this.open(former);
     try {
       const { signal } = this.stopping;
-      const bounds = { ms: CLEAR_MS, graceMs: CUT_GRACE_MS, signal };
+      const bounds = { ms: CLEAR_MS, graceMs: ABORT_GRACE_MS, signal };
       const functions = await within('clearing it', bounds, (bounded) => removeAll(orchestrator, bounded));
       await this.installation.removeEngine(former);
       return functions;
@@ -80,7 +83,7 @@ export class EngineMigration implements OnModuleInit, OnApplicationBootstrap {
   }
 }
 
-/** Answers how many functions there were. */
+/** Resolves with the number of functions that were removed. */
 async function removeAll(orchestrator: Orchestrator, signal: AbortSignal): Promise<number> {
   const ids = await orchestrator.list(signal);
   const removals = await Promise.allSettled(ids.map((id) => orchestrator.remove(id, GRACE_MS, signal)));

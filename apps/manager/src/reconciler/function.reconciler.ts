@@ -14,16 +14,20 @@ import { type Claim, FunctionRepository } from '../functions/function.repository
 import { backoffMs, decide } from './outcome.js';
 import { ReconcileMetrics } from './reconcile-metrics.js';
 
-/** Every manager learns of a removal before the workers stop listening: a call on its way would be cut off. */
+/**
+ * Time for every manager to hear of a removal before the workers stop listening: else calls on their way would break.
+ */
 const REMOVAL_NOTICE_MS = 150;
-/** Calls in flight when a function is removed may finish for this long at most. */
+/** Calls in flight may finish for this long when their function is removed. */
 const REMOVAL_GRACE_MS = 10_000;
-/** A step that was cut leaves the engine in order where it can. */
-const CUT_GRACE_MS = 3_000;
+/** What an aborted step may take to leave the engine in order. */
+const ABORT_GRACE_MS = 3_000;
 
 type Pace = Pick<ReconcileConfig, 'resyncMs' | 'stepTimeoutMs'>;
 
-/** One step towards what one claimed row wants: observe and act through the port, decide, record. Safe to repeat. */
+/**
+ * Makes one step towards what a claimed row wants: act and observe through the port, decide, record. Safe to repeat.
+ */
 @Injectable()
 export class FunctionReconciler {
   constructor(
@@ -36,9 +40,9 @@ export class FunctionReconciler {
   ) {}
 
   /**
-   * Answers in how many milliseconds the row is due again, or null. Throws only when the database can't be reached.
-   * Ends a moment after `stepTimeoutMs`, or after `signal`, even when the engine never does; what that does later is
-   * not recorded.
+   * Resolves with the milliseconds until the row is due again, or null. Rejects only when the database can't be
+   * reached. Ends soon after `stepTimeoutMs` or `signal` even if the engine never does; what the engine does later
+   * isn't recorded.
    */
   async step(claim: Claim, pace: Pace, signal: AbortSignal): Promise<number | null> {
     const verb = claim.row.deletedAt === null ? 'ensure' : 'remove';
@@ -48,7 +52,7 @@ export class FunctionReconciler {
       return verb === 'ensure' ? await this.converge(claim, pace, signal) : await this.remove(claim, pace, signal);
     } catch (error) {
       if (error instanceof DatabaseUnavailable) this.metrics.failures.inc({ code: error.code });
-      // Without the database nothing can be recorded: the lease runs out and the step is made again.
+      // Nothing can be recorded without the database. The lease runs out and the step is made again.
       if (signal.aborted || error instanceof DatabaseUnavailable) throw error;
       return await this.postpone(claim, this.faultOf(error));
     } finally {
@@ -79,7 +83,7 @@ export class FunctionReconciler {
     const { row } = claim;
     const mayServe = row.provisionalUntil === null;
     const workload = await this.workloadOf(claim);
-    const observed = await within('a step', { ms: stepTimeoutMs, graceMs: CUT_GRACE_MS, signal }, (bounded) =>
+    const observed = await within('a step', { ms: stepTimeoutMs, graceMs: ABORT_GRACE_MS, signal }, (bounded) =>
       this.orchestrator.ensure(workload, bounded, mayServe ? publishReady : undefined),
     );
     const outcome = decide(row, observed, { now: new Date(), resyncMs, random: Math.random() });
@@ -97,10 +101,10 @@ export class FunctionReconciler {
 
   private async remove(claim: Claim, { stepTimeoutMs }: Pace, signal: AbortSignal): Promise<null> {
     const { row } = claim;
-    const wasReady = row.provisionalUntil === null;
-    if (wasReady) await delay(REMOVAL_NOTICE_MS, undefined, { signal });
+    // One that was never ready has no calls.
+    if (row.provisionalUntil === null) await delay(REMOVAL_NOTICE_MS, undefined, { signal });
     const graceMs = Math.min(row.timeoutMs, REMOVAL_GRACE_MS);
-    await within('a removal', { ms: graceMs + stepTimeoutMs, graceMs: CUT_GRACE_MS, signal }, (bounded) =>
+    await within('a removal', { ms: graceMs + stepTimeoutMs, graceMs: ABORT_GRACE_MS, signal }, (bounded) =>
       this.orchestrator.remove(row.id, graceMs, bounded),
     );
     await this.repository.purge(claim);
@@ -108,7 +112,7 @@ export class FunctionReconciler {
     return null;
   }
 
-  /** An engine that comes to no end is as good as none. */
+  /** An engine that doesn't answer in time is unavailable. */
   private faultOf(error: unknown): unknown {
     if (!(error instanceof DeadlinePassed)) return error;
     return new OrchestratorUnavailable(this.orchestrator.engine, error.message, error);

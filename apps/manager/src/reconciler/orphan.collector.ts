@@ -8,13 +8,13 @@ import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { FunctionRepository } from '../functions/function.repository.js';
 
 const SWEEP_LOCK = 7_013_255;
-/** What was cut may leave the engine in order. */
-const CUT_GRACE_MS = 3_000;
+/** What an aborted removal may take to leave the engine in order. */
+const ABORT_GRACE_MS = 3_000;
 
 /**
- * Removes what the engine holds for functions that no longer exist. The engine is listed before the database: a row is
- * always written before its workload is made, so an id missing from the later list can't be a function being created.
- * Whatever the engine does, the list and each removal end like a reconcile step does.
+ * Removes what the engine has of functions that don't exist any more. The engine is listed before the database: a row
+ * is always written before its workload is made, so an id without a row can't be a function that is being created. The
+ * list and each removal have the time limit of a reconcile step.
  */
 @Injectable()
 export class OrphanCollector implements OnApplicationBootstrap {
@@ -50,7 +50,7 @@ export class OrphanCollector implements OnApplicationBootstrap {
         for (const id of present) {
           if (known.has(id) || signal.aborted) continue;
           this.logger.warn({ functionId: id }, 'removing what is left of a function that no longer exists');
-          // One that can't be removed must not keep the others.
+          // A removal that fails must not stop the others.
           const what = `removal of ${id}`;
           await this.reported(what, () => this.bounded(what, (bounded) => this.orchestrator.remove(id, 0, bounded)));
         }
@@ -60,7 +60,7 @@ export class OrphanCollector implements OnApplicationBootstrap {
 
   private bounded<T>(what: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const { signal } = this.stopping;
-    return within(what, { ms: this.config.stepTimeoutMs, graceMs: CUT_GRACE_MS, signal }, work);
+    return within(what, { ms: this.config.stepTimeoutMs, graceMs: ABORT_GRACE_MS, signal }, work);
   }
 
   private async reported(what: string, work: () => Promise<unknown>): Promise<void> {

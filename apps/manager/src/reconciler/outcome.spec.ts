@@ -78,13 +78,13 @@ describe('decide', () => {
 
   it('looks again soon while a function starts, and holds nothing against it', () => {
     const outcome = decide(rowOf(), seen(0, faultOf('starting'), 1), OPTIONS);
-    expect(outcome).toMatchObject({ phase: 'creating', failures: 0, holdMs: null, nextMs: 1_000, lastFault: null });
+    expect(outcome).toMatchObject({ phase: 'creating', failures: 0, backoffMs: null, nextMs: 1_000, lastFault: null });
     expect(outcome.reason?.code).toBe('starting');
   });
 
   it('is in no hurry to look again while its replica waits for others to start: the engine tells', () => {
     const outcome = decide(rowOf(), seen(0, faultOf('starting'), 0), OPTIONS);
-    expect(outcome).toMatchObject({ phase: 'creating', failures: 0, holdMs: null, nextMs: 5_000, lastFault: null });
+    expect(outcome).toMatchObject({ phase: 'creating', failures: 0, backoffMs: null, nextMs: 5_000, lastFault: null });
   });
 
   it('goes on serving with some of its replicas, without claiming that all is as wanted', () => {
@@ -101,16 +101,16 @@ describe('decide', () => {
   it('counts a fault once, however often it is seen', () => {
     const fault = faultOf('worker_crashed');
     const first = decide(rowOf(), seen(0, fault), OPTIONS);
-    expect(first).toMatchObject({ failures: 1, holdMs: 500 });
+    expect(first).toMatchObject({ failures: 1, backoffMs: 500 });
     const row = rowOf({ failures: 1, lastFault: first.lastFault, notBefore: from(500) });
     const second = decide(row, seen(0, fault), { ...OPTIONS, now: from(200) });
-    expect(second).toMatchObject({ failures: 1, holdMs: 300, nextMs: 300 });
+    expect(second).toMatchObject({ failures: 1, backoffMs: 300, nextMs: 300 });
     expect(decide(row, seen(0, faultOf('worker_crashed', from(1))), OPTIONS)).toMatchObject({ failures: 2 });
   });
 
   it('doubles the pause with every new fault', () => {
     const pauses = [0, 1, 2, 3].map(
-      (failures) => decide(rowOf({ failures }), seen(0, faultOf('rejected')), OPTIONS).holdMs,
+      (failures) => decide(rowOf({ failures }), seen(0, faultOf('rejected')), OPTIONS).backoffMs,
     );
     expect(pauses).toEqual([500, 1_000, 2_000, 4_000]);
   });
@@ -118,15 +118,15 @@ describe('decide', () => {
   it('holds the next replacement back as well, for as long as the failures are not forgotten', () => {
     const lastFault = stored(faultOf('worker_crashed', from(-3_000)));
     const replaced = decide(rowOf({ failures: 3, lastFault, notBefore: from(-1) }), seen(0), OPTIONS);
-    expect(replaced).toMatchObject({ failures: 3, holdMs: 2_000 });
+    expect(replaced).toMatchObject({ failures: 3, backoffMs: 2_000 });
     const healed = decide(rowOf({ failures: 3, lastFault, notBefore: from(1_500) }), seen(1), OPTIONS);
-    expect(healed).toMatchObject({ failures: 3, holdMs: 1_500 });
+    expect(healed).toMatchObject({ failures: 3, backoffMs: 1_500 });
     const stable = decide(
       rowOf({ failures: 3, phase: 'running', lastFault: stored(faultOf('worker_crashed', from(-60_000))) }),
       seen(1),
       OPTIONS,
     );
-    expect(stable).toMatchObject({ failures: 0, holdMs: null });
+    expect(stable).toMatchObject({ failures: 0, backoffMs: null });
   });
 
   it('calls a function that fails again and again an error, and one that can’t be started at once', () => {
@@ -181,8 +181,8 @@ describe('decide', () => {
   it('counts a new failure from one again where the former are forgotten', () => {
     const crash = seen(0, faultOf('worker_crashed'));
     const row = (ms: number) => rowOf({ failures: 4, phase: 'running', phaseSince: from(-ms) });
-    expect(decide(row(8_001), crash, OPTIONS)).toMatchObject({ failures: 1, phase: 'creating', holdMs: 500 });
-    expect(decide(row(8_000), crash, OPTIONS)).toMatchObject({ failures: 5, phase: 'error', holdMs: 8_000 });
+    expect(decide(row(8_001), crash, OPTIONS)).toMatchObject({ failures: 1, phase: 'creating', backoffMs: 500 });
+    expect(decide(row(8_000), crash, OPTIONS)).toMatchObject({ failures: 5, phase: 'error', backoffMs: 8_000 });
   });
 
   it('leaves a function without replicas alone until something asks', () => {
@@ -237,7 +237,7 @@ describe('decide', () => {
         const given = rowOf({ ...columns, lastFault: lastFault === null ? null : stored(real(lastFault)) });
         const observed = seen(ready, reason === null ? undefined : real(reason), replicas);
         const outcome = decide(given, observed, { ...OPTIONS, random });
-        for (const ms of [outcome.nextMs, outcome.holdMs]) {
+        for (const ms of [outcome.nextMs, outcome.backoffMs]) {
           if (ms !== null) expect(ms).toBeGreaterThan(0);
           if (ms !== null) expect(ms).toBeLessThanOrEqual(100_000);
         }

@@ -2,25 +2,30 @@ import type { LoadReport, Observed, WorkloadFault } from '#libs/orchestrator/wor
 import type { FunctionEntity, Phase, StoredFault } from '../functions/function.entity.js';
 import type { Outcome } from '../functions/function.repository.js';
 
-/** After this many replicas ended in a row the function is in error: calls are refused with the reason, retries go on. */
+/**
+ * After so many failures in a row the function is in error: calls are refused with the reason, attempts go on.
+ */
 export const FAILURES_UNTIL_ERROR = 5;
 /**
- * Failures are forgotten once a function was ready this many times longer than the pause they cost it: so ends far
- * apart never add up, and quick ones do.
+ * Failures are forgotten when the function was ready for so many times the backoff that they cost it: rare failures
+ * never add up, frequent ones do.
  */
-const FORGIVEN_AFTER_PAUSES = 2;
+const FORGIVEN_AFTER_BACKOFFS = 2;
 const STARTING_RECHECK_MS = 1_000;
-/** Nothing has begun yet: the engine tells when it does, and there may be hundreds. */
+/** For functions that wait for a start slot: there may be hundreds, and the engine tells when one starts. */
 const QUEUED_RECHECK_MS = 5_000;
-/** Beyond the longest call. */
+/** How much longer than its longest call a function's last replicas may take to go. */
 const GOING_TO_SLEEP_MS = 5_000;
 const BACKOFF_FIRST_MS = 500;
 const BACKOFF_CAP_MS = 60_000;
 
-/** Faults that keep every replica from starting; each is tried again, and calls are told why meanwhile. */
+/** Faults that keep every replica from starting. Attempts go on, and calls get the reason meanwhile. */
 const CANT_START: ReadonlySet<string> = new Set(['image_unavailable', 'rejected', 'unschedulable']);
 
-/** Delay before attempt `failures + 1`: doubles up to a minute, with a fifth of jitter so that many don't march in step. */
+/**
+ * Delay before the attempt after so many failures: doubles up to a minute, with a jitter of a fifth so that many
+ * functions don't retry at once.
+ */
 export function backoffMs(failures: number, random: number): number {
   const full = Math.min(BACKOFF_CAP_MS, BACKOFF_FIRST_MS * 2 ** Math.max(0, Math.min(failures, 30) - 1));
   return Math.round(full * (0.9 + 0.2 * random));
@@ -29,16 +34,16 @@ export function backoffMs(failures: number, random: number): number {
 export interface DecideOptions {
   readonly now: Date;
   readonly resyncMs: number;
-  /** In [0, 1); injected so that decisions are repeatable. */
+  /** In [0, 1). A parameter, so that decisions are repeatable. */
   readonly random: number;
 }
 
-/** What the row should say after an engine showed `observed`. Pure. */
+/** What the row should say after the engine showed `observed`. Pure. */
 export function decide(row: FunctionEntity, observed: Observed, options: DecideOptions): Outcome {
   const fault = storedFault(observed.reason);
   const fresh = isNewFault(fault, row.lastFault);
   const satisfied = observed.ready >= row.replicas;
-  // Replicas may all answer while the engine refuses something else of the function.
+  // All replicas may answer while the engine refuses another part of the function.
   const asWanted = satisfied && fault?.code !== 'rejected';
   const serving = row.replicas > 0 && observed.endpoints.length > 0;
   const failures = failuresAfter(row, satisfied, fresh, options.now);
@@ -47,7 +52,7 @@ export function decide(row: FunctionEntity, observed: Observed, options: DecideO
   const waiting = !asWanted && !terminal;
   const leaving = (observed.leaving ?? 0) > 0;
   const queued = observed.replicas === 0 && fault?.code === 'starting';
-  const holdMs = holdOf(row, failures, fresh, options);
+  const backoff = backoffAfter(row, failures, fresh, options);
   const provisional = row.provisionalUntil !== null && !(satisfied || serving);
   return {
     phase,
@@ -59,8 +64,8 @@ export function decide(row: FunctionEntity, observed: Observed, options: DecideO
     observedGeneration: asWanted ? row.generation : row.observedGeneration,
     provisional,
     failures,
-    holdMs,
-    nextMs: nextMs(row, { waiting, queued, provisional, terminal, leaving, holdMs }, options),
+    backoffMs: backoff,
+    nextMs: nextMs(row, { waiting, queued, provisional, terminal, leaving, backoff }, options),
     abandon: provisional && row.provisionalUntil !== null && row.provisionalUntil <= options.now,
   };
 }
@@ -74,7 +79,7 @@ function failuresAfter(row: FunctionEntity, satisfied: boolean, fresh: boolean, 
 function isForgiven({ failures, phase, phaseSince, lastFault }: FunctionEntity, now: Date): boolean {
   if (failures === 0 || phase !== 'running') return false;
   const readySince = Math.max(phaseSince.getTime(), lastFault === null ? 0 : Date.parse(lastFault.at));
-  return now.getTime() - readySince > FORGIVEN_AFTER_PAUSES * backoffMs(failures, 0.5);
+  return now.getTime() - readySince > FORGIVEN_AFTER_BACKOFFS * backoffMs(failures, 0.5);
 }
 
 function phaseOf(row: FunctionEntity, observed: Observed, failures: number): Phase {
@@ -93,7 +98,7 @@ function nextMs(
     provisional: boolean;
     terminal: boolean;
     leaving: boolean;
-    holdMs: number | null;
+    backoff: number | null;
   },
   options: DecideOptions,
 ): number | null {
@@ -102,20 +107,20 @@ function nextMs(
     state.provisional && row.provisionalUntil ? row.provisionalUntil.getTime() - options.now.getTime() : null;
   if (state.waiting) {
     const most = state.queued ? QUEUED_RECHECK_MS : STARTING_RECHECK_MS;
-    const recheck = state.holdMs === null ? most : Math.min(Math.max(state.holdMs, 1), most);
+    const recheck = state.backoff === null ? most : Math.min(Math.max(state.backoff, 1), most);
     return Math.max(1, untilAbandoned === null ? recheck : Math.min(recheck, untilAbandoned));
   }
   if (state.terminal) return untilAbandoned === null ? null : Math.max(1, untilAbandoned);
   if (row.replicas > 0) return resync;
-  // Until its last replicas are gone: the manager that let them go may not live to see it.
+  // Until its last replicas are gone: the manager that removes them may end before that.
   return row.phase === 'idle' && !state.leaving ? null : row.timeoutMs + GOING_TO_SLEEP_MS;
 }
 
 /**
- * How long the next replica that ends waits for its replacement. A hold that is over begins anew for as long as the
- * failures aren't forgotten: the step that found it over is the one that made the replacement.
+ * How long the next replica that ends waits for its replacement. When this backoff is over it begins again until the
+ * failures are forgotten, because the step that found it over has made the replacement.
  */
-function holdOf(row: FunctionEntity, failures: number, fresh: boolean, options: DecideOptions): number | null {
+function backoffAfter(row: FunctionEntity, failures: number, fresh: boolean, options: DecideOptions): number | null {
   if (failures === 0) return null;
   const left = row.notBefore === null ? 0 : row.notBefore.getTime() - options.now.getTime();
   return fresh || left <= 0 ? backoffMs(failures, options.random) : left;
@@ -126,7 +131,7 @@ function isNewFault(fault: StoredFault | null, last: StoredFault | null): boolea
   return last === null || fault.at !== last.at || fault.code !== last.code;
 }
 
-/** What the database can keep of a text that may be the handler's: neither NUL nor half a character. */
+/** A handler's text without what PostgreSQL can't store: NUL and lone surrogates. */
 function storable(text: string): string {
   return text.toWellFormed().replaceAll('\0', '\uFFFD');
 }

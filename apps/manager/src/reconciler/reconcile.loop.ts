@@ -13,20 +13,23 @@ import { StepSlots } from '../functions/inline-reconciler.js';
 import { FunctionReconciler } from './function.reconciler.js';
 
 const DUE = 'faas_due';
-/** How long a leaving manager lets its steps come to an end by themselves. */
+/** How long steps may go on at shutdown before they are aborted. */
 const STOP_GRACE_MS = 5_000;
 
-/** Claims due rows and steps each; woken by notifications and the engine's hints, with a slow poll behind them. */
+/**
+ * Claims due rows and makes a step for each. Notifications and hints of the engine start a claim at once, a slow poll
+ * stands behind them.
+ */
 @Injectable()
 export class ReconcileLoop implements OnApplicationBootstrap {
   private readonly stopping = new AbortController();
-  private readonly cutting = new AbortController();
+  private readonly aborting = new AbortController();
   private readonly steps = new Set<Promise<void>>();
   private readonly timers = new Set<NodeJS.Timeout>();
   private poll: NodeJS.Timeout | undefined;
   private claiming = false;
   private withdrawn = false;
-  private look: Promise<void> = Promise.resolve();
+  private claimingDone: Promise<void> = Promise.resolve();
   private claimAgain = false;
 
   constructor(
@@ -52,33 +55,35 @@ export class ReconcileLoop implements OnApplicationBootstrap {
     void this.orchestrator
       .watch((id) => void this.hint(id), this.stopping.signal)
       .catch((error: unknown) => this.logger.error({ err: error }, 'watching the engine ended'));
-    // What happened while no manager ran left no hint behind.
+    // No hint is left of what happened while no manager ran.
     void this.hint(undefined);
   }
 
   /**
-   * Leaves functions to the other managers, but while an upload or removal here waits for one. A leaving manager may
-   * finish its calls for many minutes, and with settings of its own it would undo what its successors do.
+   * Leaves functions to the other managers, except those that an upload or removal here waits for. A manager that shuts
+   * down may finish calls for many minutes, and with its old settings it would undo what its successors do.
    */
   withdraw(): void {
     this.withdrawn = true;
     this.slots.closeForRequests();
   }
 
-  /** Stops claiming, then waits for the steps under way; those that take too long are cut and left to the next manager. */
+  /**
+   * Stops claiming and waits for the steps. Those that take too long are aborted and left to the next manager.
+   */
   async stop(): Promise<void> {
     this.stopping.abort();
     this.slots.closeForRequests();
     clearInterval(this.poll);
     for (const timer of this.timers) clearTimeout(timer);
-    const cut = setTimeout(() => this.cutting.abort(), STOP_GRACE_MS);
-    // What a look under way still claims is stepped too.
-    await this.look;
+    const late = setTimeout(() => this.aborting.abort(), STOP_GRACE_MS);
+    // A claim under way may still begin steps.
+    await this.claimingDone;
     while (this.steps.size > 0) await Promise.allSettled(this.steps);
-    clearTimeout(cut);
+    clearTimeout(late);
   }
 
-  /** Looks for due rows now. Cheap to call often: calls while one look is under way become one more look. */
+  /** Claims due rows now. Calls during a claim become one more claim, so that many of them cost little. */
   kick(): void {
     if (this.stopping.signal.aborted || (this.withdrawn && this.changes.awaited.length === 0)) return;
     if (this.claiming) {
@@ -86,7 +91,7 @@ export class ReconcileLoop implements OnApplicationBootstrap {
       return;
     }
     this.claiming = true;
-    this.look = this.claimAll()
+    this.claimingDone = this.claimAll()
       .catch((error: unknown) => this.report(error, 'could not claim due functions'))
       .finally(() => {
         this.claiming = false;
@@ -131,11 +136,11 @@ export class ReconcileLoop implements OnApplicationBootstrap {
     const lost = new AbortController();
     const renewal = setInterval(() => void this.renew(claim, leaseMs, lost), leaseMs / 3);
     try {
-      const signal = AbortSignal.any([lost.signal, this.cutting.signal]);
+      const signal = AbortSignal.any([lost.signal, this.aborting.signal]);
       const nextMs = await this.reconciler.step(claim, this.config, signal);
       if (nextMs !== null && nextMs < this.config.pollMs) this.kickIn(nextMs);
     } catch (error) {
-      if (this.cutting.signal.aborted) await this.repository.release(claim).catch(() => undefined);
+      if (this.aborting.signal.aborted) await this.repository.release(claim).catch(() => undefined);
       else if (!lost.signal.aborted) this.report(error, 'reconcile step not recorded');
     } finally {
       clearInterval(renewal);

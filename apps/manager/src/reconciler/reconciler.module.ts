@@ -13,9 +13,9 @@ import { OrphanCollector } from './orphan.collector.js';
 import { ReconcileMetrics } from './reconcile-metrics.js';
 import { ReconcileLoop } from './reconcile.loop.js';
 
-/** Longer than steps get to end by themselves and to leave the engine in order. */
+/** Longer than steps may take to end and to leave the engine in order. */
 const STEPS_MS = 10_000;
-/** Longer than workers that serve nobody get to be ended. */
+/** Longer than ending the workers of the pool may take. */
 const ENGINE_MS = 6_000;
 
 @Module({
@@ -26,18 +26,18 @@ export class ReconcilerModule implements BeforeApplicationShutdown, OnApplicatio
   constructor(
     private readonly loop: ReconcileLoop,
     private readonly orphans: OrphanCollector,
-    private readonly former: EngineMigration,
+    private readonly migration: EngineMigration,
     private readonly autoscaler: Autoscaler,
     private readonly orchestrator: Orchestrator,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
-  /** Before the database closes: steps under way still have their results to write. */
+  /** Before the database closes: steps still have to record their outcomes. */
   async beforeApplicationShutdown(): Promise<void> {
     await Promise.all([
       orGiveUp('reconcile steps', STEPS_MS, this.logger, () => this.loop.stop()),
       orGiveUp('the sweep for orphans', STEPS_MS, this.logger, () => this.orphans.stop()),
-      orGiveUp('clearing a former engine', STEPS_MS, this.logger, () => this.former.stop()),
+      orGiveUp('clearing a former engine', STEPS_MS, this.logger, () => this.migration.stop()),
       orGiveUp('the autoscaler', STEPS_MS, this.logger, () => this.autoscaler.stop()),
     ]);
   }

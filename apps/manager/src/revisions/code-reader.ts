@@ -3,9 +3,9 @@ import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import type { FunctionRepository } from '../functions/function.repository.js';
 
-/** For one file; a statement's own time is shorter. */
+/** Limit for one file; the database's limit for a statement is shorter. */
 const READ_MS = 20_000;
-/** For everything, those before it included. */
+/** Limit for a reader, including the files before its own. */
 const WAIT_MS = 30_000;
 
 interface Read {
@@ -14,8 +14,8 @@ interface Read {
 }
 
 /**
- * Reads uploaded files one after the other, since the database's driver needs several times a file's size for each, and
- * each once for all who ask for it meanwhile.
+ * Reads uploaded files one after the other, because the database's driver takes several times the size of each. Readers
+ * of the same file share one reading.
  */
 export class CodeReader {
   private readonly reading = new Map<string, Read>();
@@ -24,8 +24,8 @@ export class CodeReader {
   constructor(private readonly repository: Pick<FunctionRepository, 'revision'>) {}
 
   /**
-   * Null when there is no such revision, and when the reader has left. Throws {@link DatabaseUnavailable} after half a
-   * minute at the latest.
+   * Null: there is no such revision, or `leaving` has aborted. Throws {@link DatabaseUnavailable} after half a minute
+   * at the latest.
    */
   async read(id: FunctionId, number: number, leaving: AbortSignal): Promise<Buffer | null> {
     const read = this.reading.get(`${id} ${number}`) ?? this.begin(id, number);
@@ -47,7 +47,7 @@ export class CodeReader {
     };
     const code = this.last.then(async () => {
       if (read.readers === 0) {
-        // At once, so that nobody joins it.
+        // Before anybody can join it.
         forget();
         return null;
       }

@@ -11,18 +11,18 @@ import { scaleSteps, wantsMore } from './desired-replicas.js';
 
 const SCALE_LOCK = 7_013_256;
 const FORGET_EVERY = 60;
-/** Rounds left out at most while nothing runs; any change of a function ends the rest sooner. */
-const LONGEST_REST = 60;
+/** While nothing runs, so many rounds are skipped, or fewer if a function changes. */
+const MOST_SKIPPED = 60;
 
-/** Writes how many replicas each function should have, on one manager at a time; the reconcile loop makes it so. */
+/** Decides how many replicas each function should have, on one manager at a time. The reconcile loop makes it so. */
 @Injectable()
 export class Autoscaler implements OnApplicationBootstrap {
   private timer: NodeJS.Timeout | undefined;
   private round: Promise<void> | undefined;
   private rounds = 0;
   private changed = 0;
-  /** Rounds that need not be made: no function was awake when this manager last looked. */
-  private rest = 0;
+  /** Rounds to skip, because no function was awake at the last one. */
+  private skip = 0;
   private readonly unsubscribe: () => void;
 
   constructor(
@@ -35,7 +35,7 @@ export class Autoscaler implements OnApplicationBootstrap {
   ) {
     this.unsubscribe = changes.subscribe(() => {
       this.changed += 1;
-      this.rest = 0;
+      this.skip = 0;
     });
   }
 
@@ -50,7 +50,7 @@ export class Autoscaler implements OnApplicationBootstrap {
   }
 
   private begin(): void {
-    if (this.rest > 0) this.rest -= 1;
+    if (this.skip > 0) this.skip -= 1;
     else this.round ??= this.once().finally(() => (this.round = undefined));
   }
 
@@ -66,7 +66,7 @@ export class Autoscaler implements OnApplicationBootstrap {
   private async scale(): Promise<void> {
     const before = this.changed;
     if (!(await this.demands.areAwake())) {
-      if (this.changed === before) this.rest = LONGEST_REST;
+      if (this.changed === before) this.skip = MOST_SKIPPED;
       return;
     }
     for (const functionId of await this.demands.putToSleep()) this.logger.info({ functionId }, 'function is idle');

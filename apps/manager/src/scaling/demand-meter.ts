@@ -1,18 +1,18 @@
-/** How quickly the mean follows, in milliseconds: most of it is of the last three of these. */
+/** The time constant of the mean, in milliseconds: the last three of them make most of it. */
 const NOW_MS = 1_500;
-/** What it was at most is remembered in so many steps of the window. */
+/** The window of the highest mean is kept in so many steps. */
 const STEPS = 12;
-/** Less than this is nothing. */
+/** Less than this counts as no demand. */
 const NEGLIGIBLE = 0.01;
 
-/** How many calls a function has at once: the running mean, and the most it has been lately. */
+/** How many calls a function has at once: the running mean, and the highest mean of the last time. */
 export class DemandMeter {
   private now = 0;
   private readAt: number;
   /** The highest mean of each step of the window in which there were readings, oldest first. */
   private peaks: { readonly step: number; calls: number }[] = [];
 
-  /** @param windowMs for how long the most is remembered */
+  /** @param windowMs how long the highest mean is remembered */
   constructor(
     at: number,
     private readonly windowMs: number,
@@ -32,7 +32,7 @@ export class DemandMeter {
     return this.now;
   }
 
-  /** Not a mean: one of a minute would forget a burst as soon as it is over, and tell of it when it comes again. */
+  /** The highest, not a mean over the window, which a short burst would hardly change. */
   get callsLately(): number {
     return this.peaks.reduce((most, { calls }) => Math.max(most, calls), 0);
   }

@@ -8,13 +8,13 @@ import type { Claim, Lease } from '../functions/function.repository.js';
 /** Calls of one function that one manager runs or lets wait. */
 export interface Demand {
   readonly id: FunctionId;
-  /** Averaged over the last moments. */
+  /** The mean of the last moments. */
   readonly callsNow: number;
-  /** The most that was lately. */
+  /** The highest mean of the last time. */
   readonly callsLately: number;
 }
 
-/** A function that runs, with the demand that all managers see. */
+/** A running function with the demand of all managers. */
 export interface Load {
   readonly id: FunctionId;
   readonly replicas: number;
@@ -26,7 +26,7 @@ export interface Load {
   readonly callsLately: number;
 }
 
-/** A row that a wake has written, with what its step needs when the lease came with it. */
+/** A row that a wake has written, and what its step needs if the wake took the lease. */
 export type Woken = Pick<Claim, 'row' | 'revision' | 'isFresh'>;
 
 type WokenRow = FunctionEntity & { readonly isFresh: boolean } & (
@@ -35,18 +35,18 @@ type WokenRow = FunctionEntity & { readonly isFresh: boolean } & (
   );
 
 const CAN_LEASE = '$2::uuid IS NOT NULL AND (lease_until IS NULL OR lease_until < now())';
-/** A manager that said nothing of a function for this long is no longer counted. */
+/** Demand that is older than this doesn't count. */
 const FRESH_MS = 10_000;
 
-/** All SQL about how much functions are used, and what follows from it for their replicas. */
+/** All SQL about the demand for functions and their number of replicas. */
 @Injectable()
 export class DemandRepository {
-  /** Names this manager among those that share the database, for as long as it runs. */
+  /** The id of this manager among those that share the database. */
   private readonly manager = randomUUID();
 
   constructor(private readonly database: Database) {}
 
-  /** Functions that have calls now, whatever their demand: they are not idle. */
+  /** Records that functions are used now. */
   async touch(ids: readonly FunctionId[]): Promise<void> {
     await this.database.query('UPDATE functions SET last_used_at = now() WHERE id = ANY ($1)', [ids]);
   }
@@ -69,10 +69,10 @@ export class DemandRepository {
   }
 
   /**
-   * A function without replicas gets its first ones. Asked for by many at once, one asking counts, and gets the row. With
-   * a lease it gets the right to act upon it too, and what that needs, unless somebody else has that right. A call waits,
-   * and a database that forgets it in a crash forgets nothing that the next call wouldn't ask for: no need to wait until
-   * it is on the disk.
+   * Gives a function without replicas its first ones. Of many requests at once one counts, and gets the row. With a
+   * lease it also gets the right to act upon the row and what that needs, unless another manager has that right. The
+   * commit doesn't wait for the disk: a call waits, and if a crash loses the wake, the call or the next one asks for it
+   * again.
    */
   async wake(id: FunctionId, lease?: Lease): Promise<Woken | undefined> {
     const [woken] = await this.database.query<WokenRow>(
@@ -105,7 +105,7 @@ export class DemandRepository {
     return row?.awake === true;
   }
 
-  /** Functions that nobody has called for their idle time lose their replicas. Answers which. */
+  /** Takes the replicas from functions without a call in their idle time. Resolves with their ids. */
   async putToSleep(): Promise<FunctionId[]> {
     const rows = await this.database.query<{ id: FunctionId }>(
       `UPDATE functions SET replicas = 0, generation = generation + 1, reconcile_at = now(), wakes = wakes + 1
@@ -118,8 +118,8 @@ export class DemandRepository {
   }
 
   /**
-   * Everything that may have to change its number of replicas. `mostReplicas`: where the function names no limit. Not
-   * what has no replica ready yet: calls that wait for the first one are served soonest when it needn't share the machine.
+   * All functions whose number of replicas may have to change. `mostReplicas`: the limit of those that name none.
+   * Functions without a ready replica are left out: their first replica starts fastest when no others start beside it.
    */
   async loads(mostReplicas: number): Promise<Load[]> {
     return this.database.query<Load>(
@@ -135,7 +135,7 @@ export class DemandRepository {
     );
   }
 
-  /** Memory that all wanted replicas may take together. */
+  /** The memory that all wanted replicas may use together. */
   async memoryInUseMiB(): Promise<number> {
     const [row] = await this.database.query<{ sum: number }>(
       'SELECT COALESCE(sum(replicas * memory_mib), 0)::float8 AS sum FROM functions WHERE replicas > 0',
@@ -143,7 +143,7 @@ export class DemandRepository {
     return row?.sum ?? 0;
   }
 
-  /** Only if nobody was faster. */
+  /** Changes the number of replicas, unless it has changed meanwhile. */
   async scale(id: FunctionId, from: number, to: number): Promise<void> {
     await this.database.query(
       `UPDATE functions SET replicas = $3, generation = generation + 1, reconcile_at = now(), wakes = wakes + 1
@@ -152,7 +152,7 @@ export class DemandRepository {
     );
   }
 
-  /** What managers that are gone have left. */
+  /** Removes what managers that are gone have left. */
   async forgetStale(): Promise<void> {
     await this.database.query(`DELETE FROM demands WHERE seen_at < now() - interval '1 minute'`);
   }

@@ -1,13 +1,13 @@
 import type { Load } from './demand.repository.js';
 
-/** Replicas are kept this full, so that the next call finds a slot while another replica is on its way. */
+/** The part of the slots to use: the next call finds a free one while another replica starts. */
 const TARGET_FILL = 0.7;
-/** Of the replicas that are too many, this part goes at a time. */
-const LEAVING_PART = 0.25;
+/** The part of the surplus replicas that is removed at a time. */
+const REMOVED_PART = 0.25;
 
 /**
- * How many replicas a function should have. Up at once, by the calls of the last moments; down slowly, by the most there
- * were lately: a minute, as in Knative's autoscaler, unless configured.
+ * How many replicas a function should have. Up at once, by the calls of the last moments. Down slowly, by the most
+ * calls of the last minute (as in Knative's autoscaler), or of the time that is configured.
  */
 export function desiredReplicas(load: Load): number {
   const { replicas, minReplicas, maxReplicas, concurrency } = load;
@@ -19,7 +19,7 @@ export function desiredReplicas(load: Load): number {
   if (now > replicas) return bounded(now);
   if (replicas > maxReplicas || replicas < least) return bounded(replicas);
   const tooMany = replicas - Math.max(now, lately, least);
-  return tooMany <= 0 ? replicas : replicas - Math.ceil(tooMany * LEAVING_PART);
+  return tooMany <= 0 ? replicas : replicas - Math.ceil(tooMany * REMOVED_PART);
 }
 
 export function wantsMore(loads: readonly Load[]): boolean {
@@ -32,8 +32,8 @@ export interface ScaleStep {
 }
 
 /**
- * What to change, those that give memory back first. What `freeMiB` can't hold is shared out one replica at a time, so
- * that no function's burst starves the others.
+ * What to change, functions that lose replicas first. If `freeMiB` isn't enough for all, it is given out one replica at
+ * a time, so that a burst of one function doesn't starve the others.
  */
 export function scaleSteps(loads: readonly Load[], freeMiB: number): ScaleStep[] {
   const wishes = loads.map((load) => ({ load, to: desiredReplicas(load) }));
