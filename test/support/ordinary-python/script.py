@@ -22,5 +22,5 @@ def handle(payload):
         "arguments": len(sys.argv),
         "user": getpass.getuser() == os.environ["USER"] == os.environ["LOGNAME"] != "",
         "home": str(home) == os.environ["HOME"],
-        "entry": pwd.getpwuid(os.getuid()).pw_name != "",
+        "entry": any(user.pw_uid == os.getuid() for user in pwd.getpwall()),
     }

@@ -26,7 +26,7 @@ def handle(payload):
     event = json.loads(payload)
     if "caller" in event:
         bound.set({"caller": event["caller"]})
-        decimal.getcontext().prec = 5
+        decimal.setcontext(decimal.Context(prec=5, rounding=decimal.ROUND_FLOOR))
         settings.set(settings.get() | {"over": "ignore"})
     if event.get("meet"):
         MEETING.wait(10)
