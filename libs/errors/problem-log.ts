@@ -19,7 +19,9 @@ export class ProblemLog implements OnApplicationShutdown {
   private readonly refused: LogRateLimit;
 
   constructor(private readonly logger: Lines) {
-    this.refused = new LogRateLimit(REFUSED, (leftOut) => logger.warn(leftOut, 'further refused requests were left out'));
+    this.refused = new LogRateLimit(REFUSED, (leftOut) =>
+      logger.warn(leftOut, 'further refused requests were left out'),
+    );
   }
 
   /** Faults of ours as errors, an unavailable dependency as a warning. */

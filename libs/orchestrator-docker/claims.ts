@@ -7,8 +7,8 @@ const CONTAINER_ID = /^[0-9a-f]{64}$/;
 
 /**
  * What a container from the pool serves. Its own labels were fixed when nobody knew, so they stand on a volume of its
- * name, which holds nothing else. Made before its function is said to have it and never changed, so that any manager
- * knows for good whether it may be adopted.
+ * name, which holds nothing else. Made before the function's row names it and never changed, so that every manager can tell
+ * whether to adopt it.
  */
 export class Claims {
   private readonly specs = new Map<string, string>();
@@ -56,7 +56,7 @@ export class Claims {
     for (const known of this.specs.keys()) if (!containers.has(known)) this.specs.delete(known);
   }
 
-  /** Whoever's it was. */
+  /** Whether no owner has such a container. */
   private async isGone(container: string, signal: AbortSignal): Promise<boolean> {
     if (!CONTAINER_ID.test(container)) return false;
     return (await this.engine.list([], signal, { id: [container] })).length === 0;

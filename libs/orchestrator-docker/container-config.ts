@@ -9,7 +9,7 @@ import type { Reach } from './reach.js';
 import { CODE_DIR, WORKER_PORT } from './replica.js';
 import { SECCOMP_PROFILE } from './seccomp-profile.js';
 
-/** Nobody on any Debian, Alpine or distroless image. */
+/** No user of a Debian, Alpine or distroless image. */
 const NON_ROOT = '65532:65532';
 const PORT_KEY = `${WORKER_PORT}/tcp`;
 
@@ -50,7 +50,7 @@ export function containerConfig(workload: Workload, placement: Placement, own: O
   };
 }
 
-/** The same for a worker without a function, which nobody can give one who doesn't know the token of this digest. */
+/** The same for a generic worker, which takes a function only from who shows the token of this digest. */
 export function genericConfig(
   placement: Placement,
   limits: WorkerLimits,
@@ -147,7 +147,7 @@ const ULIMITS = {
   sigpending: 4_096,
 };
 
-/** Names the walls around every worker: replicas made with others are replaced. */
+/** A digest of the hardening of every worker: replicas made with another are replaced. */
 export const HARDENING = createHash('sha256')
   .update(JSON.stringify([ISOLATION, ULIMITS, SECCOMP_PROFILE]))
   .digest('hex')

@@ -106,7 +106,7 @@ export class DockerEngine {
     );
     try {
       const started = this.start(container.id, signal);
-      // Whichever fails first; the other is not waited for.
+      // The first failure counts; the other is not waited for.
       started.catch(() => undefined);
       ended.catch(() => undefined);
       await started;

@@ -115,7 +115,7 @@ export class WorkerFirewall {
       return;
     }
     if (wereOurs) {
-      this.logger.warn({ reason: refused }, 'the rules that keep workers from this machine can’t be looked after');
+      this.logger.warn({ reason: refused }, 'the firewall rules of workers can’t be checked');
     } else if (!atOnce && Date.now() - (this.found?.at ?? 0) < CHECK_AGAIN_MS) return;
     await this.checkAgain(place, refused);
   }
@@ -126,7 +126,7 @@ export class WorkerFirewall {
     if (!isRequired && this.found?.fault !== undefined) return;
     const fault = await this.check(place, refused).catch((error: unknown) => (error as Error).message);
     if (fault === undefined || !isRequired || this.closing.signal.aborted) return;
-    this.logger.warn({ reason: fault }, 'no further workers start: the rules that keep them in are missing');
+    this.logger.warn({ reason: fault }, 'no further workers start: their firewall rules are missing');
     this.lost();
   }
 

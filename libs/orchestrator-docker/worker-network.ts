@@ -14,10 +14,10 @@ const NETWORK_LABEL = 'faas.network';
 /** The network of that name can't keep workers apart, or can't reach them. */
 export class NetworkUnusable extends Error {}
 
-/** Whether workers are kept in has to be known, and is found out with their image, which has to be pulled first. */
+/** Workers must not start before the firewall was checked, and that takes their image, which has to be pulled first. */
 export class ImageAwaited extends NetworkUnusable {}
 
-/** Why a network that exists can't be ours to use; undefined when it can. */
+/** Why workers can't use a network that exists; undefined when they can. */
 export function networkFault(network: NetworkInspectInfo, internal: boolean): string | undefined {
   const say = (what: string) =>
     `The Docker network ${network.Name} exists and ${what}. Remove it or configure another network name.`;

@@ -52,7 +52,8 @@ export class WorkerSeccomp {
 
   private async ask(signal: AbortSignal): Promise<string | undefined> {
     const filter = chooseFilter(this.configured, await this.engine.describe(signal));
-    if (filter.kind === 'missing') this.logger.warn({ why: filter.why }, 'workers get no system call filter of ours');
+    if (filter.kind === 'missing')
+      this.logger.warn({ why: filter.why }, 'workers run without the manager’s system call filter');
     return filter.kind === 'own' ? filter.profile : undefined;
   }
 }

@@ -10,20 +10,20 @@ import type { ClusterAccess } from './cluster-access.js';
 import { WORKER_PORT } from './names.js';
 
 const HOP_BY_HOP = new Set(['connection', 'host', 'keep-alive', 'transfer-encoding', 'content-length', 'expect']);
-/** What an API server with too much to do says, the only word of its own that is no `Status`. */
+/** The text of an overloaded API server: the only answer of its own that is no `Status`. */
 const TOO_BUSY = 'Too many requests, please try again later.';
-/** Given by the API server itself, these mean that it passed nothing on: not let in, no such pod, too busy. */
+/** Given by the API server itself, these mean that it passed nothing on: no access, no such pod, too busy. */
 const NOT_PASSED_ON = new Set([401, 403, 404, 429]);
 
-/** A worker of ours says this of a call it never ran; so does the gate of one that never left it. */
+/** Our worker answers so for a call that it never ran, and the proxy for one that it never sent. */
 const NEVER_SENT = JSON.stringify({
   detail: 'The pod could not be reached through the API server.',
   error: { code: 'worker_draining' },
 });
 
 /**
- * Gates to pods through the API server's proxy, for a manager outside the cluster: a socket for each pod, in a folder
- * that only this user may enter.
+ * Reaches pods through the API server's proxy, for a manager outside the cluster: listens on a socket for each pod, in a
+ * folder that only this user may enter.
  */
 export class ApiProxy {
   private readonly folder = mkdtempSync(join(tmpdir(), 'faas-pods-'));
@@ -36,7 +36,7 @@ export class ApiProxy {
     private readonly isThere: (pod: string) => boolean,
   ) {}
 
-  /** The gate to one pod, opened when it isn't yet. */
+  /** The socket of one pod, opened on first use. */
   to(pod: string): EndpointAddress {
     const known = this.gates.get(pod);
     if (known !== undefined) return { kind: 'unix', path: known.path };
@@ -80,7 +80,7 @@ export class ApiProxy {
     const context = new RequestContext(this.access.server.replace(/\/$/, '') + path, method);
     await this.access.applySecurityAuthentication(context);
     const dispatcher = context.getDispatcher();
-    // Who we are is the kubeconfig's to say.
+    // The kubeconfig alone gives the credentials.
     const { authorization: _, ...rest } = incoming.headers;
     const body = Buffer.concat(await incoming.toArray());
     return request(context.getUrl(), {
@@ -95,7 +95,7 @@ export class ApiProxy {
   }
 
   /**
-   * The API server's own word, which a worker's never looks like. That it couldn't connect, or wouldn't, means that
+   * An answer of the API server itself, which no worker's answer looks like. That it couldn't connect, or wouldn't, means that
    * nothing was sent, and that the caller may try another pod.
    */
   private async isOfTheApiServer(answer: Dispatcher.ResponseData, outgoing: ServerResponse): Promise<boolean> {

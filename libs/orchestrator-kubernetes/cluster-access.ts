@@ -7,7 +7,7 @@ import { EngineNotConfigured } from '#libs/orchestrator/errors.js';
 
 /** How long one pool of connections is used: client certificates and authorities are read again for the next. */
 const POOL_LIFE_MS = 5 * 60_000;
-/** Whoever was given an old pool has begun to use it within this. */
+/** A caller that was given the former pool has begun to use it within this time. */
 const POOL_LINGER_MS = 60_000;
 
 /**
@@ -47,7 +47,7 @@ export class ClusterAccess extends KubeConfig {
     this.pool = undefined;
   }
 
-  /** Its requests come to their own end, a watch after many minutes: cut, it would have to list everything again. */
+  /** Running requests finish, a watch after many minutes: cut off, it would have to list everything again. */
   private retire(dispatcher: Dispatcher): void {
     this.former.add(dispatcher);
     const forget = () => this.former.delete(dispatcher);

@@ -40,14 +40,14 @@ export class Convergence {
     return applied;
   }
 
-  /** Sets the Deployment's replicas where they are ours to set. Somebody who was faster is left to it. */
+  /** Sets the Deployment's replicas where the manager chooses them. A concurrent change by somebody else wins. */
   async scale(deployment: V1Deployment, wish: ScaleWish, signal: AbortSignal): Promise<V1Deployment> {
     const replicas = replicasToSet(deployment, wish);
     if (replicas === undefined) return deployment;
     return this.patch(deployment, { spec: { replicas } }, signal);
   }
 
-  /** Keeps a fault for good with the Deployment. */
+  /** Writes a fault down in the Deployment's annotation. */
   async note(deployment: V1Deployment, fault: string, signal: AbortSignal): Promise<V1Deployment> {
     return this.patch(deployment, { metadata: { annotations: { [FAULT_ANNOTATION]: fault } } }, signal);
   }
@@ -105,7 +105,7 @@ export class Convergence {
     if (there !== undefined && !this.isOurs(there)) throw new NameTaken(kind, name);
   }
 
-  /** One whose label somebody took away is still known by who made it. */
+  /** An object that lost its label is still recognised by its field manager. */
   private isOurs({ metadata }: KubernetesObject): boolean {
     const owner = metadata?.labels?.[LABEL.owner];
     if (owner !== undefined) return owner === this.owner;

@@ -8,7 +8,7 @@ import { podOf } from './replica.js';
 import type { ClusterCache } from './cluster-cache.js';
 import { connect } from 'node:net';
 
-/** How this manager's calls get to replicas: found out once, with the first replica that is ready. */
+/** How this manager's calls reach replicas: found out once, with the first replica that is ready. */
 export class EndpointRouting {
   private reach: Reach;
   private isSure: boolean;
@@ -22,10 +22,10 @@ export class EndpointRouting {
   ) {
     this.reach = firstReach({ configured: config.reach, insideCluster: config.insideCluster });
     this.isSure = config.reach !== 'auto' || this.reach !== 'pod';
-    logger.info({ reach: this.reach }, 'way to the workers chosen');
+    logger.info({ reach: this.reach }, 'chose how to reach workers');
   }
 
-  /** Calls go to names, a pod's or a Service's, that nobody else ever gets, and not to pods' own addresses. */
+  /** Calls go by the names of pods or Services, which are never reused, and not to pods' own addresses. */
   get routesByName(): boolean {
     return this.reach !== 'pod';
   }
@@ -89,7 +89,7 @@ export function firstReach({ configured, insideCluster }: ReachFacts): Reach {
   return insideCluster ? 'pod' : 'proxy';
 }
 
-/** Some networks let only nodes or Services be reached: told by the first pod that is ready and yet silent. */
+/** In some networks only Services can be reached: then the first ready pod takes no connection. */
 export async function reachByProbe(pod: EndpointAddress, service: EndpointAddress | undefined): Promise<Reach> {
   if (await connects(pod)) return 'pod';
   return service !== undefined && (await connects(service)) ? 'service' : 'pod';

@@ -17,14 +17,14 @@ import { functionOf, ObjectsByFunction } from './objects-by-function.js';
 
 const FIRST_RETRY_MS = 250;
 const SLOWEST_RETRY_MS = 15_000;
-/** So many objects that are gone are remembered, for an answer about one that comes late. */
+/** So many deleted objects are remembered, so that a late answer doesn't bring one back. */
 const MOST_REMEMBERED = 1_000;
 const METADATA = 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1';
 
 export interface InformerOptions {
   /** Content stays on the cluster. */
   readonly metadataOnly?: boolean;
-  /** What others report in the object is kept, but nobody is told of it. */
+  /** Changes of the object's status are kept, but not told to listeners. */
   readonly statusIsNews?: boolean;
 }
 
@@ -94,12 +94,12 @@ export class Informer<T extends KubernetesObject> {
     return this.objects.find(name);
   }
 
-  /** All of them, whosever they are. */
+  /** Of all functions. */
   all(): T[] {
     return this.objects.all();
   }
 
-  /** What a call of ours was answered: mostly newer than what the watch has told so far. */
+  /** Takes over an object from an answer of the API server, which mostly is newer than what the watch has shown. */
   learn(object: T): void {
     if (this.gone.has(object.metadata?.uid ?? '')) return;
     const known = this.find(object.metadata?.name ?? '');
@@ -107,7 +107,7 @@ export class Informer<T extends KubernetesObject> {
     this.keep(object);
   }
 
-  /** Whatever it still shows of a function that the API server has shown to be gone. */
+  /** Drops what it still has of a function that the API server no longer has. */
   forget(functionId: FunctionId): void {
     for (const { metadata } of this.of(functionId)) this.objects.remove(metadata?.name ?? '');
   }
@@ -194,7 +194,7 @@ class SlimWatch extends Watch {
     done: Parameters<Watch['watch']>[3],
   ): ReturnType<Watch['watch']> {
     const events: typeof callback = (phase, object: unknown, event) => {
-      // The library fails, and nobody hears it, at what is no event: something between us and the API server may say anything.
+      // The library fails silently at a line that is no event, which a proxy in between may send.
       if (phase === 'ERROR' || isObject(object)) callback(phase, object ?? {}, event);
     };
     // The library begins a watch that it was told to stop while it paused.
@@ -202,7 +202,7 @@ class SlimWatch extends Watch {
     try {
       return await super.watch(path, { ...parameters, allowWatchBookmarks: true }, events, done);
     } catch (error) {
-      // Credentials that can't be had, which nobody in the library waits to hear.
+      // Credentials can't be had; the library leaves that rejection unhandled.
       done(error);
       return new AbortController();
     }
@@ -233,7 +233,7 @@ function isSameButForStatus(known: KubernetesObject, object: KubernetesObject): 
   return isDeepStrictEqual(said(known), said(object));
 }
 
-/** Who set which field is of no use here, and the larger half of most objects. */
+/** Drops `managedFields`, which is of no use here and the larger half of most objects. */
 function slim(object: KubernetesObject): void {
   delete object.metadata?.managedFields;
 }

@@ -8,13 +8,13 @@ import type { ClusterAccess } from './cluster-access.js';
 import { type Kind, pathOf } from './kinds.js';
 
 const CALL_TIMEOUT_MS = 20_000;
-/** A server that is busy says when to come again; we do, this often and within the call's time. */
+/** A busy API server says when to retry. A request is retried this often, within its own time limit. */
 const MOST_THROTTLED_TRIES = 5;
 const LONGEST_RETRY_AFTER_MS = 10_000;
 const TOO_MANY_REQUESTS = 429;
 
 export const FIELD_MANAGER = 'service-faas';
-/** Owns what we set once and leave to others then: a Deployment's replicas. */
+/** Owns fields that are set once and then left to others: a Deployment's replicas. */
 const NUDGE_MANAGER = 'service-faas-scale';
 
 const METADATA_LIST = 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1';
@@ -42,7 +42,7 @@ export class KubeApi {
     readonly namespace: string,
   ) {}
 
-  /** Answers when the API server lets us at this namespace. */
+  /** Resolves when the API server grants access to this namespace. */
   async ping(signal: AbortSignal): Promise<void> {
     await this.json(`/apis/apps/v1/namespaces/${this.namespace}/deployments`, { query: { limit: '1' } }, signal);
   }
@@ -65,14 +65,14 @@ export class KubeApi {
     }
   }
 
-  /** Server-side apply: our fields become as the manifest says, the others stay whose they are. */
+  /** Server-side apply: sets the manifest's fields and leaves those of other managers alone. */
   async apply<T extends KubernetesObject>(kind: Kind, manifest: T, signal: AbortSignal): Promise<T> {
     const query = { fieldManager: FIELD_MANAGER, force: 'true', fieldValidation: 'Strict' };
     const call = { method: HttpMethod.PATCH, query, body: manifest, contentType: PatchStrategy.ServerSideApply };
     return this.json(pathOf(kind, this.namespace, manifest.metadata?.name), call, signal);
   }
 
-  /** Sets fields that aren't ours to keep. With a `resourceVersion` in it, only if nobody was faster. */
+  /** Sets fields without owning them. With a `resourceVersion` in it, only if nobody has changed the object since. */
   async merge(kind: Kind, name: string, patch: unknown, signal: AbortSignal): Promise<KubernetesObject> {
     const query = { fieldManager: NUDGE_MANAGER };
     const call = { method: HttpMethod.PATCH, query, body: patch, contentType: PatchStrategy.MergePatch };

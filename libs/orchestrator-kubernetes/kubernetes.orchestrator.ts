@@ -133,7 +133,7 @@ export class KubernetesOrchestrator extends Orchestrator {
 
   async watch(onChange: (functionId: FunctionId | undefined) => void, signal: AbortSignal): Promise<void> {
     this.pool.start();
-    // A listener of its own for each watch, so that the same callback may watch twice. What is the pool's own concerns nobody.
+    // A new listener for each watch, so that one callback may watch twice. Changes of the pool's own pods are not told.
     await this.cache.follow((functionId) => functionId === '' || onChange(functionId), signal);
   }
 
@@ -147,7 +147,7 @@ export class KubernetesOrchestrator extends Orchestrator {
     await this.api.ping(signal).catch(refused);
   }
 
-  /** Pods' addresses are given away again, so whose one is must be seen; what the watch tells is enough for that. */
+  /** Pods' addresses are reused, so the pod is looked up; what the informers show is enough for that. */
   override confirms(endpoint: Endpoint): Promise<boolean> {
     const { replica, address } = endpoint;
     const pod = this.cache.pods.find(podOf(replica));
@@ -176,7 +176,7 @@ export class KubernetesOrchestrator extends Orchestrator {
     const deployment = this.deploymentOf(workload);
     const isWaking = this.isWaking(workload, spec, deployment);
     const served = isWaking ? this.poolReplicas.begin(workload, spec, signal) : this.poolReplicas.look(functionId);
-    // Awake at once: what starts its own pods takes the processor from the call that waits.
+    // Returns at once: starting the function's own pods now would take the processor from the call that waits.
     if (isWaking && deployment !== undefined && (await served) === true) {
       setTimeout(() => this.cache.hint(functionId), OWN_PODS_AFTER_MS).unref();
       return this.see(workload, spec, deployment, []);

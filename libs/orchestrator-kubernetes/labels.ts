@@ -26,7 +26,7 @@ export function poolSelector(): Record<string, string> {
   return { app: 'faas-worker', [LABEL.pool]: 'true' };
 }
 
-/** What makes a pod of the pool the function's, for as long as its own pods aren't ready. */
+/** Give a pod of the pool to a function, for as long as the function's own pods aren't ready. */
 export function functionLabels(workload: Workload, spec: string): Record<string, string> {
   return {
     [LABEL.functionId]: workload.functionId,

@@ -20,7 +20,7 @@ export interface Manifests {
 
 /**
  * Everything a function owns in the namespace. The Deployment's count of replicas is no part of it: the autoscaler sets
- * it, and what nobody applies nobody takes away.
+ * it, and server-side apply leaves alone what no manifest names.
  */
 export function manifestsFor(workload: Workload, placement: Placement): Manifests {
   const { autoscale, namespace } = placement.config;
@@ -39,7 +39,7 @@ export function manifestsFor(workload: Workload, placement: Placement): Manifest
   };
 }
 
-/** Whether the number of replicas is the cluster's to choose, between the wanted one and the most that may be. */
+/** Whether the cluster's autoscaler chooses the number of replicas, between the wanted one and the maximum. */
 export function isAutoscaled(workload: Workload, autoscale: AutoscaleConfig): boolean {
   return mostReplicas(workload, autoscale) > 1;
 }

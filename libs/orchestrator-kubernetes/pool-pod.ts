@@ -38,7 +38,7 @@ export function poolPod(
     environment: { FAAS_SPECIALISE_SHA256: sha256, FAAS_GENERIC_LEASE_MS: String(leaseMs) },
     call,
     limits,
-    // It has no health to tell until it has a function; whether that is loaded the manager asks by itself.
+    // It has no health before it has a function; the manager itself asks whether that is loaded.
     probes: { readinessProbe: { tcpSocket: { port: WORKER_PORT }, periodSeconds: 5, timeoutSeconds: 2 } },
     mounts: [],
     volumes: [],
@@ -51,7 +51,7 @@ export function poolPod(
       ...(ownerUid !== undefined && { ownerReferences: [controllerOf(ownerUid)] }),
       namespace: config.namespace,
       labels: { ...poolSelector(), [LABEL.owner]: owner },
-      // It waits for nothing that can't wait elsewhere.
+      // It may be evicted: another one can be made elsewhere.
       annotations: {
         'cluster-autoscaler.kubernetes.io/safe-to-evict': 'true',
         [CREDENTIAL_ANNOTATION]: call.credential,

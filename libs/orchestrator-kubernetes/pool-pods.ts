@@ -45,7 +45,7 @@ export class PoolPods implements PoolSource<PoolPod> {
     try {
       const owner = await this.api.find(CONFIG_MAP, POOL_OWNER, signal);
       const manifest = poolPod(name, sha256, leaseMs, call, this.placement, owner?.metadata?.uid);
-      // Not ended half way: nobody would know whether there is a pod now.
+      // Not aborted: nobody would know whether the pod was made.
       const pod = await this.api.apply(POD, manifest, AbortSignal.timeout(START_MS));
       this.cache.pods.learn(pod);
       const address = await this.addressOf(name, signal);
@@ -60,7 +60,7 @@ export class PoolPods implements PoolSource<PoolPod> {
     await this.end(id, { preconditions: { uid } });
   }
 
-  /** What the cluster has room for it doesn't tell. But where a function lacks it, those that only wait make room. */
+  /** A cluster doesn't tell how much room it has. Where a function lacks room, the pool gives up its pods. */
   room(): Promise<number> {
     const { pods, deployments } = this.cache;
     return Promise.resolve(isShortOfRoom(pods.all(), deployments.all()) ? -Infinity : Infinity);
@@ -90,7 +90,7 @@ export class PoolPods implements PoolSource<PoolPod> {
     }
   }
 
-  /** At once: nobody calls it. Of no caller's signal: who gives up waiting must not leave it behind. */
+  /** At once, as nobody calls it; without the caller's signal, so that a caller that gives up leaves no pod behind. */
   private async end(name: string, more: { readonly preconditions?: { readonly uid: string } }): Promise<void> {
     const options = { gracePeriodSeconds: 1, ...more };
     await this.api.delete(POD, name, options, AbortSignal.timeout(REMOVE_MS)).catch((error: unknown) => {

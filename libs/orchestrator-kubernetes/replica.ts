@@ -10,9 +10,9 @@ export interface Replica {
   readonly spec: string;
   /** A pod of the pool, which serves until the function's own are ready. */
   readonly fromPool: boolean;
-  /** On its way out, by whosever wish. */
+  /** Being deleted, by whomever. */
   readonly leaving: boolean;
-  /** Evicted or turned away by its node: it runs no more, and stays only as the proof of why. */
+  /** Evicted or rejected by its node: it no longer runs, and is kept only to show why. */
   readonly ended: boolean;
   readonly status: V1ContainerStatus | undefined;
   /** Its container runs, ready or not: one that leaves still finishes the calls it has. */
@@ -81,7 +81,7 @@ function replicaId(pod: string, containerId: string | undefined): string {
   return id === undefined ? pod : `${pod}/${id}`;
 }
 
-/** By eviction, or because its node turned it away: worker containers are restarted in place otherwise. */
+/** By eviction, or because its node rejected it: worker containers are restarted in place otherwise. */
 export function isEnded(status: V1PodStatus | undefined): boolean {
   return status?.phase === 'Failed' || status?.phase === 'Succeeded';
 }

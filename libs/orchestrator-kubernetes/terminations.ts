@@ -9,7 +9,7 @@ import { moment } from './faults.js';
 const LAST_LINES = '60';
 const LARGEST_LOG_BYTES = '65536';
 const MOST_REMEMBERED = 2_000;
-/** A node that is cut off doesn't hand out logs, and the function has more to be done for it. */
+/** A node that is cut off hands out no logs, and the function's step must go on. */
 const LOG_TIMEOUT_MS = 5_000;
 
 /** Why containers ended, with their last log lines; each is asked for once. */
@@ -24,7 +24,7 @@ export class Terminations {
     const ended = status?.state?.terminated ?? status?.lastState?.terminated;
     if (replica.ended && (status === undefined || pod.status?.reason !== undefined)) return evicted(replica, ended);
     if (status === undefined || ended === undefined) return undefined;
-    // Its manager died before it had a function, or let it go: others come, and nobody's code is to blame.
+    // Its manager died or removed it: that is no fault of the function's code.
     if (replica.fromPool && ended.exitCode === 0) return undefined;
     const key = ended.containerID ?? `${replica.name}:${ended.finishedAt?.toString()}`;
     const known = this.known.get(key);
@@ -73,7 +73,7 @@ function wasNeverReady({ pod }: Replica, ended: V1ContainerStateTerminated): boo
   return ready?.status !== 'True' && moment(ready?.lastTransitionTime) <= moment(ended.startedAt);
 }
 
-/** The node's own word counts for more than how it ended the container. */
+/** The node's own reason tells more than the container's exit code. */
 function evicted({ pod }: Replica, ended: V1ContainerStateTerminated | undefined): WorkloadFault {
   const { reason, message, startTime } = pod.status ?? {};
   const said = [reason, message].filter(Boolean).join(': ');

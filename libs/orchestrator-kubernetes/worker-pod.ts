@@ -5,21 +5,21 @@ import type { WorkloadLimits } from '#libs/orchestrator/workload.js';
 import { CONTAINER, WORKER_PORT } from './names.js';
 import { cpuQuantity, memoryQuantity } from './quantities.js';
 
-/** Nobody on any Debian, Alpine or distroless image. */
+/** No user of a Debian, Alpine or distroless image. */
 const NON_ROOT = 65532;
-/** A leaving replica goes on answering for this long, so that everybody who routes to it has learnt that it leaves. */
+/** A leaving replica goes on answering for this long, until every router knows that it leaves. */
 const NOTICE_SECONDS = 2;
 /**
  * A worker writes to its node's disk by its log alone, of which the kubelet keeps 50 MiB by default but counts what came
  * since it last looked, seconds ago.
  */
 const DISK_MIB = { request: 64, limit: 512 } as const;
-/** For the worker's own ending, after the calls. */
+/** For the worker's own shutdown, after its calls. */
 const ENDING_SECONDS = 3;
 
 type Probes = Pick<V1Container, 'startupProbe' | 'readinessProbe' | 'livenessProbe'>;
 
-/** In what one pod of workers differs from another. */
+/** What differs between pods of workers. */
 export interface WorkerPod {
   /** Its longest call. */
   readonly timeoutMs: number;

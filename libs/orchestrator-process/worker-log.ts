@@ -59,7 +59,8 @@ export class WorkerLogs {
       ends.set(replica, end);
     }
     yield* newest.toSorted((a, b) => a.at.getTime() - b.at.getTime());
-    while (follow && !signal.aborted) {
+    if (!follow) return;
+    while (!signal.aborted) {
       await delay(FOLLOW_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
       if (signal.aborted) return;
       for (const source of await this.sources(functionId)) {

@@ -1,9 +1,9 @@
 import { AppError } from '#libs/errors/app-error.js';
 
-/** What is the matter with an engine, in the words of the sentence. */
+/** The verb of the error's sentence. */
 type EngineFault = "can't be reached" | "can't run workers" | 'refused a request' | 'has not finished a deletion';
 
-/** The engine can't do now what was asked of it, most often as it can't be reached. Everything is tried again. */
+/** The engine can't do now what was asked of it, mostly because it can't be reached. Every request is tried again. */
 export class OrchestratorUnavailable extends AppError {
   readonly code = 'orchestrator_unavailable';
   readonly kind = 'unavailable';

@@ -18,11 +18,14 @@ export interface OneTimeToken {
   readonly sha256: string;
 }
 
-/** No manager keeps one waiting for longer, in milliseconds: what says after that that it waits has only learnt to say so. */
+/**
+ * The longest that a manager keeps a generic worker, in milliseconds. What still says that it has no function after that
+ * may be handler code that answers in its worker's place.
+ */
 export const LONGEST_WAIT_MS = 30 * 60_000;
 const ASK_MS = 2_000;
 const CONNECT_MS = 1_000;
-/** Beyond it the worker itself gives up on a body. */
+/** The worker itself waits no longer for a body. */
 const SPECIALISE_MS = 10_000;
 const SPECIALISED = 202;
 
@@ -34,7 +37,7 @@ export function oneTimeToken(): OneTimeToken {
 /** `other`: it answers, and has a function or never was without one. `silent`: no answer in time. */
 export type Kind = 'generic' | 'other' | 'silent';
 
-/** @param renewal the token with which to renew its lease on the way */
+/** @param renewal its token, to renew its lease with the same request; false: the lease stays as it is */
 export async function kindOf(address: EndpointAddress, renewal: string | false, timeoutMs = ASK_MS): Promise<Kind> {
   const headers = renewal === false ? {} : { 'X-Faas-Lease': 'renew', ...tokenHeader(renewal) };
   const answer = await askHealth(address, timeoutMs, headers);

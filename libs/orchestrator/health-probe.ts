@@ -14,7 +14,7 @@ const FAILURES_UNTIL_UNHEALTHY = 3;
 /**
  * One `GET /health`: good only for a 200 whose body says `"status": "ok"`. Never throws.
  *
- * @param token which the worker answers to, if it has one: others hear nothing of its guard
+ * @param token the worker's, if it has one: without it the worker doesn't say that it has a guard
  */
 export async function probeHealth(
   address: EndpointAddress,
@@ -118,7 +118,7 @@ export class HealthProber {
       intervalMs: FIRST_INTERVAL_MS,
     };
     this.replicas.set(replica, tracked);
-    // One that has just answered has its first call to run now.
+    // It has just answered: its first call needs the processor now.
     if (health === 'ready') this.probeIn(LIVENESS_INTERVAL_MS, replica, tracked);
     else tracked.first = this.probe(replica, tracked);
   }
@@ -132,7 +132,7 @@ export class HealthProber {
     return this.replicas.get(replica)?.health ?? 'starting';
   }
 
-  /** Who sees to it that the replica gets its own function's calls only, as its last good answer tells. */
+  /** Whether the replica itself refuses calls of other functions, by its last good answer. */
   guard(replica: string): EndpointGuard | undefined {
     return this.replicas.get(replica)?.guard;
   }

@@ -66,8 +66,8 @@ export abstract class Orchestrator {
   abstract ping(signal: AbortSignal): Promise<void>;
 
   /**
-   * Where this manager itself reaches an endpoint. Rows are shared by all managers, the way to a replica may not be: one
-   * outside a cluster goes through a gateway that it opened for itself.
+   * The address at which this manager reaches an endpoint. All managers share the rows, but a manager outside a cluster
+   * reaches replicas through a proxy of its own.
    */
   reach(endpoint: Endpoint): EndpointAddress {
     return endpoint.address;
@@ -80,13 +80,13 @@ export abstract class Orchestrator {
 
   /**
    * Whether the replica runs and has this address at this moment. Asked once a connection is open and before anything
-   * is sent over it: a yes then means that it leads to this replica. Engines that give no address to a second replica
-   * leave it at that.
+   * is sent over it: a yes then means that it leads to this replica. Engines that
+   * never reuse an address need no check.
    */
   confirms(_endpoint: Endpoint, _signal: AbortSignal): Promise<boolean> {
     return Promise.resolve(true);
   }
 
-  /** Lets go of timers and connections at shutdown, and of workers that serve nobody. The others go on running. */
+  /** Ends timers and connections at shutdown, and workers that have no function. The others go on running. */
   close(): void | Promise<void> {}
 }

@@ -3,17 +3,17 @@ import type { EndpointAddress } from './workload.js';
 
 const ASK_MS = 500;
 /**
- * For one that was never started, and for one that has a function but not its name, as when the engine ended in between.
- * If that was only about to come, whoever is at it finds the worker gone and makes another.
+ * A worker that was never started, or that has a function and not yet its name, is left alone for so long: its manager may
+ * be about to finish. A manager whose worker is removed too early starts another.
  */
 const HALF_MADE_MS = 10_000;
-/** For its manager to replace it, and to name one that was just taken. */
+/** What a manager may take to replace a generic worker, or to name one that it has just taken. */
 const WAIT_MARGIN_MS = 10 * 60_000;
 
-/** Workers of the pool that aren't ours, by when they were first seen. */
+/** Finds workers of the pool that no living manager keeps, by how long this manager has seen them. */
 export class OrphanedWorkers {
   private readonly seen = new Map<string, number>();
-  /** Those that don't answer as one that waits for a function does. */
+  /** When those were first seen that don't answer as a generic worker does. */
   private readonly odd = new Map<string, number>();
 
   /** @param silentMs longer than a generic worker takes to start */
@@ -22,14 +22,14 @@ export class OrphanedWorkers {
     private readonly waitMs = LONGEST_WAIT_MS + WAIT_MARGIN_MS,
   ) {}
 
-  /** Forgets all others. */
+  /** Forgets workers that are gone. */
   keep(ids: ReadonlySet<string>): void {
     for (const known of [this.seen, this.odd]) for (const id of known.keys()) if (!ids.has(id)) known.delete(id);
   }
 
   /**
-   * Whether its time is over. One that waits for a function has long, as another manager may keep it and it ends by
-   * itself otherwise; but handler code that has its socket can say that it waits, too.
+   * Whether a worker is to be removed. A generic worker has long, as another manager may keep it and it ends by itself
+   * otherwise; but not for ever, as handler code that has its socket can answer as a generic worker does.
    */
   async has(id: string, address: EndpointAddress | undefined, isStarted = true): Promise<boolean> {
     const kind = address === undefined ? 'silent' : await kindOf(address, false, ASK_MS);

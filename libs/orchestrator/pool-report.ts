@@ -1,4 +1,4 @@
-/** What a pool of workers without a function is at one moment, and what has come of it so far. */
+/** The state of a pool of generic workers, and how often it had a worker to give. */
 export interface PoolCounts {
   /** Workers that can be taken. */
   readonly ready: number;
@@ -13,10 +13,10 @@ export interface PoolCounts {
 /** `take`: from asking for a worker until it can be told its function. `specialise`: until it has accepted it. */
 export type WarmStage = 'take' | 'specialise';
 
-/** Hears how long a stage took of a start that got through it, in milliseconds. */
+/** Told how long each stage of a successful warm start took, in milliseconds. */
 export type StageListener = (stage: WarmStage, ms: number) => void;
 
-/** How whoever measures looks at a pool, whichever engine its workers are on. */
+/** What metrics read of a pool, on any engine. */
 export interface PoolReport {
   counts(): PoolCounts;
   onStage(listener: StageListener): void;

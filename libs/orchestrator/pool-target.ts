@@ -21,7 +21,7 @@ export function poolTarget({ size, recent, room, members }: PoolDemand): number 
 }
 
 const MIB = 1024 * 1024;
-/** What an idle generic worker costs; most of it is shared with nobody in its container. */
+/** Memory of an idle generic worker; in a container it shares little of it. */
 const MEMBER_MIB = 48;
 /** The rest of the free memory is for the workers that serve. */
 const SHARE_OF_FREE = 0.25;

@@ -19,10 +19,10 @@ import type { EndpointAddress } from './workload.js';
 const LEASE_MS = 30_000;
 /** A renewal may fail, or come late, a few times. */
 const RENEWALS_PER_LEASE = 4;
-/** The worker that was just taken gets the processor first, and those taken after it do so too; but not for ever. */
+/** A taken worker is replaced once none was taken for so long, as those need the processor first; the second bounds it. */
 const REPLACE_AFTER_MS = 60;
 const REPLACE_WITHIN_MS = 500;
-/** While there are some ready, one at a time: calls need the processor more. */
+/** While none is ready. Otherwise one at a time: calls need the processor more. */
 const STARTS_AT_ONCE = 2;
 const ASK_AGAIN_MS = 500;
 const UP_MS = 30_000;
@@ -31,7 +31,7 @@ const LAST_LOOK_MS = 250;
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 600_000;
 const CLOSE_MS = 5_000;
-/** Beyond what an engine takes for what it does at all: whatever hangs then, the pool is kept. */
+/** Longer than an engine takes for a round and for a start: a call that hangs must not stop the pool. */
 const ROUND_MS = 60_000;
 const START_MS = 120_000;
 
@@ -54,9 +54,9 @@ export interface PoolSource<M extends PoolMember> {
   start(token: OneTimeToken, signal: AbortSignal, leaseMs: number): Promise<M>;
   /** Ends one; already gone is success. */
   remove(member: M): Promise<void>;
-  /** Whether one that does not answer never will. Asked now and then while it starts; unset: nobody can tell. */
+  /** Whether a worker that does not answer has ended. Asked now and then while it starts; unset: unknown. */
   hasEnded?(member: M): Promise<boolean>;
-  /** How many more there is memory for beyond so many; below zero when those are too many. */
+  /** For how many more than `members` there is memory; below zero when there are too many. */
   room(members: number): Promise<number>;
   /** Replicas wait for a slot to start in: the pool's own workers come after them. */
   readonly mustWait?: boolean;
@@ -188,7 +188,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     // One round at a time; the one under way may not see what changed meanwhile.
     if (this.keeping !== undefined) return this.keepIn(REPLACE_AFTER_MS);
     this.keeping = within('a round', { ms: ROUND_MS }, () => this.round())
-      .catch((error: unknown) => this.logger.warn({ err: error }, 'keeping workers ready failed'))
+      .catch((error: unknown) => this.logger.warn({ err: error }, 'a round of the warm pool failed'))
       .finally(() => (this.keeping = undefined));
     await this.keeping;
     this.keepIn(this.renewMs);
@@ -224,7 +224,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     await this.drop(member);
   }
 
-  /** One in a round, so that there are others meanwhile. */
+  /** One in each round, so that the others stay ready. */
   private async retireOldest(now: number): Promise<void> {
     const [oldest] = this.ready;
     if (oldest === undefined || now - (this.upSince.get(oldest) ?? now) < this.longestWaitMs) return;
@@ -244,7 +244,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
 
   private async startOne(): Promise<void> {
     const { signal } = this.closing;
-    // One that comes up after its time ends by itself, as nobody renews its lease.
+    // A worker that comes up too late ends by itself, as nobody renews its lease.
     const member = await within('a start', { ms: START_MS }, () =>
       this.source.start(oneTimeToken(), signal, this.leaseMs),
     );
@@ -281,7 +281,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     const pauseMs = Math.min(FIRST_PAUSE_MS * 2 ** this.failures, LONGEST_PAUSE_MS);
     this.failures += 1;
     this.notBefore = Date.now() + pauseMs;
-    this.logger.warn({ err: error, pauseMs }, 'no generic worker; functions start cold meanwhile');
+    this.logger.warn({ err: error, pauseMs }, 'no generic worker could be started; functions start cold');
   }
 
   private async drop(member: M): Promise<void> {

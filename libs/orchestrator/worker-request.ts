@@ -24,9 +24,9 @@ export interface WorkerReply {
 /** A worker tells a few hundred bytes of itself; handler code that answers in its stead may send anything. */
 const LARGEST_HEADER_BYTES = 16 * 1024;
 const LARGEST_BODY_BYTES = 64 * 1024;
-/** Head, body and how they are framed. */
+/** Head and body, with their framing. */
 const MOST_RECEIVED_BYTES = 2 * (LARGEST_HEADER_BYTES + LARGEST_BODY_BYTES);
-/** Answers ahead of the answer (RFC 9110, 15.2); nothing asked here has any. */
+/** Interim answers (RFC 9110, 15.2); no request made here needs one. */
 const MOST_INTERIM_ANSWERS = 4;
 
 /**
@@ -89,7 +89,7 @@ function open({ address, method = 'GET', path, headers = {}, body }: WorkerReque
   });
 }
 
-/** Ends an exchange that no parser ends: another protocol, answers ahead of the answer, bytes that belong to none. */
+/** Ends exchanges that the parser doesn't: another protocol, endless interim answers, bytes that belong to no answer. */
 function boundReception(outgoing: ClientRequest, connected: () => void, fail: (error: Error) => void): void {
   let interim = 0;
   outgoing.on('information', () => {

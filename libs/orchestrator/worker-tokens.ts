@@ -14,7 +14,7 @@ export interface CallToken {
 
 /**
  * The tokens that workers answer to, made of the installation's one key: every manager can make the token of every
- * replica, and who has one replica's token knows nothing of another's.
+ * replica, and one replica's token tells nothing of another's.
  */
 export class WorkerTokens {
   readonly #key: Buffer;

@@ -23,7 +23,7 @@ export interface Workload {
   readonly replaceEndedFrom?: Date;
   /**
    * The engine had nothing of the function when it was last looked at, and nobody has acted since: a replica may be
-   * started before looking again. A guess only, which a look must be able to correct. No part of the spec.
+   * started before looking again. A guess, which the step corrects by what it sees. No part of the spec.
    */
   readonly isFresh?: boolean;
 }
@@ -46,8 +46,8 @@ export interface Endpoint {
   readonly replica: string;
   readonly address: EndpointAddress;
   /**
-   * `worker`: it refuses calls that name another function. Unset: it answers whoever calls, and engines give addresses
-   * away again, so that whoever opens a connection asks the engine first whose it is (`Orchestrator.confirms`).
+   * `worker`: it refuses calls that name another function. Unset: it answers every caller, and engines reuse
+   * addresses, so that the engine is asked whose it is when a connection is opened (`Orchestrator.confirms`).
    */
   readonly guard?: EndpointGuard;
   /** What the token is made of that the replica answers to ({@link WorkerTokens}); unset: it answers whoever calls. */
@@ -75,8 +75,8 @@ export interface Observed {
   /** Why fewer than the wanted replicas are ready, or what last went wrong with one. */
   readonly reason?: WorkloadFault;
   /**
-   * Replicas that were let go and are still there. Looked at again until there are none; absent from an engine that
-   * ends by itself what it was told to end.
+   * Replicas that drain. The function is looked at again until there are none; unset on an engine that ends them by
+   * itself.
    */
   readonly leaving?: number;
 }
@@ -113,7 +113,7 @@ export interface WorkloadFault {
   readonly at: Date;
 }
 
-/** Each part is empty or missing where there is nothing to tell. */
+/** Each part is empty or missing where it is unknown. */
 export interface LoadReport {
   readonly pythonType: string;
   readonly pythonMessage: string;
