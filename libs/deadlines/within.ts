@@ -64,3 +64,15 @@ export async function orGiveUp(
     logger.warn({ part: what, afterMs: ms }, 'given up at shutdown, as it comes to no end');
   }
 }
+
+/** Waits for all before it throws the first failure, so that nothing goes on behind the caller's back. */
+export async function settled<T extends readonly unknown[] | []>(
+  work: T,
+): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  const results = await Promise.allSettled(work);
+  const values = results.map((result) => {
+    if (result.status === 'rejected') throw result.reason;
+    return result.value;
+  });
+  return values as { -readonly [K in keyof T]: Awaited<T[K]> };
+}

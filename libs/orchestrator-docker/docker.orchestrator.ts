@@ -4,8 +4,7 @@ import { type DockerConfig, NO_POOL, type PoolConfig } from '#libs/config/config
 import { EngineNotConfigured } from '#libs/orchestrator/errors.js';
 import { HealthProber } from '#libs/orchestrator/health-probe.js';
 import { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
-import { type OnReady, Orchestrator } from '#libs/orchestrator/orchestrator.js';
-import type { PoolReport } from '#libs/orchestrator/pool-report.js';
+import { type OnReady, Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
 import { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
@@ -18,7 +17,7 @@ import type {
   Workload,
   WorkloadFault,
 } from '#libs/orchestrator/workload.js';
-import { all } from './all.js';
+import { settled } from '#libs/deadlines/within.js';
 import { Claims } from './claims.js';
 import { codeVolumePrefix } from './code-volume.js';
 import { ColdStartQueue } from './cold-start-queue.js';
@@ -153,7 +152,7 @@ export class DockerOrchestrator extends Orchestrator {
   async list(signal: AbortSignal): Promise<FunctionId[]> {
     // Asked for now and then, to find what belongs to no function: such as volumes whose containers a crash has taken.
     const volumes = await this.docker.unusedVolumes(codeVolumePrefix(this.owner), signal);
-    await all(volumes.map((volume) => this.docker.removeVolume(volume, signal)));
+    await settled(volumes.map((volume) => this.docker.removeVolume(volume, signal)));
     await this.poolContainers.sweep((id) => this.pool.has(id), signal);
     await this.claims.sweep(signal);
     await this.network.freePlaces(signal).catch(unlessRefused);
@@ -229,19 +228,19 @@ export class DockerOrchestrator extends Orchestrator {
     const wanted = { spec, replicas, holdEnded };
     const plan = planReplicas(wanted, seen);
 
-    await all(plan.discard.map((replica) => this.drainer.discard(replica, signal)));
-    await all(plan.leave.map((replica) => this.drainer.drain(replica, limits.timeoutMs, signal)));
+    await settled(plan.discard.map((replica) => this.drainer.discard(replica, signal)));
+    await settled(plan.leave.map((replica) => this.drainer.drain(replica, limits.timeoutMs, signal)));
     if (plan.promote !== undefined) await this.starter.promote(plan.promote, signal);
     if (plan.start.length === 0) this.coldStarts.leave(functionId);
     const refused = place.fault !== undefined && plan.start.length > 0 ? [place.fault] : [];
     const start = refused.length > 0 ? [] : plan.start;
     const isFirst = seen.length === 0;
     const tell = isFirst ? onReady : undefined;
-    const started = await all(start.map((slot) => this.start(workload, spec, slot, isFirst, signal, tell)));
+    const started = await settled(start.map((slot) => this.start(workload, spec, slot, isFirst, signal, tell)));
 
     const after = isStill(plan) ? plan : planReplicas(wanted, await look());
     // A warm replica is ready at once: with it, this may be the last step for long.
-    await all(after.leave.map((replica) => this.drainer.drain(replica, limits.timeoutMs, signal)));
+    await settled(after.leave.map((replica) => this.drainer.drain(replica, limits.timeoutMs, signal)));
     if (after.promote !== undefined) await this.starter.promote(after.promote, signal);
     this.observer.markTold(seen);
     return observedOf({

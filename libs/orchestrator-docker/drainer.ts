@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { settled } from '#libs/deadlines/within.js';
 import type { Claims } from './claims.js';
 import type { DockerEngine } from './docker-engine.js';
 import { EngineRefusal } from './engine-fault.js';
@@ -73,13 +74,9 @@ export class Drainer {
     for (;;) {
       const replicas = await this.observer.list(functionId, signal);
       if (replicas.length === 0) break;
-      const results = await Promise.allSettled(replicas.map((replica) => this.remove(replica, graceMs, signal)));
-      const failure = results.find((result) => result.status === 'rejected');
-      if (failure !== undefined) throw failure.reason;
+      const removed = await settled(replicas.map((replica) => this.remove(replica, graceMs, signal)));
       // Somebody else may be removing one right now: the engine says so and gives no way to wait.
-      if (results.some((result) => result.status === 'fulfilled' && !result.value)) {
-        await delay(GONE_POLL_MS, undefined, { signal });
-      }
+      if (removed.includes(false)) await delay(GONE_POLL_MS, undefined, { signal });
     }
     this.observer.forgetAllBut(functionId, new Set());
   }

@@ -5,7 +5,7 @@ import { probeHealth } from '#libs/orchestrator/health-probe.js';
 import type { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import type { EndpointAddress, FunctionId, Workload } from '#libs/orchestrator/workload.js';
-import { all } from './all.js';
+import { settled } from '#libs/deadlines/within.js';
 import type { Claims } from './claims.js';
 import { resources, type WorkerLimits } from './container-config.js';
 import type { DockerEngine } from './docker-engine.js';
@@ -97,7 +97,7 @@ export class WarmStarter {
     slot: number,
     signal: AbortSignal,
   ): Promise<void> {
-    await all<unknown>([
+    await settled([
       this.engine.rename(id, slotName(workload.functionId, slot), signal),
       this.claims.make(id, workload, spec, signal),
     ]);

@@ -2,10 +2,10 @@ import { isDeepStrictEqual } from 'node:util';
 import type { V1Deployment } from '@kubernetes/client-node';
 import type { Logger } from 'pino';
 import { type KubernetesConfig, NO_POOL, type PoolConfig } from '#libs/config/config.js';
+import { settled } from '#libs/deadlines/within.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
-import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
-import type { PoolReport } from '#libs/orchestrator/pool-report.js';
 import { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type {
@@ -22,7 +22,7 @@ import { ApiRefusal, ENGINE, isConflict, rejection } from './api-fault.js';
 import type { ClusterAccess } from './cluster-access.js';
 import { Convergence, NameTaken } from './convergence.js';
 import { Terminations } from './terminations.js';
-import { ranked } from './faults.js';
+import { ranked, replicaFailure, waitingFault } from './faults.js';
 import { OWNED, POD } from './kinds.js';
 import { KubeApi } from './kube-api.js';
 import { LABEL, ownedBy } from './labels.js';
@@ -37,7 +37,6 @@ import { Rejections } from './rejections.js';
 import { Removal } from './removal.js';
 import { podOf, type Replica, replicasOf } from './replica.js';
 import { PoolReplicas } from './pool-replicas.js';
-import { replicaFailure, waitingFault } from './faults.js';
 import { ClusterCache } from './cluster-cache.js';
 import { EndpointRouting } from './endpoint-routing.js';
 
@@ -181,11 +180,9 @@ export class KubernetesOrchestrator extends Orchestrator {
       setTimeout(() => this.cache.hint(functionId), OWN_PODS_AFTER_MS).unref();
       return this.see(workload, spec, deployment, []);
     }
-    const steps = await Promise.allSettled([this.converge(workload, spec, signal), served]);
-    for (const step of steps) if (step.status === 'rejected') throw step.reason;
-    const [converged] = steps as [PromiseFulfilledResult<Converged>, unknown];
+    const [{ deployment: applied, faults }] = await settled([this.converge(workload, spec, signal), served]);
     await this.poolReplicas.retire(workload, surplusPoolReplicas(workload, spec, this.replicasOf(functionId)), signal);
-    return this.see(workload, spec, converged.value.deployment, converged.value.faults);
+    return this.see(workload, spec, applied, faults);
   }
 
   private async converge(workload: Workload, spec: string, signal: AbortSignal): Promise<Converged> {

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { settled } from '#libs/deadlines/within.js';
 import type { PoolConfig } from '#libs/config/config.js';
 import { workerVariables } from '#libs/orchestrator/generic-worker.js';
 import { HealthProber, probeHealth } from '#libs/orchestrator/health-probe.js';
@@ -51,14 +52,12 @@ export class PoolReplicas {
     try {
       // When this manager is killed with but one of these done, nobody calls the pod: as the function's it goes with
       // its other pods, as the pool's it is swept.
-      const steps = await Promise.allSettled([
+      const [, isReady] = await settled([
         this.claim(member, workload, spec, signal),
         this.giveFunction(member, workload, signal),
       ]);
-      const failed = steps.find((step) => step.status === 'rejected');
-      if (failed !== undefined) throw failed.reason;
       this.logger.info({ functionId, revision, pod: member.id, warm: true }, 'replica started');
-      return steps[1].status === 'fulfilled' && steps[1].value;
+      return isReady;
     } catch (error) {
       await this.discard(member);
       signal.throwIfAborted();

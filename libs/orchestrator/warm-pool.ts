@@ -7,10 +7,10 @@ import {
   LONGEST_WAIT_MS,
   oneTimeToken,
   type OneTimeToken,
-  specialise,
   type Specialisation,
+  specialise,
 } from './generic-worker.js';
-import type { PoolCounts, PoolReport, StageListener, WarmStage } from './pool-report.js';
+import type { PoolCounts, PoolReport, StageListener, WarmStage } from './orchestrator.js';
 import { DEMAND_WINDOW_MS, poolTarget } from './pool-target.js';
 import type { CallToken } from './worker-tokens.js';
 import type { EndpointAddress } from './workload.js';

@@ -107,14 +107,14 @@ describe.skipIf(reason !== undefined)('Docker provider: healing', { timeout: 90_
     const manager = await stage.manager();
     const seen = await stage.settleReady(manager, stage.workload(ECHO));
     const [used] = (await docker.getContainer(seen.primary).inspect()).Mounts.map(({ Name }) => Name ?? '');
-    const stray = `${used!.slice(0, -16)}0123456789abcdef`;
+    const orphan = `${used!.slice(0, -16)}0123456789abcdef`;
     const strangers = `${used!.slice(0, -17)}0-0123456789abcdef`;
-    for (const Name of [stray, strangers]) await docker.createVolume({ Name });
+    for (const Name of [orphan, strangers]) await docker.createVolume({ Name });
     try {
       expect(await stage.list(manager)).toHaveLength(1);
       const left = await volumeNames();
       expect(left).toEqual(expect.arrayContaining([used, strangers]));
-      expect(left).not.toContain(stray);
+      expect(left).not.toContain(orphan);
     } finally {
       await docker.getVolume(strangers).remove();
     }

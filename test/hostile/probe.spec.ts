@@ -72,7 +72,7 @@ describe.each(EVERY_ATTACK)('a peer that %s', (attack) => {
     await vi.waitFor(() => expect(peer.connected).toBe(0));
   });
 
-  it('is a stray after its time', async () => {
+  it('is an orphan after its time', async () => {
     await against(async ({ address }) => {
       const orphans = new OrphanedWorkers(TIMEOUT_MS);
       expect(await orphans.has('it', address)).toBe(false);

@@ -76,7 +76,7 @@ describe.skipIf(reason !== undefined)('warm pool: what a killed manager leaves o
     const manager = await stage.manager();
     const workload = stage.workload(answering('one'));
     const { primary } = await stage.settleReady(manager, workload);
-    await docker.getContainer(primary).rename({ name: `faas-pool-stray-${primary.slice(0, 12)}` });
+    await docker.getContainer(primary).rename({ name: `faas-pool-orphan-${primary.slice(0, 12)}` });
     expect(await stage.list(manager)).toEqual([]);
     expect((await containersOf(stage.owner)).map(({ Id }) => Id)).toContain(primary);
     vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 11_000 });

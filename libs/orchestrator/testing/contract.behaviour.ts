@@ -9,7 +9,7 @@ import {
   SLOW_TO_LOAD,
   TALKATIVE,
 } from './contract.handlers.js';
-import { ECHO, type MemoryBehaviour } from './memory.behaviour.js';
+import { ECHO, type MemoryBehaviour } from './memory.replica.js';
 
 /** Plays the suite's own handler files in memory. */
 export function contractBehaviour(workload: Workload): MemoryBehaviour {

@@ -2,7 +2,6 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import type { EndpointAddress, FunctionId, LogLine, Workload, WorkloadFault } from '../workload.js';
 import type { CallAnswer } from './call.js';
-import type { MemoryBehaviour } from './memory.behaviour.js';
 
 export type MemoryReplicaState = 'starting' | 'ready' | 'draining' | 'ended';
 
@@ -161,3 +160,22 @@ function answer(response: ServerResponse, { status, body }: CallAnswer): void {
   response.writeHead(status, { 'Content-Type': 'application/json', Connection: 'close' });
   response.end(JSON.stringify(body));
 }
+
+/** How a replica in memory plays a handler file. */
+export interface MemoryBehaviour {
+  /** The file can't be loaded: its replicas end with this. */
+  readonly notLoadable?: Pick<WorkloadFault, 'message' | 'detail' | 'line'>;
+  /** Milliseconds from start to readiness; without it, the next turn of the event loop. */
+  readonly loadMs?: number;
+  /** The handler. What it prints goes to the replica's log; it should settle when `signal` aborts. */
+  call(payload: string, call: MemoryCall): unknown;
+}
+
+interface MemoryCall {
+  readonly print: (line: string) => void;
+  readonly signal: AbortSignal;
+  /** Shared by the calls of one replica, as a module's globals are. */
+  readonly memory: Map<string, unknown>;
+}
+
+export const ECHO: MemoryBehaviour = { call: (payload) => payload };

@@ -2,8 +2,7 @@ import { EventEmitter, on } from 'node:events';
 import { OrchestratorUnavailable } from '../errors.js';
 import type { FunctionId, Workload, WorkloadFault } from '../workload.js';
 import type { CallAnswer } from './call.js';
-import { ECHO, type MemoryBehaviour } from './memory.behaviour.js';
-import { MemoryReplica } from './memory.replica.js';
+import { ECHO, type MemoryBehaviour, MemoryReplica } from './memory.replica.js';
 
 export interface MemoryWorldOptions {
   /** How each workload's code behaves; without it every handler echoes. */

@@ -28,11 +28,11 @@ export abstract class PodSite implements CrashSite {
   async leaks(functionIds: ReadonlySet<string>): Promise<string[]> {
     const ofPool = (await this.pods()).filter(({ metadata }) => metadata?.labels?.[LABEL.pool] !== undefined);
     const waiting = new Set(ofPool.filter(isWaiting).map((pod) => `Pod ${nameOf(pod)}`));
-    const standIns = ofPool.filter((pod) => functionIds.has(functionOf(pod)) && !isLeaving(pod));
+    const fromPool = ofPool.filter((pod) => functionIds.has(functionOf(pod)) && !isLeaving(pod));
     return [
       ...(await this.room.cluster.leftovers([...functionIds])).filter((one) => !waiting.has(one)),
       // Its function's own pods are there by now, or it has ended.
-      ...standIns.map((pod) => `Pod ${nameOf(pod)} (${pod.status?.phase}) still stands in for ${functionOf(pod)}`),
+      ...fromPool.map((pod) => `Pod ${nameOf(pod)} (${pod.status?.phase}) still serves ${functionOf(pod)}`),
     ];
   }
 

@@ -62,8 +62,8 @@ export class ProcessSite implements CrashSite {
   async leaks(functionIds: ReadonlySet<string>): Promise<string[]> {
     const workers = new Map((await this.all()).map((worker) => [worker.replica, worker]));
     return [
-      ...this.strayProcesses(new Set([...workers.values()].map(({ pid }) => pid))),
-      ...(await this.strayFiles(functionIds, new Set(workers.keys()))),
+      ...this.orphanedProcesses(new Set([...workers.values()].map(({ pid }) => pid))),
+      ...(await this.orphanedFiles(functionIds, new Set(workers.keys()))),
     ];
   }
 
@@ -74,7 +74,7 @@ export class ProcessSite implements CrashSite {
     }
   }
 
-  private strayProcesses(workers: ReadonlySet<number>): string[] {
+  private orphanedProcesses(workers: ReadonlySet<number>): string[] {
     const parents = new Map(processes().map(({ pid, parent }) => [pid, parent]));
     const belongs = (pid: number | undefined): boolean =>
       pid !== undefined && (workers.has(pid) || belongs(parents.get(pid)));
@@ -83,7 +83,7 @@ export class ProcessSite implements CrashSite {
       .map(({ pid, command }) => `process ${pid} belongs to no worker: ${command.join(' ')}`);
   }
 
-  private async strayFiles(functionIds: ReadonlySet<string>, replicas: ReadonlySet<string>): Promise<string[]> {
+  private async orphanedFiles(functionIds: ReadonlySet<string>, replicas: ReadonlySet<string>): Promise<string[]> {
     const owner = await this.owner();
     if (owner === undefined) return [];
     const dir = join(this.runtimeDir, owner);

@@ -7,7 +7,7 @@ import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestra
 
 const ENGINE_SOCKET = (process.env['DOCKER_HOST'] ?? 'unix:///var/run/docker.sock').replace(/^unix:\/\//, '');
 
-/** A stand-in for the engine's socket that can be cut and mended, as when the engine is restarted. */
+/** A proxy in front of the engine's socket that can be cut and mended, as when the engine is restarted. */
 export class CuttableEngine {
   private readonly folder = mkdtempSync(join(tmpdir(), 'faas-engine-'));
   private readonly path = join(this.folder, 'engine.sock');

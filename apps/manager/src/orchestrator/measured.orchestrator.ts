@@ -1,6 +1,5 @@
 import type { Metrics } from '#libs/observability/metrics.js';
-import { type Capabilities, type OnReady, Orchestrator } from '#libs/orchestrator/orchestrator.js';
-import type { PoolReport } from '#libs/orchestrator/pool-report.js';
+import { type Capabilities, type OnReady, Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
 import type {
   Endpoint,
   EndpointAddress,

@@ -1,6 +1,6 @@
 import type { ColdStartMetrics } from '#libs/observability/metrics.js';
 import type { Metrics } from '#libs/observability/metrics.js';
-import type { PoolCounts, PoolReport } from '#libs/orchestrator/pool-report.js';
+import type { PoolCounts, PoolReport } from '#libs/orchestrator/orchestrator.js';
 import { Counter, Gauge } from 'prom-client';
 
 const NONE: PoolCounts = { ready: 0, target: 0, hits: 0, misses: 0 };
