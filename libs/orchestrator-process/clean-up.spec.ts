@@ -1,6 +1,18 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { chmod, chown, lchown, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  lchown,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -35,10 +47,14 @@ const objects = () =>
   ['shm', 'sem', 'msg'].map((kind) => readFileSync(`/proc/sysvipc/${kind}`, 'utf8').split(/\s+/).includes(String(UID)));
 
 describe.runIf(range !== undefined)('what one user has left on this machine', () => {
-  const [own, others] = [join('/dev/shm', `own-${UID}`), join('/dev/shm', `others-${UID}`)];
+  const [own, others, outwards] = ['own', 'others', 'outwards'].map((name) => join('/dev/shm', `${name}-${UID}`)) as [
+    string,
+    string,
+    string,
+  ];
 
   afterEach(async () => {
-    for (const path of [own, others]) await rm(path, { recursive: true, force: true });
+    for (const path of [own, others, outwards]) await rm(path, { recursive: true, force: true });
   });
 
   it('is removed, however it is closed, and nothing else', async () => {
@@ -54,7 +70,10 @@ describe.runIf(range !== undefined)('what one user has left on this machine', ()
       expect(spawnSync('ipcmk', args, { uid: UID, gid: UID }).status).toBe(0);
     }
     expect(objects()).toEqual([true, true, true]);
+    await symlink('/', outwards);
+    await lchown(outwards, UID, UID);
     await removeLeftovers(UID);
+    await expect(lstat(outwards)).rejects.toThrow('ENOENT');
     expect(objects()).toEqual([false, false, false]);
     expect(existsSync(own)).toBe(false);
     expect(readFileSync(others, 'utf8')).toBe('kept');

@@ -4,8 +4,9 @@ import { execFile, type ExecFileOptions } from 'node:child_process';
 export const SHARED_FOLDERS = ['/tmp', '/dev/shm', '/dev/mqueue'];
 
 const REMOVE_MS = 10_000;
-const CLEAR = `find ${SHARED_FOLDERS.join(' ')} -mindepth 1 -maxdepth 1 -user "$(id -u)" -exec chmod -R u+rwX {} + -exec rm -rf -- {} +
-ipcrm --all`;
+const OWN = `find ${SHARED_FOLDERS.join(' ')} -mindepth 1 -maxdepth 1 -user "$(id -u)"`;
+/** Folders alone are opened first: what a link leads to is none of its own. */
+const CLEAR = `${OWN} -type d -exec chmod -R u+rwX {} +; ${OWN} -exec rm -rf -- {} +; ipcrm --all`;
 
 /**
  * Removes what a worker could write, as root: unlike Node's own `rm`, which goes by paths, the program goes from folder
@@ -23,9 +24,8 @@ export async function removeTrees(paths: readonly string[]): Promise<void> {
  */
 export async function removeLeftovers(uid: number): Promise<void> {
   // It fails, too, because of what it may not remove.
-  await run('/bin/sh', ['-c', CLEAR], { uid, gid: uid, cwd: '/', env: { PATH: '/usr/bin:/bin' } }).catch(
-    () => undefined,
-  );
+  const user = { uid, gid: uid, cwd: '/', env: { PATH: '/usr/bin:/bin' } };
+  await run('timeout', ['-s', 'KILL', '9', '/bin/sh', '-c', CLEAR], user).catch(() => undefined);
 }
 
 function run(command: string, args: readonly string[], options: ExecFileOptions): Promise<void> {

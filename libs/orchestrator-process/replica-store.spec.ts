@@ -20,6 +20,7 @@ it('gives no two replicas one user, whosever they are, nor one that something ru
   claims.push(await store.claim(POOL, NOBODY));
   expect(claims[0]?.uid).not.toBe(1_001);
   expect(new Set(claims.map(({ uid }) => uid))).toEqual(new Set([1_000, 1_001, 1_002]));
+  await expect(store.claim('c', NOBODY)).rejects.toThrow('no uid is free');
 });
 
 it('moves a worker of the pool to its function, under the name of its user', async () => {

@@ -12,6 +12,7 @@ export const POOL = '.pool';
 /** A folder without a record that is older than this isn't being made any more. */
 const HALF_MADE_MS = 10_000;
 const UNNAMED = 2 ** 32;
+const MOST_ATTEMPTS = 1_000;
 
 /** What is known of one replica; written before its process exists, so that no process can be lost. */
 export interface ReplicaRecord {
@@ -114,7 +115,7 @@ export class ReplicaStore {
    */
   async claim(functionId: FunctionId, inUse: ReadonlySet<number>): Promise<ReplicaPlace & { uid: number | undefined }> {
     await this.makeFunctionDir(functionId);
-    for (;;) {
+    for (let attempt = 0; attempt < MOST_ATTEMPTS; attempt += 1) {
       const uid = this.uids && this.uids.first + randomInt(this.uids.count);
       if (uid !== undefined && inUse.has(uid)) continue;
       const name = (uid ?? randomInt(UNNAMED)).toString(16).padStart(8, '0');
@@ -124,6 +125,7 @@ export class ReplicaStore {
       // Another owner's, or made by another process in the same moment; that one finds two as well.
       await rmdir(this.dir(place));
     }
+    throw new Error('no uid is free for a worker');
   }
 
   /** Replicas with a record, oldest first. A folder without one never had a process, or is half removed: it goes. */
