@@ -5,7 +5,7 @@ import { mkdir, readdir, readFile, realpath, rename, rm, stat } from 'node:fs/pr
 import { delimiter, dirname, join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import type { ProcessConfig } from '#libs/config/config.js';
-import { canGuard, guardedStart, plainStart } from './users.js';
+import { canGuard, startAs } from './users.js';
 
 const run = promisify(execFile);
 const PROBE_TIMEOUT_MS = 60_000;
@@ -131,12 +131,8 @@ function probe(
   uid: number | undefined,
   isGuarded = false,
 ): Promise<string | undefined> {
-  const code = ['-c', PROBE, folder];
-  const { command, args, identity } =
-    isGuarded && uid !== undefined
-      ? guardedStart(interpreter.command, code, uid)
-      : plainStart(interpreter.command, code, uid);
   const env = { ...interpreter.env, PATH: '/usr/bin:/bin', PYTHONDONTWRITEBYTECODE: '1' };
+  const { command, args, user } = startAs(uid, isGuarded, interpreter.command, ['-c', PROBE, folder], env);
   return new Promise((resolve) => {
     const finish = (error: ExecFileException | null, _stdout: string, stderr: string) => {
       if (error === null) return resolve(undefined);
@@ -146,7 +142,7 @@ function probe(
       resolve(stderr.trim().split('\n').at(-1) || error.message);
     };
     try {
-      execFile(command, args, { ...identity, env, cwd: '/', timeout: PROBE_TIMEOUT_MS }, finish);
+      execFile(command, args, { ...user, env, cwd: '/', timeout: PROBE_TIMEOUT_MS }, finish);
     } catch (error) {
       finish(error as ExecFileException, '', '');
     }

@@ -47,31 +47,25 @@ function supervisorUid(): number | undefined {
   return range && range.first + range.count - 1;
 }
 
-/** A command, and the user and group that Node is to run it as, if any. */
-export interface Start {
-  readonly command: string;
-  readonly args: readonly string[];
-  readonly identity: { readonly uid?: number; readonly gid?: number };
-}
-
 /** BusyBox has a command of this name that knows nothing of users. */
 export function canGuard(): boolean {
   return ownRange() !== undefined && existsSync(SETPRIV) && !lstatSync(SETPRIV).isSymbolicLink();
 }
 
 /**
- * As `uid`, but with another real user: such a process may signal those that are all `uid`, and they may not signal
- * it. So a handler can't end the supervisor that would replace its process.
+ * How to start a command as `uid`. Guarded, its real user is another: such a process may signal those that are all `uid`,
+ * and they may not signal it. So a handler can't end the supervisor that would replace its process.
  */
-export function guardedStart(command: string, args: readonly string[], uid: number): Start {
-  const users = ['--ruid', String(supervisorUid()), '--euid', String(uid), '--regid', String(uid)];
-  return { command: SETPRIV, args: [...users, '--clear-groups', '--', command, ...args], identity: {} };
-}
-
-export function plainStart(command: string, args: readonly string[], uid: number | undefined): Start {
-  return { command, args, identity: uid === undefined ? {} : { uid, gid: uid } };
-}
-
-export function asArguments(env: Readonly<Record<string, string>>): string[] {
-  return TAKEN_OUT.filter((name) => env[name] !== undefined).map((name) => `${name}=${env[name]}`);
+export function startAs(
+  uid: number | undefined,
+  isGuarded: boolean,
+  command: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+): { readonly command: string; readonly args: readonly string[]; readonly user: { uid?: number; gid?: number } } {
+  if (uid === undefined) return { command, args, user: {} };
+  if (!isGuarded) return { command, args, user: { uid, gid: uid } };
+  const users = ['--ruid', String(supervisorUid()), '--euid', String(uid), '--regid', String(uid), '--clear-groups'];
+  const kept = TAKEN_OUT.filter((name) => env[name] !== undefined).map((name) => `${name}=${env[name]}`);
+  return { command: SETPRIV, args: [...users, '--', command, ...args, ...kept], user: {} };
 }

@@ -10,7 +10,7 @@ import { SHARED_FOLDERS } from './clean-up.js';
 import type { Interpreter } from './interpreter.js';
 import { familyOf, isSame, type ProcessEntry, type ProcessIdentity, processes } from './process-table.js';
 import type { ReplicaPlace, ReplicaRecord, ReplicaStore } from './replica-store.js';
-import { asArguments, guardedStart, LEAST_WORKER_UID, plainStart } from './users.js';
+import { LEAST_WORKER_UID, startAs } from './users.js';
 
 const MIB = 1024 * 1024;
 const WORKER_NICENESS = 5;
@@ -94,17 +94,14 @@ export async function startWorker(
   };
   // Python ignores an -X it doesn't know; it is there to be found in the process list.
   const worker = ['-X', store.tag(record), '-m', 'faas_worker'];
-  const { command, args, identity } =
-    record.uid !== undefined && interpreter.guardable
-      ? guardedStart(interpreter.command, [...worker, ...asArguments(env)], record.uid)
-      : plainStart(interpreter.command, worker, record.uid);
+  const { command, args, user } = startAs(record.uid, interpreter.guardable, interpreter.command, worker, env);
   const stdio = ['ignore', log.fd, log.fd] as const;
   const child = spawn(command, args, {
     cwd: store.workDir(record),
     detached: true,
     stdio: [...stdio],
     env,
-    ...identity,
+    ...user,
   });
   child.unref();
   if (child.pid === undefined) throw (await once(child, 'error'))[0];
