@@ -156,10 +156,11 @@ def are_lowered(limits: list[float]) -> bool:
     return any(now < before for now, before in zip(own_limits(), limits, strict=True))
 
 
-def resident_bytes(pid: int) -> int:
-    """What a process uses of memory; 0 when it is gone."""
-    with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+def private_bytes(pid: int) -> int:
+    """What a process uses of memory that is its own alone; 0 when it is gone."""
+    with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/statm") as file:
+        resident, shared = map(int, file.read().split()[1:3])
+        return (resident - shared) * resource.getpagesize()
     return 0
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from ..protocol import MESSAGE_BYTES, Exit, Notice, Order, Pulse, pack
 from ..settings import Settings
-from ..system import descendants, resident_bytes
+from ..system import descendants, private_bytes
 from .decisions import State, Watch
 from .output import RunnerOutput
 
@@ -72,7 +72,7 @@ class RunnerProcess:
     def used_bytes(self) -> int:
         """Of memory, by whichever process uses most: what it has forked shares much with it."""
         started = descendants(self.pid) if self.forked else []
-        return max(map(resident_bytes, [self.pid, *started]))
+        return max(map(private_bytes, [self.pid, *started]))
 
     def kill(self) -> None:
         """The runner and everything in its process group."""
