@@ -64,7 +64,7 @@ export class VirtualNode {
       core: place.admin.makeApiClient(CoreV1Api),
       memory: new MemoryLimits(),
     });
-    await node.register({ cpu: '16', memory: '64Gi', pods: '110', ...options.capacity });
+    await node.register({ cpu: '16', memory: '64Gi', 'ephemeral-storage': '64Gi', pods: '110', ...options.capacity });
     await node.pods.start();
     return node;
   }
