@@ -70,9 +70,6 @@ export interface FunctionDefaults {
   /** A function that nobody calls for this long loses its replicas until it is called again, in milliseconds; 0: never. */
   readonly idleTimeoutMs: number;
   readonly minReplicas: number;
-  /** The largest number that an upload may name. */
-  readonly mostReplicas: number;
-  readonly mostConcurrency: number;
   /** How long an upload may take to become ready, in milliseconds. */
   readonly readyTimeoutMs: number;
 }

@@ -224,8 +224,6 @@ function parse(given: NodeJS.ProcessEnv): Config {
       pids: env.WORKER_PIDS,
       idleTimeoutMs: env.IDLE_TIMEOUT_MS,
       minReplicas: env.MIN_REPLICAS,
-      mostReplicas: MOST_REPLICAS,
-      mostConcurrency: MOST_CONCURRENCY,
       readyTimeoutMs: env.READY_TIMEOUT_MS,
     },
     orchestrator: {

@@ -1,4 +1,5 @@
 import type { Endpoint, WorkloadFault } from '#libs/orchestrator/workload.js';
+import { propertyOf, SETTING_NAMES, type SpecColumns } from '../revisions/function-spec.js';
 import { Column, CreateDateColumn, Entity, getMetadataArgsStorage, PrimaryColumn } from 'typeorm';
 
 /** The state of a function as it was last seen. */
@@ -141,18 +142,13 @@ const LISTED = [
   'hostPort',
   'phase',
   'createdAt',
-  'timeoutMs',
-  'idleTimeoutMs',
-  'minReplicas',
-  'maxReplicas',
-  'concurrency',
 ] as const satisfies (keyof FunctionEntity)[];
 
-export type ListedFunction = Pick<FunctionEntity, (typeof LISTED)[number]>;
+export type ListedFunction = Pick<FunctionEntity, (typeof LISTED)[number] | keyof SpecColumns>;
 
 /** Columns as statements select them. Every read gives plain objects with the names of {@link FunctionEntity}. */
 export const ALL_COLUMNS = selection();
-export const LISTED_COLUMNS = selection(LISTED);
+export const LISTED_COLUMNS = selection([...LISTED, ...SETTING_NAMES.map(propertyOf)]);
 
 function selection(properties?: readonly string[]): string {
   return getMetadataArgsStorage()

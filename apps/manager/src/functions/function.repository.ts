@@ -11,22 +11,14 @@ import {
   type StoredFault,
 } from './function.entity.js';
 import type { Page } from './page.js';
+import { SETTING_NAMES, type SpecColumns, specOf } from '../revisions/function-spec.js';
 import type { RevisionEntity } from '../revisions/revision.entity.js';
 
 export type NewFunction = Pick<
   FunctionEntity,
-  | 'id'
-  | 'functionName'
-  | 'minReplicas'
-  | 'maxReplicas'
-  | 'idleTimeoutMs'
-  | 'replicas'
-  | 'timeoutMs'
-  | 'concurrency'
-  | 'memoryMiB'
-  | 'cpuMillis'
-  | 'pids'
-> & { readonly code: Buffer; readonly codeSha256: string; readonly provisionalForMs: number };
+  'id' | 'functionName' | 'replicas' | 'memoryMiB' | 'cpuMillis' | 'pids'
+> &
+  SpecColumns & { readonly code: Buffer; readonly codeSha256: string; readonly provisionalForMs: number };
 
 export type Revision = Pick<RevisionEntity, 'number' | 'functionName' | 'code' | 'codeSha256'>;
 
@@ -84,36 +76,31 @@ export class FunctionRepository {
 
   /** Writes a new function, due at once, or with the lease of the manager that will make its step. */
   async insert(created: NewFunction, lease?: Lease): Promise<FunctionEntity> {
-    const { provisionalForMs, ...own } = created;
+    const settings = Object.values(specOf(created));
     const [row] = await this.database.query<FunctionEntity>(
       `WITH added AS (
-         INSERT INTO functions (id, function_name, active_revision, min_replicas, max_replicas, idle_timeout_ms, replicas,
-           timeout_ms, concurrency, memory_mib, cpu_millis, pids, phase, provisional_until, reconcile_at,
-           lease_token, lease_until)
-         VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'creating', now() + $12 * interval '1 millisecond',
-           now(), $15, now() + $16 * interval '1 millisecond')
+         INSERT INTO functions (id, function_name, active_revision, replicas, memory_mib, cpu_millis, pids, phase,
+           provisional_until, reconcile_at, lease_token, lease_until, ${SETTING_NAMES.join(', ')})
+         VALUES ($1, $2, 1, $3, $4, $5, $6, 'creating', now() + $7 * interval '1 millisecond', now(), $8,
+           now() + $9 * interval '1 millisecond', ${settings.map((_, index) => `$${12 + index}`).join(', ')})
          RETURNING *
        ), code AS (
          INSERT INTO revisions (function_id, number, function_name, code, code_sha256)
-         SELECT id, 1, function_name, $13, $14 FROM added
+         SELECT id, 1, function_name, $10, $11 FROM added
        ) SELECT ${ALL_COLUMNS} FROM added`,
       [
-        own.id,
-        own.functionName,
-        own.minReplicas,
-        own.maxReplicas,
-        own.idleTimeoutMs,
-        own.replicas,
-        own.timeoutMs,
-        own.concurrency,
-        own.memoryMiB,
-        own.cpuMillis,
-        own.pids,
-        Math.trunc(provisionalForMs),
-        own.code,
-        own.codeSha256,
+        created.id,
+        created.functionName,
+        created.replicas,
+        created.memoryMiB,
+        created.cpuMillis,
+        created.pids,
+        Math.trunc(created.provisionalForMs),
         lease?.token ?? null,
         lease?.ms ?? null,
+        created.code,
+        created.codeSha256,
+        ...settings,
       ],
     );
     return row as FunctionEntity;

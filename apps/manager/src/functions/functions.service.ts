@@ -8,6 +8,7 @@ import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { MemoryBudget } from '../memory/memory-budget.js';
+import { columnsOf, type SpecPolicy } from '../revisions/function-spec.js';
 import { noteUncounted } from '../http/client-connection.js';
 import { FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
 import { CodeReader } from '../revisions/code-reader.js';
@@ -19,7 +20,7 @@ import { isFunctionId, newFunctionId } from './function-id.js';
 import { FunctionRepository, type NewFunction } from './function.repository.js';
 import { linkToNext, type Page } from './page.js';
 import { uploadFailure, uploadVerdict } from './upload-verdict.js';
-import { readUpload, type UploadLimits } from './upload.js';
+import { readUpload } from './upload.js';
 
 /** How long a removal is waited for before the answer says that it goes on by itself. */
 const REMOVAL_WAIT_MS = 20_000;
@@ -61,26 +62,19 @@ export class FunctionsService {
    */
   async add(request: IncomingMessage, named: (id: FunctionId) => void): Promise<FunctionDto> {
     using reservation = this.memory.reserve();
-    const { maxTimeoutMs, mostReplicas, mostConcurrency } = this.defaults;
     const fileBytes = Math.min(this.limits.uploadBytes, this.orchestrator.capabilities.largestCodeBytes);
-    const limits = { fileBytes, maxTimeoutMs, mostReplicas, mostConcurrency, kept: this.kept };
     const times = this.memory.timesOf(UPLOAD_TIMES, fileBytes);
-    const upload = await readUpload(request, limits, { add: (bytes) => reservation.add(Math.ceil(bytes * times)) });
+    const counted = { add: (bytes: number) => reservation.add(Math.ceil(bytes * times)) };
+    const { functionName, code, spec } = await readUpload(request, fileBytes, this.policy, counted);
     const { memoryMiB, cpuMillis, pids, readyTimeoutMs } = this.defaults;
-    const minReplicas = upload.minReplicas ?? Math.min(this.defaults.minReplicas, upload.maxReplicas ?? Infinity);
     const id = newFunctionId();
     named(id);
-    const { functionName, code } = upload;
     const codeSha256 = createHash('sha256').update(code).digest('hex');
     const wanted: NewFunction = {
       id,
       functionName,
-      minReplicas,
-      maxReplicas: upload.maxReplicas ?? null,
-      idleTimeoutMs: upload.idleTimeoutMs ?? this.defaults.idleTimeoutMs,
-      replicas: Math.max(1, minReplicas),
-      timeoutMs: upload.timeoutMs ?? this.defaults.timeoutMs,
-      concurrency: upload.concurrency ?? this.defaults.concurrency,
+      ...columnsOf(spec),
+      replicas: Math.max(1, spec.min_replicas),
       memoryMiB,
       cpuMillis,
       pids,
@@ -98,13 +92,28 @@ export class FunctionsService {
     return FunctionDto.of(await this.ready(id));
   }
 
-  /** Replicas that are kept count like those that calls ask for, unless the engine minds its memory itself. */
-  private get kept(): UploadLimits['kept'] {
-    if (this.orchestrator.capabilities.scalesItself) return undefined;
-    const each = this.defaults.memoryMiB;
+  /** What this installation adds to the settings of uploads. */
+  private get policy(): SpecPolicy {
+    const { timeoutMs, maxTimeoutMs, idleTimeoutMs, minReplicas, concurrency, memoryMiB } = this.defaults;
     const all = this.scale.memoryMiB;
-    const why = `each may take ${each} MiB, and all replicas of this machine together ${all} (REPLICAS_MEMORY_MIB).`;
-    return { most: Math.max(1, Math.floor(all / each)), why };
+    const memory = {
+      most: Math.max(1, Math.floor(all / memoryMiB)),
+      why: `each may take ${memoryMiB} MiB, and all replicas of this machine together ${all} (REPLICAS_MEMORY_MIB).`,
+    };
+    return {
+      defaults: {
+        timeout_ms: timeoutMs,
+        idle_timeout_ms: idleTimeoutMs,
+        min_replicas: minReplicas,
+        max_replicas: null,
+        concurrency,
+      },
+      ceilings: {
+        timeout_ms: { most: maxTimeoutMs },
+        // Replicas that are kept count like those that calls ask for, unless the engine minds the memory itself.
+        ...(!this.orchestrator.capabilities.scalesItself && { min_replicas: memory }),
+      },
+    };
   }
 
   /** `next`: the link to the page that follows, where there is one. */

@@ -2,11 +2,11 @@ import busboy from 'busboy';
 import { validateSync } from 'class-validator';
 import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
-import { LONGEST_IDLE_MS } from '#libs/config/config.js';
 import { AppError } from '#libs/errors/app-error.js';
 import { UnsupportedEncoding } from '#libs/errors/errors.js';
 import { Chunks } from '../memory/chunks.js';
 import type { MemoryReservation } from '../memory/memory-budget.js';
+import { type FunctionSpec, resolveSpec, SETTING_NAMES, type SpecPolicy } from '../revisions/function-spec.js';
 import { UploadDto } from './dto/upload.dto.js';
 import { InvalidUpload, UploadTooLarge } from './errors.js';
 import { asPythonReads } from './function-name.js';
@@ -15,20 +15,7 @@ import { asPythonReads } from './function-name.js';
 export interface Upload {
   readonly functionName: string;
   readonly code: Buffer;
-  readonly timeoutMs: number | undefined;
-  readonly idleTimeoutMs: number | undefined;
-  readonly minReplicas: number | undefined;
-  readonly maxReplicas: number | undefined;
-  readonly concurrency: number | undefined;
-}
-
-export interface UploadLimits {
-  readonly fileBytes: number;
-  readonly maxTimeoutMs: number;
-  readonly mostReplicas: number;
-  /** Replicas that the engine may be made to keep ready; undefined where nothing but {@link mostReplicas} bounds them. */
-  readonly kept: { readonly most: number; readonly why: string } | undefined;
-  readonly mostConcurrency: number;
+  readonly spec: FunctionSpec;
 }
 
 interface Form {
@@ -38,12 +25,7 @@ interface Form {
 
 const FILE = 'python_file';
 const NAME = 'function_name';
-const TIMEOUT = 'timeout_ms';
-const IDLE_TIMEOUT = 'idle_timeout_ms';
-const MIN_REPLICAS = 'min_replicas';
-const MAX_REPLICAS = 'max_replicas';
-const CONCURRENCY = 'concurrency';
-const TEXT_FIELDS = [NAME, TIMEOUT, IDLE_TIMEOUT, MIN_REPLICAS, MAX_REPLICAS, CONCURRENCY] as const;
+const TEXT_FIELDS: readonly string[] = [NAME, ...SETTING_NAMES];
 const MULTIPART = /^multipart\/form-data\b/i;
 const FIELD_BYTES = 4_096;
 /** What the other parts and the part headers may add to the file. */
@@ -55,7 +37,8 @@ const FORM_OVERHEAD_BYTES = 256 * 1024;
  */
 export async function readUpload(
   request: IncomingMessage,
-  limits: UploadLimits,
+  fileBytes: number,
+  policy: SpecPolicy,
   reservation: Pick<MemoryReservation, 'add'>,
 ): Promise<Upload> {
   const encoding = request.headers['content-encoding'];
@@ -64,40 +47,26 @@ export async function readUpload(
   if (!MULTIPART.test(request.headers['content-type'] ?? '')) {
     throw new InvalidUpload('form', 'Send the upload as multipart/form-data.');
   }
-  if (Number(request.headers['content-length'] ?? 0) > limits.fileBytes + FORM_OVERHEAD_BYTES) {
-    throw new UploadTooLarge(limits.fileBytes);
+  if (Number(request.headers['content-length'] ?? 0) > fileBytes + FORM_OVERHEAD_BYTES) {
+    throw new UploadTooLarge(fileBytes);
   }
-  return checked(await readForm(request, limits.fileBytes, reservation), limits);
+  return checked(await readForm(request, fileBytes, reservation), policy);
 }
 
-function checked(form: Form, limits: UploadLimits): Upload {
-  const texts = Object.fromEntries(TEXT_FIELDS.map((name) => [name, form.fields.get(name)]));
-  const upload = Object.assign(new UploadDto(), texts, { [FILE]: form.file });
+function checked({ file, fields }: Form, policy: SpecPolicy): Upload {
+  const settings = Object.fromEntries(SETTING_NAMES.map((name) => [name, numberIn(fields.get(name))]));
+  const upload = Object.assign(new UploadDto(), settings, { [FILE]: file, [NAME]: fields.get(NAME) });
   const [fault] = validateSync(upload, { stopAtFirstError: true });
   if (fault) throw new InvalidUpload(fault.property, Object.values(fault.constraints ?? {}).join(' '));
-  const minReplicas = bounded(MIN_REPLICAS, upload.min_replicas, limits.mostReplicas);
-  const maxReplicas = bounded(MAX_REPLICAS, upload.max_replicas, limits.mostReplicas);
-  if (minReplicas !== undefined && maxReplicas !== undefined && minReplicas > maxReplicas) {
-    throw new InvalidUpload(MIN_REPLICAS, `${MIN_REPLICAS} must not be more than ${MAX_REPLICAS}.`);
-  }
-  if (limits.kept !== undefined && (minReplicas ?? 0) > limits.kept.most) {
-    throw new InvalidUpload(MIN_REPLICAS, `${MIN_REPLICAS} must be at most ${limits.kept.most}: ${limits.kept.why}`);
-  }
-  return {
-    code: upload.python_file as Buffer,
-    functionName: asPythonReads(upload.function_name as string),
-    timeoutMs: bounded(TIMEOUT, upload.timeout_ms, limits.maxTimeoutMs),
-    idleTimeoutMs: bounded(IDLE_TIMEOUT, upload.idle_timeout_ms, LONGEST_IDLE_MS),
-    minReplicas,
-    maxReplicas,
-    concurrency: bounded(CONCURRENCY, upload.concurrency, limits.mostConcurrency),
-  };
+  const { python_file: code, function_name: name, ...asked } = upload;
+  const named = Object.entries(asked).filter(([, value]) => value !== undefined);
+  const spec = resolveSpec(Object.fromEntries(named), policy);
+  return { code: code as Buffer, functionName: asPythonReads(name as string), spec };
 }
 
-function bounded(name: string, text: string | undefined, most: number): number | undefined {
-  if (text === undefined) return undefined;
-  if (Number(text) > most) throw new InvalidUpload(name, `${name} must be at most ${most}.`);
-  return Number(text);
+/** What is no whole number stays as it is, for the rules to refuse. */
+function numberIn(text: string | undefined): number | string | undefined {
+  return text !== undefined && /^\d+$/.test(text) ? Number(text) : text;
 }
 
 function readForm(
@@ -172,7 +141,7 @@ function readForm(
 }
 
 function isTextField(name: string): boolean {
-  return (TEXT_FIELDS as readonly string[]).includes(name);
+  return TEXT_FIELDS.includes(name);
 }
 
 function unknown(name: string | undefined): InvalidUpload {

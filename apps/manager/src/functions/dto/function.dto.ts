@@ -1,4 +1,5 @@
 import { ApiProperty, type ApiParamOptions } from '@nestjs/swagger';
+import { DocumentSettings, FunctionSpec, specOf } from '../../revisions/function-spec.js';
 import type { FunctionEntity, ListedFunction, Phase } from '../function.entity.js';
 
 export const PHASES = ['creating', 'running', 'idle', 'stopped', 'error', 'deleting'] as const satisfies Phase[];
@@ -11,7 +12,8 @@ export const FUNCTION_ID: ApiParamOptions = {
 };
 
 /** The function object of the REST contract. */
-export class FunctionDto {
+@DocumentSettings('members')
+export class FunctionDto extends FunctionSpec {
   @ApiProperty({
     description: '16 lower-case base32 characters.',
     pattern: '^[a-z2-7]{16}$',
@@ -49,37 +51,6 @@ export class FunctionDto {
   @ApiProperty({ description: 'RFC 3339, UTC.', format: 'date-time', example: '2026-11-23T12:00:00.000Z' })
   created_at: string;
 
-  @ApiProperty({ description: 'Time limit of one call, in milliseconds.', type: 'integer', minimum: 1, example: 30000 })
-  timeout_ms: number;
-
-  @ApiProperty({
-    description: 'Without a call for this long it loses its replicas until the next call, in milliseconds; 0: never.',
-    type: 'integer',
-    minimum: 0,
-    example: 600000,
-  })
-  idle_timeout_ms: number;
-
-  @ApiProperty({
-    description: 'Replicas that stay ready though nobody calls.',
-    type: 'integer',
-    minimum: 0,
-    example: 0,
-  })
-  min_replicas: number;
-
-  @ApiProperty({
-    description: "Replicas there may be at most; null: the manager's own limit.",
-    type: 'integer',
-    minimum: 1,
-    nullable: true,
-    example: 10,
-  })
-  max_replicas: number | null;
-
-  @ApiProperty({ description: 'Calls that run at once in one replica.', type: 'integer', minimum: 1, example: 32 })
-  concurrency: number;
-
   static of(row: ListedFunction): FunctionDto {
     return {
       id: row.id,
@@ -90,11 +61,7 @@ export class FunctionDto {
       host_port: row.hostPort,
       status: row.phase,
       created_at: row.createdAt.toISOString(),
-      timeout_ms: row.timeoutMs,
-      idle_timeout_ms: row.idleTimeoutMs,
-      min_replicas: row.minReplicas,
-      max_replicas: row.maxReplicas,
-      concurrency: row.concurrency,
+      ...specOf(row),
     };
   }
 }

@@ -1,7 +1,7 @@
-import { LONGEST_IDLE_MS, LONGEST_TIMEOUT_MS, MOST_CONCURRENCY, MOST_REPLICAS } from '#libs/config/config.js';
-import { ApiProperty } from '@nestjs/swagger';
+import { ApiProperty, PartialType } from '@nestjs/swagger';
 import { ValidateBy, type ValidationArguments } from 'class-validator';
 import { isUtf8 } from 'node:buffer';
+import { DocumentSettings, FunctionSpec } from '../../revisions/function-spec.js';
 import { LONGEST_NAME, parseFunctionName } from '../function-name.js';
 import { namesAnotherEncoding } from '../source-encoding.js';
 
@@ -17,7 +17,8 @@ function Faultless(faultOf: (value: unknown) => string | undefined): PropertyDec
 }
 
 /** The form of an upload: as the OpenAPI document describes it, and as it is checked. */
-export class UploadDto {
+@DocumentSettings('fields')
+export class UploadDto extends PartialType(FunctionSpec) {
   @ApiProperty({
     type: 'string',
     format: 'binary',
@@ -35,57 +36,6 @@ export class UploadDto {
   })
   @Faultless(nameFault)
   function_name: string | undefined;
-
-  @ApiProperty({
-    type: 'integer',
-    minimum: 1,
-    required: false,
-    maximum: LONGEST_TIMEOUT_MS,
-    description: 'Time limit of one call, in milliseconds. The manager may allow less (MAX_TIMEOUT_MS).',
-  })
-  @Faultless(integerFault('timeout_ms', 1, 'milliseconds'))
-  timeout_ms: string | undefined;
-
-  @ApiProperty({
-    type: 'integer',
-    minimum: 0,
-    maximum: LONGEST_IDLE_MS,
-    required: false,
-    description:
-      'Without a call for this long the function loses its replicas until the next call, in milliseconds; 0: never.',
-  })
-  @Faultless(integerFault('idle_timeout_ms', 0, 'milliseconds'))
-  idle_timeout_ms: string | undefined;
-
-  @ApiProperty({
-    type: 'integer',
-    minimum: 0,
-    required: false,
-    maximum: MOST_REPLICAS,
-    description: 'Replicas that stay ready though nobody calls. With 1 or more the function never sleeps.',
-  })
-  @Faultless(integerFault('min_replicas', 0, 'replicas'))
-  min_replicas: string | undefined;
-
-  @ApiProperty({
-    type: 'integer',
-    minimum: 1,
-    required: false,
-    maximum: MOST_REPLICAS,
-    description: 'Replicas there may be at most, however many calls come.',
-  })
-  @Faultless(integerFault('max_replicas', 1, 'replicas'))
-  max_replicas: string | undefined;
-
-  @ApiProperty({
-    type: 'integer',
-    minimum: 1,
-    required: false,
-    maximum: MOST_CONCURRENCY,
-    description: 'Calls that run at once in one replica.',
-  })
-  @Faultless(integerFault('concurrency', 1, 'calls'))
-  concurrency: string | undefined;
 }
 
 function fileFault(file: unknown): string | undefined {
@@ -101,11 +51,4 @@ function nameFault(name: unknown): string | undefined {
   if (typeof name !== 'string') return 'function_name is missing: send the name of the function inside the file.';
   const parsed = parseFunctionName(name);
   return 'fault' in parsed ? parsed.fault : undefined;
-}
-
-function integerFault(name: string, least: number, unit: string): (text: unknown) => string | undefined {
-  return (text) => {
-    const isGood = typeof text === 'string' && /^\d+$/.test(text) && Number(text) >= least;
-    return text === undefined || isGood ? undefined : `${name} must be a whole number of ${unit}, at least ${least}.`;
-  };
 }
