@@ -17,7 +17,9 @@ interface Known {
   readonly principal: Principal;
 }
 
-/** Who may ask: holders of an API key for what it is for; without keys, programs and pages of its own, no other page. */
+/**
+ * Who may ask: holders of an API key for what it is for; without keys, programs and pages of its own, no other page.
+ */
 export class Authenticator {
   private readonly known: readonly Known[];
 

@@ -15,9 +15,9 @@ export function isForLoopback({ headers: { host } }: Headers): boolean {
 }
 
 /**
- * Whether a request is of a program, of a page that this manager itself served under one of the schemes, or of one whose
- * origin is trusted. Any other page that the user has open, be it on another port of the same machine, can send forms,
- * and betrays itself by Origin or Sec-Fetch-Site.
+ * Whether a request is of a program, of a page that this manager itself served under one of the schemes, or of one
+ * whose origin is trusted. Any other page that the user has open, be it on another port of the same machine, can send
+ * forms, and betrays itself by Origin or Sec-Fetch-Site.
  */
 export function isOwn({ headers }: Headers, schemes: readonly string[], trusted: readonly string[]): boolean {
   const { host, origin, 'sec-fetch-site': site } = headers;

@@ -75,7 +75,7 @@ export class EngineUnavailable extends AppError {
   }
 }
 
-/** An id as it was sent may hold anything; what is shown of it is short and plain. */
+/** A caller's id may be any text, so it is shown cut and quoted. */
 function printable(id: string): string {
   return JSON.stringify(id.slice(0, 64));
 }

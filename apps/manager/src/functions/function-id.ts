@@ -10,7 +10,7 @@ export function newFunctionId(): FunctionId {
   return Array.from({ length: 16 }, (_, index) => ALPHABET[Number((bits >> BigInt(5 * (15 - index))) & 31n)]).join('');
 }
 
-/** Whether a text can be an id at all; what can't be needs no look into the database. */
+/** Whether a text has the form of an id. Others needn't be looked up. */
 export function isFunctionId(text: string): boolean {
   return FORM.test(text);
 }

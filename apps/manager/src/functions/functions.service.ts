@@ -22,14 +22,16 @@ import { linkToNext, type Page } from './page.js';
 import { uploadFailure, uploadVerdict } from './upload-verdict.js';
 import { readUpload } from './upload.js';
 
-/** How long a removal is waited for before the answer says that it goes on by itself. */
+/** How long a removal may take before it is answered with 202 and goes on by itself. */
 const REMOVAL_WAIT_MS = 20_000;
-/** A crashed manager's upload is given up this much after its own wait would have ended. */
+/**
+ * If the manager crashes during an upload, the function is removed this much later than its own wait would have ended.
+ */
 const PROVISIONAL_MARGIN_MS = 15_000;
-/** How long taking back a failed upload is tried while the database is away. */
-const TAKE_BACK_MS = 10 * 60_000;
+/** How long the removal of a failed upload is tried while the database is away. */
+const REMOVE_LATER_MS = 10 * 60_000;
 
-/** What an uploaded file takes in memory on its way into the database and to its first worker, in times its size. */
+/** The memory of an upload on its way to the database and the first worker, in times the size of its file. */
 const UPLOAD_TIMES = 3.5;
 
 export interface Removal {
@@ -37,7 +39,7 @@ export interface Removal {
   readonly row: FunctionEntity;
 }
 
-/** What users ask of functions: writes what is wanted, and waits for the reconcile loop to make it so. */
+/** What users do with functions: writes what is wanted and waits until the reconcile loop has made it so. */
 @Injectable()
 export class FunctionsService {
   private readonly codes: CodeReader;
@@ -45,7 +47,7 @@ export class FunctionsService {
   constructor(
     private readonly repository: FunctionRepository,
     private readonly changes: FunctionChanges,
-    private readonly steps: InlineReconciler,
+    private readonly inline: InlineReconciler,
     private readonly orchestrator: Orchestrator,
     private readonly memory: MemoryBudget,
     @Inject(FUNCTION_DEFAULTS) private readonly defaults: FunctionDefaults,
@@ -57,8 +59,8 @@ export class FunctionsService {
   }
 
   /**
-   * Resolves once the handler answers a readiness probe; otherwise takes everything back and throws why. `named` is told
-   * the id as soon as there is one.
+   * Resolves when the handler answers a readiness probe. Otherwise removes the function and throws the reason. `named`
+   * is called with the id as soon as there is one.
    */
   async add(request: IncomingMessage, named: (id: FunctionId) => void): Promise<FunctionDto> {
     using reservation = this.memory.reserve();
@@ -83,7 +85,7 @@ export class FunctionsService {
       provisionalForMs: readyTimeoutMs + PROVISIONAL_MARGIN_MS,
     };
     const revision = { number: 1, functionName, code, codeSha256 };
-    await this.steps.write(id, async (lease) => ({
+    await this.inline.write(id, async (lease) => ({
       row: await this.repository.insert(wanted, lease),
       revision,
       isFresh: true,
@@ -133,7 +135,7 @@ export class FunctionsService {
     return FunctionDetailDto.detail(row, codeSha256);
   }
 
-  /** The uploaded file, which counts as held until `response` has gone out. */
+  /** The uploaded file. Its memory is reserved until `response` has been sent. */
   async code(id: string, response: ServerResponse): Promise<Buffer> {
     const reservation = this.memory.reserveUntilClosed(response);
     noteUncounted(response, false);
@@ -148,7 +150,10 @@ export class FunctionsService {
     return code;
   }
 
-  /** Removes a function. Not finished in time: recorded, refused to callers from now on, and finished by the loop. */
+  /**
+   * Removes a function. If that takes too long it is recorded: calls are refused from now on, and the loop finishes
+   * it.
+   */
   async remove(id: string, named: (id: FunctionId) => void): Promise<Removal> {
     if (!isFunctionId(id)) throw new FunctionNotFound(id);
     named(id);
@@ -171,14 +176,17 @@ export class FunctionsService {
     });
     if (verdict !== undefined && !(verdict instanceof AppError)) return verdict;
     const failure = verdict ?? uploadFailure(id, last, this.defaults.readyTimeoutMs);
-    await this.takeBack(id, failure);
+    await this.removeFailed(id, failure);
     throw failure;
   }
 
-  private async takeBack(id: FunctionId, failure: AppError): Promise<void> {
-    this.logger.info({ functionId: id, code: failure.code, reason: failure.message }, 'upload failed, taking it back');
+  private async removeFailed(id: FunctionId, failure: AppError): Promise<void> {
+    this.logger.info(
+      { functionId: id, code: failure.code, reason: failure.message },
+      'upload failed, removing the function',
+    );
     const marked = await this.repository.markDeleted(id).catch((error: unknown) => {
-      void this.takeBackLater(id);
+      void this.removeLater(id);
       throw error;
     });
     if (marked === null) return;
@@ -186,12 +194,13 @@ export class FunctionsService {
     await this.gone(id);
   }
 
-  /** The database went away before the failure could be recorded, and the function must not come up after all. */
-  private async takeBackLater(id: FunctionId): Promise<void> {
+  /** The database went away before the failure could be recorded. The function must not become ready later. */
+  private async removeLater(id: FunctionId): Promise<void> {
     const recorded = await this.changes
-      .until(id, TAKE_BACK_MS, async () => ((await this.repository.markDeleted(id)) === null ? 'gone' : 'marked'))
+      .until(id, REMOVE_LATER_MS, async () => ((await this.repository.markDeleted(id)) === null ? 'gone' : 'marked'))
       .catch(() => undefined);
-    if (recorded === undefined) this.logger.error({ functionId: id }, 'a failed upload could not be taken back');
+    if (recorded === undefined)
+      this.logger.error({ functionId: id }, 'the function of a failed upload could not be removed');
   }
 
   private async gone(id: FunctionId): Promise<boolean> {

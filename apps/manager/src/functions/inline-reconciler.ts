@@ -47,9 +47,9 @@ export class StepSlots {
 }
 
 /**
- * The short way from a request to its step: the statement that writes what is wanted takes the lease as well, and the
- * step begins here without a notification. The row remains the truth: where this manager has no slot, somebody else
- * holds the row, or this manager dies, it is due as ever.
+ * The short way from a request to its step: the statement that writes what is wanted takes the lease too, and the step
+ * begins in this manager without a notification. The row stays the truth: if this manager has no slot or dies, or
+ * another one has the lease, the row is due as usual.
  */
 @Injectable()
 export class InlineReconciler {
@@ -72,7 +72,7 @@ export class InlineReconciler {
       }
       return written;
     } catch (error) {
-      // It may have been written all the same: then nobody else would act before the lease ends.
+      // It may have been written nevertheless, and then nobody else would act before the lease ends.
       this.repository.release({ row: { id }, token: lease.token }).catch(() => undefined);
       throw error;
     } finally {

@@ -3,12 +3,12 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { EngineUnavailable, FunctionNotReady, FunctionRemoved, HandlerNotLoadable } from './errors.js';
 import type { FunctionEntity } from './function.entity.js';
 
-/** A replica of a new function may end this often before its upload is given up. */
+/** How often a replica of a new function may end before its upload fails. */
 const ENDS_UNTIL_GIVEN_UP = 2;
-/** The engine gets this many tries before an upload is told that it can't be reached. */
+/** How often the engine is tried before an upload fails because it can't be reached. */
 const ENGINE_TRIES = 2;
 
-/** Whether an upload has come to an end: the ready row, why it can't be, or `undefined` while it may still become ready. */
+/** The outcome of an upload: the ready row, why it failed, or `undefined` while it may still become ready. */
 export function uploadVerdict(id: FunctionId, row: FunctionEntity | null): FunctionEntity | AppError | undefined {
   if (row === null || row.deletedAt !== null) return new FunctionRemoved(id);
   if (row.phase === 'running') return row;
@@ -34,7 +34,7 @@ export function uploadVerdict(id: FunctionId, row: FunctionEntity | null): Funct
   }
 }
 
-/** What to say of an upload whose time is over. */
+/** The error of an upload that wasn't ready in time. */
 export function uploadFailure(id: FunctionId, row: FunctionEntity | null, waitedMs: number): AppError {
   if (row?.reason?.code === 'orchestrator_unavailable') return new EngineUnavailable(row.reason.message);
   const waited = `not within ${waitedMs} ms.`;

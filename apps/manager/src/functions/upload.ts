@@ -77,7 +77,7 @@ function readForm(
   return new Promise((resolve, reject) => {
     const fail = (error: AppError) => {
       request.unpipe(parser);
-      // Most clients read no answer before they have sent everything; how long that may take is bounded.
+      // Most clients read no answer before they have sent everything. The server's time limit for requests bounds that.
       request.resume();
       reject(error);
     };
@@ -86,7 +86,7 @@ function readForm(
       parser = busboy({
         headers: request.headers,
         defParamCharset: 'utf8',
-        // A file that reaches busboy's limit counts as cut, so ours is one byte less.
+        // Busboy truncates a file that reaches its limit, so a file of the full size needs one byte more.
         limits: { fileSize: fileBytes + 1, fieldSize: FIELD_BYTES, parts: 60, headerPairs: 50 },
       });
     } catch (error) {

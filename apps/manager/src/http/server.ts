@@ -29,12 +29,12 @@ const HEADER_BYTES = 16 * 1024;
 const HEADERS_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_MS = 75_000;
 const CHECK_MS = 1_000;
-/** What the sender of a broken request has to read what is wrong with it. */
+/** How long the sender of a broken request has to read the answer. */
 const LINGER_MS = 1_000;
 
 /**
- * An HTTP server whose every wait for a client is bounded, and with what it holds for clients. `patienceMs` is how long
- * one may leave an answer unread.
+ * An HTTP server with limits for every wait for a client and for everything kept for clients. `patienceMs`: how long a
+ * client may leave an answer unread.
  */
 export function createHttpServer(
   listener: RequestListener,
@@ -50,7 +50,7 @@ export function createHttpServer(
     keepAliveTimeout: KEEP_ALIVE_MS,
     connectionsCheckingInterval: Math.min(CHECK_MS, config.requestTimeoutMs),
     noDelay: true,
-    // Looked at here, so that its sender gets a problem document.
+    // Checked here, so that the sender gets a problem document.
     requireHostHeader: false,
   });
   const connections = new ClientConnections(server, held, patienceMs);
@@ -77,7 +77,7 @@ function askForBodyWhenRead(request: IncomingMessage, response: ServerResponse):
   request.once('resume', () => {
     if (response.headersSent) return;
     response.shouldKeepAlive = shouldKeepAlive;
-    // Behind another request on its connection it has to wait, or it would get into what is sent before it.
+    // While an earlier request of the connection is being answered, this would get into its answer.
     if (response.socket !== null) response.writeContinue();
     else response.once('socket', () => response.headersSent || response.writeContinue());
   });
@@ -138,7 +138,7 @@ function boundPieces(request: IncomingMessage, response: ServerResponse): void {
   });
 }
 
-/** Node itself keeps only the first of several. */
+/** From the raw headers: Node keeps only the first Host header. */
 function hostsOf({ rawHeaders }: IncomingMessage): number {
   let hosts = 0;
   for (let index = 0; index < rawHeaders.length; index += 2) {
@@ -159,8 +159,8 @@ export function listen(server: Server, { host, port }: ServerConfig): Promise<vo
 }
 
 /**
- * Runs calls ahead of the framework's router, which costs more than everything else the manager does for them. The
- * controller of the same route documents it; access, limits and errors are the same objects.
+ * Runs calls ahead of the framework's router, which takes more time than everything else that the manager does for
+ * them. The controller of the same route documents it; access, limits and errors are the same objects.
  */
 export function executeAhead(http: ExecutionHttp, access: Access, others: RequestListener): RequestListener {
   return (request, response): void => {
@@ -183,7 +183,7 @@ export function executeAhead(http: ExecutionHttp, access: Access, others: Reques
   };
 }
 
-/** An id that can't be decoded is as unknown as any other. */
+/** An id that can't be decoded stays as it is: no function has it. */
 function decoded(segment: string): string {
   if (!segment.includes('%')) return segment;
   try {
@@ -208,7 +208,7 @@ const BROKEN: Record<string, { code: ProblemCode; detail: string }> = {
   },
 };
 
-/** What is no HTTP never reaches a controller; its sender still gets a problem document. */
+/** Answers what is no HTTP request, and so never reaches a controller, with a problem document too. */
 function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable || socket.bytesWritten > 0) {
     socket.destroy();
@@ -217,7 +217,7 @@ function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Socket): void
   const { status, title, head, body } = brokenRequest(error.code ?? '', randomUUID());
   const lines = Object.entries(head).map(([name, value]) => `${name}: ${value}\r\n`);
   socket.end(`HTTP/1.1 ${status} ${title}\r\n${lines.join('')}\r\n${body}`);
-  // Nobody else looks after it any more, and what it has sent is kept as long as it is open.
+  // Node doesn't watch this socket any more, and keeps what it has sent while it is open.
   setTimeout(() => socket.destroy(), LINGER_MS).unref();
 }
 

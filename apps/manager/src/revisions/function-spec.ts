@@ -25,8 +25,8 @@ function Setting(options: SettingOptions): PropertyDecorator {
 }
 
 /**
- * The settings of a function: fields of the upload's form, columns of its row, members of its answers. A new one needs its
- * place here, its column in the entity and a migration, what uses it, and a test.
+ * The settings of a function: fields of the upload's form, columns of its row, members of its answers. A new one needs
+ * its place here, its column in the entity and a migration, what uses it, and a test.
  */
 export class FunctionSpec {
   @Setting({
@@ -81,8 +81,8 @@ export type SettingName = keyof FunctionSpec;
 export const SETTING_NAMES = [...SETTINGS.keys()] as readonly SettingName[];
 
 /**
- * Documents the settings of a class after its own properties: as fields of a form, or as members of an answer. Fields have
- * no examples, because Swagger UI would send those as values.
+ * Documents the settings of a class after its own properties: as fields of a form, or as members of an answer. Fields
+ * have no examples, because Swagger UI would send those as values.
  */
 export function DocumentSettings(as: 'fields' | 'members'): ClassDecorator {
   return ({ prototype }) => {
