@@ -83,7 +83,7 @@ describeOnEachEngine('a manager', (engine) => {
       await expect(leaving.send('/livez')).rejects.toThrow(/ECONNREFUSED/);
     });
 
-    it('answers what has reached its door before it was closed, however late it sees it', async () => {
+    it('answers requests that reached it before it closed, however late it reads them', async () => {
       const leaving = await stage.start();
       const sent = new Int32Array(new SharedArrayBuffer(8));
       const body = '{"payload":"who"}';

@@ -31,7 +31,7 @@ export class ClientConnection {
   /** Requests that run, in order; empty while they come one by one. */
   private readonly open = new Set<ServerResponse>();
   private readonly waiting: { readonly response: ServerResponse; readonly listener: RequestListener }[] = [];
-  private patienceLeftMs: number;
+  private readTimeLeftMs: number;
   private drainedBytes = 0;
   /**
    * A request whose time limit passed while reading was paused: how many had arrived, and the last one if incomplete.
@@ -42,10 +42,10 @@ export class ClientConnection {
 
   constructor(
     private readonly socket: Socket,
-    private readonly patienceMs: number,
+    private readonly readTimeoutMs: number,
     private readonly allWaiting: WaitingRequests,
   ) {
-    this.patienceLeftMs = patienceMs;
+    this.readTimeLeftMs = readTimeoutMs;
   }
 
   /** Takes a request that arrived before `previous` was answered. */
@@ -78,7 +78,8 @@ export class ClientConnection {
 
   /** Whether an excused request is still incomplete after another time limit. */
   isOverdue(now: number): boolean {
-    if (this.excused === undefined || this.waiting.length > 0 || now - this.resumedAt < this.patienceMs) return false;
+    if (this.excused === undefined || this.waiting.length > 0 || now - this.resumedAt < this.readTimeoutMs)
+      return false;
     const { requests, unread } = this.excused;
     this.excused = undefined;
     const isWhole = unread !== undefined && unread.deref()?.complete !== false;
@@ -90,15 +91,15 @@ export class ClientConnection {
     const { socket } = this;
     if (socket.writableLength === 0) {
       this.drainedBytes = socket.bytesWritten;
-      this.patienceLeftMs = this.patienceMs;
+      this.readTimeLeftMs = this.readTimeoutMs;
       return true;
     }
     const handle = (socket as WithHandle)._handle;
     const drained = handle ? handle.bytesWritten - handle.writeQueueSize : socket.bytesWritten - socket.writableLength;
     const gainedMs = (drained - this.drainedBytes) / SLOWEST_BYTES_PER_MS;
     this.drainedBytes = drained;
-    this.patienceLeftMs = Math.min(this.patienceMs, this.patienceLeftMs + gainedMs) - elapsedMs;
-    return this.patienceLeftMs > 0;
+    this.readTimeLeftMs = Math.min(this.readTimeoutMs, this.readTimeLeftMs + gainedMs) - elapsedMs;
+    return this.readTimeLeftMs > 0;
   }
 
   /** Whether more has come since the last request than the next one can begin with. Asked regularly. */

@@ -21,7 +21,7 @@ describe('the connections of clients', () => {
 
   const start = async (
     listener: RequestListener,
-    patienceMs?: number,
+    readTimeoutMs?: number,
     requestTimeoutMs = 60_000,
     heldBytes = 64 * MIB,
   ) => {
@@ -35,7 +35,7 @@ describe('the connections of clients', () => {
       requestTimeoutMs,
     };
     held = new MemoryBudget({ heldBytes }, new Metrics());
-    server = createHttpServer(listener, config, held, patienceMs);
+    server = createHttpServer(listener, config, held, readTimeoutMs);
     server.on('connection', (socket: Socket) => served.add(socket));
     await listen(server, config);
   };

@@ -5,7 +5,7 @@ import { ClientConnection, type WaitingRequests } from './client-connection.js';
 import { newestResponse, noteResponse } from './newest-response.js';
 
 /** How long a client may leave an answer unread. Reading gives it time back, up to this much. */
-const PATIENCE_MS = 30_000;
+const READ_TIMEOUT_MS = 30_000;
 const CHECK_MS = 1_000;
 /** The memory of a pipelined request that waits. */
 const WAITING_BYTES = 2 * 1024;
@@ -25,10 +25,10 @@ export class ClientConnections {
   constructor(
     server: Server,
     private readonly memory: MemoryBudget,
-    patienceMs = PATIENCE_MS,
+    readTimeoutMs = READ_TIMEOUT_MS,
   ) {
     server.on('connection', (socket: Socket) => {
-      const connection = new ClientConnection(socket, patienceMs, this.waiting);
+      const connection = new ClientConnection(socket, readTimeoutMs, this.waiting);
       this.all.set(socket, connection);
       socket.once('close', () => {
         this.all.delete(socket);
@@ -41,7 +41,7 @@ export class ClientConnections {
       this.check(now, now - last);
       last = now;
     };
-    const checking = setInterval(check, Math.min(CHECK_MS, patienceMs / 4)).unref();
+    const checking = setInterval(check, Math.min(CHECK_MS, readTimeoutMs / 4)).unref();
     server.once('close', () => clearInterval(checking));
   }
 

@@ -33,14 +33,14 @@ const CHECK_MS = 1_000;
 const LINGER_MS = 1_000;
 
 /**
- * An HTTP server with limits for every wait for a client and for everything kept for clients. `patienceMs`: how long a
+ * An HTTP server with limits for every wait for a client and for everything kept for clients. `readTimeoutMs`: how long a
  * client may leave an answer unread.
  */
 export function createHttpServer(
   listener: RequestListener,
   config: ServerConfig,
-  held: MemoryBudget,
-  patienceMs?: number,
+  memory: MemoryBudget,
+  readTimeoutMs?: number,
 ): Server {
   const serve = forOneHost(listener);
   const server = createServer({
@@ -53,7 +53,7 @@ export function createHttpServer(
     // Checked here, so that the sender gets a problem document.
     requireHostHeader: false,
   });
-  const connections = new ClientConnections(server, held, patienceMs);
+  const connections = new ClientConnections(server, memory, readTimeoutMs);
   serveHalfClosed(server);
   server.on('request', (_, response) => connections.admit(response, serve));
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
