@@ -120,7 +120,10 @@ def _remove(root: int, name: str, end: float) -> bool:
         try:
             os.unlink(name, dir_fd=root)
         except IsADirectoryError:
-            _dissolve(root, name, end)
+            try:
+                os.rmdir(name, dir_fd=root)
+            except OSError:
+                _dissolve(root, name, end)
         return True
     except OSError:
         return False
