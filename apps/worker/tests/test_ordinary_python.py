@@ -256,6 +256,23 @@ def test_long_lines_stay_whole(serve: Serve) -> None:
         assert lines.count(f"[it] {letter * 30_000}") == 5
 
 
+ELSEWHERE = """
+import asyncio, threading
+async def handle(payload):
+    await asyncio.to_thread(print, "in a thread of asyncio")
+    thread = threading.Thread(target=print, args=("in a thread of its own",))
+    thread.start()
+    thread.join()
+    await asyncio.create_task(asyncio.to_thread(print, "last"))
+"""
+
+
+def test_lines_carry_the_id_of_their_call_where_python_hands_its_context_on(serve: Serve) -> None:
+    lines = lines_of(serve(ELSEWHERE), "", "[it] last")
+    assert "[it] in a thread of asyncio" in lines
+    assert "in a thread of its own" in lines
+
+
 # Processes and threads
 
 
