@@ -38,6 +38,7 @@ interface Operation {
   >;
 }
 interface Document {
+  readonly info: { readonly description: string };
   readonly paths: Record<string, Record<string, Operation>>;
   readonly servers: { readonly url: string }[];
   readonly components: {
@@ -123,13 +124,29 @@ describeOnAnyEngine('the documentation', (engine) => {
     expect(page.status).toBe(200);
     expect(page.headers['content-type']).toMatch(/^text\/html/);
     expect(page.text).toContain('<title>service-faas</title>');
-    const parts = [...page.text.matchAll(/(?:src|href)="(\.[^"]+)"/g)].map(([, part]) => part!);
-    expect(parts.length).toBeGreaterThan(3);
+    const parts = [...page.text.matchAll(/(?:src=|href=|url: )["']([^"']+)["']/g)].map(([, part]) => part!);
+    expect(parts).toHaveLength(4);
     for (const part of parts) {
-      const { pathname } = new URL(part, `${stage.manager.url}/docs`);
-      expect({ part, status: (await stage.manager.send(pathname)).status }).toEqual({ part, status: 200 });
+      expect({ part, status: (await stage.manager.send(part)).status }).toEqual({ part, status: 200 });
     }
-    expect((await stage.manager.send('/docs/')).status).toBe(200);
+    expect((await stage.manager.send('/docs/')).text).toBe(page.text);
+  });
+
+  it('fits a phone, leads to the document, and shows what a handler looks like', async () => {
+    const page = await stage.manager.send('/docs');
+    expect(page.text).toContain('<meta name="viewport" content="width=device-width, initial-scale=1">');
+    expect(page.text).toContain('leaveFieldsEmpty');
+    const { description } = committed.info;
+    for (const [, path] of description.matchAll(/\]\((\/[^)]+)\)/g)) {
+      expect((await stage.manager.send(path!)).status).toBe(200);
+    }
+    expect(description).toContain('(/docs/doc.json)');
+    const code = /```python\n(.*?)```/s.exec(description)![1]!;
+    const { id } = await stage.manager.add(code);
+    const { example } = committed.components.schemas['ExecuteRequestDto']!.properties!['payload']!;
+    const answer = await stage.manager.call(id, example as string);
+    expect(answer.json()).toEqual(committed.components.schemas['ExecuteResponse']!.example);
+    await stage.manager.remove(id);
   });
 
   it('is served as JSON and as YAML, and is what was committed', async () => {

@@ -17,9 +17,10 @@ import { unframed } from './http/unframed.js';
 import { ExecutionHttp } from './gateway/execution.http.js';
 import { GracefulShutdown } from './http/graceful-shutdown.js';
 import { Indicators } from './health/indicators.js';
-import { serveDocs } from './openapi-document.js';
+import { openApiDocument } from './openapi-document.js';
 import { ReconcileLoop } from './reconciler/reconcile.loop.js';
 import { allowOrigins } from './http/cors.js';
+import { serveDocs } from './http/docs.js';
 import { createHttpServer, executeAhead, listen } from './http/server.js';
 
 /** How long closed connections may take to be gone. */
@@ -51,7 +52,7 @@ export class Manager {
       );
       app.useLogger(app.get(NestLogger));
       app.disable('x-powered-by');
-      serveDocs(app);
+      serveDocs(app, openApiDocument(app));
       await app.init();
       const shutdown = new GracefulShutdown();
       const all = executeAhead(app.get(ExecutionHttp), app.get(Access), handler);

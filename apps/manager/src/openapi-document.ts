@@ -2,15 +2,21 @@ import { VERSION } from '#libs/config/version.js';
 import type { INestApplication } from '@nestjs/common';
 import { DocumentBuilder, type OpenAPIObject, SwaggerModule } from '@nestjs/swagger';
 import { PROBLEM_COMPONENTS } from '#libs/errors/api-problems.js';
-import type { Request, RequestHandler, Response } from 'express';
-import { createHash } from 'node:crypto';
-import { stringify } from 'yaml';
 import { EXECUTION_COMPONENTS } from './gateway/dto.js';
 
-/** The page with and without a slash at its end, and its script. */
-const MOST_TEXTS = 3;
+const DESCRIPTION = `Upload one Python file and run it as a function in an isolated, scalable worker. This document: [JSON](/docs/doc.json), [YAML](/docs/doc.yaml).
 
-const DESCRIPTION = `Upload one Python file and run it as a function in an isolated, scalable worker.
+A handler is a function of the file that takes one parameter, the payload as a \`str\`. What it returns is the result, as JSON:
+
+\`\`\`python
+import json
+
+def handle(payload: str):
+    name = json.loads(payload)["name"]
+    return {"greeting": f"Hello, {name}!"}
+\`\`\`
+
+\`async def\` works too. What the file does outside of functions runs once, when a worker loads it. What it prints goes to the worker's log.
 
 Every failure is an RFC 9457 problem document with a stable \`code\`. Every answer carries \`X-Request-Id\`: the caller's own where one was sent that has up to 64 letters, digits, \`.\`, \`_\` or \`-\`.
 
@@ -55,39 +61,4 @@ export function openApiDocument(app: INestApplication): OpenAPIObject {
     }
   }
   return document;
-}
-
-/**
- * Swagger UI at /docs, the document beside it as JSON and YAML. Everybody may read them, so all answers share the same
- * bytes, which are made once.
- */
-export function serveDocs(app: INestApplication): void {
-  const document = openApiDocument(app);
-  const json = JSON.stringify(document);
-  serveOnce(app, '/docs/doc.json', 'application/json', json);
-  serveOnce(app, '/docs/doc.yaml', 'text/yaml', stringify(JSON.parse(json), { aliasDuplicateObjects: false }));
-  app.use('/docs', shareTexts());
-  SwaggerModule.setup('docs', app, document, { raw: false, customSiteTitle: 'service-faas' });
-}
-
-function serveOnce(app: INestApplication, path: string, type: string, text: string): void {
-  const bytes = Buffer.from(text);
-  const tag = `"${createHash('sha256').update(bytes).digest('base64url')}"`;
-  const adapter = app.getHttpAdapter();
-  adapter.get(path, (_: Request, response: Response) => response.type(type).set('ETag', tag).send(bytes));
-}
-
-/** Swagger UI keeps the few texts that it answers with; here they are kept as the bytes that are sent. */
-function shareTexts(): RequestHandler {
-  const known = new Map<string, Buffer>();
-  return (_, response, next): void => {
-    const { send } = response;
-    response.send = (body: unknown): Response => {
-      if (typeof body !== 'string' || response.statusCode !== 200) return send.call(response, body);
-      const bytes = known.get(body) ?? Buffer.from(body);
-      if (known.size < MOST_TEXTS) known.set(body, bytes);
-      return send.call(response, bytes);
-    };
-    next();
-  };
 }
