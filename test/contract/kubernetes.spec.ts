@@ -1,7 +1,11 @@
 import { pino } from 'pino';
 import { describe, it } from 'vitest';
 import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
-import { callOverHttp, type ContractHarness, describeOrchestratorContract } from '#libs/orchestrator/testing/contract.js';
+import {
+  callOverHttp,
+  type ContractHarness,
+  describeOrchestratorContract,
+} from '#libs/orchestrator/testing/contract.js';
 import { accessCluster } from '#libs/orchestrator-kubernetes/cluster-access.js';
 import { KubernetesOrchestrator } from '#libs/orchestrator-kubernetes/kubernetes.orchestrator.js';
 import { whyNoControlPlane } from '../kubernetes/control-plane/shared.js';
@@ -9,7 +13,8 @@ import { SmallCluster } from '../kubernetes/support/small-cluster.js';
 
 // As the Role of k8s/functions allows it; test/kubernetes-cluster runs the same suite on a whole cluster.
 const reason = whyNoControlPlane();
-if (reason !== undefined) describe.skip(`orchestrator contract: kubernetes (${reason})`, () => it('is skipped', () => {}));
+if (reason !== undefined)
+  describe.skip(`orchestrator contract: kubernetes (${reason})`, () => it('is skipped', () => {}));
 else describeOrchestratorContract('kubernetes', harness, { deadlineMs: 30_000 });
 
 async function harness(): Promise<ContractHarness> {

@@ -14,36 +14,39 @@ const KINDS: { kind: Kind; nameOf: (id: string) => string }[] = [
   { kind: DEPLOYMENT, nameOf: (id) => `faas-worker-${id}` },
 ];
 
-describe.skipIf(noCluster).each(KINDS)('a $kind.kind of somebody else with our name [kubernetes]', ({ kind, nameOf }) => {
-  const suite = ProviderSuite.on();
+describe.skipIf(noCluster).each(KINDS)(
+  'a $kind.kind of somebody else with our name [kubernetes]',
+  ({ kind, nameOf }) => {
+    const suite = ProviderSuite.on();
 
-  it('is said to be there, never touched, outlives the function, and the function heals when it goes', async () => {
-    const { stage, cluster } = suite;
-    const manager = await stage.manager();
-    const workload = stage.workload(answering('one'));
-    const name = nameOf(workload.functionId);
-    await cluster.objects.create(foreignObject(kind, name, cluster.namespace));
-    await stage.until(
-      'its status is as it stays',
-      () => cluster.get(kind, name) as Promise<{ status?: object }>,
-      ({ status }) => kind !== DEPLOYMENT || status !== undefined,
-    );
-    const theirs = contentOf(await cluster.get(kind, name));
+    it('is said to be there, never touched, outlives the function, and the function heals when it goes', async () => {
+      const { stage, cluster } = suite;
+      const manager = await stage.manager();
+      const workload = stage.workload(answering('one'));
+      const name = nameOf(workload.functionId);
+      await cluster.objects.create(foreignObject(kind, name, cluster.namespace));
+      await stage.until(
+        'its status is as it stays',
+        () => cluster.get(kind, name) as Promise<{ status?: object }>,
+        ({ status }) => kind !== DEPLOYMENT || status !== undefined,
+      );
+      const theirs = contentOf(await cluster.get(kind, name));
 
-    const seen = await stage.settle(manager, workload, ({ reason }) => reason?.code === 'rejected');
-    expect(seen.reason?.message).toContain(`the ${kind.kind} ${name} exists already and is not ours`);
-    expect(seen.endpoints).toEqual([]);
-    await stage.remove(manager, workload.functionId);
-    expect(await stage.list(manager)).toEqual([]);
-    expect(contentOf(await cluster.get(kind, name))).toEqual(theirs);
+      const seen = await stage.settle(manager, workload, ({ reason }) => reason?.code === 'rejected');
+      expect(seen.reason?.message).toContain(`the ${kind.kind} ${name} exists already and is not ours`);
+      expect(seen.endpoints).toEqual([]);
+      await stage.remove(manager, workload.functionId);
+      expect(await stage.list(manager)).toEqual([]);
+      expect(contentOf(await cluster.get(kind, name))).toEqual(theirs);
 
-    await stage.settle(manager, workload, ({ reason }) => reason?.code === 'rejected');
-    await cluster.delete(kind, name);
-    await cluster.gone(kind, name);
-    const healed = await stage.settleReady(manager, workload);
-    expect((await stage.call(healed.endpoints[0], 'x')).body).toEqual({ result: 'one:x' });
-  });
-});
+      await stage.settle(manager, workload, ({ reason }) => reason?.code === 'rejected');
+      await cluster.delete(kind, name);
+      await cluster.gone(kind, name);
+      const healed = await stage.settleReady(manager, workload);
+      expect((await stage.call(healed.endpoints[0], 'x')).body).toEqual({ result: 'one:x' });
+    });
+  },
+);
 
 /** All but what the cluster itself goes on reporting. */
 function contentOf(object: object): object {

@@ -30,7 +30,8 @@ export class SmallKubernetesSite extends PodSite {
       await this.small.cluster.proxy.mend();
       if (keepWorkers) return;
       const waiting = (await this.pool?.waiting()) ?? [];
-      for (const { replica } of [...(await this.workers()), ...waiting]) await this.small.cluster.node.kill(podOf(replica));
+      for (const { replica } of [...(await this.workers()), ...waiting])
+        await this.small.cluster.node.kill(podOf(replica));
     },
   };
 

@@ -1,5 +1,5 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, statfsSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -10,6 +10,7 @@ import { type Flags, Program } from './programs.js';
 
 const START_MS = 180_000;
 const LOOK_MS = 100;
+const LEAST_MEMORY_BYTES = 1024 ** 3;
 /** What a Deployment, its Service and its autoscaler need, and what cleans up after them. */
 const CONTROLLERS = [
   'deployment-controller',
@@ -35,7 +36,7 @@ export class ControlPlane {
 
   static async start(): Promise<ControlPlane> {
     const [secure, client, peer] = await Promise.all([freePort(), freePort(), freePort()]);
-    const folder = await mkdtemp(join(tmpdir(), 'faas-control-plane-'));
+    const folder = await mkdtemp(join(inMemory() ?? tmpdir(), 'faas-control-plane-'));
     const plane = new ControlPlane(folder, `https://127.0.0.1:${secure}`);
     try {
       await plane.startAll(`http://127.0.0.1:${client}`, `http://127.0.0.1:${peer}`, secure);
@@ -151,6 +152,16 @@ export class ControlPlane {
       if (Date.now() > deadline) throw new Error(`Waited in vain until ${what}.`, { cause: failed });
       await delay(LOOK_MS);
     }
+  }
+}
+
+/** A file system in memory, if there is one with room: etcd waits for the disk at each write. */
+function inMemory(): string | undefined {
+  try {
+    const { bavail, bsize } = statfsSync('/dev/shm');
+    return bavail * bsize >= LEAST_MEMORY_BYTES ? '/dev/shm' : undefined;
+  } catch {
+    return undefined;
   }
 }
 

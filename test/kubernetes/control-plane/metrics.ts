@@ -1,12 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
-import {
-  AutoscalingV2Api,
-  CoreV1Api,
-  type KubeConfig,
-  KubernetesObjectApi,
-  type V1Pod,
-} from '@kubernetes/client-node';
+import { AutoscalingV2Api, CoreV1Api, type KubeConfig, KubernetesObjectApi, type V1Pod } from '@kubernetes/client-node';
 import { quantity } from '../node/quantity.js';
 
 const GROUP_VERSION = 'metrics.k8s.io/v1beta1';
@@ -117,8 +111,8 @@ export class Metrics {
   /** How much of what one pod asks for all together use, so that the autoscaler wants what the test wants. */
   private async targetOf(namespace: string, pods: readonly V1Pod[]): Promise<number> {
     const { items } = await this.autoscaling.listNamespacedHorizontalPodAutoscaler({ namespace });
-    const deployments = pods.map(({ metadata }) => metadata?.name?.replace(/-[^-]+-[^-]+$/, ''));
-    const mine = items.find(({ spec }) => deployments.includes(spec?.scaleTargetRef.name));
+    const deployments = new Set(pods.map(({ metadata }) => metadata?.name?.replace(/-[^-]+-[^-]+$/, '')));
+    const mine = items.find(({ spec }) => deployments.has(spec?.scaleTargetRef.name));
     const replicas = this.loads.get(`${namespace}/${mine?.metadata?.name}`) ?? 0;
     const cpu = mine?.spec?.metrics?.find(({ resource }) => resource?.name === 'cpu')?.resource;
     return (replicas * (cpu?.target.averageUtilization ?? 0)) / 100;

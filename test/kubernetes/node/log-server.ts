@@ -52,7 +52,10 @@ export class LogServer {
       response.end();
       return;
     }
-    response.once('close', log.follow(write, () => response.end()));
+    response.once(
+      'close',
+      log.follow(write, () => response.end()),
+    );
   }
 }
 

@@ -13,8 +13,7 @@ describe.skipIf(whyNoControlPlane() !== undefined)('a node whose containers are 
   });
   afterAll(() => cluster?.close());
 
-  const read = (name: string): Promise<V1Pod> =>
-    cluster.core.readNamespacedPod({ name, namespace: cluster.namespace });
+  const read = (name: string): Promise<V1Pod> => cluster.core.readNamespacedPod({ name, namespace: cluster.namespace });
 
   async function addCode(name: string, source: string): Promise<void> {
     const body = { metadata: { name }, data: { 'handler.py': source } };
@@ -91,7 +90,11 @@ describe.skipIf(whyNoControlPlane() !== undefined)('a node whose containers are 
     expect(await node.kill('web')).toBe(1);
     const after = await containerOf('web', ({ ready, restartCount }) => ready && restartCount === 1);
     const [former] = before.status?.containerStatuses ?? [];
-    expect(after.lastState?.terminated).toMatchObject({ exitCode: 137, reason: 'Error', containerID: former?.containerID });
+    expect(after.lastState?.terminated).toMatchObject({
+      exitCode: 137,
+      reason: 'Error',
+      containerID: former?.containerID,
+    });
     expect(after.containerID).not.toBe(former?.containerID);
     expect((await read('web')).status?.podIP).toBe(before.status?.podIP);
     expect(await core.readNamespacedPodLog({ namespace, name: 'web', previous: true })).toContain('loaded\n');

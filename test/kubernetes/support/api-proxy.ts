@@ -129,7 +129,9 @@ export class ApiProxy {
       refuse(response, 410, 'Expired', `too old resource version: ${since} (${this.oldest})`);
       return;
     }
-    this.forward(request, response, isWatch, (status) => this.record(request.method ?? 'GET', pathname, isWatch, status));
+    this.forward(request, response, isWatch, (status) =>
+      this.record(request.method ?? 'GET', pathname, isWatch, status),
+    );
   }
 
   private forward(
