@@ -13,7 +13,7 @@ const POD_METRICS = {
 /** Just below what would ask for one replica more. */
 const ROUNDING = 0.99;
 
-/** The load that a test makes up: what it asks a Deployment's autoscaler for; none where `replicas` is absent. */
+/** The load that a test makes up: what it asks a Deployment's autoscaler for; nothing is known of it without `replicas`. */
 export interface Load {
   readonly namespace: string;
   readonly autoscaler: string;
@@ -90,31 +90,34 @@ export class Metrics {
   private async podMetrics(namespace: string, labelSelector: string): Promise<object> {
     const { items } = await this.core.listNamespacedPod({ namespace, labelSelector });
     const running = items.filter(({ status }) => status?.phase === 'Running');
-    const target = await this.targetOf(namespace, running);
+    const share = await this.shareOf(namespace, running);
     return {
       kind: 'PodMetricsList',
       apiVersion: GROUP_VERSION,
       metadata: {},
-      items: running.map((pod) => ({
+      items: (share === undefined ? [] : running).map((pod) => ({
         metadata: { name: pod.metadata?.name, namespace, labels: pod.metadata?.labels },
         timestamp: new Date().toISOString().replace(/\.\d+Z/, 'Z'),
         window: '1s',
         containers: (pod.spec?.containers ?? []).map(({ name, resources }) => {
           const request = quantity(resources?.requests?.['cpu']) ?? 0;
-          const nanos = Math.round((request * 1e9 * target * ROUNDING) / running.length);
+          const nanos = Math.round((request * 1e9 * (share ?? 0) * ROUNDING) / running.length);
           return { name, usage: { cpu: `${nanos}n`, memory: '1Mi' } };
         }),
       })),
     };
   }
 
-  /** How much of what one pod asks for all together use, so that the autoscaler wants what the test wants. */
-  private async targetOf(namespace: string, pods: readonly V1Pod[]): Promise<number> {
+  /**
+   * How much of what one pod asks for all together use, so that the autoscaler wants what the test wants; undefined
+   * where the test wants nothing.
+   */
+  private async shareOf(namespace: string, pods: readonly V1Pod[]): Promise<number | undefined> {
     const { items } = await this.autoscaling.listNamespacedHorizontalPodAutoscaler({ namespace });
     const deployments = new Set(pods.map(({ metadata }) => metadata?.name?.replace(/-[^-]+-[^-]+$/, '')));
     const mine = items.find(({ spec }) => deployments.has(spec?.scaleTargetRef.name));
-    const replicas = this.loads.get(`${namespace}/${mine?.metadata?.name}`) ?? 0;
+    const replicas = this.loads.get(`${namespace}/${mine?.metadata?.name}`);
     const cpu = mine?.spec?.metrics?.find(({ resource }) => resource?.name === 'cpu')?.resource;
-    return (replicas * (cpu?.target.averageUtilization ?? 0)) / 100;
+    return replicas && (replicas * (cpu?.target.averageUtilization ?? 0)) / 100;
   }
 }
