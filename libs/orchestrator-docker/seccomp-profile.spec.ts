@@ -4,7 +4,12 @@ import { SECCOMP_PROFILE } from './seccomp-profile.js';
 interface Rule {
   readonly names: readonly string[];
   readonly action: string;
-  readonly args?: readonly { readonly index: number; readonly value: number; readonly valueTwo?: number; readonly op: string }[];
+  readonly args?: readonly {
+    readonly index: number;
+    readonly value: number;
+    readonly valueTwo?: number;
+    readonly op: string;
+  }[];
 }
 
 const profile = JSON.parse(SECCOMP_PROFILE) as {
@@ -72,7 +77,11 @@ describe('the workers’ seccomp profile', () => {
     expect([0, 7].map((pid) => changes('setpriority', ofProcess, pid))).toEqual([true, true]);
     expect(changes('setpriority', ofProcess, 1)).toBe(false);
     expect(changes('setpriority', ofUser, 0)).toBe(false);
-    expect([changes('ioprio_set', 1, 7), changes('ioprio_set', 1, 1), changes('ioprio_set', 3, 7)]).toEqual([true, false, false]);
+    expect([changes('ioprio_set', 1, 7), changes('ioprio_set', 1, 1), changes('ioprio_set', 3, 7)]).toEqual([
+      true,
+      false,
+      false,
+    ]);
   });
 
   it('knows two architectures, and nothing that these run besides', () => {

@@ -127,7 +127,9 @@ describe.each(BIRTHS)('what a worker %s gets to see', (_, harness) => {
     const names = (await resultOf('    return sorted(os.environ)\n')) as string[];
     expect(names).not.toContain('A_SECRET_OF_THE_MANAGER');
     for (const name of names)
-      expect(name).toMatch(/^(FAAS_|PYTHON|LD_LIBRARY_PATH$|(HANDLER_FUNCTION|HOME|LANG|LC_CTYPE|LOGNAME|PATH|TMPDIR|USER)$)/);
+      expect(name).toMatch(
+        /^(FAAS_|PYTHON|LD_LIBRARY_PATH$|(HANDLER_FUNCTION|HOME|LANG|LC_CTYPE|LOGNAME|PATH|TMPDIR|USER)$)/,
+      );
   });
 
   it.runIf(asRoot)('runs each replica as a user of its own, without groups', async () => {
