@@ -265,16 +265,20 @@ class Runner:
     def retire(self, reason: Reason | None, linger_seconds: float = 0.0) -> None:
         """Takes no new connections, and serves those it has until they have let go, at most so
         long. `reason`: its own, for the supervisor."""
-        if not self.begin_to_leave():
-            return
-        if reason:
-            self.tell(News.RETIRES, reason.name)
-        self.server.stop_accepting()
-        if reason is Reason.DAMAGED:
-            self.close_down()
-        else:
-            latest = time.monotonic() + linger_seconds
-            self.after_arrivals(lambda: self.close_down_when_unused(latest))
+        try:
+            if not self.begin_to_leave():
+                return
+            if reason:
+                self.tell(News.RETIRES, reason.name)
+            self.server.stop_accepting()
+            if reason is Reason.DAMAGED:
+                self.close_down()
+            else:
+                latest = time.monotonic() + linger_seconds
+                self.after_arrivals(lambda: self.close_down_when_unused(latest))
+        except _Anything:
+            # Not even that: what it is made of is broken.
+            _exit(Exit.UNFIT)
 
     def drain(self) -> None:
         """Serves its callers until they have let go or have had the time to hear that it leaves."""

@@ -13,12 +13,15 @@ import threading
 from contextlib import suppress
 from contextvars import ContextVar
 from select import select
+from time import monotonic
 
 CALL_BYTES = 1024 * 1024
 # A pipe that polls as writable takes this much at once.
 _ATOMIC_BYTES = 4096
 _PIECE_BYTES = 3840
+# A call waits so long at once, and in all, for somebody to read what it prints.
 _WAIT_SECONDS = 0.1
+_PATIENCE_SECONDS = 1.0
 
 
 class _Pipe:
@@ -27,7 +30,6 @@ class _Pipe:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._inode = os.fstat(fd).st_ino
-        self._is_stalled = False
         self._dropped = 0
 
     @property
@@ -38,19 +40,22 @@ class _Pipe:
         except OSError:
             return False
 
-    def write(self, data: bytes) -> None:
-        """At most _ATOMIC_BYTES; what finds no room in time is dropped and counted."""
+    def write(self, data: bytes, seconds: float) -> float:
+        """At most _ATOMIC_BYTES; what finds no room in time is dropped and counted. Returns what is
+        left of the time."""
         # No object for it: what another thread uses of one, a fork would inherit in use.
-        if not select((), (self.fd,), (), 0 if self._is_stalled else _WAIT_SECONDS)[1]:
-            self._is_stalled = True
-            self._dropped += len(data)
-            return
-        self._is_stalled = False
+        if not select((), (self.fd,), (), 0)[1]:
+            began = monotonic()
+            if not select((), (self.fd,), (), min(seconds, _WAIT_SECONDS))[1]:
+                self._dropped += len(data)
+                return 0.0
+            seconds -= monotonic() - began
         if self._dropped:
             data = b"[%d bytes of output dropped: nobody reads it]\n" % self._dropped + data
             self._dropped = 0
         with suppress(OSError):
             os.write(self.fd, data)
+        return max(seconds, 0.0)
 
 
 class CallOutput:
@@ -58,11 +63,12 @@ class CallOutput:
 
     #: Tells the supervisor that a line is one of a call: see `RunnerOutput`.
     mark = ""
-    __slots__ = ("_left", "_prefix", "_unfinished", "dropped")
+    __slots__ = ("_left", "_patience", "_prefix", "_unfinished", "dropped")
 
     def __init__(self, request_id: str | None, limit: int = CALL_BYTES) -> None:
         self._prefix = f"[{request_id}] ".encode() if request_id else b""
         self._left = limit
+        self._patience = _PATIENCE_SECONDS
         self._unfinished: dict[_Pipe, bytes] | None = None
         self.dropped = 0
 
@@ -106,7 +112,7 @@ class CallOutput:
         if not self._prefix or pipe.is_redirected:
             text = b"".join(line + b"\n" for line in lines) + rest
             for start in range(0, len(text), _ATOMIC_BYTES):
-                pipe.write(text[start : start + _ATOMIC_BYTES])
+                self._write(pipe, text[start : start + _ATOMIC_BYTES])
             return
         end, begin = self.mark.encode() + self._prefix, self.mark.encode() + b"~" + self._prefix
         ready = b""
@@ -114,10 +120,17 @@ class CallOutput:
             *begun, last = _pieces(line)
             for record in (*(begin + piece for piece in begun), head + last):
                 if len(ready) + len(record) >= _ATOMIC_BYTES:
-                    pipe.write(ready)
+                    self._write(pipe, ready)
                     ready = b""
                 ready += record + b"\n"
-        pipe.write(ready)
+        self._write(pipe, ready)
+
+    def _write(self, pipe: _Pipe, data: bytes) -> None:
+        left = pipe.write(data, self._patience)
+        if not self._prefix and left == self._patience:
+            # What the process itself prints has no end: once somebody reads, it waits again.
+            left = _PATIENCE_SECONDS
+        self._patience = left
 
 
 def _pieces(line: bytes) -> list[bytes]:
