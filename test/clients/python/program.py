@@ -1,4 +1,4 @@
-"""What a user of the client that openapi-python-client generates writes. Says on stdout what it saw, as JSON."""
+"""What a user of openapi-python-client's client writes. Says on stdout what it saw, as JSON."""
 
 import json
 import sys
@@ -7,7 +7,14 @@ from io import BytesIO
 from faas_client import AuthenticatedClient
 from faas_client.api.execution import execute_function
 from faas_client.api.functions import add_function, get_function, list_functions, remove_function
-from faas_client.models import ExecuteRequestDto, ExecuteResponse, FunctionDetailDto, FunctionDto, Problem, UploadDto
+from faas_client.models import (
+    ExecuteRequestDto,
+    ExecuteResponse,
+    FunctionDetailDto,
+    FunctionDto,
+    Problem,
+    UploadDto,
+)
 from faas_client.types import File
 
 url, key, handler, payloads = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
@@ -38,7 +45,9 @@ assert isinstance(listed, list), listed
 removed = remove_function.sync_detailed(added.id, client=client)
 missing = get_function.sync(added.id, client=client)
 assert isinstance(missing, Problem), missing
-invalid = add_function.sync(client=client, body=UploadDto(python_file=File(payload=BytesIO(b"")), function_name="f"))
+invalid = add_function.sync(
+    client=client, body=UploadDto(python_file=File(payload=BytesIO(b"")), function_name="f")
+)
 assert isinstance(invalid, Problem), invalid
 
 print(
