@@ -49,13 +49,13 @@ describe('Attempts', () => {
     expect(await delayOf()).toBe(100);
   });
 
-  it('forgets soon, however many there were', async () => {
+  it('forgets wrong keys soon, however many there were', async () => {
     await delaysOf(30);
     await vi.advanceTimersByTimeAsync(7 * 30_000);
     expect(await delayOf()).toBe(100);
   });
 
-  it('holds a few answers of one client, and says at once when to come back beyond', async () => {
+  it('delays a few answers of one client, and refuses further ones at once with a time to come back', async () => {
     const held = Array.from({ length: 4 }, () => attempt());
     const beyond = attempts.delay('192.0.2.1', new EventEmitter());
     expect(beyond).toEqual({ isHeld: false, retryAfterSeconds: 2 });
@@ -65,7 +65,7 @@ describe('Attempts', () => {
     expect(attempts.delay('192.0.2.1', new EventEmitter()).isHeld).toBe(true);
   });
 
-  it('holds no more than it has room for, whoever asks', () => {
+  it('delays no more answers than its limit, whoever the clients are', () => {
     const made = Array.from({ length: 300 }, (_, index) => attempts.delay(`192.0.2.${index}`, new EventEmitter()));
     expect(made.filter(({ isHeld }) => isHeld)).toHaveLength(256);
     expect(vi.getTimerCount()).toBe(256);
@@ -78,7 +78,7 @@ describe('Attempts', () => {
     expect(await delayOf('first')).toBe(100);
   });
 
-  it('gives the place back of who has left, with its timer', async () => {
+  it('gives the place of a closed connection back, with its timer', async () => {
     const gone = attempt();
     gone.response.emit('close');
     await vi.advanceTimersByTimeAsync(0);
@@ -86,7 +86,7 @@ describe('Attempts', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('answers everybody at once when the manager leaves, and holds nobody from then on', async () => {
+  it('answers at once when the manager shuts down, and delays no answer from then on', async () => {
     const held = [attempt(), attempt(), attempt('192.0.2.2')];
     attempts.release();
     await vi.advanceTimersByTimeAsync(0);

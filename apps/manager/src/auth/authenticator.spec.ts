@@ -90,7 +90,7 @@ describe('A key of one scope', () => {
     expect(refused).toEqual(scope === 'admin' ? [] : scopes.filter((other) => other !== scope));
   });
 
-  it('is told what it is for and what would be needed', () => {
+  it('gets an error with its own scope and the scope that is needed', () => {
     const refusal = refusalOf(authenticator, { 'x-api-key': `${KEY}-metrics` }, 'deploy');
     expect(refusal).toMatchObject({ code: 'forbidden' });
     expect(refusal!.message).toBe(

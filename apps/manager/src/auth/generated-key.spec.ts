@@ -21,7 +21,7 @@ describe('generatedKey', () => {
     expect(await readFile(path, 'utf8')).toBe(`${key}\n`);
   });
 
-  it('gives all who ask at once the same, and leaves nothing beside it', async () => {
+  it('gives simultaneous callers the same key, and leaves no other file', async () => {
     const keys = await Promise.all(Array.from({ length: 8 }, () => generatedKey(path)));
     expect(new Set(keys).size).toBe(1);
     expect(await readdir(join(folder, 'data'))).toEqual(['api-key']);

@@ -119,7 +119,7 @@ describe('checkBody of a large body', () => {
     );
   });
 
-  it('names what else it holds, short or long', () => {
+  it('refuses other members by their names, however long', () => {
     const fieldOf = (body: object) => {
       try {
         checkBody(Buffer.from(JSON.stringify(body)), MANY);
@@ -168,7 +168,7 @@ describe('readBody', () => {
   const most = LIMIT * 6 + 64 * 1024;
   const ENOUGH = { add: () => undefined };
 
-  it('joins what arrives', async () => {
+  it('joins pieces that arrive', async () => {
     expect((await readBody(requestOf(['ab', 'c']), LIMIT, ENOUGH)).toString()).toBe('abc');
     expect(await readBody(requestOf([]), LIMIT, ENOUGH)).toHaveLength(0);
   });

@@ -63,7 +63,7 @@ const call = (connections: Connections) =>
   });
 
 describe('Connections', () => {
-  it('uses a connection again once its answer is whole, the one used last first', () => {
+  it('reuses a connection when its answer is complete, the last used first', () => {
     const connections = connectionsTo();
     const [one, two] = [connections.take(0), connections.take(0)];
     expect(two).not.toBe(one);
@@ -73,7 +73,7 @@ describe('Connections', () => {
     expect(connections.take(3)).toBe(one);
   });
 
-  it('leaves the idle sockets of a runner that holds a call and is silent, until it answers again', () => {
+  it('doesn’t use the idle sockets of a runner that holds a call without answering, until it answers', () => {
     const connections = connectionsTo();
     const [stuck, idle] = [connections.take(0), connections.take(0)];
     answered(connections, stuck, 'r1', 1);
@@ -86,7 +86,7 @@ describe('Connections', () => {
     expect([held, other]).toContain(connections.take(220));
   });
 
-  it('knows a runner for silent though its first calls began before it was known', () => {
+  it('knows that a runner is unresponsive even if its first calls began before it was known', () => {
     const connections = connectionsTo();
     const [one, two] = [connections.take(0), connections.take(0)];
     answered(connections, one, 'r1', 1);
@@ -242,7 +242,7 @@ describe('Connections to an address that may be given away', () => {
     expect(calls).toEqual([]);
   });
 
-  it('give a call up in time though nobody says whose the address is', async () => {
+  it('give up a call in time when the engine doesn’t say whose the address is', async () => {
     const { address, calls } = await serve();
     const connections = connectionsTo(address, { confirm: () => new Promise(() => undefined) });
     const body = Buffer.from('{"payload":""}');

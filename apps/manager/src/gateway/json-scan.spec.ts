@@ -37,7 +37,7 @@ describe('JsonStrings', () => {
     );
   });
 
-  it('takes no string for whole that isn’t', () => {
+  it('finds no end of an incomplete string', () => {
     for (const text of ['', 'a', '\\', '\\u', '\\u004', '\\u004g"', '\\x"', 'a\n"', '\x00"']) {
       expect(new JsonStrings(Buffer.from(text)).endOf(0)).toBe(-1);
     }
@@ -58,7 +58,7 @@ describe('longestString', () => {
     );
   });
 
-  it('tells when more stands beside it than may', () => {
+  it('tells when more stands beside the longest string than is allowed', () => {
     const long = `"${'x'.repeat(PARSED_BYTES * 2)}"`;
     expect(longestString(Buffer.from(`${' '.repeat(PARSED_BYTES)}${long}`))).toMatchObject({ start: PARSED_BYTES });
     expect(longestString(Buffer.from(`${' '.repeat(PARSED_BYTES)}${long} `))).toBe('more_beside');

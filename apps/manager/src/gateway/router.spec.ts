@@ -79,14 +79,14 @@ describe('A route whose function gets its first replica', () => {
     bus.emit('recorded', ID);
   });
 
-  it('believes the row again when it could not be written down', async () => {
+  it('follows the row again when the replica could not be recorded', async () => {
     bus.emit('ready', ID, [READY]);
     expect(route.pool.size).toBe(1);
     bus.emit('recorded', ID);
     await expect.poll(() => route.pool.size).toBe(0);
   });
 
-  it('gives it to no more calls when it is taken back, before the step that published it has ended', async () => {
+  it('gives no more calls to a replica that is taken back before its step has ended', async () => {
     bus.emit('ready', ID, [READY]);
     const held = await acquire();
     bus.emit('ready', ID, []);
@@ -107,7 +107,7 @@ describe('A route whose function gets its first replica', () => {
     bus.emit('recorded', ID);
   });
 
-  it('takes none beside replicas that it knows, nor for a function that it refuses', async () => {
+  it('ignores published replicas beside known ones, and those of a function that it refuses', async () => {
     change({ replicas: 1, phase: 'running', endpoints: [READY] });
     changes.tell(ID);
     await expect.poll(() => route.pool.size).toBe(1);

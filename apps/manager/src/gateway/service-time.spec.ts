@@ -20,11 +20,11 @@ describe('ServiceTime', () => {
     expect(observed(ms).retryAfterSeconds(waiting, slots)).toBe(seconds);
   });
 
-  it('tells the least before any call has ended', () => {
+  it('returns the least time before any call has ended', () => {
     expect(new ServiceTime().retryAfterSeconds(1_000, 1)).toBe(1);
   });
 
-  it('follows what calls take lately', () => {
+  it('follows the time that recent calls take', () => {
     const time = observed(10_000);
     for (let call = 0; call < 100; call += 1) time.note(100);
     expect(time.retryAfterSeconds(100, 1)).toBe(11);

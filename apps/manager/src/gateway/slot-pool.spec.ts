@@ -58,7 +58,7 @@ describe('SlotPool', () => {
     expect(draining).toHaveLength(2);
   });
 
-  it('gives a free slot at once and the next one to whoever waited longest', async () => {
+  it('gives a free slot at once, and the next one to the call that waited longest', async () => {
     const pool = poolOf([A]);
     const first = await acquire(pool);
     const served: string[] = [];
@@ -141,7 +141,7 @@ describe('SlotPool', () => {
     await expect(acquire(pool, { cancellation: gone })).rejects.toMatchObject({ why: 'cancelled' });
   });
 
-  it('gives a replica that leaves no new call, lets it finish, and closes its sockets then', async () => {
+  it('gives a draining replica no new call, lets it finish its calls, and then closes its sockets', async () => {
     const pool = poolOf([A]);
     const slot = await acquire(pool);
     const closed = vi.spyOn(slot.replica.connections, 'close');
@@ -170,7 +170,7 @@ describe('SlotPool', () => {
     expect(pool.inFlight).toBe(3);
   });
 
-  it('serves those who wait when the limit per replica grows', async () => {
+  it('serves waiting calls when the limit per replica grows', async () => {
     const pool = poolOf([A]);
     await acquire(pool);
     const waiting = acquire(pool);
@@ -178,7 +178,7 @@ describe('SlotPool', () => {
     await expect(waiting).resolves.toBeDefined();
   });
 
-  it('serves those who wait once a replica that was set aside twice may be tried again', async () => {
+  it('serves waiting calls when a replica that was set aside twice may be tried again', async () => {
     const pool = poolOf([A], { concurrency: 2 });
     const [one, two] = [await acquire(pool), await acquire(pool)];
     pool.setAside(one.replica);
@@ -194,7 +194,7 @@ describe('SlotPool', () => {
     await expect(waiting).resolves.toBeDefined();
   });
 
-  it('keeps its promises whatever happens in whatever order', async () => {
+  it('keeps its invariants whatever happens in whatever order', async () => {
     await fc.assert(fc.asyncProperty(story, fc.integer({ min: 0, max: 6 }), play), { numRuns: 200 });
   });
 });

@@ -170,7 +170,7 @@ describe('callWorker', () => {
     expect(last).toBeUndefined();
   });
 
-  it('cuts an answer that would fill the memory', async () => {
+  it('ends an answer that would fill the memory', async () => {
     const chunk = Buffer.alloc(4 * 1024 * 1024, ' ');
     await http((_, response) => {
       const push = () => {
@@ -211,7 +211,7 @@ describe('callWorker', () => {
     expect(sent).toBeLessThan(200);
   });
 
-  it('takes a runner for known only by a number of a few digits', async () => {
+  it('accepts only short numbers as the name of a runner', async () => {
     const runners = ['12', '12345678901', 'r1', '', '-1', '1 2'];
     const left = [...runners];
     await http((request, response) => {
@@ -330,7 +330,7 @@ describe('callWorker with a large answer', () => {
     expect(kinds).toEqual(['broken_off', 'broken_off', 'timed_out', 'broken_off']);
   });
 
-  it('begins none that is no result, is announced as too long or comes from another worker', async () => {
+  it('passes on no answer that is no result, is announced as too long or comes from another worker', async () => {
     const large = 65 * MIB;
     const parts: RequestListener[] = [
       (_, response) => void response.writeHead(200).end(Buffer.alloc(MIB, ' ')),

@@ -62,7 +62,7 @@ describe('the connections of clients', () => {
     await closed;
   });
 
-  it('have a few requests worked on at once, in their order, and the next when one has been answered', async () => {
+  it('run a few requests at once, in order, and the next when one has been answered', async () => {
     const open: ServerResponse[] = [];
     await start((_, response) => open.push(response));
     const got = reading(client(GET.repeat(1_500)));
@@ -100,7 +100,7 @@ describe('the connections of clients', () => {
     }
   });
 
-  it('get all answers to all they have sent, in its order, when they read them', async () => {
+  it('get the answers to all their requests, in order, when they read them', async () => {
     let count = 0;
     await start((request, response) => {
       request.resume();
@@ -114,7 +114,7 @@ describe('the connections of clients', () => {
     expect(numbers).toEqual(Array.from({ length: 4_000 }, (_, index) => index + 1));
   });
 
-  it('aren’t read while requests wait, and are again afterwards', async () => {
+  it('aren’t read while their requests wait, and are read again afterwards', async () => {
     const open: ServerResponse[] = [];
     await start((_, response) => open.push(response));
     const socket = client(GET.repeat(1_000));
@@ -133,7 +133,7 @@ describe('the connections of clients', () => {
     expect(connection!.bytesRead).toBeGreaterThan(bytesRead);
   });
 
-  it('have nothing more worked on after an answer that closes them, or when they are gone', async () => {
+  it('run no more requests after an answer that closes them, or when they have ended', async () => {
     const open: ServerResponse[] = [];
     const gone: number[] = [];
     await start((_, response) => {
@@ -165,7 +165,7 @@ describe('the connections of clients', () => {
     await vi.waitFor(() => expect([served.size, isOpen()]).toEqual([2, 1]));
   });
 
-  it('end when their client reads nothing of what is sent to it, and stay when it reads slowly', async () => {
+  it('end when their client doesn’t read its answers, and stay when it reads slowly', async () => {
     const answer = Buffer.alloc(24 * MIB, 'x');
     await start((_, response) => response.writeHead(200, { 'Content-Length': answer.length }).end(answer), 600);
     const idle = client(GET).pause();
@@ -235,7 +235,7 @@ describe('the connections of clients', () => {
     await vi.waitFor(() => expect(got.text).toMatch(/late$/), { timeout: 3_000 });
   });
 
-  it('count together with what is unsent of answers that nobody holds room for, and those with most end', async () => {
+  it('count unsent answers without a reservation together, and those with the most unsent bytes end', async () => {
     await start(
       (request, response) => {
         noteUncounted(response, request.headers['x-held'] === undefined);
@@ -258,7 +258,7 @@ describe('the connections of clients', () => {
     await vi.waitFor(() => expect(isOpen()).toBe(0), { timeout: 5_000 });
   });
 
-  it('aren’t held to the time for a request of which the rest was left unread, but to the same time afterwards', async () => {
+  it('get the time limit of a request again when the manager had stopped reading it', async () => {
     const open: ServerResponse[] = [];
     await start((_, response) => open.push(response), 2_500, 1_000);
     const [head, rest] = [GET.slice(0, 20), GET.slice(20)];

@@ -15,7 +15,7 @@ describe('Chunks', () => {
     );
   });
 
-  it('keeps no piece for every byte', () => {
+  it('joins single bytes', () => {
     const chunks = new Chunks();
     for (let byte = 0; byte < 100_000; byte += 1) chunks.add(Buffer.from('x'));
     expect(chunks['list'].length).toBeLessThan(1_000);
@@ -23,7 +23,7 @@ describe('Chunks', () => {
     expect(chunks.take()).toHaveLength(0);
   });
 
-  it('keeps no piece for every byte when large ones come between', () => {
+  it('joins single bytes even when large pieces come between', () => {
     const chunks = new Chunks();
     for (let run = 0; run < 400; run += 1) {
       for (let byte = 0; byte < 255; byte += 1) chunks.add(Buffer.from('x'));
@@ -33,7 +33,7 @@ describe('Chunks', () => {
     expect(chunks.take()).toHaveLength(400 * (255 + 1_024));
   });
 
-  it('lets go of what has been taken', () => {
+  it('keeps nothing of bytes that were taken', () => {
     const chunks = new Chunks();
     for (let piece = 0; piece < 3; piece += 1) chunks.add(Buffer.alloc(2_000));
     expect(chunks.take()).toHaveLength(6_000);

@@ -14,7 +14,7 @@ const thrownBy = (act: () => unknown): unknown => {
 };
 
 describe('MemoryBudget', () => {
-  it('holds up to its limit, and as much again once that is given back', () => {
+  it('takes bytes up to its limit, and as many again when they are released', () => {
     const held = new MemoryBudget({ heldBytes: 100 * KIB }, new Metrics());
     const [one, other] = [held.reserve(), held.reserve()];
     one.add(100 * KIB - 2 * REQUEST);
@@ -34,7 +34,7 @@ describe('MemoryBudget', () => {
     expect(thrownBy(() => held.reserve())).toMatchObject(FULL);
   });
 
-  it('tells how much it holds', async () => {
+  it('exposes how much it has taken', async () => {
     const metrics = new Metrics();
     const held = new MemoryBudget({ heldBytes: 100 * KIB }, metrics);
     const reservation = held.reserve();
@@ -44,7 +44,7 @@ describe('MemoryBudget', () => {
     expect(await metrics.text()).toMatch(/\nfaas_held_bytes 0\n[^]*\nfaas_held_bytes_limit 102400\n/);
   });
 
-  it('lets the calls of one function and their answers hold half of it, until they have gone out', () => {
+  it('lets the calls of one function and their answers take half of it, until they have been sent', () => {
     const held = new MemoryBudget({ heldBytes: 1_000 * KIB }, new Metrics());
     const [mine, others] = [new FunctionShare(), new FunctionShare()];
     const calls = [held.reserve(), held.reserve()] as const;
@@ -65,7 +65,7 @@ describe('MemoryBudget', () => {
     expect([mine.held, others.held]).toEqual([0, 0]);
   });
 
-  it('lets one call hold more than half of it, as long as it is the only one of its function', () => {
+  it('lets a call take more than its function’s share as long as it is the only one', () => {
     const held = new MemoryBudget({ heldBytes: 1_000 * KIB }, new Metrics());
     const share = new FunctionShare();
     const [large, small] = [held.reserve(), held.reserve()];
@@ -77,7 +77,7 @@ describe('MemoryBudget', () => {
     small.add(800 * KIB);
   });
 
-  it('counts what it is told to be unsent', async () => {
+  it('counts unsent bytes', async () => {
     const metrics = new Metrics();
     const held = new MemoryBudget({ heldBytes: 100 * KIB }, metrics);
     held.noteUnsent(90 * KIB);
@@ -87,7 +87,7 @@ describe('MemoryBudget', () => {
     held.reserve();
   });
 
-  it('counts what costs more than its size so often, and less where the largest would not fit', () => {
+  it('counts uploads several times their size, and fewer times where the largest would not fit', () => {
     const held = new MemoryBudget({ heldBytes: 10_000 * KIB }, new Metrics());
     expect(held.timesOf(3.5, 1_000 * KIB)).toBe(3.5);
     expect(held.timesOf(3.5, 5_000 * KIB)).toBeCloseTo(1.9, 2);

@@ -37,7 +37,7 @@ describe('MeasuredOrchestrator', () => {
     }
   });
 
-  it('tells questions that were answered, failed and were given up apart', async () => {
+  it('counts calls that succeeded, failed and were aborted apart', async () => {
     const given = new AbortController();
     let fails = false;
     const { orchestrator, counts } = measured({

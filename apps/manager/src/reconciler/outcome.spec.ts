@@ -76,13 +76,13 @@ describe('decide', () => {
     });
   });
 
-  it('looks again soon while a function starts, and holds nothing against it', () => {
+  it('rechecks soon while a function starts, and counts no failure', () => {
     const outcome = decide(rowOf(), seen(0, faultOf('starting'), 1), OPTIONS);
     expect(outcome).toMatchObject({ phase: 'creating', failures: 0, backoffMs: null, nextMs: 1_000, lastFault: null });
     expect(outcome.reason?.code).toBe('starting');
   });
 
-  it('is in no hurry to look again while its replica waits for others to start: the engine tells', () => {
+  it('rechecks slowly while the replica waits for a start slot, because the engine tells when it starts', () => {
     const outcome = decide(rowOf(), seen(0, faultOf('starting'), 0), OPTIONS);
     expect(outcome).toMatchObject({ phase: 'creating', failures: 0, backoffMs: null, nextMs: 5_000, lastFault: null });
   });
@@ -115,7 +115,7 @@ describe('decide', () => {
     expect(pauses).toEqual([500, 1_000, 2_000, 4_000]);
   });
 
-  it('holds the next replacement back as well, for as long as the failures are not forgotten', () => {
+  it('delays the next replacement too until the failures are forgotten', () => {
     const lastFault = stored(faultOf('worker_crashed', from(-3_000)));
     const replaced = decide(rowOf({ failures: 3, lastFault, notBefore: from(-1) }), seen(0), OPTIONS);
     expect(replaced).toMatchObject({ failures: 3, backoffMs: 2_000 });
@@ -190,18 +190,18 @@ describe('decide', () => {
     expect(decide(asleep, seen(0), OPTIONS)).toMatchObject({ phase: 'idle', nextMs: null });
   });
 
-  it('looks once more at a function that has fallen asleep, when its longest call must be over', () => {
+  it('rechecks a function that fell asleep when its longest call must be over', () => {
     const falling = rowOf({ replicas: 0, phase: 'running', timeoutMs: 30_000 });
     expect(decide(falling, seen(0), OPTIONS)).toMatchObject({ phase: 'idle', nextMs: 35_000 });
   });
 
-  it('looks again at a function asleep for as long as a replica of it is still there', () => {
+  it('rechecks a sleeping function until its last replica is gone', () => {
     const asleep = rowOf({ replicas: 0, phase: 'idle', timeoutMs: 30_000 });
     expect(decide(asleep, { ...seen(0), leaving: 1 }, OPTIONS)).toMatchObject({ phase: 'idle', nextMs: 35_000 });
     expect(decide(asleep, { ...seen(0), leaving: 0 }, OPTIONS)).toMatchObject({ phase: 'idle', nextMs: null });
   });
 
-  it('holds what it promises for every row and everything seen', () => {
+  it('keeps its invariants for every row and every observation', () => {
     const maybeDate = fc.option(
       fc.integer({ min: -100_000, max: 100_000 }).map((ms) => from(ms)),
       { nil: null },

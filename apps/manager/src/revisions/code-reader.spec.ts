@@ -38,7 +38,7 @@ describe('CodeReader', () => {
     expect(await next).toBeNull();
   });
 
-  it('reads nothing for those who have left, and lets them go at once', async () => {
+  it('reads nothing for readers that have left, and returns to them at once', async () => {
     const { reader, asked, ids } = start();
     const leaving = new AbortController();
     const first = reader.read('a', 1, stays);
@@ -53,7 +53,7 @@ describe('CodeReader', () => {
     expect(await stayed).toBe(code);
   });
 
-  it('goes on to the next after a while when a read comes to no end, and keeps nobody waiting for ever', async () => {
+  it('goes on to the next file when a read doesn’t end, and lets no reader wait for ever', async () => {
     vi.useFakeTimers();
     const { reader, ids } = start();
     const away = { code: 'database_unavailable' };

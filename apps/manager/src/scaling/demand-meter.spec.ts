@@ -22,7 +22,7 @@ describe('DemandMeter', () => {
     expect(meter.callsLately).toBeLessThan(2);
   });
 
-  it('is still in the end', () => {
+  it('has no demand in the end', () => {
     expect(after(0, 300_000, after(100, 60_000), 60_000).isStill).toBe(true);
   });
 
