@@ -1,5 +1,5 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
-import { readFileSync, statfsSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statfsSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -10,6 +10,8 @@ import { type Flags, Program } from './programs.js';
 
 const START_MS = 180_000;
 const LOOK_MS = 100;
+/** Followed by the process it belongs to. */
+const FOLDER = 'faas-control-plane-';
 const LEAST_MEMORY_BYTES = 1024 ** 3;
 /** What a Deployment, its Service and its autoscaler need, and what cleans up after them. */
 const CONTROLLERS = [
@@ -36,7 +38,9 @@ export class ControlPlane {
 
   static async start(): Promise<ControlPlane> {
     const [secure, client, peer] = await Promise.all([freePort(), freePort(), freePort()]);
-    const folder = await mkdtemp(join(inMemory() ?? tmpdir(), 'faas-control-plane-'));
+    const parent = inMemory() ?? tmpdir();
+    await sweep(parent);
+    const folder = await mkdtemp(join(parent, `${FOLDER}${process.pid}-`));
     const plane = new ControlPlane(folder, `https://127.0.0.1:${secure}`);
     try {
       await plane.startAll(`http://127.0.0.1:${client}`, `http://127.0.0.1:${peer}`, secure);
@@ -163,6 +167,15 @@ function inMemory(): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Removes what runs that were killed left behind. */
+async function sweep(parent: string): Promise<void> {
+  const left = readdirSync(parent).filter((name) => {
+    const [pid] = name.startsWith(FOLDER) ? name.slice(FOLDER.length).split('-') : [];
+    return pid !== undefined && !existsSync(`/proc/${pid}`);
+  });
+  for (const name of left) await rm(join(parent, name), { recursive: true, force: true });
 }
 
 async function freePort(): Promise<number> {
