@@ -63,7 +63,7 @@ export class Metrics {
       kind: 'Service',
       metadata: { name: 'metrics', namespace: 'kube-system' },
       spec: { type: 'ExternalName', externalName: 'localhost', ports: [{ port }] },
-    } as object);
+    });
     await objects.create({
       apiVersion: 'apiregistration.k8s.io/v1',
       kind: 'APIService',
@@ -76,7 +76,7 @@ export class Metrics {
         groupPriorityMinimum: 100,
         versionPriority: 100,
       },
-    } as object);
+    });
   }
 
   private async answer({ url = '/' }: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -103,7 +103,7 @@ export class VirtualNode {
       daemonEndpoints: { kubeletEndpoint: { Port: port } },
     };
     const labels = { 'kubernetes.io/hostname': name };
-    await this.node.core.createNode({ body: { metadata: { name, labels }, status } as object });
+    await this.node.core.createNode({ body: { metadata: { name, labels }, status } });
   }
 
   private watchAgain(): void {

@@ -37,7 +37,7 @@ export class ApiProxy {
   private constructor({ server, caData, skipTLSVerify }: Cluster) {
     this.target = new URL(server);
     const ca = caData === undefined ? undefined : Buffer.from(caData, 'base64');
-    this.tls = { ca, rejectUnauthorized: skipTLSVerify !== true };
+    this.tls = { ca, rejectUnauthorized: !skipTLSVerify };
   }
 
   static async to(cluster: Cluster): Promise<ApiProxy> {
