@@ -49,12 +49,11 @@ export default async function setup(project: TestProject): Promise<() => Promise
     const parts = await opened?.catch(() => undefined);
     parts?.metrics.stop();
     await parts?.plane.stop();
-    await parts?.network.close();
   };
 }
 
 async function open() {
-  const network = await PodNetwork.open();
+  const network = PodNetwork.open();
   const plane = await ControlPlane.start();
   const metrics = await Metrics.start(plane.admin, plane.certificate);
   return { network, plane, metrics };

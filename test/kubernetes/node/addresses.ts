@@ -11,11 +11,12 @@ export class Addresses {
 
   /** The one that was given longest ago and on which nothing listens at this port. */
   async nextFree(port: number): Promise<string> {
-    for (;;) {
+    for (let tries = 0; tries < LAST; tries += 1) {
       this.last = (this.last % LAST) + 1;
       const address = `${this.prefix}.${this.last}`;
       if (await isFree(address, port)) return address;
     }
+    throw new Error(`No address of ${this.prefix}.0/24 is free: is it routed to this machine?`);
   }
 }
 
