@@ -30,7 +30,7 @@ class _Pipe:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._inode = os.fstat(fd).st_ino
-        self._dropped = 0
+        self.dropped = 0
 
     @property
     def is_redirected(self) -> bool:
@@ -43,19 +43,25 @@ class _Pipe:
     def write(self, data: bytes, seconds: float) -> float:
         """At most _ATOMIC_BYTES; what finds no room in time is dropped and counted. Returns what is
         left of the time."""
-        # No object for it: what another thread uses of one, a fork would inherit in use.
-        if not select((), (self.fd,), (), 0)[1]:
+        if not self._has_room(0):
             began = monotonic()
-            if not select((), (self.fd,), (), min(seconds, _WAIT_SECONDS))[1]:
-                self._dropped += len(data)
+            if not self._has_room(min(seconds, _WAIT_SECONDS)):
+                self.dropped += len(data)
                 return 0.0
-            seconds -= monotonic() - began
-        if self._dropped:
-            data = b"[%d bytes of output dropped: nobody reads it]\n" % self._dropped + data
-            self._dropped = 0
+            seconds = max(seconds - (monotonic() - began), 0.0)
         with suppress(OSError):
+            if self.dropped:
+                note = b"[%d bytes of output dropped: nobody reads it]\n" % self.dropped
+                self.dropped = 0
+                os.write(self.fd, note)
+                # It may have taken the room.
+                return self.write(data, seconds)
             os.write(self.fd, data)
-        return max(seconds, 0.0)
+        return seconds
+
+    def _has_room(self, seconds: float) -> bool:
+        # No object for it: what another thread uses of one, a fork would inherit in use.
+        return bool(select((), (self.fd,), (), seconds)[1])
 
 
 class CallOutput:
@@ -126,11 +132,10 @@ class CallOutput:
         self._write(pipe, ready)
 
     def _write(self, pipe: _Pipe, data: bytes) -> None:
-        left = pipe.write(data, self._patience)
-        if not self._prefix and left == self._patience:
-            # What the process itself prints has no end: once somebody reads, it waits again.
-            left = _PATIENCE_SECONDS
-        self._patience = left
+        self._patience = pipe.write(data, self._patience)
+        if self is PROCESS_OUTPUT and not pipe.dropped:
+            # It has no end: once somebody reads, it waits again.
+            self._patience = _PATIENCE_SECONDS
 
 
 def _pieces(line: bytes) -> list[bytes]:
