@@ -43,9 +43,13 @@ export const PROBLEM_MEMBERS = {
   },
   python_type: {
     type: ['string', 'null'],
-    description: "handler_error: the type of the Python exception; handler_result_invalid: the value's type.",
+    description:
+      "handler_error, handler_not_loadable: the type of the Python exception; handler_result_invalid: the value's type.",
   },
-  python_message: { type: ['string', 'null'], description: 'handler_error: the message of the Python exception.' },
+  python_message: {
+    type: ['string', 'null'],
+    description: 'handler_error, handler_not_loadable: the message of the Python exception.',
+  },
   path: {
     type: ['string', 'null'],
     description: 'handler_result_invalid: where in the result the value is, such as rows[1].bad.',
@@ -190,7 +194,7 @@ export const PROBLEMS = {
   },
   handler_result_invalid: {
     status: 500,
-    detail: 'The result has no JSON form: rows[1].bad is of type object.',
+    detail: "The handler's return value is not JSON: rows[1].bad is of type object, which has no JSON form.",
     extras: { path: 'rows[1].bad', python_type: 'object' },
   },
   unsupported_transfer_coding: {
