@@ -33,6 +33,7 @@ const CHECKS = {
   'dead code': [...node('knip', 'bin', 'knip.js')],
   'python lint': [...ruff, 'check', ...configured, ...python],
   'python format': [...ruff, 'format', '--check', ...configured, ...python],
+  'python types': [...node('pyright', 'index.js'), '--project', worker],
   openapi: [process.execPath, join(root, 'dist', 'apps', 'manager', 'src', 'openapi.js'), '--check'],
   'openapi by redocly': [...node('@redocly', 'cli', 'bin', 'cli.js'), 'lint', 'openapi.json'],
   'openapi by spectral': [

@@ -19,7 +19,7 @@ _CLEARING_SECONDS = 5.0
 
 def main() -> int:
     # What the loader takes out of the environment of a process that runs for another user.
-    os.environ.update(argument.split("=", 1) for argument in sys.argv[1:] if "=" in argument)
+    os.environ.update(dict(given.split("=", 1) for given in sys.argv[1:] if "=" in given))
     name_user(os.environ)
     try:
         settings = read_settings(os.environ)

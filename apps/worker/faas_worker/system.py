@@ -220,7 +220,7 @@ def descendants(parent: int, enough: int = 1000) -> list[int]:
     return found
 
 
-def count_below(parent: int, enough: int, without: Container[int] = ()) -> int:
+def count_below(parent: int, enough: int, without: Container[int | None] = ()) -> int:
     """How many descendants a process has, up to `enough`, without those of some groups."""
     found = descendants(parent, enough)
     return sum(group_of(pid) not in without for pid in found) if without else len(found)

@@ -8,6 +8,7 @@ from typing import Any
 from zlib import crc32
 
 import pytest
+
 from support import Worker, running
 
 BIRTHS = ["started with it", "specialised"]

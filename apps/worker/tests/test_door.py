@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from faas_worker.runner.door import Door
 from faas_worker.runner.server import CONNECTION
 from support import CALL_TOKEN, PATIENCE_SECONDS, Answer, Worker, eventually, running

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
+
 from support import PATIENCE_SECONDS, RECOVERY_SECONDS, Worker, eventually, recovers_after
 
 Start = Callable[..., Worker]

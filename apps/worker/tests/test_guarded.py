@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 import pytest
+
 from support import Worker, eventually, recovers_after
 
 Start = Callable[..., Worker]

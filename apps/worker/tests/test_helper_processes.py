@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
+
 from support import Worker
 
 Start = Callable[..., Worker]

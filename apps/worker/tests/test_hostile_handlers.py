@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
 from support import Worker, eventually, is_zombie, recovers_after
 
 Start = Callable[..., Worker]

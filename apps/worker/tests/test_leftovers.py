@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from faas_worker.supervisor.decisions import MOST_ALIKE, Failures
 from support import PATIENCE_SECONDS, Answer, Worker, recovers_after
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support import PATIENCE_SECONDS, WORKER_DIR, Worker, eventually
 
 Start = Callable[..., Worker]

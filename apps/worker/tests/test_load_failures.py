@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Worker
 from test_lifecycle import load_failure
+
+from support import Worker
 
 Start = Callable[..., Worker]
 BOM = b"\xef\xbb\xbf"

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
 from support import PATIENCE_SECONDS, Worker, eventually
 
 Start = Callable[..., Worker]

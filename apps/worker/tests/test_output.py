@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from handlers.printing import NOTE
+
 from support import Worker, eventually
 
 Start = Callable[..., Worker]

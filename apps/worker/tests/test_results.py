@@ -21,8 +21,9 @@ import numpy
 import pandas
 import pydantic
 import pytest
-from faas_worker.runner.results import result_answer
 from fastapi.encoders import jsonable_encoder
+
+from faas_worker.runner.results import result_answer
 from support import Worker, eventually
 
 Start = Callable[..., Worker]

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
 from support import PATIENCE_SECONDS, TOKEN, Answer, Worker, eventually, running
 
 HANDLER = "function.handler.handle"

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import pytest
 from handlers.corrupting import LATER_SECONDS
+
 from support import Worker, eventually, recovers_after
 
 Start = Callable[..., Worker]

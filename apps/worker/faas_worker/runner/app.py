@@ -62,11 +62,12 @@ class FunctionApp:
                 return await self.health(scope, receive, send)
             if not self.door.admits(scope, dict(scope["headers"])):
                 return await self.door.turn_away(receive, send)
-        if self.router is None:
+        router = self.router
+        if router is None:
             # On a thread of its own: calls in flight go on meanwhile.
-            loop = asyncio.get_running_loop()
-            self.router = await loop.run_in_executor(None, self._load_router)
-        return await self.router(scope, receive, send)
+            router = await asyncio.to_thread(self._load_router)
+            self.router = router
+        return await router(scope, receive, send)
 
     def _load_router(self) -> Endpoint:
         from .routing import router_around
@@ -92,7 +93,7 @@ class FunctionApp:
         length = content_length(headers)
         del headers  # The token is in there, and the handler can look at this frame.
         body = await read_body(receive, length, self.settings.max_body_bytes)
-        if type(body) is not bytes:
+        if not isinstance(body, bytes):
             if body is not None:
                 await respond(send, body)
             return None

@@ -64,7 +64,7 @@ class CallTable:
         self._arriving = 0
         self._latest_ns = 0
         self._leaves_abandoned = False
-        self.on_empty: Callable[[], None] | None = None
+        self.on_empty: Callable[[], object] | None = None
         self.last_start_ns = monotonic_ns()
 
     def enter(self, call: Call) -> bool:

@@ -90,7 +90,7 @@ def json_pieces(value: Any) -> Iterator[str]:
         """False when it is a container: its children come next."""
         try:
             found = _text_or_container(value)
-            if type(found) is str:
+            if isinstance(found, str):
                 out.append(found)
                 return True
             if id(value) in ids:

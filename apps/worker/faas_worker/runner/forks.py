@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic_ns
 
 from ..protocol import MAX_PROCESSES, Reason
@@ -47,7 +47,7 @@ class Forks:
         """`tell` has the supervisor count the processes, which it does until there are none."""
         self._own_descriptors = own_descriptors
         self._tell = tell
-        self._masks: dict[int, set[signal.Signals]] = {}
+        self._masks: dict[int, Iterable[int]] = {}
         self._last_ns = self._told_ns = 0
         os.register_at_fork(
             before=self._hold_signals,

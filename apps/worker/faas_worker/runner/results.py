@@ -87,9 +87,10 @@ def _too_large(message: str) -> Answer:
     return _invalid(Failure("ResultTooLarge", message, ""))
 
 
-def _invalid(failure: Failure, **members: str) -> Answer:
+def _invalid(failure: Failure, *, path: str | None = None) -> Answer:
     detail = f"The handler's return value is not JSON: {cut(failure.message, 1024)}"
-    return _error(500, detail, "handler_result_invalid", failure, **members)
+    members = {} if path is None else {"path": path}
+    return _error(500, detail, "handler_result_invalid", failure, close=False, **members)
 
 
 def handler_error(error: BaseException, handler_file: str | None) -> Answer:

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import uvloop
 
@@ -242,7 +242,7 @@ class Specialiser:
         if seconds is not None:
             self.lease = self.loop.call_later(seconds, self.leave, status)
 
-    async def leave_when_flushed(self, status: int) -> None:
+    async def leave_when_flushed(self, status: int) -> NoReturn:
         await self.flush()
         self.leave(status)
 
@@ -252,7 +252,7 @@ class Specialiser:
         while self.server.connections and self.loop.time() < end:
             await asyncio.sleep(0)
 
-    def leave(self, status: int) -> Any:
+    def leave(self, status: int) -> NoReturn:
         os._exit(status)
 
 
