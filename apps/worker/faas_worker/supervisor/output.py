@@ -63,7 +63,12 @@ class Outlet:
         try:
             while self._pending:
                 left = max(end - time.monotonic(), 0)
-                if not any(event & select.POLLOUT for _, event in self._poll.poll(left * 1000)):
+                events = [event for _, event in self._poll.poll(left * 1000)]
+                if any(event & select.POLLERR for event in events):
+                    # Its reader has gone, and will not come again.
+                    self._pending.clear()
+                    return
+                if not events:
                     return
                 del self._pending[: os.write(self.fd, self._pending[:_ATOMIC_BYTES])]
         except OSError:
