@@ -7,6 +7,7 @@ import { run, step } from './setup/progress.mjs';
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const folder = join(root, '.cache', 'client-package');
 const tool = (...path) => join(root, 'node_modules', ...path);
+const { GITHUB_SERVER_URL, GITHUB_REPOSITORY } = process.env;
 const { version, license } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
 await step(`making the client's package ${version}`, async () => {
@@ -21,6 +22,10 @@ await step(`making the client's package ${version}`, async () => {
         version,
         description: 'Calls a service-faas manager: made from its OpenAPI document.',
         license,
+        // npm compares it with what the provenance says.
+        ...(GITHUB_REPOSITORY && {
+          repository: { type: 'git', url: `git+${GITHUB_SERVER_URL}/${GITHUB_REPOSITORY}.git` },
+        }),
         type: 'module',
         exports: { '.': entry('index'), './client': entry('client/index') },
         files: ['dist'],

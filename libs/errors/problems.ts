@@ -71,7 +71,7 @@ export const PROBLEM_MEMBERS = {
   },
   log: {
     type: ['string', 'null'],
-    description: 'function_not_ready, handler_not_loadable: what the worker wrote last.',
+    description: 'function_not_ready: what the worker wrote last.',
   },
 } as const satisfies Record<string, Member>;
 

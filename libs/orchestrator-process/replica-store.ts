@@ -191,7 +191,9 @@ export class ReplicaStore {
 
   /** Of all owners. */
   private foldersOf(name: string): number {
-    const owners = readdirSync(this.runtimeDir).filter((owner) => !owner.startsWith('.'));
+    const owners = readdirSync(this.runtimeDir, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
+      .map(({ name: owner }) => owner);
     const functions = owners.flatMap((owner) =>
       readdirSync(join(this.runtimeDir, owner)).map((folder) => join(this.runtimeDir, owner, folder)),
     );
@@ -216,7 +218,8 @@ async function isOlder(path: string, ms: number): Promise<boolean> {
 
 async function read<T>(path: string): Promise<T | undefined> {
   const text = await orElse(readFile(path, 'utf8'), undefined);
-  return text === undefined ? undefined : (JSON.parse(text) as T);
+  // A machine that lost its power may have left it empty.
+  return text === undefined || text === '' ? undefined : (JSON.parse(text) as T);
 }
 
 /** By rename, so that a reader sees the file whole or not at all. */

@@ -167,6 +167,8 @@ export class Replicas {
       }
     }
     for (const record of draining) await this.bury(record);
+    // A step that has outlived its lease may have started one meanwhile.
+    for (const record of await this.settle(functionId)) await this.bury(record);
     await this.store.removeFunction(functionId);
   }
 

@@ -89,9 +89,9 @@ describe('CallMetrics', () => {
 
   it('goes on counting when the database can’t say which functions there are', async () => {
     const metrics = new Metrics();
-    const census = { existing: () => Promise.reject(new Error('away')) };
+    const repository = { existing: () => Promise.reject(new Error('away')) };
     const stages = new ColdStartMetrics(metrics);
-    const calls = new CallMetrics({ maxFunctions: 2 }, census as unknown as FunctionRepository, metrics, stages);
+    const calls = new CallMetrics({ maxFunctions: 2 }, repository as unknown as FunctionRepository, metrics, stages);
     calls.ended('ok', Object.assign(new CallTiming(), { functionId: 'a' }), performance.now());
     expect(await metrics.text()).toContain('faas_calls_total{function="a",code="ok"} 1');
   });

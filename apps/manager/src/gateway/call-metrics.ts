@@ -1,7 +1,6 @@
 import type { MetricsConfig } from '#libs/config/config.js';
 import { METRICS_CONFIG } from '#libs/config/config.module.js';
-import { ColdStartMetrics } from '#libs/observability/metrics.js';
-import { Metrics } from '#libs/observability/metrics.js';
+import { ColdStartMetrics, Metrics } from '#libs/observability/metrics.js';
 import { HistogramSeries } from '#libs/observability/histogram-series.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';

@@ -43,6 +43,7 @@ export class ExecutionController {
   })
   @ApiProblems(
     'invalid_payload',
+    'route_not_found',
     'function_not_found',
     'function_not_runnable',
     'payload_too_large',

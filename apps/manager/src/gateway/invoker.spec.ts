@@ -70,17 +70,18 @@ beforeEach(async () => {
   const { limits, metrics: labels } = loadConfig({ QUEUE_PER_FUNCTION: '1' });
   const logger = silent as unknown as PinoLogger;
   const bus = new FunctionBus();
-  router = new Router(repository, new MemoryOrchestrator(), TEST_TOKENS, changes, bus, limits, logger);
+  woken = [];
+  const activator = { wake: ({ id }: Sleeper) => void woken.push(id) } as Activator;
+  router = new Router(repository, new MemoryOrchestrator(), TEST_TOKENS, changes, bus, activator, limits, logger);
   metrics = new Metrics();
   memory = new MemoryBudget(limits, metrics);
-  woken = [];
-  const census = { existing: (ids: string[]) => Promise.resolve(ids) } as unknown as FunctionRepository;
+  const existing = { existing: (ids: string[]) => Promise.resolve(ids) } as unknown as FunctionRepository;
   invoker = new Invoker(
     router,
     repository,
     new PostMortem(repository, changes, TEST_TOKENS),
-    { wake: ({ id }: Sleeper) => void woken.push(id) } as Activator,
-    new CallMetrics(labels, census, metrics, new ColdStartMetrics(metrics)),
+    activator,
+    new CallMetrics(labels, existing, metrics, new ColdStartMetrics(metrics)),
   );
 });
 afterEach(async () => {

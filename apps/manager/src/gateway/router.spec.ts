@@ -10,6 +10,7 @@ import { FunctionBus } from '../functions/function-bus.js';
 import { FunctionChanges } from '../functions/function-changes.js';
 import { FunctionEntity } from '../functions/function.entity.js';
 import type { FunctionRepository } from '../functions/function.repository.js';
+import type { Activator, Sleeper } from '../scaling/activator.js';
 import { Cancellation } from './cancellation.js';
 import { CallCancelled } from './errors.js';
 import { type Route, Router } from './router.js';
@@ -22,6 +23,8 @@ let row: FunctionEntity | null;
 let changes: FunctionChanges;
 let bus: FunctionBus;
 let router: Router;
+/** Functions whose wake was asked for. */
+let woken: string[];
 let route: Route;
 
 function sleeping(): FunctionEntity {
@@ -51,13 +54,32 @@ beforeEach(async () => {
   bus = new FunctionBus();
   const repository = { find: () => Promise.resolve(row) } as unknown as FunctionRepository;
   const logger = silent as unknown as PinoLogger;
-  router = new Router(repository, new MemoryOrchestrator(), TEST_TOKENS, changes, bus, loadConfig({}).limits, logger);
+  woken = [];
+  const activator = { wake: ({ id }: Sleeper) => void woken.push(id) } as Activator;
+  const { limits } = loadConfig({});
+  router = new Router(repository, new MemoryOrchestrator(), TEST_TOKENS, changes, bus, activator, limits, logger);
   route = await router.route(ID);
 });
 afterEach(() => router.onApplicationShutdown());
 
 const acquire = async () =>
   route.pool.acquire({ waitMs: 5_000, cancellation: new Cancellation(), refused: () => new CallCancelled() });
+
+describe('A route whose function falls asleep', () => {
+  it('wakes it for calls that wait already, for they have looked before', async () => {
+    change({ replicas: 1, phase: 'running', endpoints: [READY], concurrency: 1 });
+    bus.emit('recorded', ID);
+    await expect.poll(() => route.sleeps).toBe(false);
+    await acquire();
+    const waiting = acquire();
+    expect(woken).toEqual([]);
+    change({ replicas: 0, phase: 'idle', endpoints: [] });
+    bus.emit('recorded', ID);
+    await expect.poll(() => woken).toEqual([ID]);
+    bus.emit('ready', ID, [{ ...READY, replica: 'another' }]);
+    expect((await waiting).replica.endpoint.replica).toBe('another');
+  });
+});
 
 describe('A route whose function gets its first replica', () => {
   it('serves waiting calls while the replica is being written down, and goes on when it was', async () => {

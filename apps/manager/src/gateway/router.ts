@@ -13,6 +13,7 @@ import { FunctionChanges } from '../functions/function-changes.js';
 import type { FunctionEntity } from '../functions/function.entity.js';
 import { isFunctionId } from '../functions/function-id.js';
 import { FunctionRepository } from '../functions/function.repository.js';
+import { Activator } from '../scaling/activator.js';
 import { Connections } from './connections.js';
 import { FunctionNotRunnable } from './errors.js';
 import { ServiceTime } from './service-time.js';
@@ -65,6 +66,7 @@ export class Router implements OnApplicationShutdown {
     private readonly tokens: WorkerTokens,
     changes: FunctionChanges,
     private readonly bus: FunctionBus,
+    private readonly activator: Activator,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     @InjectPinoLogger(Router.name) private readonly logger: PinoLogger,
   ) {
@@ -208,6 +210,8 @@ export class Router implements OnApplicationShutdown {
     // A worker that drains ends as soon as it has no connection left.
     this.serve(route, route.leaving ? [] : endpointsOf(route, row), row.concurrency);
     if (route.refusal) route.pool.rejectWaiters(route.refusal);
+    // Calls that wait asked before it fell asleep, and don't ask again.
+    else if (route.sleeps && route.pool.waiting > 0) this.activator.wake(route);
   }
 
   private serve(route: Route, endpoints: readonly Endpoint[], concurrency: number): void {

@@ -17,7 +17,7 @@ import { Access, type ProtectedRoute } from '../auth/access.js';
 import { noteUncounted } from './client-connection.js';
 import { ClientConnections } from './client-connections.js';
 import { ExecutionHttp } from '../gateway/execution.http.js';
-import { sendProblem } from '#libs/errors/problem.js';
+import { sendProblem, titleOf } from '#libs/errors/problem.js';
 import { asAppError } from '#libs/errors/problem.filter.js';
 import { areTooManyPieces } from '../memory/chunks.js';
 import { serveHalfClosed } from './half-closed.js';
@@ -214,9 +214,9 @@ function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Socket): void
     socket.destroy();
     return;
   }
-  const { status, title, head, body } = brokenRequest(error.code ?? '', randomUUID());
+  const { status, head, body } = brokenRequest(error.code ?? '', randomUUID());
   const lines = Object.entries(head).map(([name, value]) => `${name}: ${value}\r\n`);
-  socket.end(`HTTP/1.1 ${status} ${title}\r\n${lines.join('')}\r\n${body}`);
+  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`);
   // Node doesn't watch this socket any more, and keeps what it has sent while it is open.
   setTimeout(() => socket.destroy(), LINGER_MS).unref();
 }
@@ -227,7 +227,7 @@ function brokenRequest(fault: string, requestId: string) {
     detail: 'The request is not valid HTTP.',
   };
   const { status } = PROBLEMS[code];
-  const title = STATUS_CODES[status];
+  const title = titleOf(code);
   const type = `urn:service-faas:problem:${code}`;
   const body = JSON.stringify({ type, title, status, detail, error: detail, code, request_id: requestId });
   const head = {
@@ -236,5 +236,5 @@ function brokenRequest(fault: string, requestId: string) {
     'X-Request-Id': requestId,
     Connection: 'close',
   };
-  return { status, title, head, body };
+  return { status, head, body };
 }

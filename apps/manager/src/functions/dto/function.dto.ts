@@ -1,8 +1,6 @@
 import { ApiProperty, type ApiParamOptions } from '@nestjs/swagger';
 import { DocumentSettings, FunctionSpec, specOf } from '../../revisions/function-spec.js';
-import type { FunctionEntity, ListedFunction, Phase } from '../function.entity.js';
-
-export const PHASES = ['creating', 'running', 'idle', 'stopped', 'error', 'deleting'] as const satisfies Phase[];
+import { type FunctionEntity, type ListedFunction, type Phase, PHASES } from '../function.entity.js';
 
 /** The part of a path that names a function. */
 export const FUNCTION_ID: ApiParamOptions = {
