@@ -68,13 +68,13 @@ const acquire = async () =>
 describe('A route whose function falls asleep', () => {
   it('wakes it for calls that wait already, for they have looked before', async () => {
     change({ replicas: 1, phase: 'running', endpoints: [READY], concurrency: 1 });
-    bus.emit('recorded', ID);
+    changes.tell(ID);
     await expect.poll(() => route.sleeps).toBe(false);
     await acquire();
     const waiting = acquire();
     expect(woken).toEqual([]);
     change({ replicas: 0, phase: 'idle', endpoints: [] });
-    bus.emit('recorded', ID);
+    changes.tell(ID);
     await expect.poll(() => woken).toEqual([ID]);
     bus.emit('ready', ID, [{ ...READY, replica: 'another' }]);
     expect((await waiting).replica.endpoint.replica).toBe('another');
