@@ -13,6 +13,7 @@ from collections.abc import MutableMapping
 from .protocol import Exit
 from .settings import SettingsError, read_settings
 from .supervisor.listener import listen, stop_listening
+from .system import SignalFile
 
 _CLEARING_SECONDS = 5.0
 
@@ -31,17 +32,18 @@ def main() -> int:
     except OSError as error:
         print(f"faas_worker: can't listen: {error}", file=sys.stderr)
         return Exit.NO_PLACE
+    # The first process of a container has no other way to hear of one.
+    signals = SignalFile({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})
     # All that is imported stays, and looking again and again for what may go takes time.
     gc.disable()
     from .runner import runner  # noqa: F401 - so that every runner has it from the start
     from .supervisor.leftovers import Leftovers
     from .supervisor.supervisor import Supervisor
-    from .system import SignalFile, stand_apart
+    from .system import stand_apart
 
     stand_apart()
     # Of a worker that was here before: a restarted container keeps some of its folders.
     Leftovers(settings).clear(_CLEARING_SECONDS)
-    signals = SignalFile({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})
     if settings.specialise_sha256 is not None:
         from .supervisor.specialiser import Standby, take_on, wait_for_function
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,21 @@ def test_an_encoding_that_is_wrong_is_told_with_its_line(
     assert (report["type"], report["line"]) == ("SyntaxError", line)
     assert words in report["message"]
     assert f"line {line}" in report["traceback"]
+
+
+def test_advice_that_a_file_makes_up_is_cut(fails: Fails) -> None:
+    """A file can send what the runner would; nobody may have work without end from it."""
+    report = fails(
+        "import gc, json, os, socket\n"
+        "text = json.dumps({'type': 'Made', 'message': 'up', 'traceback': '', 'line': 1,\n"
+        "    'stderr': '', 'advice': '\\U0001f600' * 4096, 'available': ['n' * 100] * 20})\n"
+        "for fd in range(3, 64):\n"
+        "    try:\n"
+        "        one = socket.socket(fileno=os.dup(fd))\n"
+        "        if one.type == socket.SOCK_SEQPACKET:\n"
+        "            one.send(f'NOT_LOADABLE {text}'.encode())\n"
+        "    except OSError:\n"
+        "        pass\n"
+        "os._exit(1)\n"
+    )
+    assert len(json.dumps(report)) < 65_536

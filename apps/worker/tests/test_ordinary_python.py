@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -395,3 +396,111 @@ def test_a_handler_knows_its_user_and_its_home(serve: Serve) -> None:
     name, has_home = serve(source).call("").result
     assert name
     assert has_home
+
+
+TEE_AT_IMPORT = """
+import sys
+class Tee:
+    def __init__(self, below):
+        self.below = below
+    def write(self, text):
+        return self.below.write(text)
+    def flush(self):
+        self.below.flush()
+sys.stdout = Tee(sys.stdout)
+sys.stderr = None
+def handle(payload):
+    print("said", payload)
+    return payload
+"""
+
+
+def test_a_stream_of_the_files_own_stays_and_costs_no_runner(serve: Serve) -> None:
+    worker = serve(TEE_AT_IMPORT)
+    assert [worker.call(str(number)).runner for number in range(5)] == [1] * 5
+    eventually(lambda: "said 4" in worker.log_path.read_text(), "the line is in the log")
+
+
+PRINTS_WHEN_COLLECTED = """
+import gc
+gc.set_threshold(1, 1, 1)
+class Noisy:
+    def __del__(self):
+        print("collected")
+def handle(payload):
+    for number in range(200):
+        one, other = Noisy(), Noisy()
+        one.other, other.other = other, one
+        del one, other
+        print("line", number)
+    return payload
+"""
+
+
+def test_a_finalizer_may_print_while_something_else_prints(serve: Serve) -> None:
+    worker = serve(PRINTS_WHEN_COLLECTED, FAAS_TIMEOUT_MS="5000")
+    calls = [worker.start_call(str(number)) for number in range(4)]
+    assert [call.result().result for call in calls] == ["0", "1", "2", "3"]
+    assert worker.call("").runner == 1
+
+
+RUNS_A_PROGRAM = """
+import subprocess
+def handle(payload):
+    return subprocess.run(["sleep", payload]).returncode
+"""
+
+
+def test_many_calls_may_run_a_program_each(serve: Serve) -> None:
+    worker = serve(RUNS_A_PROGRAM)
+    calls = [worker.start_call("2") for _ in range(24)]
+    assert worker.call("0").runner == 1
+    assert [call.result().runner for call in calls] == [1] * 24
+    assert worker.call("0").runner == 1
+
+
+CLOSES_A_STREAM = """
+import asyncio, os
+async def handle(payload):
+    print("began", flush=True)
+    if payload == "close":
+        os.close(1)
+    await asyncio.sleep(1)
+    return payload
+"""
+
+
+def test_a_stream_closed_by_one_call_costs_no_other_its_answer(serve: Serve) -> None:
+    worker = serve(CLOSES_A_STREAM)
+    calls = [worker.start_call("good") for _ in range(2)]
+    eventually(lambda: worker.log_path.read_text().count("began") == 2, "both are running")
+    calls.append(worker.start_call("close"))
+    assert [call.result().result for call in calls] == ["good", "good", "close"]
+    eventually(lambda: worker.call("good").runner == 2, "the next runner serves")
+
+
+REMEMBERS_IN_CONTEXT = """
+import contextvars
+seen = contextvars.ContextVar("seen", default=None)
+async def handle(payload):
+    before = seen.get()
+    seen.set(payload)
+    return before
+"""
+
+
+def test_a_pipelined_call_sees_nothing_of_the_one_before(serve: Serve) -> None:
+    worker = serve(REMEMBERS_IN_CONTEXT)
+    bodies = [f'{{"payload": "{name}"}}' for name in ["alice", "bob", "carol"]]
+    requests = [
+        f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+        for body in bodies
+    ]
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE_SECONDS)
+        connection.connect(worker.socket_path)
+        connection.sendall("".join(requests).encode())
+        got = b""
+        while got.count(b'{"result":') < 3:
+            got += connection.recv(65536)
+    assert got.count(b'{"result":null}') == 3

@@ -8,6 +8,7 @@ import decimal
 import enum
 import fractions
 import ipaddress
+import itertools
 import json
 import pathlib
 import re
@@ -23,6 +24,7 @@ import pydantic
 import pytest
 from fastapi.encoders import jsonable_encoder
 
+from faas_worker.runner.encoding import json_pieces
 from faas_worker.runner.results import result_answer
 from support import Worker, eventually
 
@@ -310,6 +312,12 @@ def test_a_generator_may_change_what_it_lies_in() -> None:
     assert result(found) == {"numbers": [0, 1, 2]}
 
 
+@pytest.mark.parametrize("value", [[], {}, "x" * 10_000])
+def test_results_are_measured_piece_by_piece_whatever_they_are_made_of(value: Any) -> None:
+    first = next(json_pieces(value for _ in itertools.count()))
+    assert len(first) < 200_000
+
+
 @pytest.fixture(scope="module", params=["results.handle", "results.handle_async"])
 def worker(request: pytest.FixtureRequest, start_shared: Start) -> Worker:
     return start_shared(request.param, FAAS_MAX_RESULT_BYTES="3000000")
@@ -337,8 +345,9 @@ def test_what_a_generator_raises_is_the_handlers_error(worker: Worker) -> None:
     assert "faas_worker/" not in answer.error["traceback"]
 
 
-def test_a_generator_without_end_is_too_large(worker: Worker) -> None:
-    answer = worker.call("endless")
+@pytest.mark.parametrize("payload", ["endless", "endless texts"])
+def test_a_generator_without_end_is_too_large(worker: Worker, payload: str) -> None:
+    answer = worker.call(payload)
     assert (answer.status, answer.error["code"]) == (500, "handler_result_invalid")
     assert (answer.error["type"], answer.error.get("path")) == ("ResultTooLarge", None)
     assert worker.call("lines").runner == 1

@@ -110,6 +110,7 @@ class FunctionApp:
         if not self.calls.enter(call):
             entered = await self._wait_turn(call)
             if not entered:
+                call.timer.cancel()  # Or it would keep the payload until then.
                 return None
         try:
             answer = await self.invoker.answer(call)

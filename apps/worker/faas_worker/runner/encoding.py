@@ -26,7 +26,7 @@ from typing import Any
 from .failures import cut, type_name
 
 MAX_DEPTH = 1000
-_PIECE_VALUES = 500
+_PIECE_VALUES, _PIECE_CHARS = 500, 64 * 1024
 # From this length on a list or dict may be plain though what it lies in is not, which is faster.
 _TRIED_LENGTH = 100
 # An enum's value may be a date; a conversion may also give back what it was given, for ever.
@@ -85,6 +85,7 @@ def json_pieces(value: Any) -> Iterator[str]:
     out: list[str] = []
     stack: list[_Container] = []
     ids: set[int] = set()
+    chars = 0
 
     def write(value: Any) -> bool:
         """False when it is a container: its children come next."""
@@ -116,11 +117,14 @@ def json_pieces(value: Any) -> Iterator[str]:
                 top.key = key
                 out.append(separator)
             separator = ","
-            if not write(child):
-                break
-            if len(out) > _PIECE_VALUES:
+            is_whole = write(child)
+            chars += len(out[-1])
+            if len(out) > _PIECE_VALUES or chars > _PIECE_CHARS:
                 yield "".join(out)
                 out.clear()
+                chars = 0
+            if not is_whole:
+                break
         else:
             out.append("}" if top.is_object else "]")
             ids.discard(id(top.original))

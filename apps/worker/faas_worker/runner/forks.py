@@ -60,7 +60,7 @@ class Forks:
         """Whether a call that began at this time may have left processes."""
         return self._last_ns > started_ns
 
-    async def settle(self) -> Reason | None:
+    async def settle(self, *, in_use: bool) -> Reason | None:
         """Returns once nothing that a call has left multiplies: where it does, the supervisor ends
         this process, and then that call pays for it, and none after it."""
         before = 0
@@ -70,7 +70,8 @@ class Forks:
                 break
             before = left
             await asyncio.sleep(_GROWTH_SECONDS)
-        return Reason.PROCESSES if before >= _MOST_LEFT else None
+        # While other calls run, the processes may be theirs.
+        return Reason.PROCESSES if before >= _MOST_LEFT and not in_use else None
 
     def _on_event(self, event: str, _arguments: object) -> None:
         if event in _MAKING_PROCESSES:

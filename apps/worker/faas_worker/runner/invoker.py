@@ -17,7 +17,7 @@ from typing import Any
 from ..protocol import Exit
 from .calls import Call
 from .loading import Handler
-from .results import Answer, handler_error, result_answer, result_answer_on_loop
+from .results import Answer, handler_error, result_answer, result_answer_on_loop, worker_draining
 from .streams import CURRENT_OUTPUT, Streams
 
 _Anything = BaseException
@@ -45,6 +45,7 @@ class Invoker:
         self._busy = 0
         #: Threads that run calls.
         self.threads = 0
+        self.only_main_thread = False
         self.answer: Callable[[Call], Awaitable[Answer | None]] = (
             self._answer_on_loop if handler.is_async else self._answer_from_thread
         )
@@ -55,6 +56,9 @@ class Invoker:
         return await self._finish_on_loop(call, self._handler.call, call.payload)
 
     async def _answer_from_thread(self, call: Call) -> Answer | None:
+        if self.only_main_thread and self._busy:
+            # It can't be ended, and no other thread may run calls.
+            return worker_draining()
         call.done = self._loop.create_future()
         self._busy += 1
         if self._busy > self.threads:

@@ -225,6 +225,7 @@ def report_line(failure: Failure) -> bytes:
             message=cut(failure.message, message_limit),
             traceback=failure.traceback[-traceback_limit:],
             stderr=failure.stderr[-message_limit:],
+            advice=cut(failure.advice, message_limit),
         )
         fields = {
             name: value for name, value in asdict(shorter).items() if value or name in _ALWAYS

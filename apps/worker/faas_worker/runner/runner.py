@@ -102,7 +102,7 @@ class Runner:
             self.loop = self.new_event_loop()
         invoker = Invoker(handler, context, self.loop, self.settings.max_result_bytes)
         if concurrency == 1 and not handler.is_async:
-            invoker.threads = 1
+            invoker.threads, invoker.only_main_thread = 1, True
             start_thread(lambda: self.serve(invoker), "faas-server")
             invoker.run_calls()
         elif not handler.is_async:
@@ -179,11 +179,11 @@ class Runner:
                 self.beat_timer.cancel()
             self.leave_if_forked()
             if not self.resting and not self.leaving:
-                if not self.health.answers():
-                    _exit(Exit.UNFIT)
                 in_use = bool(self.calls.running)
                 if reason := self.health.look(in_use=in_use):
                     self.retire(reason)
+                elif not self.health.answers():
+                    _exit(Exit.UNFIT)
                 if reason is Reason.THREADS and in_use:
                     # There is no room for another runner beside it.
                     self.leave(Exit.UNFIT)
@@ -211,7 +211,9 @@ class Runner:
         in_use = len(self.calls.running) > 1
         reason: Reason | None
         try:
-            reason = await self.forks.settle() if self.forks.concern(started_ns) else None
+            reason = None
+            if self.forks.concern(started_ns):
+                reason = await self.forks.settle(in_use=in_use)
             is_long = monotonic_ns() - started_ns > _LONG_NS
             look = self.health.look if is_long else self.health.after_call
             reason = reason or look(in_use=in_use)
@@ -271,11 +273,10 @@ class Runner:
             if reason:
                 self.tell(News.RETIRES, reason.name)
             self.server.stop_accepting()
-            if reason is Reason.DAMAGED:
-                self.close_down()
-            else:
-                latest = time.monotonic() + linger_seconds
-                self.after_arrivals(lambda: self.close_down_when_unused(latest))
+            # In a damaged one no handler runs any more: what still gets here goes elsewhere.
+            self.app.draining = reason is Reason.DAMAGED
+            latest = time.monotonic() + linger_seconds
+            self.after_arrivals(lambda: self.close_down_when_unused(latest))
         except _Anything:
             # Not even that: what it is made of is broken.
             _exit(Exit.UNFIT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from contextvars import Context, copy_context
 from typing import Any
 
 # uvicorn loads it by name; here it is loaded once, before the fork, and not in every runner.
@@ -33,6 +34,8 @@ class _State(ServerState):
         super().__init__()
         #: Connections over which nobody has shown yet that they may call, the oldest first.
         self.unknown: dict[_Protocol, None] = {}
+        #: What each request's task gets a copy of.
+        self.context = Context()
 
 
 class _Protocol(HttpToolsProtocol):
@@ -56,6 +59,10 @@ class _Protocol(HttpToolsProtocol):
             oldest.transport.abort()
         unknown[self] = None
         self.unknown = self.loop.call_later(_UNKNOWN_SECONDS, self._overdue)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        # A pipelined request's is called in the context of the request before it.
+        self.state.context.run(super()._start_asgi_task, cycle, app)
 
     def keep(self) -> None:
         if self.unknown is not None:
@@ -102,6 +109,7 @@ class Server:
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
+        self._state.context = copy_context()
         self._server = await loop.create_server(self.connect, sock=self._socket, backlog=BACKLOG)
 
     def connect(self) -> _Protocol:

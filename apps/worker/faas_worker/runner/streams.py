@@ -96,21 +96,25 @@ class CallOutput:
 
     def flush(self, pipe: _Pipe) -> None:
         """What has no newline yet gets out, should this process end before there is one."""
-        if self._unfinished and self._unfinished.get(pipe):
-            with _LOCK:
-                rest, self._unfinished[pipe] = self._unfinished[pipe], b""
+        if not self._unfinished:
+            return
+        with _LOCK:
+            unfinished = self._unfinished or {}
+            if rest := unfinished.get(pipe):
+                unfinished[pipe] = b""
                 self._put(pipe, [], rest)
 
     def finish(self, pipes: tuple[_Pipe, _Pipe]) -> None:
         """Ends the call's last lines, and tells how much was left out."""
-        unfinished, self._unfinished = self._unfinished or {}, None
-        for pipe, rest in unfinished.items():
-            with _LOCK:
+        if not self._unfinished and not self.dropped:
+            return
+        with _LOCK:
+            unfinished, self._unfinished = self._unfinished or {}, None
+            for pipe, rest in [*unfinished.items()]:
                 self._put(pipe, [rest])
-        if self.dropped:
-            note = f"[{self.dropped} bytes of this call's output dropped]"
-            self.dropped = 0
-            with _LOCK:
+            if self.dropped:
+                note = f"[{self.dropped} bytes of this call's output dropped]"
+                self.dropped = 0
                 self._put(pipes[0], [note.encode()])
 
     def _put(self, pipe: _Pipe, lines: list[bytes], rest: bytes = b"") -> None:
@@ -144,14 +148,14 @@ def _pieces(line: bytes) -> list[bytes]:
     return [line[at : at + _PIECE_BYTES] for at in range(0, len(line), _PIECE_BYTES)]
 
 
-# Held for no longer than a line takes. A copy of this process gets one of its own: another thread
-# may hold it when it is made.
-_LOCK = threading.Lock()
+# Held for no longer than a line takes. A finaliser or a signal's handler may print while its thread
+# holds it. A copy of this process gets one of its own: another thread may hold it when it is made.
+_LOCK = threading.RLock()
 
 
 def _renew_lock() -> None:
     global _LOCK
-    _LOCK = threading.Lock()
+    _LOCK = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_renew_lock)
@@ -212,8 +216,9 @@ class Streams:
         False when those that were there can't be used any more."""
         sys.stdout, sys.stderr = self._kept
         try:
-            return not any(stream.closed for stream in self._kept)
-        except Exception:  # detached, or of the handler's own making
+            # What the file itself has put there may have no such attribute, or be None.
+            return not any(getattr(stream, "closed", False) for stream in self._kept)
+        except Exception:  # detached
             return False
 
     @staticmethod

@@ -351,7 +351,7 @@ class Fleet:
         container sees to that."""
         most = self.settings.limit_memory_bytes
         for runner in self.runners.values():
-            if most is not None and not runner.pulse.is_resting and runner.used_bytes() > most:
+            if most is not None and runner.used_bytes() > most:
                 runner.out_of_memory = True
                 runner.kill()
             if runner.end_by is not None and now < runner.settles_at:

@@ -157,7 +157,7 @@ class _Stream:
 
     def finish(self) -> None:
         for _ in range(_LAST_READS):
-            if self.ended or not self.read():
+            if self.ended or self.outlet.is_stuck or not self.read():
                 break
         self._print_rest()
         for line in self._unfinished.values():

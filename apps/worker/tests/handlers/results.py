@@ -35,6 +35,7 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "lines": lambda: (str(number) for number in range(3)),
     "raise half-way": raise_half_way,
     "endless": lambda: (number for number in itertools.count()),
+    "endless texts": lambda: ("x" * 1_000_000 for _ in itertools.count()),
 }
 
 
