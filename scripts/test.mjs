@@ -15,8 +15,8 @@ const vitestArgs = mark === -1 ? args : args.slice(0, mark);
 const pytestArgs = mark === -1 ? [] : args.slice(mark + 1);
 
 // Suites that need a cluster are run by npm run test:kubernetes.
-const vitest = (projects, name, log) =>
-  runVitest(root, [...projects.map((project) => `--project=${project}`), ...vitestArgs], name, log);
+const vitest = (projects, name) =>
+  runVitest(root, [...projects.map((project) => `--project=${project}`), ...vitestArgs], name);
 
 if (args.length > 0) {
   const summaries = [];
@@ -24,27 +24,18 @@ if (args.length > 0) {
   if (mark !== -1) summaries.push(await runPytest());
   process.exitCode = closeWith(summaries);
 } else {
-  // The crash suites alone keep the processors busy. The others often wait: two at once, and these two beside them.
+  // One after the other: some do their worst to this machine, and others promise milliseconds.
   const crash = await vitest(['crash'], 'crash');
-  const [pythonLog, kubernetesLog] = ['pytest.log', 'kubernetes.log'].map((name) => freshReport(root, name));
-  const python = runPytest(pythonLog);
-  const kubernetes = python.then(() => vitest(['small-kubernetes'], 'kubernetes', kubernetesLog));
+  const python = await runPytest();
+  const kubernetes = await vitest(['small-kubernetes'], 'kubernetes');
   const others = await vitest(['!cluster', '!crash', '!small-kubernetes']);
-  const summaries = [crash, others, await python];
-  show('The worker, tested with pytest', pythonLog);
-  summaries.push(await kubernetes);
-  show('On Kubernetes', kubernetesLog);
+  const summaries = [crash, python, kubernetes, others];
   process.exitCode = closeWith(summaries);
 }
 
-/** @param {string} [log] a file for what it says, in place of this terminal */
-async function runPytest(log) {
+async function runPytest() {
   const report = freshReport(root, 'pytest.xml');
   const flags = ['-m', 'pytest', '-q', `--junitxml=${report}`, ...pytestArgs];
-  const ok = await run(workerPython(root), flags, join(root, 'apps', 'worker'), log);
+  const ok = await run(workerPython(root), flags, join(root, 'apps', 'worker'));
   return pytestSummary(read(report), ok);
-}
-
-function show(title, log) {
-  console.log(`\n${title}:\n${read(log) ?? ''}`);
 }

@@ -1,27 +1,20 @@
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { vitestSummary } from './summary.mjs';
 
-/**
- * Runs vitest and answers what its report says.
- *
- * @param {string} [log] a file for what it says, in place of this terminal
- */
-export async function runVitest(root, args, name = 'vitest', log) {
+/** Runs vitest and answers what its report says. */
+export async function runVitest(root, args, name = 'vitest') {
   const report = freshReport(root, `${name}.json`);
   const program = join(root, 'node_modules', 'vitest', 'vitest.mjs');
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
-  const ok = await run(process.execPath, [program, 'run', ...reporters, ...args], root, log);
+  const ok = await run(process.execPath, [program, 'run', ...reporters, ...args], root);
   return vitestSummary(read(report), ok, root);
 }
 
-/** @param {string} [log] a file for what it says, in place of this terminal */
-export function run(program, args, cwd, log) {
+export function run(program, args, cwd) {
   return new Promise((resolve) => {
-    const out = log === undefined ? 'inherit' : openSync(log, 'w');
-    const child = spawn(program, args, { cwd, stdio: ['inherit', out, out] });
-    if (log !== undefined) closeSync(out);
+    const child = spawn(program, args, { cwd, stdio: 'inherit' });
     process.on('SIGTERM', () => child.kill('SIGTERM'));
     child.on('error', (error) => {
       console.error(`✗ ${program} can't be started: ${error.message}`);
