@@ -62,7 +62,7 @@ class Filter {
 describe('docker-compose.socket-proxy.yml', () => {
   it('pins the proxy, and gives the manager its socket in the place of the engine’s', () => {
     const { services } = readCompose({ DOCKER_GID: '1' }, FILE);
-    expect(services['socket-proxy']?.image).toMatch(/^[\w/-]+:\d+\.\d+\.\d+$/);
+    expect(services['socket-proxy']?.image).toMatch(/^[\w/-]+:\d+\.\d+\.\d+@sha256:[0-9a-f]{64}$/);
     expect(services['manager']).toMatchObject({
       environment: { DOCKER_HOST: 'unix:///run/engine/docker.sock' },
       volumes: ['engine:/run/engine'],
