@@ -64,7 +64,7 @@ describeOnProcesses('handler code that answers in place of its worker', (engine)
 
     const removals = await Promise.all(victims.map((id) => manager.remove(id)));
     expect(removals.map(({ status }) => status)).toEqual(removals.map(() => 204));
-    for (const { status } of await Promise.all(attacks)) expect(status).toBe(404);
+    for (const { status } of await Promise.all(attacks)) expect(status).toBe(409);
     expect(await names()).toEqual([honest.id]);
     await vi.waitFor(async () => expect(await stage.room.workers()).toHaveLength(1), 20_000);
   }, 120_000);
