@@ -2,11 +2,12 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { generateClient } from './setup/client.mjs';
 import { run, step } from './setup/progress.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const folder = join(root, '.cache', 'client-package');
-const tool = (...path) => join(root, 'node_modules', ...path);
+const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
 const { GITHUB_SERVER_URL, GITHUB_REPOSITORY } = process.env;
 const { version, license } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
@@ -50,9 +51,8 @@ const { data } = await executeFunction({ client, path: { id: added.data!.id }, b
 \`\`\`
 `,
   );
-  const generator = tool('@hey-api', 'openapi-ts', 'bin', 'run.js');
   const source = join(folder, 'src');
-  await run(process.execPath, [generator, '--input', 'openapi.json', '--output', source], { cwd: root });
+  await generateClient(root, source);
   const flags = [
     '--target',
     'ES2022',
@@ -64,7 +64,7 @@ const { data } = await executeFunction({ client, path: { id: added.data!.id }, b
     '--ignoreConfig',
   ];
   const places = ['--rootDir', source, '--outDir', join(folder, 'dist')];
-  await run(process.execPath, [tool('typescript', 'bin', 'tsc'), ...flags, ...places, join(source, 'index.ts')], {
+  await run(process.execPath, [compiler, ...flags, ...places, join(source, 'index.ts')], {
     cwd: folder,
   });
 });

@@ -1,11 +1,12 @@
 // Serves from the sources: each saved change is compiled and the manager started anew with it, functions and all. Types
 // are left to the editor and to npm run check, which is what makes it quick.
 import { spawn } from 'node:child_process';
-import { rmSync, watch } from 'node:fs';
+import { watch } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { forgetBuild } from './setup/build.mjs';
 import { say } from './setup/progress.mjs';
 
 const STOP_MS = 10_000;
@@ -17,8 +18,8 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const manager = { again: false };
 let ending = false;
 
-// What is compiled here was not checked, so the next build is made from nothing.
-rmSync(join(root, '.cache', 'build-stamp.json'), { force: true });
+// What is compiled here was not checked.
+forgetBuild(root);
 const compiler = spawn(
   process.execPath,
   [

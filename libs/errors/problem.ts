@@ -36,16 +36,13 @@ export interface Problem {
 }
 
 export function problemOf(error: AppError, requestId: string): Problem {
-  return {
-    type: `urn:service-faas:problem:${error.code}`,
-    title: titleOf(error.code),
-    status: STATUS[error.kind],
-    detail: error.message,
-    error: error.message,
-    code: error.code,
-    request_id: requestId,
-    ...error.extras,
-  };
+  return { ...problemWith(error.code, STATUS[error.kind], error.message, requestId), ...error.extras };
+}
+
+/** Where there is no error to tell of, since the request never got so far. */
+export function problemWith(code: AppError['code'], status: number, detail: string, requestId: string): Problem {
+  const type = `urn:service-faas:problem:${code}`;
+  return { type, title: titleOf(code), status, detail, error: detail, code, request_id: requestId };
 }
 
 /**

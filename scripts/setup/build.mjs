@@ -16,7 +16,7 @@ export async function build(root) {
   await step('building the manager', async () => {
     const before = readStamp(root);
     const now = sources(root);
-    rmSync(stampPath(root), { force: true });
+    forgetBuild(root);
     // The compiler leaves the output of removed files behind, and writes nothing that it believes to be there.
     if (before === undefined || !existsSync(entry(root)) || Object.keys(before).some((name) => !(name in now))) {
       rmSync(join(root, 'dist'), { recursive: true, force: true });
@@ -29,6 +29,11 @@ export async function build(root) {
     mkdirSync(dirname(stampPath(root)), { recursive: true });
     writeFileSync(stampPath(root), JSON.stringify(now));
   });
+}
+
+/** What is in dist/ by now was not built here: the next build is made from nothing. */
+export function forgetBuild(root) {
+  rmSync(stampPath(root), { force: true });
 }
 
 function entry(root) {

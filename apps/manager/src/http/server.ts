@@ -17,7 +17,7 @@ import { Access, type ProtectedRoute } from '../auth/access.js';
 import { noteUncounted } from './client-connection.js';
 import { ClientConnections } from './client-connections.js';
 import { ExecutionHttp } from '../gateway/execution.http.js';
-import { sendProblem, titleOf } from '#libs/errors/problem.js';
+import { problemWith, sendProblem } from '#libs/errors/problem.js';
 import { asAppError } from '#libs/errors/problem.filter.js';
 import { areTooManyPieces } from '../memory/chunks.js';
 import { serveHalfClosed } from './half-closed.js';
@@ -227,9 +227,7 @@ function brokenRequest(fault: string, requestId: string) {
     detail: 'The request is not valid HTTP.',
   };
   const { status } = PROBLEMS[code];
-  const title = titleOf(code);
-  const type = `urn:service-faas:problem:${code}`;
-  const body = JSON.stringify({ type, title, status, detail, error: detail, code, request_id: requestId });
+  const body = JSON.stringify(problemWith(code, status, detail, requestId));
   const head = {
     'Content-Type': 'application/problem+json; charset=utf-8',
     'Content-Length': Buffer.byteLength(body),

@@ -84,7 +84,7 @@ class Runner:
             self.settings = function()
         if self.settings.event_loop == "asyncio":
             self.loop.close()
-            self.loop = asyncio.new_event_loop()
+            self.loop = self.new_event_loop()
         asyncio.set_event_loop(self.loop)
         handler = self.load()
         context = copy_context()
@@ -95,13 +95,13 @@ class Runner:
         if function is None and unpack_order(self.channel.recv(64)) is not Order.SERVE:
             self.leave(Exit.DONE)
         self.channel.setblocking(False)
-        concurrency = self.settings.concurrency
         # The thread that has loaded the file is the handler's, where there can be no other one.
-        if concurrency == 1 and not handler.is_async:
+        is_handlers_thread = self.settings.concurrency == 1 and not handler.is_async
+        if is_handlers_thread:
             # The loop that this thread has stays the handler's own.
             self.loop = self.new_event_loop()
         invoker = Invoker(handler, context, self.loop, self.settings.max_result_bytes)
-        if concurrency == 1 and not handler.is_async:
+        if is_handlers_thread:
             invoker.threads, invoker.only_main_thread = 1, True
             start_thread(lambda: self.serve(invoker), "faas-server")
             invoker.run_calls()
