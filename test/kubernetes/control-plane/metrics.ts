@@ -13,7 +13,7 @@ const POD_METRICS = {
 /** Just below what would ask for one replica more. */
 const ROUNDING = 0.99;
 
-/** The load that a test makes up: what it asks a Deployment's autoscaler for; nothing is known of it without `replicas`. */
+/** The load that a test makes up: what it asks a Deployment's autoscaler for; without `replicas` the pods are idle. */
 export interface Load {
   readonly namespace: string;
   readonly autoscaler: string;
@@ -95,13 +95,13 @@ export class Metrics {
       kind: 'PodMetricsList',
       apiVersion: GROUP_VERSION,
       metadata: {},
-      items: (share === undefined ? [] : running).map((pod) => ({
+      items: running.map((pod) => ({
         metadata: { name: pod.metadata?.name, namespace, labels: pod.metadata?.labels },
         timestamp: new Date().toISOString().replace(/\.\d+Z/, 'Z'),
         window: '1s',
         containers: (pod.spec?.containers ?? []).map(({ name, resources }) => {
           const request = quantity(resources?.requests?.['cpu']) ?? 0;
-          const nanos = Math.round((request * 1e9 * (share ?? 0) * ROUNDING) / running.length);
+          const nanos = Math.round((request * 1e9 * share * ROUNDING) / running.length);
           return { name, usage: { cpu: `${nanos}n`, memory: '1Mi' } };
         }),
       })),
@@ -109,15 +109,15 @@ export class Metrics {
   }
 
   /**
-   * How much of what one pod asks for all together use, so that the autoscaler wants what the test wants; undefined
+   * How much of what one pod asks for all together use, so that the autoscaler wants what the test wants; 0
    * where the test wants nothing.
    */
-  private async shareOf(namespace: string, pods: readonly V1Pod[]): Promise<number | undefined> {
+  private async shareOf(namespace: string, pods: readonly V1Pod[]): Promise<number> {
     const { items } = await this.autoscaling.listNamespacedHorizontalPodAutoscaler({ namespace });
     const deployments = new Set(pods.map(({ metadata }) => metadata?.name?.replace(/-[^-]+-[^-]+$/, '')));
     const mine = items.find(({ spec }) => deployments.has(spec?.scaleTargetRef.name));
-    const replicas = this.loads.get(`${namespace}/${mine?.metadata?.name}`);
+    const replicas = this.loads.get(`${namespace}/${mine?.metadata?.name}`) ?? 0;
     const cpu = mine?.spec?.metrics?.find(({ resource }) => resource?.name === 'cpu')?.resource;
-    return replicas && (replicas * (cpu?.target.averageUtilization ?? 0)) / 100;
+    return (replicas * (cpu?.target.averageUtilization ?? 0)) / 100;
   }
 }
