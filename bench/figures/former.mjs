@@ -1,24 +1,43 @@
 import { ECHO, ECHO_CALL } from '../reference/handlers.mjs';
 import { makeRow, pick } from '../report/rows.mjs';
 import { cpuMicroseconds } from '../stage/process-use.mjs';
+import { untilQuiet } from '../stage/quiet.mjs';
+import { untilAsleep } from '../stage/sleep.mjs';
+import { deploy } from './deploy.mjs';
 import { inPairs } from './pairs.mjs';
 
 /** Short rounds and many: a disturbance spoils one pair. */
 const LATENCY = { count: 60, seconds: 40, calls: 300 };
 const THROUGHPUT = { count: 60, seconds: 60, connections: 16, roundSeconds: 0.4 };
+const WORKER = { count: 40, seconds: 40, connections: 16, roundSeconds: 0.4 };
+const WAKES = { count: 40, seconds: 150 };
+const DEPLOYS = { count: 40, seconds: 150 };
+const POOL_SIZE = 2;
 const WARM_UP_SECONDS = 1.5;
 const MOST_RATIO = 1.03;
 const REFERENCE = 'the former revision';
+const HANDLERS = { def: 'handle', 'async def': 'handle_async' };
+
+const most = { target: `≤ ${MOST_RATIO} ×`, meets: ({ ratio }) => ratio.median <= MOST_RATIO };
+const least = { target: `≥ 1 / ${MOST_RATIO} ×`, meets: ({ ratio }) => ratio.median >= 1 / MOST_RATIO };
 
 /**
  * This revision and another one, each with its own manager, database and worker, in the same run: what a change costs a
- * call. The other is a checkout with its program built, named by `--former`.
+ * call, a worker, a wake and an upload. The other is a checkout with its program built, named by `--former`.
  */
 export async function measureFormer(stage) {
-  const { former, 'former-image': image } = stage.options;
-  if (former === '') throw new Error('Name a checkout of the former revision: --former DIRECTORY.');
-  const environment = image === '' ? {} : { WORKER_IMAGE: image };
-  const managers = [await stage.manager(), await stage.manager({ root: former, environment })];
+  if (stage.options.former === '') throw new Error('Name a checkout of the former revision: --former DIRECTORY.');
+  const parts = [await calls(stage)];
+  for (const [text, handler] of Object.entries(HANDLERS)) parts.push(await workers(stage, handler, text));
+  parts.push(await wakesAndDeploys(stage));
+  return {
+    rows: parts.flatMap(({ rows }) => rows),
+    pairs: Object.assign({}, ...parts.map(({ pairs }) => pairs)),
+  };
+}
+
+async function calls(stage) {
+  const managers = await bothManagers(stage);
   const [ours, reference] = await Promise.all(managers.map(targetOf));
   const load = stage.load();
   const round = async ({ target, pid }, amount) => {
@@ -38,19 +57,59 @@ export async function measureFormer(stage) {
   for (const side of [ours, reference]) await round(side, { ...loaded, seconds: WARM_UP_SECONDS });
   const single = await measure(LATENCY, { connections: 1, calls: LATENCY.calls });
   const many = await measure(THROUGHPUT, loaded);
-  return { rows: rowsOf(single, many), pairs: { single, many } };
+  await Promise.all([ours, reference].map(({ remove }) => remove()));
+  return { rows: rowsOfCalls(single, many), pairs: { single, many } };
+}
+
+async function workers(stage, handler, text) {
+  const sides = await Promise.all([stage.worker(handler), stage.worker(handler, stage.options.former)]);
+  const load = stage.load();
+  const { connections } = WORKER;
+  const round = ({ target }, seconds) => load.round({ target, connections, seconds, ...ECHO_CALL });
+  for (const side of sides) await round(side, WARM_UP_SECONDS);
+  const pairs = await inPairs(stage, WORKER, ...sides.map((side) => () => round(side, WORKER.roundSeconds)));
+  for (const side of sides) await side.end();
+  const figure = `worker, ${text} handler, ${connections} connections`;
+  return { rows: [row(figure, 'calls/s', pairs, ({ perSecond }) => perSecond, least)], pairs: { [text]: pairs } };
+}
+
+/** Of functions that sleep, and of new ones, both with workers that wait in a pool. */
+async function wakesAndDeploys(stage) {
+  const { engine } = stage;
+  const managers = await bothManagers(stage, { WARM_POOL_SIZE: String(POOL_SIZE), SCALE_INTERVAL_MS: '100' });
+  const generic = managers.length * POOL_SIZE;
+  const sides = await Promise.all(managers.map(targetOf));
+  const wake = async ({ manager, id, target }) => {
+    for (const side of sides) await untilAsleep(side.manager, side.id);
+    await untilQuiet(engine, { generic });
+    return (await stage.load().round({ target, connections: 1, calls: 1, ...ECHO_CALL })).p50;
+  };
+  for (const side of sides) await wake(side);
+  const wakes = await inPairs(stage, WAKES, ...sides.map((side) => () => wake(side)));
+  await Promise.all(sides.map(({ remove }) => remove()));
+  const deploys = await inPairs(stage, DEPLOYS, ...managers.map((manager) => () => deploy(manager, engine, generic)));
+  const rows = [
+    row('wake from the pool, first answer', 'ms', wakes, (ms) => ms, most),
+    row('deploy from the pool, upload to first answer', 'ms', deploys, (ms) => ms, most),
+  ];
+  return { rows, pairs: { wakes, deploys } };
+}
+
+async function bothManagers(stage, environment = {}) {
+  const { former, 'former-image': image } = stage.options;
+  const own = image === '' ? {} : { WORKER_IMAGE: image };
+  return [
+    await stage.manager({ environment }),
+    await stage.manager({ root: former, environment: { ...environment, ...own } }),
+  ];
 }
 
 async function targetOf(manager) {
   const id = await manager.upload(ECHO, { max_replicas: 1 });
-  return { target: manager.target(id), pid: manager.pid };
+  return { manager, id, target: manager.target(id), pid: manager.pid, remove: () => manager.remove(id) };
 }
 
-function rowsOf(single, many) {
-  const row = (figure, unit, pairs, value, limit) =>
-    makeRow(pairs.map(pick(value)), { figure, reference: REFERENCE, unit, ...limit });
-  const most = { target: `≤ ${MOST_RATIO} ×`, meets: ({ ratio }) => ratio.median <= MOST_RATIO };
-  const least = { target: `≥ 1 / ${MOST_RATIO} ×`, meets: ({ ratio }) => ratio.median >= 1 / MOST_RATIO };
+function rowsOfCalls(single, many) {
   const at = `${THROUGHPUT.connections} connections`;
   const rows = [
     row('call, 1 connection, p50', 'ms', single, ({ p50 }) => p50, most),
@@ -58,4 +117,8 @@ function rowsOf(single, many) {
   ];
   if (many.some(({ ours }) => ours.cpuPerCall === null)) return rows;
   return [...rows, row(`processor time per call, ${at}`, 'µs', many, ({ cpuPerCall }) => cpuPerCall, most)];
+}
+
+function row(figure, unit, pairs, value, limit) {
+  return makeRow(pairs.map(pick(value)), { figure, reference: REFERENCE, unit, ...limit });
 }

@@ -72,10 +72,10 @@ export class Stage {
     return { target: { origin: `http://127.0.0.1:${port}`, path: '/' }, pid: child.pid };
   }
 
-  /** The worker by hand, around one handler of the reference's file. */
-  async worker(handler) {
+  /** The worker by hand, of this checkout or of another one, around one handler of the reference's file. */
+  async worker(handler, checkout = root) {
     const { origin, end } = await this.#startPython(['-m', 'faas_worker'], (port) => ({
-      PYTHONPATH: join(root, 'apps', 'worker'),
+      PYTHONPATH: join(resolve(checkout), 'apps', 'worker'),
       FAAS_HOST: '127.0.0.1',
       FAAS_PORT: String(port),
       FAAS_APP_DIR: reference,
