@@ -88,7 +88,7 @@ describe('ReconcileLoop', () => {
       };
     }
     for (let round = 0; round < 8; round += 1) {
-      await here.repository.requestReconcile();
+      await here.repository.requestReconcileOfAll();
       here.world.killReplica(here.world.replicas()[round]?.id ?? '');
       await delay(10);
     }

@@ -1,7 +1,9 @@
 import { dataSourceOptions, openDataSource } from '#libs/database/data-source.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { FunctionEntity } from '../../apps/manager/src/functions/function.entity.js';
 import type { Claim, Outcome } from '../../apps/manager/src/functions/function.repository.js';
+import { DemandRepository } from '../../apps/manager/src/scaling/demand.repository.js';
 import { createSharedDatabase } from '../support/postgres.js';
 import { Installation, newFunction, silent } from './installation.js';
 
@@ -213,10 +215,28 @@ describe('FunctionRepository', () => {
     await here.database.query('UPDATE functions SET replicas = 0 WHERE id = ANY ($1)', [asleepOnce]);
     await here.database.query(`UPDATE functions SET phase = 'running' WHERE id = $1`, [falling]);
     await here.database.query('UPDATE functions SET generation = generation + 1 WHERE id = $1', [woken]);
-    await repository().requestReconcile();
+    await repository().requestReconcileOfAll();
     expect((await due()).toSorted()).toEqual([running, falling, woken, leaving].toSorted());
     await repository().requestReconcile(asleep);
     expect(await due()).toEqual([asleep]);
+  });
+
+  it('changes many functions at once, in any order, while others do the same', async () => {
+    const demands = new DemandRepository(here.database);
+    const ids = await Promise.all(Array.from({ length: 200 }, () => here.add()));
+    const called = (order: readonly FunctionId[]) => order.map((id) => ({ id, callsNow: 1, callsLately: 1 }));
+    const orders = [ids, ids.toReversed(), ids.toSorted(), ids.toSorted().toReversed()];
+    await demands.record(called(ids));
+    for (let round = 0; round < 15; round += 1) {
+      await here.database.query(`UPDATE demands SET seen_at = now() - interval '1 hour'`);
+      await Promise.all([
+        ...orders.flatMap((order) => [demands.touch(order), demands.record(called(order))]),
+        ...Array.from({ length: 4 }, () => repository().requestReconcileOfAll()),
+        demands.putToSleep(),
+        demands.forgetStale(),
+      ]);
+    }
+    expect(await due()).toHaveLength(10);
   });
 
   it('forgets code and revisions with the function', async () => {

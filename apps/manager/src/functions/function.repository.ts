@@ -68,6 +68,13 @@ export interface PhaseCount {
 }
 
 /**
+ * Statements that change many rows lock them in one order, or two of them could wait for each other
+ * (https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-DEADLOCKS).
+ */
+export const IN_LOCK_ORDER = 'ORDER BY id FOR NO KEY UPDATE';
+const DUE_NOW = 'reconcile_at = now(), wakes = wakes + 1';
+
+/**
  * All SQL about functions. The row is the queue: a statement that changes what is wanted requests the reconcile too.
  */
 @Injectable()
@@ -176,17 +183,22 @@ export class FunctionRepository {
     return row ?? null;
   }
 
+  /** Requests a reconcile of one function. */
+  async requestReconcile(id: FunctionId): Promise<void> {
+    await this.database.query(`UPDATE functions SET ${DUE_NOW} WHERE id = $1`, [id]);
+  }
+
   /**
-   * Requests a reconcile of one function, or of all that may have changed unseen. Functions that sleep and aren't due
-   * are left out: they have nothing on the engine, and thousands of steps for them would delay an upload.
+   * Requests a reconcile of all functions that may have changed unseen. Those that sleep and aren't due are left out:
+   * they have nothing on the engine, and thousands of steps for them would delay an upload.
    */
-  async requestReconcile(id?: FunctionId): Promise<void> {
+  async requestReconcileOfAll(): Promise<void> {
     await this.database.query(
-      `UPDATE functions SET reconcile_at = now(), wakes = wakes + 1
-       WHERE id = $1 OR ($1::text IS NULL AND NOT
-         (phase = 'idle' AND replicas = 0 AND observed_generation = generation AND deleted_at IS NULL
-          AND reconcile_at IS NULL))`,
-      [id ?? null],
+      `UPDATE functions SET ${DUE_NOW} WHERE id IN (
+         SELECT id FROM functions
+         WHERE NOT (phase = 'idle' AND replicas = 0 AND observed_generation = generation AND deleted_at IS NULL
+           AND reconcile_at IS NULL)
+         ${IN_LOCK_ORDER})`,
     );
   }
 

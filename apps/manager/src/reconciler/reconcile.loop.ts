@@ -166,7 +166,7 @@ export class ReconcileLoop implements OnApplicationBootstrap {
 
   private async hint(id: FunctionId | undefined): Promise<void> {
     try {
-      await this.repository.requestReconcile(id);
+      await (id === undefined ? this.repository.requestReconcileOfAll() : this.repository.requestReconcile(id));
     } catch (error) {
       this.report(error, 'could not note a hint of the engine');
     }

@@ -3,7 +3,7 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
 import { ALL_COLUMNS, type FunctionEntity } from '../functions/function.entity.js';
-import type { Claim, Lease } from '../functions/function.repository.js';
+import { type Claim, IN_LOCK_ORDER, type Lease } from '../functions/function.repository.js';
 
 /** Calls of one function that one manager runs or lets wait. */
 export interface Demand {
@@ -48,7 +48,11 @@ export class DemandRepository {
 
   /** Records that functions are used now. */
   async touch(ids: readonly FunctionId[]): Promise<void> {
-    await this.database.query('UPDATE functions SET last_used_at = now() WHERE id = ANY ($1)', [ids]);
+    await this.database.query(
+      `UPDATE functions SET last_used_at = now() WHERE id IN (
+         SELECT id FROM functions WHERE id = ANY ($1) ${IN_LOCK_ORDER})`,
+      [ids],
+    );
   }
 
   async record(demands: readonly Demand[]): Promise<void> {
@@ -57,6 +61,7 @@ export class DemandRepository {
        SELECT seen.id, $1, seen.calls_now, seen.calls_lately
        FROM unnest($2::text[], $3::real[], $4::real[]) AS seen (id, calls_now, calls_lately)
        JOIN functions ON functions.id = seen.id
+       ORDER BY seen.id
        ON CONFLICT (function_id, manager) DO UPDATE
          SET calls_now = EXCLUDED.calls_now, calls_lately = EXCLUDED.calls_lately, seen_at = now()`,
       [
@@ -109,9 +114,12 @@ export class DemandRepository {
   async putToSleep(): Promise<FunctionId[]> {
     const rows = await this.database.query<{ id: FunctionId }>(
       `UPDATE functions SET replicas = 0, generation = generation + 1, reconcile_at = now(), wakes = wakes + 1
-       WHERE replicas > 0 AND min_replicas = 0 AND idle_timeout_ms > 0 AND deleted_at IS NULL
-         AND provisional_until IS NULL AND phase = 'running'
-         AND last_used_at < now() - idle_timeout_ms * interval '1 millisecond'
+       WHERE id IN (
+         SELECT id FROM functions
+         WHERE replicas > 0 AND min_replicas = 0 AND idle_timeout_ms > 0 AND deleted_at IS NULL
+           AND provisional_until IS NULL AND phase = 'running'
+           AND last_used_at < now() - idle_timeout_ms * interval '1 millisecond'
+         ${IN_LOCK_ORDER})
        RETURNING id`,
     );
     return rows.map(({ id }) => id);
@@ -154,6 +162,9 @@ export class DemandRepository {
 
   /** Removes what managers that are gone have left. */
   async forgetStale(): Promise<void> {
-    await this.database.query(`DELETE FROM demands WHERE seen_at < now() - interval '1 minute'`);
+    await this.database.query(
+      `DELETE FROM demands WHERE (function_id, manager) IN (
+         SELECT function_id, manager FROM demands WHERE seen_at < now() - interval '1 minute' FOR UPDATE SKIP LOCKED)`,
+    );
   }
 }
