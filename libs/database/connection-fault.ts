@@ -1,4 +1,4 @@
-import { QueryRunnerAlreadyReleasedError } from 'typeorm';
+import { QueryRunnerAlreadyReleasedError, QueryRunnerProviderAlreadyReleasedError } from 'typeorm';
 
 const NETWORK_CODES = new Set([
   'ECONNREFUSED',
@@ -24,6 +24,7 @@ const CONNECTION_MESSAGES =
 export function isConnectionFault(error: unknown): boolean {
   // TypeORM takes a transaction's session away when its connection ends between two statements.
   if (error instanceof QueryRunnerAlreadyReleasedError) return true;
+  if (error instanceof QueryRunnerProviderAlreadyReleasedError) return true;
   if (error instanceof AggregateError) return error.errors.some(isConnectionFault);
   if (!(error instanceof Error)) return false;
   const code = (error as { code?: unknown }).code;

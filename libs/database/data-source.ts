@@ -3,6 +3,7 @@ import type { ClientBase } from 'pg';
 import pgConnectionString from 'pg-connection-string';
 import type { Logger } from 'pino';
 import { DataSource, type DataSourceOptions, type MixedList } from 'typeorm';
+import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { isConnectionFault } from './connection-fault.js';
 import { Functions1764000000000 } from './migrations/1764000000000-functions.js';
 import { Engines1764050000000 } from './migrations/1764050000000-engines.js';
@@ -66,26 +67,35 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
   };
 }
 
-/** Waits for the server up to a minute, then brings the schema up to date. Safe with many managers at once. */
+/**
+ * Waits for the server, up to a minute for each part, and brings the schema up to date. Safe with many managers at
+ * once, and with a server that goes away at any point.
+ */
 export async function openDataSource(options: DataSourceOptions, logger: Logger): Promise<DataSource> {
-  // Migrating, and waiting for another manager that does, may take longer than any other statement.
-  const migrator = new DataSource({ ...options, poolSize: 2, extra: GUARDED } as DataSourceOptions);
-  await connect(migrator, logger);
-  try {
-    await migrate(migrator);
-  } finally {
-    await migrator.destroy();
-  }
-  return connect(new DataSource(options), logger);
+  await whenReachable(logger, async () => {
+    // Migrating, and waiting for another manager that does, may take longer than any other statement.
+    const migrator = await new DataSource({
+      ...options,
+      poolSize: 2,
+      extra: GUARDED,
+    } as DataSourceOptions).initialize();
+    try {
+      await migrate(migrator);
+    } finally {
+      await migrator.destroy();
+    }
+  });
+  return whenReachable(logger, () => new DataSource(options).initialize());
 }
 
-async function connect(source: DataSource, logger: Logger): Promise<DataSource> {
+/** Does `work`, and again while the database can't be reached, up to a minute. For what a manager can't boot without. */
+export async function whenReachable<T>(logger: Pick<Logger, 'warn'>, work: () => Promise<T>): Promise<T> {
   const deadline = Date.now() + BOOT_DEADLINE_MS;
   for (;;) {
     try {
-      return await source.initialize();
+      return await work();
     } catch (error) {
-      if (!isConnectionFault(error) || Date.now() > deadline) throw error;
+      if (!(error instanceof DatabaseUnavailable || isConnectionFault(error)) || Date.now() > deadline) throw error;
       logger.warn({ reason: (error as Error).message }, 'waiting for the database');
       await delay(1_000);
     }

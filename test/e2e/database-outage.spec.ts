@@ -1,4 +1,5 @@
 import { expect, it, vi } from 'vitest';
+import { CutRelay } from '../support/cut-relay.js';
 import { describeOnAnyEngine } from '../support/engines.js';
 import { ECHO, SLEEPY } from '../support/handlers.js';
 import { expectProblem } from '../support/http.js';
@@ -47,6 +48,20 @@ describeOnAnyEngine('a database that goes away and comes back', (engine) => {
     expect((await manager.remove(warm)).status).toBe(204);
     expectProblem(await manager.call(warm), 404, 'function_not_found');
     expect(manager.log).not.toContain('failed unexpectedly');
+  });
+
+  it('is waited for while a manager boots', { timeout: 120_000 }, async () => {
+    const whole = await CutRelay.open(stage.databaseUrl, Infinity, 0);
+    await (await stage.start({ DATABASE_URL: whole.url })).stop();
+    whole.close();
+    for (const share of [0.2, 0.5, 0.7, 0.8, 0.9]) {
+      const relay = await CutRelay.open(stage.databaseUrl, Math.round(whole.sent * share), 300);
+      const booted = await stage.start({ DATABASE_URL: relay.url });
+      await vi.waitFor(async () => expect((await booted.send('/readyz')).status).toBe(200), { timeout: 10_000 });
+      await booted.stop();
+      relay.close();
+    }
+    expect(stage.manager.log).toContain('waiting for the database');
   });
 
   it('loses no call in flight', async () => {

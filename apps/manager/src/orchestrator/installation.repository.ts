@@ -1,28 +1,37 @@
 import { Database } from '#libs/database/database.js';
-import { Injectable } from '@nestjs/common';
+import { whenReachable } from '#libs/database/data-source.js';
+import { LOGGER } from '#libs/observability/logging.module.js';
+import { Inject, Injectable } from '@nestjs/common';
+import type { Logger } from 'pino';
 
-/** All SQL about the installation: all managers that share one database. */
+/**
+ * All SQL about the installation: all managers that share one database. A manager can't boot without its answers, so
+ * they are waited for while the database is away.
+ */
 @Injectable()
 export class InstallationRepository {
-  constructor(private readonly database: Database) {}
+  constructor(
+    private readonly database: Database,
+    @Inject(LOGGER) private readonly logger: Pick<Logger, 'warn'>,
+  ) {}
 
   /** Names this installation on an engine that several may share. */
   async id(): Promise<string> {
-    const [row] = await this.database.query<{ id: string }>('SELECT id FROM installation');
+    const [row] = await this.query<{ id: string }>('SELECT id FROM installation');
     if (!row) throw new Error('The installation table is empty; the migration that fills it has been undone.');
     return row.id;
   }
 
   /** What the tokens of its workers are made of. */
   async workerKey(): Promise<Buffer> {
-    const [row] = await this.database.query<{ key: Buffer }>('SELECT key FROM worker_key');
+    const [row] = await this.query<{ key: Buffer }>('SELECT key FROM worker_key');
     if (!row) throw new Error('The table worker_key is empty; the migration that fills it has been undone.');
     return row.key;
   }
 
   /** Records that functions run on this engine from now on. Answers every engine that may have workers of theirs. */
   async addEngine(engine: string): Promise<string[]> {
-    const [row] = await this.database.query<{ engines: string[] }>(
+    const [row] = await this.query<{ engines: string[] }>(
       `UPDATE installation SET engines = CASE WHEN $1 = ANY (engines) THEN engines ELSE engines || $1::text END
        RETURNING engines`,
       [engine],
@@ -33,5 +42,9 @@ export class InstallationRepository {
   /** Records that no worker is left on the engine. */
   async removeEngine(engine: string): Promise<void> {
     await this.database.query('UPDATE installation SET engines = array_remove(engines, $1)', [engine]);
+  }
+
+  private query<Row>(sql: string, parameters: readonly unknown[] = []): Promise<Row[]> {
+    return whenReachable(this.logger, () => this.database.query<Row>(sql, parameters));
   }
 }
