@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { ECHO } from '../reference/handlers.mjs';
 import { countRow, makeRow, pick } from '../report/rows.mjs';
 import { spread } from '../report/statistics.mjs';
+import { cpuMicroseconds } from '../stage/process-use.mjs';
 import { fillWithFunctions } from '../stage/fill.mjs';
 import { inPairs } from './pairs.mjs';
 
@@ -12,7 +13,8 @@ const PAGE = 100;
 /** Pages in a row, and lists of everything, in each life. */
 const LISTS = { pages: 50, wholes: 5 };
 const SETTLED_WITHIN_MS = 60_000;
-const LIMITS = { pageMs: 50, bootMs: 5_000, bytesEach: 4 * 1024 };
+const IDLE = { settleMs: 5_000, seconds: 30 };
+const LIMITS = { pageMs: 50, bootMs: 5_000, bytesEach: 4 * 1024, statements: 1, percent: 0.5 };
 
 /** A manager with very many functions that sleep, beside one with few: from its boot on. */
 export async function measureMany(stage) {
@@ -36,7 +38,45 @@ export async function measureMany(stage) {
     () => life(many),
     () => life(few),
   );
-  return { rows: rowsOf(pairs), pairs };
+  await many.boot();
+  await settled(many);
+  const idle = await idleCost(many, Math.max(IDLE.seconds * stage.share, 5));
+  await many.stop();
+  return { rows: [...rowsOf(pairs), ...idleRows(idle)], pairs, idle };
+}
+
+/** What a manager does when nobody asks anything of it: statements a second, and the share of a processor. */
+async function idleCost(manager, seconds) {
+  await delay(IDLE.settleMs);
+  const look = async () => {
+    const [{ statements }] = await manager.query(
+      'SELECT xact_commit::float8 AS statements FROM pg_stat_database WHERE datname = current_database()',
+    );
+    return { statements, at: performance.now(), cpu: await cpuMicroseconds(manager.pid) };
+  };
+  const before = await look();
+  await delay(seconds * 1_000);
+  const after = await look();
+  const ms = after.at - before.at;
+  // The look itself was one of them.
+  const perSecond = Math.max((after.statements - before.statements - 1) / (ms / 1_000), 0);
+  const share = before.cpu === undefined ? undefined : ((after.cpu - before.cpu) / (ms * 1_000)) * 100;
+  return { perSecond, share };
+}
+
+function idleRows({ perSecond, share }) {
+  const figure = `${MANY} functions that sleep`;
+  const { statements, percent } = LIMITS;
+  return [
+    countRow({ figure: `${figure}: statements`, unit: '/s', ours: round(perSecond), ...most(statements, '/s') }),
+    ...(share === undefined
+      ? []
+      : [countRow({ figure: `${figure}: of one processor`, unit: '%', ours: round(share), ...most(percent, '%') })]),
+  ];
+}
+
+function round(value) {
+  return Math.round(value * 100) / 100;
 }
 
 /** At its start a manager looks at every function: until it has. */
