@@ -1,3 +1,4 @@
+import { measureBurst } from './burst.mjs';
 import { measureDeploy } from './deploy.mjs';
 import { measureDeploys } from './deploys.mjs';
 import { measureFormer } from './former.mjs';
@@ -13,6 +14,7 @@ import { measureWorker } from './worker.mjs';
 /** Every figure there is, in the order they are measured. */
 export const FIGURES = {
   'scale-from-zero': measureScaleFromZero,
+  burst: measureBurst,
   deploy: measureDeploy,
   overhead: measureOverhead,
   throughput: measureThroughput,

@@ -96,6 +96,8 @@ export interface OrchestratorConfig {
   readonly kubernetes: KubernetesConfig;
   readonly process: ProcessConfig;
   readonly pool: PoolConfig;
+  /** Takes the place of the pool's size on Kubernetes, where those who wait take room from everybody. */
+  readonly clusterPoolSize: number;
 }
 
 export interface DockerConfig {

@@ -19,6 +19,7 @@ import {
   MOST_CONCURRENCY,
   MOST_REPLICAS,
 } from './config.js';
+import { poolSizeFor } from '#libs/orchestrator/pool-target.js';
 import { parseEgressRange } from './egress-range.js';
 import { isLoopback, isWildcard, parseListenAddress } from './listen-address.js';
 import { readSecretFiles } from './secret-files.js';
@@ -59,8 +60,17 @@ function processes() {
   return number.default(1).transform((count) => Math.min(count, MOST_PROCESSES));
 }
 
+/** A number, or as many as the memory suggests. */
+function poolSize() {
+  const error = `must be a whole number from 0 to ${LARGEST_POOL}, or auto`;
+  return z.union([z.literal('auto'), whole(0, LARGEST_POOL)], { error }).default('auto');
+}
+
 const MIB = 1024 * 1024;
 const MOST_PROCESSES = 64;
+const LARGEST_POOL = 1_000;
+/** By default, for each manager of a cluster. */
+const CLUSTER_POOL = 2;
 
 const environment = z.object({
   LISTEN_ADDR: z.string().default(':8080'),
@@ -104,7 +114,7 @@ const environment = z.object({
   WORKER_MEMORY_MIB: integer(512, 32, 1_048_576),
   WORKER_CPU_MILLIS: integer(1_000, 10, 1_024_000),
   WORKER_PIDS: integer(256, 16, 32_768),
-  WARM_POOL_SIZE: integer(2, 0, 1_000),
+  WARM_POOL_SIZE: poolSize(),
   WARM_POOL_LEASE_MS: integer(30_000, 1_000, 600_000),
 
   DEPLOYMENT_ENV: z
@@ -244,12 +254,13 @@ function parse(given: NodeJS.ProcessEnv): Config {
         runtimeDir: resolve(env.PROCESS_RUNTIME_DIR),
       },
       pool: {
-        size: env.WARM_POOL_SIZE,
+        size: env.WARM_POOL_SIZE === 'auto' ? poolSizeFor(totalmem()) : env.WARM_POOL_SIZE,
         leaseMs: env.WARM_POOL_LEASE_MS,
         memoryMiB: env.WORKER_MEMORY_MIB,
         cpuMillis: env.WORKER_CPU_MILLIS,
         pids: env.WORKER_PIDS,
       },
+      clusterPoolSize: env.WARM_POOL_SIZE === 'auto' ? CLUSTER_POOL : env.WARM_POOL_SIZE,
     },
     reconcile: {
       pollMs: env.RECONCILE_POLL_MS,

@@ -20,7 +20,11 @@ export function shareOf(config: Config, processes: number): Config {
       queuePerFunction: part(limits.queuePerFunction),
       heldBytes: Math.max(largest, part(limits.heldBytes)),
     },
-    orchestrator: { ...orchestrator, pool: { ...orchestrator.pool, size: part(orchestrator.pool.size) } },
+    orchestrator: {
+      ...orchestrator,
+      pool: { ...orchestrator.pool, size: part(orchestrator.pool.size) },
+      clusterPoolSize: part(orchestrator.clusterPoolSize),
+    },
     reconcile: { ...reconcile, concurrency: part(reconcile.concurrency) },
   };
 }

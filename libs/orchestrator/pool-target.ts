@@ -21,8 +21,19 @@ export function poolTarget({ size, recent, room, members }: PoolDemand): number 
 }
 
 const MIB = 1024 * 1024;
-/** Memory of an idle generic worker; in a container it shares little of it. */
-const MEMBER_MIB = 48;
+/** Memory of an idle generic worker, measured: 27 MiB in a container, which shares little of it, and its engine's shim. */
+const MEMBER_MIB = 36;
+/** Of a machine's memory, what waiting workers may take unless the configuration says how many there shall be. */
+const SHARE_OF_MACHINE = 1 / 16;
+const FEWEST_BY_MEMORY = 4;
+const MOST_BY_MEMORY = 64;
+
+/** How many generic workers a machine with so much memory keeps ready by default. */
+export function poolSizeFor(machineBytes: number): number {
+  const size = Math.floor((machineBytes * SHARE_OF_MACHINE) / (MEMBER_MIB * MIB));
+  return Math.min(Math.max(size, FEWEST_BY_MEMORY), MOST_BY_MEMORY);
+}
+
 /** The rest of the free memory is for the workers that serve. */
 const SHARE_OF_FREE = 0.25;
 

@@ -82,16 +82,25 @@ const LEASE_MS = 120;
 const logger = pino({ level: 'silent' });
 let workers: Workers;
 let pool: WarmPool<Worker> | undefined;
+/** The share of the processors that has nothing to do. */
+let idle = 1;
+let looks = 0;
 
 function open(
   size: number,
   prepare: (some: Workers) => void = () => undefined,
   leaseMs = LEASE_MS,
-  ...more: [longestWaitMs?: number]
+  longestWaitMs?: number,
 ): WarmPool<Worker> {
   workers = new Workers();
+  idle = 1;
   prepare(workers);
-  pool = new WarmPool(workers, size, logger, leaseMs, ...more);
+  pool = new WarmPool(workers, size, logger, leaseMs, longestWaitMs, {
+    share: () => {
+      looks += 1;
+      return idle;
+    },
+  });
   pool.start();
   return pool;
 }
@@ -114,6 +123,29 @@ describe('a pool of workers without a function', () => {
     expect(workers.left).toHaveLength(3);
     expect(new Set(workers.left.map(({ token }) => token)).size).toBe(3);
     expect(new Set(workers.left.map(({ sha256 }) => sha256)).size).toBe(3);
+  });
+
+  it('has a few ready at once, and as many as are configured when the processors are idle', async () => {
+    open(6, () => (idle = 0.1));
+    await full(4);
+    // It asks again and again whether they are.
+    const before = looks;
+    await vi.waitFor(() => expect(looks).toBeGreaterThan(before + 1), { timeout: 5_000 });
+    expect(workers.left).toHaveLength(4);
+    idle = 0.9;
+    await full(6);
+  });
+
+  it('replaces what a rush takes after it, as long as there are plenty', async () => {
+    const some = open(12);
+    await full(12);
+    const began = workers.started.length;
+    for (let asked = 0; asked < 6; asked += 1) {
+      expect(some.take()).toBeDefined();
+      await delay(100);
+      expect(workers.started).toHaveLength(began);
+    }
+    await full(12);
   });
 
   it('gives each away once and replaces it', async () => {

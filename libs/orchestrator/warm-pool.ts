@@ -11,6 +11,7 @@ import {
   specialise,
 } from './generic-worker.js';
 import type { PoolCounts, PoolReport, StageListener, WarmStage } from './orchestrator.js';
+import { IdleProcessors } from './idle-processors.js';
 import { DEMAND_WINDOW_MS, poolTarget } from './pool-target.js';
 import type { CallToken } from './worker-tokens.js';
 import type { EndpointAddress } from './workload.js';
@@ -19,11 +20,17 @@ import type { EndpointAddress } from './workload.js';
 const LEASE_MS = 30_000;
 /** A renewal may fail, or come late, a few times. */
 const RENEWALS_PER_LEASE = 4;
+const RENEWED_AT_ONCE = 4;
 /** A taken worker is replaced once none was taken for so long, as those need the processor first; the second bounds it. */
 const REPLACE_AFTER_MS = 60;
 const REPLACE_WITHIN_MS = 500;
 /** While none is ready. Otherwise one at a time: calls need the processor more. */
 const STARTS_AT_ONCE = 2;
+/** Where there are so many, and half of those there shall be, others start only while the processors are idle. */
+const ENOUGH = 4;
+const LEAST_IDLE = 0.3;
+/** And once none was taken for so long. */
+const RUSH_IS_OVER_MS = 400;
 const ASK_AGAIN_MS = 500;
 const UP_MS = 30_000;
 const FIRST_LOOK_MS = 20;
@@ -93,6 +100,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     private readonly logger: Logger,
     private readonly leaseMs = LEASE_MS,
     private readonly longestWaitMs = LONGEST_WAIT_MS,
+    private readonly processors: Pick<IdleProcessors, 'share'> = new IdleProcessors(),
   ) {
     this.renewMs = leaseMs / RENEWALS_PER_LEASE;
   }
@@ -199,7 +207,9 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     this.asked = this.asked.filter((at) => now - at < DEMAND_WINDOW_MS);
     if (now - this.renewedAt >= this.renewMs) {
       this.renewedAt = now;
-      await Promise.all(this.ready.map((member) => this.renew(member)));
+      // Not all at once: that would be felt by the calls.
+      const members = [...this.ready];
+      while (members.length > 0) await Promise.all(members.splice(0, RENEWED_AT_ONCE).map((one) => this.renew(one)));
       await this.retireOldest(now);
     }
     const room = await this.source.room(this.ready.length + this.coming.size);
@@ -210,9 +220,17 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     for (const surplus of this.ready.splice(Math.max(0, target - this.coming.size))) await this.drop(surplus);
     if (now < this.notBefore) return;
     const missing = target - this.ready.length - this.coming.size;
-    if (missing > 0 && this.source.mustWait === true) return this.keepIn(ASK_AGAIN_MS);
+    if (missing > 0 && this.mustWait()) return this.keepIn(ASK_AGAIN_MS);
     const atOnce = this.ready.length > 0 ? 1 : STARTS_AT_ONCE;
     for (let count = Math.min(missing, atOnce - this.coming.size); count > 0; count -= 1) this.bring();
+  }
+
+  /** Workers that wait are started when nothing else needs the processors, unless there are few of them. */
+  private mustWait(): boolean {
+    const idle = this.processors.share();
+    if (this.source.mustWait === true) return true;
+    if (this.ready.length < Math.max(ENOUGH, this.target / 2)) return false;
+    return idle < LEAST_IDLE || Date.now() - (this.asked.at(-1) ?? 0) < RUSH_IS_OVER_MS;
   }
 
   private async renew(member: M): Promise<void> {

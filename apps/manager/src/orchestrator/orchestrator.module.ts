@@ -75,7 +75,8 @@ async function openEngine(
     case 'kubernetes': {
       const { createKubernetesOrchestrator } =
         await import('#libs/orchestrator-kubernetes/create-kubernetes-orchestrator.js');
-      return createKubernetesOrchestrator(config.kubernetes, owner, tokens, logger, config.pool);
+      const pool = { ...config.pool, size: config.clusterPoolSize };
+      return createKubernetesOrchestrator(config.kubernetes, owner, tokens, logger, pool);
     }
   }
 }
