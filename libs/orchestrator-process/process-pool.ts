@@ -5,13 +5,12 @@ import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import { probeHealth } from '#libs/orchestrator/health-probe.js';
 import { roomIn } from '#libs/orchestrator/pool-target.js';
 import { type PoolMember, type PoolSource, WarmPool } from '#libs/orchestrator/warm-pool.js';
-import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import type { Interpreter } from './interpreter.js';
 import { identityOf, isAlive } from './process-table.js';
 import { POOL, type ReplicaRecord, type ReplicaStore } from './replica-store.js';
 import type { Replicas } from './replicas.js';
-import { functionVariables, layCode, placesOf } from './worker-process.js';
+import { layFunction, placesOf } from './worker-process.js';
 
 /** A handler that loads more slowly is looked at again like any that starts. */
 const LOAD_MS = 500;
@@ -29,7 +28,6 @@ export class ProcessPool implements PoolSource<PoolProcess> {
     private readonly store: ReplicaStore,
     private readonly replicas: Replicas,
     private readonly interpreter: () => Promise<Interpreter>,
-    private readonly tokens: WorkerTokens,
     pool: PoolConfig,
     private readonly logger: Logger,
   ) {
@@ -37,17 +35,11 @@ export class ProcessPool implements PoolSource<PoolProcess> {
   }
 
   async start({ token, sha256 }: OneTimeToken, _closing: AbortSignal, leaseMs: number): Promise<PoolProcess> {
-    const call = this.tokens.issue();
     const manager = await identityOf(process.pid);
     const intended = { functionId: POOL, revision: 0, hash: '', timeoutMs: 0, manager, serves: false };
     const variables = { FAAS_SPECIALISE_SHA256: sha256, FAAS_GENERIC_LEASE_MS: String(leaseMs) };
-    const { record, child } = await this.replicas.launch(
-      intended,
-      call,
-      await this.interpreter(),
-      async () => variables,
-    );
-    return { id: record.replica, address: this.store.address(record), token, call, record, child };
+    const launched = await this.replicas.launch(intended, await this.interpreter(), async () => variables);
+    return { id: launched.record.replica, address: this.store.address(launched.record), token, ...launched };
   }
 
   remove({ record }: PoolProcess): Promise<void> {
@@ -65,9 +57,8 @@ export class ProcessPool implements PoolSource<PoolProcess> {
   /** Ends the workers of managers that are gone, and clears away those that have ended. */
   async sweep(): Promise<void> {
     for (const record of await this.store.load(POOL)) {
-      const isKept =
-        (await isAlive(record.manager)) && (record.process === undefined || (await isAlive(record.process)));
-      if (!isKept) await this.replicas.bury((await this.replicas.withProcess(record)) ?? record);
+      const isUp = record.process === undefined || (await isAlive(record.process));
+      if (!isUp || !(await isAlive(record.manager))) await this.replicas.bury(record);
     }
   }
 
@@ -84,18 +75,17 @@ export class ProcessPool implements PoolSource<PoolProcess> {
       // Its record says until the end that it serves nobody: whoever finds it in the function's folder removes it.
       const place = await this.store.move(record, functionId);
       record = { ...record, ...place, revision, hash, timeoutMs: limits.timeoutMs, startedAt: Date.now() };
-      await layCode(this.store, record, workload.code);
+      const variables = await layFunction(this.store, record, workload);
       this.replicas.watch(record, member.child);
       const address = this.store.address(record);
-      const environment = { ...placesOf(this.store, record), ...functionVariables(workload, record.uid) };
+      const environment = { ...placesOf(this.store, record), ...variables };
       await this.workers.specialise(member, { environment }, signal, address);
       record = { ...record, serves: true };
       await this.store.save(record);
       this.replicas.watch(record);
       const { good } = await probeHealth(address, LOAD_MS, member.call.token);
       this.replicas.track(record, good ? 'ready' : 'starting');
-      const { replica, uid } = record;
-      this.logger.info({ functionId, replica, revision, pid: record.process?.pid, uid, warm: true }, 'worker started');
+      this.replicas.logStart(record, true);
       return record;
     } catch (error) {
       this.logger.info({ err: error, functionId, replica: record.replica }, 'warm start failed');

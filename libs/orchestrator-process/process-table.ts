@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 
 /** One process for good: pids are used again, a pid with its start time is not. */
@@ -19,7 +19,7 @@ export interface ProcessEntry extends ProcessIdentity {
 export interface ProcessTable {
   read(): Promise<ProcessEntry[]>;
   /** Undefined when it has ended. */
-  find(pid: number): Promise<ProcessEntry | undefined>;
+  find(pid: number): Promise<ProcessIdentity | undefined>;
 }
 
 export function isSame(entry: ProcessIdentity | undefined, identity: ProcessIdentity | undefined): boolean {
@@ -52,24 +52,27 @@ export function parseStat(stat: string): { state: string; parent: number; group:
 
 const procFilesystem: ProcessTable = {
   read: async () => {
-    const names = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
-    return names.map((name) => entryOf(Number(name))).filter((entry) => entry !== undefined);
+    const entries: ProcessEntry[] = [];
+    // One after the other: there may be more processes than this one may have open files.
+    for (const pid of (await readdir('/proc')).map(Number).filter(Boolean)) {
+      const [found, status, words] = [await statOf(pid), await fileOf(pid, 'status'), await fileOf(pid, 'cmdline')];
+      // The effective uid. Not the owner of its folder there: that is root for a process that nobody may look into.
+      const uid = Number(/^Uid:\t\d+\t(\d+)/m.exec(status)?.[1]);
+      if (found !== undefined) entries.push({ ...found, uid, words: words.split('\0') });
+    }
+    return entries;
   },
-  find: async (pid) => entryOf(pid),
+  find: statOf,
 };
 
-function entryOf(pid: number): ProcessEntry | undefined {
-  try {
-    const [status, stat, words] = ['status', 'stat', 'cmdline'].map((file) =>
-      readFileSync(`/proc/${pid}/${file}`, 'latin1'),
-    ) as [string, string, string];
-    const { state, ...entry } = parseStat(stat);
-    // The effective uid. Not the owner of its folder there: that is root for a process that nobody may look into.
-    const uid = Number(/^Uid:\t\d+\t(\d+)/m.exec(status)?.[1]);
-    return state === 'Z' || state === 'X' ? undefined : { ...entry, pid, uid, words: words.split('\0') };
-  } catch {
-    return undefined;
-  }
+async function statOf(pid: number): Promise<Omit<ProcessEntry, 'uid' | 'words'> | undefined> {
+  const { state, ...entry } = parseStat(await fileOf(pid, 'stat'));
+  return ['', 'Z', 'X'].includes(state) ? undefined : { pid, ...entry };
+}
+
+/** Empty when it has ended. */
+function fileOf(pid: number, name: string): Promise<string> {
+  return readFile(`/proc/${pid}/${name}`, 'latin1').catch(() => '');
 }
 
 const run = promisify(execFile);

@@ -1,4 +1,4 @@
-import { EventEmitter, on } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { access, chmod, constants, lstat } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import { NO_POOL, type PoolConfig, type ProcessConfig } from '#libs/config/config.js';
@@ -6,6 +6,7 @@ import { within } from '#libs/deadlines/within.js';
 import { makeFolder } from '#libs/files/make-folder.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { HealthProber } from '#libs/orchestrator/health-probe.js';
+import { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
 import { Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
 import { observedOf, planFor, type Standing, withheldOf } from '#libs/orchestrator/replica-plan.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
@@ -33,8 +34,10 @@ export class ProcessOrchestrator extends Orchestrator {
   readonly engine = 'process';
   readonly capabilities = { scalesItself: false, isolates: false, largestCodeBytes: Infinity };
   private readonly changes = new EventEmitter().setMaxListeners(0);
+  private readonly steps = new KeyedMutex();
+  private readonly uids = workerUids();
   private readonly store: ReplicaStore;
-  private readonly prober = new HealthProber((functionId) => this.changes.emit('change', functionId));
+  private readonly prober: HealthProber;
   private readonly workerLogs: WorkerLogs;
   private readonly replicas: Replicas;
   private readonly pool: ProcessPool;
@@ -49,10 +52,11 @@ export class ProcessOrchestrator extends Orchestrator {
   ) {
     super();
     const notify = (functionId: FunctionId) => this.changes.emit('change', functionId);
-    this.store = new ReplicaStore(config.runtimeDir, owner, workerUids());
+    this.store = new ReplicaStore(config.runtimeDir, owner, this.uids);
+    this.prober = new HealthProber(notify);
     this.workerLogs = new WorkerLogs(this.store);
     this.replicas = new Replicas(this.store, this.prober, this.workerLogs, tokens, notify, logger);
-    this.pool = new ProcessPool(this.store, this.replicas, () => this.prepared(), tokens, pool, logger);
+    this.pool = new ProcessPool(this.store, this.replicas, () => this.prepared(), pool, logger);
   }
 
   override get warmPool(): PoolReport {
@@ -61,7 +65,7 @@ export class ProcessOrchestrator extends Orchestrator {
 
   ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {
     return this.guarded(signal, (interpreter) =>
-      this.replicas.exclusively(workload.functionId, signal, () => this.step(workload, interpreter, signal)),
+      this.steps.run(workload.functionId, signal, () => this.step(workload, interpreter, signal)),
     );
   }
 
@@ -93,7 +97,7 @@ export class ProcessOrchestrator extends Orchestrator {
 
   remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
     return this.guarded(signal, () =>
-      this.replicas.exclusively(functionId, signal, () => this.replicas.remove(functionId, graceMs, signal)),
+      this.steps.run(functionId, signal, () => this.replicas.remove(functionId, graceMs, signal)),
     );
   }
 
@@ -106,12 +110,9 @@ export class ProcessOrchestrator extends Orchestrator {
   }
 
   async watch(onChange: (functionId: FunctionId | undefined) => void, signal: AbortSignal): Promise<void> {
-    const events = on(this.changes, 'change', { signal }) as AsyncIterable<[FunctionId | undefined]>;
-    try {
-      for await (const [functionId] of events) onChange(functionId);
-    } catch (error) {
-      if (!signal.aborted) throw error;
-    }
+    this.changes.on('change', onChange);
+    if (!signal.aborted) await once(signal, 'abort');
+    this.changes.off('change', onChange);
   }
 
   logs(functionId: FunctionId, options: LogOptions): AsyncIterable<LogLine> {
@@ -159,8 +160,7 @@ export class ProcessOrchestrator extends Orchestrator {
 
   /** Checks that workers can live here and makes their folders; says what to do when they can't. */
   private async prepare(): Promise<Interpreter> {
-    const uids = workerUids();
-    if (uids === undefined && process.geteuid?.() === 0) {
+    if (this.uids === undefined && process.geteuid?.() === 0) {
       throw new Error('as root it needs a range of uids for workers, and none is mapped');
     }
     const excess = Buffer.byteLength(this.store.address(LONGEST_PLACE).path) - SOCKET_PATH_BYTES;
@@ -169,7 +169,7 @@ export class ProcessOrchestrator extends Orchestrator {
     }
     await makePassable(this.config.runtimeDir);
     await makePassable(this.store.ownerDir);
-    const interpreter = await findInterpreter(this.config, uids?.first);
+    const interpreter = await findInterpreter(this.config, this.uids?.first);
     await this.replicas.adoptAll();
     this.pool.workers.start();
     this.pool.sweep().catch((error: unknown) => this.logger.debug({ err: error }, 'sweeping the pool was put off'));

@@ -1,18 +1,17 @@
 import { createHash, randomBytes, randomInt } from 'node:crypto';
-import { existsSync, readdirSync } from 'node:fs';
-import { chmod, mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
+import { access, chmod, mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { FunctionId, WorkloadFault } from '#libs/orchestrator/workload.js';
 import { removeTrees } from './clean-up.js';
 import type { ProcessIdentity } from './process-table.js';
-import type { UidRange } from './users.js';
+import { isInUse, type UidRange } from './users.js';
 
 /** Stands for the function of a generic worker that has none; no function has an id like this. */
 export const POOL = '.pool';
 /** A folder without a record that is older than this isn't being made any more. */
 const HALF_MADE_MS = 10_000;
 const UNNAMED = 2 ** 32;
-const MOST_ATTEMPTS = 1_000;
+const MOST_ATTEMPTS = 100;
 
 /** What is known of one replica; written before its process exists, so that no process can be lost. */
 export interface ReplicaRecord {
@@ -64,7 +63,7 @@ export class ReplicaStore {
 
   /** @param uids for workers; undefined: they run as the manager's user */
   constructor(
-    readonly runtimeDir: string,
+    runtimeDir: string,
     owner: string,
     private readonly uids?: UidRange,
   ) {
@@ -110,19 +109,21 @@ export class ReplicaStore {
   /**
    * Makes a new replica's folder. It bears the name of its uid, so that no two replicas have one user: functions can't
    * read each other's files or signal each other, and all that a replica ever started can be ended by its uid.
-   *
-   * @param inUse uids that something runs as
    */
-  async claim(functionId: FunctionId, inUse: ReadonlySet<number>): Promise<ReplicaPlace & { uid: number | undefined }> {
+  async claim(functionId: FunctionId): Promise<ReplicaPlace & Pick<ReplicaRecord, 'uid'>> {
     await this.makeFunctionDir(functionId);
     for (let attempt = 0; attempt < MOST_ATTEMPTS; attempt += 1) {
       const uid = this.uids && this.uids.first + randomInt(this.uids.count);
-      if (uid !== undefined && inUse.has(uid)) continue;
       const name = (uid ?? randomInt(UNNAMED)).toString(16).padStart(8, '0');
       const place = { functionId, replica: `${functionId}-${name}` };
-      if (!(await isMade(this.dir(place)))) continue;
-      if (uid === undefined || this.foldersOf(name) === 1) return { ...place, uid };
-      // Another owner's, or made by another process in the same moment; that one finds two as well.
+      try {
+        await mkdir(this.dir(place), { mode: 0o700 });
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+        continue;
+      }
+      if (uid === undefined || ((await this.isOnly(place)) && !(await isInUse(uid)))) return { ...place, uid };
+      // Made by another process in the same moment, perhaps; that one finds both as well.
       await rmdir(this.dir(place));
     }
     throw new Error('no uid is free for a worker');
@@ -140,6 +141,14 @@ export class ReplicaStore {
       else if (await isOlder(path, HALF_MADE_MS)) await removeTrees([path]);
     }
     return records.toSorted((a, b) => a.startedAt - b.startedAt || (a.replica < b.replica ? -1 : 1));
+  }
+
+  /** Whether it hasn't been cleared away. */
+  has(place: ReplicaPlace): Promise<boolean> {
+    return orElse(
+      access(this.dir(place)).then(() => true),
+      false,
+    );
   }
 
   save(record: ReplicaRecord): Promise<void> {
@@ -189,25 +198,13 @@ export class ReplicaStore {
     await chmod(this.functionDir(functionId), 0o711);
   }
 
-  /** Of all owners. */
-  private foldersOf(name: string): number {
-    const owners = readdirSync(this.runtimeDir, { withFileTypes: true })
-      .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
-      .map(({ name: owner }) => owner);
-    const functions = owners.flatMap((owner) =>
-      readdirSync(join(this.runtimeDir, owner)).map((folder) => join(this.runtimeDir, owner, folder)),
-    );
-    return functions.filter((folder) => existsSync(join(folder, name))).length;
-  }
-}
-
-async function isMade(path: string): Promise<boolean> {
-  try {
-    await mkdir(path, { mode: 0o700 });
+  /** Whether no other function has a replica of this name. */
+  private async isOnly({ functionId, replica }: ReplicaPlace): Promise<boolean> {
+    for (const other of await readdir(this.ownerDir)) {
+      const namesake = { functionId: other, replica };
+      if (other !== functionId && (await this.has(namesake))) return false;
+    }
     return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
-    throw error;
   }
 }
 

@@ -5,15 +5,14 @@ import type { Logger } from 'pino';
 import { within } from '#libs/deadlines/within.js';
 import { exitFault } from '#libs/orchestrator/exit-fault.js';
 import type { HealthProber } from '#libs/orchestrator/health-probe.js';
-import { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
 import type { CallToken, WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { FunctionId, Workload, WorkloadFault } from '#libs/orchestrator/workload.js';
 import { removeLeftovers } from './clean-up.js';
 import type { Interpreter } from './interpreter.js';
-import { identityOf, isAlive, processes } from './process-table.js';
+import { identityOf, isAlive, type ProcessIdentity, processes } from './process-table.js';
 import { POOL, type ReplicaExit, type ReplicaRecord, type ReplicaStore } from './replica-store.js';
 import type { WorkerLogs } from './worker-log.js';
-import { functionVariables, killAll, layCode, layOut, startWorker, terminate } from './worker-process.js';
+import { killAll, layFunction, layOut, startWorker, terminate } from './worker-process.js';
 
 /** A worker that drains by itself gets this much longer than its calls may take. */
 const DRAIN_MARGIN_MS = 2_000;
@@ -21,29 +20,29 @@ const WAIT_STEP_MS = 20;
 const LOOK_INTERVAL_MS = 250;
 /** What a shell adds to a signal's number. */
 const SIGNALLED = 128;
-const CLEAR_AWAY_MS = 60_000;
 /** What an adopted replica gets to show that it is ready before a step goes on without it. */
 const ADOPTION_PROBE_MS = 300;
 
 interface Watched {
   readonly record: ReplicaRecord;
-  /** Only what this manager started itself tells its exit status. */
-  readonly child?: ChildProcess | undefined;
-  hasEnded: boolean;
-  /** It has drained, or had its time to, and is about to be removed. */
-  isLeaving: boolean;
+  /** Only what this process started itself tells its exit status. */
+  readonly child: ChildProcess | undefined;
+  readonly hasEnded: boolean;
 }
 
 /** What to start: a function's replica, or a generic worker. */
 type Intended = Pick<ReplicaRecord, 'functionId' | 'revision' | 'hash' | 'timeoutMs' | 'manager' | 'serves'>;
 
-/**
- * The replicas of this owner: starts, watches, drains and removes them. Steps of one function must not overlap: within
- * this process {@link exclusively} sees to it, among several the lease of the function's row does.
- */
+/** A worker that was started just now. */
+interface Launched {
+  readonly record: ReplicaRecord;
+  readonly child: ChildProcess;
+  readonly call: CallToken;
+}
+
+/** The replicas of this owner: starts, watches, drains and removes them. Steps of one function must not overlap. */
 export class Replicas {
   private readonly watched = new Map<string, Watched>();
-  private readonly mutex = new KeyedMutex();
   private readonly timer: NodeJS.Timeout;
   private looking = false;
 
@@ -56,10 +55,6 @@ export class Replicas {
     private readonly logger: Logger,
   ) {
     this.timer = setInterval(() => void this.look(), LOOK_INTERVAL_MS).unref();
-  }
-
-  exclusively<T>(functionId: FunctionId, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-    return this.mutex.run(functionId, signal, work);
   }
 
   close(): void {
@@ -81,12 +76,13 @@ export class Replicas {
   async settle(functionId: FunctionId): Promise<ReplicaRecord[]> {
     const living: ReplicaRecord[] = [];
     for (const loaded of await this.store.load(functionId)) {
-      const record = await this.withProcess(loaded);
+      const record = { ...loaded, process: await this.processOf(loaded) };
       // One from the pool whose manager ended before it gave it its function: nobody else is at it now.
-      if (record === undefined || record.serves === false) {
-        await this.bury(record ?? loaded);
+      if (record.process === undefined || record.serves === false) {
+        await this.bury(record);
         continue;
       }
+      if (loaded.process === undefined) await this.adopt(record);
       this.watch(record);
       const exit = await this.exitOf(record);
       const fault = record.drainUntil === undefined ? await this.faultOf(record, exit) : undefined;
@@ -99,31 +95,26 @@ export class Replicas {
 
   async start(workload: Workload, hash: string, interpreter: Interpreter): Promise<ReplicaRecord> {
     const { functionId, revision, limits } = workload;
-    const call = this.tokens.issue();
     const intended = { functionId, revision, hash, timeoutMs: limits.timeoutMs };
-    const { record, child } = await this.launch(intended, call, interpreter, async (laidOut) => {
-      await layCode(this.store, laidOut, workload.code);
-      return functionVariables(workload, laidOut.uid);
-    });
+    const { record, child } = await this.launch(intended, interpreter, (laidOut) =>
+      layFunction(this.store, laidOut, workload),
+    );
     this.watch(record, child);
     this.track(record);
-    const { replica, uid } = record;
-    this.logger.info({ functionId, replica, revision, pid: child.pid, uid }, 'worker started');
+    this.logStart(record, false);
     return record;
   }
 
   /** Leaves nothing behind when it fails. */
   async launch(
     intended: Intended,
-    call: CallToken,
     interpreter: Interpreter,
     variablesOf: (laidOut: ReplicaRecord) => Promise<Record<string, string>>,
-  ): Promise<{ record: ReplicaRecord; child: ChildProcess }> {
-    const inUse = new Set((await processes.read()).map(({ uid }) => uid));
-    const place = await this.store.claim(intended.functionId, inUse);
+  ): Promise<Launched> {
+    const call = this.tokens.issue();
     let record: ReplicaRecord = {
       ...intended,
-      ...place,
+      ...(await this.store.claim(intended.functionId)),
       startedAt: Date.now(),
       process: undefined,
       drainUntil: undefined,
@@ -136,7 +127,7 @@ export class Replicas {
       const child = await startWorker(this.store, record, variables, interpreter);
       record = { ...record, process: await identityOf(child.pid) };
       await this.store.save(record);
-      return { record, child };
+      return { record, child, call };
     } catch (error) {
       await this.bury(record);
       throw error;
@@ -151,9 +142,7 @@ export class Replicas {
     this.watch(draining);
     this.prober.forget(record.replica);
     // A second signal would cut the calls.
-    if (record.process !== undefined && record.drainUntil === undefined && (await isAlive(record.process))) {
-      terminate(record.process);
-    }
+    if (record.drainUntil === undefined) await terminate(record.process);
     return draining;
   }
 
@@ -174,38 +163,17 @@ export class Replicas {
 
   /** Ends whatever is left of a replica and clears it away; its log is kept for a while. */
   async bury(record: ReplicaRecord): Promise<void> {
-    this.prober.forget(record.replica);
-    await killAll(record.process, record.uid);
+    this.forget(record);
+    await killAll(await this.processOf(record), record.uid);
     if (record.functionId !== POOL) await this.logs.keep(record);
-    this.watched.delete(record.replica);
     await this.store.removeReplica(record);
     if (record.uid !== undefined) await removeLeftovers(record.uid);
-  }
-
-  /** What a manager that was killed between starting a process and noting its pid left behind is found by its tag. */
-  async withProcess(record: ReplicaRecord): Promise<ReplicaRecord | undefined> {
-    if (record.process !== undefined) return record;
-    const [tag, user] = [this.store.tag(record), record.uid ?? process.geteuid?.()];
-    const found = await processes.read();
-    const leader = found.find(({ pid, group, uid, words }) => pid === group && uid === user && words.includes(tag));
-    if (leader === undefined) return undefined;
-    const known = { ...record, process: { pid: leader.pid, startTime: leader.startTime } };
-    await this.store.save(known);
-    const { functionId, replica } = record;
-    this.logger.info({ functionId, replica, pid: leader.pid }, 'orphaned worker adopted');
-    return known;
   }
 
   /** @param child of this process */
   watch(record: ReplicaRecord, child?: ChildProcess): void {
     const known = this.watched.get(record.replica);
-    this.watched.set(record.replica, {
-      hasEnded: false,
-      isLeaving: false,
-      ...known,
-      record,
-      child: child ?? known?.child,
-    });
+    this.watched.set(record.replica, { hasEnded: false, child: undefined, ...known, record, ...(child && { child }) });
     child?.once('exit', (code, signal) => {
       // Another process has no other way to learn it. The folder may be gone already, with nobody left to ask.
       const noted = this.store.saveExit(record, { code, signal, at: Date.now() }).catch(() => undefined);
@@ -229,6 +197,25 @@ export class Replicas {
   track(record: ReplicaRecord, health: 'starting' | 'ready' = 'starting'): void {
     const token = this.tokens.tokenFor(record.credential);
     this.prober.track(record.replica, record.functionId, this.store.address(record), health, token);
+  }
+
+  logStart({ functionId, replica, revision, process: worker, uid }: ReplicaRecord, warm: boolean): void {
+    this.logger.info({ functionId, replica, revision, pid: worker?.pid, uid, warm }, 'worker started');
+  }
+
+  /** What a manager that was killed between starting a process and noting its pid left behind is found by its tag. */
+  private async processOf(record: ReplicaRecord): Promise<ProcessIdentity | undefined> {
+    if (record.process !== undefined) return record.process;
+    const [tag, user] = [this.store.tag(record), record.uid ?? process.geteuid?.()];
+    const found = await processes.read();
+    const leader = found.find(({ pid, group, uid, words }) => pid === group && uid === user && words.includes(tag));
+    return leader && { pid: leader.pid, startTime: leader.startTime };
+  }
+
+  private async adopt(record: ReplicaRecord): Promise<void> {
+    await this.store.save(record);
+    const { functionId, replica, process: worker } = record;
+    this.logger.info({ functionId, replica, pid: worker?.pid }, 'orphaned worker adopted');
   }
 
   /** Undefined while it lives. */
@@ -261,42 +248,38 @@ export class Replicas {
     this.logger.warn({ functionId, replica, code: reason.code, reason: reason.message }, 'worker ended by itself');
   }
 
-  /** Notices adopted ones that ended (own children tell by themselves), keeps logs small, ends drains that take too long. */
+  /** Notices what ended, or was cleared away by another process; keeps logs small; ends drains that take too long. */
   private async look(): Promise<void> {
     if (this.looking) return;
     this.looking = true;
-    try {
-      for (const watched of [...this.watched.values()]) {
-        const { record, child, hasEnded } = watched;
-        await this.logs.rotate(record);
-        if (child === undefined && !hasEnded && !(await isAlive(record.process))) this.noteEnd(record.replica);
-        if (isOverdue(record)) this.clearAway(watched);
-      }
-    } catch (error) {
-      this.logger.warn({ err: error }, 'looking after workers failed');
-    } finally {
-      this.looking = false;
+    for (const watched of [...this.watched.values()]) {
+      const { functionId, replica } = watched.record;
+      await this.lookAt(watched).catch((error: unknown) =>
+        this.logger.warn({ err: error, functionId, replica }, 'looking after a worker failed'),
+      );
     }
+    this.looking = false;
   }
 
+  private async lookAt({ record, child, hasEnded }: Watched): Promise<void> {
+    // Its own children tell it by themselves.
+    if (child === undefined && !hasEnded && !(await isAlive(record.process))) this.noteEnd(record.replica);
+    if (hasEnded && !(await this.store.has(record))) this.forget(record);
+    await this.logs.rotate(record);
+    if (!hasEnded && isOverdue(record)) await killAll(record.process, record.uid);
+  }
+
+  /** The step that this leads to clears it away. */
   private noteEnd(replica: string): void {
     const watched = this.watched.get(replica);
     if (watched === undefined || watched.hasEnded) return;
-    watched.hasEnded = true;
+    this.watched.set(replica, { ...watched, hasEnded: true });
     this.onChange(watched.record.functionId);
-    if (watched.record.drainUntil !== undefined) this.clearAway(watched);
   }
 
-  /** Removes one that has drained, without waiting for the next step. */
-  private clearAway(watched: Watched): void {
-    if (watched.isLeaving) return;
-    watched.isLeaving = true;
-    const { functionId, replica } = watched.record;
-    const work = async () => (this.watched.has(replica) ? this.bury(watched.record) : undefined);
-    this.exclusively(functionId, AbortSignal.timeout(CLEAR_AWAY_MS), work).catch((error: unknown) => {
-      watched.isLeaving = false;
-      this.logger.debug({ err: error, functionId, replica }, 'a drained worker is not removed yet');
-    });
+  private forget({ replica }: ReplicaRecord): void {
+    this.prober.forget(replica);
+    this.watched.delete(replica);
   }
 }
 

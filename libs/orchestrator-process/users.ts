@@ -1,4 +1,6 @@
+import { execFile } from 'node:child_process';
 import { existsSync, lstatSync, readFileSync } from 'node:fs';
+import { promisify } from 'node:util';
 
 export interface UidRange {
   readonly first: number;
@@ -15,6 +17,7 @@ const RANGES: readonly UidRange[] = [
   { first: 30_000, count: 30_000 },
 ];
 export const LEAST_WORKER_UID = 30_000;
+const LOOK_MS = 10_000;
 const SETPRIV = '/usr/bin/setpriv';
 /** The loader takes these out of the environment of a process with two users; the worker gets them as arguments. */
 const TAKEN_OUT = ['TMPDIR', 'LD_LIBRARY_PATH'] as const;
@@ -30,26 +33,38 @@ export function uidRangeIn(uidMap: string): UidRange | undefined {
   return RANGES.find(covers);
 }
 
-function ownRange(): UidRange | undefined {
-  if (process.geteuid?.() !== 0 || process.platform !== 'linux') return undefined;
-  return uidRangeIn(readFileSync('/proc/self/uid_map', 'utf8'));
-}
-
 /** Undefined when this process isn't root and can't switch users at all. */
 export function workerUids(): UidRange | undefined {
-  const range = ownRange();
+  if (process.geteuid?.() !== 0 || process.platform !== 'linux') return undefined;
+  const range = uidRangeIn(readFileSync('/proc/self/uid_map', 'utf8'));
   return range && { ...range, count: range.count - 1 };
 }
 
 /** The last of the range: the real user of every supervisor, and of nothing else. */
 function supervisorUid(): number | undefined {
-  const range = ownRange();
-  return range && range.first + range.count - 1;
+  const range = workerUids();
+  return range && range.first + range.count;
+}
+
+/**
+ * Whether something on this machine runs as this user, such as a worker of another installation. Another program looks:
+ * reading what thousands of processes are would hold up this one.
+ */
+export async function isInUse(uid: number): Promise<boolean> {
+  const look = `grep -qs "^Uid:.[0-9]*.${uid}[^0-9]" /proc/[0-9]*/status`;
+  try {
+    await promisify(execFile)('/bin/sh', ['-c', look], { timeout: LOOK_MS });
+    return true;
+  } catch (error) {
+    // 2: one has ended meanwhile.
+    if ([1, 2].includes((error as { code?: unknown }).code as number)) return false;
+    throw error;
+  }
 }
 
 /** BusyBox has a command of this name that knows nothing of users. */
 export function canGuard(): boolean {
-  return ownRange() !== undefined && existsSync(SETPRIV) && !lstatSync(SETPRIV).isSymbolicLink();
+  return workerUids() !== undefined && existsSync(SETPRIV) && !lstatSync(SETPRIV).isSymbolicLink();
 }
 
 /**

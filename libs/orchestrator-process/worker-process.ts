@@ -8,8 +8,8 @@ import { workerVariables } from '#libs/orchestrator/generic-worker.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import { SHARED_FOLDERS } from './clean-up.js';
 import type { Interpreter } from './interpreter.js';
-import { familyOf, isSame, type ProcessEntry, type ProcessIdentity, processes } from './process-table.js';
-import type { ReplicaPlace, ReplicaRecord, ReplicaStore } from './replica-store.js';
+import { familyOf, isAlive, isSame, type ProcessIdentity, processes } from './process-table.js';
+import type { ReplicaRecord, ReplicaStore } from './replica-store.js';
 import { LEAST_WORKER_UID, startAs } from './users.js';
 
 const MIB = 1024 * 1024;
@@ -18,53 +18,47 @@ const KILL_ROUNDS = 200;
 const KILL_PAUSE_MS = 10;
 
 /** Where a worker finds its things. */
-export function placesOf(
-  store: ReplicaStore,
-  record: ReplicaPlace & { uid: number | undefined },
-): Record<string, string> {
+export function placesOf(store: ReplicaStore, record: ReplicaRecord): Record<string, string> {
   const workDir = store.workDir(record);
   const temporary = join(workDir, 'tmp');
+  const scratch = [temporary, ...(record.uid === undefined ? [] : [...SHARED_FOLDERS, 'ipc'])];
   return {
     HOME: workDir,
     TMPDIR: temporary,
     // A path with a colon can't stand in such a list.
-    ...(!temporary.includes(':') && {
-      FAAS_SCRATCH: [temporary, ...(record.uid === undefined ? [] : [...SHARED_FOLDERS, 'ipc'])].join(':'),
-    }),
+    ...(!temporary.includes(':') && { FAAS_SCRATCH: scratch.join(':') }),
     FAAS_APP_DIR: store.appDir(record),
     FAAS_SOCKET: store.address(record).path,
   };
 }
 
-/** What a worker is told of its function. */
-export function functionVariables(workload: Workload, uid: number | undefined): Record<string, string> {
+/** Hands over what a replica's function is, and what the worker is told of it. */
+export async function layFunction(
+  store: ReplicaStore,
+  record: ReplicaRecord,
+  workload: Workload,
+): Promise<Record<string, string>> {
+  const handler = join(store.appDir(record), 'function', 'handler.py');
+  await writeFile(handler, workload.code);
+  await allow(handler, record.uid === undefined ? 0o600 : 0o640, 0, record.uid);
   const { memoryMiB, pids } = workload.limits;
   return {
     ...workerVariables(workload),
     FAAS_LIMIT_MEMORY_BYTES: String(memoryMiB * MIB),
     // The kernel counts all processes of a user: only with a user of its own does the limit mean the replica's.
-    ...(uid === undefined ? {} : { FAAS_LIMIT_PIDS: String(pids) }),
+    ...(record.uid !== undefined && { FAAS_LIMIT_PIDS: String(pids) }),
   };
 }
 
 /** Lays out a replica's folder: a folder for its code, a folder for it to write, nothing for other functions. */
 export async function layOut(store: ReplicaStore, record: ReplicaRecord): Promise<void> {
-  const codeDir = join(store.appDir(record), 'function');
-  const workDir = store.workDir(record);
-  await mkdir(codeDir, { recursive: true });
+  const [appDir, workDir, { uid }] = [store.appDir(record), store.workDir(record), record];
+  await mkdir(join(appDir, 'function'), { recursive: true });
   await mkdir(join(workDir, 'tmp'), { recursive: true });
   await writeFile(store.log(record), '', { mode: 0o600 });
-  const { uid } = record;
   await allow(store.dir(record), uid === undefined ? 0o700 : 0o710, 0, uid);
-  for (const folder of [store.appDir(record), codeDir]) await allow(folder, uid === undefined ? 0o700 : 0o750, 0, uid);
+  for (const folder of [appDir, join(appDir, 'function')]) await allow(folder, uid === undefined ? 0o700 : 0o750, 0, uid);
   for (const folder of [workDir, join(workDir, 'tmp')]) await allow(folder, 0o700, uid ?? 0, uid);
-}
-
-/** Its code, for it to read and for nobody else. */
-export async function layCode(store: ReplicaStore, record: ReplicaRecord, code: Buffer): Promise<void> {
-  const handler = join(store.appDir(record), 'function', 'handler.py');
-  await writeFile(handler, code);
-  await allow(handler, record.uid === undefined ? 0o600 : 0o640, 0, record.uid);
 }
 
 /** The owner is left alone, and the mode set past any umask, where there is no uid to give the path to. */
@@ -95,11 +89,10 @@ export async function startWorker(
   // Python ignores an -X it doesn't know; it is there to be found in the process list.
   const worker = ['-X', store.tag(record), '-m', 'faas_worker'];
   const { command, args, user } = startAs(record.uid, interpreter.guardable, interpreter.command, worker, env);
-  const stdio = ['ignore', log.fd, log.fd] as const;
   const child = spawn(command, args, {
     cwd: store.workDir(record),
     detached: true,
-    stdio: [...stdio],
+    stdio: ['ignore', log.fd, log.fd],
     env,
     ...user,
   });
@@ -115,8 +108,8 @@ export async function startWorker(
 }
 
 /** Tells the worker to finish its calls and leave. */
-export function terminate(identity: ProcessIdentity): void {
-  signalTo(identity.pid, 'SIGTERM');
+export async function terminate(identity: ProcessIdentity | undefined): Promise<void> {
+  if (identity !== undefined && (await isAlive(identity))) signalTo(identity.pid, 'SIGTERM');
 }
 
 /**
@@ -124,49 +117,35 @@ export function terminate(identity: ProcessIdentity): void {
  * its process group and descendants: the worker collects orphans, so none is missing while it lives.
  */
 export async function killAll(identity: ProcessIdentity | undefined, uid: number | undefined): Promise<void> {
-  for (let round = 0; round < KILL_ROUNDS; round += 1) {
-    const left = remaining(await processes.read(), identity, uid);
-    if (left.length === 0) return;
-    if (uid === undefined) killFamily(left, identity);
-    else {
-      // The supervisor first, and by its pid: signals of its workers' user don't reach it.
-      for (const { pid } of left) signalTo(pid, 'SIGKILL');
-      await killUser(uid);
-    }
-    if (round > 0) await delay(KILL_PAUSE_MS);
+  if (uid !== undefined) await killUser(identity, uid);
+  for (let round = 0; uid === undefined ? await killFamily(identity) : await isAlive(identity); round += 1) {
+    if (round === KILL_ROUNDS) throw new Error(`Processes of a worker outlived SIGKILL (${identity?.pid}, ${uid}).`);
+    await delay(KILL_PAUSE_MS);
   }
-  throw new Error(`Processes of a worker outlived SIGKILL (pid ${identity?.pid}, uid ${uid}).`);
 }
 
-function remaining(
-  entries: readonly ProcessEntry[],
-  identity: ProcessIdentity | undefined,
-  uid: number | undefined,
-): ProcessEntry[] {
-  const leader = entries.find((entry) => isSame(entry, identity));
-  // It isn't yet that user when it has only just been started.
-  if (uid !== undefined) return entries.filter((entry) => entry.uid === uid || entry === leader);
-  if (identity === undefined) return [];
-  const family = leader === undefined ? [] : familyOf(entries, identity.pid);
-  // No new process gets a pid that is still the id of a group, so members of the group are ours even without its leader.
-  const isTaken = leader === undefined && entries.some(({ pid }) => pid === identity.pid);
-  const group = isTaken ? [] : entries.filter((entry) => entry.group === identity.pid && !family.includes(entry));
-  return [...family, ...group];
-}
-
-/** The worker is stopped first, and killed last: it would replace what it loses, and its orphans would get away. */
-function killFamily(entries: readonly ProcessEntry[], identity: ProcessIdentity | undefined): void {
-  if (identity !== undefined) signalTo(identity.pid, 'SIGSTOP');
-  const others = entries.filter(({ pid }) => pid !== identity?.pid);
-  for (const { pid } of others) signalTo(pid, 'SIGKILL');
-  if (others.length === 0 && identity !== undefined) signalTo(identity.pid, 'SIGKILL');
-}
-
-/** In one system call as that user: nothing can fork its way out of it, as it could from pids killed one by one. */
-async function killUser(uid: number): Promise<void> {
+async function killUser(identity: ProcessIdentity | undefined, uid: number): Promise<void> {
   // As root it would end everything on the machine.
   if (!Number.isInteger(uid) || uid < LEAST_WORKER_UID) throw new Error(`${uid} is no worker's uid.`);
+  // The supervisor first, and by its pid: it would replace what it loses, and signals of that user don't reach it.
+  if (identity !== undefined && (await isAlive(identity))) signalTo(identity.pid, 'SIGKILL');
+  // In one system call as that user: nothing can fork its way out of it, as it could from pids killed one by one.
   await once(spawn('/bin/sh', ['-c', 'kill -KILL -1'], { uid, gid: uid, stdio: 'ignore', env: {} }), 'exit');
+}
+
+/** Whether any of them was still there. */
+async function killFamily(identity: ProcessIdentity | undefined): Promise<boolean> {
+  if (identity === undefined) return false;
+  const entries = await processes.read();
+  const leader = entries.find((entry) => isSame(entry, identity));
+  // No new process gets a pid that is still the id of a group, so members of the group are ours even without its leader.
+  const isTaken = leader === undefined && entries.some(({ pid }) => pid === identity.pid);
+  const group = isTaken ? [] : entries.filter(({ group: id }) => id === identity.pid);
+  const family = new Set([...(leader === undefined ? [] : familyOf(entries, identity.pid)), ...group]);
+  // The worker is stopped first, and killed last: it would replace what it loses, and its orphans would get away.
+  if (leader !== undefined) signalTo(leader.pid, family.size > 1 ? 'SIGSTOP' : 'SIGKILL');
+  for (const entry of family) if (entry !== leader) signalTo(entry.pid, 'SIGKILL');
+  return family.size > 0;
 }
 
 function signalTo(pid: number, signal: NodeJS.Signals): void {
