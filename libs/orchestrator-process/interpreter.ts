@@ -1,4 +1,4 @@
-import { execFile, type ExecFileException } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
@@ -41,8 +41,6 @@ export interface Interpreter {
   readonly guardable: boolean;
 }
 
-type Found = Omit<Interpreter, 'guardable'>;
-
 /**
  * Finds out by running it, as the user that workers will have, whether Python can load the worker. Where it can't but
  * we can, as with an interpreter in root's home, what it needs is copied once to a place that all may read.
@@ -50,30 +48,27 @@ type Found = Omit<Interpreter, 'guardable'>;
  * @param uid undefined: workers run as this process's own user
  */
 export async function findInterpreter(config: ProcessConfig, uid: number | undefined): Promise<Interpreter> {
-  const found = await findRunnable(config, uid);
-  const guardable = uid !== undefined && canGuard() && (await probe(found, config.runtimeDir, uid, true)) === undefined;
-  return { ...found, guardable };
-}
-
-async function findRunnable(config: ProcessConfig, uid: number | undefined): Promise<Found> {
+  const { python, workerDir, runtimeDir } = config;
   const key = await workerKey(config);
-  const direct = { command: config.python, env: { PYTHONPATH: config.workerDir }, key };
-  const asWorker = await probe(direct, config.runtimeDir, uid);
-  if (asWorker === undefined) return direct;
-  const asSelf = uid === undefined ? asWorker : await probe(direct, config.runtimeDir, undefined);
-  if (asSelf !== undefined) {
-    throw new Error(`${config.python} can't load the worker: ${asSelf}`);
+  let found = { command: python, env: { PYTHONPATH: workerDir }, key, guardable: false };
+  let fault = await probe(found, runtimeDir, uid);
+  if (fault !== undefined) {
+    const own = uid === undefined ? fault : await probe(found, runtimeDir, undefined);
+    if (own !== undefined) throw new Error(`${python} can't load the worker: ${own}`);
+    found = { ...found, ...(await copyInterpreter(config, key)) };
+    fault = await probe(found, runtimeDir, uid);
   }
-  const copied = { ...(await copyInterpreter(config, key)), key };
-  const asCopied = await probe(copied, config.runtimeDir, uid);
-  if (asCopied === undefined) return copied;
-  const blocked = await firstClosedFolder(config.runtimeDir);
-  const remedy = blocked === undefined ? '' : ` Let other users pass: chmod o+x ${blocked}.`;
-  throw new Error(`workers run as users of their own, and those can't run Python: ${asCopied}.${remedy}`);
+  if (fault !== undefined) {
+    const blocked = await firstClosedFolder(runtimeDir);
+    const remedy = blocked === undefined ? '' : ` Let other users pass: chmod o+x ${blocked}.`;
+    throw new Error(`workers run as users of their own, and those can't run Python: ${fault}.${remedy}`);
+  }
+  const guarded = { ...found, guardable: true };
+  return uid !== undefined && canGuard() && (await probe(guarded, runtimeDir, uid)) === undefined ? guarded : found;
 }
 
 /** Copies the packages, the worker and, where it is no part of the system, Python itself. Once per content. */
-async function copyInterpreter(config: ProcessConfig, key: string): Promise<Omit<Found, 'key'>> {
+async function copyInterpreter(config: ProcessConfig, key: string) {
   const { stdout } = await run(config.python, ['-c', DESCRIBE], { cwd: '/' });
   const { executable, prefix, packages } = JSON.parse(stdout) as Record<'executable' | 'prefix', string> & {
     readonly packages: readonly string[];
@@ -125,28 +120,17 @@ async function workerKey({ python, workerDir }: ProcessConfig): Promise<string> 
 }
 
 /** Undefined when it works, else the reason in one line. */
-function probe(
-  interpreter: Found,
-  folder: string,
-  uid: number | undefined,
-  isGuarded = false,
-): Promise<string | undefined> {
+async function probe(interpreter: Interpreter, folder: string, uid: number | undefined): Promise<string | undefined> {
   const env = { ...interpreter.env, PATH: '/usr/bin:/bin', PYTHONDONTWRITEBYTECODE: '1' };
-  const { command, args, user } = startAs(uid, isGuarded, interpreter.command, ['-c', PROBE, folder], env);
-  return new Promise((resolve) => {
-    const finish = (error: ExecFileException | null, _stdout: string, stderr: string) => {
-      if (error === null) return resolve(undefined);
-      if (error.code === 'EPERM') {
-        return resolve('the manager is root but may not switch users (it lacks CAP_SETUID and CAP_SETGID)');
-      }
-      resolve(stderr.trim().split('\n').at(-1) || error.message);
-    };
-    try {
-      execFile(command, args, { ...user, env, cwd: '/', timeout: PROBE_TIMEOUT_MS }, finish);
-    } catch (error) {
-      finish(error as ExecFileException, '', '');
-    }
-  });
+  const { command, args, user } = startAs(uid, interpreter, ['-c', PROBE, folder], env);
+  try {
+    await run(command, args, { ...user, env, cwd: '/', timeout: PROBE_TIMEOUT_MS });
+    return undefined;
+  } catch (error) {
+    const { code, message, stderr = '' } = error as NodeJS.ErrnoException & { readonly stderr?: string };
+    if (code === 'EPERM') return 'the manager is root but may not switch users (it lacks CAP_SETUID and CAP_SETGID)';
+    return stderr.trim().split('\n').at(-1) || message;
+  }
 }
 
 /** The first folder on the way that other users can't pass. */

@@ -5,7 +5,6 @@ import { NO_POOL, type PoolConfig, type ProcessConfig } from '#libs/config/confi
 import { within } from '#libs/deadlines/within.js';
 import { makeFolder } from '#libs/files/make-folder.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
-import { HealthProber } from '#libs/orchestrator/health-probe.js';
 import { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
 import { Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
 import { observedOf, planFor, type Standing, withheldOf } from '#libs/orchestrator/replica-plan.js';
@@ -37,7 +36,6 @@ export class ProcessOrchestrator extends Orchestrator {
   private readonly steps = new KeyedMutex();
   private readonly uids = workerUids();
   private readonly store: ReplicaStore;
-  private readonly prober: HealthProber;
   private readonly workerLogs: WorkerLogs;
   private readonly replicas: Replicas;
   private readonly pool: ProcessPool;
@@ -53,9 +51,8 @@ export class ProcessOrchestrator extends Orchestrator {
     super();
     const notify = (functionId: FunctionId) => this.changes.emit('change', functionId);
     this.store = new ReplicaStore(config.runtimeDir, owner, this.uids);
-    this.prober = new HealthProber(notify);
     this.workerLogs = new WorkerLogs(this.store);
-    this.replicas = new Replicas(this.store, this.prober, this.workerLogs, tokens, notify, logger);
+    this.replicas = new Replicas(this.store, this.workerLogs, tokens, notify, logger);
     this.pool = new ProcessPool(this.store, this.replicas, () => this.prepared(), pool, logger);
   }
 
@@ -133,7 +130,6 @@ export class ProcessOrchestrator extends Orchestrator {
   /** Ends this manager's timers, and its workers that have no function. The others go on. */
   override async close(): Promise<void> {
     this.replicas.close();
-    this.prober.close();
     await this.pool.workers.close();
   }
 

@@ -15,7 +15,6 @@ import { WorkerLogs } from './worker-log.js';
 let folder: string;
 let workers: ChildProcess[];
 let store: ReplicaStore;
-let prober: HealthProber;
 let logs: WorkerLogs;
 let replicas: Replicas;
 
@@ -23,13 +22,12 @@ beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'faas-replicas-'));
   workers = [];
   store = new ReplicaStore(folder, 'owner');
-  prober = new HealthProber(() => {});
   logs = new WorkerLogs(store);
-  replicas = new Replicas(store, prober, logs, TEST_TOKENS, () => {}, pino({ level: 'silent' }));
+  replicas = new Replicas(store, logs, TEST_TOKENS, () => {}, pino({ level: 'silent' }));
 });
 afterEach(async () => {
+  vi.restoreAllMocks();
   replicas.close();
-  prober.close();
   for (const worker of workers) worker.kill('SIGKILL');
   await rm(folder, { recursive: true });
 });
@@ -58,7 +56,7 @@ async function startedElsewhere(name: string) {
 it('forgets a replica that another process of its manager has removed', async () => {
   const [gone, kept] = [await startedElsewhere('00000001'), await startedElsewhere('00000002')];
   const looked = vi.spyOn(logs, 'rotate');
-  const forgotten = vi.spyOn(prober, 'forget');
+  const forgotten = vi.spyOn(HealthProber.prototype, 'forget');
   const looks = (replica: string) => looked.mock.calls.filter(([place]) => place.replica === replica).length;
   await replicas.adoptAll();
   await vi.waitFor(() => expect(looks(gone.record.replica)).toBeGreaterThan(0), 5_000);

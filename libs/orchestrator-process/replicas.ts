@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { within } from '#libs/deadlines/within.js';
 import { exitFault } from '#libs/orchestrator/exit-fault.js';
-import type { HealthProber } from '#libs/orchestrator/health-probe.js';
+import { HealthProber } from '#libs/orchestrator/health-probe.js';
 import type { CallToken, WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { FunctionId, Workload, WorkloadFault } from '#libs/orchestrator/workload.js';
 import { removeLeftovers } from './clean-up.js';
@@ -43,22 +43,24 @@ interface Launched {
 /** The replicas of this owner: starts, watches, drains and removes them. Steps of one function must not overlap. */
 export class Replicas {
   private readonly watched = new Map<string, Watched>();
+  private readonly prober: HealthProber;
   private readonly timer: NodeJS.Timeout;
   private looking = false;
 
   constructor(
     private readonly store: ReplicaStore,
-    private readonly prober: HealthProber,
     private readonly logs: WorkerLogs,
     private readonly tokens: WorkerTokens,
     private readonly onChange: (functionId: FunctionId) => void,
     private readonly logger: Logger,
   ) {
+    this.prober = new HealthProber(onChange);
     this.timer = setInterval(() => void this.look(), LOOK_INTERVAL_MS).unref();
   }
 
   close(): void {
     clearInterval(this.timer);
+    this.prober.close();
   }
 
   /** Watches what a former manager has left. */

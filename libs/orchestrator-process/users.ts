@@ -73,13 +73,12 @@ export function canGuard(): boolean {
  */
 export function startAs(
   uid: number | undefined,
-  isGuarded: boolean,
-  command: string,
+  { command, guardable }: { readonly command: string; readonly guardable: boolean },
   args: readonly string[],
   env: Readonly<Record<string, string>>,
 ): { readonly command: string; readonly args: readonly string[]; readonly user: { uid?: number; gid?: number } } {
   if (uid === undefined) return { command, args, user: {} };
-  if (!isGuarded) return { command, args, user: { uid, gid: uid } };
+  if (!guardable) return { command, args, user: { uid, gid: uid } };
   const users = ['--ruid', String(supervisorUid()), '--euid', String(uid), '--regid', String(uid), '--clear-groups'];
   const kept = TAKEN_OUT.filter((name) => env[name] !== undefined).map((name) => `${name}=${env[name]}`);
   return { command: SETPRIV, args: [...users, '--', command, ...args, ...kept], user: {} };

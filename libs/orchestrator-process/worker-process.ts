@@ -57,7 +57,8 @@ export async function layOut(store: ReplicaStore, record: ReplicaRecord): Promis
   await mkdir(join(workDir, 'tmp'), { recursive: true });
   await writeFile(store.log(record), '', { mode: 0o600 });
   await allow(store.dir(record), uid === undefined ? 0o700 : 0o710, 0, uid);
-  for (const folder of [appDir, join(appDir, 'function')]) await allow(folder, uid === undefined ? 0o700 : 0o750, 0, uid);
+  for (const folder of [appDir, join(appDir, 'function')])
+    await allow(folder, uid === undefined ? 0o700 : 0o750, 0, uid);
   for (const folder of [workDir, join(workDir, 'tmp')]) await allow(folder, 0o700, uid ?? 0, uid);
 }
 
@@ -88,7 +89,7 @@ export async function startWorker(
   };
   // Python ignores an -X it doesn't know; it is there to be found in the process list.
   const worker = ['-X', store.tag(record), '-m', 'faas_worker'];
-  const { command, args, user } = startAs(record.uid, interpreter.guardable, interpreter.command, worker, env);
+  const { command, args, user } = startAs(record.uid, interpreter, worker, env);
   const child = spawn(command, args, {
     cwd: store.workDir(record),
     detached: true,
