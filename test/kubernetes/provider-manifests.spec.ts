@@ -5,7 +5,8 @@ import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import { manifestsFor } from '#libs/orchestrator-kubernetes/manifests.js';
 import { poolPod } from '#libs/orchestrator-kubernetes/pool-pod.js';
-import { validate } from './schema/validate.js';
+import { whyNoControlPlane } from './control-plane/shared.js';
+import { DryRun } from './support/dry-run.js';
 
 const WORKLOAD: Workload = {
   functionId: 'abcdefghijklmnop',
@@ -26,7 +27,9 @@ function made(workload: Partial<Workload> = {}, config: Partial<KubernetesConfig
   return Object.values(manifestsFor({ ...WORKLOAD, ...workload }, placement)).filter((object) => object !== undefined);
 }
 
-describe('What a function becomes on a cluster', () => {
+describe.skipIf(whyNoControlPlane() !== undefined)('What a function becomes on a cluster', () => {
+  const dryRun = DryRun.on();
+
   it.each<[string, object[], number]>([
     ['by default', made(), 4],
     ['without an autoscaler', made({}, { autoscale: { ...CONFIG.autoscale, maxReplicas: 1 } }), 3],
@@ -40,8 +43,8 @@ describe('What a function becomes on a cluster', () => {
     ],
     ['of the pool', [poolPod('faas-pool-1', 'f'.repeat(64), 30_000, TEST_TOKENS.issue(), POOL_PLACEMENT)], 1],
     ['with the largest', made({ limits: { ...WORKLOAD.limits, memoryMiB: 1_048_576, cpuMillis: 1_024_000 } }), 4],
-  ])('%s is what the published schema has, with no field beyond', (_what, objects, count) => {
+  ])('%s is what the API server takes, with no field beyond', async (_what, objects, count) => {
     expect(objects).toHaveLength(count);
-    for (const object of objects) expect(validate(object), JSON.stringify(object)).toEqual([]);
+    for (const object of objects) expect(await dryRun.refusalOf(object), JSON.stringify(object)).toBeUndefined();
   });
 });
