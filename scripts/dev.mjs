@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { forgetBuild } from './setup/build.mjs';
 import { say } from './setup/progress.mjs';
+import { stopChild } from './setup/stop-child.mjs';
 
 const STOP_MS = 10_000;
 /** An editor may write several files, or one in several steps. */
@@ -75,11 +76,7 @@ async function stop() {
   const { child } = manager;
   if (child === undefined) return;
   manager.child = undefined;
-  const ended = new Promise((resolve) => child.on('exit', resolve));
-  child.kill('SIGTERM');
-  const late = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
-  await ended;
-  clearTimeout(late);
+  await stopChild(child, STOP_MS);
 }
 
 async function end(code) {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { say } from '../setup/progress.mjs';
+import { stopChild } from '../setup/stop-child.mjs';
 
 const READY_MS = 120_000;
 const STOP_MS = 45_000;
@@ -87,10 +88,8 @@ export class ManagerProcess {
   }
 
   async stop() {
-    this.#child.kill('SIGTERM');
-    const late = setTimeout(() => this.#child.kill('SIGKILL'), STOP_MS);
+    await stopChild(this.#child, STOP_MS);
     const how = await this.#ended;
-    clearTimeout(late);
     return how === 'exit code 0' || how === 'SIGTERM';
   }
 }
