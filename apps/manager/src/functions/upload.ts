@@ -33,7 +33,7 @@ const FORM_OVERHEAD_BYTES = 256 * 1024;
 
 /**
  * Reads and checks one upload. Throws {@link InvalidUpload} with the field at fault, {@link UploadTooLarge}, or
- * {@link ManagerOverloaded} when `reservation` has no room for it.
+ * {@link MemoryExhausted} when `reservation` has no room for it.
  */
 export async function readUpload(
   request: IncomingMessage,

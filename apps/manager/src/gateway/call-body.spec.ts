@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import type { AppError } from '#libs/errors/app-error.js';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ManagerOverloaded } from '../memory/errors.js';
+import { MemoryExhausted } from '../memory/memory-budget.js';
 import { checkBody, readBody } from './call-body.js';
 import { PARSED_BYTES } from './json-scan.js';
 
@@ -186,7 +186,7 @@ describe('readBody', () => {
     let room = 3;
     const reservation = {
       add: (bytes: number) => {
-        if (bytes > room) throw new ManagerOverloaded(3);
+        if (bytes > room) throw new MemoryExhausted('manager_overloaded', 3);
         room -= bytes;
       },
     };

@@ -4,7 +4,7 @@ import { PassThrough, type Writable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { ManagerOverloaded } from '../memory/errors.js';
+import { MemoryExhausted } from '../memory/memory-budget.js';
 import { Cancellation } from './cancellation.js';
 import { Connections, type Protection } from './connections.js';
 import { isResult } from './worker-answer.js';
@@ -259,7 +259,7 @@ describe('callWorker with a large answer', () => {
       cancellation: new Cancellation(),
       reservation: {
         add: (bytes) => {
-          if (held + bytes > room) throw new ManagerOverloaded(room);
+          if (held + bytes > room) throw new MemoryExhausted('manager_overloaded', room);
           held += bytes;
         },
       },

@@ -1,10 +1,10 @@
 import type { LimitsConfig } from '#libs/config/config.js';
 import { LIMITS_CONFIG } from '#libs/config/config.module.js';
+import { AppError } from '#libs/errors/app-error.js';
 import { Metrics } from '#libs/observability/metrics.js';
 import { Inject, Injectable } from '@nestjs/common';
 import type { ServerResponse } from 'node:http';
 import { Gauge } from 'prom-client';
-import { CallsTooLarge, ManagerOverloaded } from './errors.js';
 
 /** What a request takes beside its body: the buffers of its socket, and its objects. */
 const REQUEST_BYTES = 16 * 1024;
@@ -12,6 +12,25 @@ const REQUEST_BYTES = 16 * 1024;
 const OVERHEAD_BYTES = 512 * 1024;
 /** The largest part that the calls of one function may take. */
 const FUNCTION_SHARE = 1 / 2;
+
+const REASON = {
+  manager_overloaded: (bytes: number) =>
+    `This manager holds as many requests as its memory allows (${bytes} bytes). Try again, or add managers or raise MAX_HELD_BYTES.`,
+  function_overloaded: (bytes: number) =>
+    `The function's calls and their answers hold as much as one function may (${bytes} bytes). Try again, or send and read them faster.`,
+};
+
+/** Requests and answers keep as much in memory as they may: all of this manager's, or those of one function. */
+export class MemoryExhausted extends AppError {
+  readonly kind = 'saturated';
+  override readonly retryAfterSeconds = 1;
+  constructor(
+    readonly code: keyof typeof REASON,
+    limitBytes: number,
+  ) {
+    super(REASON[code](limitBytes), { extras: { limit_bytes: limitBytes }, isMany: true });
+  }
+}
 
 /** What the calls of one function and their answers keep in memory. */
 export class FunctionShare {
@@ -57,7 +76,7 @@ export class MemoryBudget {
     return Math.max(1, Math.min(times, (this.limit - OVERHEAD_BYTES) / largestBytes));
   }
 
-  /** Memory for one more request, until it is disposed of. Throws {@link ManagerOverloaded} when there is none. */
+  /** Memory for one more request, until it is disposed of. Throws {@link MemoryExhausted} when there is none. */
   reserve(): MemoryReservation {
     const reservation = new MemoryReservation(this);
     reservation.begin();
@@ -73,17 +92,17 @@ export class MemoryBudget {
   }
 
   take(bytes: number): void {
-    if (this.held + this.unsent + bytes > this.limit) throw new ManagerOverloaded(this.limit);
+    if (this.held + this.unsent + bytes > this.limit) throw new MemoryExhausted('manager_overloaded', this.limit);
     this.held += bytes;
   }
 
   /**
-   * Takes from a function's share, for a call that has `own` of it. Throws {@link CallsTooLarge} when the other calls
+   * Takes from a function's share, for a call that has `own` of it. Throws {@link MemoryExhausted} when the other calls
    * leave no room. A call that is alone may take more than the share.
    */
   takeShare(share: FunctionShare, own: number, bytes: number): void {
     const limit = this.limit * FUNCTION_SHARE;
-    if (share.held + bytes > limit && share.held > own) throw new CallsTooLarge(limit);
+    if (share.held + bytes > limit && share.held > own) throw new MemoryExhausted('function_overloaded', limit);
     share.held += bytes;
   }
 
@@ -106,12 +125,12 @@ export class MemoryReservation implements Disposable {
 
   constructor(private readonly all: MemoryBudget) {}
 
-  /** Takes room for the request itself. Throws {@link ManagerOverloaded} when there is none. */
+  /** Takes room for the request itself. Throws {@link MemoryExhausted} when there is none. */
   begin(): void {
     this.add(REQUEST_BYTES);
   }
 
-  /** Throws {@link ManagerOverloaded}, or for a function's call {@link CallsTooLarge}, when there is no room for it. */
+  /** Throws {@link MemoryExhausted} when there is no room for it. */
   add(bytes: number): void {
     // Bytes that arrive after the end are not kept.
     if (this.isOver) return;
