@@ -10,7 +10,7 @@ for (const hasPool of reason === undefined ? [true, false] : []) {
   describeCrashes({
     engine: 'small kubernetes',
     hasPool,
-    share: hasPool ? 0.07 : 0.03,
+    share: hasPool ? 0.1 : 0.03,
     open: (_, build) => SmallKubernetesSite.open(build, { hasPool }),
   });
 }

@@ -9,11 +9,11 @@ import { describePlan, type Ground, planRound } from './plan.js';
 import type { CrashSite } from './site.js';
 import { Stage } from './stage.js';
 
-const DEFAULT_ROUNDS = 100;
+const DEFAULT_ROUNDS = 30;
 const ROUND_TIMEOUT_MS = 150_000;
 const OPEN_TIMEOUT_MS = 120_000;
 const FUNCTIONS = 4;
-const FEWEST_WITH_POOL = 5;
+const FEWEST_WITH_POOL = 3;
 
 interface CrashSuite extends Ground {
   /** Of `CRASH_ROUNDS`. */
