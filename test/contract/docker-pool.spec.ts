@@ -1,9 +1,9 @@
-import { describe, it } from 'vitest';
 import { describeOrchestratorContract } from '#libs/orchestrator/testing/contract.js';
 import { dockerHarness } from '../docker/support/docker-stage.js';
 import { POOL, testConfig, whyNoDocker, WORKER_IMAGE } from '../docker/support/docker-tests.js';
+import { describeSkipped } from '../support/skipped.js';
 
 const reason = await whyNoDocker(WORKER_IMAGE);
 const name = 'docker with a warm pool';
-if (reason !== undefined) describe.skip(`orchestrator contract: ${name} (${reason})`, () => it('is skipped', () => {}));
+if (reason !== undefined) describeSkipped(`orchestrator contract: ${name}`, reason);
 else describeOrchestratorContract(name, () => dockerHarness(testConfig(), undefined, POOL), { deadlineMs: 30_000 });

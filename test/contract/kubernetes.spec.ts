@@ -1,5 +1,4 @@
 import { pino } from 'pino';
-import { describe, it } from 'vitest';
 import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import {
   callOverHttp,
@@ -10,11 +9,11 @@ import { accessCluster } from '#libs/orchestrator-kubernetes/cluster-access.js';
 import { KubernetesOrchestrator } from '#libs/orchestrator-kubernetes/kubernetes.orchestrator.js';
 import { whyNoControlPlane } from '../kubernetes/control-plane/shared.js';
 import { SmallCluster } from '../kubernetes/support/small-cluster.js';
+import { describeSkipped } from '../support/skipped.js';
 
 // As the Role of k8s/functions allows it; test/kubernetes-cluster runs the same suite on a whole cluster.
 const reason = whyNoControlPlane();
-if (reason !== undefined)
-  describe.skip(`orchestrator contract: kubernetes (${reason})`, () => it('is skipped', () => {}));
+if (reason !== undefined) describeSkipped('orchestrator contract: kubernetes', reason);
 else describeOrchestratorContract('kubernetes', harness, { deadlineMs: 30_000 });
 
 async function harness(): Promise<ContractHarness> {

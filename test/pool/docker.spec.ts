@@ -16,11 +16,12 @@ import {
   whyNoDocker,
   WORKER_IMAGE,
 } from '../docker/support/docker-tests.js';
+import { describeSkipped } from '../support/skipped.js';
 import { describePool } from './support/describe-pool.js';
 import { dockerPool } from './support/docker-pool.js';
 
 const reason = await whyNoDocker(WORKER_IMAGE, PLAIN_IMAGE);
-if (reason !== undefined) describe.skip(`warm pool: docker (${reason})`, () => it('is skipped', () => {}));
+if (reason !== undefined) describeSkipped('warm pool: docker', reason);
 else describePool('docker', dockerPool);
 
 describe.skipIf(reason !== undefined)('warm pool: what a killed manager leaves on Docker', { timeout: 300_000 }, () => {

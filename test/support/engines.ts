@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { describe, it } from 'vitest';
+import { describe } from 'vitest';
 import {
   docker,
   FIREWALL,
@@ -17,6 +17,7 @@ import { openNamespace } from '../kubernetes-cluster/support/room.js';
 import { whyNoControlPlane } from '../kubernetes/control-plane/shared.js';
 import { smallEngine } from '../kubernetes/support/small-room.js';
 import { type EngineRoom, ON_CLUSTER, type TestEngine } from './engine.js';
+import { describeSkipped } from './skipped.js';
 
 const PYTHON = resolve(process.env['WORKER_PYTHON'] ?? '.cache/worker-venv/bin/python');
 
@@ -47,7 +48,7 @@ export function describeOnEachLocalEngine(title: string, suite: (engine: TestEng
 export function describeOnBothEngines(title: string, suite: (one: TestEngine, other: TestEngine) => void): void {
   const missing = ofDocker.missing ?? ofProcesses.missing;
   if (missing === undefined) describe(title, () => suite(ofProcesses, ofDocker));
-  else describe.skip(`${title} [${missing}]`, () => it('is skipped', () => undefined));
+  else describeSkipped(title, missing);
 }
 
 /** Runs a suite that is about the manager alone, on whichever engine there is. */
@@ -88,7 +89,7 @@ function onCluster(image: string): TestEngine {
 function describeOn(engine: TestEngine, title: string, suite: (engine: TestEngine) => void): void {
   const { name, missing } = engine;
   if (missing === undefined) describe(`${title} [${name}]`, () => suite(engine));
-  else describe.skip(`${title} [${name}: ${missing}]`, () => it('is skipped', () => undefined));
+  else describeSkipped(`${title} [${name}]`, missing);
 }
 
 async function openNetwork(image: string): Promise<EngineRoom> {
