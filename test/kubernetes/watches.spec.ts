@@ -15,7 +15,7 @@ const FOREVER = 1_000_000;
 const WATCHES = 6;
 /** So long that a worker has been started again meanwhile. */
 const LATE_MS = 4_000;
-const AT_ONCE = 10;
+const AT_ONCE = 5;
 
 describe.skipIf(noCluster)('watches [kubernetes]', () => {
   const suite = ProviderSuite.on();
@@ -87,8 +87,8 @@ describe.skipIf(noCluster)('watches [kubernetes]', () => {
   }
 });
 
-describe.skipIf(noCluster)('fifty functions [kubernetes]', () => {
-  // Nobody starts fifty workers here: no node has room for any.
+describe.skipIf(noCluster)('twenty functions [kubernetes]', () => {
+  // Nobody starts twenty workers here: no node has room for any.
   const suite = ProviderSuite.on({ capacity: { pods: '0' } });
 
   it('cost each manager one watch for each kind', { timeout: 120_000 }, async () => {
@@ -97,7 +97,7 @@ describe.skipIf(noCluster)('fifty functions [kubernetes]', () => {
     // Not the stage's, which removes one after the other what they made; it goes with its cluster here.
     const managers = [suite.provider({}), suite.provider({})] as const;
     const watches = managers.length * WATCHES;
-    const workloads = Array.from({ length: 50 }, () => stage.workload(answering('one')));
+    const workloads = Array.from({ length: 20 }, () => stage.workload(answering('one')));
     const waiting = [...workloads];
     const ensureNext = async (): Promise<void> => {
       for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) await stage.ensure(managers[0], next);
