@@ -41,7 +41,7 @@ describeOnEachLocalEngine('a handler as ordinary Python', (engine) => {
         const log = await stage.manager.logOf(id);
         for (const text of texts) expect(log.filter((line) => line.endsWith(text))).not.toEqual([]);
       },
-      { timeout: 10_000, interval: 100 },
+      { timeout: 40_000, interval: 100 },
     );
 
   describe('has in every call what its file has set', () => {

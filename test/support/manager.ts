@@ -10,7 +10,7 @@ import { type Answer, send, type Sent } from './http.js';
 export type Env = Readonly<Record<string, string>>;
 export type Client = ReturnType<typeof createClient>;
 
-const LOG_MS = 10_000;
+const LOG_MS = 30_000;
 
 const lines: string[] = [];
 
