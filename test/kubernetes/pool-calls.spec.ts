@@ -13,7 +13,7 @@ const noCluster = !ON_CLUSTER && whyNoControlPlane() !== undefined;
 const WORD =
   'import asyncio\n\nasync def handle(payload):\n    await asyncio.sleep(float(payload))\n    return "done"\n';
 const SLOW = { timeout: 60_000, interval: 50 };
-const ROUNDS = 4;
+const ROUNDS = 2;
 
 describe.skipIf(noCluster)('calls while a pod of the pool serves [kubernetes]', () => {
   let room: KubernetesRoom;
@@ -31,7 +31,7 @@ describe.skipIf(noCluster)('calls while a pod of the pool serves [kubernetes]', 
     );
     await traffic.more(10);
     await vi.waitFor(async () => expect(await pool().of(id)).toEqual([]), SLOW);
-    await traffic.more(200);
+    await traffic.more(100);
     expect(await traffic.stop()).toEqual([]);
   }
 

@@ -13,7 +13,7 @@ import { whyNoControlPlane } from './control-plane/shared.js';
 const noCluster = whyNoControlPlane() !== undefined;
 
 const POOL: PoolConfig = { size: 2, memoryMiB: 256, cpuMillis: 500, pids: 64 };
-const DEATHS = 6;
+const DEATHS = 4;
 /** From before anything is taken until well after the function serves. */
 const LATEST_DEATH_MS = 90;
 /** A generic worker's lease, or the time after which one that had its function but not its labels is a stray. */
@@ -75,12 +75,13 @@ describe.skipIf(noCluster)(
       }
       expect(unfinished).toBeGreaterThan(0);
       const manager = await stage.manager();
-      for (const [index, workload] of workloads.entries()) {
+      const serve = async (workload: Workload, index: number) => {
         const first = await stage.settle(manager, workload, ({ ready }) => ready === 1);
         expect((await stage.call(first.endpoints[0], 'x')).body).toEqual({ result: `word${index}:x` });
         const own = await stage.settle(manager, workload, (seen) => seen.ready === 1 && ownPod(seen));
         expect((await stage.call(own.endpoints[0], 'x')).body).toEqual({ result: `word${index}:x` });
-      }
+      };
+      await Promise.all(workloads.map(serve));
       for (const { functionId } of workloads) await stage.remove(manager, functionId);
       await nothingIsLeft(manager);
       expect(await suite.cluster.leftovers()).toEqual([]);

@@ -7,8 +7,8 @@ import type { FunctionId, Workload } from '#libs/orchestrator/workload.js';
 import type { PoolSite } from './pool-site.js';
 import { Victim } from './victim-process.js';
 
-const STORM = 16;
-const DEATHS = 8;
+const STORM = 10;
+const DEATHS = 5;
 /** From before anything is taken until well after the function serves, on a machine that is not too busy. */
 const LATEST_DEATH_MS = 60;
 const MINUTE = 60_000;

@@ -6,6 +6,8 @@ import { fileURLToPath } from 'node:url';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import type { PoolSite } from './pool-site.js';
 
+/** Of the workers that it leaves when it is killed; its own half minute would be waited for. */
+const LEASE_MS = 5_000;
 const PROGRAM = fileURLToPath(new URL('victim.mjs', import.meta.url));
 
 /** A manager as a process of its own, with a full pool, so that kill -9 is what it is in real life. */
@@ -16,7 +18,8 @@ export class Victim {
   ) {}
 
   static async start(site: Pick<PoolSite, 'victim'>, owner: string): Promise<Victim> {
-    const child = spawn(process.execPath, [PROGRAM, JSON.stringify({ ...site.victim, owner })], {
+    const pool = { ...site.victim.pool, leaseMs: LEASE_MS };
+    const child = spawn(process.execPath, [PROGRAM, JSON.stringify({ ...site.victim, pool, owner })], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
