@@ -168,7 +168,7 @@ describe('the connections of clients', () => {
 
   it('end when their client doesn’t read its answers, and stay when it reads slowly', async () => {
     const answer = Buffer.alloc(24 * MIB, 'x');
-    await start((_, response) => response.writeHead(200, { 'Content-Length': answer.length }).end(answer), 600);
+    await start((_, response) => response.writeHead(200, { 'Content-Length': answer.length }).end(answer), 400);
     const idle = client(GET).pause();
     const slow = client(GET);
     let received = 0;
@@ -176,7 +176,7 @@ describe('the connections of clients', () => {
       for await (const chunk of slow as AsyncIterable<Buffer>) {
         const before = received;
         received += chunk.length;
-        if (Math.floor(received / MIB) > Math.floor(before / MIB)) await delay(80);
+        if (Math.floor(received / MIB) > Math.floor(before / MIB)) await delay(40);
         if (received >= answer.length) break;
       }
     })();
@@ -231,7 +231,7 @@ describe('the connections of clients', () => {
   });
 
   it('may wait for an answer as long as it takes', async () => {
-    await start((_, response) => setTimeout(() => response.end('late'), 1_000), 300);
+    await start((_, response) => setTimeout(() => response.end('late'), 600), 200);
     const got = reading(client(GET));
     await vi.waitFor(() => expect(got.text).toMatch(/late$/), { timeout: 3_000 });
   });
@@ -261,14 +261,14 @@ describe('the connections of clients', () => {
 
   it('get the time limit of a request again when the manager had stopped reading it', async () => {
     const open: ServerResponse[] = [];
-    await start((_, response) => open.push(response), 2_500, 1_000);
+    await start((_, response) => open.push(response), 1_500, 500);
     const [head, rest] = [GET.slice(0, 20), GET.slice(20)];
     const good = client(GET.repeat(9) + head);
     const bad = client(GET.repeat(9) + head);
     const got = reading(good);
     reading(bad);
     await vi.waitFor(() => expect(open).toHaveLength(16));
-    await delay(2_500);
+    await delay(1_200);
     expect(isOpen()).toBe(2);
     for (const response of open.splice(0)) response.end();
     await vi.waitFor(() => expect(open).toHaveLength(2));
