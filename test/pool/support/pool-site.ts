@@ -1,9 +1,10 @@
+import type { PoolConfig } from '#libs/config/config.js';
 import type { ContractHarness } from '#libs/orchestrator/testing/contract.js';
 
 export interface VictimPlan {
   readonly engine: 'docker' | 'kubernetes' | 'process';
   readonly config: unknown;
-  readonly pool: unknown;
+  readonly pool: PoolConfig;
 }
 
 /** A provider's engine as the tests of its warm pool look at it. */
