@@ -71,7 +71,9 @@ def _starter(tmp_path: Path, birth: str) -> Iterator[Callable[..., Worker]]:
             directory = tmp_path / str(count)
             directory.mkdir()
             if (uid := env.get("uid")) is not None:
-                for parent in list(directory.parents)[:3]:
+                for parent in directory.parents:
+                    if parent.stat().st_mode & 0o001:
+                        break
                     parent.chmod(0o755)
                 os.chown(directory, uid, uid)
             env = {"HANDLER_FUNCTION": handler, "generic": birth == "specialised", **env}

@@ -46,7 +46,7 @@ def test_the_supervisor_may_still_end_a_runner(start: Start) -> None:
     eventually(lambda: len(worker.runner_pids()) == 1, "the stuck runner is gone")
 
 
-@pytest.mark.parametrize("real_uid", [REAL_UID, UID])
+@pytest.mark.parametrize("real_uid", [REAL_UID, UID], ids=["as another user", "as its user"])
 def test_a_handler_may_not_look_into_its_supervisor(start: Start, real_uid: int) -> None:
     worker = start("hostile.handle", uid=UID, real_uid=real_uid)
     answer = worker.call("look into parent")
