@@ -8,7 +8,7 @@ import {
   listFunctions,
   removeFunction,
 } from '../client/index.js';
-import { describeOnEachEngine } from '../support/engines.js';
+import { describeOnAnyEngine, describeOnEachEngine } from '../support/engines.js';
 import { ASYNC_ECHO, ECHO } from '../support/handlers.js';
 import { expectProblem } from '../support/http.js';
 import { Stage } from '../support/stage.js';
@@ -72,6 +72,77 @@ describeOnEachEngine('the four operations', (engine) => {
     expectProblem(await stage.manager.send(`/functions/${id}`), 404, 'function_not_found');
     expectProblem(await stage.manager.send(`/functions/${id}/code`), 404, 'function_not_found');
   });
+
+  it('tells of one function why it is in its state and since when', async () => {
+    const { client } = stage.manager;
+    const added = await stage.manager.add(ECHO);
+    const { data, response } = await getFunction({ client, path: { id: added.id } });
+    expect(response?.status).toBe(200);
+    expect(data).toMatchObject({ ...added, last_error: null, replicas: 1, ready_replicas: 1 });
+    expect(data?.code_sha256).toMatch(/^[0-9a-f]{64}$/);
+    expect(data?.conditions).toEqual([
+      {
+        type: 'Ready',
+        status: true,
+        reason: 'replicas_ready',
+        message: '1 of 1 replicas answer.',
+        since: expect.stringMatching(/Z$/) as string,
+      },
+      {
+        type: 'Reconciled',
+        status: true,
+        reason: 'as_wanted',
+        message: 'The engine holds what is wanted.',
+        since: expect.stringMatching(/Z$/) as string,
+      },
+    ]);
+    await removeFunction({ client, path: { id: added.id } });
+  });
+
+  it('gives the code back byte for byte: byte order mark, CRLF, no last newline', async () => {
+    const { client } = stage.manager;
+    const code = '\uFEFF# été — 数\r\ndef handle(payload):\r\n\treturn "é" + payload';
+    const { id } = await stage.manager.add(code);
+    const answer = await stage.manager.send(`/functions/${id}/code`);
+    expect(answer.body.equals(Buffer.from(code))).toBe(true);
+    expect(answer.headers['content-type']).toBe('text/x-python; charset=utf-8');
+    expect(answer.headers['x-content-type-options']).toBe('nosniff');
+    expect(answer.headers['content-length']).toBe(String(Buffer.byteLength(code)));
+    // The client takes a byte order mark for one and leaves it out, as fetch does.
+    expect((await getFunctionCode({ client, path: { id } })).data).toBe(code.slice(1));
+    expect((await stage.manager.call(id, '!')).json()).toEqual({ result: 'é!' });
+    await stage.manager.remove(id);
+  });
+
+  it('reads a file in the encoding that it names, and gives it back byte for byte', async () => {
+    const code = Buffer.from(
+      "# -*- coding: cp1252 -*-\ndef handle(payload):\n    return '\u0080 gr\u00fcn'\n",
+      'latin1',
+    );
+    const { id } = await stage.manager.add(code);
+    expect((await stage.manager.call(id)).json()).toEqual({ result: '€ grün' });
+    const answer = await stage.manager.send(`/functions/${id}/code`);
+    expect(answer.body.equals(code)).toBe(true);
+    expect(answer.headers['content-type']).toBe('text/x-python');
+    await stage.manager.remove(id);
+  });
+
+  it('runs handlers that are coroutines, and callables under any name Python allows', async () => {
+    const coroutine = await stage.manager.add(ASYNC_ECHO);
+    expect((await stage.manager.call(coroutine.id, 'x')).text).toBe('{"result":{"echo":"x"}}');
+    const code =
+      'class Greeter:\n    def __call__(self, payload):\n        return "café " + payload\ncafé = Greeter()\n';
+    // The name is sent as e with a combining accent, which Python takes for the same.
+    const named = await stage.manager.add(code, { name: 'cafe\u0301' });
+    expect(named).toMatchObject({ function_name: 'café', handler_path: 'function.handler.café' });
+    expect((await stage.manager.call(named.id, 'x')).json()).toEqual({ result: 'café x' });
+    const listed = await listFunctions({ client: stage.manager.client });
+    await Promise.all(listed.data!.map(({ id }) => stage.manager.remove(id)));
+  });
+});
+
+describeOnAnyEngine('lists, paths and file names', (engine) => {
+  const stage = Stage.on(engine);
 
   it('lists functions in the order they were added', async () => {
     const add = (name: string) => stage.manager.add(`async def ${name}(payload):\n    return "${name}"\n`, { name });
@@ -141,72 +212,5 @@ describeOnEachEngine('the four operations', (engine) => {
     const { id } = answer.json() as { id: string };
     expect((await stage.manager.send(`/functions/${id}/code`)).text).toBe(ECHO);
     await stage.manager.remove(id);
-  });
-
-  it('tells of one function why it is in its state and since when', async () => {
-    const { client } = stage.manager;
-    const added = await stage.manager.add(ECHO);
-    const { data, response } = await getFunction({ client, path: { id: added.id } });
-    expect(response?.status).toBe(200);
-    expect(data).toMatchObject({ ...added, last_error: null, replicas: 1, ready_replicas: 1 });
-    expect(data?.code_sha256).toMatch(/^[0-9a-f]{64}$/);
-    expect(data?.conditions).toEqual([
-      {
-        type: 'Ready',
-        status: true,
-        reason: 'replicas_ready',
-        message: '1 of 1 replicas answer.',
-        since: expect.stringMatching(/Z$/) as string,
-      },
-      {
-        type: 'Reconciled',
-        status: true,
-        reason: 'as_wanted',
-        message: 'The engine holds what is wanted.',
-        since: expect.stringMatching(/Z$/) as string,
-      },
-    ]);
-    await removeFunction({ client, path: { id: added.id } });
-  });
-
-  it('gives the code back byte for byte: byte order mark, CRLF, no last newline', async () => {
-    const { client } = stage.manager;
-    const code = '\uFEFF# été — 数\r\ndef handle(payload):\r\n\treturn "é" + payload';
-    const { id } = await stage.manager.add(code);
-    const answer = await stage.manager.send(`/functions/${id}/code`);
-    expect(answer.body.equals(Buffer.from(code))).toBe(true);
-    expect(answer.headers['content-type']).toBe('text/x-python; charset=utf-8');
-    expect(answer.headers['x-content-type-options']).toBe('nosniff');
-    expect(answer.headers['content-length']).toBe(String(Buffer.byteLength(code)));
-    // The client takes a byte order mark for one and leaves it out, as fetch does.
-    expect((await getFunctionCode({ client, path: { id } })).data).toBe(code.slice(1));
-    expect((await stage.manager.call(id, '!')).json()).toEqual({ result: 'é!' });
-    await stage.manager.remove(id);
-  });
-
-  it('reads a file in the encoding that it names, and gives it back byte for byte', async () => {
-    const code = Buffer.from(
-      "# -*- coding: cp1252 -*-\ndef handle(payload):\n    return '\u0080 gr\u00fcn'\n",
-      'latin1',
-    );
-    const { id } = await stage.manager.add(code);
-    expect((await stage.manager.call(id)).json()).toEqual({ result: '€ grün' });
-    const answer = await stage.manager.send(`/functions/${id}/code`);
-    expect(answer.body.equals(code)).toBe(true);
-    expect(answer.headers['content-type']).toBe('text/x-python');
-    await stage.manager.remove(id);
-  });
-
-  it('runs handlers that are coroutines, and callables under any name Python allows', async () => {
-    const coroutine = await stage.manager.add(ASYNC_ECHO);
-    expect((await stage.manager.call(coroutine.id, 'x')).text).toBe('{"result":{"echo":"x"}}');
-    const code =
-      'class Greeter:\n    def __call__(self, payload):\n        return "café " + payload\ncafé = Greeter()\n';
-    // The name is sent as e with a combining accent, which Python takes for the same.
-    const named = await stage.manager.add(code, { name: 'cafe\u0301' });
-    expect(named).toMatchObject({ function_name: 'café', handler_path: 'function.handler.café' });
-    expect((await stage.manager.call(named.id, 'x')).json()).toEqual({ result: 'café x' });
-    const listed = await listFunctions({ client: stage.manager.client });
-    await Promise.all(listed.data!.map(({ id }) => stage.manager.remove(id)));
   });
 });
