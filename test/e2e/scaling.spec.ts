@@ -19,7 +19,7 @@ describeOnEachEngine('scaling', (engine) => {
   const cluster = { HPA_DOWN_WINDOW_SECONDS: '1', HPA_DOWN_PODS: '4', HPA_DOWN_PERIOD_SECONDS: '1' };
   const stage = Stage.on(engine, {
     SCALE_INTERVAL_MS: '100',
-    SCALE_DOWN_WINDOW_MS: '10000',
+    SCALE_DOWN_WINDOW_MS: '3000',
     MAX_REPLICAS: '4',
     ...cluster,
   });
@@ -63,9 +63,9 @@ describeOnEachEngine('scaling', (engine) => {
 
     it('never loses a call to falling asleep at that very moment', async () => {
       const { id } = await stage.manager.add(ECHO, { idle_timeout_ms: 300 });
-      for (let round = 0; round < 8; round += 1) {
+      for (let round = 0; round < 5; round += 1) {
         // Around the moment it falls asleep: before, while its replica drains, and after.
-        await delay(250 + 60 * round);
+        await delay(250 + 100 * round);
         expect((await stage.manager.call(id, String(round))).json()).toEqual({ result: String(round) });
       }
       await stage.manager.remove(id);

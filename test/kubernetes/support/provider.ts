@@ -11,7 +11,7 @@ import type { NodeOptions } from '../node/node.js';
 import { PoolView } from './pool-pods.js';
 import { SmallCluster } from './small-cluster.js';
 
-const DEADLINE_MS = 30_000;
+const DEADLINE_MS = 60_000;
 
 /** The provider on a small cluster of its own, with a stage for each test of the suite that calls it. */
 export class ProviderSuite {
