@@ -22,18 +22,32 @@ const onTheClusterToo = [
 /** Suites that any cluster must pass, and not only one whose nodes and faults are ours. */
 const onBothClusters = 'test/kubernetes/{tampering,api-outage,pool-calls}.spec.ts';
 
+/** Suites that do their worst to this machine, or promise what takes milliseconds. */
+const ALONE = [
+  'test/crash/**/*.spec.ts',
+  'test/e2e/{bad-requests,hostile,metrics,ordinary-python,overload}.spec.ts',
+  'test/hostile/{answers,costly-json,keys,kept-resources,neighbour,pipelining,post-mortem,runner-header}.spec.ts',
+  'test/hostile/{small-manager,takeover}.spec.ts',
+  'test/model/**/*.spec.ts',
+];
+
 /** Suites that take minutes, the longest first. */
 const LONG = [
   'test/crash/process.spec.ts',
   'test/crash/docker.spec.ts',
   'test/crash/kubernetes.spec.ts',
+  'test/hostile/neighbour.spec.ts',
+  'test/e2e/ordinary-python.spec.ts',
   'test/e2e/scaling.spec.ts',
-  'test/pool/docker.spec.ts',
   'test/contract/docker-pool.spec.ts',
-  'test/contract/process.spec.ts',
   'test/contract/kubernetes.spec.ts',
+  'test/kubernetes/pool.spec.ts',
+  'test/contract/process.spec.ts',
+  'test/kubernetes/api-outage.spec.ts',
+  'test/pool/docker.spec.ts',
   'test/contract/docker.spec.ts',
-  'test/pool/process.spec.ts',
+  'test/database/embedded-postgres.spec.ts',
+  'test/kubernetes/pool-deaths.spec.ts',
 ];
 
 /** So that nobody waits for the last of them alone. */
@@ -50,11 +64,8 @@ class LongestFirst extends BaseSequencer {
 const POSTGRES = 'test/support/shared-postgres.ts';
 const CONTROL_PLANE = 'test/kubernetes/control-plane/shared.ts';
 
-/**
- * Each file has its own database and part of an engine. They mostly wait, but some behaviours are promised within
- * milliseconds: so two at once, and no more.
- */
-const whole = { maxWorkers: 2, testTimeout: 60_000, hookTimeout: 120_000 };
+/** Each file has its own database and part of an engine. */
+const whole = { globalSetup: [POSTGRES, CONTROL_PLANE], testTimeout: 120_000, hookTimeout: 180_000 };
 
 export default defineConfig({
   test: {
@@ -75,9 +86,9 @@ export default defineConfig({
         ...sources,
         test: {
           ...whole,
-          globalSetup: CONTROL_PLANE,
-          name: 'crash',
-          include: ['test/crash/**/*.spec.ts'],
+          name: 'alone',
+          include: ALONE,
+          maxWorkers: 2,
           sequence: { groupOrder: 1 },
         },
       },
@@ -85,22 +96,12 @@ export default defineConfig({
         ...sources,
         test: {
           ...whole,
-          globalSetup: [POSTGRES, CONTROL_PLANE],
+          // They wait for half of their time and more, so they are twice as many as the processors of CI.
           name: 'whole',
           include: ['test/**/*.spec.ts'],
-          exclude: ['test/kubernetes-cluster/**', 'test/kubernetes/**', 'test/crash/**'],
+          exclude: [...ALONE, 'test/kubernetes-cluster/**'],
+          maxWorkers: 4,
           sequence: { groupOrder: 2 },
-        },
-      },
-      {
-        ...sources,
-        test: {
-          ...whole,
-          globalSetup: [POSTGRES, CONTROL_PLANE],
-          maxWorkers: 1,
-          name: 'small-kubernetes',
-          include: ['test/kubernetes/**/*.spec.ts'],
-          sequence: { groupOrder: 3 },
         },
       },
       {
@@ -114,7 +115,7 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 300_000,
-          sequence: { groupOrder: 4 },
+          sequence: { groupOrder: 3 },
         },
       },
     ],

@@ -25,12 +25,10 @@ if (args.length > 0) {
   process.exitCode = closeWith(summaries);
 } else {
   // One after the other: some do their worst to this machine, and others promise milliseconds.
-  const crash = await vitest(['crash'], 'crash');
+  const alone = await vitest(['alone'], 'alone');
   const python = await runPytest();
-  const kubernetes = await vitest(['small-kubernetes'], 'kubernetes');
-  const others = await vitest(['!cluster', '!crash', '!small-kubernetes']);
-  const summaries = [crash, python, kubernetes, others];
-  process.exitCode = closeWith(summaries);
+  const others = await vitest(['!cluster', '!alone']);
+  process.exitCode = closeWith([alone, python, others]);
 }
 
 async function runPytest() {
