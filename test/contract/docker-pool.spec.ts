@@ -6,4 +6,7 @@ import { describeSkipped } from '../support/skipped.js';
 const reason = await whyNoDocker(WORKER_IMAGE);
 const name = 'docker with a warm pool';
 if (reason !== undefined) describeSkipped(`orchestrator contract: ${name}`, reason);
-else describeOrchestratorContract(name, () => dockerHarness(testConfig(), undefined, { ...POOL, size: 1 }), { deadlineMs: 30_000 });
+else
+  describeOrchestratorContract(name, () => dockerHarness(testConfig(), undefined, { ...POOL, size: 1 }), {
+    deadlineMs: 30_000,
+  });

@@ -2,4 +2,6 @@ import { describeOrchestratorContract } from '#libs/orchestrator/testing/contrac
 import { processHarness, WARM } from './support/process-harness.js';
 
 describeOrchestratorContract('process', () => processHarness());
-describeOrchestratorContract('process with a warm pool', () => processHarness({ ...WARM, size: 1 }), { deadlineMs: 30_000 });
+describeOrchestratorContract('process with a warm pool', () => processHarness({ ...WARM, size: 1 }), {
+  deadlineMs: 30_000,
+});
