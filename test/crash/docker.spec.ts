@@ -6,7 +6,7 @@ import { DockerSite } from './support/docker-site.js';
 
 const reason = (await whyNoDocker(WORKER_IMAGE)) ?? whyNoDaemon();
 if (reason === undefined || process.env['REQUIRE_DOCKER'] === '1') {
-  describeCrashes({ engine: 'docker', hasPool: true, share: 0.17, open: DockerSite.open });
+  describeCrashes({ engine: 'docker', hasPool: true, share: 0.25, open: DockerSite.open });
 } else {
   describeSkipped('crashes on the docker engine', reason);
 }

@@ -5,12 +5,12 @@ import { SmallKubernetesSite } from './support/small-kubernetes-site.js';
 
 const reason = whyNoControlPlane();
 if (reason !== undefined) describeSkipped('crashes on Kubernetes', reason);
-// test/kubernetes-cluster runs the same suite on a whole cluster.
-for (const hasPool of reason === undefined ? [true, false] : []) {
+// test/kubernetes-cluster runs the same suite on a whole cluster, without a pool too.
+else {
   describeCrashes({
     engine: 'small kubernetes',
-    hasPool,
-    share: hasPool ? 0.1 : 0.03,
-    open: (_, build) => SmallKubernetesSite.open(build, { hasPool }),
+    hasPool: true,
+    share: 0.15,
+    open: (_, build) => SmallKubernetesSite.open(build, { hasPool: true }),
   });
 }

@@ -4,4 +4,4 @@ import { ProcessSite } from './support/process-site.js';
 
 // The suite looks at workers through /proc.
 if (process.platform !== 'linux') describeSkipped('crashes on the process engine', 'Linux only');
-else describeCrashes({ engine: 'process', hasPool: true, share: 0.7, open: ProcessSite.open });
+else describeCrashes({ engine: 'process', hasPool: true, share: 0.6, open: ProcessSite.open });

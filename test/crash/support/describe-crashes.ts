@@ -9,7 +9,7 @@ import { describePlan, type Ground, planRound } from './plan.js';
 import type { CrashSite } from './site.js';
 import { Stage } from './stage.js';
 
-const DEFAULT_ROUNDS = 30;
+const DEFAULT_ROUNDS = 20;
 const ROUND_TIMEOUT_MS = 150_000;
 const OPEN_TIMEOUT_MS = 120_000;
 const FUNCTIONS = 4;
