@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 from zlib import crc32
 
@@ -71,8 +72,8 @@ def _starter(tmp_path: Path, birth: str) -> Iterator[Callable[..., Worker]]:
             directory = tmp_path / str(count)
             directory.mkdir()
             if (uid := env.get("uid")) is not None:
-                for parent in directory.parents:
-                    if parent.stat().st_mode & 0o001:
+                for parent in list(directory.parents)[:4]:
+                    if parent == Path(gettempdir()).resolve():
                         break
                     parent.chmod(0o755)
                 os.chown(directory, uid, uid)
