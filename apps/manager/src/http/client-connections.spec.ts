@@ -168,7 +168,7 @@ describe('the connections of clients', () => {
 
   it('end when their client doesn’t read its answers, and stay when it reads slowly', async () => {
     const answer = Buffer.alloc(24 * MIB, 'x');
-    await start((_, response) => response.writeHead(200, { 'Content-Length': answer.length }).end(answer), 400);
+    await start((_, response) => response.writeHead(200, { 'Content-Length': answer.length }).end(answer), 600);
     const idle = client(GET).pause();
     const slow = client(GET);
     let received = 0;
@@ -176,7 +176,7 @@ describe('the connections of clients', () => {
       for await (const chunk of slow as AsyncIterable<Buffer>) {
         const before = received;
         received += chunk.length;
-        if (Math.floor(received / MIB) > Math.floor(before / MIB)) await delay(40);
+        if (Math.floor(received / MIB) > Math.floor(before / MIB)) await delay(80);
         if (received >= answer.length) break;
       }
     })();
