@@ -39,7 +39,7 @@ describeOnAnyEngine('a database that goes away and comes back', (engine) => {
     expect((await manager.call(warm, 'still')).status).toBe(200);
 
     await postgres.restart();
-    await vi.waitFor(async () => expect((await manager.send('/readyz')).status).toBe(200), { timeout: 15_000 });
+    await vi.waitFor(async () => expect((await manager.send('/readyz')).status).toBe(200), { timeout: 30_000 });
     await vi.waitFor(async () => expect((await manager.send('/functions')).json()).toEqual(before));
     expect((await manager.call(cold, 'after')).text).toBe('{"result":"after"}');
     const added = await manager.add(ECHO);
@@ -57,7 +57,7 @@ describeOnAnyEngine('a database that goes away and comes back', (engine) => {
     for (const share of [0.2, 0.5, 0.7, 0.8, 0.9]) {
       const relay = await CutRelay.open(stage.databaseUrl, Math.round(whole.sent * share), 300);
       const booted = await stage.start({ DATABASE_URL: relay.url });
-      await vi.waitFor(async () => expect((await booted.send('/readyz')).status).toBe(200), { timeout: 10_000 });
+      await vi.waitFor(async () => expect((await booted.send('/readyz')).status).toBe(200), { timeout: 30_000 });
       await booted.stop();
       relay.close();
     }

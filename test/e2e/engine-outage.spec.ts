@@ -55,7 +55,7 @@ describeOnDocker('an engine that goes away and comes back', (engine) => {
         expect(functions.map(({ id }) => id)).toEqual([kept]);
         expect(await stage.room.workers()).toHaveLength(1);
       },
-      { timeout: 20_000 },
+      { timeout: 40_000 },
     );
     expect((await manager.send('/readyz')).status).toBe(200);
     expect((await manager.call(kept, 'after')).text).toBe('{"result":"after"}');
@@ -81,7 +81,7 @@ describeOnEachEngine('a manager that never reaches its engine', (engine) => {
       await manager.stop();
       // Another manager that has one clears away what was recorded.
       const next = await stage.start();
-      await vi.waitFor(async () => expect((await next.send('/functions')).text).toBe('[]'), { timeout: 20_000 });
+      await vi.waitFor(async () => expect((await next.send('/functions')).text).toBe('[]'), { timeout: 40_000 });
     });
   });
 });

@@ -19,15 +19,15 @@ describeOnBothEngines('functions whose DEPLOYMENT_ENV was changed', (process, do
 
     const moved = await stage.start(docks.env);
     expect((await moved.call(id, 'x')).text).toBe('{"result":"x"}');
-    await vi.waitFor(async () => expect(await room.workers()).toEqual([]), { timeout: 10_000 });
-    await vi.waitFor(async () => expect(await docks.workers()).toHaveLength(1), { timeout: 10_000 });
+    await vi.waitFor(async () => expect(await room.workers()).toEqual([]), { timeout: 30_000 });
+    await vi.waitFor(async () => expect(await docks.workers()).toHaveLength(1), { timeout: 30_000 });
     expect(moved.log).toMatch(/"former":"process","engine":"docker".*ran on process until now and move to docker/);
     await moved.stop();
 
     const back = await stage.start();
     expect((await back.call(id, 'y')).text).toBe('{"result":"y"}');
-    await vi.waitFor(async () => expect(await docks.workers()).toEqual([]), { timeout: 10_000 });
-    await vi.waitFor(async () => expect(await room.workers()).toHaveLength(1), { timeout: 10_000 });
+    await vi.waitFor(async () => expect(await docks.workers()).toEqual([]), { timeout: 30_000 });
+    await vi.waitFor(async () => expect(await room.workers()).toHaveLength(1), { timeout: 30_000 });
     await vi.waitFor(() => expect(back.log).toContain('is left on docker'));
     await back.stop();
   });
@@ -46,7 +46,7 @@ describeOnBothEngines('functions whose DEPLOYMENT_ENV was changed', (process, do
     vi.unstubAllEnvs();
 
     const sighted = await stage.start();
-    await vi.waitFor(async () => expect(await docks.workers()).toEqual([]), { timeout: 10_000 });
+    await vi.waitFor(async () => expect(await docks.workers()).toEqual([]), { timeout: 30_000 });
     expect((await sighted.call(id, 'y')).text).toBe('{"result":"y"}');
     await sighted.stop();
   });

@@ -86,7 +86,7 @@ describeOnAnyEngine('a manager of two processes', (engine) => {
     const before = (await okCalls(added.id)) ?? 0;
     await times(MANY, () => call(added.id));
     // These are counted in the database, every few seconds.
-    await vi.waitFor(async () => expect(await metric('faas_functions{phase="running"}')).toBe(1), { timeout: 15_000 });
+    await vi.waitFor(async () => expect(await metric('faas_functions{phase="running"}')).toBe(1), { timeout: 30_000 });
     for (const text of await times(4, async () => (await ask('/metrics')).text)) {
       expect(text).toContain(`faas_calls_total{function="${added.id}",code="ok"} ${before + MANY}\n`);
       expect(text).toContain(`faas_call_duration_seconds_count{function="${added.id}"} ${before + MANY}\n`);

@@ -27,7 +27,7 @@ function timingOf({ headers }: Answer): Record<string, number> {
 describeOnEachLocalEngine('metrics', (engine) => {
   const stage = Stage.on(engine, { SCALE_INTERVAL_MS: '100' });
   const until = (check: (samples: Map<string, number>) => void) =>
-    vi.waitFor(async () => check(await read(stage.manager)), { timeout: 20_000, interval: 200 });
+    vi.waitFor(async () => check(await read(stage.manager)), { timeout: 40_000, interval: 200 });
 
   it('count calls by function and by how they ended', async () => {
     const { id } = await stage.manager.add(OBEDIENT);
@@ -137,7 +137,7 @@ describeOnEachLocalEngine('metrics of a warm pool', (engine) => {
 
   it('tell its size, how often it had a worker, and where starts from it spend their time', async () => {
     const until = (check: (samples: Map<string, number>) => void) =>
-      vi.waitFor(async () => check(await read(stage.manager)), { timeout: 20_000, interval: 100 });
+      vi.waitFor(async () => check(await read(stage.manager)), { timeout: 40_000, interval: 100 });
     const full = (samples: Map<string, number>) => {
       expect(samples.get('faas_pool_target')).toBeGreaterThan(0);
       expect(samples.get('faas_pool_ready')).toBe(samples.get('faas_pool_target'));

@@ -34,7 +34,7 @@ await describeOnPlainImage('an image that offers the bare contract', (engine) =>
     // The engine may show the container as running for a moment after its end: then the reason isn't known in time.
     expect(problem['reason']).toMatch(/^(exit|unknown)$/);
     await vi.waitFor(async () => expect((await manager.call(id, 'hello')).text).toBe('{"result": "hello"}'), {
-      timeout: 10_000,
+      timeout: 30_000,
     });
     await vi.waitFor(async () => {
       const detail = (await manager.send(`/functions/${id}`)).json() as { container_id: string };

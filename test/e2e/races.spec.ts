@@ -95,7 +95,7 @@ describeOnEachEngine('at the same moment', (engine) => {
         expect(listed).toMatchObject({ status: 'creating' });
         expect(await stage.room.workers()).toHaveLength(1);
         return listed!.id;
-      }, 15_000);
+      }, 30_000);
       const waiting = manager.call(id, 'x');
       await vi.waitFor(async () =>
         expect((await manager.send(`/functions/${id}`)).json()).toMatchObject({ ready_replicas: 0 }),

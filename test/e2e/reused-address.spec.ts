@@ -53,7 +53,7 @@ await describeOnPlainImage('the address of a plain image’s container that is g
         expect(answer.text).not.toContain('impostor');
         expect(answer.text).toBe('{"result": "again"}');
       },
-      { timeout: 20_000 },
+      { timeout: 40_000 },
     );
     expect(await impostor.calls()).toBe(0);
     await manager.remove(id);

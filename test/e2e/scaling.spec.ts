@@ -24,7 +24,7 @@ describeOnEachEngine('scaling', (engine) => {
     ...cluster,
   });
   const detail = async (id: string) => (await stage.manager.send(`/functions/${id}`)).json() as Detail;
-  const until = (id: string, wanted: Partial<Detail>, timeout = 20_000) =>
+  const until = (id: string, wanted: Partial<Detail>, timeout = 40_000) =>
     vi.waitFor(async () => expect(await detail(id)).toMatchObject(wanted), { timeout, interval: 50 });
   const workersOf = async () => (await stage.room.workers()).length;
 
@@ -32,7 +32,7 @@ describeOnEachEngine('scaling', (engine) => {
     it('ends its replicas after its idle time, and the next call wakes it and is answered', async () => {
       const { id } = await stage.manager.add(ECHO, { idle_timeout_ms: 500 });
       await until(id, { status: 'idle', replicas: 0, ready_replicas: 0 });
-      await vi.waitFor(async () => expect(await workersOf()).toBe(0), { timeout: 20_000 });
+      await vi.waitFor(async () => expect(await workersOf()).toBe(0), { timeout: 40_000 });
       const answer = await stage.manager.call(id, 'good morning');
       expect(answer.json()).toEqual({ result: 'good morning' });
       // The answer may be here before its replica is written down.

@@ -162,5 +162,5 @@ async function isReplaced(stage: Stage, id: string, attack: string, why: RegExp)
     },
     { timeout: 30_000 },
   );
-  await vi.waitFor(async () => expect((await stage.manager.call(id, 'good')).status).toBe(200), { timeout: 20_000 });
+  await vi.waitFor(async () => expect((await stage.manager.call(id, 'good')).status).toBe(200), { timeout: 40_000 });
 }

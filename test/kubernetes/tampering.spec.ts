@@ -15,7 +15,7 @@ import { whyNoControlPlane } from './control-plane/shared.js';
 
 const noCluster = !ON_CLUSTER && whyNoControlPlane() !== undefined;
 
-const SECONDS = { timeout: 20_000, interval: 200 };
+const SECONDS = { timeout: 60_000, interval: 200 };
 
 /** The count of replicas stays as it is set by hand. */
 const ENV = { HPA_MAX_REPLICAS: '2', HPA_DOWN_WINDOW_SECONDS: '3600' };

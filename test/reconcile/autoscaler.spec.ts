@@ -103,7 +103,7 @@ describe('Autoscaler', () => {
     here.start();
     const id = await here.add({ idleTimeoutMs: 100 });
     await here.database.query('UPDATE functions SET provisional_until = NULL');
-    await expect.poll(async () => (await here.row(id)).phase, { timeout: 5_000 }).toBe('idle');
+    await expect.poll(async () => (await here.row(id)).phase, { timeout: 15_000 }).toBe('idle');
     expect(await here.row(id)).toMatchObject({ replicas: 0 });
   });
 

@@ -55,7 +55,7 @@ describe('Notifications', () => {
     await expect.poll(() => heard).toEqual([undefined]);
     const [pid] = await sessions();
     await admin.query('SELECT pg_terminate_backend($1)', [pid]);
-    await expect.poll(() => heard, { timeout: 5_000 }).toEqual([undefined, undefined]);
+    await expect.poll(() => heard, { timeout: 15_000 }).toEqual([undefined, undefined]);
     await say('test_channel', 'after');
     await expect.poll(() => heard).toEqual([undefined, undefined, 'after']);
     expect(await sessions()).toHaveLength(1);

@@ -82,7 +82,7 @@ async function live(acts: readonly Act[]): Promise<void> {
   }
   const live = [...wanted].filter(([, is]) => is).map(([id]) => id);
   const onEngine = () => here.engine().list(AbortSignal.timeout(1_000));
-  await expect.poll(async () => (await onEngine()).toSorted(), { timeout: 5_000 }).toEqual(live.toSorted());
+  await expect.poll(async () => (await onEngine()).toSorted(), { timeout: 15_000 }).toEqual(live.toSorted());
   expect((await here.repository.list()).map(({ id }) => id).toSorted()).toEqual(live.toSorted());
   await survivor.stop();
 

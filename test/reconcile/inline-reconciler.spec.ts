@@ -25,7 +25,7 @@ async function putToSleep(id: string): Promise<void> {
      WHERE id = $1`,
     [id],
   );
-  await expect.poll(async () => (await here.row(id)).phase, { timeout: 5_000 }).toBe('idle');
+  await expect.poll(async () => (await here.row(id)).phase, { timeout: 15_000 }).toBe('idle');
 }
 
 /** What a manager asks of the engine, each with how often the code had been read for it by then. */

@@ -61,7 +61,7 @@ describe('ReconcileLoop', () => {
     const mute = manager.repository.requestReconcile.bind(manager.repository);
     manager.repository.requestReconcile = () => Promise.resolve();
     here.world.killReplica(before.primaryReplica);
-    await expect.poll(async () => (await here.row(id)).lastFault?.code, { timeout: 5_000 }).toBe('worker_crashed');
+    await expect.poll(async () => (await here.row(id)).lastFault?.code, { timeout: 15_000 }).toBe('worker_crashed');
     manager.repository.requestReconcile = mute;
     await here.ready(id);
   });
@@ -237,7 +237,7 @@ describe('ReconcileLoop', () => {
     const away = manager.orchestrator.steps.filter((step) => step.id === id).slice(-2);
     expect(away[1]!.at - away[0]!.at).toBeGreaterThan(400);
     here.world.comeBack();
-    await expect.poll(async () => (await here.row(id)).reason, { timeout: 5_000 }).toBeNull();
+    await expect.poll(async () => (await here.row(id)).reason, { timeout: 15_000 }).toBeNull();
     expect(here.world.started).toBe(1);
   });
 
@@ -249,14 +249,14 @@ describe('ReconcileLoop', () => {
     for (let postponed = 1; postponed <= 5; postponed += 1) {
       await here.repository.requestReconcile(id);
       await expect
-        .poll(async () => (await here.row(id)).postponed, { timeout: 5_000 })
+        .poll(async () => (await here.row(id)).postponed, { timeout: 15_000 })
         .toBeGreaterThanOrEqual(postponed);
     }
     here.world.comeBack();
-    await expect.poll(async () => (await here.row(id)).reason, { timeout: 5_000 }).toBeNull();
+    await expect.poll(async () => (await here.row(id)).reason, { timeout: 15_000 }).toBeNull();
     expect(await here.row(id)).toMatchObject({ failures: 0, postponed: 0, phase: 'running' });
     here.world.killReplica(here.world.replicas()[0]!.id);
-    await expect.poll(async () => (await here.row(id)).failures, { timeout: 5_000 }).toBe(1);
+    await expect.poll(async () => (await here.row(id)).failures, { timeout: 15_000 }).toBe(1);
     expect(await here.ready(id)).toMatchObject({ phase: 'running', failures: 1 });
   });
 
@@ -360,7 +360,7 @@ describe('OrphanCollector', () => {
         return list(signal);
       };
     }
-    await expect.poll(() => sweeps, { timeout: 5_000 }).toBeGreaterThan(8);
+    await expect.poll(() => sweeps, { timeout: 15_000 }).toBeGreaterThan(8);
     expect(most).toBe(1);
   });
 

@@ -96,7 +96,7 @@ describe('FunctionRepository', () => {
     await here.add();
     const { row } = await claimOne(120);
     expect(await due()).toEqual([]);
-    await expect.poll(due, { timeout: 3_000 }).toEqual([row.id]);
+    await expect.poll(due, { timeout: 15_000 }).toEqual([row.id]);
   });
 
   it('writes nothing for a late finisher whose lease was taken', async () => {
@@ -181,7 +181,7 @@ describe('FunctionRepository', () => {
     expect(await here.row(id)).toMatchObject({ postponed: 0, phase: 'running' });
     await repository().requestReconcile(id);
     await repository().postpone(await claimOne(), FAULT, 150);
-    await expect.poll(due, { timeout: 3_000 }).toEqual([id]);
+    await expect.poll(due, { timeout: 15_000 }).toEqual([id]);
   });
 
   it('turns an upload whose time is over into a removal', async () => {

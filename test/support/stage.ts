@@ -80,7 +80,7 @@ export class Stage {
     expect(listed.status, listed.text).toBe(200);
     const functions = listed.json() as { id: string }[];
     await Promise.all(functions.map(({ id }) => last.remove(id)));
-    await vi.waitFor(async () => expect((await last.send('/functions')).json()).toEqual([]), { timeout: 20_000 });
-    await vi.waitFor(async () => expect(await this.room.workers()).toEqual([]), { timeout: 5_000 });
+    await vi.waitFor(async () => expect((await last.send('/functions')).json()).toEqual([]), { timeout: 60_000 });
+    await vi.waitFor(async () => expect(await this.room.workers()).toEqual([]), { timeout: 30_000 });
   }
 }

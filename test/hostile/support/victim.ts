@@ -87,11 +87,11 @@ export class Victim {
     });
     await this.expectQuick();
     await vi.waitFor(async () => expect(await this.growthMiB()).toBeLessThan(MOST_GROWTH_MIB), {
-      timeout: 20_000,
+      timeout: 40_000,
       interval: 500,
     });
     await vi.waitFor(async () => expect(await this.descriptors()).toBeLessThan(this.before.descriptors + 30), {
-      timeout: 10_000,
+      timeout: 30_000,
     });
   }
 
@@ -142,7 +142,7 @@ export class Victim {
     try {
       const functions = (await this.send('/functions')).json() as { id: string }[];
       for (const { id } of functions) await this.remove(id);
-      await vi.waitFor(async () => expect(await this.room.workers()).toEqual([]), { timeout: 20_000 });
+      await vi.waitFor(async () => expect(await this.room.workers()).toEqual([]), { timeout: 40_000 });
       expect(await this.manager.terminate()).toBe(0);
     } finally {
       await this.manager.kill();
