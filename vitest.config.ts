@@ -22,9 +22,8 @@ const onTheClusterToo = [
 /** Suites that any cluster must pass, and not only one whose nodes and faults are ours. */
 const onBothClusters = 'test/kubernetes/{tampering,api-outage,pool-calls}.spec.ts';
 
-/** Suites that do their worst to this machine, or promise what takes milliseconds. */
+/** Suites that load this machine as much as they can, or promise what takes milliseconds. */
 const ALONE = [
-  'test/crash/**/*.spec.ts',
   'test/e2e/{bad-requests,hostile,metrics,ordinary-python,overload}.spec.ts',
   'test/hostile/{answers,costly-json,keys,kept-resources,neighbour,pipelining,post-mortem,runner-header}.spec.ts',
   'test/hostile/{small-manager,takeover}.spec.ts',
@@ -34,20 +33,21 @@ const ALONE = [
 /** Suites that take minutes, the longest first. */
 const LONG = [
   'test/crash/process.spec.ts',
-  'test/crash/docker.spec.ts',
-  'test/crash/kubernetes.spec.ts',
-  'test/hostile/neighbour.spec.ts',
-  'test/e2e/ordinary-python.spec.ts',
-  'test/e2e/scaling.spec.ts',
   'test/contract/docker-pool.spec.ts',
+  'test/e2e/scaling.spec.ts',
   'test/contract/kubernetes.spec.ts',
+  'test/crash/docker.spec.ts',
   'test/kubernetes/pool.spec.ts',
+  'test/contract/docker.spec.ts',
+  'test/crash/kubernetes.spec.ts',
   'test/contract/process.spec.ts',
   'test/kubernetes/api-outage.spec.ts',
+  'test/e2e/functions.spec.ts',
   'test/pool/docker.spec.ts',
-  'test/contract/docker.spec.ts',
   'test/database/embedded-postgres.spec.ts',
   'test/kubernetes/pool-deaths.spec.ts',
+  'test/hostile/neighbour.spec.ts',
+  'test/e2e/ordinary-python.spec.ts',
 ];
 
 /** So that nobody waits for the last of them alone. */
@@ -97,7 +97,7 @@ export default defineConfig({
         ...sources,
         test: {
           ...whole,
-          // They wait for half of their time and more, so they are twice as many as the processors of CI.
+          // They wait half of their time and more: twice as many at once as CI has processors.
           name: 'whole',
           include: ['test/**/*.spec.ts'],
           exclude: [...ALONE, 'test/kubernetes-cluster/**'],

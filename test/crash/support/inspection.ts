@@ -8,7 +8,7 @@ import { poolCountsOf } from './pool-counts.js';
 import type { WorkerView } from './site.js';
 import type { Stage } from './stage.js';
 
-const CONVERGE_DEADLINE_MS = { process: 30_000, docker: 30_000, kubernetes: 90_000, 'small kubernetes': 60_000 };
+const CONVERGE_DEADLINE_MS = { process: 60_000, docker: 60_000, kubernetes: 90_000, 'small kubernetes': 90_000 };
 const LOOK_MS = 60;
 
 /** What must be true once all is well again. */
