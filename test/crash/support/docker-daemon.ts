@@ -7,7 +7,7 @@ import type Docker from 'dockerode';
 import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
 import { ended, killProcess, processes, type ProcessView } from './processes.js';
 
-const BOOT_DEADLINE_MS = 30_000;
+const BOOT_DEADLINE_MS = 60_000;
 const LINKS = '/sys/class/net';
 /** Far longer than an engine takes to move a new link into its container. */
 const LINK_MAKING_MS = 3_000;
