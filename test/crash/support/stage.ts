@@ -7,7 +7,7 @@ import { ManagerProcess } from './manager-process.js';
 import { type CrashPostgres, startCrashPostgres } from './postgres.js';
 import type { CrashSite } from './site.js';
 
-export const CALL_TIMEOUT_MS = 5_000;
+export const CALL_TIMEOUT_MS = 10_000;
 
 /** Everything at its quickest, so that a round takes seconds. */
 const ENVIRONMENT = {
