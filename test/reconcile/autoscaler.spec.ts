@@ -5,6 +5,7 @@ import type { PinoLogger } from 'nestjs-pino';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { DemandRepository } from '../../apps/manager/src/scaling/demand.repository.js';
+import { StepSlots } from '../../apps/manager/src/functions/inline-reconciler.js';
 import { FunctionChanges } from '../../apps/manager/src/functions/function-changes.js';
 import { FunctionRepository } from '../../apps/manager/src/functions/function.repository.js';
 import { Autoscaler } from '../../apps/manager/src/scaling/autoscaler.js';
@@ -60,6 +61,7 @@ function autoscalerOn(engine: MemoryOrchestrator): Autoscaler {
     new FunctionRepository(database),
     new DemandRepository(database),
     engine,
+    new StepSlots({ concurrency: 4 }),
     CONFIG,
     new FunctionChanges(notifications),
     silent as unknown as PinoLogger,

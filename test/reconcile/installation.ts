@@ -216,6 +216,7 @@ export function newFunction(overrides: Partial<NewFunction> = {}): NewFunction {
   return {
     id: newFunctionId(),
     functionName: 'handle',
+    said: [],
     minReplicas: 0,
     maxReplicas: null,
     idleTimeoutMs: 600_000,

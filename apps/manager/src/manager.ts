@@ -19,6 +19,7 @@ import { GracefulShutdown } from './http/graceful-shutdown.js';
 import { Indicators } from './health/indicators.js';
 import { openApiDocument } from './openapi-document.js';
 import { ReconcileLoop } from './reconciler/reconcile.loop.js';
+import { SettingsVersion } from './reconciler/settings-version.js';
 import { allowOrigins } from './http/cors.js';
 import { serveDocs } from './http/docs.js';
 import { createHttpServer, executeAhead, listen } from './http/server.js';
@@ -78,6 +79,7 @@ export class Manager {
   async stop(): Promise<void> {
     this.app.get(Indicators).shutDown();
     this.app.get(ReconcileLoop).withdraw();
+    this.app.get(SettingsVersion).withdraw();
     this.app.get(Attempts).release();
     this.shutdown.begin();
     this.logger.info('shutting down');

@@ -1,5 +1,5 @@
 import type { Endpoint, WorkloadFault } from '#libs/orchestrator/workload.js';
-import { propertyOf, SETTING_NAMES, type SpecColumns } from '../revisions/function-spec.js';
+import { propertyOf, SETTING_NAMES, type SettingName, type SpecColumns } from '../revisions/function-spec.js';
 import { Column, CreateDateColumn, Entity, getMetadataArgsStorage, PrimaryColumn } from 'typeorm';
 
 /** The state of a function as it was last seen. */
@@ -28,6 +28,10 @@ export class FunctionEntity {
 
   @Column({ name: 'active_revision', type: 'integer' })
   activeRevision: number;
+
+  /** The settings that its upload has named. The others follow the installation's defaults. */
+  @Column({ type: 'text', array: true })
+  said: SettingName[];
 
   /** How many are wanted now. The autoscaler and the activator change it. */
   @Column({ type: 'integer' })

@@ -1,3 +1,4 @@
+import type { FunctionDefaults } from '#libs/config/config.js';
 import { Database } from '#libs/database/database.js';
 import { Injectable } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
@@ -16,7 +17,7 @@ import type { RevisionEntity } from '../revisions/revision.entity.js';
 
 export type NewFunction = Pick<
   FunctionEntity,
-  'id' | 'functionName' | 'replicas' | 'memoryMiB' | 'cpuMillis' | 'pids'
+  'id' | 'functionName' | 'replicas' | 'memoryMiB' | 'cpuMillis' | 'pids' | 'said'
 > &
   SpecColumns & { readonly code: Buffer; readonly codeSha256: string; readonly provisionalForMs: number };
 
@@ -87,9 +88,9 @@ export class FunctionRepository {
     const [row] = await this.database.query<FunctionEntity>(
       `WITH added AS (
          INSERT INTO functions (id, function_name, active_revision, replicas, memory_mib, cpu_millis, pids, phase,
-           provisional_until, reconcile_at, lease_token, lease_until, ${SETTING_NAMES.join(', ')})
+           provisional_until, reconcile_at, lease_token, lease_until, said, ${SETTING_NAMES.join(', ')})
          VALUES ($1, $2, 1, $3, $4, $5, $6, 'creating', now() + $7 * interval '1 millisecond', now(), $8,
-           now() + $9 * interval '1 millisecond', ${settings.map((_, index) => `$${12 + index}`).join(', ')})
+           now() + $9 * interval '1 millisecond', $12, ${settings.map((_, index) => `$${13 + index}`).join(', ')})
          RETURNING *
        ), code AS (
          INSERT INTO revisions (function_id, number, function_name, code, code_sha256)
@@ -107,6 +108,7 @@ export class FunctionRepository {
         lease?.ms ?? null,
         created.code,
         created.codeSha256,
+        created.said,
         ...settings,
       ],
     );
@@ -200,6 +202,43 @@ export class FunctionRepository {
            AND reconcile_at IS NULL)
          ${IN_LOCK_ORDER})`,
     );
+  }
+
+  /**
+   * Gives functions the installation's defaults where their uploads have said nothing else. Those with replicas are due:
+   * theirs are replaced. Answers how many have changed.
+   */
+  async applyDefaults(defaults: FunctionDefaults): Promise<number> {
+    const { memoryMiB, cpuMillis, pids, timeoutMs, idleTimeoutMs, minReplicas, concurrency } = defaults;
+    const rows = await this.database.query(
+      `WITH wanted AS (
+         SELECT id, $1::integer AS memory_mib, $2::integer AS cpu_millis, $3::integer AS pids,
+           CASE WHEN 'timeout_ms' = ANY (said) THEN timeout_ms ELSE $4 END AS timeout_ms,
+           CASE WHEN 'idle_timeout_ms' = ANY (said) THEN idle_timeout_ms ELSE $5 END AS idle_timeout_ms,
+           CASE WHEN 'min_replicas' = ANY (said) THEN min_replicas
+             ELSE LEAST($6, COALESCE(max_replicas, $6)) END AS min_replicas,
+           CASE WHEN 'concurrency' = ANY (said) THEN concurrency ELSE $7 END AS concurrency
+         FROM functions WHERE deleted_at IS NULL
+       ), changed AS (
+         SELECT id FROM functions JOIN wanted USING (id)
+         WHERE (functions.memory_mib, functions.cpu_millis, functions.pids, functions.timeout_ms,
+             functions.idle_timeout_ms, functions.min_replicas, functions.concurrency)
+           IS DISTINCT FROM (wanted.memory_mib, wanted.cpu_millis, wanted.pids, wanted.timeout_ms,
+             wanted.idle_timeout_ms, wanted.min_replicas, wanted.concurrency)
+         ${IN_LOCK_ORDER} OF functions)
+       UPDATE functions SET memory_mib = wanted.memory_mib, cpu_millis = wanted.cpu_millis, pids = wanted.pids,
+         timeout_ms = wanted.timeout_ms, idle_timeout_ms = wanted.idle_timeout_ms,
+         min_replicas = wanted.min_replicas, concurrency = wanted.concurrency,
+         replicas = GREATEST(replicas, wanted.min_replicas),
+         generation = generation + CASE WHEN replicas = 0 AND wanted.min_replicas = 0 THEN 0 ELSE 1 END,
+         reconcile_at = CASE WHEN replicas = 0 AND wanted.min_replicas = 0 THEN reconcile_at ELSE now() END,
+         wakes = wakes + 1
+       FROM wanted
+       WHERE functions.id = wanted.id AND functions.id IN (SELECT id FROM changed)
+       RETURNING functions.id`,
+      [memoryMiB, cpuMillis, pids, timeoutMs, idleTimeoutMs, minReplicas, concurrency],
+    );
+    return rows.length;
   }
 
   /**

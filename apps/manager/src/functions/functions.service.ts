@@ -67,7 +67,7 @@ export class FunctionsService {
     const fileBytes = Math.min(this.limits.uploadBytes, this.orchestrator.capabilities.largestCodeBytes);
     const times = this.memory.timesOf(UPLOAD_TIMES, fileBytes);
     const counted = { add: (bytes: number) => reservation.add(Math.ceil(bytes * times)) };
-    const { functionName, code, spec } = await readUpload(request, fileBytes, this.policy, counted);
+    const { functionName, code, spec, said } = await readUpload(request, fileBytes, this.policy, counted);
     const { memoryMiB, cpuMillis, pids, readyTimeoutMs } = this.defaults;
     const id = newFunctionId();
     named(id);
@@ -76,6 +76,7 @@ export class FunctionsService {
       id,
       functionName,
       ...columnsOf(spec),
+      said: [...said],
       replicas: Math.max(1, spec.min_replicas),
       memoryMiB,
       cpuMillis,

@@ -19,11 +19,13 @@ export type Written = Pick<Claim, 'row' | 'revision' | 'isFresh'>;
 export class StepSlots {
   private taken = 0;
   private isClosed = false;
+  /** Another manager has newer settings: no step begins here. */
+  isOutdated = false;
 
   constructor(@Inject(RECONCILE_CONFIG) private readonly config: Pick<ReconcileConfig, 'concurrency'>) {}
 
   get free(): number {
-    return this.config.concurrency - this.taken;
+    return this.isOutdated ? 0 : this.config.concurrency - this.taken;
   }
 
   take(): void {

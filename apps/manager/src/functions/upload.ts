@@ -6,7 +6,13 @@ import { AppError } from '#libs/errors/app-error.js';
 import { UnsupportedEncoding } from '#libs/errors/errors.js';
 import { Chunks } from '../memory/chunks.js';
 import type { MemoryReservation } from '../memory/memory-budget.js';
-import { type FunctionSpec, resolveSpec, SETTING_NAMES, type SpecPolicy } from '../revisions/function-spec.js';
+import {
+  type FunctionSpec,
+  resolveSpec,
+  SETTING_NAMES,
+  type SettingName,
+  type SpecPolicy,
+} from '../revisions/function-spec.js';
 import { UploadDto } from './dto/upload.dto.js';
 import { InvalidUpload, UploadTooLarge } from './errors.js';
 import { asPythonReads } from './function-name.js';
@@ -16,6 +22,8 @@ export interface Upload {
   readonly functionName: string;
   readonly code: Buffer;
   readonly spec: FunctionSpec;
+  /** The settings that it names. */
+  readonly said: readonly SettingName[];
 }
 
 interface Form {
@@ -61,7 +69,8 @@ function checked({ file, fields }: Form, policy: SpecPolicy): Upload {
   const { python_file: code, function_name: name, ...asked } = upload;
   const named = Object.entries(asked).filter(([, value]) => value !== undefined);
   const spec = resolveSpec(Object.fromEntries(named), policy);
-  return { code: code as Buffer, functionName: asPythonReads(name as string), spec };
+  const said = SETTING_NAMES.filter((setting) => asked[setting] !== undefined);
+  return { code: code as Buffer, functionName: asPythonReads(name as string), spec, said };
 }
 
 /** What is no whole number stays as it is, for the rules to refuse. */

@@ -44,6 +44,32 @@ export class InstallationRepository {
     await this.database.query('UPDATE installation SET engines = array_remove(engines, $1)', [engine]);
   }
 
+  /**
+   * Makes these settings the newest, which every manager is told of. Answers their version: the same as before where
+   * they were the newest already.
+   */
+  async takeSettings(sha256: string): Promise<number> {
+    const [row] = await this.query<{ version: number }>(
+      `WITH taken AS (
+         UPDATE installation SET settings_sha256 = $1, settings_beats = settings_beats + 1,
+           settings_version = settings_version + CASE WHEN settings_sha256 = $1 THEN 0 ELSE 1 END
+         RETURNING settings_version AS version
+       ) SELECT version, pg_notify('faas_settings', '') FROM taken`,
+      [sha256],
+    );
+    return row?.version ?? 0;
+  }
+
+  /** Says that a manager with this version is alive, which counts if it is the newest. Answers the newest one's. */
+  async beat(version: number): Promise<{ version: number; beats: string }> {
+    const [row] = await this.database.query<{ version: number; beats: string }>(
+      `UPDATE installation SET settings_beats = settings_beats + CASE WHEN settings_version = $1 THEN 1 ELSE 0 END
+       RETURNING settings_version AS version, settings_beats AS beats`,
+      [version],
+    );
+    return row ?? { version, beats: '' };
+  }
+
   private query<Row>(sql: string, parameters: readonly unknown[] = []): Promise<Row[]> {
     return whenReachable(this.logger, () => this.database.query<Row>(sql, parameters));
   }

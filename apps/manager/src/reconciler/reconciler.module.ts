@@ -12,6 +12,7 @@ import { OrchestratorModule } from '../orchestrator/orchestrator.module.js';
 import { OrphanCollector } from './orphan.collector.js';
 import { ReconcileMetrics } from './reconcile-metrics.js';
 import { ReconcileLoop } from './reconcile.loop.js';
+import { SettingsVersion } from './settings-version.js';
 
 /** Longer than steps may take to end and to leave the engine in order. */
 const STEPS_MS = 10_000;
@@ -20,7 +21,8 @@ const ENGINE_MS = 6_000;
 
 @Module({
   imports: [FunctionsModule, ScalingModule, OrchestratorModule],
-  providers: [EngineMigration, FunctionReconciler, ReconcileMetrics, ReconcileLoop, OrphanCollector],
+  providers: [SettingsVersion, EngineMigration, FunctionReconciler, ReconcileMetrics, ReconcileLoop, OrphanCollector],
+  exports: [SettingsVersion],
 })
 export class ReconcilerModule implements BeforeApplicationShutdown, OnApplicationShutdown {
   constructor(
@@ -28,6 +30,7 @@ export class ReconcilerModule implements BeforeApplicationShutdown, OnApplicatio
     private readonly orphans: OrphanCollector,
     private readonly migration: EngineMigration,
     private readonly autoscaler: Autoscaler,
+    private readonly settings: SettingsVersion,
     private readonly orchestrator: Orchestrator,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
@@ -38,6 +41,7 @@ export class ReconcilerModule implements BeforeApplicationShutdown, OnApplicatio
       orGiveUp('reconcile steps', STEPS_MS, this.logger, () => this.loop.stop()),
       orGiveUp('the sweep for orphans', STEPS_MS, this.logger, () => this.orphans.stop()),
       orGiveUp('clearing a former engine', STEPS_MS, this.logger, () => this.migration.stop()),
+      orGiveUp('the comparison of settings', STEPS_MS, this.logger, () => this.settings.stop()),
       orGiveUp('the autoscaler', STEPS_MS, this.logger, () => this.autoscaler.stop()),
     ]);
   }

@@ -7,6 +7,7 @@ import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { DemandRepository } from './demand.repository.js';
 import { FunctionChanges } from '../functions/function-changes.js';
 import { FunctionRepository } from '../functions/function.repository.js';
+import { StepSlots } from '../functions/inline-reconciler.js';
 import { scaleSteps, wantsMore } from './desired-replicas.js';
 
 const SCALE_LOCK = 7_013_256;
@@ -29,6 +30,7 @@ export class Autoscaler implements OnApplicationBootstrap {
     private readonly functions: FunctionRepository,
     private readonly demands: DemandRepository,
     private readonly orchestrator: Orchestrator,
+    private readonly slots: StepSlots,
     @Inject(SCALE_CONFIG) private readonly config: ScaleConfig,
     changes: FunctionChanges,
     @InjectPinoLogger(Autoscaler.name) private readonly logger: PinoLogger,
@@ -50,6 +52,7 @@ export class Autoscaler implements OnApplicationBootstrap {
   }
 
   private begin(): void {
+    if (this.slots.isOutdated) return;
     if (this.skip > 0) this.skip -= 1;
     else this.round ??= this.once().finally(() => (this.round = undefined));
   }
