@@ -128,8 +128,8 @@ export async function killAll(identity: ProcessIdentity | undefined, uid: number
 async function killUser(identity: ProcessIdentity | undefined, uid: number): Promise<void> {
   // As root it would end everything on the machine.
   if (!Number.isInteger(uid) || uid < LEAST_WORKER_UID) throw new Error(`${uid} is no worker's uid.`);
-  // The supervisor first, and by its pid: it would replace what it loses, and signals of that user don't reach it.
-  if (identity !== undefined && (await isAlive(identity))) signalTo(identity.pid, 'SIGKILL');
+  // The supervisor's group first: it would replace what it loses, and signals of that user don't reach it.
+  if (identity !== undefined && (await isAlive(identity))) signalTo(-identity.pid, 'SIGKILL');
   // In one system call as that user: nothing can fork its way out of it, as it could from pids killed one by one.
   await once(spawn('/bin/sh', ['-c', 'kill -KILL -1'], { uid, gid: uid, stdio: 'ignore', env: {} }), 'exit');
 }
