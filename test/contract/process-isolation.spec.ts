@@ -91,10 +91,12 @@ describe('workers and their managers', () => {
       handler(`    read, write = os.pipe()
     if os.fork() == 0:
         os.setsid()
-        if os.fork() == 0:
+        daemon = os.fork()
+        if daemon == 0:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            os.write(write, str(os.getpid()).encode())
             time.sleep(600)
+        # Written here, as the daemon may be ended as soon as it is an orphan.
+        os.write(write, str(daemon).encode())
         os._exit(0)
     return int(os.read(read, 32))
 `),
