@@ -43,7 +43,7 @@ export class ProcessPool implements PoolSource<PoolProcess> {
   }
 
   remove({ record }: PoolProcess): Promise<void> {
-    return this.replicas.bury(record);
+    return this.replicas.destroy(record);
   }
 
   async hasEnded({ child }: PoolProcess): Promise<boolean> {
@@ -58,7 +58,7 @@ export class ProcessPool implements PoolSource<PoolProcess> {
   async sweep(): Promise<void> {
     for (const record of await this.store.load(POOL)) {
       const isUp = record.process === undefined || (await isAlive(record.process));
-      if (!isUp || !(await isAlive(record.manager))) await this.replicas.bury(record);
+      if (!isUp || !(await isAlive(record.manager))) await this.replicas.destroy(record);
     }
   }
 
@@ -89,7 +89,7 @@ export class ProcessPool implements PoolSource<PoolProcess> {
       return record;
     } catch (error) {
       this.logger.info({ err: error, functionId, replica: record.replica }, 'warm start failed');
-      await this.replicas.bury(record);
+      await this.replicas.destroy(record);
       signal.throwIfAborted();
       return undefined;
     }

@@ -81,7 +81,7 @@ export class Replicas {
       const record = { ...loaded, process: await this.processOf(loaded) };
       // One from the pool whose manager ended before it gave it its function: nobody else is at it now.
       if (record.process === undefined || record.serves === false) {
-        await this.bury(record);
+        await this.destroy(record);
         continue;
       }
       if (loaded.process === undefined) await this.adopt(record);
@@ -89,7 +89,7 @@ export class Replicas {
       const exit = await this.exitOf(record);
       const fault = record.drainUntil === undefined ? await this.faultOf(record, exit) : undefined;
       if (fault !== undefined) await this.noteFault(record, fault);
-      if (fault !== undefined || exit !== undefined || isOverdue(record)) await this.bury(record);
+      if (fault !== undefined || exit !== undefined || isOverdue(record)) await this.destroy(record);
       else living.push(record);
     }
     return living;
@@ -131,7 +131,7 @@ export class Replicas {
       await this.store.save(record);
       return { record, child, call };
     } catch (error) {
-      await this.bury(record);
+      await this.destroy(record);
       throw error;
     }
   }
@@ -157,14 +157,14 @@ export class Replicas {
         await delay(Math.min(WAIT_STEP_MS, deadline - Date.now() + 1), undefined, { signal });
       }
     }
-    for (const record of draining) await this.bury(record);
+    for (const record of draining) await this.destroy(record);
     // A step that has outlived its lease may have started one meanwhile.
-    for (const record of await this.settle(functionId)) await this.bury(record);
+    for (const record of await this.settle(functionId)) await this.destroy(record);
     await this.store.removeFunction(functionId);
   }
 
   /** Ends whatever is left of a replica and clears it away; its log is kept for a while. */
-  async bury(record: ReplicaRecord): Promise<void> {
+  async destroy(record: ReplicaRecord): Promise<void> {
     this.forget(record);
     await killAll(await this.processOf(record), record.uid);
     if (record.functionId !== POOL) await this.logs.keep(record);

@@ -40,9 +40,9 @@ describe.skipIf(noCluster)('the pool of generic pods [kubernetes]', () => {
       return isDone && pods.every((name) => name.startsWith('faas-worker-'));
     });
 
-  const withoutStandIns = (functionId: FunctionId) =>
+  const withoutPoolPods = (functionId: FunctionId) =>
     suite.stage.until(
-      'no stand-in is left',
+      'no pod of the pool serves it',
       () => pool().of(functionId),
       (names) => names.length === 0,
     );
@@ -55,19 +55,19 @@ describe.skipIf(noCluster)('the pool of generic pods [kubernetes]', () => {
     const { functionId } = workload;
     const first = await stage.ensure(manager, workload);
     expect(first).toMatchObject({ replicas: 1, ready: 1 });
-    const [standIn = ''] = podsOf(first);
-    expect(waiting).toContain(standIn);
+    const [poolPod = ''] = podsOf(first);
+    expect(waiting).toContain(poolPod);
     await answersOf(first, 'one');
     const { selector } = (await deployment(functionId)).spec!;
-    const labels = (await cluster.get(POD, standIn)).metadata?.labels ?? {};
+    const labels = (await cluster.get(POD, poolPod)).metadata?.labels ?? {};
     expect(Object.entries(selector.matchLabels!).every(([key, value]) => labels[key] === value)).toBe(false);
 
     await answersOf(await servedByOwn(manager, workload), 'one');
-    await withoutStandIns(functionId);
+    await withoutPoolPods(functionId);
     const slices = (await cluster.ours(ENDPOINT_SLICE)) as V1EndpointSlice[];
     const targets = slices.flatMap(({ endpoints }) => (endpoints ?? []).map(({ targetRef }) => targetRef?.name ?? ''));
     expect(targets.every((name) => name.startsWith('faas-worker-'))).toBe(true);
-    expect(await pool().filled(2)).not.toContain(standIn);
+    expect(await pool().filled(2)).not.toContain(poolPod);
     expect(await stage.list(manager)).toEqual([functionId]);
   });
 
@@ -95,11 +95,11 @@ describe.skipIf(noCluster)('the pool of generic pods [kubernetes]', () => {
     const { endpoints } = await stage.ensure(manager, workload);
     const call = stage.call(endpoints[0], '6');
     await servedByOwn(manager, workload);
-    await withoutStandIns(workload.functionId);
+    await withoutPoolPods(workload.functionId);
     expect((await call).body).toEqual({ result: 'slept' });
   });
 
-  it('serves on by the stand-in while the function’s own pods can’t come, also of another manager', async () => {
+  it('serves on by a pod of the pool while the function’s own pods can’t come, also of another manager', async () => {
     const { stage, cluster } = suite;
     const manager = await stage.manager();
     await holdOwnPods();
@@ -119,7 +119,7 @@ describe.skipIf(noCluster)('the pool of generic pods [kubernetes]', () => {
     await servedByOwn(manager, workload);
   });
 
-  it('is right about an update and a sleep while a stand-in serves', async () => {
+  it('is right about an update and a sleep while a pod of the pool serves', async () => {
     const { stage, cluster } = suite;
     const manager = await stage.manager();
     await holdOwnPods();
@@ -130,7 +130,7 @@ describe.skipIf(noCluster)('the pool of generic pods [kubernetes]', () => {
     await answersOf(await stage.ensure(manager, changed), 'one');
     await cluster.admitAll();
     await answersOf(await servedByOwn(manager, changed), 'two');
-    await withoutStandIns(workload.functionId);
+    await withoutPoolPods(workload.functionId);
 
     await stage.settle(manager, { ...changed, replicas: 0 }, ({ replicas }) => replicas === 0);
     await pool().filled(1);
@@ -139,11 +139,11 @@ describe.skipIf(noCluster)('the pool of generic pods [kubernetes]', () => {
     await answersOf(woken, 'two');
     const asleep = await stage.ensure(manager, { ...changed, replicas: 0 });
     expect(asleep).toMatchObject({ ready: 0, endpoints: [] });
-    await withoutStandIns(workload.functionId);
+    await withoutPoolPods(workload.functionId);
     await cluster.admitAll();
   });
 
-  it('leaves nothing of a function that is removed while a stand-in serves', async () => {
+  it('leaves nothing of a function that is removed while a pod of the pool serves', async () => {
     const { stage, cluster } = suite;
     const manager = await stage.manager();
     await holdOwnPods();
@@ -161,12 +161,12 @@ describe.skipIf(noCluster)('the pool of generic pods [kubernetes]', () => {
     const workload = stage.workload(NOT_LOADABLE);
     const { reason } = await stage.settle(manager, workload, (seen) => seen.reason?.terminal === true);
     expect(reason).toMatchObject({ code: 'handler_not_loadable', line: NOT_LOADABLE_LINE });
-    await withoutStandIns(workload.functionId);
+    await withoutPoolPods(workload.functionId);
     expect((await stage.ensure(manager, workload)).endpoints).toEqual([]);
     expect(await pool().of(workload.functionId)).toEqual([]);
   });
 
-  it('gives no stand-in to a function that the cluster refuses', async () => {
+  it('gives no pod of the pool to a function that the cluster refuses', async () => {
     const { stage, cluster } = suite;
     const manager = await stage.manager();
     const workload = stage.workload(answering('one'));
@@ -174,7 +174,7 @@ describe.skipIf(noCluster)('the pool of generic pods [kubernetes]', () => {
     await cluster.objects.create(foreignObject(SERVICE, `service-${functionId}`, cluster.namespace));
     const seen = await stage.ensure(manager, workload);
     expect(seen).toMatchObject({ ready: 0, endpoints: [], reason: { code: 'rejected' } });
-    await withoutStandIns(functionId);
+    await withoutPoolPods(functionId);
     await cluster.delete(SERVICE, `service-${functionId}`);
   });
 
@@ -197,13 +197,13 @@ describe.skipIf(noCluster)('the pool of generic pods [kubernetes]', () => {
     const managers = [await stage.manager(), await stage.manager()];
     const workloads = Array.from({ length: 8 }, (_, index) => stage.workload(answering(`word${index}`)));
     const first = await Promise.all(workloads.map((workload, at) => stage.ensure(managers[at % 2]!, workload)));
-    const standIns = first.flatMap(podsOf);
-    expect(standIns.length).toBeGreaterThanOrEqual(2);
-    expect(new Set(standIns).size).toBe(standIns.length);
+    const poolPods = first.flatMap(podsOf);
+    expect(poolPods.length).toBeGreaterThanOrEqual(2);
+    expect(new Set(poolPods).size).toBe(poolPods.length);
     await Promise.all(first.map((seen, index) => answersOf(seen, `word${index}`)));
     const last = await Promise.all(workloads.map((workload, at) => servedByOwn(managers[at % 2]!, workload)));
     await Promise.all(last.map((seen, index) => answersOf(seen, `word${index}`)));
-    for (const name of await pool().waiting()) expect(standIns).not.toContain(name);
+    for (const name of await pool().waiting()) expect(poolPods).not.toContain(name);
   });
 
   it('makes room where a function lacks it', async () => {

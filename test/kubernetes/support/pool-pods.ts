@@ -37,7 +37,7 @@ export class PoolView {
     return (await Promise.all(kinds)).flat().toSorted();
   }
 
-  /** Names of a function's stand-ins. */
+  /** Names of the pool's pods that serve a function. */
   async of(functionId: string): Promise<string[]> {
     const pods = (await this.all()).filter(({ metadata }) => metadata?.labels?.[LABEL.functionId] === functionId);
     return pods.map(({ metadata }) => metadata?.name ?? '');
