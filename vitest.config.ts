@@ -24,7 +24,7 @@ const onBothClusters = 'test/kubernetes/{tampering,api-outage,pool-calls}.spec.t
 
 /** Suites that load this machine as much as they can, or promise what takes milliseconds. */
 const ALONE = [
-  'test/crash/docker.spec.ts',
+  'test/crash/**/*.spec.ts',
   'test/e2e/{bad-requests,hostile,metrics,ordinary-python,overload}.spec.ts',
   'test/hostile/{answers,costly-json,keys,kept-resources,neighbour,pipelining,post-mortem,runner-header}.spec.ts',
   'test/hostile/{small-manager,takeover}.spec.ts',
@@ -33,22 +33,22 @@ const ALONE = [
 
 /** Suites that take minutes, the longest first. */
 const LONG = [
-  'test/crash/docker.spec.ts',
   'test/crash/process.spec.ts',
+  'test/crash/docker.spec.ts',
+  'test/crash/kubernetes.spec.ts',
+  'test/hostile/neighbour.spec.ts',
+  'test/e2e/ordinary-python.spec.ts',
   'test/contract/docker-pool.spec.ts',
   'test/e2e/scaling.spec.ts',
   'test/contract/kubernetes.spec.ts',
   'test/kubernetes/pool.spec.ts',
   'test/contract/docker.spec.ts',
-  'test/crash/kubernetes.spec.ts',
   'test/contract/process.spec.ts',
   'test/kubernetes/api-outage.spec.ts',
   'test/e2e/functions.spec.ts',
   'test/pool/docker.spec.ts',
   'test/database/embedded-postgres.spec.ts',
   'test/kubernetes/pool-deaths.spec.ts',
-  'test/hostile/neighbour.spec.ts',
-  'test/e2e/ordinary-python.spec.ts',
 ];
 
 /** So that nobody waits for the last of them alone. */
