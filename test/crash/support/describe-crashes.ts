@@ -11,7 +11,7 @@ import { Stage } from './stage.js';
 
 const DEFAULT_ROUNDS = 20;
 const ROUND_TIMEOUT_MS = 150_000;
-const OPEN_TIMEOUT_MS = 120_000;
+const OPEN_TIMEOUT_MS = 180_000;
 const FUNCTIONS = 4;
 const FEWEST_WITH_POOL = 3;
 

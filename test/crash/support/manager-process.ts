@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { BuildCopy } from './build-copy.js';
 
-const BOOT_DEADLINE_MS = 45_000;
+const BOOT_DEADLINE_MS = 90_000;
 const KEPT_LINES = 4_000;
 /** Every look of the suite, and every boot, leaves such lines. */
 const TELLS_NOTHING =
