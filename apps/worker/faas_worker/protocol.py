@@ -109,7 +109,6 @@ class Pulse(ctypes.Structure):
     beat_ns: int
     in_flight: int
     deadline_ns: int
-    served: int
     good: int
     is_resting: int
 
@@ -118,8 +117,7 @@ class Pulse(ctypes.Structure):
         ("in_flight", ctypes.c_uint64),
         #: When the last of the calls in flight must have ended.
         ("deadline_ns", ctypes.c_uint64),
-        #: Answers, and those of them that are results.
-        ("served", ctypes.c_uint64),
+        #: Calls that had a result.
         ("good", ctypes.c_uint64),
         #: Beats slowly: nobody has called it for a while.
         ("is_resting", ctypes.c_uint64),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from support import Worker
+from support import Worker, eventually
 
 Start = Callable[..., Worker]
 
@@ -37,3 +37,18 @@ def test_signals_from_its_own_handler_do_not_end_a_runner(start: Start) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         worker.call(f"signal self:{int(number)}")
     assert worker.call("good").runner == 1
+
+
+def test_a_call_that_leaves_processes_made_by_spawning_costs_its_runner(start: Start) -> None:
+    worker = start("helpers.spawn_and_leave")
+    assert worker.call("20").result == 20
+    assert worker.call("0").runner == 2
+
+
+@pytest.mark.parametrize("handler", ["helpers.fork_and_raise", "helpers.fork_and_raise_async"])
+def test_a_fork_ends_with_the_status_that_python_gives_it(start: Start, handler: str) -> None:
+    worker = start(handler)
+    assert worker.call("raise").result == 1
+    eventually(lambda: "ValueError: in the fork" in worker.log(), "the traceback is in the log")
+    assert worker.call("exit 7").result == 7
+    assert worker.call("return").result == 0

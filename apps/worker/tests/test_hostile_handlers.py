@@ -416,3 +416,12 @@ def test_a_crash_in_every_call_never_delays_the_first_good_one_for_long(start: S
     assert worker.call("good").result == "good"
     assert time.monotonic() - started < 2
     recovers_after(worker, lambda: worker.is_cut_off("exit") and None)
+
+
+def test_asking_for_the_health_does_not_make_crashes_count_less(start: Start) -> None:
+    """Or a manager that asks how each of them ended would have runners forked without a pause."""
+    worker = start(SYNC)
+    for _ in range(7):
+        worker.health()
+        assert worker.is_cut_off("exit")
+    assert worker.request("GET", "/health").seconds > 0.3

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from faas_worker.settings import read_settings
+from faas_worker.supervisor import leftovers
 from faas_worker.supervisor.decisions import MOST_ALIKE, Failures
+from faas_worker.supervisor.leftovers import Leftovers
 from support import PATIENCE_SECONDS, Answer, Worker, recovers_after
 
 Start = Callable[..., Worker]
@@ -86,6 +89,20 @@ def test_objects_of_system_v_go_with_the_runner(start: Start) -> None:
 def test_thousands_of_files_keep_the_next_call_for_a_moment(start: Start, scratch: Path) -> None:
     worker = start(KEEPING, FAAS_SCRATCH=str(scratch), TMPDIR=str(scratch))
     assert leaves_no_files(worker, "many:3000").seconds < 5
+
+
+def test_a_worker_does_not_give_up_while_files_are_being_removed(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (scratch / "file").touch()
+    found = Leftovers(read_settings({"FAAS_SCRATCH": str(scratch)}))
+    found.may_be_there()
+    with monkeypatch.context() as patch:
+        patch.setattr(leftovers, "_TURN_SECONDS", 0)
+        assert not found.are_gone(0)
+    assert not found.stay(10)
+    assert found.are_gone(10)
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_call_that_keeps_nearly_all_descriptors_costs_its_runner(start: Start) -> None:

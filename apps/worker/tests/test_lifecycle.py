@@ -401,6 +401,29 @@ def test_calls_finish_though_the_worker_is_to_leave_as_soon_as_it_has_loaded_its
         worker.close()
 
 
+def test_calls_that_no_runner_has_taken_are_told_that_the_worker_leaves(tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    code = (
+        "import os, time\n"
+        f"if os.path.exists({str(began)!r}): time.sleep(60)\n"
+        f"open({str(began)!r}, 'w').close()\n"
+        "def handle(payload): os._exit(1)\n"
+    )
+    (tmp_path / "code.py").write_text(code)
+    worker = Worker(tmp_path, HANDLER_FUNCTION="code.handle", FAAS_APP_DIR=str(tmp_path))
+    try:
+        assert worker.wait_ready().is_cut_off("die")
+        connection = worker.connect()
+        connection.request("POST", "/", b'{"payload": "good"}')
+        worker.process.send_signal(signal.SIGTERM)
+        response = connection.getresponse()
+        assert response.status == 503
+        assert json.loads(response.read())["error"]["code"] == "worker_draining"
+        assert worker.process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        worker.close()
+
+
 @pytest.mark.parametrize("handler", [SYNC, ASYNC])
 def test_a_kept_connection_serves_those_who_hear_late_that_the_worker_leaves(
     start: Start, handler: str

@@ -157,6 +157,32 @@ def test_the_event_loop_can_be_the_standard_librarys(serve: Serve) -> None:
     assert worker.call("").result.startswith("asyncio.")
 
 
+RETURNS_COROUTINE = """
+import asyncio, contextvars, threading
+caller = contextvars.ContextVar("caller", default="nobody")
+loop = asyncio.get_event_loop_policy().get_event_loop()
+async def work():
+    await asyncio.sleep(0)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    return [caller.get(), in_main_thread, asyncio.get_running_loop() is loop]
+def handle(payload):
+    caller.set(payload)
+    if payload == "run":
+        return asyncio.run(asyncio.sleep(0, "ran"))
+    return work()
+"""
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_what_it_returns_to_be_awaited_is_awaited_in_the_main_thread(
+    serve: Serve, loop: str
+) -> None:
+    worker = serve(RETURNS_COROUTINE, FAAS_CONCURRENCY="1", FAAS_EVENT_LOOP=loop)
+    for caller in ("alice", "bob"):
+        assert worker.call(caller).result == [caller, True, True]
+        assert worker.call("run").result == "ran"
+
+
 # Streams
 
 

@@ -330,6 +330,29 @@ def test_code_that_stops_all_it_can_reach_has_a_supervisor_all_the_same(tmp_path
             assert worker.terminate() == 0
 
 
+def test_signals_do_not_put_off_the_end_of_what_the_function_has_stopped(worker: Worker) -> None:
+    source = (
+        b"import threading, time\n"
+        b"parent = os.getppid()\n"
+        b"for pid in siblings(): os.kill(pid, signal.SIGSTOP)\n"
+        b"def disturb():\n"
+        b"    for _ in range(60):\n"
+        b"        os.kill(parent, signal.SIGCHLD)\n"
+        b"        time.sleep(0.2)\n"
+        b"threading.Thread(target=disturb, daemon=True).start()\n"
+        b"def handle(payload): return payload\n"
+    )
+    _, specialiser = worker.runner_pids()
+    # Its answer takes a while, and the specialiser waits for it for a moment.
+    refused = worker.connect()
+    refused.request("POST", "/specialise", b"", {"Authorization": "Bearer wrong"})
+    began = time.monotonic()
+    with suppress(OSError, http.client.HTTPException):
+        worker.specialise(SIBLINGS + source)
+    eventually(lambda: specialiser not in worker.runner_pids(), "it has been ended")
+    assert time.monotonic() - began < 8
+
+
 def _serves(worker: Worker) -> bool:
     with suppress(OSError):
         return worker.call("good", timeout=1).status == 200
@@ -412,6 +435,24 @@ def test_a_handler_cannot_change_the_code_of_the_next_runner(worker: Worker, how
     assert worker.is_cut_off(how)
     answer = worker.call("good")
     assert (answer.result, answer.runner) == ("good", 2)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs a user of its own")
+def test_the_copy_of_the_code_is_laid_out_anew_though_it_lies_in_no_package(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents[:3]:
+        parent.chmod(0o755)
+    uid = 62_000 + os.getpid() % 1000
+    source = TAMPERING.replace("return payload", "return open(__file__).read()")
+    worker = Worker(
+        tmp_path, uid=uid, generic=True, HANDLER_FUNCTION="alone.handle", FAAS_SCRATCH="/none"
+    )
+    try:
+        given(worker.wait_generic(), source)
+        assert worker.is_cut_off("tamper")
+        assert worker.call("look").result == source
+    finally:
+        worker.close()
 
 
 def memory_of(pid: int) -> Iterator[bytes]:

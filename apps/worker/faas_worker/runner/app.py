@@ -126,7 +126,6 @@ class FunctionApp:
         if not call.settled and answer is not None:
             call.settled = True
             if answer.status == 200:
-                self.pulse.served += 1
                 self.pulse.good += 1
             await respond(send, answer, close=self.closing)
         return None
@@ -139,7 +138,6 @@ class FunctionApp:
         document: dict[str, Any] = {"status": "ok", "timestamp": datetime.now(UTC).isoformat()}
         if is_admitted:
             document["worker"] = self.details()
-        self.runner.pulse.served += 1
         answer = Answer(200, json.dumps(document).encode())
         return await respond(send, answer, close=self.closing)
 

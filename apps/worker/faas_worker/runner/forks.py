@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _posixsubprocess
 import asyncio
 import contextlib
 import os
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from time import monotonic_ns
+from typing import Any
 
 from ..protocol import MAX_PROCESSES, Reason
 from ..system import descendants
@@ -19,7 +21,7 @@ LEAVING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _TIMER_SIGNALS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
 _HARMLESS_SIGNALS = LEAVING_SIGNALS + _TIMER_SIGNALS
 
-# Audit events; `subprocess` and `multiprocessing` come down to these.
+# Audit events; `subprocess` comes down to these.
 _MAKING_PROCESSES = frozenset(
     {"os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
 )
@@ -55,6 +57,8 @@ class Forks:
             after_in_child=self._detach_copy,
         )
         sys.addaudithook(self._on_event)
+        # `multiprocessing` starts what it doesn't fork with this, which no event tells of.
+        _posixsubprocess.fork_exec = self._heard(_posixsubprocess.fork_exec)
 
     def concern(self, started_ns: int) -> bool:
         """Whether a call that began at this time may have left processes."""
@@ -75,13 +79,24 @@ class Forks:
 
     def _on_event(self, event: str, _arguments: object) -> None:
         if event in _MAKING_PROCESSES:
-            self._last_ns = now = monotonic_ns()
-            if now - self._told_ns > _GROWTH_SECONDS * 1e9:
-                self._told_ns = now
-                self._tell()
+            self._note()
+
+    def _heard(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any) -> Any:
+            self._note()
+            return function(*arguments)
+
+        return noted
+
+    def _note(self) -> None:
+        self._last_ns = now = monotonic_ns()
+        if now - self._told_ns > _GROWTH_SECONDS * 1e9:
+            self._told_ns = now
+            self._tell()
 
     def _hold_signals(self) -> None:
         """A signal for a fork waits until the fork has its own way with signals."""
+        self._note()  # The programs that uvloop starts are told of here alone.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, LEAVING_SIGNALS)
         self._masks[threading.get_ident()] = mask
 

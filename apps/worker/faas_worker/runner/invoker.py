@@ -16,6 +16,7 @@ from typing import Any
 
 from ..protocol import Exit
 from .calls import Call
+from .failures import describe
 from .loading import Handler
 from .results import Answer, handler_error, result_answer, result_answer_on_loop, worker_draining
 from .streams import CURRENT_OUTPUT, Streams
@@ -45,7 +46,8 @@ class Invoker:
         self._busy = 0
         #: Threads that run calls.
         self.threads = 0
-        self.only_main_thread = False
+        #: Of the main thread, where only that one runs calls.
+        self.main_loop: AbstractEventLoop | None = None
         self.answer: Callable[[Call], Awaitable[Answer | None]] = (
             self._answer_on_loop if handler.is_async else self._answer_from_thread
         )
@@ -56,7 +58,7 @@ class Invoker:
         return await self._finish_on_loop(call, self._handler.call, call.payload)
 
     async def _answer_from_thread(self, call: Call) -> Answer | None:
-        if self.only_main_thread and self._busy:
+        if self.main_loop is not None and self._busy:
             # It can't be ended, and no other thread may run calls.
             return worker_draining()
         call.done = self._loop.create_future()
@@ -81,6 +83,7 @@ class Invoker:
             await sleep(0)
             answer = await result_answer_on_loop(value, self._max_result_bytes)
         except _Anything as error:
+            self._end_copy(error)
             answer = None if call.settled else self._failed(error)
         finally:
             call.task = None
@@ -124,9 +127,14 @@ class Invoker:
         try:
             value = self._handler.call(call.payload)
             if isawaitable(value):
-                return value, copy_context()
+                if self.main_loop is None:
+                    return value, copy_context()
+                # It belongs to the handler's thread, as what else it does.
+                task = self.main_loop.create_task(_identity(value), context=copy_context())
+                value = self.main_loop.run_until_complete(task)
             return result_answer(value, self._max_result_bytes)
         except _Anything as error:
+            self._end_copy(error)
             return self._failed(error)
         finally:
             self._end_copy()
@@ -147,11 +155,20 @@ class Invoker:
     def _failed(self, error: BaseException) -> Answer:
         return handler_error(error, self._handler.file)
 
-    def _end_copy(self) -> None:
-        """A copy of this process made by the handler must not answer in its place."""
+    def _end_copy(self, error: BaseException | None = None) -> None:
+        """A copy of this process made by the handler must not answer in its place. It ends as a
+        Python process ends."""
         if getpid() != self._pid:
+            status: object = 0 if error is None else 1
+            if isinstance(error, SystemExit):
+                status = error.code or 0
+            elif error is not None:
+                print(describe(error, self._handler.file).traceback, end="", file=sys.stderr)
+            if not isinstance(status, int):
+                print(status, file=sys.stderr)
+                status = 1
             Streams.flush()
-            _exit(0)
+            _exit(status & 0xFF)
 
 
 def start_thread(target: Callable[[], None], name: str) -> None:

@@ -97,12 +97,13 @@ class Runner:
         self.channel.setblocking(False)
         # The thread that has loaded the file is the handler's, where there can be no other one.
         is_handlers_thread = self.settings.concurrency == 1 and not handler.is_async
+        own_loop = self.loop
         if is_handlers_thread:
             # The loop that this thread has stays the handler's own.
             self.loop = self.new_event_loop()
         invoker = Invoker(handler, context, self.loop, self.settings.max_result_bytes)
         if is_handlers_thread:
-            invoker.threads, invoker.only_main_thread = 1, True
+            invoker.threads, invoker.main_loop = 1, own_loop
             start_thread(lambda: self.serve(invoker), "faas-server")
             invoker.run_calls()
         elif not handler.is_async:

@@ -34,10 +34,12 @@ def lay_code_again(settings: Settings) -> None:
 
 
 def _lay_out(app_dir: str, module: str, code: bytes) -> None:
-    path = os.path.join(app_dir, *module.split(".")) + ".py"
+    path = os.path.join(os.path.abspath(app_dir), *module.split(".")) + ".py"
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "xb") as file:
         file.write(code)
     os.chmod(path, 0o444)
     with contextlib.suppress(OSError):
-        os.chmod(os.path.dirname(path), 0o555)
+        # Not the folder of the app itself, which could not be emptied then.
+        if os.path.dirname(path) != os.path.abspath(app_dir):
+            os.chmod(os.path.dirname(path), 0o555)

@@ -220,7 +220,7 @@ class Fleet:
         runner.kill()
         runner.output.finish()
         out_of_memory = self.oom.grew() or runner.out_of_memory
-        if runner.pulse.served:
+        if runner.pulse.good:
             self.crashes = 0
         runner.forget()
         if self.draining:

@@ -19,9 +19,11 @@ from .code import lay_code_again
 
 _IPC_RMID = 0
 _IPC = (("shm", "shmid", "shmctl"), ("sem", "semid", "semctl"), ("msg", "msqid", "msgctl"))
-# So much of a turn of the supervisor clearing may take, and so long in all.
+# So much of a turn of the supervisor clearing may take.
 _TURN_SECONDS = 0.1
-_SECONDS = 3.0
+# So long memory may stay in use that nobody holds; removing files may take longer, for as many as
+# there are inodes.
+_SECONDS, _FILES_SECONDS = 3.0, 30.0
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -49,8 +51,10 @@ class Leftovers:
         """To be asked while there is no runner, again and again until it is true."""
         if not self._is_cleared:
             # Processes that are still dying may hold some memory.
-            self._is_cleared = self.clear(_TURN_SECONDS) and not self._memory.has_grown()
-            self._until = math.inf if self._is_cleared else min(self._until, now + _SECONDS)
+            files_gone = self.clear(_TURN_SECONDS)
+            self._is_cleared = files_gone and not self._memory.has_grown()
+            seconds = _SECONDS if files_gone else _FILES_SECONDS
+            self._until = math.inf if self._is_cleared else min(self._until, now + seconds)
         return self._is_cleared
 
     def stay(self, now: float) -> bool:

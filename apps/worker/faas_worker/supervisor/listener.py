@@ -6,9 +6,13 @@ import contextlib
 import os
 import socket
 import stat
+import time
 
 from ..protocol import BACKLOG
 from ..settings import Settings
+
+_REFUSING_SECONDS = 0.2
+_REQUEST_BYTES = 1024 * 1024
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -26,6 +30,23 @@ def stop_listening(sock: socket.socket, settings: Settings) -> None:
     if settings.socket_path is not None:
         with contextlib.suppress(OSError):
             os.unlink(settings.socket_path)
+
+
+def refuse_waiting(sock: socket.socket, body: bytes) -> None:
+    """Who has connected and was accepted by no runner hears that no handler was called, and can go
+    elsewhere; closing alone would cut the request off."""
+    waiting = list[socket.socket]()
+    head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    with contextlib.suppress(OSError):
+        while len(waiting) < BACKLOG:
+            waiting.append(sock.accept()[0])
+    end = time.monotonic() + _REFUSING_SECONDS
+    for connection in waiting:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(max(end - time.monotonic(), 0.001))
+            connection.recv(_REQUEST_BYTES)
+            connection.sendall(head.encode() + body)
 
 
 def _listen_unix(path: str) -> socket.socket:

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import math
 import os
 import pickle
 import select
@@ -79,13 +80,12 @@ def wait_for_function(
     os.close(theirs)
     standby.leave_handing_over()
     chunks: list[bytes] = []
-    is_leaving = False
+    is_leaving, end = False, math.inf
     try:
         while True:
-            ready, _, _ = select.select(
-                [ours, signals.fd], [], [], _END_SECONDS if chunks else None
-            )
-            if not ready:
+            left = None if end == math.inf else max(end - time.monotonic(), 0)
+            ready, _, _ = select.select([ours, signals.fd], [], [], left)
+            if time.monotonic() >= end:
                 # The function has stopped it, and there is no other end.
                 os.kill(pid, signal.SIGKILL)
             for number, sender in signals.read():
@@ -100,6 +100,7 @@ def wait_for_function(
                 if not chunk:
                     break
                 chunks.append(chunk)
+                end = time.monotonic() + _END_SECONDS
     finally:
         os.close(ours)
     received = b"".join(chunks)

@@ -11,10 +11,11 @@ import time
 
 from .. import system
 from ..protocol import BACKLOG, Notice
+from ..runner.results import worker_draining
 from ..settings import Settings
 from .decisions import TICK_SECONDS
 from .fleet import Fleet
-from .listener import listen, stop_listening
+from .listener import listen, refuse_waiting, stop_listening
 from .output import OUTLETS
 from .processes import Processes
 from .reports import log
@@ -161,6 +162,8 @@ class Supervisor:
             self.fleet.listener.listen(BACKLOG)
 
     def end_everything(self) -> None:
+        if self.fleet.exit_status == 0:
+            refuse_waiting(self.fleet.listener, worker_draining().body)
         stop_listening(self.fleet.listener, self.settings)
         for runner in self.fleet.runners.values():
             runner.kill()
