@@ -1,10 +1,9 @@
-"""The application: its two routes are plain ASGI, and come before FastAPI's router."""
+"""The application: plain ASGI, with two routes."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from json import loads
 from time import monotonic_ns
@@ -27,8 +26,6 @@ _CANCEL_SECONDS = 0.25
 _REQUEST_ID_CHARS = 128
 PAYLOAD_REFUSED = refused(422, 'The body must be a JSON object with a string "payload".')
 
-Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 
 class FunctionApp:
     def __init__(self, runner: Runner) -> None:
@@ -41,7 +38,6 @@ class FunctionApp:
         #: Calls are refused.
         self.draining = False
         self.background: set[asyncio.Task[None]] = set()
-        self.router: Endpoint | None = None
 
     def begin(self) -> None:
         """There is a function now, and requests may come."""
@@ -58,21 +54,14 @@ class FunctionApp:
             path, method = scope["path"], scope["method"]
             if path == "/" and method == "POST":
                 return await self.execute(scope, receive, send)
-            if path == "/health" and method == "GET":
+            if path == "/health" and method in ("GET", "HEAD"):
                 return await self.health(scope, receive, send)
             if not self.door.admits(scope, dict(scope["headers"])):
                 return await self.door.turn_away(receive, send)
-        router = self.router
-        if router is None:
-            # On a thread of its own: calls in flight go on meanwhile.
-            router = await asyncio.to_thread(self._load_router)
-            self.router = router
-        return await router(scope, receive, send)
-
-    def _load_router(self) -> Endpoint:
-        from .routing import router_around
-
-        return router_around(self.execute, self.health)
+            if path in ("/", "/health"):
+                return await respond(send, refused(405, "Method Not Allowed"))
+            return await respond(send, refused(404, "Not Found"))
+        return None
 
     async def execute(self, scope: Scope, receive: Receive, send: Send) -> None:
         started_ns = monotonic_ns()

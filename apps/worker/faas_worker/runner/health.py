@@ -55,6 +55,9 @@ class Health:
         self._streams = {fd: stat.S_ISSOCK(os.fstat(fd).st_mode) for fd in (0, 1, 2)}
         self._open = (*own, *self._streams)
         self._limits = own_limits()
+        # What looks after a call: asking for them all takes as long as all else together.
+        self._has_set_limits = False
+        sys.addaudithook(self._on_event)
         self._descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._recursion_limit = sys.getrecursionlimit()
         self._names = [_Names(*which) for which in _WATCHED]
@@ -85,8 +88,13 @@ class Health:
             return Reason.DESCRIPTORS
         return None
 
+    def _on_event(self, event: str, _arguments: object) -> None:
+        if event in ("resource.setrlimit", "resource.prlimit"):
+            self._has_set_limits = True
+
     def look(self, *, in_use: bool) -> Reason | None:
         """At all that there is, which takes a fraction of a millisecond."""
+        self._has_set_limits = True
         found = self.after_call(in_use=in_use)
         if found is not None:
             return found
@@ -132,8 +140,9 @@ class Health:
             return True
         if sys.getrecursionlimit() < self._recursion_limit:
             return True
-        if are_lowered(self._limits):
+        if self._has_set_limits and are_lowered(self._limits):
             return True
+        self._has_set_limits = False
         return any(names.are_lost() for names in self._names)
 
     def _most_descriptors(self, *, in_use: bool) -> float:
