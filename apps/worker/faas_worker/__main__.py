@@ -45,18 +45,17 @@ def main() -> int:
     # Of a worker that was here before: a restarted container keeps some of its folders.
     Leftovers(settings).clear(_CLEARING_SECONDS)
     if settings.specialise_sha256 is not None:
-        from .supervisor.specialiser import Standby, take_on, wait_for_function
+        from .supervisor.specialiser import take_on, wait_for_function
 
         freeze()
-        standby = Standby(settings, listener, signals.release_in_child)
-        received = wait_for_function(settings, listener, signals, standby)
+        received = wait_for_function(settings, listener, signals)
         if isinstance(received, int):
             stop_listening(listener, settings)
             return received
         take_on(received.environment)
         freeze()
         supervisor = Supervisor(
-            received.settings, listener, signals, standby.notice, received.runner
+            received.settings, listener, signals, received.notice, received.runner
         )
         if received.is_leaving:
             supervisor.begin_drain(time.monotonic())

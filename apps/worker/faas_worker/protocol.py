@@ -101,7 +101,7 @@ def unpack_news(message: bytes) -> tuple[News | None, str]:
     return News.__members__.get(name), detail
 
 
-class Pulse(ctypes.Structure):
+class Heartbeat(ctypes.Structure):
     """One runner's signs of life, in memory that it shares with its supervisor: written without a
     system call, read without asking. Handler code could overwrite it, so the supervisor bounds
     whatever it reads here. Times are CLOCK_MONOTONIC nanoseconds."""
@@ -124,7 +124,7 @@ class Pulse(ctypes.Structure):
     )
 
     @classmethod
-    def shared(cls) -> Pulse:
+    def shared(cls) -> Heartbeat:
         return cls.from_buffer(mmap.mmap(-1, mmap.PAGESIZE))
 
 

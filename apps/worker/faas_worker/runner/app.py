@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from json import loads
 from time import monotonic_ns
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..protocol import PROTOCOL, Header, Reason
 from .calls import Call, Send
-from .door import Door, may_look
 from .exchange import Receive, Scope, content_length, read_body, read_rest, respond
+from .gate import Gate, may_look
 from .results import Answer, handler_timeout, refused, worker_draining, worker_misdirected
 from .streams import CallOutput
 
@@ -32,7 +33,7 @@ class FunctionApp:
         self.runner = runner
         self.settings = runner.settings
         self.function: bytes | None = None
-        self.door = Door(self.settings.call_sha256)
+        self.gate = Gate(self.settings.call_sha256)
         #: Answers tell that their connection is closed.
         self.closing = False
         #: Calls are refused.
@@ -44,9 +45,9 @@ class FunctionApp:
         self.loop = self.runner.loop
         self.settings = self.runner.settings
         self.function = self.settings.function.encode() if self.settings.function else None
-        self.door = Door(self.settings.call_sha256)
+        self.gate = Gate(self.settings.call_sha256)
         self.calls = self.runner.calls
-        self.pulse = self.runner.pulse
+        self.heartbeat = self.runner.heartbeat
         self.invoker = self.runner.invoker
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,8 +57,8 @@ class FunctionApp:
                 return await self.execute(scope, receive, send)
             if path == "/health" and method in ("GET", "HEAD"):
                 return await self.health(scope, receive, send)
-            if not self.door.admits(scope, dict(scope["headers"])):
-                return await self.door.turn_away(receive, send)
+            if not self.gate.admits(scope, dict(scope["headers"])):
+                return await self.gate.turn_away(receive, send)
             if path in ("/", "/health"):
                 return await respond(send, refused(405, "Method Not Allowed"))
             return await respond(send, refused(404, "Not Found"))
@@ -66,14 +67,14 @@ class FunctionApp:
     async def execute(self, scope: Scope, receive: Receive, send: Send) -> None:
         started_ns = monotonic_ns()
         headers = dict(scope["headers"])
-        is_admitted = self.door.admits(scope, headers)
+        is_admitted = self.gate.admits(scope, headers)
         function = headers.get(Header.FUNCTION)
         # Whatever its token: a call for whoever had this address goes elsewhere at once.
         if function is not None and self.function is not None and function != self.function:
             await read_rest(receive)
             return await respond(send, worker_misdirected())
         if not is_admitted:
-            return await self.door.turn_away(receive, send)
+            return await self.gate.turn_away(receive, send)
         limit_ms = self.settings.timeout_ms
         asked_ms = headers.get(Header.TIMEOUT_MS, b"")
         if asked_ms.isdigit() and len(asked_ms) < 16:
@@ -115,27 +116,23 @@ class FunctionApp:
         if not call.settled and answer is not None:
             call.settled = True
             if answer.status == 200:
-                self.pulse.good += 1
+                self.heartbeat.good += 1
             await respond(send, answer, close=self.closing)
         return None
 
     async def health(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
-        is_admitted = self.door.admits(scope, headers)
+        is_admitted = self.gate.admits(scope, headers)
         if not is_admitted and not may_look(headers):
-            return await self.door.turn_away(receive, send)
-        document: dict[str, Any] = {"status": "ok", "timestamp": datetime.now(UTC).isoformat()}
-        if is_admitted:
-            document["worker"] = self.details()
-        answer = Answer(200, json.dumps(document).encode())
-        return await respond(send, answer, close=self.closing)
+            return await self.gate.turn_away(receive, send)
+        worker = self.details() if is_admitted else None
+        return await respond(send, health_answer(200, "ok", worker), close=self.closing)
 
     def details(self) -> dict[str, Any]:
-        try:
+        last_exit = None
+        with suppress(ValueError):
             last_exit = json.loads(self.runner.notice.last_exit or b"null")
-        except ValueError:
-            last_exit = None
-        return {"protocol": PROTOCOL, "runner": self.runner.number, "last_exit": last_exit}
+        return {"runner": self.runner.number, "last_exit": last_exit}
 
     async def _wait_turn(self, call: Call) -> bool:
         call.task = asyncio.current_task()
@@ -192,6 +189,14 @@ class FunctionApp:
         task = self.loop.create_task(answer)
         self.background.add(task)
         task.add_done_callback(self.background.discard)
+
+
+def health_answer(status: int, name: str, worker: dict[str, Any] | None) -> Answer:
+    """`worker`: for a manager only."""
+    document: dict[str, Any] = {"status": name, "timestamp": datetime.now(UTC).isoformat()}
+    if worker is not None:
+        document["worker"] = {"protocol": PROTOCOL} | worker
+    return Answer(status, json.dumps(document).encode())
 
 
 def _payload_of(body: bytes) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic_ns
 from typing import Any
 
-from ..protocol import Pulse
+from ..protocol import Heartbeat
 from .streams import CallOutput
 
 Send = Callable[[Any], Awaitable[None]]
@@ -55,10 +55,10 @@ class Call:
 class CallTable:
     """Bounds the calls that run at once and tells the supervisor about them."""
 
-    def __init__(self, concurrency: int, pulse: Pulse) -> None:
+    def __init__(self, concurrency: int, heartbeat: Heartbeat) -> None:
         self.running: set[Call] = set()
         self._concurrency = concurrency
-        self._pulse = pulse
+        self._heartbeat = heartbeat
         self._waiting: deque[asyncio.Future[None]] = deque()
         # Those that wait, and those whose turn has come and that haven't noticed yet.
         self._arriving = 0
@@ -138,8 +138,8 @@ class CallTable:
         self._tell()
 
     def _tell(self) -> None:
-        self._pulse.in_flight = len(self.running)
-        self._pulse.deadline_ns = self._latest_ns
+        self._heartbeat.in_flight = len(self.running)
+        self._heartbeat.deadline_ns = self._latest_ns
 
     @property
     def idle(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from asyncio import sleep
-from collections.abc import Generator
 from dataclasses import dataclass, replace
 from time import monotonic_ns
 from typing import Any
@@ -32,29 +31,18 @@ def result_answer(value: Any, max_bytes: int) -> Answer:
     answer = _plain_answer(value, max_bytes)
     if answer is not None:
         return answer
-    conversion = _converted_answer(value, max_bytes)
-    while True:
-        try:
-            next(conversion)
-        except StopIteration as done:
-            return done.value
+    try:
+        _converted_answer(value, max_bytes, takes_turns=False).send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("without turns it doesn't wait")
 
 
 async def result_answer_on_loop(value: Any, max_bytes: int) -> Answer:
     """The same for a loop that has other calls to serve meanwhile."""
-    answer = _plain_answer(value, max_bytes)
-    if answer is not None:
-        return answer
-    conversion = _converted_answer(value, max_bytes)
-    end_ns = monotonic_ns() + _TURN_NS
-    while True:
-        try:
-            next(conversion)
-        except StopIteration as done:
-            return done.value
-        if monotonic_ns() >= end_ns:
-            await sleep(0)
-            end_ns = monotonic_ns() + _TURN_NS
+    return _plain_answer(value, max_bytes) or await _converted_answer(
+        value, max_bytes, takes_turns=True
+    )
 
 
 def _plain_answer(value: Any, max_bytes: int) -> Answer | None:
@@ -70,14 +58,17 @@ def _plain_answer(value: Any, max_bytes: int) -> Answer | None:
     return Answer(200, b'{"result":%b}' % text.encode("ascii"))
 
 
-def _converted_answer(value: Any, max_bytes: int) -> Generator[None, None, Answer]:
+async def _converted_answer(value: Any, max_bytes: int, *, takes_turns: bool) -> Answer:
     text = bytearray()
+    end_ns = monotonic_ns() + _TURN_NS
     try:
         for piece in json_pieces(value):
             text += piece.encode("ascii")
             if len(text) > max_bytes:
                 return _too_large(f"it takes more than {max_bytes} bytes")
-            yield
+            if takes_turns and monotonic_ns() >= end_ns:
+                await sleep(0)
+                end_ns = monotonic_ns() + _TURN_NS
     except NoJsonForm as error:
         return _invalid(Failure(error.type, str(error), ""), path=error.path)
     return Answer(200, b'{"result":%b}' % text)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextvars import copy_context
+from dataclasses import dataclass
 from os import _exit
 from time import monotonic_ns
 from typing import Any
@@ -19,7 +20,17 @@ from typing import Any
 import uvloop
 
 from .. import system
-from ..protocol import LINGER_SECONDS, Exit, News, Notice, Order, Pulse, Reason, pack, unpack_order
+from ..protocol import (
+    LINGER_SECONDS,
+    Exit,
+    Heartbeat,
+    News,
+    Notice,
+    Order,
+    Reason,
+    pack,
+    unpack_order,
+)
 from ..settings import Settings
 from .app import FunctionApp
 from .calls import Call, CallTable
@@ -33,16 +44,13 @@ from .streams import Streams
 BEAT_SECONDS = 0.04
 RESTING_BEAT_SECONDS = 0.5
 _ACTIVE_SECONDS = 5.0
-# After a drain was asked for, calls already in the backlog are still run.
-_BACKLOG_SECONDS = 0.02
-# What a caller that has just connected needs to send its request. In several turns of the loop:
-# a process that wasn't running in all that time has read nothing of what has arrived.
-_ARRIVING_TURNS = 6
-_ARRIVING_TURN_SECONDS = 0.005
+# What a caller that has just connected needs to send its request, and calls in the backlog. In
+# turns of the loop: a process that wasn't running in all that time has read nothing.
+_ARRIVING_TURNS = 10
+_TURN_SECONDS = 0.005
 # A busy manager hears late that a worker leaves; on a connection that it has kept it may call until
 # then, and what is sent into a closing one counts as cut off.
 _HEARSAY_SECONDS = 1.0
-_LINGER_LOOK_SECONDS = 0.01
 # Of its slots, one in so many may be lent in place of calls whose callers have gone.
 _ABANDONED_SHARE = 4
 # Less than a call needs to use up what the calls after it need.
@@ -50,38 +58,31 @@ _LONG_NS = 5_000_000
 _Anything = BaseException
 
 
+@dataclass(eq=False)
 class Runner:
-    def __init__(
-        self,
-        settings: Settings,
-        number: int,
-        listener: socket.socket,
-        channel: socket.socket,
-        pulse: Pulse,
-        notice: Notice,
-        mark: str,
-    ) -> None:
-        """`mark`: see `RunnerOutput`."""
-        self.settings = settings
-        self.number = number
-        self.listener = listener
-        self.channel = channel
-        self.pulse = pulse
-        self.notice = notice
-        self.mark = mark
-        self.pid = os.getpid()
-        self.resting = False
-        self.leaving = False
-        # Nobody comes after it: what still gets here has to be told so.
-        self.is_last = False
-        self.beat_timer: asyncio.TimerHandle | None = None
+    settings: Settings
+    number: int
+    listener: socket.socket
+    channel: socket.socket
+    heartbeat: Heartbeat
+    notice: Notice
+    #: See `RunnerOutput`.
+    mark: str
+    resting: bool = False
+    leaving: bool = False
+    #: Nobody comes after it: what still gets here has to be told so.
+    is_last: bool = False
+    beat_timer: asyncio.TimerHandle | None = None
 
-    def run(self, function: Callable[[], Settings] | None = None) -> None:
+    def __post_init__(self) -> None:
+        self.pid = os.getpid()
+
+    def run(self, function: Callable[[socket.socket], Settings] | None = None) -> None:
         """`function`: waits for the function that isn't known yet. Does not return."""
         self.set_up()
         if function is not None:
             self.loop.run_until_complete(warm_up(self.server.connect_itself))
-            self.settings = function()
+            self.settings = function(self.channel)
         if self.settings.event_loop == "asyncio":
             self.loop.close()
             self.loop = self.new_event_loop()
@@ -157,7 +158,7 @@ class Runner:
         concurrency = self.settings.concurrency
         self.spare = concurrency // _ABANDONED_SHARE
         self.invoker = invoker
-        self.calls = CallTable(concurrency, self.pulse)
+        self.calls = CallTable(concurrency, self.heartbeat)
         self.forks = Forks(
             lambda: [*self.server.descriptors(), self.channel.fileno()],
             lambda: self.tell(News.FORKS),
@@ -169,7 +170,7 @@ class Runner:
         self.loop.add_reader(self.channel.fileno(), self.on_order)
         await self.server.start()
         # What looks for damage comes after the calls that wait.
-        self.pulse.beat_ns = monotonic_ns()
+        self.heartbeat.beat_ns = monotonic_ns()
         self.beat_timer = self.loop.call_later(BEAT_SECONDS, self.beat)
 
     # Looking after itself
@@ -188,11 +189,11 @@ class Runner:
                 if reason is Reason.THREADS and in_use:
                     # There is no room for another runner beside it.
                     self.leave(Exit.UNFIT)
-            self.pulse.beat_ns = now = monotonic_ns()
+            self.heartbeat.beat_ns = now = monotonic_ns()
             self.calls.refresh()
             idle_ns = now - self.calls.last_start_ns
             self.resting = not self.calls.running and idle_ns > _ACTIVE_SECONDS * 1e9
-            self.pulse.is_resting = self.resting
+            self.heartbeat.is_resting = self.resting
             pause = RESTING_BEAT_SECONDS if self.resting else BEAT_SECONDS
             self.beat_timer = self.loop.call_later(pause, self.beat)
         except _Anything:
@@ -243,7 +244,7 @@ class Runner:
         order = unpack_order(message)
         if order is Order.DRAIN:
             self.is_last = True
-            self.drain()
+            self.retire(None, _HEARSAY_SECONDS)
         elif order is Order.RETIRE:
             self.retire(None)
         elif order is Order.LINGER:
@@ -266,49 +267,28 @@ class Runner:
             self.retire(Reason.ABANDONED, LINGER_SECONDS)
 
     def retire(self, reason: Reason | None, linger_seconds: float = 0.0) -> None:
-        """Takes no new connections, and serves those it has until they have let go, at most so
-        long. `reason`: its own, for the supervisor."""
+        """Serves the connections it has until they have let go, at most so long, and takes no new
+        ones unless it is the last. `reason`: its own, for the supervisor."""
+        if self.leaving:
+            return
         try:
-            if not self.begin_to_leave():
-                return
+            self.leaving = self.app.closing = True
+            self.health.stop()
             if reason:
                 self.tell(News.RETIRES, reason.name)
-            self.server.stop_accepting()
+            if not self.is_last:
+                self.server.stop_accepting()
             # In a damaged one no handler runs any more: what still gets here goes elsewhere.
             self.app.draining = reason is Reason.DAMAGED
-            latest = time.monotonic() + linger_seconds
-            self.after_arrivals(lambda: self.close_down_when_unused(latest))
+            self.close_down_when_unused(time.monotonic() + linger_seconds, _ARRIVING_TURNS)
         except _Anything:
             # Not even that: what it is made of is broken.
             _exit(Exit.UNFIT)
 
-    def drain(self) -> None:
-        """Serves its callers until they have let go or have had the time to hear that it leaves."""
-        if not self.begin_to_leave():
-            return
-        latest = time.monotonic() + _HEARSAY_SECONDS
-        self.loop.call_later(
-            _BACKLOG_SECONDS, self.after_arrivals, lambda: self.close_down_when_unused(latest)
-        )
-
-    def begin_to_leave(self) -> bool:
-        """False when it has begun before."""
-        if self.leaving:
-            return False
-        self.leaving = self.app.closing = True
-        self.health.stop()
-        return True
-
-    def after_arrivals(self, then: Callable[[], None], turns: int = _ARRIVING_TURNS) -> None:
-        """What has got here by now is read first."""
-        if turns > 0:
-            self.loop.call_later(_ARRIVING_TURN_SECONDS, self.after_arrivals, then, turns - 1)
-        else:
-            then()
-
-    def close_down_when_unused(self, latest: float) -> None:
-        if self.server.connections and time.monotonic() < latest:
-            self.loop.call_later(_LINGER_LOOK_SECONDS, self.close_down_when_unused, latest)
+    def close_down_when_unused(self, latest: float, turns: int) -> None:
+        """`turns`: so long what has got here by now is read first."""
+        if turns > 0 or (self.server.connections and time.monotonic() < latest):
+            self.loop.call_later(_TURN_SECONDS, self.close_down_when_unused, latest, turns - 1)
         else:
             self.close_down()
 

@@ -74,6 +74,8 @@ class Fleet:
         self.start_at: float | None = None if prepared else 0.0
         self.evict_at = 0.0
         self.draining = False
+        #: The next runner waits until there is none.
+        self.makes_way = False
         self.leftovers = Leftovers(settings)
         self.failures = Failures()
         self.exit_status: int | None = None
@@ -97,7 +99,7 @@ class Fleet:
             if self.leftovers.stay(now):
                 self.give_up("What its runners have left, files or memory, could not be removed.")
             return True
-        self.start_at = None
+        self.start_at, self.makes_way = None, False
         if len(self.runners) >= MAX_RUNNERS:
             return True
         self.number += 1
@@ -143,8 +145,6 @@ class Fleet:
     def let_go(self, runner: RunnerProcess, reason: Reason, now: float) -> None:
         """It takes no new calls, may finish those it has, and then has to leave."""
         runner.reason = reason
-        runner.of_the_worker = reason in OF_THE_WORKER
-        runner.overdue = reason in (Reason.OVERDUE, Reason.ABANDONED)
         linger = LINGER_SECONDS if reason is Reason.ABANDONED else 0.0
         self._note_retiring(runner, now, linger)
         if reason in SHARED:
@@ -163,7 +163,7 @@ class Fleet:
 
     def end_of(self, runner: RunnerProcess, now: float) -> float:
         timeout = self.settings.timeout_ms / 1000
-        return end_by(now, runner.pulse.in_flight, runner.pulse.deadline_ns / 1e9, timeout)
+        return end_by(now, runner.heartbeat.in_flight, runner.heartbeat.deadline_ns / 1e9, timeout)
 
     def kill_forker(self, runner: RunnerProcess) -> None:
         """With all that it has started and that has not left its group."""
@@ -202,25 +202,25 @@ class Fleet:
     def make_way(self, now: float) -> None:
         """For a runner that starts when there is none: they have filled what all of them share."""
         for runner in self.runners.values():
-            runner.of_the_worker = True
             runner.surplus = runner.reason is None
             if runner.state == "loading":
                 runner.kill()
             elif runner.state == "serving":
                 self.retire(runner, now, Order.RETIRE)
+        self.makes_way = True
         self.start_at = now + _SHARED_SECONDS
 
     def on_exit(self, runner: RunnerProcess, wait_status: int, now: float) -> None:
         del self.runners[runner.pid]
         self.leftovers.may_be_there()
-        if runner.of_the_worker and not self.runners and self.start_at is not None:
+        if self.makes_way and not self.runners and self.start_at is not None:
             self.start_at = now
         for message in runner.messages():
             self.on_message(runner, message, now)
         runner.kill()
         runner.output.finish()
         out_of_memory = self.oom.grew() or runner.out_of_memory
-        if runner.pulse.good:
+        if runner.heartbeat.good:
             self.crashes = 0
         runner.forget()
         if self.draining:
@@ -239,14 +239,16 @@ class Fleet:
             message=last_exit.message,
         )
         self.crashes += 1
-        if not runner.overdue:
+        if runner.reason not in (Reason.OVERDUE, Reason.ABANDONED):
             self.note_failure(runner, last_exit)
         return self.ensure_one(now)
 
     def note_failure(self, runner: RunnerProcess, last_exit: LastExit) -> None:
         is_unfit = last_exit.reason == "stuck" and runner.reason is None
-        of_the_worker = runner.of_the_worker or is_unfit or last_exit.reason == "out_of_memory"
-        has_results = runner.pulse.good > 0
+        of_the_worker = (
+            runner.reason in OF_THE_WORKER or is_unfit or last_exit.reason == "out_of_memory"
+        )
+        has_results = runner.heartbeat.good > 0
         self.failures.add((last_exit.reason, last_exit.message), after_good=has_results)
         if self.failures.are_too_many(of_the_worker=of_the_worker):
             count = self.failures.count
@@ -313,12 +315,12 @@ class Fleet:
             if runner.state != "serving":
                 continue
             watch = runner.watch
-            watch.observe(runner.pulse.beat_ns, passed, tick)
+            watch.observe(runner.heartbeat.beat_ns, passed, tick)
             if watch.silent and watch.silent_seconds == 0.0:
                 self.on_return(runner, now)
             elif self.draining or watch.silent:
                 continue
-            elif watch.silent_seconds > self.patience.limit(now, bool(runner.pulse.is_resting)):
+            elif watch.silent_seconds > self.patience.limit(now, bool(runner.heartbeat.is_resting)):
                 watch.silent = True
                 runner.end_by = self.end_of(runner, now)
                 log("runner_silent", runner=runner.number)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -23,14 +23,7 @@ class LastExit:
     message: str
 
     def encode(self) -> bytes:
-        return json.dumps(
-            {
-                "runner": self.runner,
-                "reason": self.reason,
-                "message": self.message,
-                "at": datetime.now(UTC).isoformat(),
-            }
-        ).encode()
+        return json.dumps(asdict(self) | {"at": datetime.now(UTC).isoformat()}).encode()
 
 
 def explain_exit(runner: int, wait_status: int, stuck: str | None, out_of_memory: bool) -> LastExit:

@@ -8,8 +8,9 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from ..protocol import MESSAGE_BYTES, Exit, Notice, Order, Pulse, pack
+from ..protocol import MESSAGE_BYTES, Exit, Heartbeat, Notice, Order, pack
 from ..settings import Settings
 from ..system import descendants, private_bytes
 from .decisions import State, Watch
@@ -18,35 +19,30 @@ from .output import RunnerOutput
 _MESSAGES_PER_TURN = 8
 
 
+@dataclass(eq=False)
 class RunnerProcess:
-    def __init__(
-        self, number: int, pid: int, channel: socket.socket, pulse: Pulse, output: RunnerOutput
-    ) -> None:
-        self.number = number
-        self.pid = pid
-        self.channel = channel
-        self.pulse = pulse
-        self.output = output
-        self.state: State = "loading"
-        self.watch = Watch()
-        self.started = time.monotonic()
-        #: Why it takes no new calls, where that is its handler's doing.
-        self.reason: str | None = None
-        #: It goes because another serves: nobody need be told.
-        self.surplus = False
-        #: What it has kept says something of the worker; its calls' time limits do not.
-        self.of_the_worker = False
-        self.overdue = False
-        #: Its handler has made processes.
-        self.forked = False
-        self.out_of_memory = False
-        #: It is ended at the first of these times, and not before the second.
-        self.end_by: float | None = None
-        self.settles_at = 0.0
-        self.load_report: str | None = None
-        #: Handler code may flood the channel; such a runner is read once per turn only.
-        self.noisy = False
-        self.deaf = False
+    number: int
+    pid: int
+    channel: socket.socket
+    heartbeat: Heartbeat
+    output: RunnerOutput
+    state: State = "loading"
+    watch: Watch = field(default_factory=Watch)
+    started: float = field(default_factory=time.monotonic)
+    #: Why it takes no new calls, where that is its handler's doing.
+    reason: str | None = None
+    #: It goes because another serves: nobody need be told.
+    surplus: bool = False
+    #: Its handler has made processes.
+    forked: bool = False
+    out_of_memory: bool = False
+    #: It is ended at the first of these times, and not before the second.
+    end_by: float | None = None
+    settles_at: float = 0.0
+    load_report: str | None = None
+    #: Handler code may flood the channel; such a runner is read once per turn only.
+    noisy: bool = False
+    deaf: bool = False
 
     def order(self, order: Order) -> None:
         with contextlib.suppress(OSError):
@@ -92,7 +88,7 @@ def fork_runner(
     listener: socket.socket,
     notice: Notice,
     release_in_child: Callable[[], None],
-    function: Callable[[], Settings] | None = None,
+    function: Callable[[socket.socket], Settings] | None = None,
 ) -> RunnerProcess:
     """Raises BlockingIOError when there may be no more processes.
 
@@ -100,7 +96,7 @@ def fork_runner(
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
-    pulse = Pulse.shared()
+    heartbeat = Heartbeat.shared()
     output = RunnerOutput()
     try:
         pid = os.fork()
@@ -116,10 +112,10 @@ def fork_runner(
             ours.close()
             release_in_child()
             output.move_in()
-            runner = Runner(settings, number, listener, theirs, pulse, notice, output.mark)
+            runner = Runner(settings, number, listener, theirs, heartbeat, notice, output.mark)
             runner.run(function)
         finally:
             os._exit(Exit.UNFIT)
     theirs.close()
     output.leave_to_runner()
-    return RunnerProcess(number, pid, ours, pulse, output)
+    return RunnerProcess(number, pid, ours, heartbeat, output)

@@ -83,7 +83,7 @@ class Supervisor:
         fleet = self.fleet
         if self.drain_until is None and fleet.start_at is None:
             runners = fleet.runners.values()
-            if all(runner.state == "serving" and runner.pulse.is_resting for runner in runners):
+            if all(runner.state == "serving" and runner.heartbeat.is_resting for runner in runners):
                 return _RESTING_TICK_SECONDS
         return TICK_SECONDS
 

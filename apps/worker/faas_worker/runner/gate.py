@@ -28,7 +28,7 @@ _REFUSAL = worker_misdirected(403, "This worker answers its manager only.")
 Headers = dict[bytes, bytes]
 
 
-class Door:
+class Gate:
     def __init__(self, digest: str | None) -> None:
         """`digest`: of the token, in hexadecimal; None: it is open to all but web pages."""
         self._digest = None if digest is None else bytes.fromhex(digest)

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from faas_worker.runner.door import Door
+from faas_worker.runner.gate import Gate
 from faas_worker.runner.server import CONNECTION
 from support import CALL_TOKEN, PATIENCE_SECONDS, Answer, Worker, eventually, running
 
@@ -243,12 +243,12 @@ def test_a_generic_worker_tells_anybody_that_it_waits_and_no_more(tmp_path: Path
 @pytest.mark.parametrize("token", [b"", b"wrong"])
 def test_a_wrong_token_opens_nothing_before_and_after_the_right_one(token: bytes) -> None:
     right = b"t" * 43
-    door = Door(hashlib.sha256(right).hexdigest())
+    gate = Gate(hashlib.sha256(right).hexdigest())
 
     def admits(shown: bytes) -> bool:
         headers = {b"x-faas-token": shown}
         connection = SimpleNamespace(is_own=False, unknown=None)
-        return door.admits(
+        return gate.admits(
             {"headers": [*headers.items()], "state": {CONNECTION: connection}}, headers
         )
 
@@ -273,19 +273,19 @@ def test_a_crowd_that_says_nothing_takes_no_place_of_the_managers(worker: Worker
 
 def test_a_known_token_is_told_within_a_microsecond() -> None:
     token = b"t" * 43
-    door = Door(hashlib.sha256(token).hexdigest())
+    gate = Gate(hashlib.sha256(token).hexdigest())
     headers = {b"host": b"10.1.2.3:8000", b"x-faas-token": token}
     entries = [(b"x-faas-token", token), *headers.items()]
     connection = SimpleNamespace(is_own=False, unknown=None)
     scope = {"headers": entries, "state": {CONNECTION: connection}}
-    assert door.admits(scope, headers)
+    assert gate.admits(scope, headers)
     assert len(entries) == 2
 
     def seconds() -> float:
         began = time.perf_counter()
         for _ in range(10_000):
             entries.append((b"x-faas-token", token))
-            door.admits(scope, headers)
+            gate.admits(scope, headers)
         return (time.perf_counter() - began) / 10_000
 
     gc.collect()
