@@ -1,6 +1,6 @@
 #!/bin/sh
 # Uploads a function to the manager that k8s/overlays/dev installed, calls it, and removes it: where the five commands
-# of docs/kubernetes.md lead. Takes the cluster that kubectl takes. With EXPECT_WALLS=1 the handler must find the
+# of docs/kubernetes.md lead. Takes the cluster that kubectl takes. With EXPECT_ISOLATION=1 the handler must find the
 # cluster's names and nothing else: for clusters that enforce network policies.
 set -eu
 port=${PORT:-18080}
@@ -52,7 +52,7 @@ request -X DELETE "$base/functions/$id"
 left=$(kubectl -n scadable-faas get deployments,services,configmaps,hpa,pods --selector "func=$id" --output name)
 [ -z "$left" ] || { echo "left behind: $left" >&2; exit 1; }
 echo 'removed, nothing left'
-case "${EXPECT_WALLS:-} $answer" in
+case "${EXPECT_ISOLATION:-} $answer" in
   '1 {"result":"HELLO shut shut shut"}' | ' {"result":"HELLO '*) ;;
   *) echo 'the answer is not what it should be' >&2; exit 1 ;;
 esac

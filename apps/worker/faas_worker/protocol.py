@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 from enum import IntEnum, StrEnum
+from typing import Self
 
 #: Of `GET /health`.
 PROTOCOL = 1
@@ -101,7 +102,14 @@ def unpack_news(message: bytes) -> tuple[News | None, str]:
     return News.__members__.get(name), detail
 
 
-class Heartbeat(ctypes.Structure):
+class _Shared(ctypes.Structure):
+    @classmethod
+    def shared(cls) -> Self:
+        """In memory that the processes forked from this one have, too."""
+        return cls.from_buffer(mmap.mmap(-1, mmap.PAGESIZE))
+
+
+class Heartbeat(_Shared):
     """One runner's signs of life, in memory that it shares with its supervisor: written without a
     system call, read without asking. Handler code could overwrite it, so the supervisor bounds
     whatever it reads here. Times are CLOCK_MONOTONIC nanoseconds."""
@@ -123,18 +131,10 @@ class Heartbeat(ctypes.Structure):
         ("is_resting", ctypes.c_uint64),
     )
 
-    @classmethod
-    def shared(cls) -> Heartbeat:
-        return cls.from_buffer(mmap.mmap(-1, mmap.PAGESIZE))
 
-
-class Notice(ctypes.Structure):
+class Notice(_Shared):
     """How the last runner ended, as JSON, for every runner to tell."""
 
     last_exit: bytes
 
     _fields_ = (("last_exit", ctypes.c_char * 4000),)
-
-    @classmethod
-    def shared(cls) -> Notice:
-        return cls.from_buffer(mmap.mmap(-1, mmap.PAGESIZE))

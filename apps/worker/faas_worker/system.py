@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import struct
+import sys
 from collections.abc import Container
 
 from .settings import Settings
@@ -17,8 +18,8 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _SFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
-_SIGINFO = struct.Struct("=IiiI")
-_SIGINFO_SIZE = 128
+# A signal's number and its sender, of 128 bytes.
+_SIGINFO = struct.Struct("=I8xI112x")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -83,26 +84,17 @@ class SignalFile:
 
     def __init__(self, signals: set[signal.Signals]) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-        mask = (ctypes.c_ulong * (128 // ctypes.sizeof(ctypes.c_ulong)))()
-        bits = ctypes.sizeof(ctypes.c_ulong) * 8
-        for number in signals:
-            mask[(number - 1) // bits] |= 1 << ((number - 1) % bits)
+        mask = sum(1 << (number - 1) for number in signals)
         self.signals = signals
-        self.fd = _libc.signalfd(-1, ctypes.byref(mask), _SFD_FLAGS)
+        self.fd = _libc.signalfd(-1, mask.to_bytes(8, sys.byteorder) + bytes(120), _SFD_FLAGS)
         if self.fd < 0:
             raise OSError(ctypes.get_errno(), "signalfd failed")
 
     def read(self) -> list[tuple[int, int]]:
         """The pending signals, as (number, sender's pid)."""
-        try:
-            data = os.read(self.fd, _SIGINFO_SIZE * 16)
-        except BlockingIOError:
-            return []
-        received = []
-        for offset in range(0, len(data), _SIGINFO_SIZE):
-            number, _errno, _code, pid = _SIGINFO.unpack_from(data, offset)
-            received.append((number, pid))
-        return received
+        with contextlib.suppress(BlockingIOError):
+            return list(_SIGINFO.iter_unpack(os.read(self.fd, 16 * _SIGINFO.size)))
+        return []
 
     def release_in_child(self) -> None:
         os.close(self.fd)

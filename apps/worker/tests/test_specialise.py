@@ -103,16 +103,16 @@ def test_a_stop_ends_a_generic_worker_at_once(worker: Worker) -> None:
 
 
 def test_what_it_has_ready_ends_with_a_killed_supervisor(worker: Worker) -> None:
-    standby, reception = worker.runner_pids()
+    standby, specialiser = worker.runner_pids()
     worker.process.kill()
     worker.process.wait()
-    for pid in (standby, reception):
+    for pid in (standby, specialiser):
         eventually(lambda pid=pid: not os.path.exists(f"/proc/{pid}"), "nothing is left")
 
 
-def test_a_worker_whose_reception_is_killed_ends_with_its_standby(worker: Worker) -> None:
-    standby, reception = worker.runner_pids()
-    os.kill(reception, signal.SIGKILL)
+def test_a_worker_whose_specialiser_is_killed_ends_with_its_standby(worker: Worker) -> None:
+    standby, specialiser = worker.runner_pids()
+    os.kill(specialiser, signal.SIGKILL)
     assert exit_status(worker) == 70
     eventually(lambda: not os.path.exists(f"/proc/{standby}"), "nothing is left")
 
@@ -472,7 +472,7 @@ def test_the_token_is_nowhere_that_a_handler_could_look(worker: Worker) -> None:
     given(worker, ECHO, MINE="a-variable-of-its-own")
     assert worker.call("good").result == "good"
     (runner,) = eventually(
-        lambda: len(found := worker.runner_pids()) == 1 and found, "the reception is gone"
+        lambda: len(found := worker.runner_pids()) == 1 and found, "the specialiser is gone"
     )
     needles: dict[bytes, bool] = {TOKEN.encode(): False, b"a-variable-of-its-own": True}
     for pid in (runner, worker.supervisor_pid()):

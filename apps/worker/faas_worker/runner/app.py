@@ -92,16 +92,17 @@ class FunctionApp:
             return await respond(send, PAYLOAD_REFUSED)
         if self.draining:
             return await respond(send, worker_draining())
-        call = Call(payload, limit_ms, started_ns, CallOutput(request_id), send)
+        deadline_ns = started_ns + limit_ms * 1_000_000
+        call = Call(payload, limit_ms, deadline_ns, CallOutput(request_id), send)
         self.runner.on_start()
-        seconds = (call.deadline_ns - monotonic_ns()) / 1e9 + _GRACE_SECONDS
+        seconds = (deadline_ns - monotonic_ns()) / 1e9 + _GRACE_SECONDS
         call.timer = self.loop.call_later(max(seconds, 0), self._expire, call)
         scope["faas.on_disconnect"] = lambda: self._abandon(call)
-        if not self.calls.enter(call):
-            entered = await self._wait_turn(call)
-            if not entered:
-                call.timer.cancel()  # Or it would keep the payload until then.
-                return None
+        if not self.calls.is_full:
+            await self.calls.enter(call)
+        elif not await self._wait_turn(call):
+            call.timer.cancel()  # Or it would keep the payload until then.
+            return None
         try:
             answer = await self.invoker.answer(call)
             await self.runner.after_call(started_ns)
@@ -137,14 +138,14 @@ class FunctionApp:
     async def _wait_turn(self, call: Call) -> bool:
         call.task = asyncio.current_task()
         try:
-            await self.calls.wait_turn(call)
+            await self.calls.enter(call)
         except asyncio.CancelledError:
             # Only its deadline or its caller ends a call that waits.
             return False
         finally:
             call.task = None
-            if call.settled:
-                self.calls.leave(call)
+        if call.settled:
+            self.calls.leave(call)
         return not call.settled
 
     def _expire(self, call: Call) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from time import monotonic_ns
 from typing import Any
 
@@ -14,42 +14,24 @@ from .streams import CallOutput
 Send = Callable[[Any], Awaitable[None]]
 
 
+@dataclass(slots=True, eq=False)
 class Call:
-    """One request on its way through the handler.
+    """One request on its way through the handler."""
 
-    `settled` means that it needs no answer any more: it has one, or nobody waits for it.
-    `overdue` means that its limit has passed; the handler may still be running.
-    `lent` means that it runs on though nobody waits for it, and another may run in its place.
-    """
-
-    __slots__ = (
-        "deadline_ns",
-        "done",
-        "lent",
-        "limit_ms",
-        "output",
-        "overdue",
-        "payload",
-        "send",
-        "settled",
-        "task",
-        "timer",
-    )
-
-    def __init__(
-        self, payload: str, limit_ms: int, started_ns: int, output: CallOutput, send: Send
-    ) -> None:
-        self.payload = payload
-        self.limit_ms = limit_ms
-        self.deadline_ns = started_ns + limit_ms * 1_000_000
-        self.output = output
-        self.send = send
-        self.settled = False
-        self.overdue = False
-        self.lent = False
-        self.task: asyncio.Task[Any] | None = None
-        self.done: asyncio.Future[Any] | None = None
-        self.timer: asyncio.TimerHandle | None = None
+    payload: str
+    limit_ms: int
+    deadline_ns: int
+    output: CallOutput
+    send: Send
+    #: It needs no answer any more: it has one, or nobody waits for it.
+    settled: bool = False
+    #: Its limit has passed; the handler may still be running.
+    overdue: bool = False
+    #: It runs on though nobody waits for it, and another may run in its place.
+    lent: bool = False
+    task: asyncio.Task[Any] | None = None
+    done: asyncio.Future[Any] | None = None
+    timer: asyncio.TimerHandle | None = None
 
 
 class CallTable:
@@ -57,9 +39,8 @@ class CallTable:
 
     def __init__(self, concurrency: int, heartbeat: Heartbeat) -> None:
         self.running: set[Call] = set()
-        self._concurrency = concurrency
+        self._slots = asyncio.Semaphore(concurrency)
         self._heartbeat = heartbeat
-        self._waiting: deque[asyncio.Future[None]] = deque()
         # Those that wait, and those whose turn has come and that haven't noticed yet.
         self._arriving = 0
         self._latest_ns = 0
@@ -67,45 +48,33 @@ class CallTable:
         self.on_empty: Callable[[], object] | None = None
         self.last_start_ns = monotonic_ns()
 
-    def enter(self, call: Call) -> bool:
-        """False when the call must wait its turn."""
-        if len(self.running) >= self._concurrency:
-            return False
+    @property
+    def is_full(self) -> bool:
+        """A call must wait its turn."""
+        return self._slots.locked()
+
+    async def enter(self, call: Call) -> None:
+        self._arriving += 1
+        try:
+            await self._slots.acquire()
+        except asyncio.CancelledError:
+            self._arriving -= 1
+            self.note_if_empty()
+            raise
+        self._arriving -= 1
         self.running.add(call)
         self.last_start_ns = monotonic_ns()
         if call.deadline_ns > self._latest_ns:
             self._latest_ns = call.deadline_ns
         self._tell()
-        return True
-
-    async def wait_turn(self, call: Call) -> None:
-        """Returns once the call has entered."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        self._arriving += 1
-        try:
-            await turn
-            while not self.enter(call):
-                turn = asyncio.get_running_loop().create_future()
-                self._waiting.appendleft(turn)
-                await turn
-        finally:
-            self._arriving -= 1
-            if turn in self._waiting:
-                self._waiting.remove(turn)
-            elif call not in self.running:
-                self._admit_next()
-            self.note_if_empty()
 
     def leave(self, call: Call) -> None:
         self.running.discard(call)
-        if call.lent:
-            self._concurrency -= 1
+        if not call.lent:
+            self._slots.release()
         if not self.running:
             self._latest_ns = 0
         self._tell()
-        if self._waiting:
-            self._admit_next()
         self.note_if_empty()
 
     def note_if_empty(self) -> None:
@@ -116,8 +85,7 @@ class CallTable:
         """A call that can't be ended no longer counts against the bound: others must get on."""
         if not call.lent:
             call.lent = True
-            self._concurrency += 1
-            self._admit_next()
+            self._slots.release()
         if self._leaves_abandoned:
             self.refresh()
 
@@ -148,10 +116,3 @@ class CallTable:
 
     def _is_lost(self, call: Call) -> bool:
         return call.overdue or (call.lent and self._leaves_abandoned)
-
-    def _admit_next(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return

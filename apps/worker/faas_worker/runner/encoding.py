@@ -61,20 +61,16 @@ class _Unencodable(Exception):  # noqa: N818 - NoJsonForm before the path is kno
     pass
 
 
+@dataclasses.dataclass(slots=True)
 class _Container:
     """An array or object of which the beginning has been written."""
 
-    __slots__ = ("children", "is_object", "key", "original")
-
-    def __init__(
-        self, children: Iterator[tuple[Any, Any]], original: Any, *, is_object: bool
-    ) -> None:
-        self.children = children
-        self.is_object = is_object
-        #: Keeps it alive, so that no other value gets its id.
-        self.original = original
-        #: The index or the key of the child that is being written; None before the first.
-        self.key: int | str | None = None
+    children: Iterator[tuple[Any, Any]]
+    #: Keeps it alive, so that no other value gets its id.
+    original: Any
+    is_object: bool
+    #: The index or the key of the child that is being written; None before the first.
+    key: int | str | None = None
 
 
 def json_pieces(value: Any) -> Iterator[str]:

@@ -90,13 +90,9 @@ def _is_ours(filename: str) -> bool:
 
 
 def _format(error: BaseException, start: TracebackType | None) -> list[str]:
-    depth = 0
-    frame = start
-    while frame is not None:
-        depth += 1
-        frame = frame.tb_next
     # Python wants the innermost frames when there are too many of them.
-    limit = -_TRACEBACK_FRAMES if depth > _TRACEBACK_FRAMES else None
+    is_deep = sum(1 for _ in traceback.walk_tb(start)) > _TRACEBACK_FRAMES
+    limit = -_TRACEBACK_FRAMES if is_deep else None
     summary = traceback.TracebackException(type(error), error, start, limit=limit, compact=True)
     return list(summary.format())
 
@@ -107,11 +103,11 @@ def _line(
     try:
         if isinstance(error, SyntaxError):
             return error.lineno if type(error.lineno) is int else None
-        line = None
-        while start is not None:
-            if handler_file is None or start.tb_frame.f_code.co_filename == handler_file:
-                line = start.tb_lineno
-            start = start.tb_next
-        return line
+        lines = [
+            line
+            for frame, line in traceback.walk_tb(start)
+            if handler_file in (None, frame.f_code.co_filename)
+        ]
+        return lines[-1] if lines else None
     except BaseException:
         return None

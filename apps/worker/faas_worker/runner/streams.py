@@ -21,7 +21,7 @@ _ATOMIC_BYTES = 4096
 _PIECE_BYTES = 3840
 # A call waits so long at once, and in all, for somebody to read what it prints.
 _WAIT_SECONDS = 0.1
-_PATIENCE_SECONDS = 1.0
+_WRITE_LIMIT_SECONDS = 1.0
 
 
 class _Pipe:
@@ -69,12 +69,12 @@ class CallOutput:
 
     #: Tells the supervisor that a line is one of a call: see `RunnerOutput`.
     mark = ""
-    __slots__ = ("_left", "_patience", "_prefix", "_unfinished", "dropped")
+    __slots__ = ("_left", "_prefix", "_seconds_left", "_unfinished", "dropped")
 
     def __init__(self, request_id: str | None, limit: int = CALL_BYTES) -> None:
         self._prefix = f"[{request_id}] ".encode() if request_id else b""
         self._left = limit
-        self._patience = _PATIENCE_SECONDS
+        self._seconds_left = _WRITE_LIMIT_SECONDS
         self._unfinished: dict[_Pipe, bytes] | None = None
         self.dropped = 0
 
@@ -136,10 +136,10 @@ class CallOutput:
         self._write(pipe, ready)
 
     def _write(self, pipe: _Pipe, data: bytes) -> None:
-        self._patience = pipe.write(data, self._patience)
+        self._seconds_left = pipe.write(data, self._seconds_left)
         if self is PROCESS_OUTPUT and not pipe.dropped:
             # It has no end: once somebody reads, it waits again.
-            self._patience = _PATIENCE_SECONDS
+            self._seconds_left = _WRITE_LIMIT_SECONDS
 
 
 def _pieces(line: bytes) -> list[bytes]:

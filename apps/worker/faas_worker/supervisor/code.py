@@ -17,29 +17,21 @@ def lay_code_out(settings: Settings) -> Settings:
     """Where it lies is in the result. Raises OSError when there is no place for it."""
     if settings.code is None:
         return settings
-    module = settings.handler.rpartition(".")[0]
-    try:
-        _lay_out(settings.app_dir, module, settings.code)
-        return settings
-    except OSError:
-        app_dir = tempfile.mkdtemp(prefix="faas-")
-    _lay_out(app_dir, module, settings.code)
-    return replace(settings, app_dir=app_dir)
+    with contextlib.suppress(OSError):
+        return lay_code_out_again(settings)
+    return lay_code_out_again(replace(settings, app_dir=tempfile.mkdtemp(prefix="faas-")))
 
 
-def lay_code_again(settings: Settings) -> None:
-    """The same where it was. Raises OSError when there is no place for it."""
-    if settings.code is not None:
-        _lay_out(settings.app_dir, settings.handler.rpartition(".")[0], settings.code)
-
-
-def _lay_out(app_dir: str, module: str, code: bytes) -> None:
-    path = os.path.join(os.path.abspath(app_dir), *module.split(".")) + ".py"
+def lay_code_out_again(settings: Settings) -> Settings:
+    """The same, where it has lain before and nowhere else."""
+    folder = os.path.abspath(settings.app_dir)
+    path = os.path.join(folder, *settings.handler.split(".")[:-1]) + ".py"
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "xb") as file:
-        file.write(code)
+        file.write(settings.code or b"")
     os.chmod(path, 0o444)
-    with contextlib.suppress(OSError):
-        # Not the folder of the app itself, which could not be emptied then.
-        if os.path.dirname(path) != os.path.abspath(app_dir):
+    # Not the folder of the app itself, which could not be emptied then.
+    if os.path.dirname(path) != folder:
+        with contextlib.suppress(OSError):
             os.chmod(os.path.dirname(path), 0o555)
+    return settings

@@ -14,7 +14,7 @@ SILENCE_SECONDS = 0.15
 RESTING_SILENCE_SECONDS = 1.5
 MAX_SILENCE_SECONDS = 2.0
 # A silent runner with nothing in flight may still hold requests it hasn't read.
-IDLE_PATIENCE_SECONDS = 1.0
+IDLE_SILENCE_SECONDS = 1.0
 OVERTIME_SECONDS = 0.1
 _FREE_CRASHES = 3
 _FIRST_DELAY_SECONDS = 0.05
@@ -47,7 +47,7 @@ class Watch:
 
 
 @dataclass(slots=True)
-class Patience:
+class SilenceLimit:
     """How much silence this function's runners are allowed.
 
     Every false alarm doubles it: a handler that blocks its loop now and then is not worth a
@@ -61,7 +61,7 @@ class Patience:
         self.seconds = min(self.seconds * 2, MAX_SILENCE_SECONDS)
         self.last_alarm = now
 
-    def limit(self, now: float, resting: bool) -> float:
+    def at(self, now: float, resting: bool) -> float:
         if self.seconds > SILENCE_SECONDS and now - self.last_alarm > 60:
             self.seconds = SILENCE_SECONDS
         return max(self.seconds, RESTING_SILENCE_SECONDS) if resting else self.seconds
@@ -81,7 +81,7 @@ def end_by(now: float, in_flight: int, deadline: float, timeout: float) -> float
     The figures come from memory that handler code can write to, hence the upper bound.
     """
     if in_flight == 0:
-        return now + IDLE_PATIENCE_SECONDS
+        return now + IDLE_SILENCE_SECONDS
     return min(max(deadline, now), now + timeout) + OVERTIME_SECONDS
 
 

@@ -29,7 +29,7 @@ from .decisions import (
     TICK_SECONDS,
     Failures,
     LoadHistory,
-    Patience,
+    SilenceLimit,
     end_by,
     start_delay,
 )
@@ -67,7 +67,7 @@ class Fleet:
         self.runners: dict[int, RunnerProcess] = {}
         self.notice = notice or Notice.shared()
         self.oom = OomCounter()
-        self.patience = Patience()
+        self.silence_limit = SilenceLimit()
         self.loads = LoadHistory()
         self.number = 1 if prepared else 0
         self.crashes = 0
@@ -320,7 +320,9 @@ class Fleet:
                 self.on_return(runner, now)
             elif self.draining or watch.silent:
                 continue
-            elif watch.silent_seconds > self.patience.limit(now, bool(runner.heartbeat.is_resting)):
+            elif watch.silent_seconds > self.silence_limit.at(
+                now, bool(runner.heartbeat.is_resting)
+            ):
                 watch.silent = True
                 runner.end_by = self.end_of(runner, now)
                 log("runner_silent", runner=runner.number)
@@ -332,7 +334,7 @@ class Fleet:
         """It was only slow. It keeps its connections; whoever stood in for it goes."""
         runner.watch.silent = False
         runner.end_by = None
-        self.patience.false_alarm(now)
+        self.silence_limit.false_alarm(now)
         log("runner_back", runner=runner.number)
         if self.draining:
             return

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from ..settings import Settings
 from ..system import ContainerMemory
-from .code import lay_code_again
+from .code import lay_code_out_again
 
 _IPC_RMID = 0
 _IPC = (("shm", "shmid", "shmctl"), ("sem", "semid", "semctl"), ("msg", "msqid", "msgctl"))
@@ -73,7 +73,7 @@ class Leftovers:
             if done:
                 # Runners load what is in memory: without a copy they go on, too.
                 with suppress(OSError):
-                    lay_code_again(self._settings)
+                    lay_code_out_again(self._settings)
         return done
 
     def _empty(self, folder: str, end: float) -> bool:
