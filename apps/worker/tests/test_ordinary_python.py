@@ -169,6 +169,8 @@ def handle(payload):
     caller.set(payload)
     if payload == "run":
         return asyncio.run(asyncio.sleep(0, "ran"))
+    if payload == "close":
+        loop.close()
     return work()
 """
 
@@ -181,6 +183,8 @@ def test_what_it_returns_to_be_awaited_is_awaited_in_the_main_thread(
     for caller in ("alice", "bob"):
         assert worker.call(caller).result == [caller, True, True]
         assert worker.call("run").result == "ran"
+    for caller in ("close", "carol"):
+        assert worker.call(caller).result == [caller, True, False]
 
 
 # Streams

@@ -8,6 +8,7 @@ from _thread import start_new_thread as _start_new_thread
 from asyncio import AbstractEventLoop, current_task, sleep
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import Context, copy_context
 from inspect import isawaitable, iscoroutine
 from os import _exit, getpid
@@ -130,6 +131,8 @@ class Invoker:
                 if self.main_loop is None:
                     return value, copy_context()
                 # It belongs to the handler's thread, as what else it does.
+                if self.main_loop.is_closed():
+                    self.main_loop = type(self.main_loop)()
                 task = self.main_loop.create_task(_identity(value), context=copy_context())
                 value = self.main_loop.run_until_complete(task)
             return result_answer(value, self._max_result_bytes)
@@ -158,17 +161,18 @@ class Invoker:
     def _end_copy(self, error: BaseException | None = None) -> None:
         """A copy of this process made by the handler must not answer in its place. It ends as a
         Python process ends."""
-        if getpid() != self._pid:
-            status: object = 0 if error is None else 1
+        if getpid() == self._pid:
+            return
+        status: object = 0 if error is None else 1
+        with suppress(_Anything):
             if isinstance(error, SystemExit):
                 status = error.code or 0
             elif error is not None:
                 print(describe(error, self._handler.file).traceback, end="", file=sys.stderr)
             if not isinstance(status, int):
                 print(status, file=sys.stderr)
-                status = 1
-            Streams.flush()
-            _exit(status & 0xFF)
+        Streams.flush()
+        _exit(status & 0xFF if isinstance(status, int) else 1)
 
 
 def start_thread(target: Callable[[], None], name: str) -> None:
