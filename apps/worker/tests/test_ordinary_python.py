@@ -171,6 +171,8 @@ def handle(payload):
         return asyncio.run(asyncio.sleep(0, "ran"))
     if payload == "close":
         loop.close()
+    if payload == "wait":
+        return asyncio.sleep(60)
     return work()
 """
 
@@ -183,6 +185,8 @@ def test_what_it_returns_to_be_awaited_is_awaited_in_the_main_thread(
     for caller in ("alice", "bob"):
         assert worker.call(caller).result == [caller, True, True]
         assert worker.call("run").result == "ran"
+    assert worker.call("wait", X_Faas_Timeout_Ms="200").status == 504
+    assert worker.call("run").runner == 1
     for caller in ("close", "carol"):
         assert worker.call(caller).result == [caller, True, False]
 

@@ -136,36 +136,39 @@ class FunctionApp:
         return {"runner": self.runner.number, "last_exit": last_exit}
 
     async def _wait_turn(self, call: Call) -> bool:
-        call.task = asyncio.current_task()
+        task = asyncio.current_task()
+        call.cancel = task.cancel if task else None
         try:
             await self.calls.enter(call)
         except asyncio.CancelledError:
             # Only its deadline or its caller ends a call that waits.
             return False
         finally:
-            call.task = None
+            call.cancel = None
         if call.settled:
             self.calls.leave(call)
         return not call.settled
 
     def _expire(self, call: Call) -> None:
         call.overdue = True
+        is_thread = call.cancel is None
         if not call.settled:
             call.settled = True
-            # Without a task it is a thread that can't be stopped: this runner is about to go.
-            answer = handler_timeout(call.limit_ms, close=call.task is None)
-            self._start(respond(call.send, answer))
-        if call.task is None:
-            if call in self.calls.running:
-                self.runner.on_stuck(call)
-            return
+            # A thread can't be stopped: this runner is about to go.
+            self._start(respond(call.send, handler_timeout(call.limit_ms, close=is_thread)))
+        if is_thread:
+            return self._check_ended(call)
         # After the answer has been written: a task that ends before would be answered with 500.
         self.loop.call_soon(self._cancel, call)
         call.timer = self.loop.call_later(_CANCEL_SECONDS, self._check_ended, call)
+        return None
 
-    def _cancel(self, call: Call) -> None:
-        if call.task is not None:
-            call.task.cancel()
+    def _cancel(self, call: Call) -> bool:
+        """False when it is a thread, which can't be stopped."""
+        cancel = call.cancel
+        if cancel is not None:
+            cancel()
+        return cancel is not None
 
     def _check_ended(self, call: Call) -> None:
         if call in self.calls.running:
@@ -176,11 +179,10 @@ class FunctionApp:
         if call.settled:
             return
         call.settled = True
-        if call.task is None:
-            self._leave_alone(call)
-        else:
-            call.task.cancel()
+        if self._cancel(call):
             self.loop.call_later(_CANCEL_SECONDS, self._leave_alone, call)
+        else:
+            self._leave_alone(call)
 
     def _leave_alone(self, call: Call) -> None:
         if call in self.calls.running and not call.overdue:

@@ -29,7 +29,8 @@ class Call:
     overdue: bool = False
     #: It runs on though nobody waits for it, and another may run in its place.
     lent: bool = False
-    task: asyncio.Task[Any] | None = None
+    #: Cancels the coroutine that it is; None where it is a function in a thread.
+    cancel: Callable[[], object] | None = None
     done: asyncio.Future[Any] | None = None
     timer: asyncio.TimerHandle | None = None
 

@@ -77,7 +77,8 @@ class Invoker:
     async def _finish_on_loop(
         self, call: Call, function: Callable[[Any], Awaitable[Any]], argument: Any
     ) -> Answer | None:
-        call.task = task = current_task()
+        task = current_task()
+        call.cancel = task.cancel if task else None
         try:
             value = await function(argument)
             # What it has left on the loop gets its turn, and blocks this call if it blocks one.
@@ -87,7 +88,7 @@ class Invoker:
             self._end_copy(error)
             answer = None if call.settled else self._failed(error)
         finally:
-            call.task = None
+            call.cancel = None
         self._end_copy()
         Streams.flush()
         # A handler may have cancelled its own task; the answer must still get out.
@@ -130,11 +131,7 @@ class Invoker:
             if isawaitable(value):
                 if self.main_loop is None:
                     return value, copy_context()
-                # It belongs to the handler's thread, as what else it does.
-                if self.main_loop.is_closed():
-                    self.main_loop = type(self.main_loop)()
-                task = self.main_loop.create_task(_identity(value), context=copy_context())
-                value = self.main_loop.run_until_complete(task)
+                value = self._run_in_main_thread(call, value)
             return result_answer(value, self._max_result_bytes)
         except _Anything as error:
             self._end_copy(error)
@@ -142,6 +139,17 @@ class Invoker:
         finally:
             self._end_copy()
             Streams.flush()
+
+    def _run_in_main_thread(self, call: Call, value: Awaitable[Any]) -> Any:
+        loop = self.main_loop
+        if loop is None or loop.is_closed():
+            loop = self.main_loop = type(self._loop)()
+        task = loop.create_task(_identity(value), context=copy_context())
+        call.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
+        try:
+            return loop.run_until_complete(task)
+        finally:
+            call.cancel = None
 
     def _deliver(self) -> None:
         # Lowered first: a result that comes in meanwhile sends its own wake-up.

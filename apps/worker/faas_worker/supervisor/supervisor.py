@@ -70,10 +70,11 @@ class Supervisor:
                 self.processes.hurry()
             fleet.watch(now, now - last, tick)
             fleet.enforce(now)
-            self.processes.look_if_due(now)
             if fleet.exit_status is None and system.are_lowered(self.limits):
                 # The kernel lets every process of the same user do that.
                 fleet.give_up("Its handler lowered the limits of the worker's first process.")
+            else:
+                self.processes.look_if_due(now)
             self.end_drain_if_done(now)
             last = now
         self.end_everything()
