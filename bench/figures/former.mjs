@@ -79,7 +79,7 @@ async function wakesAndDeploys(stage) {
   const managers = await bothManagers(stage, { WARM_POOL_SIZE: String(POOL_SIZE), SCALE_INTERVAL_MS: '100' });
   const generic = managers.length * POOL_SIZE;
   const sides = await Promise.all(managers.map(targetOf));
-  const wake = async ({ manager, id, target }) => {
+  const wake = async ({ target }) => {
     for (const side of sides) await untilAsleep(side.manager, side.id);
     await untilQuiet(engine, { generic });
     return (await stage.load().round({ target, connections: 1, calls: 1, ...ECHO_CALL })).p50;
