@@ -14,6 +14,7 @@ export class Notifications {
   private readonly listeners = new Map<string, Set<Listener>>();
   private client: pg.Client | undefined;
   private readonly closing = new AbortController();
+  private running: Promise<void> = Promise.resolve();
 
   constructor(
     private readonly url: string,
@@ -28,12 +29,14 @@ export class Notifications {
   }
 
   start(): void {
-    void this.stayConnected();
+    this.running = this.stayConnected();
   }
 
+  /** Resolves when no session is left, not even one that was being made. */
   async close(): Promise<void> {
     this.closing.abort();
     await this.client?.end().catch(() => undefined);
+    await this.running;
   }
 
   private async stayConnected(): Promise<void> {
@@ -74,7 +77,7 @@ export class Notifications {
       await ended;
     } finally {
       this.client = undefined;
-      client.end().catch(() => undefined);
+      await client.end().catch(() => undefined);
     }
   }
 }
