@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { FunctionId, WorkloadFault } from '#libs/orchestrator/workload.js';
 import { removeTrees } from './clean-up.js';
 import type { ProcessIdentity } from './process-table.js';
-import { isInUse, type UidRange } from './users.js';
+import { processesOf, type UidRange } from './users.js';
 
 /** Stands for the function of a generic worker that has none; no function has an id like this. */
 export const POOL = '.pool';
@@ -122,7 +122,8 @@ export class ReplicaStore {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
         continue;
       }
-      if (uid === undefined || ((await this.isOnly(place)) && !(await isInUse(uid)))) return { ...place, uid };
+      const isFree = uid === undefined || ((await this.isOnly(place)) && (await processesOf(uid)).length === 0);
+      if (isFree) return { ...place, uid };
       // Made by another process in the same moment, perhaps; that one finds both as well.
       await rmdir(this.dir(place));
     }

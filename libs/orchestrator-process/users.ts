@@ -47,19 +47,19 @@ function supervisorUid(): number | undefined {
 }
 
 /**
- * Whether something on this machine runs as this user, such as a worker of another installation. Another program looks:
- * reading what thousands of processes are would hold up this one.
+ * The processes of this machine whose effective user this is; zombies count as ended. Another program looks: reading
+ * what thousands of processes are would hold up this one.
  */
-export async function isInUse(uid: number): Promise<boolean> {
-  const look = `grep -qs "^Uid:.[0-9]*.${uid}[^0-9]" /proc/[0-9]*/status`;
-  try {
-    await promisify(execFile)('/bin/sh', ['-c', look], { timeout: LOOK_MS });
-    return true;
-  } catch (error) {
-    // 2: one has ended meanwhile.
-    if ([1, 2].includes((error as { code?: unknown }).code as number)) return false;
+export async function processesOf(uid: number): Promise<number[]> {
+  const look = 'grep -HsE "^(State|Uid):" /proc/[0-9]*/status';
+  const looking = promisify(execFile)('/bin/sh', ['-c', look], { timeout: LOOK_MS, maxBuffer: 64 << 20 });
+  const { stdout } = await looking.catch((error: { code: unknown; stdout: string }) => {
+    // One has ended meanwhile.
+    if (error.code === 2) return error;
     throw error;
-  }
+  });
+  const running = new RegExp(`^/proc/(\\d+)/status:State:\\t[^ZX].*\\n/proc/\\1/status:Uid:\\t\\d+\\t${uid}\\t`, 'gm');
+  return [...stdout.matchAll(running)].map(([, pid]) => Number(pid));
 }
 
 /** BusyBox has a command of this name that knows nothing of users. */

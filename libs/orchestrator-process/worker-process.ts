@@ -10,7 +10,7 @@ import { SHARED_FOLDERS } from './clean-up.js';
 import type { Interpreter } from './interpreter.js';
 import { familyOf, isAlive, isSame, type ProcessIdentity, processes } from './process-table.js';
 import type { ReplicaRecord, ReplicaStore } from './replica-store.js';
-import { LEAST_WORKER_UID, startAs } from './users.js';
+import { LEAST_WORKER_UID, processesOf, startAs } from './users.js';
 
 const MIB = 1024 * 1024;
 const WORKER_NICENESS = 5;
@@ -118,20 +118,26 @@ export async function terminate(identity: ProcessIdentity | undefined): Promise<
  * its process group and descendants: the worker collects orphans, so none is missing while it lives.
  */
 export async function killAll(identity: ProcessIdentity | undefined, uid: number | undefined): Promise<void> {
-  if (uid !== undefined) await killUser(identity, uid);
-  for (let round = 0; uid === undefined ? await killFamily(identity) : await isAlive(identity); round += 1) {
+  const kill = () => (uid === undefined ? killFamily(identity) : killUser(identity, uid));
+  for (let round = 0; await kill(); round += 1) {
     if (round === KILL_ROUNDS) throw new Error(`Processes of a worker outlived SIGKILL (${identity?.pid}, ${uid}).`);
     await delay(KILL_PAUSE_MS);
   }
 }
 
-async function killUser(identity: ProcessIdentity | undefined, uid: number): Promise<void> {
+/** Whether any of them was still there. */
+async function killUser(identity: ProcessIdentity | undefined, uid: number): Promise<boolean> {
   // As root it would end everything on the machine.
   if (!Number.isInteger(uid) || uid < LEAST_WORKER_UID) throw new Error(`${uid} is no worker's uid.`);
-  // The supervisor's group first: it would replace what it loses, and signals of that user don't reach it.
-  if (identity !== undefined && (await isAlive(identity))) signalTo(-identity.pid, 'SIGKILL');
+  const left = new Set(await processesOf(uid));
+  // It isn't yet that user when it has only just been started.
+  if (identity !== undefined && (await isAlive(identity))) left.add(identity.pid);
+  if (left.size === 0) return false;
+  // The supervisor by its pid: signals of its workers' user don't reach it.
+  for (const pid of left) signalTo(pid, 'SIGKILL');
   // In one system call as that user: nothing can fork its way out of it, as it could from pids killed one by one.
   await once(spawn('/bin/sh', ['-c', 'kill -KILL -1'], { uid, gid: uid, stdio: 'ignore', env: {} }), 'exit');
+  return true;
 }
 
 /** Whether any of them was still there. */

@@ -82,7 +82,14 @@ describe('workers and their managers', () => {
     await writeFile(await recordPath(record.replica), JSON.stringify(mistaken));
     const after = await stage.settleReady(successor, workload);
     expect(after.endpoints[0]?.replica).not.toBe(record.replica);
-    if (!asRoot && record.process !== undefined) process.kill(record.process.pid, 'SIGKILL');
+    const former = record.process?.pid ?? 0;
+    // As root by its user; else nobody knows any more whose it is.
+    if (!asRoot) process.kill(former, 'SIGKILL');
+    await stage.until(
+      'the former worker is gone',
+      async () => isRunning(former),
+      (running) => !running,
+    );
   });
 
   it('ends everything a function has started, also what left its session', async () => {
