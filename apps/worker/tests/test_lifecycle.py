@@ -377,9 +377,10 @@ def hung_up(connection: http.client.HTTPConnection) -> bool:
 def test_calls_finish_though_the_worker_is_to_leave_as_soon_as_it_has_loaded_its_handler(
     tmp_path: Path,
 ) -> None:
-    gate, begun = tmp_path / "gate", tmp_path / "begun"
+    gate, begun, loading = (tmp_path / name for name in ("gate", "begun", "loading"))
     code = (
         "import os, time\n"
+        f"open({str(loading)!r}, 'w').close()\n"
         f"while not os.path.exists({str(gate)!r}): time.sleep(0.01)\n"
         "def handle(payload):\n"
         f"    open({str(begun)!r}, 'w').close()\n"
@@ -389,6 +390,7 @@ def test_calls_finish_though_the_worker_is_to_leave_as_soon_as_it_has_loaded_its
     worker = Worker(tmp_path, generic=True, HANDLER_FUNCTION="function.handler.handle")
     try:
         assert worker.wait_generic().specialise(code.encode()).status == 202
+        eventually(loading.exists, "its first runner has the function")
         worker.process.send_signal(signal.SIGSTOP)
         gate.touch()
         call = worker.start_call("good")
