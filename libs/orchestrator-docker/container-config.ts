@@ -123,7 +123,7 @@ const ISOLATION = {
   CapDrop: ['ALL'],
   SecurityOpt: ['no-new-privileges'],
   IpcMode: 'private',
-  Tmpfs: { '/tmp': 'rw,noexec,nosuid,nodev,size=64m,mode=1777' },
+  Tmpfs: { '/tmp': 'rw,noexec,nosuid,nodev,size=64m,nr_inodes=16384,mode=1777' },
   // What a connection may hold unread: under cgroup version 1 nobody counts it as the worker's. Least, usual and most bytes.
   Sysctls: { 'net.ipv4.tcp_rmem': '4096 65536 262144', 'net.ipv4.tcp_wmem': '4096 65536 262144' },
 };

@@ -169,6 +169,8 @@ export class Replicas {
     await killAll(await this.processOf(record), record.uid);
     if (record.functionId !== POOL) await this.logs.keep(record);
     await this.store.removeReplica(record);
+    // One that another process had laid out and not yet started may have been started meanwhile. From now on it can't.
+    if (record.process === undefined) await killAll(await this.processOf(record), record.uid);
     if (record.uid !== undefined) await removeLeftovers(record.uid);
   }
 

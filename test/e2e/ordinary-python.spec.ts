@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { FunctionDto } from '../client/index.js';
-import { describeOnEachLocalEngine } from '../support/engines.js';
+import { describeOnEachEngine } from '../support/engines.js';
 import { Stage } from '../support/stage.js';
 
 const FOLDER = join(import.meta.dirname, '..', 'support', 'ordinary-python');
@@ -18,7 +18,7 @@ interface Options {
   readonly concurrency?: number;
 }
 
-describeOnEachLocalEngine('a handler as ordinary Python', (engine) => {
+describeOnEachEngine('a handler as ordinary Python', (engine) => {
   const stage = Stage.on(engine);
   const added: FunctionDto[] = [];
   afterAll(async () => void (await Promise.all(added.map(({ id }) => stage.manager.remove(id)))));

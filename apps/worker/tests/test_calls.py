@@ -73,7 +73,7 @@ def test_a_body_past_the_limit_is_refused(start: Start) -> None:
     assert worker.call("x" * 900).result == "x" * 900
 
 
-def test_other_paths_and_methods_are_refused(worker: Worker) -> None:
+def test_other_paths_and_methods_are_the_frameworks_business(worker: Worker) -> None:
     assert worker.request("GET", "/").status == 405
     assert worker.request("POST", "/health").status == 405
     assert worker.request("GET", "/elsewhere").status == 404

@@ -1,9 +1,10 @@
-"""The application: plain ASGI, with two routes."""
+"""The application: its two routes are plain ASGI, and come before FastAPI's router."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from json import loads
@@ -25,6 +26,7 @@ _GRACE_SECONDS = 0.01
 # How long a cancelled coroutine may take to clean up before its runner counts as stuck.
 _CANCEL_SECONDS = 0.25
 _REQUEST_ID_CHARS = 128
+Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 PAYLOAD_REFUSED = refused(422, 'The body must be a JSON object with a string "payload".')
 
 
@@ -39,6 +41,7 @@ class FunctionApp:
         #: Calls are refused.
         self.draining = False
         self.background: set[asyncio.Task[None]] = set()
+        self.router: Endpoint | None = None
 
     def begin(self) -> None:
         """There is a function now, and requests may come."""
@@ -59,10 +62,17 @@ class FunctionApp:
                 return await self.health(scope, receive, send)
             if not self.gate.admits(scope, dict(scope["headers"])):
                 return await self.gate.turn_away(receive, send)
-            if path in ("/", "/health"):
-                return await respond(send, refused(405, "Method Not Allowed"))
-            return await respond(send, refused(404, "Not Found"))
-        return None
+        router = self.router
+        if router is None:
+            # On a thread of its own: calls in flight go on meanwhile.
+            router = await asyncio.to_thread(self._load_router)
+            self.router = router
+        return await router(scope, receive, send)
+
+    def _load_router(self) -> Endpoint:
+        from .routing import router_around
+
+        return router_around(self.execute, self.health)
 
     async def execute(self, scope: Scope, receive: Receive, send: Send) -> None:
         started_ns = monotonic_ns()
