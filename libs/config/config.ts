@@ -135,6 +135,10 @@ export interface KubernetesConfig {
   readonly runtimeClass: string | undefined;
   /** Workers' users are the node's own; false: each pod has a user namespace, where the cluster can make one. */
   readonly hostUsers: boolean;
+  /** What the installation adds to every pod of a worker. */
+  readonly workerPods: WorkerPodSettings;
+  /** The priority of pods that wait for a function; undefined: the same as that of all worker pods. */
+  readonly poolPriorityClass: string | undefined;
   /** The workers' account, which may do nothing. */
   readonly workerServiceAccount: string;
   readonly reach: 'auto' | 'pod' | 'service' | 'proxy';
@@ -143,6 +147,19 @@ export interface KubernetesConfig {
   readonly autoscale: AutoscaleConfig;
   /** How long a pod may wait for a node before the function says so, in milliseconds. */
   readonly schedulingPatienceMs: number;
+}
+
+/** Parts of a pod as Kubernetes has them: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/ */
+export interface WorkerPodSettings {
+  readonly nodeSelector?: Readonly<Record<string, string>> | undefined;
+  readonly tolerations?: readonly object[] | undefined;
+  readonly affinity?: object | undefined;
+  /** In place of the manager's own, which spreads the pods of a function over nodes where it can. */
+  readonly topologySpreadConstraints?: readonly object[] | undefined;
+  readonly priorityClassName?: string | undefined;
+  /** The manager's own labels and annotations stay. */
+  readonly labels?: Readonly<Record<string, string>> | undefined;
+  readonly annotations?: Readonly<Record<string, string>> | undefined;
 }
 
 export interface AutoscaleConfig {

@@ -1,8 +1,9 @@
-import { availableParallelism } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import fc from 'fast-check';
 import pgConnectionString from 'pg-connection-string';
 import { describe, expect, it } from 'vitest';
+import { poolSizeFor } from '#libs/orchestrator/pool-target.js';
 import { InvalidConfig, loadConfig } from './load-config.js';
 
 const KEY = 'a-key-of-sixteen';
@@ -60,6 +61,15 @@ describe('loadConfig', () => {
       expect.stringMatching(/^WORKER_EGRESS_ALLOW: "10.0.0.0\/99" has a prefix beyond/),
     ]);
     expect(faultsOf({ WORKER_FIREWALL: 'off', WORKER_EGRESS_ALLOW: '10.0.0.0/8' })).toHaveLength(1);
+  });
+
+  it('keeps as many workers ready as the memory suggests, or as it is told to', () => {
+    const { orchestrator } = loadConfig({});
+    expect(orchestrator.pool.size).toBe(poolSizeFor(totalmem()));
+    expect(orchestrator.clusterPoolSize).toBe(2);
+    const told = loadConfig({ WARM_POOL_SIZE: '7' }).orchestrator;
+    expect([told.pool.size, told.clusterPoolSize]).toEqual([7, 7]);
+    expect(faultsOf({ WARM_POOL_SIZE: 'many' })).toEqual([expect.stringMatching(/^WARM_POOL_SIZE must be /)]);
   });
 
   it('names every faulty variable at once', () => {
@@ -183,6 +193,21 @@ describe('loadConfig', () => {
         schedulingPatienceMs: 0,
         autoscale: { maxReplicas: 1, upWindowSeconds: 0 },
       });
+    });
+
+    it('adds to workers’ pods what is JSON of a few parts of a pod', () => {
+      const added = { nodeSelector: { disk: 'ssd' }, tolerations: [{ operator: 'Exists' }], priorityClassName: 'low' };
+      const { kubernetes } = loadConfig({
+        KUBERNETES_WORKER_PODS: JSON.stringify(added),
+        KUBERNETES_POOL_PRIORITY_CLASS: 'lower',
+      }).orchestrator;
+      expect(kubernetes).toMatchObject({ workerPods: added, poolPriorityClass: 'lower' });
+      expect(loadConfig({}).orchestrator.kubernetes.workerPods).toEqual({});
+      for (const faulty of ['{', '[]', '{"hostNetwork":true}', '{"nodeSelector":{"disk":1}}']) {
+        expect(faultsOf({ KUBERNETES_WORKER_PODS: faulty })).toEqual([
+          expect.stringMatching(/^KUBERNETES_WORKER_PODS/),
+        ]);
+      }
     });
 
     it('is taken for this process’s own only with a token to show there', () => {

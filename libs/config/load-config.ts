@@ -66,6 +66,29 @@ function poolSize() {
   return z.union([z.literal('auto'), whole(0, LARGEST_POOL)], { error }).default('auto');
 }
 
+/** JSON of {@link WorkerPodSettings}. */
+function workerPods() {
+  const texts = z.record(z.string(), z.string());
+  const settings = z.strictObject({
+    nodeSelector: texts.optional(),
+    tolerations: z.array(z.looseObject({})).optional(),
+    affinity: z.looseObject({}).optional(),
+    topologySpreadConstraints: z.array(z.looseObject({})).optional(),
+    priorityClassName: z.string().optional(),
+    labels: texts.optional(),
+    annotations: texts.optional(),
+  });
+  const parsed = z.string().transform((text, context): unknown => {
+    try {
+      return JSON.parse(text);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: `must be JSON: ${(error as Error).message}` });
+      return z.NEVER;
+    }
+  });
+  return parsed.pipe(settings).default({});
+}
+
 const MIB = 1024 * 1024;
 const MOST_PROCESSES = 64;
 const LARGEST_POOL = 1_000;
@@ -144,6 +167,8 @@ const environment = z.object({
   KUBERNETES_IMAGE_PULL_SECRET: name("a Secret's name").optional(),
   KUBERNETES_RUNTIME_CLASS: name("a RuntimeClass's name").optional(),
   KUBERNETES_HOST_USERS: flag(true),
+  KUBERNETES_WORKER_PODS: workerPods(),
+  KUBERNETES_POOL_PRIORITY_CLASS: name("a PriorityClass's name").optional(),
   KUBERNETES_WORKER_SERVICE_ACCOUNT: name("a ServiceAccount's name").default('faas-worker'),
   KUBERNETES_REACH: z
     .enum(['auto', 'pod', 'service', 'proxy'], { error: 'must be auto, pod, service or proxy' })
@@ -294,6 +319,8 @@ function kubernetesOf(env: Environment): KubernetesConfig {
     imagePullSecret: env.KUBERNETES_IMAGE_PULL_SECRET,
     runtimeClass: env.KUBERNETES_RUNTIME_CLASS,
     hostUsers: env.KUBERNETES_HOST_USERS,
+    workerPods: env.KUBERNETES_WORKER_PODS,
+    poolPriorityClass: env.KUBERNETES_POOL_PRIORITY_CLASS,
     workerServiceAccount: env.KUBERNETES_WORKER_SERVICE_ACCOUNT,
     reach: env.KUBERNETES_REACH,
     requests: { cpuMillis: env.KUBERNETES_REQUEST_CPU_MILLIS, memoryMiB: env.KUBERNETES_REQUEST_MEMORY_MIB },
@@ -314,8 +341,9 @@ function kubernetesOf(env: Environment): KubernetesConfig {
 
 /** The faulty variables, and what is wrong with the others, except for what may only follow from a faulty one. */
 function everyFault(given: NodeJS.ProcessEnv, issues: readonly z.core.$ZodIssue[]): string[] {
-  const faulty = issues.map((issue) => issue.path.join('.'));
-  const found = issues.map((issue, index) => `${faulty[index]} ${issue.message}`);
+  const found = issues.map((issue) => `${issue.path.join('.')} ${issue.message}`);
+  // A variable may hold a document, with a fault somewhere in it.
+  const faulty = issues.map((issue) => String(issue.path[0]));
   return [...found, ...furtherFaults(given, faulty)];
 }
 

@@ -13,8 +13,22 @@ export const LABEL = {
 /** Notes on a Deployment why its handler can't be loaded, so that no manager tries the same code again. */
 export const FAULT_ANNOTATION = 'faas.fault';
 
+/** On a function's Deployment: what it calls in its file. */
+export const CALLABLE_ANNOTATION = 'faas.callable';
+
 /** On pods that answer to a token: what it is made of, which is no secret. */
 export const CREDENTIAL_ANNOTATION = 'faas.credential';
+
+/** What tools that know nothing of us show and select by: https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/ */
+function commonLabels(instance: string, component: 'function' | 'pool'): Record<string, string> {
+  return {
+    'app.kubernetes.io/name': 'faas-worker',
+    'app.kubernetes.io/instance': instance,
+    'app.kubernetes.io/component': component,
+    'app.kubernetes.io/part-of': 'service-faas',
+    'app.kubernetes.io/managed-by': 'service-faas',
+  };
+}
 
 /** The selector of a function's pods; a Deployment's can never be changed. */
 export function podSelector(functionId: FunctionId): Record<string, string> {
@@ -24,6 +38,10 @@ export function podSelector(functionId: FunctionId): Record<string, string> {
 /** The selector of the pool's pods: never that of a function's, so that its Deployment, Service and autoscaler don't count them. */
 export function poolSelector(): Record<string, string> {
   return { app: 'faas-worker', [LABEL.pool]: 'true' };
+}
+
+export function poolLabels(owner: string): Record<string, string> {
+  return { ...commonLabels('pool', 'pool'), ...poolSelector(), [LABEL.owner]: owner };
 }
 
 /** Give a pod of the pool to a function, for as long as the function's own pods aren't ready. */
@@ -36,7 +54,12 @@ export function functionLabels(workload: Workload, spec: string): Record<string,
 }
 
 export function objectLabels(owner: string, functionId: FunctionId): Record<string, string> {
-  return { ...podSelector(functionId), [LABEL.owner]: owner, [LABEL.functionId]: functionId };
+  return {
+    ...commonLabels(functionId, 'function'),
+    ...podSelector(functionId),
+    [LABEL.owner]: owner,
+    [LABEL.functionId]: functionId,
+  };
 }
 
 export function podLabels(owner: string, workload: Workload, spec: string): Record<string, string> {

@@ -3,7 +3,17 @@ import { describe, expect, it } from 'vitest';
 import { manifestsFor } from './manifests.js';
 import { FUNCTION, placementOf, workloadOf } from './testing/objects.js';
 
-const OWN = { app: 'faas-worker', func: FUNCTION, 'faas.owner': 'me', 'faas.function': FUNCTION };
+const OWN = {
+  'app.kubernetes.io/name': 'faas-worker',
+  'app.kubernetes.io/instance': FUNCTION,
+  'app.kubernetes.io/component': 'function',
+  'app.kubernetes.io/part-of': 'service-faas',
+  'app.kubernetes.io/managed-by': 'service-faas',
+  app: 'faas-worker',
+  func: FUNCTION,
+  'faas.owner': 'me',
+  'faas.function': FUNCTION,
+};
 const podOf = (...given: Parameters<typeof manifestsFor>) => manifestsFor(...given).deployment.spec!.template.spec!;
 
 describe('manifestsFor', () => {
@@ -16,7 +26,12 @@ describe('manifestsFor', () => {
         namespace: 'scadable-faas',
         labels: { ...OWN, 'faas.revision': '7' },
       },
-      { name: `faas-worker-${FUNCTION}`, namespace: 'scadable-faas', labels: { ...OWN, 'faas.spec': 'hash' } },
+      {
+        name: `faas-worker-${FUNCTION}`,
+        namespace: 'scadable-faas',
+        labels: { ...OWN, 'faas.spec': 'hash' },
+        annotations: { 'faas.callable': workloadOf().functionName },
+      },
       { name: `service-${FUNCTION}`, namespace: 'scadable-faas', labels: OWN },
       { name: `hpa-${FUNCTION}`, namespace: 'scadable-faas', labels: OWN },
     ]);
@@ -78,18 +93,19 @@ describe('manifestsFor', () => {
     expect(podOf(workloadOf(), placementOf()).containers[0]?.ports?.[0]?.containerPort).toBe(8000);
   });
 
-  it('scales from 1 to 20 at 70 % of the CPU and 80 % of the memory, upwards fast and downwards slowly', () => {
-    const utilization = (name: string, averageUtilization: number) => ({
-      type: 'Resource',
-      resource: { name, target: { type: 'Utilization', averageUtilization } },
-    });
+  it('scales from 1 to 20 at 70 % of the requested CPU and 80 % of the memory limit, upwards fast and downwards slowly', () => {
+    const resource = (name: string, target: object) => ({ type: 'Resource', resource: { name, target } });
+    const mib = Math.ceil(workloadOf().limits.memoryMiB * 0.8);
     expect(autoscaler).toMatchObject({
       apiVersion: 'autoscaling/v2',
       spec: {
         scaleTargetRef: { apiVersion: 'apps/v1', kind: 'Deployment', name: `faas-worker-${FUNCTION}` },
         minReplicas: 1,
         maxReplicas: 20,
-        metrics: [utilization('cpu', 70), utilization('memory', 80)],
+        metrics: [
+          resource('cpu', { type: 'Utilization', averageUtilization: 70 }),
+          resource('memory', { type: 'AverageValue', averageValue: `${mib}Mi` }),
+        ],
         behavior: {
           scaleUp: { stabilizationWindowSeconds: 30, policies: [{ type: 'Pods', value: 2, periodSeconds: 15 }] },
           scaleDown: { stabilizationWindowSeconds: 120, policies: [{ type: 'Pods', value: 1, periodSeconds: 60 }] },

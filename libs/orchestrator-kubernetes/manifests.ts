@@ -1,8 +1,14 @@
-import type { V1ConfigMap, V1Deployment, V1Service, V2HorizontalPodAutoscaler } from '@kubernetes/client-node';
+import type {
+  V1ConfigMap,
+  V1Deployment,
+  V1Service,
+  V2HorizontalPodAutoscaler,
+  V2MetricTarget,
+} from '@kubernetes/client-node';
 import { isUtf8 } from 'node:buffer';
 import type { AutoscaleConfig } from '#libs/config/config.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
-import { LABEL, objectLabels, podSelector } from './labels.js';
+import { CALLABLE_ANNOTATION, LABEL, objectLabels, podSelector } from './labels.js';
 import { autoscalerName, CODE_KEY, codeName, deploymentName, SERVICE_PORT, serviceName, WORKER_PORT } from './names.js';
 import { type Placement, podTemplate } from './pod-template.js';
 import { requestBody } from './kube-api.js';
@@ -76,7 +82,11 @@ function deploymentOf(workload: Workload, placement: Placement, metadata: Metada
   return {
     apiVersion: 'apps/v1',
     kind: 'Deployment',
-    metadata: { ...metadata, labels: { ...metadata.labels, [LABEL.spec]: placement.spec } },
+    metadata: {
+      ...metadata,
+      labels: { ...metadata.labels, [LABEL.spec]: placement.spec },
+      annotations: { [CALLABLE_ANNOTATION]: workload.functionName },
+    },
     spec: {
       revisionHistoryLimit: 2,
       selector: { matchLabels: podSelector(workload.functionId) },
@@ -101,10 +111,9 @@ function serviceOf(workload: Workload, metadata: Metadata): V1Service {
 }
 
 function autoscalerOf(workload: Workload, autoscale: AutoscaleConfig, metadata: Metadata): V2HorizontalPodAutoscaler {
-  const utilization = (name: string, averageUtilization: number) => ({
-    type: 'Resource',
-    resource: { name, target: { type: 'Utilization', averageUtilization } },
-  });
+  const resource = (name: string, target: V2MetricTarget) => ({ type: 'Resource', resource: { name, target } });
+  // Of the limit: a share of what is requested would be passed by any handler that holds more than the little that is.
+  const averageValue = `${Math.ceil((workload.limits.memoryMiB * autoscale.memoryPercent) / 100)}Mi`;
   const byPods = (value: number, periodSeconds: number, stabilizationWindowSeconds: number) => ({
     stabilizationWindowSeconds,
     selectPolicy: 'Max',
@@ -118,7 +127,10 @@ function autoscalerOf(workload: Workload, autoscale: AutoscaleConfig, metadata: 
       scaleTargetRef: { apiVersion: 'apps/v1', kind: 'Deployment', name: deploymentName(workload.functionId) },
       minReplicas: Math.max(1, workload.replicas),
       maxReplicas: Math.max(workload.replicas, mostReplicas(workload, autoscale)),
-      metrics: [utilization('cpu', autoscale.cpuPercent), utilization('memory', autoscale.memoryPercent)],
+      metrics: [
+        resource('cpu', { type: 'Utilization', averageUtilization: autoscale.cpuPercent }),
+        resource('memory', { type: 'AverageValue', averageValue }),
+      ],
       behavior: {
         scaleUp: byPods(autoscale.upPods, autoscale.upPeriodSeconds, autoscale.upWindowSeconds),
         scaleDown: byPods(autoscale.downPods, autoscale.downPeriodSeconds, autoscale.downWindowSeconds),

@@ -42,8 +42,10 @@ export function podTemplate(workload: Workload, { owner, spec, config, tokens }:
       { name: 'code', configMap: { name: codeName(functionId, revision), defaultMode: READ_ONLY_FILE, items } },
     ],
   };
-  const annotations = { [CREDENTIAL_ANNOTATION]: call.credential };
-  return { metadata: { labels: podLabels(owner, workload, spec), annotations }, spec: workerPodSpec(pod, config) };
+  const added = config.workerPods;
+  const annotations = { ...added.annotations, [CREDENTIAL_ANNOTATION]: call.credential };
+  const labels = { ...added.labels, ...podLabels(owner, workload, spec) };
+  return { metadata: { labels, annotations }, spec: workerPodSpec(pod, config) };
 }
 
 function health(pace: V1Probe): V1Probe {

@@ -51,7 +51,10 @@ describe('poolPod', () => {
   });
 
   it('is no function’s to any selector of one, with a function’s labels or without', () => {
-    expect(made().metadata!.labels).toEqual({ app: 'faas-worker', 'faas.pool': 'true', 'faas.owner': 'me' });
+    const { labels } = made().metadata!;
+    expect(labels).toMatchObject({ app: 'faas-worker', 'faas.pool': 'true', 'faas.owner': 'me' });
+    expect(Object.keys(labels!)).not.toContain('func');
+    expect(labels!['app.kubernetes.io/component']).toBe('pool');
   });
 
   it('may take as long to leave as the longest call', () => {

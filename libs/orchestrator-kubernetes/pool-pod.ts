@@ -3,7 +3,7 @@ import type { KubernetesConfig, PoolConfig } from '#libs/config/config.js';
 import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import { CONFIG_MAP } from './kinds.js';
-import { CREDENTIAL_ANNOTATION, LABEL, poolSelector } from './labels.js';
+import { CREDENTIAL_ANNOTATION, poolLabels, poolSelector } from './labels.js';
 import { POOL_OWNER, WORKER_PORT } from './names.js';
 import { workerPodSpec } from './worker-pod.js';
 
@@ -50,14 +50,19 @@ export function poolPod(
       name,
       ...(ownerUid !== undefined && { ownerReferences: [controllerOf(ownerUid)] }),
       namespace: config.namespace,
-      labels: { ...poolSelector(), [LABEL.owner]: owner },
+      labels: { ...config.workerPods.labels, ...poolLabels(owner) },
       // It may be evicted: another one can be made elsewhere.
       annotations: {
+        ...config.workerPods.annotations,
         'cluster-autoscaler.kubernetes.io/safe-to-evict': 'true',
         [CREDENTIAL_ANNOTATION]: call.credential,
       },
     },
-    spec: { restartPolicy: 'Never', ...workerPodSpec(pod, config) },
+    spec: {
+      restartPolicy: 'Never',
+      ...workerPodSpec(pod, config),
+      ...(config.poolPriorityClass !== undefined && { priorityClassName: config.poolPriorityClass }),
+    },
   };
 }
 

@@ -1,5 +1,5 @@
 import type { V1Container, V1PodSpec } from '@kubernetes/client-node';
-import type { KubernetesConfig } from '#libs/config/config.js';
+import type { KubernetesConfig, WorkerPodSettings } from '#libs/config/config.js';
 import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import type { WorkloadLimits } from '#libs/orchestrator/workload.js';
 import { CONTAINER, WORKER_PORT } from './names.js';
@@ -17,6 +17,8 @@ const DISK_MIB = { request: 64, limit: 512 } as const;
 /** For the worker's own shutdown, after its calls. */
 const ENDING_SECONDS = 3;
 
+type PodPlacement = WorkerPodSettings &
+  Pick<V1PodSpec, 'nodeSelector' | 'tolerations' | 'affinity' | 'topologySpreadConstraints' | 'priorityClassName'>;
 type Probes = Pick<V1Container, 'startupProbe' | 'readinessProbe' | 'livenessProbe'>;
 
 /** What differs between pods of workers. */
@@ -40,6 +42,7 @@ export function graceSeconds(timeoutMs: number): number {
 
 /** What every worker runs in, with a function or without: the restricted profile of Kubernetes' Pod Security Standards. */
 export function workerPodSpec(pod: WorkerPod, config: KubernetesConfig): V1PodSpec {
+  const { labels: _, annotations: __, ...placement } = config.workerPods as PodPlacement;
   return {
     serviceAccountName: config.workerServiceAccount,
     automountServiceAccountToken: false,
@@ -60,6 +63,7 @@ export function workerPodSpec(pod: WorkerPod, config: KubernetesConfig): V1PodSp
         labelSelector: { matchLabels: pod.apart },
       },
     ],
+    ...placement,
     containers: [container(pod, config)],
     volumes: [...pod.volumes, { name: 'tmp', emptyDir: { medium: 'Memory', sizeLimit: '64Mi' } }],
     ...(config.runtimeClass !== undefined && { runtimeClassName: config.runtimeClass }),

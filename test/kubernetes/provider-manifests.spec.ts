@@ -20,6 +20,19 @@ const WORKLOAD: Workload = {
 
 const { kubernetes: CONFIG } = loadConfig({}).orchestrator;
 
+const { workerPods: ADDED } = loadConfig({
+  KUBERNETES_WORKER_PODS: JSON.stringify({
+    nodeSelector: { 'kubernetes.io/arch': 'amd64' },
+    tolerations: [{ key: 'functions', operator: 'Exists', effect: 'NoSchedule' }],
+    affinity: { podAntiAffinity: {} },
+    topologySpreadConstraints: [
+      { maxSkew: 2, topologyKey: 'topology.kubernetes.io/zone', whenUnsatisfiable: 'ScheduleAnyway' },
+    ],
+    labels: { team: 'functions' },
+    annotations: { 'example.com/note': 'ours' },
+  }),
+}).orchestrator.kubernetes;
+
 const POOL_PLACEMENT = { owner: 'me', config: CONFIG, limits: WORKLOAD.limits };
 
 function made(workload: Partial<Workload> = {}, config: Partial<KubernetesConfig> = {}): object[] {
@@ -35,6 +48,17 @@ describe.skipIf(whyNoControlPlane() !== undefined)('What a function becomes on a
     ['without an autoscaler', made({}, { autoscale: { ...CONFIG.autoscale, maxReplicas: 1 } }), 3],
     ['without any replica', made({ replicas: 0 }), 4],
     ['with a runtime class and a pull secret', made({}, { runtimeClass: 'gvisor', imagePullSecret: 'registry' }), 4],
+    ['with what an installation adds to its pods', made({}, { workerPods: ADDED }), 4],
+    [
+      'of the pool with what an installation adds',
+      [
+        poolPod('faas-pool-1', 'f'.repeat(64), 30_000, TEST_TOKENS.issue(), {
+          ...POOL_PLACEMENT,
+          config: { ...CONFIG, workerPods: ADDED, poolPriorityClass: 'system-node-critical' },
+        }),
+      ],
+      1,
+    ],
     ['that is pulled anew each time', made({}, { imagePullPolicy: 'Always' }), 4],
     [
       'with the smallest limits',
