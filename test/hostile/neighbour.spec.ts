@@ -16,7 +16,7 @@ describeOnEachEngine('an honest function beside', (engine) => {
 
   it('workers that answer whoever asks with what is no answer is served as before', async () => {
     // More than there are reconcile steps at once.
-    const uploads = [...SAYINGS, ...SAYINGS].map((saying) => victim.upload(takingOver(saying)));
+    const uploads = [...SAYINGS, ...SAYINGS.slice(0, 1)].map((saying) => victim.upload(takingOver(saying)));
     await victim.expectUploads(READY_MS);
     const answers = await Promise.all(uploads);
     // Whether a worker got through to its first good answer is up to it.

@@ -20,8 +20,8 @@ def handle(payload):
     calls += 1
     if payload == "count":
         return calls
-    doors = [one for one in gc.get_objects() if type(one).__name__ == "Door"]
-    return {"tokens": [one._known.decode() for one in doors], "environment": dict(os.environ)}
+    gates = [one for one in gc.get_objects() if type(one).__name__ == "Gate"]
+    return {"tokens": [one._known.decode() for one in gates], "environment": dict(os.environ)}
 `;
 const SLOWLY_MS = 400;
 const MISDIRECTED = /"worker_misdirected"/;

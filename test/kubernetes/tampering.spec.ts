@@ -11,7 +11,7 @@ import { foreignObject } from './support/foreign-object.js';
 import type { KubernetesRoom } from './support/kubernetes-room.js';
 import { TELLTALE } from './support/handlers.js';
 import { Traffic } from './support/traffic.js';
-import { whyNoControlPlane } from './control-plane/shared.js';
+import { setLoad, whyNoControlPlane } from './control-plane/shared.js';
 
 const noCluster = !ON_CLUSTER && whyNoControlPlane() !== undefined;
 
@@ -107,6 +107,10 @@ describe.skipIf(noCluster)('objects that others touch [kubernetes]', () => {
   it('leaves alone what others add: annotations, labels, and the replicas that the autoscaler may choose', async () => {
     const { cluster } = room;
     const name = `faas-worker-${id}`;
+    const want = async (replicas?: number) => {
+      if (!ON_CLUSTER) await setLoad({ namespace: cluster.namespace, autoscaler: `hpa-${id}`, replicas });
+    };
+    await want(2);
     const theirs = { annotations: { 'team.example/owner': 'billing' }, labels: { team: 'billing' } };
     await cluster.merge(DEPLOYMENT, name, { metadata: theirs, spec: { replicas: 2 } });
     // A change of ours is applied over it.
@@ -121,6 +125,7 @@ describe.skipIf(noCluster)('objects that others touch [kubernetes]', () => {
       async () => expect(await detail()).toMatchObject({ status: 'running', ready_replicas: 2 }),
       SECONDS,
     );
+    await want();
     await cluster.merge(DEPLOYMENT, name, { spec: { replicas: 1 } });
     await settled();
   });

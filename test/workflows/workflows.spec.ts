@@ -16,6 +16,7 @@ interface Step {
 }
 
 interface Job {
+  readonly needs?: string;
   readonly 'runs-on': string;
   readonly 'timeout-minutes': number;
   readonly permissions?: Readonly<Record<string, string>>;
@@ -35,7 +36,7 @@ const workflowOf = (name: string) => parse(textOf(name)) as Workflow;
 
 const KEYS = {
   workflow: ['name', 'on', 'permissions', 'concurrency', 'jobs'],
-  job: ['runs-on', 'timeout-minutes', 'permissions', 'strategy', 'steps'],
+  job: ['needs', 'runs-on', 'timeout-minutes', 'permissions', 'strategy', 'steps'],
   step: ['id', 'name', 'if', 'uses', 'with', 'run', 'env'],
 };
 
@@ -51,6 +52,7 @@ describe.each(files)('The workflow %s', (name) => {
     expect(KEYS.workflow).toEqual(expect.arrayContaining(Object.keys(workflow)));
     for (const job of Object.values(workflow.jobs)) {
       expect(KEYS.job).toEqual(expect.arrayContaining(Object.keys(job)));
+      if (job.needs !== undefined) expect(Object.keys(workflow.jobs)).toContain(job.needs);
       expect(job['runs-on']).toMatch(/^ubuntu-\d+\.\d+$/);
       expect(job['timeout-minutes']).toBeLessThanOrEqual(120);
       for (const step of job.steps) {

@@ -24,9 +24,12 @@ def _has_namespaces() -> bool:
         return False
 
 
-pytestmark = pytest.mark.skipif(
-    os.getuid() != 0 or not _has_namespaces(), reason="needs a pid namespace of its own"
-)
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(
+        os.getuid() != 0 or not _has_namespaces(), reason="needs a pid namespace of its own"
+    ),
+]
 
 
 @pytest.mark.parametrize("number", ["15", "9", "2"])

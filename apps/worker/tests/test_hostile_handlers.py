@@ -19,6 +19,8 @@ Start = Callable[..., Worker]
 SYNC, ASYNC = "hostile.handle", "hostile.handle_async"
 SHORT = {"X_Faas_Timeout_Ms": "400"}
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.parametrize("handler", [SYNC, ASYNC])
 @pytest.mark.parametrize(
