@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { FunctionDefaults, OrchestratorConfig } from '#libs/config/config.js';
 import { FUNCTION_DEFAULTS, ORCHESTRATOR_CONFIG } from '#libs/config/config.module.js';
 import { VERSION } from '#libs/config/version.js';
+import { whenReachable } from '#libs/database/data-source.js';
 import { Notifications } from '#libs/database/notifications.js';
 import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
@@ -67,7 +68,7 @@ export class SettingsVersion implements OnModuleInit {
   private async take(): Promise<void> {
     this.version = await this.installation.takeSettings(sha256Of(this.orchestrator.engine, this.config, this.defaults));
     this.slots.isOutdated = false;
-    const functions = await this.functions.applyDefaults(this.defaults);
+    const functions = await whenReachable(this.logger, () => this.functions.applyDefaults(this.defaults));
     if (functions > 0) this.logger.info({ functions }, 'functions follow other defaults from now on');
   }
 
