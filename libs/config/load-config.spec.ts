@@ -203,7 +203,13 @@ describe('loadConfig', () => {
       }).orchestrator;
       expect(kubernetes).toMatchObject({ workerPods: added, poolPriorityClass: 'lower' });
       expect(loadConfig({}).orchestrator.kubernetes.workerPods).toEqual({});
-      for (const faulty of ['{', '[]', '{"hostNetwork":true}', '{"nodeSelector":{"disk":1}}']) {
+      for (const faulty of [
+        '{',
+        '[]',
+        '{"labels":{"func":"x"}}',
+        '{"hostNetwork":true}',
+        '{"nodeSelector":{"disk":1}}',
+      ]) {
         expect(faultsOf({ KUBERNETES_WORKER_PODS: faulty })).toEqual([
           expect.stringMatching(/^KUBERNETES_WORKER_PODS/),
         ]);

@@ -66,6 +66,8 @@ function poolSize() {
   return z.union([z.literal('auto'), whole(0, LARGEST_POOL)], { error }).default('auto');
 }
 
+const NO_LABEL_OF_OURS = /^(?!app$|func$|faas\.|app\.kubernetes\.io\/)/;
+
 /** JSON of {@link WorkerPodSettings}. */
 function workerPods() {
   const texts = z.record(z.string(), z.string());
@@ -75,7 +77,9 @@ function workerPods() {
     affinity: z.looseObject({}).optional(),
     topologySpreadConstraints: z.array(z.looseObject({})).optional(),
     priorityClassName: z.string().optional(),
-    labels: texts.optional(),
+    labels: z
+      .record(z.string().regex(NO_LABEL_OF_OURS, { error: 'is a label of the manager itself' }), z.string())
+      .optional(),
     annotations: texts.optional(),
   });
   const parsed = z.string().transform((text, context): unknown => {

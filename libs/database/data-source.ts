@@ -24,6 +24,9 @@ const MIGRATION_LOCK = 7_013_254;
  */
 const GUARDED = { onConnect: (client: ClientBase) => void client.on('error', () => undefined) };
 
+/** A server that vanishes without a word is noticed all the same. */
+const MIGRATING = { ...GUARDED, keepAlive: true, keepAliveInitialDelayMillis: 10_000 };
+
 export interface DataSourceSettings {
   readonly url: string;
   readonly poolSize: number;
@@ -79,7 +82,7 @@ export async function openDataSource(options: DataSourceOptions, logger: Logger)
     const migrator = await new DataSource({
       ...options,
       poolSize: 2,
-      extra: GUARDED,
+      extra: MIGRATING,
     } as DataSourceOptions).initialize();
     try {
       await migrate(migrator);

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { manifestsFor } from './manifests.js';
+import { memoryQuantity } from './quantities.js';
 import { FUNCTION, placementOf, workloadOf } from './testing/objects.js';
 
 const OWN = {
@@ -104,7 +105,7 @@ describe('manifestsFor', () => {
         maxReplicas: 20,
         metrics: [
           resource('cpu', { type: 'Utilization', averageUtilization: 70 }),
-          resource('memory', { type: 'AverageValue', averageValue: `${mib}Mi` }),
+          resource('memory', { type: 'AverageValue', averageValue: memoryQuantity(mib) }),
         ],
         behavior: {
           scaleUp: { stabilizationWindowSeconds: 30, policies: [{ type: 'Pods', value: 2, periodSeconds: 15 }] },

@@ -9,6 +9,7 @@ import { isUtf8 } from 'node:buffer';
 import type { AutoscaleConfig } from '#libs/config/config.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import { CALLABLE_ANNOTATION, LABEL, objectLabels, podSelector } from './labels.js';
+import { memoryQuantity } from './quantities.js';
 import { autoscalerName, CODE_KEY, codeName, deploymentName, SERVICE_PORT, serviceName, WORKER_PORT } from './names.js';
 import { type Placement, podTemplate } from './pod-template.js';
 import { requestBody } from './kube-api.js';
@@ -113,7 +114,7 @@ function serviceOf(workload: Workload, metadata: Metadata): V1Service {
 function autoscalerOf(workload: Workload, autoscale: AutoscaleConfig, metadata: Metadata): V2HorizontalPodAutoscaler {
   const resource = (name: string, target: V2MetricTarget) => ({ type: 'Resource', resource: { name, target } });
   // Of the limit: a share of what is requested would be passed by any handler that holds more than the little that is.
-  const averageValue = `${Math.ceil((workload.limits.memoryMiB * autoscale.memoryPercent) / 100)}Mi`;
+  const averageValue = memoryQuantity(Math.ceil((workload.limits.memoryMiB * autoscale.memoryPercent) / 100));
   const byPods = (value: number, periodSeconds: number, stabilizationWindowSeconds: number) => ({
     stabilizationWindowSeconds,
     selectPolicy: 'Max',

@@ -45,6 +45,7 @@ export class Replicas {
   private readonly watched = new Map<string, Watched>();
   private readonly prober: HealthProber;
   private readonly timer: NodeJS.Timeout;
+  private readonly killing = new Set<string>();
   private looking = false;
 
   constructor(
@@ -270,7 +271,16 @@ export class Replicas {
     if (child === undefined && !hasEnded && !(await isAlive(record.process))) this.noteEnd(record.replica);
     if (hasEnded && !(await this.store.has(record))) this.forget(record);
     await this.logs.rotate(record);
-    if (!hasEnded && isOverdue(record)) await killAll(record.process, record.uid);
+    if (!hasEnded && isOverdue(record)) this.kill(record);
+  }
+
+  /** Others aren't kept waiting by one that takes long to end. */
+  private kill({ replica, functionId, process: worker, uid }: ReplicaRecord): void {
+    if (this.killing.has(replica)) return;
+    this.killing.add(replica);
+    killAll(worker, uid)
+      .catch((error: unknown) => this.logger.warn({ err: error, functionId, replica }, 'ending a worker failed'))
+      .finally(() => this.killing.delete(replica));
   }
 
   /** The step that this leads to clears it away. */

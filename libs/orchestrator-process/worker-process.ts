@@ -15,6 +15,8 @@ import { LEAST_WORKER_UID, processesOf, startAs } from './users.js';
 const MIB = 1024 * 1024;
 const WORKER_NICENESS = 5;
 const KILL_ROUNDS = 200;
+/** A process of that user may stop the one that ends it. */
+const KILLER_MS = 1_000;
 const KILL_PAUSE_MS = 10;
 
 /** Where a worker finds its things. */
@@ -136,7 +138,8 @@ async function killUser(identity: ProcessIdentity | undefined, uid: number): Pro
   // The supervisor by its pid: signals of its workers' user don't reach it.
   for (const pid of left) signalTo(pid, 'SIGKILL');
   // In one system call as that user: nothing can fork its way out of it, as it could from pids killed one by one.
-  await once(spawn('/bin/sh', ['-c', 'kill -KILL -1'], { uid, gid: uid, stdio: 'ignore', env: {} }), 'exit');
+  const options = { uid, gid: uid, stdio: 'ignore', env: {}, timeout: KILLER_MS, killSignal: 'SIGKILL' } as const;
+  await once(spawn('/bin/sh', ['-c', 'kill -KILL -1'], options), 'exit');
   return true;
 }
 

@@ -86,6 +86,15 @@ describeOnAnyEngine('a manager with former settings', (engine) => {
       await newer.stop();
     });
 
+    it('goes on acting while the engine of that one does not answer', { timeout: 60_000 }, async () => {
+      const faulty = await stage.start({ ...OTHER, ...stage.room.nowhere });
+      const { id } = await stage.manager.add(ECHO);
+      expect((await stage.manager.call(id, 'as before')).text).toBe('{"result":"as before"}');
+      expect((await stage.manager.send(`/functions/${id}`)).json()).toMatchObject({ timeout_ms: 20_000 });
+      expect((await stage.manager.remove(id)).status).toBe(204);
+      await faulty.stop();
+    });
+
     it('acts upon functions again once that one is gone', { timeout: 120_000 }, async () => {
       const newer = await stage.start({ ...OTHER, WORKER_MEMORY_MIB: '300' });
       await newer.stop();

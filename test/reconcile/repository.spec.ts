@@ -1,3 +1,4 @@
+import { loadConfig } from '#libs/config/load-config.js';
 import { dataSourceOptions, openDataSource } from '#libs/database/data-source.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -224,15 +225,21 @@ describe('FunctionRepository', () => {
   it('changes many functions at once, in any order, while others do the same', async () => {
     const demands = new DemandRepository(here.database);
     const ids = await Promise.all(Array.from({ length: 200 }, () => here.add()));
+    const { functions: defaults } = loadConfig({});
     const called = (order: readonly FunctionId[]) => order.map((id) => ({ id, callsNow: 1, callsLately: 1 }));
     const orders = [ids, ids.toReversed(), ids.toSorted(), ids.toSorted().toReversed()];
     await demands.record(called(ids));
     for (let round = 0; round < 15; round += 1) {
       await here.database.query(`UPDATE demands SET seen_at = now() - interval '1 hour'`);
+      await here.database.query(
+        `UPDATE functions SET phase = 'running', provisional_until = NULL, replicas = 1,
+           last_used_at = now() - interval '1 hour'`,
+      );
       await Promise.all([
         ...orders.flatMap((order) => [demands.touch(order), demands.record(called(order))]),
         ...Array.from({ length: 4 }, () => repository().requestReconcileOfAll()),
         demands.putToSleep(),
+        ...[256, 512].map((memoryMiB) => repository().applyDefaults({ ...defaults, memoryMiB }, '')),
         demands.forgetStale(),
       ]);
     }

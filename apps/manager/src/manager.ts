@@ -6,6 +6,7 @@ import { ExpressAdapter, type NestExpressApplication } from '@nestjs/platform-ex
 import express from 'express';
 import { Logger as NestLogger } from 'nestjs-pino';
 import type { AddressInfo } from 'node:net';
+import cluster from 'node:cluster';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Server } from 'node:http';
 import type { Logger } from 'pino';
@@ -19,7 +20,7 @@ import { GracefulShutdown } from './http/graceful-shutdown.js';
 import { Indicators } from './health/indicators.js';
 import { openApiDocument } from './openapi-document.js';
 import { ReconcileLoop } from './reconciler/reconcile.loop.js';
-import { SettingsVersion } from './reconciler/settings-version.js';
+import { NewestSettings } from './reconciler/newest-settings.js';
 import { allowOrigins } from './http/cors.js';
 import { serveDocs } from './http/docs.js';
 import { createHttpServer, executeAhead, listen } from './http/server.js';
@@ -61,6 +62,8 @@ export class Manager {
       const server = createHttpServer(shutdown.wrap(listener), config.server, app.get(MemoryBudget));
       shutdown.watch(server);
       await listen(server, config.server);
+      const own = cluster.worker;
+      await app.get(NewestSettings).begin(own === undefined || own.id <= config.server.processes);
       return new Manager(config, logger, database, app, server, shutdown);
     } catch (error) {
       await database.close();
@@ -79,7 +82,7 @@ export class Manager {
   async stop(): Promise<void> {
     this.app.get(Indicators).shutDown();
     this.app.get(ReconcileLoop).withdraw();
-    this.app.get(SettingsVersion).withdraw();
+    this.app.get(NewestSettings).withdraw();
     this.app.get(Attempts).release();
     this.shutdown.begin();
     this.logger.info('shutting down');

@@ -7,7 +7,6 @@ export class Settings1764100000000 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`
       ALTER TABLE installation
-        ADD COLUMN settings_version integer NOT NULL DEFAULT 0,
         ADD COLUMN settings_sha256 text NOT NULL DEFAULT '',
         ADD COLUMN settings_beats bigint NOT NULL DEFAULT 0`);
     // What functions said that are there already nobody knows: they keep what they have, as do those of former managers.
@@ -20,6 +19,6 @@ export class Settings1764100000000 implements MigrationInterface {
     await runner.query('ALTER TABLE functions DROP COLUMN said');
     await runner.query(`
       ALTER TABLE installation
-        DROP COLUMN settings_version, DROP COLUMN settings_sha256, DROP COLUMN settings_beats`);
+        DROP COLUMN settings_sha256, DROP COLUMN settings_beats`);
   }
 }

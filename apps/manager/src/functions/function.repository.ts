@@ -205,20 +205,22 @@ export class FunctionRepository {
   }
 
   /**
-   * Gives functions the installation's defaults where their uploads have said nothing else. Those with replicas are due:
-   * theirs are replaced. Answers how many have changed.
+   * Gives functions the installation's defaults where their uploads have said nothing else, while these settings are the
+   * newest. Functions with replicas are due: theirs are replaced. Answers how many have changed.
    */
-  async applyDefaults(defaults: FunctionDefaults): Promise<number> {
+  async applyDefaults(defaults: FunctionDefaults, settingsSha256: string): Promise<number> {
     const { memoryMiB, cpuMillis, pids, timeoutMs, idleTimeoutMs, minReplicas, concurrency } = defaults;
     const rows = await this.database.query(
-      `WITH wanted AS (
+      `WITH newest AS (
+         SELECT FROM installation WHERE settings_sha256 = $8 FOR SHARE
+       ), wanted AS (
          SELECT id, $1::integer AS memory_mib, $2::integer AS cpu_millis, $3::integer AS pids,
            CASE WHEN 'timeout_ms' = ANY (said) THEN timeout_ms ELSE $4 END AS timeout_ms,
            CASE WHEN 'idle_timeout_ms' = ANY (said) THEN idle_timeout_ms ELSE $5 END AS idle_timeout_ms,
            CASE WHEN 'min_replicas' = ANY (said) THEN min_replicas
              ELSE LEAST($6, COALESCE(max_replicas, $6)) END AS min_replicas,
            CASE WHEN 'concurrency' = ANY (said) THEN concurrency ELSE $7 END AS concurrency
-         FROM functions WHERE deleted_at IS NULL
+         FROM functions WHERE deleted_at IS NULL AND EXISTS (SELECT FROM newest)
        ), changed AS (
          SELECT id FROM functions JOIN wanted USING (id)
          WHERE (functions.memory_mib, functions.cpu_millis, functions.pids, functions.timeout_ms,
@@ -230,13 +232,15 @@ export class FunctionRepository {
          timeout_ms = wanted.timeout_ms, idle_timeout_ms = wanted.idle_timeout_ms,
          min_replicas = wanted.min_replicas, concurrency = wanted.concurrency,
          replicas = GREATEST(replicas, wanted.min_replicas),
-         generation = generation + CASE WHEN replicas = 0 AND wanted.min_replicas = 0 THEN 0 ELSE 1 END,
+         generation = generation + 1,
+         observed_generation = observed_generation
+           + CASE WHEN replicas = 0 AND wanted.min_replicas = 0 AND observed_generation = generation THEN 1 ELSE 0 END,
          reconcile_at = CASE WHEN replicas = 0 AND wanted.min_replicas = 0 THEN reconcile_at ELSE now() END,
          wakes = wakes + 1
        FROM wanted
        WHERE functions.id = wanted.id AND functions.id IN (SELECT id FROM changed)
        RETURNING functions.id`,
-      [memoryMiB, cpuMillis, pids, timeoutMs, idleTimeoutMs, minReplicas, concurrency],
+      [memoryMiB, cpuMillis, pids, timeoutMs, idleTimeoutMs, minReplicas, concurrency, settingsSha256],
     );
     return rows.length;
   }

@@ -44,30 +44,27 @@ export class InstallationRepository {
     await this.database.query('UPDATE installation SET engines = array_remove(engines, $1)', [engine]);
   }
 
-  /**
-   * Makes these settings the newest, which every manager is told of. Answers their version: the same as before where
-   * they were the newest already.
-   */
-  async takeSettings(sha256: string): Promise<number> {
-    const [row] = await this.query<{ version: number }>(
+  /** Makes these settings the newest, which every manager is told of, and records the engine that they name. */
+  async takeSettings(sha256: string, engine: string): Promise<void> {
+    await this.database.query(
       `WITH taken AS (
          UPDATE installation SET settings_sha256 = $1, settings_beats = settings_beats + 1,
-           settings_version = settings_version + CASE WHEN settings_sha256 = $1 THEN 0 ELSE 1 END
-         RETURNING settings_version AS version
-       ) SELECT version, pg_notify('faas_settings', '') FROM taken`,
-      [sha256],
+           engines = CASE WHEN $2 = ANY (engines) THEN engines ELSE engines || $2::text END
+         RETURNING id
+       ) SELECT pg_notify('faas_settings', '') FROM taken`,
+      [sha256, engine],
     );
-    return row?.version ?? 0;
   }
 
-  /** Says that a manager with this version is alive, which counts if it is the newest. Answers the newest one's. */
-  async beat(version: number): Promise<{ version: number; beats: string }> {
-    const [row] = await this.database.query<{ version: number; beats: string }>(
-      `UPDATE installation SET settings_beats = settings_beats + CASE WHEN settings_version = $1 THEN 1 ELSE 0 END
-       RETURNING settings_version AS version, settings_beats AS beats`,
-      [version],
+  /** Says that a manager with these settings is alive, which counts if they are the newest. */
+  async beat(sha256: string): Promise<{ isNewest: boolean; areNone: boolean; beats: string }> {
+    const [row] = await this.database.query<{ isNewest: boolean; areNone: boolean; beats: string }>(
+      `UPDATE installation SET settings_beats = settings_beats + CASE WHEN settings_sha256 = $1 THEN 1 ELSE 0 END
+       RETURNING settings_sha256 = $1 AS "isNewest", settings_sha256 = '' AS "areNone", settings_beats AS beats`,
+      [sha256],
     );
-    return row ?? { version, beats: '' };
+    if (!row) throw new Error('The installation table is empty; the migration that fills it has been undone.');
+    return row;
   }
 
   private query<Row>(sql: string, parameters: readonly unknown[] = []): Promise<Row[]> {

@@ -12,7 +12,7 @@ import { OrchestratorModule } from '../orchestrator/orchestrator.module.js';
 import { OrphanCollector } from './orphan.collector.js';
 import { ReconcileMetrics } from './reconcile-metrics.js';
 import { ReconcileLoop } from './reconcile.loop.js';
-import { SettingsVersion } from './settings-version.js';
+import { NewestSettings } from './newest-settings.js';
 
 /** Longer than steps may take to end and to leave the engine in order. */
 const STEPS_MS = 10_000;
@@ -21,8 +21,8 @@ const ENGINE_MS = 6_000;
 
 @Module({
   imports: [FunctionsModule, ScalingModule, OrchestratorModule],
-  providers: [SettingsVersion, EngineMigration, FunctionReconciler, ReconcileMetrics, ReconcileLoop, OrphanCollector],
-  exports: [SettingsVersion],
+  providers: [NewestSettings, EngineMigration, FunctionReconciler, ReconcileMetrics, ReconcileLoop, OrphanCollector],
+  exports: [NewestSettings],
 })
 export class ReconcilerModule implements BeforeApplicationShutdown, OnApplicationShutdown {
   constructor(
@@ -30,7 +30,7 @@ export class ReconcilerModule implements BeforeApplicationShutdown, OnApplicatio
     private readonly orphans: OrphanCollector,
     private readonly migration: EngineMigration,
     private readonly autoscaler: Autoscaler,
-    private readonly settings: SettingsVersion,
+    private readonly settings: NewestSettings,
     private readonly orchestrator: Orchestrator,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}

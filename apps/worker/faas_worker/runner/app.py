@@ -98,6 +98,7 @@ class FunctionApp:
                 await respond(send, body)
             return None
         payload = _payload_of(body)
+        del body
         if payload is None:
             return await respond(send, PAYLOAD_REFUSED)
         if self.draining:
@@ -111,7 +112,8 @@ class FunctionApp:
         if not self.calls.is_full:
             await self.calls.enter(call)
         elif not await self._wait_turn(call):
-            call.timer.cancel()  # Or it would keep the payload until then.
+            call.timer.cancel()
+            await self._let_answer_out(scope)
             return None
         try:
             answer = await self.invoker.answer(call)
@@ -124,12 +126,23 @@ class FunctionApp:
             call.timer.cancel()
             call.output.finish(self.runner.streams.pipes)
             self.calls.leave(call)
-        if not call.settled and answer is not None:
+            # Or the connection would keep the payload until its next request.
+            scope.pop("faas.on_disconnect", None)
+        if call.settled:
+            await self._let_answer_out(scope)
+        elif answer is not None:
             call.settled = True
             if answer.status == 200:
                 self.heartbeat.good += 1
             await respond(send, answer, close=self.closing)
         return None
+
+    @staticmethod
+    async def _let_answer_out(scope: Scope) -> None:
+        """The refusal of a call that is over is written by a task of its own: a request that ends
+        before it would be answered with 500."""
+        scope.pop("faas.on_disconnect", None)
+        await asyncio.sleep(0)
 
     async def health(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])

@@ -14,6 +14,8 @@ from .results import Answer, refused
 
 # How long the rest of a request is read that is refused whatever comes.
 _REST_SECONDS = 1.0
+# One piece is written faster than two, but a large one is not copied for it.
+_COPIED_BYTES = 64 * 1024
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Any]
@@ -24,7 +26,7 @@ async def respond(send: Send, answer: Answer, *, close: bool = False) -> None:
     cycle: Any = send.__self__  # type: ignore[attr-defined]
     if cycle.flow.write_paused:
         await cycle.flow.drain()
-    if cycle.disconnected:
+    if cycle.disconnected or cycle.response_complete:
         return
     if answer.close or close:
         cycle.keep_alive = False
@@ -38,7 +40,10 @@ async def respond(send: Send, answer: Answer, *, close: bool = False) -> None:
     )
     cycle.response_started = cycle.response_complete = True
     cycle.waiting_for_100_continue = False
-    cycle.transport.write(head if cycle.scope["method"] == "HEAD" else head + answer.body)
+    if len(answer.body) > _COPIED_BYTES:
+        cycle.transport.writelines((head, answer.body))
+    else:
+        cycle.transport.write(head if cycle.scope["method"] == "HEAD" else head + answer.body)
     cycle.message_event.set()
     if not cycle.keep_alive:
         cycle.transport.close()

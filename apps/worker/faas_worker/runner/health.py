@@ -55,7 +55,7 @@ class Health:
         self._streams = {fd: stat.S_ISSOCK(os.fstat(fd).st_mode) for fd in (0, 1, 2)}
         self._open = (*own, *self._streams)
         self._limits = own_limits()
-        # What looks after a call: asking for them all takes as long as all else together.
+        # Told by an event: asking for all limits after each call takes as long as all else.
         self._has_set_limits = False
         sys.addaudithook(self._on_event)
         self._descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -96,6 +96,7 @@ class Health:
         """At all that there is, which takes a fraction of a millisecond."""
         self._has_set_limits = True
         found = self.after_call(in_use=in_use)
+        self._has_set_limits = False
         if found is not None:
             return found
         if _open_descriptors() > self._most_descriptors(in_use=in_use):
@@ -142,7 +143,6 @@ class Health:
             return True
         if self._has_set_limits and are_lowered(self._limits):
             return True
-        self._has_set_limits = False
         return any(names.are_lost() for names in self._names)
 
     def _most_descriptors(self, *, in_use: bool) -> float:

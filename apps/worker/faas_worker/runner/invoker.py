@@ -115,6 +115,8 @@ class Invoker:
                 call = self._calls.get()
                 outcome = self._context.copy().run(self._run, call)
                 self._done.append((call, outcome))
+                # Or they would be kept until the next call.
+                del call, outcome
                 if not self._wake_sent:
                     self._wake_sent = True
                     self._loop.call_soon_threadsafe(self._deliver)
@@ -142,7 +144,8 @@ class Invoker:
 
     def _run_in_main_thread(self, call: Call, value: Awaitable[Any]) -> Any:
         loop = self.main_loop
-        if loop is None or loop.is_closed():
+        # The file may run its thread's loop elsewhere, or have closed it.
+        if loop is None or loop.is_closed() or loop.is_running():
             loop = self.main_loop = type(self._loop)()
         task = loop.create_task(_identity(value), context=copy_context())
         call.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
@@ -174,7 +177,7 @@ class Invoker:
         status: object = 0 if error is None else 1
         with suppress(_Anything):
             if isinstance(error, SystemExit):
-                status = error.code or 0
+                status = 0 if error.code is None else error.code
             elif error is not None:
                 print(describe(error, self._handler.file).traceback, end="", file=sys.stderr)
             if not isinstance(status, int):

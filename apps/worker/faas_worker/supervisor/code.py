@@ -25,7 +25,8 @@ def lay_code_out(settings: Settings) -> Settings:
 def lay_code_out_again(settings: Settings) -> Settings:
     """The same, where it has lain before and nowhere else."""
     folder = os.path.abspath(settings.app_dir)
-    path = os.path.join(folder, *settings.handler.split(".")[:-1]) + ".py"
+    module = settings.handler.rpartition(".")[0]
+    path = os.path.join(folder, *module.split(".")) + ".py"
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "xb") as file:
         file.write(settings.code or b"")

@@ -41,12 +41,19 @@ def refuse_waiting(sock: socket.socket, body: bytes) -> None:
     with contextlib.suppress(OSError):
         while len(waiting) < BACKLOG:
             waiting.append(sock.accept()[0])
+    # From now on the kernel refuses: nobody is let in to be cut off.
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
     end = time.monotonic() + _REFUSING_SECONDS
     for connection in waiting:
         with connection, contextlib.suppress(OSError):
             connection.settimeout(max(end - time.monotonic(), 0.001))
             connection.recv(_REQUEST_BYTES)
             connection.sendall(head.encode() + body)
+            connection.shutdown(socket.SHUT_WR)
+            # What has not been read would reset the caller's socket before it has read the answer.
+            while time.monotonic() < end and connection.recv(_REQUEST_BYTES):
+                pass
 
 
 def _listen_unix(path: str) -> socket.socket:

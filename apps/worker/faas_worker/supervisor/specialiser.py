@@ -89,7 +89,7 @@ def wait_for_function(
         if end is not None and time.monotonic() >= end:
             # The function has stopped it: it could not end by itself.
             os.kill(pid, signal.SIGKILL)
-        left = None if end is None else max(end - time.monotonic(), 0)
+        left = None if end is None else max(end - time.monotonic(), 0.01)
         ready, _, _ = select.select([signals.fd, *([ours] if ours >= 0 else [])], [], [], left)
         for number, sender in signals.read():
             # The runner may serve already: what handler code sends doesn't count.
@@ -120,14 +120,14 @@ def wait_for_function(
 
 def hand_over(standby: RunnerProcess, given: bytes | bytearray) -> RunnerProcess | None:
     """None when it has ended."""
-    with os.fdopen(os.memfd_create("function"), "wb") as file:
-        file.write(given)
-        file.flush()
-        try:
+    try:
+        with os.fdopen(os.memfd_create("function"), "wb") as file:
+            file.write(given)
+            file.flush()
             socket.send_fds(standby.channel, [b"function"], [file.fileno()])
-        except OSError:
-            standby.forget()
-            return None
+    except OSError:
+        standby.forget()
+        return None
     standby.started = time.monotonic()
     return standby
 
@@ -226,7 +226,7 @@ class Specialiser:
         self.server.close_idle_connections()
         end = self.loop.time() + _FLUSH_SECONDS
         while self.server.connections and self.loop.time() < end:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         return self.leave(status)
 
     def take(self, body: bytes) -> tuple[int, Answer]:

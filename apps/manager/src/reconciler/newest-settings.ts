@@ -1,0 +1,158 @@
+import { createHash } from 'node:crypto';
+import type { FunctionDefaults, OrchestratorConfig } from '#libs/config/config.js';
+import { FUNCTION_DEFAULTS, ORCHESTRATOR_CONFIG } from '#libs/config/config.module.js';
+import { VERSION } from '#libs/config/version.js';
+import { Notifications } from '#libs/database/notifications.js';
+import { DatabaseUnavailable } from '#libs/errors/errors.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { Inject, Injectable } from '@nestjs/common';
+import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { StepSlots } from '../functions/inline-reconciler.js';
+import { FunctionRepository } from '../functions/function.repository.js';
+import { InstallationRepository } from '../orchestrator/installation.repository.js';
+import { ReconcileLoop } from './reconcile.loop.js';
+
+const CHANGED = 'faas_settings';
+const BEAT_MS = 5_000;
+/** Without a sign of life for so long, seen at so many looks, the managers with the newest settings are gone. */
+const SILENCE_MS = 20_000;
+const SILENT_LOOKS = 4;
+const PING_MS = 3_000;
+/** Managers with other settings may have written rows with their defaults: looked for at one beat in so many. */
+const BEATS_PER_SWEEP = 12;
+
+/**
+ * What the configuration makes of a worker. Managers of one installation that differ in it would replace each other's
+ * workers for ever: those with the newest settings act upon functions, and the others only run calls until they are
+ * gone, or the newer ones are. A manager with other settings takes over once it serves and its engine answers.
+ */
+@Injectable()
+export class NewestSettings {
+  private readonly sha256: string;
+  /** It has been started with these settings, and has yet to take over. */
+  private isNew = false;
+  private beats = '';
+  private silentSince = 0;
+  private silentLooks = 0;
+  private looks = 0;
+  private timer: NodeJS.Timeout | undefined;
+  private looking: Promise<void> = Promise.resolve();
+
+  constructor(
+    private readonly installation: InstallationRepository,
+    private readonly functions: FunctionRepository,
+    private readonly slots: StepSlots,
+    private readonly loop: ReconcileLoop,
+    private readonly orchestrator: Orchestrator,
+    private readonly notifications: Notifications,
+    @Inject(FUNCTION_DEFAULTS) private readonly defaults: FunctionDefaults,
+    @Inject(ORCHESTRATOR_CONFIG) config: OrchestratorConfig,
+    @InjectPinoLogger(NewestSettings.name) private readonly logger: PinoLogger,
+  ) {
+    this.sha256 = sha256Of(orchestrator.engine, config, defaults);
+    slots.isOutdated = true;
+    this.notifications.on(CHANGED, () => this.lookSoon());
+  }
+
+  /** @param isNew false for a process that takes the place of another one: its settings are no newer than that one's */
+  async begin(isNew: boolean): Promise<void> {
+    this.isNew = isNew;
+    this.timer = setInterval(() => this.lookSoon(), BEAT_MS).unref();
+    this.lookSoon();
+    await this.looking;
+  }
+
+  /** Counts no longer as alive. */
+  withdraw(): void {
+    clearInterval(this.timer);
+    this.timer = undefined;
+  }
+
+  async stop(): Promise<void> {
+    this.withdraw();
+    await this.looking;
+  }
+
+  private lookSoon(): void {
+    this.looking = this.looking.then(() => this.look()).catch((error: unknown) => this.report(error));
+  }
+
+  private async look(): Promise<void> {
+    if (this.timer === undefined) return;
+    const { isNewest, areNone, beats } = await this.installation.beat(this.sha256);
+    if (isNewest) await this.act();
+    else if (areNone || this.areOthersGone(beats) || (this.isNew && (await this.engineAnswers()))) await this.take();
+    else this.giveWay();
+  }
+
+  private async take(): Promise<void> {
+    await this.installation.takeSettings(this.sha256, this.orchestrator.engine);
+    await this.act();
+  }
+
+  private async act(): Promise<void> {
+    this.isNew = false;
+    this.silentLooks = 0;
+    const begins = this.slots.isOutdated;
+    if (begins || this.looks % BEATS_PER_SWEEP === 0) {
+      const functions = await this.functions.applyDefaults(this.defaults, this.sha256);
+      if (functions > 0) this.logger.info({ functions }, 'functions follow other defaults from now on');
+    }
+    this.looks += 1;
+    if (!begins) return;
+    this.slots.isOutdated = false;
+    await this.functions.requestReconcileOfAll();
+    this.loop.kick();
+  }
+
+  private giveWay(): void {
+    if (this.isNew) {
+      this.logger.warn('its engine does not answer, so that managers with other settings go on acting upon functions');
+    } else if (!this.slots.isOutdated) {
+      this.logger.warn(
+        'a manager with other settings has been started: this one still runs calls, and leaves functions to that one',
+      );
+    }
+    this.slots.isOutdated = true;
+  }
+
+  private areOthersGone(beats: string): boolean {
+    if (beats !== this.beats) {
+      this.beats = beats;
+      this.silentLooks = 0;
+      this.silentSince = performance.now();
+      return false;
+    }
+    this.silentLooks += 1;
+    if (this.silentLooks < SILENT_LOOKS || performance.now() - this.silentSince < SILENCE_MS) return false;
+    this.logger.warn('the managers with newer settings are gone: this one acts upon functions');
+    return true;
+  }
+
+  private engineAnswers(): Promise<boolean> {
+    return this.orchestrator.ping(AbortSignal.timeout(PING_MS)).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  private report(error: unknown): void {
+    if (error instanceof DatabaseUnavailable) this.logger.debug({ reason: error.message }, 'settings not compared');
+    else this.logger.error({ err: error }, 'settings not compared');
+  }
+}
+
+function sha256Of(engine: string, { docker, kubernetes, process }: OrchestratorConfig, defaults: FunctionDefaults) {
+  const { image, network, internal, seccomp, firewall } = docker;
+  const { kubeconfig: _, insideCluster: __, ...cluster } = kubernetes;
+  const { timeoutMs, concurrency, memoryMiB, cpuMillis, pids, idleTimeoutMs, minReplicas } = defaults;
+  const byEngine: Readonly<Record<string, unknown>> = {
+    docker: { image, network, internal, seccomp, firewall },
+    kubernetes: cluster,
+    process: { python: process.python, workerDir: process.workerDir },
+  };
+  const own = { timeoutMs, concurrency, memoryMiB, cpuMillis, pids, idleTimeoutMs, minReplicas };
+  return createHash('sha256')
+    .update(JSON.stringify([VERSION, engine, byEngine[engine], own]))
+    .digest('hex');
+}
