@@ -31,7 +31,7 @@ export class FunctionEntity {
 
   /** The settings that its upload has named. The others follow the installation's defaults. */
   @Column({ type: 'text', array: true })
-  said: SettingName[];
+  said: readonly SettingName[];
 
   /** How many are wanted now. The autoscaler and the activator change it. */
   @Column({ type: 'integer' })

@@ -76,7 +76,7 @@ export class FunctionsService {
       id,
       functionName,
       ...columnsOf(spec),
-      said: [...said],
+      said,
       replicas: Math.max(1, spec.min_replicas),
       memoryMiB,
       cpuMillis,

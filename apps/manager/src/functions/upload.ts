@@ -67,9 +67,8 @@ function checked({ file, fields }: Form, policy: SpecPolicy): Upload {
   const [fault] = validateSync(upload, { stopAtFirstError: true });
   if (fault) throw new InvalidUpload(fault.property, Object.values(fault.constraints ?? {}).join(' '));
   const { python_file: code, function_name: name, ...asked } = upload;
-  const named = Object.entries(asked).filter(([, value]) => value !== undefined);
-  const spec = resolveSpec(Object.fromEntries(named), policy);
   const said = SETTING_NAMES.filter((setting) => asked[setting] !== undefined);
+  const spec = resolveSpec(Object.fromEntries(said.map((setting) => [setting, asked[setting]])), policy);
   return { code: code as Buffer, functionName: asPythonReads(name as string), spec, said };
 }
 

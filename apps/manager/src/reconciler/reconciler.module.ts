@@ -22,7 +22,6 @@ const ENGINE_MS = 6_000;
 @Module({
   imports: [FunctionsModule, ScalingModule, OrchestratorModule],
   providers: [NewestSettings, EngineMigration, FunctionReconciler, ReconcileMetrics, ReconcileLoop, OrphanCollector],
-  exports: [NewestSettings],
 })
 export class ReconcilerModule implements BeforeApplicationShutdown, OnApplicationShutdown {
   constructor(

@@ -26,8 +26,9 @@ _GRACE_SECONDS = 0.01
 # How long a cancelled coroutine may take to clean up before its runner counts as stuck.
 _CANCEL_SECONDS = 0.25
 _REQUEST_ID_CHARS = 128
-Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 PAYLOAD_REFUSED = refused(422, 'The body must be a JSON object with a string "payload".')
+
+Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class FunctionApp:
