@@ -67,6 +67,15 @@ export class InstallationRepository {
     return row;
   }
 
+  /** Says that a manager with these settings ends: others with the same ones, which hear of it, say that they live. */
+  async endBeats(sha256: string): Promise<void> {
+    await this.database.query(
+      `WITH ended AS (UPDATE installation SET settings_beats = 0 WHERE settings_sha256 = $1 RETURNING id)
+       SELECT pg_notify('faas_settings', '') FROM ended`,
+      [sha256],
+    );
+  }
+
   private query<Row>(sql: string, parameters: readonly unknown[] = []): Promise<Row[]> {
     return whenReachable(this.logger, () => this.database.query<Row>(sql, parameters));
   }

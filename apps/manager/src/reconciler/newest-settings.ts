@@ -14,9 +14,11 @@ import { ReconcileLoop } from './reconcile.loop.js';
 
 const CHANGED = 'faas_settings';
 const BEAT_MS = 5_000;
-/** Without a sign of life for so long, seen at so many looks, the managers with the newest settings are gone. */
+/** Without a sign of life for so long the managers with the newest settings are gone. */
 const SILENCE_MS = 20_000;
-const SILENT_LOOKS = 4;
+/** The same after the last of them that ended has said so: each that is left gives a sign of life at once. */
+const SILENCE_AFTER_END_MS = 3_000;
+const LOOK_AFTER_END_MS = 1_000;
 const PING_MS = 3_000;
 /** Managers with other settings may have written rows with their defaults: looked for at one beat in so many. */
 const BEATS_PER_SWEEP = 12;
@@ -32,8 +34,8 @@ export class NewestSettings {
   /** It has been started with these settings, and has yet to take over. */
   private isNew = false;
   private beats = '';
-  private silentSince = 0;
-  private silentLooks = 0;
+  private silentMs = 0;
+  private lookedAt = 0;
   private looks = 0;
   private timer: NodeJS.Timeout | undefined;
   private looking: Promise<void> = Promise.resolve();
@@ -71,6 +73,7 @@ export class NewestSettings {
   async stop(): Promise<void> {
     this.withdraw();
     await this.looking;
+    await this.installation.endBeats(this.sha256).catch((error: unknown) => this.report(error));
   }
 
   private lookSoon(): void {
@@ -81,18 +84,33 @@ export class NewestSettings {
     if (this.timer === undefined) return;
     const { isNewest, areNone, beats } = await this.installation.beat(this.sha256);
     if (isNewest) await this.act();
-    else if (areNone || this.areOthersGone(beats) || (this.isNew && (await this.engineAnswers()))) await this.take();
+    else if (areNone || (await this.mayTake(beats))) await this.take();
     else this.giveWay();
   }
 
+  /** One whose engine does not answer waits twice as long, so that any other manager comes first. */
+  private async mayTake(beats: string): Promise<boolean> {
+    const now = performance.now();
+    // What passed while this process stood still is nobody's silence.
+    this.silentMs = beats === this.beats ? this.silentMs + Math.min(now - this.lookedAt, BEAT_MS) : 0;
+    this.beats = beats;
+    this.lookedAt = now;
+    const isEnded = beats === '0';
+    if (isEnded) setTimeout(() => this.lookSoon(), LOOK_AFTER_END_MS).unref();
+    const silence = this.silentMs / (isEnded ? SILENCE_AFTER_END_MS : SILENCE_MS);
+    if (silence >= 2) return true;
+    return (this.isNew || silence >= 1) && (await this.engineAnswers());
+  }
+
   private async take(): Promise<void> {
+    this.logger.info('this manager, with its settings, acts upon functions from now on');
     await this.installation.takeSettings(this.sha256, this.orchestrator.engine);
     await this.act();
   }
 
   private async act(): Promise<void> {
     this.isNew = false;
-    this.silentLooks = 0;
+    this.silentMs = 0;
     const begins = this.slots.isOutdated;
     if (begins || this.looks % BEATS_PER_SWEEP === 0) {
       const functions = await this.functions.applyDefaults(this.defaults, this.sha256);
@@ -114,19 +132,6 @@ export class NewestSettings {
       );
     }
     this.slots.isOutdated = true;
-  }
-
-  private areOthersGone(beats: string): boolean {
-    if (beats !== this.beats) {
-      this.beats = beats;
-      this.silentLooks = 0;
-      this.silentSince = performance.now();
-      return false;
-    }
-    this.silentLooks += 1;
-    if (this.silentLooks < SILENT_LOOKS || performance.now() - this.silentSince < SILENCE_MS) return false;
-    this.logger.warn('the managers with newer settings are gone: this one acts upon functions');
-    return true;
   }
 
   private engineAnswers(): Promise<boolean> {
