@@ -65,9 +65,16 @@ export class ProcessPool implements PoolSource<PoolProcess> {
   /**
    * Makes a function's replica of a generic worker that is ready. Undefined when there is none, or it wouldn't do: then
    * nothing of it is left, and the caller starts one cold.
+   *
+   * @param isFirst the function has no other replica
    */
-  async take(workload: Workload, hash: string, signal: AbortSignal): Promise<ReplicaRecord | undefined> {
-    const member = this.workers.take();
+  async take(
+    workload: Workload,
+    hash: string,
+    isFirst: boolean,
+    signal: AbortSignal,
+  ): Promise<ReplicaRecord | undefined> {
+    const member = this.workers.take(isFirst ? undefined : workload.functionId);
     if (member === undefined) return undefined;
     const { functionId, revision, limits } = workload;
     let { record } = member;

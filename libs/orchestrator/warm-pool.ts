@@ -10,11 +10,12 @@ import {
   type Specialisation,
   specialise,
 } from './generic-worker.js';
+import { FairShare } from './fair-share.js';
 import type { PoolCounts, PoolReport, StageListener, WarmStage } from './orchestrator.js';
 import { IdleProcessors } from './idle-processors.js';
 import { DEMAND_WINDOW_MS, poolTarget } from './pool-target.js';
 import type { CallToken } from './worker-tokens.js';
-import type { EndpointAddress } from './workload.js';
+import type { EndpointAddress, FunctionId } from './workload.js';
 
 /** How long a generic worker outlives the manager that asks after it. */
 const LEASE_MS = 30_000;
@@ -82,6 +83,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
   private target = 0;
   private hits = 0;
   private misses = 0;
+  private readonly share = new FairShare();
   private readonly upSince = new WeakMap<M, number>();
   private readonly takenAt = new WeakMap<M, number>();
   private readonly listeners: StageListener[] = [];
@@ -110,11 +112,16 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     if (this.timer === undefined && this.keeping === undefined) this.keepIn(0);
   }
 
-  /** A ready worker that is the caller's from now on, to be given a function or removed. */
-  take(): M | undefined {
+  /**
+   * A ready worker that is the caller's from now on, to be given a function or removed.
+   *
+   * @param scalesUp the function that has replicas and wants one more: it has a fair share only
+   */
+  take(scalesUp?: FunctionId): M | undefined {
     if (this.size === 0 || this.closing.signal.aborted) return undefined;
     this.asked.push(Date.now());
-    const member = this.ready.shift();
+    const isGranted = scalesUp === undefined || this.share.grant(scalesUp, this.ready.length, this.target);
+    const member = isGranted ? this.ready.shift() : undefined;
     this.replaceSoon();
     if (member === undefined) this.misses += 1;
     else {
