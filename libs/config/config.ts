@@ -111,6 +111,8 @@ export interface DockerConfig {
   /** Which filter of system calls workers get: the manager's own, or whatever the engine has for all its containers. */
   readonly seccomp: 'own' | 'engine';
   readonly firewall: FirewallConfig;
+  /** The engine's name of the OCI runtime that workers run with; empty: the engine's default. */
+  readonly runtime: string;
 }
 
 /** Rules on the engine's machine that keep workers from the machine itself and from private addresses. */

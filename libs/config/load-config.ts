@@ -162,6 +162,10 @@ const environment = z.object({
   WORKER_FIREWALL: z.enum(['auto', 'required', 'off'], { error: 'must be auto, required or off' }).default('auto'),
   WORKER_EGRESS_ALLOW: z.string().default(''),
   WORKER_SECCOMP: z.enum(['own', 'engine'], { error: 'must be own or engine' }).default('own'),
+  WORKER_RUNTIME: z
+    .string()
+    .regex(/^([a-zA-Z0-9][\w.-]*)?$/, { error: 'must be the name of a runtime that the engine knows, such as crun or runsc' })
+    .default(''),
   KUBECONFIG: z.string().optional(),
   KUBERNETES_SERVICE_HOST: z.string().optional(),
   KUBERNETES_NAMESPACE: name('a namespace').default('scadable-faas'),
@@ -275,6 +279,7 @@ function parse(given: NodeJS.ProcessEnv): Config {
         reach: env.WORKER_REACH,
         firewall,
         seccomp: env.WORKER_SECCOMP,
+        runtime: env.WORKER_RUNTIME,
       },
       kubernetes: kubernetesOf(env),
       process: {

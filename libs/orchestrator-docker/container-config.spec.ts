@@ -13,7 +13,7 @@ const WORKLOAD: Workload = {
   replicas: 1,
   limits: { timeoutMs: 1_500, concurrency: 4, memoryMiB: 128, cpuMillis: 250, pids: 32 },
 };
-const PLACEMENT: Placement = { owner: 'me', image: 'worker:1', network: 'workers' };
+const PLACEMENT: Placement = { owner: 'me', image: 'worker:1', network: 'workers', runtime: '' };
 const CALL = TEST_TOKENS.issue('some nonce');
 const OWN: Own = { spec: 'hash', volume: 'code', reach: 'address', call: CALL, seccomp: '{"of":"test"}' };
 
@@ -63,6 +63,11 @@ describe('containerConfig', () => {
     expect(host?.SecurityOpt).toEqual(['no-new-privileges']);
     const generic = genericConfig(PLACEMENT, WORKLOAD.limits, 'f'.repeat(64), 30_000, { ...OWN, seccomp: undefined });
     expect(generic.HostConfig?.SecurityOpt).toEqual(['no-new-privileges']);
+  });
+
+  it('names a runtime only where one is configured', () => {
+    const runtimes = ['', 'crun'].map((runtime) => containerConfig(WORKLOAD, { ...PLACEMENT, runtime }, OWN));
+    expect(runtimes.map(({ HostConfig }) => HostConfig?.Runtime)).toEqual([undefined, 'crun']);
   });
 
   it('bounds what the kernel counts for each process, and lets nobody raise it', () => {

@@ -17,6 +17,8 @@ export interface Placement {
   readonly owner: string;
   readonly image: string;
   readonly network: string;
+  /** Empty: the engine's own. */
+  readonly runtime: string;
 }
 
 /** What only one replica of a workload has. */
@@ -100,6 +102,7 @@ function workerConfig(
     HostConfig: {
       ...ISOLATION,
       ...resources(limits),
+      ...(placement.runtime === '' ? {} : { Runtime: placement.runtime }),
       SecurityOpt: [...ISOLATION.SecurityOpt, ...(seccomp === undefined ? [] : [`seccomp=${seccomp}`])],
       OomKillDisable: false,
       Ulimits: Object.entries(ULIMITS).map(([Name, most]) => ({ Name, Soft: most, Hard: most })),

@@ -36,7 +36,7 @@ import { followLines, newestLines } from './replica-logs.js';
 import { type Plan, planReplicas, type Seen } from './replica-plan.js';
 import { faultOf, ReplicaStarter } from './replica-starter.js';
 import { ReplicaObserver } from './replica-observer.js';
-import { type WarmReplica, WarmStarter } from './warm-starter.js';
+import { type Place, type WarmReplica, WarmStarter } from './warm-starter.js';
 import { ImageAwaited, NetworkUnusable, WorkerNetwork } from './worker-network.js';
 import { WorkerSeccomp } from './worker-seccomp.js';
 
@@ -86,8 +86,8 @@ export class DockerOrchestrator extends Orchestrator {
     this.claims = new Claims(this.docker, owner);
     this.observer = new ReplicaObserver(this.docker, this.prober, owner, config.network, this.claims, tokens);
     this.images = new ImagePulls(this.docker, config.registry, logger, (functionId) => this.changed(functionId));
-    const { image, network } = config;
-    const placement = { owner, image, network };
+    const { image, network, runtime } = config;
+    const placement = { owner, image, network, runtime };
     this.starter = new ReplicaStarter(
       this.docker,
       this.images,
@@ -214,8 +214,9 @@ export class DockerOrchestrator extends Orchestrator {
 
   private async step(workload: Workload, signal: AbortSignal, onReady: Tell): Promise<Observed> {
     const { functionId, limits, replicas } = workload;
-    const { image, network, internal, seccomp } = this.config;
-    const spec = specHash(workload, { image, network, internal, seccomp, walls: HARDENING });
+    const { image, network, internal, seccomp, runtime } = this.config;
+    const ours = { image, network, internal, seccomp, walls: HARDENING };
+    const spec = specHash(workload, runtime === '' ? ours : { ...ours, runtime });
     this.pool.start();
     const place = await this.place(functionId);
     if (place.fault === undefined) {
@@ -234,9 +235,12 @@ export class DockerOrchestrator extends Orchestrator {
     if (plan.start.length === 0) this.coldStarts.leave(functionId);
     const refused = place.fault !== undefined && plan.start.length > 0 ? [place.fault] : [];
     const start = refused.length > 0 ? [] : plan.start;
-    const isFirst = seen.length === 0;
-    const tell = isFirst ? onReady : undefined;
-    const started = await settled(start.map((slot) => this.start(workload, spec, slot, isFirst, signal, tell)));
+    const hasNothing = seen.length === 0;
+    const tell = hasNothing ? onReady : undefined;
+    const first = plan.keep.length === 0 ? plan.start[0] : undefined;
+    const started = await settled(
+      start.map((slot) => this.start(workload, spec, { slot, isFirst: slot === first, hasNothing }, signal, tell)),
+    );
 
     const after = isStill(plan) ? plan : planReplicas(wanted, await look());
     // A warm replica is ready at once: with it, this may be the last step for long.
@@ -265,7 +269,7 @@ export class DockerOrchestrator extends Orchestrator {
     onReady: Tell,
   ): Promise<Observed | undefined> {
     if (workload.isFresh !== true || workload.replicas === 0 || !this.warmStarter.hasReady) return undefined;
-    const warm = await this.startWarm(workload, spec, 1, signal, onReady);
+    const warm = await this.startWarm(workload, spec, { slot: 1, isFirst: true }, signal, onReady);
     if (warm?.isReady !== true || workload.replicas > 1) return undefined;
     return seenReady(warm);
   }
@@ -279,21 +283,20 @@ export class DockerOrchestrator extends Orchestrator {
   private async start(
     workload: Workload,
     spec: string,
-    slot: number,
-    hasNothing: boolean,
+    place: Place & { readonly hasNothing: boolean },
     signal: AbortSignal,
     onReady: Tell,
   ): Promise<WorkloadFault | undefined> {
     const { functionId } = workload;
     // A function that waits for a slot was counted among those that asked the pool.
     if (!this.coldStarts.isWaiting(functionId) || this.warmStarter.hasReady) {
-      const warm = await this.startWarm(workload, spec, slot, signal, onReady);
+      const warm = await this.startWarm(workload, spec, place, signal, onReady);
       if (warm !== undefined) return undefined;
     }
-    if (!this.coldStarts.begin(functionId, hasNothing)) return waitingForSlot();
+    if (!this.coldStarts.begin(functionId, place.hasNothing)) return waitingForSlot();
     let isStarted = false;
     try {
-      const fault = await this.starter.start(workload, spec, slot, signal);
+      const fault = await this.starter.start(workload, spec, place.slot, signal);
       isStarted = fault === undefined;
       return fault;
     } finally {

@@ -28,6 +28,13 @@ export interface WarmReplica {
   readonly isReady: boolean;
 }
 
+/** Where a function's new replica goes. */
+export interface Place {
+  readonly slot: number;
+  /** The function has no other one that stays. */
+  readonly isFirst: boolean;
+}
+
 /** Makes a function's replica of a generic worker that is ready. */
 export class WarmStarter {
   constructor(
@@ -53,11 +60,11 @@ export class WarmStarter {
   async start(
     workload: Workload,
     spec: string,
-    slot: number,
+    { slot, isFirst }: Place,
     signal: AbortSignal,
     onReady: ((replica?: WarmReplica) => void) | undefined,
   ): Promise<WarmReplica | undefined> {
-    const member = this.pool.take();
+    const member = this.pool.take(isFirst ? undefined : workload.functionId);
     if (member === undefined) return undefined;
     const { functionId, revision } = workload;
     const { id, address, hostPort, call } = member;

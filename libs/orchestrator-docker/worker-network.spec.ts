@@ -46,6 +46,7 @@ const CONFIG: DockerConfig = {
   reach: 'auto',
   firewall: { mode: 'off', allow: [] },
   seccomp: 'own',
+  runtime: '',
 };
 
 const LOCAL = { ...NETWORK, IPAM: { Driver: 'default', Config: [{ Subnet: '127.0.0.0/8', Gateway: '127.0.0.1' }] } };

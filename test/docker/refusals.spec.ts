@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import type { Stage } from '#libs/orchestrator/testing/contract.stage.js';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { containersOf, dockerStage, endStage, python } from './support/docker-stage.js';
 import { docker, openDocker, removeNetwork, testConfig, whyNoDocker, WORKER_IMAGE } from './support/docker-tests.js';
 
@@ -57,6 +57,25 @@ describe.skipIf(reason !== undefined)('Docker provider: what the engine refuses'
     expect(seen.reason).toMatchObject({ code: 'rejected', terminal: false });
     expect(seen.reason?.message).toContain('CPU');
     expect(await containersOf(stage.owner)).toEqual([]);
+  });
+
+  it('runs workers with the runtime that is configured, replaces those of another, and names one it lacks', async () => {
+    const { DefaultRuntime: usual } = (await docker.info()) as { DefaultRuntime: string };
+    const config = testConfig();
+    stage = dockerStage(config);
+    const workload = stage.workload(ECHO);
+    const byDefault = await stage.settleReady(await stage.manager(), workload);
+    Object.assign(config, { runtime: usual });
+    const byName = await stage.settleReady(await stage.manager(), workload);
+    expect(byName.primary).not.toBe(byDefault.primary);
+    expect((await docker.getContainer(byName.primary).inspect()).HostConfig.Runtime).toBe(usual);
+    Object.assign(config, { runtime: 'no-such-runtime' });
+    const manager = await stage.manager();
+    await vi.waitFor(async () => {
+      const { reason: fault, endpoints } = await stage.ensure(manager, workload);
+      expect(fault).toMatchObject({ code: 'rejected', message: expect.stringContaining('no-such-runtime') as unknown });
+      expect(endpoints.map(({ replica }) => replica)).toEqual([byName.primary]);
+    });
   });
 
   it('refuses a network that lets workers reach each other', async () => {

@@ -57,6 +57,7 @@ export function testConfig(changes: Partial<DockerConfig> = {}): DockerConfig {
     reach: 'auto',
     firewall: { mode: FIREWALL, allow: [] },
     seccomp: 'own',
+    runtime: '',
     ...changes,
   };
 }

@@ -148,11 +148,11 @@ export class NewestSettings {
 }
 
 function sha256Of(engine: string, { docker, kubernetes, process }: OrchestratorConfig, defaults: FunctionDefaults) {
-  const { image, network, internal, seccomp, firewall } = docker;
+  const { image, network, internal, seccomp, firewall, runtime } = docker;
   const { kubeconfig: _, insideCluster: __, ...cluster } = kubernetes;
   const { timeoutMs, concurrency, memoryMiB, cpuMillis, pids, idleTimeoutMs, minReplicas } = defaults;
   const byEngine: Readonly<Record<string, unknown>> = {
-    docker: { image, network, internal, seccomp, firewall },
+    docker: { image, network, internal, seccomp, firewall, runtime },
     kubernetes: cluster,
     process: { python: process.python, workerDir: process.workerDir },
   };
