@@ -164,7 +164,9 @@ const environment = z.object({
   WORKER_SECCOMP: z.enum(['own', 'engine'], { error: 'must be own or engine' }).default('own'),
   WORKER_RUNTIME: z
     .string()
-    .regex(/^([a-zA-Z0-9][\w.-]*)?$/, { error: 'must be the name of a runtime that the engine knows, such as crun or runsc' })
+    .regex(/^([a-zA-Z0-9][\w.-]*)?$/, {
+      error: 'must be the name of a runtime that the engine knows, such as crun or runsc',
+    })
     .default(''),
   KUBECONFIG: z.string().optional(),
   KUBERNETES_SERVICE_HOST: z.string().optional(),
