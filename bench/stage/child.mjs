@@ -27,8 +27,9 @@ export class Child {
     return this.#child.pid;
   }
 
-  static run(program, args, { env, cwd }) {
-    return new Child(spawn(program, args, { env, cwd, stdio: ['ignore', 'pipe', 'pipe'], detached: true }));
+  /** `stdin`: 'pipe' for one that ends with its standard input, and so with this process. */
+  static run(program, args, { env, cwd, stdin = 'ignore' } = {}) {
+    return new Child(spawn(program, args, { env, cwd, stdio: [stdin, 'pipe', 'pipe'], detached: true }));
   }
 
   /** A module of ours in a process of its own, with a channel to it. */

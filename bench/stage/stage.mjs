@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Load } from '../load/load.mjs';
+import { Wrk } from '../load/wrk.mjs';
 import { Child, freePort } from './child.mjs';
 import { PLAIN_ROUTES } from '../reference/handlers.mjs';
-import { startProxy } from '../reference/proxy.mjs';
+import { buildGoProxy, startGoProxy, startProxy } from '../reference/proxy.mjs';
 import { DockerEngine } from './docker-engine.mjs';
 import { untilHealthy } from './health.mjs';
 import { Manager } from './manager.mjs';
@@ -58,6 +59,11 @@ export class Stage {
     return load;
   }
 
+  /** The load that takes least of the processors from what is measured: wrk where it is installed. */
+  async leanLoad() {
+    return (await Wrk.find()) ?? this.load();
+  }
+
   /** Plain routes around the same handlers, run where functions are. */
   async plainWorker() {
     const plain = await this.engine.startPlain(PLAIN_ROUTES);
@@ -70,6 +76,18 @@ export class Stage {
     await this.undo.add(() => child.end());
     const { port } = await child.ask('The proxy');
     return { target: { origin: `http://127.0.0.1:${port}`, path: '/' }, pid: child.pid };
+  }
+
+  /** Undefined where there is no Go. */
+  async goProxy(target, connections) {
+    const program = await buildGoProxy(this.folder);
+    if (program === undefined) return undefined;
+    const port = await freePort();
+    const child = startGoProxy(program, port, target, connections);
+    await this.undo.add(() => child.end());
+    const origin = `http://127.0.0.1:${port}`;
+    await Promise.race([untilHealthy({ origin }), child.failure("Go's proxy")]);
+    return { target: { origin, path: '/' }, pid: child.pid };
   }
 
   /** The worker by hand, of this checkout or of another one, around one handler of the reference's file. */
