@@ -9,12 +9,14 @@ import { measureOverhead } from './overhead.mjs';
 import { measureScaleFromZero } from './scale-from-zero.mjs';
 import { measureStorm } from './storm.mjs';
 import { measureThroughput } from './throughput.mjs';
+import { measureWakes } from './wakes.mjs';
 import { measureWorker } from './worker.mjs';
 
 /** Every figure there is, in the order they are measured. */
 export const FIGURES = {
   'scale-from-zero': measureScaleFromZero,
   burst: measureBurst,
+  wakes: measureWakes,
   deploy: measureDeploy,
   overhead: measureOverhead,
   throughput: measureThroughput,

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import Docker from 'dockerode';
 import { pack } from 'tar-stream';
-import { isGeneric, isHealthy, untilHealthy } from './health.mjs';
+import { isGeneric, isHealthy, untilGeneric, untilHealthy } from './health.mjs';
 
 const IMAGE = process.env.WORKER_IMAGE || 'faas-worker:local';
 const PORT = 8000;
@@ -72,6 +72,12 @@ export class DockerEngine {
     return this.#run(options, { 'function/handler.py': code });
   }
 
+  /** The same image without a manager, up and waiting for a function: told so by these variables. */
+  startGeneric(environment) {
+    const Env = Object.entries(environment).map(([name, value]) => `${name}=${value}`);
+    return this.#run({ Env, HostConfig: { Tmpfs: { '/app': 'rw,mode=1777' } } }, {}, untilGeneric);
+  }
+
   /** Plain routes around the same handlers, with the image's Python. */
   startPlain(files) {
     const options = { Cmd: ['python3', '/app/plain_fastapi.py', String(PORT), '0.0.0.0'] };
@@ -109,13 +115,14 @@ export class DockerEngine {
     }
   }
 
-  async #run(options, files) {
+  async #run(options, files, untilUp = untilHealthy) {
     const container = await this.#docker.createContainer({
       Image: IMAGE,
       ...options,
       ExposedPorts: { [PORT_KEY]: {} },
       Healthcheck: { Test: ['NONE'] },
       HostConfig: {
+        ...options.HostConfig,
         NetworkMode: this.#network,
         PortBindings: { [PORT_KEY]: [{ HostIp: '127.0.0.1', HostPort: '' }] },
       },
@@ -125,7 +132,7 @@ export class DockerEngine {
     }
     await container.start();
     const target = await this.#reach(container.id, { wait: false });
-    await untilHealthy(target);
+    await untilUp(target);
     return {
       target: (path) => ({ ...target, path }),
       memory: () => memoryOf(container),

@@ -2,13 +2,23 @@ import { request } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 
 const EVERY_MS = 5;
+const UP_WITHIN_MS = 60_000;
 const ONE_TRY_MS = 1_000;
 
 /** Asks until the answer is 200. */
-export async function untilHealthy(target, { path = '/health', withinMs = 60_000 } = {}) {
+export function untilHealthy(target, { path = '/health', withinMs = UP_WITHIN_MS } = {}) {
+  return untilTrue(() => isHealthy(target, path), `${target.origin}${path} never answered 200.`, withinMs);
+}
+
+/** Asks until it is up and waits for a function. */
+export function untilGeneric(target) {
+  return untilTrue(() => isGeneric(target), `${target.origin} never waited for a function.`, UP_WITHIN_MS);
+}
+
+async function untilTrue(look, complaint, withinMs) {
   const until = performance.now() + withinMs;
-  while (!(await isHealthy(target, path))) {
-    if (performance.now() > until) throw new Error(`${target.origin}${path} never answered 200.`);
+  while (!(await look())) {
+    if (performance.now() > until) throw new Error(complaint);
     await delay(EVERY_MS);
   }
 }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { glob, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Child, freePort } from './child.mjs';
-import { isGeneric, untilHealthy } from './health.mjs';
+import { isGeneric, untilGeneric, untilHealthy } from './health.mjs';
 import { memoryBytes, processesWhere } from './process-use.mjs';
 
 /** Where the provider puts workers without a function. */
@@ -75,6 +75,19 @@ export class ProcessEngine {
     return this.#run(folder, ['-m', 'faas_worker'], environment, { origin: 'http://worker', socketPath });
   }
 
+  /** The worker without a manager, up and waiting for a function: told so by these variables. */
+  async startGeneric(environment) {
+    const folder = await this.#folderOf({});
+    const socketPath = join(folder, 's');
+    const all = {
+      PYTHONPATH: join(this.#root, 'apps', 'worker'),
+      FAAS_APP_DIR: folder,
+      FAAS_SOCKET: socketPath,
+      ...environment,
+    };
+    return this.#run(folder, ['-m', 'faas_worker'], all, { origin: 'http://worker', socketPath }, untilGeneric);
+  }
+
   /** Plain routes around the same handlers. */
   async startPlain(files) {
     const folder = await this.#folderOf(files);
@@ -115,12 +128,12 @@ export class ProcessEngine {
     return folder;
   }
 
-  async #run(folder, args, environment, target) {
+  async #run(folder, args, environment, target, untilUp = untilHealthy) {
     const child = Child.run(this.#python, args, {
       cwd: folder,
       env: { PATH: process.env.PATH, BENCH_FOLDER: `${folder}/`, PYTHONDONTWRITEBYTECODE: '1', ...environment },
     });
-    await Promise.race([untilHealthy(target), child.failure('A bare worker')]);
+    await Promise.race([untilUp(target), child.failure('A bare worker')]);
     return {
       target: (path) => ({ ...target, path }),
       memory: () => memoryWhere((text) => text.includes(`BENCH_FOLDER=${folder}/`)),
