@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { ContainerInfo } from 'dockerode';
 import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
+import { IdleProcessors } from '#libs/orchestrator/idle-processors.js';
 import { roomIn } from '#libs/orchestrator/pool-target.js';
 import { OrphanedWorkers } from '#libs/orchestrator/orphaned-workers.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
@@ -24,6 +25,7 @@ export interface PoolContainer extends PoolMember {
 
 /** Generic workers as containers; their name is no function's. */
 export class PoolContainers implements PoolSource<PoolContainer> {
+  private readonly ownProcessors = new IdleProcessors();
   private readonly orphans = new OrphanedWorkers(SILENT_MS);
 
   constructor(
@@ -35,6 +37,10 @@ export class PoolContainers implements PoolSource<PoolContainer> {
     private readonly coldStarts: ColdStartQueue,
     private readonly tokens: WorkerTokens,
   ) {}
+
+  get processors(): IdleProcessors | undefined {
+    return this.engine.isLocal ? this.ownProcessors : undefined;
+  }
 
   get mustWait(): boolean {
     return this.coldStarts.hasWaiting;

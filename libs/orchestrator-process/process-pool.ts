@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import type { PoolConfig } from '#libs/config/config.js';
 import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import { probeHealth } from '#libs/orchestrator/health-probe.js';
+import { IdleProcessors } from '#libs/orchestrator/idle-processors.js';
 import { roomIn } from '#libs/orchestrator/pool-target.js';
 import { type PoolMember, type PoolSource, WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
@@ -23,6 +24,7 @@ interface PoolProcess extends PoolMember {
 /** Generic workers as processes, each in a folder and under a user of its own from the start. */
 export class ProcessPool implements PoolSource<PoolProcess> {
   readonly workers: WarmPool<PoolProcess>;
+  readonly processors = new IdleProcessors();
 
   constructor(
     private readonly store: ReplicaStore,

@@ -63,7 +63,14 @@ class Workers implements PoolSource<Worker> {
   async hasEnded({ server }: Worker): Promise<boolean> {
     return !server.listening;
   }
+
   mustWait = false;
+  readonly processors = {
+    share: () => {
+      looks += 1;
+      return idle;
+    },
+  };
 
   /** How many were ready when the pool last looked whether it lacks any. */
   readyWhenLooked = 0;
@@ -95,12 +102,7 @@ function open(
   workers = new Workers();
   idle = 1;
   prepare(workers);
-  pool = new WarmPool(workers, size, logger, leaseMs, longestWaitMs, {
-    share: () => {
-      looks += 1;
-      return idle;
-    },
-  });
+  pool = new WarmPool(workers, size, logger, leaseMs, longestWaitMs);
   pool.start();
   return pool;
 }

@@ -12,7 +12,7 @@ import {
 } from './generic-worker.js';
 import { FairShare } from './fair-share.js';
 import type { PoolCounts, PoolReport, StageListener, WarmStage } from './orchestrator.js';
-import { IdleProcessors } from './idle-processors.js';
+import type { IdleProcessors } from './idle-processors.js';
 import { DEMAND_WINDOW_MS, poolTarget } from './pool-target.js';
 import type { CallToken } from './worker-tokens.js';
 import type { EndpointAddress, FunctionId } from './workload.js';
@@ -66,6 +66,8 @@ export interface PoolSource<M extends PoolMember> {
   hasEnded?(member: M): Promise<boolean>;
   /** For how many more than `members` there is memory; below zero when there are too many. */
   room(members: number): Promise<number>;
+  /** Of the machine on which they start; unset where that is another one. */
+  readonly processors?: Pick<IdleProcessors, 'share'> | undefined;
   /** Replicas wait for a slot to start in: the pool's own workers come after them. */
   readonly mustWait?: boolean;
 }
@@ -102,7 +104,6 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     private readonly logger: Logger,
     private readonly leaseMs = LEASE_MS,
     private readonly longestWaitMs = LONGEST_WAIT_MS,
-    private readonly processors: Pick<IdleProcessors, 'share'> = new IdleProcessors(),
   ) {
     this.renewMs = leaseMs / RENEWALS_PER_LEASE;
   }
@@ -234,7 +235,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
 
   /** Workers that wait are started when nothing else needs the processors, unless there are few of them. */
   private mustWait(): boolean {
-    const idle = this.processors.share();
+    const idle = this.source.processors?.share() ?? 1;
     if (this.source.mustWait === true) return true;
     if (this.ready.length < Math.max(ENOUGH, this.target / 2)) return false;
     return idle < LEAST_IDLE || Date.now() - (this.asked.at(-1) ?? 0) < RUSH_IS_OVER_MS;
