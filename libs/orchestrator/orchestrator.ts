@@ -108,8 +108,10 @@ export type WarmStage = 'take' | 'specialise';
 /** Told how long each stage of a successful warm start took, in milliseconds. */
 export type StageListener = (stage: WarmStage, ms: number) => void;
 
-/** What metrics read of a pool, on any engine. */
+/** What may be asked of a pool, on any engine. */
 export interface PoolReport {
   counts(): PoolCounts;
   onStage(listener: StageListener): void;
+  /** Keeps none while nobody here makes replicas, and fills again after that. */
+  rest(rests: boolean): void;
 }

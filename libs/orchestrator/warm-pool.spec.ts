@@ -119,6 +119,16 @@ afterEach(async () => {
 });
 
 describe('a pool of workers without a function', () => {
+  it('keeps none while it rests, and fills again', async () => {
+    const some = open(2);
+    await full(2);
+    some.rest(true);
+    await vi.waitFor(() => expect(workers.left).toEqual([]));
+    expect(some.counts()).toMatchObject({ ready: 0, target: 0 });
+    some.rest(false);
+    await full(2);
+  });
+
   it('has as many ready as are configured, each with a token of its own', async () => {
     open(3);
     await full(3);

@@ -83,6 +83,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
   private readonly renewMs: number;
   private asked: number[] = [];
   private target = 0;
+  private rests = false;
   private hits = 0;
   private misses = 0;
   private readonly share = new FairShare();
@@ -162,6 +163,12 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     this.listeners.push(listener);
   }
 
+  rest(rests: boolean): void {
+    if (rests === this.rests) return;
+    this.rests = rests;
+    if (this.keeping !== undefined || this.timer !== undefined) this.keepIn(0);
+  }
+
   has(id: string): boolean {
     return this.ready.some((member) => member.id === id);
   }
@@ -223,7 +230,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     const room = await this.source.room(this.ready.length + this.coming.size);
     if (this.closing.signal.aborted) return;
     const members = this.ready.length + this.coming.size;
-    const target = poolTarget({ size: this.size, recent: this.asked.length, room, members });
+    const target = poolTarget({ size: this.rests ? 0 : this.size, recent: this.asked.length, room, members });
     this.target = target;
     for (const surplus of this.ready.splice(Math.max(0, target - this.coming.size))) await this.drop(surplus);
     if (now < this.notBefore) return;

@@ -118,6 +118,7 @@ export class NewestSettings {
     }
     this.looks += 1;
     if (!begins) return;
+    this.orchestrator.warmPool?.rest(false);
     this.slots.isOutdated = false;
     await this.functions.requestReconcileOfAll();
     this.loop.kick();
@@ -132,6 +133,7 @@ export class NewestSettings {
       );
     }
     this.slots.isOutdated = true;
+    this.orchestrator.warmPool?.rest(true);
   }
 
   private engineAnswers(): Promise<boolean> {
