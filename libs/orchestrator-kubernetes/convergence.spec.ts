@@ -2,6 +2,7 @@ import type { KubernetesObject, V1Deployment } from '@kubernetes/client-node';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Convergence, covers, NameTaken, replicasToSet } from './convergence.js';
+import type { Change } from './deployment-events.js';
 import { KubeApi } from './kube-api.js';
 import { manifestsFor } from './manifests.js';
 import { FUNCTION, placementOf, podOf, workloadOf } from './testing/objects.js';
@@ -17,6 +18,7 @@ let objects: Map<string, KubernetesObject>;
 let server: ScriptedApi;
 let cache: ClusterCache;
 let convergence: Convergence;
+let told: Change[];
 let version = 0;
 
 beforeEach(async () => {
@@ -40,7 +42,10 @@ beforeEach(async () => {
   });
   const api = new KubeApi(server.access, 'scadable-faas');
   cache = new ClusterCache(server.access, api, 'me', pino({ level: 'silent' }));
-  convergence = new Convergence(api, cache, 'me', pino({ level: 'silent' }));
+  told = [];
+  convergence = new Convergence(api, cache, 'me', pino({ level: 'silent' }), {
+    tell: (_functionId, _deployment, { change }) => told.push(change),
+  });
 });
 
 afterEach(() => server.close());
@@ -78,6 +83,15 @@ describe('Convergence', () => {
     cache.services.learn({ ...service, spec: { ...service?.spec, selector: { app: 'theirs' } } });
     await convergence.apply(FUNCTION, MANIFESTS, signal);
     expect(asked()).toEqual([`PATCH services/service-${FUNCTION}`]);
+    expect(told).toEqual(['Created', 'Restored']);
+  });
+
+  it('tells another revision from what was changed by hand', async () => {
+    await convergence.apply(FUNCTION, MANIFESTS, signal);
+    const changed = manifestsFor(workloadOf({ revision: 8 }), { ...placementOf(), spec: 'another' });
+    await convergence.apply(FUNCTION, changed, signal);
+    await convergence.apply(FUNCTION, changed, signal);
+    expect(told).toEqual(['Created', 'RolledOut']);
   });
 
   it.each([
@@ -112,6 +126,7 @@ describe('Convergence', () => {
     expect(asked()).toEqual([]);
     const stale: V1Deployment = { ...applied, spec: { ...applied.spec!, replicas: 9 } };
     expect(await convergence.scale(stale, wish, signal)).toBe(stale);
+    expect(told).toEqual(['Created', 'Scaled']);
     expect((objects.get(DEPLOYMENT_PATH) as V1Deployment).spec?.replicas).toBe(3);
   });
 

@@ -2,6 +2,7 @@ import type { KubernetesObject, V1Deployment, V1OwnerReference } from '@kubernet
 import type { Logger } from 'pino';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { ApiRefusal, isConflict, isMissing } from './api-fault.js';
+import type { DeploymentEvents, Occurrence } from './deployment-events.js';
 import type { Informer } from './informer.js';
 import { AUTOSCALER, CONFIG_MAP, DEPLOYMENT, type Kind, POD } from './kinds.js';
 import { FIELD_MANAGER, type KubeApi } from './kube-api.js';
@@ -24,6 +25,7 @@ export class Convergence {
     private readonly cache: ClusterCache,
     private readonly owner: string,
     private readonly logger: Logger,
+    private readonly events: Pick<DeploymentEvents, 'tell'>,
   ) {}
 
   /** Code before the Deployment that mounts it; all others hang on the Deployment, so that one deletion takes all. */
@@ -31,12 +33,16 @@ export class Convergence {
     const { cache } = this;
     const { code, deployment, service, autoscaler } = manifests;
     const known = cache.deployments.get(functionId, deployment.metadata?.name ?? '');
-    await this.applyOne(cache.code, known === undefined ? code : ownedBy(code, known), signal);
-    const applied = await this.applyOne(cache.deployments, deployment, signal);
-    const rest: Promise<unknown>[] = [this.applyOne(cache.services, ownedBy(service, applied), signal)];
-    if (autoscaler !== undefined) rest.push(this.applyOne(cache.autoscalers, ownedBy(autoscaler, applied), signal));
-    if (known === undefined) rest.push(this.applyOne(cache.code, ownedBy(code, applied), signal));
+    const changed: string[] = [];
+    const apply = async <T extends KubernetesObject>(informer: Informer<T>, manifest: T) =>
+      this.applyOne(informer, manifest, signal, () => changed.push(`${informer.kind.kind} ${manifest.metadata?.name}`));
+    await apply(cache.code, known === undefined ? code : ownedBy(code, known));
+    const applied = await apply(cache.deployments, deployment);
+    const rest: Promise<unknown>[] = [apply(cache.services, ownedBy(service, applied))];
+    if (autoscaler !== undefined) rest.push(apply(cache.autoscalers, ownedBy(autoscaler, applied)));
+    if (known === undefined) rest.push(apply(cache.code, ownedBy(code, applied)));
     await Promise.all(rest);
+    if (changed.length > 0) this.events.tell(functionId, applied, applyOccurrence(known, applied, changed));
     return applied;
   }
 
@@ -44,7 +50,12 @@ export class Convergence {
   async scale(deployment: V1Deployment, wish: ScaleWish, signal: AbortSignal): Promise<V1Deployment> {
     const replicas = replicasToSet(deployment, wish);
     if (replicas === undefined) return deployment;
-    return this.patch(deployment, { spec: { replicas } }, signal);
+    const scaled = await this.patch(deployment, { spec: { replicas } }, signal);
+    if (scaled !== deployment) {
+      const functionId = deployment.metadata?.labels?.[LABEL.functionId] ?? '';
+      this.events.tell(functionId, scaled, scaleOccurrence(deployment.spec?.replicas ?? 1, replicas, wish));
+    }
+    return scaled;
   }
 
   /** Writes a fault down in the Deployment's annotation. */
@@ -86,6 +97,7 @@ export class Convergence {
     informer: Informer<T>,
     manifest: T,
     signal: AbortSignal,
+    onChange: () => void,
   ): Promise<T> {
     const name = manifest.metadata?.name ?? '';
     const functionId = manifest.metadata?.labels?.[LABEL.functionId] ?? '';
@@ -97,6 +109,7 @@ export class Convergence {
     const applied = await this.api.apply(informer.kind, manifest, signal);
     this.logger.debug({ functionId, kind: informer.kind.kind, name }, 'applied');
     informer.learn(informer.kind === CONFIG_MAP ? withoutData(applied) : applied);
+    onChange();
     return applied;
   }
 
@@ -141,6 +154,24 @@ function ownedBy<T extends KubernetesObject>(object: T, deployment: V1Deployment
 function isRolledOut({ metadata, status }: V1Deployment): boolean {
   const isSeen = (status?.observedGeneration ?? 0) >= (metadata?.generation ?? 0);
   return isSeen && (status?.replicas ?? 0) === (status?.updatedReplicas ?? 0);
+}
+
+/** What applying its objects meant for a function. */
+function applyOccurrence(
+  known: V1Deployment | undefined,
+  { metadata }: V1Deployment,
+  changed: readonly string[],
+): Occurrence {
+  if (known === undefined) return { change: 'Created', message: `Made ${[...new Set(changed)].join(', ')}` };
+  if (known.metadata?.labels?.[LABEL.spec] !== metadata?.labels?.[LABEL.spec]) {
+    return { change: 'RolledOut', message: 'The code, or what the pods are made from, has changed: replacing them' };
+  }
+  return { change: 'Restored', message: `Missing or not as wanted, and set again: ${changed.join(', ')}` };
+}
+
+function scaleOccurrence(from: number, to: number, { hopeless }: ScaleWish): Occurrence {
+  const message = `Scaled from ${from} to ${to}${hopeless ? ', as the code can’t be loaded' : ''}`;
+  return { change: to === 0 ? 'ScaledToZero' : from === 0 ? 'ScaledFromZero' : 'Scaled', message };
 }
 
 /** What is known of a ConfigMap: its content never changes. */

@@ -8,6 +8,7 @@ export interface Kind {
 export const CONFIG_MAP: Kind = { kind: 'ConfigMap', apiVersion: 'v1', plural: 'configmaps' };
 export const SERVICE: Kind = { kind: 'Service', apiVersion: 'v1', plural: 'services' };
 export const POD: Kind = { kind: 'Pod', apiVersion: 'v1', plural: 'pods' };
+export const EVENT: Kind = { kind: 'Event', apiVersion: 'v1', plural: 'events' };
 export const DEPLOYMENT: Kind = { kind: 'Deployment', apiVersion: 'apps/v1', plural: 'deployments' };
 export const AUTOSCALER: Kind = {
   kind: 'HorizontalPodAutoscaler',

@@ -21,6 +21,7 @@ import type {
 import { ApiRefusal, ENGINE, isConflict, rejection } from './api-fault.js';
 import type { ClusterAccess } from './cluster-access.js';
 import { Convergence, NameTaken } from './convergence.js';
+import { DeploymentEvents } from './deployment-events.js';
 import { Terminations } from './terminations.js';
 import { ranked, replicaFailure, waitingFault } from './faults.js';
 import { OWNED, POD } from './kinds.js';
@@ -58,6 +59,7 @@ export class KubernetesOrchestrator extends Orchestrator {
   private readonly api: KubeApi;
   private readonly cache: ClusterCache;
   private readonly convergence: Convergence;
+  private readonly events: DeploymentEvents;
   private readonly terminations: Terminations;
   private readonly removal: Removal;
   private readonly rejections = new Rejections();
@@ -78,7 +80,8 @@ export class KubernetesOrchestrator extends Orchestrator {
     super();
     this.api = new KubeApi(access, config.namespace);
     this.cache = new ClusterCache(access, this.api, owner, logger);
-    this.convergence = new Convergence(this.api, this.cache, owner, logger);
+    this.events = new DeploymentEvents(this.api, logger);
+    this.convergence = new Convergence(this.api, this.cache, owner, logger, this.events);
     this.terminations = new Terminations(this.api);
     this.removal = new Removal(this.api, this.cache, owner);
     this.routing = new EndpointRouting(config, access, this.cache, logger);
@@ -108,6 +111,7 @@ export class KubernetesOrchestrator extends Orchestrator {
       if (isConflict(error) && !(error instanceof NameTaken)) throw unavailable(error);
       const fault = rejection(error);
       this.rejections.note(workload.functionId, spec, fault);
+      this.tellRefusal(workload, [fault]);
       const poolReplicas = this.replicasOf(workload.functionId).filter(({ fromPool }) => fromPool);
       await this.poolReplicas.retire(workload, poolReplicas, signal).catch(refused);
       return this.see(workload, spec, this.deploymentOf(workload), [fault]);
@@ -202,7 +206,15 @@ export class KubernetesOrchestrator extends Orchestrator {
     const autoscaled = isAutoscaled(workload, this.config.autoscale);
     deployment = await this.convergence.scale(deployment, { wanted, autoscaled, hopeless }, signal);
     await this.convergence.prune(functionId, manifests, deployment, signal);
+    this.tellRefusal(workload, faults);
     return { deployment, faults };
+  }
+
+  private tellRefusal(workload: Workload, faults: readonly WorkloadFault[]): void {
+    const refusal = faults.find(({ code }) => code === 'rejected');
+    if (refusal === undefined) return;
+    const { message, at } = refusal;
+    this.events.tell(workload.functionId, this.deploymentOf(workload), { change: 'Refused', message, at });
   }
 
   /** Nothing of it runs or starts: a caller would wait for a new pod's whole start. */

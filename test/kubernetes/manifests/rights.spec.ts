@@ -23,6 +23,7 @@ describe('The manager’s Role', () => {
       '/pods': ['list', 'watch', 'create', 'patch', 'delete'],
       '/pods/log': ['get'],
       'discovery.k8s.io/endpointslices': ['list', 'watch'],
+      '/events': ['create', 'patch'],
     });
     expect(new Set(granted.map(([name]) => name)).size).toBe(granted.length);
   });
