@@ -13,7 +13,7 @@ import { noteUncounted } from '../http/client-connection.js';
 import { FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
 import { CodeReader } from '../revisions/code-reader.js';
 import { InlineReconciler } from './inline-reconciler.js';
-import { EngineUnavailable, FunctionNotFound } from './errors.js';
+import { EngineUnavailable, FunctionNotFound, FunctionNotReady } from './errors.js';
 import { FunctionChanges } from './function-changes.js';
 import type { FunctionEntity } from './function.entity.js';
 import { isFunctionId, newFunctionId } from './function-id.js';
@@ -24,6 +24,8 @@ import { readUpload } from './upload.js';
 
 /** How long a removal may take before it is answered with 202 and goes on by itself. */
 const REMOVAL_WAIT_MS = 20_000;
+/** Of a function that the engine refuses, whose upload shall hear so soon: its pods may take seconds to end. */
+const REFUSED_REMOVAL_WAIT_MS = 500;
 /**
  * If the manager crashes during an upload, the function is removed this much later than its own wait would have ended.
  */
@@ -177,11 +179,15 @@ export class FunctionsService {
     });
     if (verdict !== undefined && !(verdict instanceof AppError)) return verdict;
     const failure = verdict ?? uploadFailure(id, last, this.defaults.readyTimeoutMs);
-    await this.removeFailed(id, failure);
+    await this.removeFailed(
+      id,
+      failure,
+      verdict instanceof FunctionNotReady ? REFUSED_REMOVAL_WAIT_MS : REMOVAL_WAIT_MS,
+    );
     throw failure;
   }
 
-  private async removeFailed(id: FunctionId, failure: AppError): Promise<void> {
+  private async removeFailed(id: FunctionId, failure: AppError, waitMs: number): Promise<void> {
     this.logger.info(
       { functionId: id, code: failure.code, reason: failure.message },
       'upload failed, removing the function',
@@ -192,7 +198,7 @@ export class FunctionsService {
     });
     if (marked === null) return;
     if (failure instanceof EngineUnavailable) return;
-    await this.gone(id);
+    await this.gone(id, waitMs);
   }
 
   /** The database went away before the failure could be recorded. The function must not become ready later. */
@@ -204,8 +210,8 @@ export class FunctionsService {
       this.logger.error({ functionId: id }, 'the function of a failed upload could not be removed');
   }
 
-  private async gone(id: FunctionId): Promise<boolean> {
-    const gone = await this.changes.until(id, REMOVAL_WAIT_MS, async () => {
+  private async gone(id: FunctionId, waitMs = REMOVAL_WAIT_MS): Promise<boolean> {
+    const gone = await this.changes.until(id, waitMs, async () => {
       const row = await this.repository.find(id);
       if (row === null) return 'gone';
       return row.reason?.code === 'orchestrator_unavailable' ? 'waiting' : undefined;
