@@ -85,7 +85,7 @@ export class KubernetesOrchestrator extends Orchestrator {
     this.terminations = new Terminations(this.api);
     this.removal = new Removal(this.api, this.cache, owner);
     this.routing = new EndpointRouting(config, access, this.cache, logger);
-    this.poolPods = new PoolPods(this.api, this.cache, { owner, config, limits: pool }, tokens);
+    this.poolPods = new PoolPods(this.api, this.cache, { owner, config, limits: pool }, tokens, logger);
     // Given their functions straight at their own addresses only: that passes through nobody's hands.
     this.pool = new WarmPool<PoolPod>(this.poolPods, this.routing.routesByName ? 0 : pool.size, logger, pool.leaseMs);
     this.poolReplicas = new PoolReplicas(this.api, this.cache, this.pool, this.poolPods, tokens, pool, logger);

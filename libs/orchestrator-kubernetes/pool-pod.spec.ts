@@ -8,12 +8,10 @@ import { placementOf, workloadOf } from './testing/objects.js';
 
 const { token, sha256 } = oneTimeToken();
 const call = TEST_TOKENS.issue();
-const made = (changes: Parameters<typeof placementOf>[0] = {}) =>
-  poolPod('faas-pool-1', sha256, 30_000, call, {
-    owner: 'me',
-    config: placementOf(changes).config,
-    limits: workloadOf().limits,
-  });
+const made = (changes: Parameters<typeof placementOf>[0] = {}) => {
+  const placement = { owner: 'me', config: placementOf(changes).config, limits: workloadOf().limits };
+  return poolPod('faas-pool-1', sha256, 30_000, call, placement, 'uid-of-owner');
+};
 
 /** What keeps a worker from doing harm. */
 const walls = (spec: V1PodSpec) => {
@@ -44,6 +42,10 @@ describe('poolPod', () => {
   it('is told how many processes and threads there may be in it', () => {
     const { pids } = workloadOf().limits;
     expect(made().spec!.containers[0]!.env).toContainEqual({ name: 'FAAS_MOST_TASKS', value: String(pids) });
+  });
+
+  it('has no probe, which would fail before its worker listens and leave Unhealthy events', () => {
+    expect(Object.keys(made().spec!.containers[0]!).filter((key) => key.endsWith('Probe'))).toEqual([]);
   });
 
   it('never starts anew, when a function may have run in it', () => {

@@ -1,10 +1,10 @@
-import type { V1OwnerReference, V1Pod } from '@kubernetes/client-node';
+import type { V1ConfigMap, V1OwnerReference, V1Pod } from '@kubernetes/client-node';
 import type { KubernetesConfig, PoolConfig } from '#libs/config/config.js';
 import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import { CONFIG_MAP } from './kinds.js';
 import { CREDENTIAL_ANNOTATION, poolLabels, poolSelector } from './labels.js';
-import { POOL_OWNER, WORKER_PORT } from './names.js';
+import { POOL_OWNER } from './names.js';
 import { workerPodSpec } from './worker-pod.js';
 
 /** Beyond any function's; once it has one, the worker itself bounds its leaving by that one's. */
@@ -21,7 +21,7 @@ export interface PoolPlacement {
  * once more, after a function has run in its pod.
  *
  * @param leaseMs how long it waits for a sign of its manager
- * @param ownerUid of {@link POOL_OWNER}, where that is there
+ * @param ownerUid of {@link POOL_OWNER}
  */
 export function poolPod(
   name: string,
@@ -29,7 +29,7 @@ export function poolPod(
   leaseMs: number,
   call: CallToken,
   placement: PoolPlacement,
-  ownerUid?: string,
+  ownerUid: string,
 ): V1Pod {
   const { owner, config, limits } = placement;
   const pod = {
@@ -38,8 +38,8 @@ export function poolPod(
     environment: { FAAS_SPECIALISE_SHA256: sha256, FAAS_GENERIC_LEASE_MS: String(leaseMs) },
     call,
     limits,
-    // It has no health before it has a function; the manager itself asks whether that is loaded.
-    probes: { readinessProbe: { tcpSocket: { port: WORKER_PORT }, periodSeconds: 5, timeoutSeconds: 2 } },
+    // It has no health before it has a function, and its manager asks for that itself: probes would but leave events.
+    probes: {},
     mounts: [],
     volumes: [],
   };
@@ -48,7 +48,7 @@ export function poolPod(
     kind: 'Pod',
     metadata: {
       name,
-      ...(ownerUid !== undefined && { ownerReferences: [controllerOf(ownerUid)] }),
+      ownerReferences: [controllerOf(ownerUid)],
       namespace: config.namespace,
       labels: { ...config.workerPods.labels, ...poolLabels(owner) },
       // It may be evicted: another one can be made elsewhere.
@@ -63,6 +63,16 @@ export function poolPod(
       ...workerPodSpec(pod, config),
       ...(config.poolPriorityClass !== undefined && { priorityClassName: config.poolPriorityClass }),
     },
+  };
+}
+
+/** Made anew where somebody deleted it; all installations in a namespace share it. */
+export function poolOwner(namespace: string): V1ConfigMap {
+  const labels = { 'app.kubernetes.io/part-of': 'service-faas' };
+  return {
+    apiVersion: CONFIG_MAP.apiVersion,
+    kind: CONFIG_MAP.kind,
+    metadata: { name: POOL_OWNER, namespace, labels },
   };
 }
 

@@ -1,15 +1,16 @@
 import { randomBytes } from 'node:crypto';
 import type { V1Deployment, V1Pod } from '@kubernetes/client-node';
+import type { Logger } from 'pino';
 import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import { OrphanedWorkers } from '#libs/orchestrator/orphaned-workers.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { PoolMember, PoolSource } from '#libs/orchestrator/warm-pool.js';
-import { isConflict } from './api-fault.js';
+import { ApiRefusal, isConflict } from './api-fault.js';
 import { CONFIG_MAP, POD } from './kinds.js';
 import type { KubeApi } from './kube-api.js';
 import { LABEL, waitingOf } from './labels.js';
 import { POOL_OWNER } from './names.js';
-import { type PoolPlacement, poolPod } from './pool-pod.js';
+import { type PoolPlacement, poolOwner, poolPod } from './pool-pod.js';
 import { type Replica, replicasOf } from './replica.js';
 import type { ClusterCache } from './cluster-cache.js';
 import { replicaFailure, unscheduled } from './faults.js';
@@ -29,12 +30,14 @@ export interface PoolPod extends PoolMember {
 /** Generic workers as pods of their own, which no controller replaces: each has a token that only this manager knows. */
 export class PoolPods implements PoolSource<PoolPod> {
   private readonly orphans = new OrphanedWorkers(SILENT_MS);
+  private hasSaidIt = false;
 
   constructor(
     private readonly api: KubeApi,
     private readonly cache: ClusterCache,
     private readonly placement: PoolPlacement,
     private readonly tokens: WorkerTokens,
+    private readonly logger: Logger,
   ) {}
 
   async start({ token, sha256 }: OneTimeToken, closing: AbortSignal, leaseMs: number): Promise<PoolPod> {
@@ -43,10 +46,12 @@ export class PoolPods implements PoolSource<PoolPod> {
     const call = this.tokens.issue();
     const name = `faas-pool-${randomBytes(8).toString('hex')}`;
     try {
-      const owner = await this.api.find(CONFIG_MAP, POOL_OWNER, signal);
-      const manifest = poolPod(name, sha256, leaseMs, call, this.placement, owner?.metadata?.uid);
-      // Not aborted: nobody would know whether the pod was made.
-      const pod = await this.api.apply(POD, manifest, AbortSignal.timeout(START_MS));
+      const { api } = this;
+      const there = await api.find(CONFIG_MAP, POOL_OWNER, signal);
+      const owner = there ?? (await api.apply(CONFIG_MAP, poolOwner(api.namespace), signal));
+      const pod = await this.make((placement) =>
+        poolPod(name, sha256, leaseMs, call, placement, owner.metadata?.uid ?? ''),
+      );
       this.cache.pods.learn(pod);
       const address = await this.addressOf(name, signal);
       return { id: name, uid: pod.metadata?.uid ?? '', address, token, call };
@@ -76,6 +81,27 @@ export class PoolPods implements PoolSource<PoolPod> {
     }
   }
 
+  /** With its priority class, where the cluster has that. */
+  private async make(manifest: (placement: PoolPlacement) => V1Pod): Promise<V1Pod> {
+    const { placement } = this;
+    // Not aborted: nobody would know whether the pod was made.
+    const apply = (pod: V1Pod) => this.api.apply(POD, pod, AbortSignal.timeout(START_MS));
+    try {
+      return await apply(manifest(placement));
+    } catch (error) {
+      const { poolPriorityClass } = placement.config;
+      if (poolPriorityClass === undefined || !lacksPriorityClass(error)) throw error;
+      if (!this.hasSaidIt) {
+        this.logger.warn(
+          { priorityClass: poolPriorityClass },
+          'the PriorityClass of waiting pods does not exist: they give way to nothing until it is made',
+        );
+      }
+      this.hasSaidIt = true;
+      return apply(manifest({ ...placement, config: { ...placement.config, poolPriorityClass: undefined } }));
+    }
+  }
+
   private async isOrphaned({ name, ended, running, address }: Replica): Promise<boolean> {
     return ended || this.orphans.has(name, running ? address : undefined);
   }
@@ -97,6 +123,10 @@ export class PoolPods implements PoolSource<PoolPod> {
       if (!isConflict(error)) throw error;
     });
   }
+}
+
+function lacksPriorityClass(error: unknown): boolean {
+  return error instanceof ApiRefusal && error.message.includes('no PriorityClass with name');
 }
 
 const OVER_QUOTA = 'exceeded quota';

@@ -1,4 +1,12 @@
-import type { V1Deployment, V1EndpointSlice } from '@kubernetes/client-node';
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import {
+  loadAllYaml,
+  type V1Deployment,
+  type V1EndpointSlice,
+  type V1Pod,
+  type V1PriorityClass,
+} from '@kubernetes/client-node';
 import { describe, expect, it } from 'vitest';
 import type { PoolConfig } from '#libs/config/config.js';
 import type { Orchestrator } from '#libs/orchestrator/orchestrator.js';
@@ -221,23 +229,58 @@ describe.skipIf(noCluster)('the pool of generic pods [kubernetes]', () => {
     await cluster.core.deleteNamespacedResourceQuota({ namespace: cluster.namespace, name: 'small' });
   });
 
-  it('goes with the object that it hangs on, which lets drains take it, and comes back without', async () => {
+  it('goes with the object that it hangs on, which lets drains take it, and comes back with it', async () => {
     const { stage, cluster } = suite;
     await stage.manager();
+    const nameOf = ({ metadata }: V1Pod) => metadata?.name ?? '';
     const before = await pool().all();
-    for (const { metadata } of before) {
-      expect(metadata?.ownerReferences).toMatchObject([{ kind: 'ConfigMap', name: 'faas-pool', controller: true }]);
-    }
+    const former = await cluster.get(CONFIG_MAP, 'faas-pool');
     await cluster.delete(CONFIG_MAP, 'faas-pool');
-    const after = await pool().filled(
-      2,
-      before.map(({ metadata }) => metadata?.name ?? ''),
-    );
-    expect(after).toHaveLength(2);
-    await cluster.core.createNamespacedConfigMap({
-      namespace: cluster.namespace,
-      body: { metadata: { name: 'faas-pool' } },
-    });
+    await pool().filled(2, before.map(nameOf));
+    const owner = await cluster.get(CONFIG_MAP, 'faas-pool');
+    expect(owner.metadata?.uid).not.toBe(former.metadata?.uid);
+    const after = (await pool().all()).filter((pod) => !before.map(nameOf).includes(nameOf(pod)));
+    for (const [pods, uid] of [
+      [before, former.metadata?.uid],
+      [after, owner.metadata?.uid],
+    ] as const) {
+      for (const { metadata } of pods) {
+        expect(metadata?.ownerReferences).toMatchObject([
+          { kind: 'ConfigMap', name: 'faas-pool', uid, controller: true },
+        ]);
+      }
+    }
+  });
+
+  it('has the priority that its class says, and none where there is no such class', async () => {
+    const { stage, cluster } = suite;
+    const name = `${cluster.namespace}-pool`;
+    const priorities = async () => {
+      const owner = `${stage.owner}-${randomBytes(4).toString('hex')}`;
+      const manager = suite.provider({ KUBERNETES_POOL_PRIORITY_CLASS: name }, owner);
+      try {
+        void manager.watch(() => undefined, stage.signal());
+        const view = new PoolView(cluster, owner);
+        await view.filled(2);
+        return (await view.all()).map(({ spec }) => [spec?.priorityClassName, spec?.priority]);
+      } finally {
+        await manager.close();
+      }
+    };
+    expect(await priorities()).toEqual([
+      [undefined, 0],
+      [undefined, 0],
+    ]);
+    const [shipped] = loadAllYaml(readFileSync('k8s/functions/priority-class.yaml', 'utf8')) as [V1PriorityClass];
+    await cluster.objects.create({ ...shipped, metadata: { name } });
+    try {
+      expect(await priorities()).toEqual([
+        [name, -10],
+        [name, -10],
+      ]);
+    } finally {
+      await cluster.objects.delete({ ...shipped, metadata: { name } });
+    }
   });
 
   it('is none where it is switched off, and goes with its manager', async () => {

@@ -4,7 +4,7 @@ import { loadConfig } from '#libs/config/load-config.js';
 import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import type { Workload } from '#libs/orchestrator/workload.js';
 import { manifestsFor } from '#libs/orchestrator-kubernetes/manifests.js';
-import { poolPod } from '#libs/orchestrator-kubernetes/pool-pod.js';
+import { poolOwner, type PoolPlacement, poolPod } from '#libs/orchestrator-kubernetes/pool-pod.js';
 import { whyNoControlPlane } from './control-plane/shared.js';
 import { DryRun } from './support/dry-run.js';
 
@@ -35,6 +35,10 @@ const { workerPods: ADDED } = loadConfig({
 
 const POOL_PLACEMENT = { owner: 'me', config: CONFIG, limits: WORKLOAD.limits };
 
+function pooled(placement: PoolPlacement): object {
+  return poolPod('faas-pool-1', 'f'.repeat(64), 30_000, TEST_TOKENS.issue(), placement, 'uid-of-owner');
+}
+
 function made(workload: Partial<Workload> = {}, config: Partial<KubernetesConfig> = {}): object[] {
   const placement = { owner: 'me', spec: 'hash', config: { ...CONFIG, ...config }, tokens: TEST_TOKENS };
   return Object.values(manifestsFor({ ...WORKLOAD, ...workload }, placement)).filter((object) => object !== undefined);
@@ -52,7 +56,7 @@ describe.skipIf(whyNoControlPlane() !== undefined)('What a function becomes on a
     [
       'of the pool with what an installation adds',
       [
-        poolPod('faas-pool-1', 'f'.repeat(64), 30_000, TEST_TOKENS.issue(), {
+        pooled({
           ...POOL_PLACEMENT,
           config: { ...CONFIG, workerPods: ADDED, poolPriorityClass: 'system-node-critical' },
         }),
@@ -65,7 +69,7 @@ describe.skipIf(whyNoControlPlane() !== undefined)('What a function becomes on a
       made({ limits: { ...WORKLOAD.limits, memoryMiB: 32, cpuMillis: 10, timeoutMs: 1 } }),
       4,
     ],
-    ['of the pool', [poolPod('faas-pool-1', 'f'.repeat(64), 30_000, TEST_TOKENS.issue(), POOL_PLACEMENT)], 1],
+    ['of the pool', [pooled(POOL_PLACEMENT), poolOwner('functions')], 2],
     ['with the largest', made({ limits: { ...WORKLOAD.limits, memoryMiB: 1_048_576, cpuMillis: 1_024_000 } }), 4],
   ])('%s is what the API server takes, with no field beyond', async (_what, objects, count) => {
     expect(objects).toHaveLength(count);
