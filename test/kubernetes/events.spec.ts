@@ -14,11 +14,10 @@ describe.skipIf(noCluster)('Events on a function’s Deployment [kubernetes]', (
   /** The manager's own, as `kubectl describe deployment` finds them. */
   async function told(functionId: FunctionId): Promise<Record<string, CoreV1Event>> {
     const { core, namespace } = suite.cluster;
-    const fieldSelector = `involvedObject.kind=Deployment,involvedObject.name=faas-worker-${functionId}`;
+    const fieldSelector = `source=service-faas,involvedObject.name=faas-worker-${functionId}`;
     const { items } = await core.listNamespacedEvent({ namespace, fieldSelector });
-    const ours = items.filter(({ source }) => source?.component === 'service-faas');
-    const byReason = Object.fromEntries(ours.map((event) => [event.reason ?? '', event]));
-    expect(Object.keys(byReason), 'one Event for each kind of change').toHaveLength(ours.length);
+    const byReason = Object.fromEntries(items.map((event) => [event.reason ?? '', event]));
+    expect(Object.keys(byReason), 'one Event for each kind of change').toHaveLength(items.length);
     return byReason;
   }
 
