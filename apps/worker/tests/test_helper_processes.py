@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +53,19 @@ def test_a_fork_ends_with_the_status_that_python_gives_it(start: Start, handler:
     eventually(lambda: "ValueError: in the fork" in worker.log(), "the traceback is in the log")
     assert worker.call("exit 7").result == 7
     assert worker.call("return").result == 0
+
+
+def test_a_file_can_terminate_a_fork_of_its_process_while_it_is_loaded(
+    start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "code.py").write_text(
+        "import multiprocessing, time\n"
+        "process = multiprocessing.get_context('fork').Process(target=time.sleep, args=(30,))\n"
+        "process.start()\n"
+        "process.terminate()\n"
+        "process.join(5)\n"
+        "status = process.exitcode\n"
+        "def handle(payload): return status\n"
+    )
+    worker = start("code.handle", FAAS_APP_DIR=str(tmp_path))
+    assert worker.call("").result == -signal.SIGTERM

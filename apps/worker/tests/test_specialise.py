@@ -70,6 +70,11 @@ def test_a_generic_worker_says_that_it_serves_nothing(worker: Worker) -> None:
     assert worker.request("GET", "/specialise").status == 404
 
 
+def test_a_generic_worker_answers_a_look_at_its_health_without_a_body(worker: Worker) -> None:
+    answer = worker.request("HEAD", "/health")
+    assert (answer.status, answer.body) == (503, b"")
+
+
 def test_a_generic_worker_ends_when_nobody_renews_its_lease(leased: Worker) -> None:
     eventually(lambda: not _is_up(leased), "asking alone doesn't keep it")
     assert exit_status(leased) == 0

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from time import monotonic_ns
@@ -21,8 +20,8 @@ LEAVING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _TIMER_SIGNALS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
 _HARMLESS_SIGNALS = LEAVING_SIGNALS + _TIMER_SIGNALS
 
-# Audit events; `subprocess` comes down to these.
-_MAKING_PROCESSES = frozenset(
+#: Audit events; `subprocess` comes down to these.
+MAKING_PROCESSES = frozenset(
     {"os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
 )
 # Between two looks that tell whether processes still become more.
@@ -56,7 +55,6 @@ class Forks:
             after_in_parent=self._release_signals,
             after_in_child=self._detach_copy,
         )
-        sys.addaudithook(self._on_event)
         # `multiprocessing` starts what it doesn't fork with this, which no event tells of.
         _posixsubprocess.fork_exec = self._heard(_posixsubprocess.fork_exec)
 
@@ -77,18 +75,14 @@ class Forks:
         # While other calls run, the processes may be theirs.
         return Reason.PROCESSES if before >= _MOST_LEFT and not in_use else None
 
-    def _on_event(self, event: str, _arguments: object) -> None:
-        if event in _MAKING_PROCESSES:
-            self._note()
-
     def _heard(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def noted(*arguments: Any) -> Any:
-            self._note()
+            self.note()
             return function(*arguments)
 
         return noted
 
-    def _note(self) -> None:
+    def note(self) -> None:
         self._last_ns = now = monotonic_ns()
         if now - self._told_ns > _GROWTH_SECONDS * 1e9:
             self._told_ns = now
@@ -96,7 +90,7 @@ class Forks:
 
     def _hold_signals(self) -> None:
         """A signal for a fork waits until the fork has its own way with signals."""
-        self._note()  # The programs that uvloop starts are told of here alone.
+        self.note()  # The programs that uvloop starts are told of here alone.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, LEAVING_SIGNALS)
         self._masks[threading.get_ident()] = mask
 

@@ -34,10 +34,14 @@ _CODE_SHARE = 0.8
 # What a successor and its supervisor need beside the threads of its calls.
 _SPARE_TASKS = 16
 _REQUEST = b"POST / HTTP/1.1\r\nHost: runner\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+_CALL = _REQUEST.replace(b": 2", b": 14").replace(b"{}", b'{"payload":""}')
 _HEALTH = b"GET /health HTTP/1.1\r\nHost: runner\r\nConnection: close\r\n\r\n"
 _STATUS = b"HTTP/1.1 %d " % PAYLOAD_REFUSED.status
+#: Audit events.
+SETTING_LIMITS = frozenset({"resource.setrlimit", "resource.prlimit"})
 # A request takes one turn of the loop; but a handler may hold up that turn.
 _TURNS = 3
+_WARM_UP_SECONDS = 1.0
 _Anything, _callable = BaseException, callable
 
 
@@ -56,8 +60,7 @@ class Health:
         self._open = (*own, *self._streams)
         self._limits = own_limits()
         # Told by an event: asking for all limits after each call takes as long as all else.
-        self._has_set_limits = False
-        sys.addaudithook(self._on_event)
+        self.has_set_limits = False
         self._descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._recursion_limit = sys.getrecursionlimit()
         self._names = [_Names(*which) for which in _WATCHED]
@@ -88,15 +91,11 @@ class Health:
             return Reason.DESCRIPTORS
         return None
 
-    def _on_event(self, event: str, _arguments: object) -> None:
-        if event in ("resource.setrlimit", "resource.prlimit"):
-            self._has_set_limits = True
-
     def look(self, *, in_use: bool) -> Reason | None:
         """At all that there is, which takes a fraction of a millisecond."""
-        self._has_set_limits = True
+        self.has_set_limits = True
         found = self.after_call(in_use=in_use)
-        self._has_set_limits = False
+        self.has_set_limits = False
         if found is not None:
             return found
         if _open_descriptors() > self._most_descriptors(in_use=in_use):
@@ -141,7 +140,7 @@ class Health:
             return True
         if sys.getrecursionlimit() < self._recursion_limit:
             return True
-        if self._has_set_limits and are_lowered(self._limits):
+        if self.has_set_limits and are_lowered(self._limits):
             return True
         return any(names.are_lost() for names in self._names)
 
@@ -210,12 +209,14 @@ _WATCHED: tuple[tuple[Mapping[str, object], str], ...] = (
 
 
 async def warm_up(connect: Callable[[], asyncio.Protocol]) -> None:
-    """What answers the first request has been used before: its memory is there, and its own."""
-    for request in (_HEALTH, _REQUEST):
-        trial = _Trial(connect(), request)
-        for _ in range(_TURNS):
-            await asyncio.sleep(0)
-        trial.end()
+    """Uses what answers requests."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_WARM_UP_SECONDS):
+            for request in (_HEALTH, _REQUEST, _CALL, _CALL):
+                trial = _Trial(connect(), request)
+                while not trial.written:
+                    await asyncio.sleep(0)
+                trial.end()
 
 
 class _Trial:

@@ -41,7 +41,7 @@ class Invoker:
         self._loop = loop
         self._max_result_bytes = max_result_bytes
         self._pid = getpid()
-        self._calls: SimpleQueue[Call] = SimpleQueue()
+        self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._done: deque[tuple[Call, Any]] = deque()
         self._wake_sent = False
         self._busy = 0
@@ -108,11 +108,10 @@ class Invoker:
                 raise
 
     def run_calls(self) -> None:
-        """For ever. What strikes outside of the handler ends the process: the next runner is
-        better than a repaired one."""
+        """Until told to end. What strikes outside of the handler ends the process: the next runner
+        is better than a repaired one."""
         try:
-            while True:
-                call = self._calls.get()
+            while (call := self._calls.get()) is not None:
                 outcome = self._context.copy().run(self._run, call)
                 self._done.append((call, outcome))
                 # Or they would be kept until the next call.
@@ -120,8 +119,11 @@ class Invoker:
                 if not self._wake_sent:
                     self._wake_sent = True
                     self._loop.call_soon_threadsafe(self._deliver)
-        finally:
+        except _Anything:
             _exit(Exit.UNFIT)
+
+    def end_thread(self) -> None:
+        self._calls.put(None)
 
     def _run(self, call: Call) -> Any:
         if call.settled:

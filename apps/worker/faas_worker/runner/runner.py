@@ -9,6 +9,7 @@ import os
 import random
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextvars import copy_context
@@ -34,8 +35,8 @@ from ..protocol import (
 from ..settings import Settings
 from .app import FunctionApp
 from .calls import Call, CallTable
-from .forks import Forks, ignore_signals
-from .health import Health, warm_up
+from .forks import MAKING_PROCESSES, Forks, ignore_signals
+from .health import SETTING_LIMITS, Health, warm_up
 from .invoker import Invoker, start_thread
 from .loading import Handler, HandlerNotLoadable, load_handler, report_line
 from .server import Server
@@ -81,13 +82,14 @@ class Runner:
         """`function`: waits for the function that isn't known yet. Does not return."""
         self.set_up()
         if function is not None:
-            self.loop.run_until_complete(warm_up(self.server.connect_itself))
+            self.rehearse()
             self.settings = function(self.channel)
         if self.settings.event_loop == "asyncio":
             self.loop.close()
             self.loop = self.new_event_loop()
         asyncio.set_event_loop(self.loop)
         handler = self.load()
+        self.leave_if_forked()
         context = copy_context()
         self.streams.keep()
         self.channel.setblocking(True)
@@ -130,6 +132,26 @@ class Runner:
         self.loop = uvloop.new_event_loop()
         self.app = FunctionApp(self)
         self.server = Server(self.app, self.listener, self.number)
+        self.forks = Forks(
+            lambda: [*self.server.descriptors(), self.channel.fileno()],
+            lambda: self.tell(News.FORKS),
+        )
+
+    def rehearse(self) -> None:
+        """Loads a function of its own and answers calls of its own making: what a first call needs
+        has been used before, so that its memory is there and is this process's."""
+        handler = load_handler("faas_rehearsal.handle", "/", b"def handle(payload): return payload")
+        del sys.path[0], sys.meta_path[0], sys.modules["faas_rehearsal"]
+        invoker = Invoker(handler, copy_context(), self.loop, self.settings.max_result_bytes)
+        invoker.threads = 1
+        # It ends before the function's file is loaded, which may want to be alone in its process.
+        thread = threading.Thread(target=invoker.run_calls, daemon=True)
+        thread.start()
+        self.prepare(invoker)
+        self.loop.run_until_complete(warm_up(self.server.connect_itself))
+        invoker.end_thread()
+        thread.join()
+        self.heartbeat.good = 0
 
     def load(self) -> Handler:
         system.apply_limits(self.settings)
@@ -154,19 +176,20 @@ class Runner:
         finally:
             _exit(Exit.UNFIT)
 
-    async def begin(self, invoker: Invoker) -> None:
+    def prepare(self, invoker: Invoker) -> None:
+        """All that calls of a function need."""
         concurrency = self.settings.concurrency
         self.spare = concurrency // _ABANDONED_SHARE
         self.invoker = invoker
         self.calls = CallTable(concurrency, self.heartbeat)
-        self.forks = Forks(
-            lambda: [*self.server.descriptors(), self.channel.fileno()],
-            lambda: self.tell(News.FORKS),
-        )
         fds = self.listener.fileno(), self.channel.fileno()
         threads = concurrency + self.spare
         self.health = Health(self.settings, self.server.connect_itself, fds, threads)
         self.app.begin()
+
+    async def begin(self, invoker: Invoker) -> None:
+        self.prepare(invoker)
+        sys.addaudithook(self.on_event)
         self.loop.add_reader(self.channel.fileno(), self.on_order)
         await self.server.start()
         # What looks for damage comes after the calls that wait.
@@ -174,6 +197,12 @@ class Runner:
         self.beat_timer = self.loop.call_later(BEAT_SECONDS, self.beat)
 
     # Looking after itself
+
+    def on_event(self, event: str, _arguments: object) -> None:
+        if event in MAKING_PROCESSES:
+            self.forks.note()
+        elif event in SETTING_LIMITS:
+            self.health.has_set_limits = True
 
     def beat(self) -> None:
         try:
@@ -223,7 +252,7 @@ class Runner:
             reason = Reason.DAMAGED
         if not in_use and not self.streams.put_back():
             reason = Reason.DAMAGED
-        if reason and not self.leaving:
+        if reason:
             self.retire(reason)
 
     # The supervisor
@@ -269,6 +298,9 @@ class Runner:
     def retire(self, reason: Reason | None, linger_seconds: float = 0.0) -> None:
         """Serves the connections it has until they have let go, at most so long, and takes no new
         ones unless it is the last. `reason`: its own, for the supervisor."""
+        if reason is Reason.DAMAGED:
+            # What still gets here goes elsewhere.
+            self.app.is_damaged = self.app.draining = True
         if self.leaving:
             return
         try:
@@ -278,8 +310,6 @@ class Runner:
                 self.tell(News.RETIRES, reason.name)
             if not self.is_last:
                 self.server.stop_accepting()
-            # In a damaged one no handler runs any more: what still gets here goes elsewhere.
-            self.app.draining = reason is Reason.DAMAGED
             self.close_down_when_unused(time.monotonic() + linger_seconds, _ARRIVING_TURNS)
         except _Anything:
             # Not even that: what it is made of is broken.
