@@ -426,6 +426,34 @@ def test_calls_that_no_runner_has_taken_are_told_that_the_worker_leaves(tmp_path
         worker.close()
 
 
+def test_calls_that_no_runner_takes_do_not_wait_for_those_that_finish(
+    start: Start, tmp_path: Path
+) -> None:
+    began, asleep = tmp_path / "began", tmp_path / "asleep"
+    (tmp_path / "code.py").write_text(
+        "import os, sys, time\n"
+        f"if os.path.exists({str(began)!r}): time.sleep(60)\n"
+        f"open({str(began)!r}, 'w').close()\n"
+        "def handle(payload):\n"
+        f"    if payload == 'sleep': open({str(asleep)!r}, 'w').close(); time.sleep(3)\n"
+        "    else: sys.setrecursionlimit(sys.getrecursionlimit() - 1)\n"
+        "    return payload\n"
+    )
+    worker = start("code.handle", FAAS_APP_DIR=str(tmp_path))
+    slow = worker.start_call("sleep")
+    eventually(asleep.exists, "the slow call has begun")
+    # Its runner takes no more connections, and the next one is never there.
+    assert worker.call("damage").result == "damage"
+    connection = worker.connect()
+    connection.request("POST", "/", b'{"payload": "good"}')
+    worker.process.send_signal(signal.SIGTERM)
+    response = connection.getresponse()
+    assert (response.status, slow.done()) == (503, False)
+    assert json.loads(response.read())["error"]["code"] == "worker_draining"
+    assert slow.result(PATIENCE_SECONDS).result == "sleep"
+    assert worker.process.wait(PATIENCE_SECONDS) == 0
+
+
 @pytest.mark.parametrize("handler", [SYNC, ASYNC])
 def test_a_kept_connection_serves_those_who_hear_late_that_the_worker_leaves(
     start: Start, handler: str

@@ -6,6 +6,7 @@ import http.client
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from handlers.corrupting import LATER_SECONDS
@@ -163,6 +164,28 @@ def test_a_call_in_flight_ends_before_its_damaged_runner(start: Start) -> None:
     assert worker.call("good").runner == 2
     answer = slow.result()
     assert (answer.result, answer.runner) == ("done", 1)
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_call_that_waits_does_not_run_in_a_damaged_runner(
+    start: Start, tmp_path: Path, kind: str
+) -> None:
+    began = tmp_path / "began"
+    wait = "time.sleep(0.5)" if kind == "def" else "await asyncio.sleep(0.5)"
+    (tmp_path / "code.py").write_text(
+        "import asyncio, sys, time\n"
+        f"{kind} handle(payload):\n"
+        f"    if payload == 'damage': open({str(began)!r}, 'w').close(); {wait};"
+        " sys.setrecursionlimit(sys.getrecursionlimit() - 1)\n"
+        "    return payload\n"
+    )
+    worker = start("code.handle", FAAS_APP_DIR=str(tmp_path), FAAS_CONCURRENCY="1")
+    damage = worker.start_call("damage")
+    eventually(began.exists, "the call has begun")
+    waits = worker.call("good")
+    assert (waits.status, waits.error["code"], waits.runner) == (503, "worker_draining", 1)
+    assert damage.result().result == "damage"
+    assert worker.call("good").runner == 2
 
 
 @pytest.mark.parametrize("name", ["time=time", "builtins=print", "json=dumps"])

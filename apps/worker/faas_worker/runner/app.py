@@ -41,6 +41,8 @@ class FunctionApp:
         self.closing = False
         #: Calls are refused.
         self.draining = False
+        #: No handler runs any more, not even for calls that wait already.
+        self.is_damaged = False
         self.background: set[asyncio.Task[None]] = set()
         self.router: Endpoint | None = None
 
@@ -110,40 +112,40 @@ class FunctionApp:
         seconds = (deadline_ns - monotonic_ns()) / 1e9 + _GRACE_SECONDS
         call.timer = self.loop.call_later(max(seconds, 0), self._expire, call)
         scope["faas.on_disconnect"] = lambda: self._abandon(call)
-        if not self.calls.is_full:
-            await self.calls.enter(call)
-        elif not await self._wait_turn(call):
-            call.timer.cancel()
-            await self._let_answer_out(scope)
-            return None
         try:
-            answer = await self.invoker.answer(call)
-            await self.runner.after_call(started_ns)
+            if not self.calls.is_full:
+                await self.calls.enter(call)
+                await self._run(call, started_ns)
+            elif await self._wait_turn(call):
+                await self._run(call, started_ns)
+        finally:
+            call.timer.cancel()
+            # Or the connection would keep the payload until its next request.
+            scope.pop("faas.on_disconnect", None)
+        return None
+
+    async def _run(self, call: Call, started_ns: int) -> None:
+        answer: Answer | None
+        try:
+            if self.is_damaged:
+                answer = worker_draining()
+            else:
+                answer = await self.invoker.answer(call)
+                await self.runner.after_call(started_ns)
         except BaseException:
             # What answers are made with is broken.
             self.runner.retire(Reason.DAMAGED)
             raise
         finally:
-            call.timer.cancel()
             call.output.finish(self.runner.streams.pipes)
             self.calls.leave(call)
-            # Or the connection would keep the payload until its next request.
-            scope.pop("faas.on_disconnect", None)
         if call.settled:
-            await self._let_answer_out(scope)
+            await asyncio.sleep(0)  # see _wait_turn
         elif answer is not None:
             call.settled = True
             if answer.status == 200:
                 self.heartbeat.good += 1
-            await respond(send, answer, close=self.closing)
-        return None
-
-    @staticmethod
-    async def _let_answer_out(scope: Scope) -> None:
-        """The refusal of a call that is over is written by a task of its own: a request that ends
-        before it would be answered with 500."""
-        scope.pop("faas.on_disconnect", None)
-        await asyncio.sleep(0)
+            await respond(call.send, answer, close=self.closing)
 
     async def health(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
@@ -165,7 +167,9 @@ class FunctionApp:
         try:
             await self.calls.enter(call)
         except asyncio.CancelledError:
-            # Only its deadline or its caller ends a call that waits.
+            # Only its deadline or its caller ends a call that waits. The refusal is written by
+            # another task: a request that ends before it would be answered with 500.
+            await asyncio.sleep(0)
             return False
         finally:
             call.cancel = None

@@ -85,6 +85,9 @@ class Fleet:
     def serving(self) -> list[RunnerProcess]:
         return [r for r in self.runners.values() if r.state == "serving" and not r.watch.silent]
 
+    def has_accepting(self) -> bool:
+        return any(runner.state == "serving" for runner in self.runners.values())
+
     def loading(self) -> bool:
         return any(runner.state == "loading" for runner in self.runners.values())
 

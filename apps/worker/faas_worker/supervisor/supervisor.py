@@ -47,6 +47,8 @@ class Supervisor:
         self.fleet = Fleet(settings, listener, signals.release_in_child, notice, prepared)
         self.processes = Processes(self.fleet, self.reap)
         self.drain_until: float | None = None
+        #: Nobody takes connections any more.
+        self.is_closed = False
         self.relay_at = 0.0
         self.limits = system.own_limits()
 
@@ -151,6 +153,10 @@ class Supervisor:
             return
         if not self.fleet.runners or now >= self.drain_until:
             self.fleet.exit_status = 0
+        elif not self.is_closed and not self.fleet.has_accepting():
+            # Whoever waits would do so until the last calls of those that leave have ended.
+            self.is_closed = True
+            refuse_waiting(self.fleet.listener, worker_draining().body)
 
     def listen_again(self) -> None:
         """Handler code has shut the shared socket down, for every process that has it."""
