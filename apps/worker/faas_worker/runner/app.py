@@ -73,9 +73,15 @@ class FunctionApp:
         return await router(scope, receive, send)
 
     def _load_router(self) -> Endpoint:
-        from .routing import router_around
+        # Imported when it is needed: that takes longer than all else a worker begins with.
+        from fastapi import FastAPI
+        from starlette.routing import Route
 
-        return router_around(self.execute, self.health)
+        app = FastAPI(title="service-faas worker", docs_url=None, redoc_url=None, openapi_url=None)
+        # Another method is refused there (405), not unknown (404); its own never gets here.
+        for path, method in ("/", "POST"), ("/health", "GET"):
+            app.router.routes.append(Route(path, self.health, methods=[method]))
+        return app
 
     async def execute(self, scope: Scope, receive: Receive, send: Send) -> None:
         started_ns = monotonic_ns()
