@@ -47,8 +47,9 @@ export class RunningManager {
   readonly inline: InlineReconciler;
   readonly demands: DemandRepository;
   readonly orchestrator: MortalOrchestrator;
-  private readonly notifications: Notifications;
-  private readonly loop: ReconcileLoop;
+  readonly slots: StepSlots;
+  readonly notifications: Notifications;
+  readonly loop: ReconcileLoop;
   private readonly orphans: OrphanCollector;
 
   constructor(installation: Installation, config: ReconcileConfig) {
@@ -57,8 +58,8 @@ export class RunningManager {
     this.notifications = new Notifications(installation.url, silent);
     this.changes = new FunctionChanges(this.notifications);
     const bus = new FunctionBus();
-    const slots = new StepSlots(config);
-    this.inline = new InlineReconciler(this.repository, slots, bus, config);
+    this.slots = new StepSlots(config);
+    this.inline = new InlineReconciler(this.repository, this.slots, bus, config);
     this.demands = new DemandRepository(new MortalDatabase(installation.source, this.life));
     const metrics = new ReconcileMetrics(new Metrics());
     const reconciler = new FunctionReconciler(this.repository, this.orchestrator, this.changes, bus, metrics, logger);
@@ -69,7 +70,7 @@ export class RunningManager {
       config,
       this.notifications,
       this.changes,
-      slots,
+      this.slots,
       bus,
       logger,
     );

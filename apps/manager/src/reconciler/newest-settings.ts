@@ -13,12 +13,14 @@ import { InstallationRepository } from '../orchestrator/installation.repository.
 import { ReconcileLoop } from './reconcile.loop.js';
 
 const CHANGED = 'faas_settings';
-const BEAT_MS = 5_000;
-/** Without a sign of life for so long the managers with the newest settings are gone. */
-const SILENCE_MS = 20_000;
-/** The same after the last of them that ended has said so: each that is left gives a sign of life at once. */
-const SILENCE_AFTER_END_MS = 3_000;
-const LOOK_AFTER_END_MS = 1_000;
+const TIMES = {
+  beatMs: 5_000,
+  /** Without a sign of life for so long the managers with the newest settings are gone. */
+  silenceMs: 20_000,
+  /** The same after the last of them that ended has said so: each that is left gives a sign of life at once. */
+  silenceAfterEndMs: 3_000,
+  lookAfterEndMs: 1_000,
+};
 const PING_MS = 3_000;
 /** Managers with other settings may have written rows with their defaults: looked for at one beat in so many. */
 const BEATS_PER_SWEEP = 12;
@@ -30,6 +32,7 @@ const BEATS_PER_SWEEP = 12;
  */
 @Injectable()
 export class NewestSettings {
+  protected readonly times: typeof TIMES = TIMES;
   private readonly sha256: string;
   /** It has been started with these settings, and has yet to take over. */
   private isNew = false;
@@ -59,7 +62,7 @@ export class NewestSettings {
   /** @param isNew false for a process that takes the place of another one: its settings are no newer than that one's */
   async begin(isNew: boolean): Promise<void> {
     this.isNew = isNew;
-    this.timer = setInterval(() => this.lookSoon(), BEAT_MS).unref();
+    this.timer = setInterval(() => this.lookSoon(), this.times.beatMs).unref();
     this.lookSoon();
     await this.looking;
   }
@@ -90,14 +93,15 @@ export class NewestSettings {
 
   /** One whose engine does not answer waits twice as long, so that any other manager comes first. */
   private async mayTake(beats: string): Promise<boolean> {
+    const { beatMs, silenceMs, silenceAfterEndMs, lookAfterEndMs } = this.times;
     const now = performance.now();
     // What passed while this process stood still is nobody's silence.
-    this.silentMs = beats === this.beats ? this.silentMs + Math.min(now - this.lookedAt, BEAT_MS) : 0;
+    this.silentMs = beats === this.beats ? this.silentMs + Math.min(now - this.lookedAt, beatMs) : 0;
     this.beats = beats;
     this.lookedAt = now;
     const isEnded = beats === '0';
-    if (isEnded) setTimeout(() => this.lookSoon(), LOOK_AFTER_END_MS).unref();
-    const silence = this.silentMs / (isEnded ? SILENCE_AFTER_END_MS : SILENCE_MS);
+    if (isEnded) setTimeout(() => this.lookSoon(), lookAfterEndMs).unref();
+    const silence = this.silentMs / (isEnded ? silenceAfterEndMs : silenceMs);
     if (silence >= 2) return true;
     return (this.isNew || silence >= 1) && (await this.engineAnswers());
   }
