@@ -32,7 +32,7 @@ export async function prepareEngine(root) {
   }
   if (process.env.WORKER_IMAGE) return asked;
   try {
-    await ensureImage(docker, join(root, 'apps', 'worker'));
+    await ensureImage(docker, join(root, 'apps', 'worker'), IMAGE);
     return asked;
   } catch (error) {
     const reason = String(error.message).trim().split('\n').at(-1);
@@ -54,10 +54,11 @@ async function faultOf(docker) {
   ]);
 }
 
-async function ensureImage(docker, folder) {
+/** Builds the worker's image from its folder, unless it is there already. */
+export async function ensureImage(docker, folder, image) {
   const files = sources(folder);
   const hash = hashOf(files);
-  const found = await docker.getImage(IMAGE).inspect().catch(ignoreMissing);
+  const found = await docker.getImage(image).inspect().catch(ignoreMissing);
   const label = found?.Config.Labels?.[SOURCES_LABEL];
   // An image without our label was built by hand, and is whoever built it's to update.
   if (found !== undefined && (label === undefined || label === hash)) return;
@@ -65,9 +66,9 @@ async function ensureImage(docker, folder) {
   if (dockerfile === undefined) throw new Error('apps/worker/Dockerfile is missing');
   const argument = /^ARG\s+(\w+)=(\S+)/m.exec(dockerfile.content.toString('utf8'));
   const base = await chooseBase(docker, argument?.[2]);
-  await step(`building ${IMAGE}${base === undefined ? '' : ` on ${base}`}`, async () => {
+  await step(`building ${image}${base === undefined ? '' : ` on ${base}`}`, async () => {
     const stream = await docker.buildImage(archive(files), {
-      t: IMAGE,
+      t: image,
       version: '1',
       rm: true,
       forcerm: true,
