@@ -4,6 +4,7 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { FunctionEntity } from '../../apps/manager/src/functions/function.entity.js';
 import type { Claim, Outcome } from '../../apps/manager/src/functions/function.repository.js';
+import { InstallationRepository } from '../../apps/manager/src/orchestrator/installation.repository.js';
 import { DemandRepository } from '../../apps/manager/src/scaling/demand.repository.js';
 import { createSharedDatabase } from '../support/postgres.js';
 import { Installation, newFunction, silent } from './installation.js';
@@ -74,6 +75,15 @@ describe('FunctionRepository', () => {
     );
     expect((await repository().claim(1, 60_000))[0]!.row.id).toBe(uploaded);
     expect(await due()).toEqual([wellSeen]);
+  });
+
+  it('hands nothing to a manager whose settings are no longer the newest, and all to the one with those', async () => {
+    const installation = new InstallationRepository(here.database, silent);
+    await installation.takeSettings('newer', 'memory');
+    const id = await here.add();
+    expect(await repository().claim(1, 60_000, { settingsSha256: 'older' })).toEqual([]);
+    expect(await repository().claim(1, 60_000, { settingsSha256: 'newer' })).toMatchObject([{ row: { id } }]);
+    await installation.takeSettings('', 'memory');
   });
 
   it('hands each due row to one of many managers that ask at once', async () => {

@@ -248,9 +248,13 @@ export class FunctionRepository {
   /**
    * Claims up to `limit` due rows without a lease, of all functions or of some only. Rows with a change that hasn't
    * been seen running come first, so that an upload or a wake doesn't wait behind the resync of thousands; then the
-   * longest due.
+   * longest due. None for settings that are no longer the newest: their manager may hear of that late.
    */
-  async claim(limit: number, leaseMs: number, only?: readonly FunctionId[]): Promise<Claim[]> {
+  async claim(
+    limit: number,
+    leaseMs: number,
+    { only, settingsSha256 }: { only?: readonly FunctionId[] | undefined; settingsSha256?: string | undefined } = {},
+  ): Promise<Claim[]> {
     const token = randomUUID();
     const rows = await this.database.query<FunctionEntity & { lateMs: number }>(
       `UPDATE functions SET lease_token = $1, lease_until = now() + $2 * interval '1 millisecond'
@@ -258,9 +262,10 @@ export class FunctionRepository {
          SELECT id FROM functions
          WHERE reconcile_at <= now() AND (lease_until IS NULL OR lease_until < now())
            AND ($4::text[] IS NULL OR id = ANY ($4))
+           AND ($5::text IS NULL OR $5 = (SELECT settings_sha256 FROM installation))
          ORDER BY observed_generation = generation, reconcile_at LIMIT $3 FOR UPDATE SKIP LOCKED)
        RETURNING ${ALL_COLUMNS}, (extract(epoch FROM now() - reconcile_at) * 1000)::float8 AS "lateMs"`,
-      [token, leaseMs, limit, only ?? null],
+      [token, leaseMs, limit, only ?? null, settingsSha256 ?? null],
     );
     return rows.map(({ lateMs, ...row }) => ({ row, token, lateMs }));
   }

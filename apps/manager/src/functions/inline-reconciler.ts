@@ -21,6 +21,8 @@ export class StepSlots {
   private isClosed = false;
   /** Another manager has newer settings: no step begins here. */
   isOutdated = false;
+  /** What the database is to know as the newest settings for a step to begin here; undefined: whatever it knows. */
+  settingsSha256: string | undefined;
 
   constructor(@Inject(RECONCILE_CONFIG) private readonly config: Pick<ReconcileConfig, 'concurrency'>) {}
 

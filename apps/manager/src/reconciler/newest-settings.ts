@@ -56,6 +56,7 @@ export class NewestSettings {
   ) {
     this.sha256 = sha256Of(orchestrator.engine, config, defaults);
     slots.isOutdated = true;
+    slots.settingsSha256 = this.sha256;
     this.notifications.on(CHANGED, () => this.lookSoon());
   }
 

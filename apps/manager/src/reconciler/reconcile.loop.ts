@@ -105,7 +105,8 @@ export class ReconcileLoop implements OnApplicationBootstrap {
       const { free } = this.slots;
       if (free <= 0) return;
       const only = this.withdrawn ? this.changes.awaited : undefined;
-      const claims = await this.repository.claim(free, this.config.leaseMs, only);
+      const { settingsSha256 } = this.slots;
+      const claims = await this.repository.claim(free, this.config.leaseMs, { only, settingsSha256 });
       for (const claim of claims) {
         this.slots.take();
         this.begin(claim, this.config.leaseMs);
