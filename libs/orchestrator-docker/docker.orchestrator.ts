@@ -117,7 +117,7 @@ export class DockerOrchestrator extends Orchestrator {
       pool,
       logger,
     );
-    this.drainer = new Drainer(this.docker, this.observer, this.claims, logger);
+    this.drainer = new Drainer(this.docker, this.observer, this.claims, this.mutex, logger);
   }
 
   override get warmPool(): PoolReport {

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { settled } from '#libs/deadlines/within.js';
+import type { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
 import type { Claims } from './claims.js';
 import type { DockerEngine } from './docker-engine.js';
 import { EngineRefusal } from './engine-fault.js';
@@ -21,6 +22,7 @@ export class Drainer {
     private readonly engine: DockerEngine,
     private readonly observer: ReplicaObserver,
     private readonly claims: Claims,
+    private readonly steps: KeyedMutex,
     private readonly logger: Logger,
   ) {}
 
@@ -57,6 +59,8 @@ export class Drainer {
   private async stopAndErase(replica: Replica, graceMs: number): Promise<void> {
     const { signal } = this.closing;
     try {
+      // Nobody hears of new endpoints before the step that lets the old ones go has its outcome.
+      await this.steps.run(replica.functionId, signal, () => Promise.resolve());
       await delay(NOTICE_MS, undefined, { signal });
       await this.engine.stop(replica.id, graceMs, signal);
       await this.erase(replica, true, signal);

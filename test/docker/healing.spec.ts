@@ -1,13 +1,40 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type Docker from 'dockerode';
+import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
 import type { Observed } from '#libs/orchestrator/workload.js';
 import type { Stage } from '#libs/orchestrator/testing/contract.stage.js';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { anonymousVolumes, containersOf, dockerStage, endStage, python, volumeNames } from './support/docker-stage.js';
 import { docker, testConfig, whyNoDocker, WORKER_IMAGE } from './support/docker-tests.js';
 import { LABEL } from '#libs/orchestrator-docker/labels.js';
 
 const ECHO = python('def handle(payload: str):\n    return payload\n');
+const REVISED = python('def handle(payload: str):\n    return [payload]\n');
 async function nameOf(seen: Observed): Promise<string> {
   return (await docker.getContainer(seen.primary).inspect()).Name;
+}
+
+/** An engine that is slow at giving a container a function's own name, and tells of what it is asked to stop. */
+function slowAtNaming(stopped: string[]): Docker {
+  const engine = connectDocker();
+  const getContainer = engine.getContainer.bind(engine);
+  return Object.assign(engine, {
+    getContainer: (id: string) => {
+      const container = getContainer(id);
+      const rename = container.rename.bind(container);
+      const stop = container.stop.bind(container);
+      return Object.assign(container, {
+        rename: async (asked: { name: string }) => {
+          if (/^faas-worker-[a-z2-7]+$/.test(asked.name)) await delay(2_000);
+          return rename(asked) as Promise<unknown>;
+        },
+        stop: (asked: object) => {
+          stopped.push(id);
+          return stop(asked) as Promise<unknown>;
+        },
+      });
+    },
+  });
 }
 
 const reason = await whyNoDocker(WORKER_IMAGE);
@@ -44,6 +71,22 @@ describe.skipIf(reason !== undefined)('Docker provider: healing', { timeout: 90_
     expect(settled.primary).not.toBe(before.primary);
     expect(await nameOf(after)).toBe(`/faas-worker-${workload.functionId}`);
     expect(await containersOf(stage.owner)).toHaveLength(2);
+  });
+
+  it('stops a former replica only once the step that replaced it is over, however long that takes', async () => {
+    const stopped: string[] = [];
+    const slow = dockerStage(testConfig(), () => slowAtNaming(stopped));
+    try {
+      const manager = await slow.manager();
+      const workload = slow.workload(ECHO);
+      const before = await slow.settleReady(manager, workload);
+      const after = await slow.settleReady(manager, slow.revised(workload, REVISED));
+      expect(await nameOf(after)).toBe(`/faas-worker-${workload.functionId}`);
+      expect(stopped).toEqual([]);
+      await vi.waitFor(() => expect(stopped).toEqual([before.primary]), { timeout: 10_000 });
+    } finally {
+      await endStage(slow);
+    }
   });
 
   it('keeps an ended replica unreplaced until the backoff is over', async () => {
