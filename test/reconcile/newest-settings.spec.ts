@@ -17,7 +17,7 @@ let here: Installation;
 class Settled extends NewestSettings {
   protected override readonly times = TIMES;
   /** How often it has compared settings. */
-  looks = 0;
+  comparisons = 0;
 
   private constructor(
     readonly manager: RunningManager,
@@ -30,7 +30,7 @@ class Settled extends NewestSettings {
     super(installation, repository, slots, loop, manager.orchestrator, notifications, functions, orchestrator, logger);
     const beat = installation.beat.bind(installation);
     installation.beat = (sha256) => {
-      this.looks += 1;
+      this.comparisons += 1;
       return beat(sha256);
     };
   }
@@ -70,8 +70,8 @@ class Settled extends NewestSettings {
 
   /** Looks again, for longer than any silence is tolerated. */
   async looksOn(): Promise<void> {
-    const enough = this.looks + 2 * LOOKS_OF_SILENCE;
-    await vi.waitUntil(() => this.looks >= enough, { timeout: 30_000, interval: 5 });
+    const enough = this.comparisons + 2 * LOOKS_OF_SILENCE;
+    await vi.waitUntil(() => this.comparisons >= enough, { timeout: 30_000, interval: 5 });
   }
 }
 
@@ -136,10 +136,10 @@ describe('managers with different settings', () => {
     const id = await here.add({ memoryMiB: 100 });
     const newer = await Settled.start(200);
     await older.untilItGivesWay();
-    const { looks } = older;
+    const { comparisons } = older;
     await newer.leave();
     await older.untilItActs();
-    expect(older.looks - looks).toBeLessThan(LOOKS_OF_SILENCE);
+    expect(older.comparisons - comparisons).toBeLessThan(LOOKS_OF_SILENCE);
     await vi.waitFor(async () => expect(await memoryOf(id)).toBe(100));
   });
 
@@ -147,10 +147,10 @@ describe('managers with different settings', () => {
     const older = await Settled.start(100);
     const newer = await Settled.start(200);
     await older.untilItGivesWay();
-    const { looks } = older;
+    const { comparisons } = older;
     await newer.crash();
     await older.untilItActs();
-    expect(older.looks - looks).toBeGreaterThanOrEqual(LOOKS_OF_SILENCE);
+    expect(older.comparisons - comparisons).toBeGreaterThanOrEqual(LOOKS_OF_SILENCE);
   });
 
   it('leave a silent one’s place to one whose engine answers, and else to any, later', async () => {
@@ -158,10 +158,10 @@ describe('managers with different settings', () => {
     const silentOne = await Settled.start(200);
     await older.untilItGivesWay();
     older.manager.orchestrator.ping = () => Promise.reject(new Error('no answer'));
-    const { looks } = older;
+    const { comparisons } = older;
     await silentOne.crash();
     await older.untilItActs();
-    expect(older.looks - looks).toBeGreaterThanOrEqual(2 * LOOKS_OF_SILENCE);
+    expect(older.comparisons - comparisons).toBeGreaterThanOrEqual(2 * LOOKS_OF_SILENCE);
   });
 
   it.each([
