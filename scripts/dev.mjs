@@ -16,7 +16,7 @@ import { stopChild } from './setup/stop-child.mjs';
 
 const STOP_MS = 10_000;
 /** An editor may write several files, or one in several steps. */
-const SETTLE_MS = 50;
+const SETTLE_MS = 100;
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const compilerOptions = optionsForOneFile();
