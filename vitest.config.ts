@@ -38,6 +38,7 @@ const LONG = [
   'test/crash/kubernetes.spec.ts',
   'test/hostile/neighbour.spec.ts',
   'test/e2e/ordinary-python.spec.ts',
+  'test/release/upgrade.spec.ts',
   'test/contract/docker-pool.spec.ts',
   'test/e2e/scaling.spec.ts',
   'test/contract/kubernetes.spec.ts',
