@@ -1,9 +1,10 @@
 import { loadConfig } from '#libs/config/load-config.js';
 import { dataSourceOptions, openDataSource } from '#libs/database/data-source.js';
+import type { Database } from '#libs/database/database.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { FunctionEntity } from '../../apps/manager/src/functions/function.entity.js';
-import type { Claim, Outcome } from '../../apps/manager/src/functions/function.repository.js';
+import { type Claim, FunctionRepository, type Outcome } from '../../apps/manager/src/functions/function.repository.js';
 import { InstallationRepository } from '../../apps/manager/src/orchestrator/installation.repository.js';
 import { DemandRepository } from '../../apps/manager/src/scaling/demand.repository.js';
 import { createSharedDatabase } from '../support/postgres.js';
@@ -135,6 +136,41 @@ describe('FunctionRepository', () => {
     expect(row.reconcileAt!.getTime() - now!.now.getTime()).toBeGreaterThan(55_000);
     expect(row.notBefore!.getTime() - now!.now.getTime()).toBeGreaterThan(25_000);
     expect(await due()).toEqual([]);
+  });
+
+  it('writes what many steps found at once, each to its own row and under its own lease', async () => {
+    const ids = [await here.add(), await here.add(), await here.add()].toSorted();
+    const claims = await repository().claim(10, 60_000);
+    const [lost, ...held] = claims.toSorted((a, b) => a.row.id.localeCompare(b.row.id));
+    await repository().release(lost!);
+    const steps = [lost!, ...held].map((claim, hostPort) => repository().record(claim, { ...READY, hostPort }));
+    await Promise.all(steps);
+    const rows = await Promise.all(ids.map((id) => repository().find(id)));
+    expect(rows.map((row) => row?.hostPort)).toEqual([0, 1, 2]);
+    expect(rows.map((row) => row?.phase)).toEqual(['creating', 'running', 'running']);
+  });
+
+  it('waits for the disk with nothing that a crash of the database may take back', async () => {
+    const waits: string[] = [];
+    const inTransaction = {
+      query: (sql: string, parameters: unknown[]) =>
+        here.source.transaction(async (manager) => {
+          const result: unknown = await manager.query(sql, parameters);
+          const [setting] = await manager.query<{ synchronous_commit: string }[]>('SHOW synchronous_commit');
+          waits.push(setting!.synchronous_commit);
+          return Array.isArray(result) && Array.isArray(result[0]) ? (result[0] as unknown) : result;
+        }),
+    } as unknown as Database;
+    const observed = new FunctionRepository(inTransaction);
+    const demands = new DemandRepository(inTransaction);
+    const id = await here.add();
+    const [claim] = await observed.claim(10, 60_000);
+    await observed.record(claim!, { ...READY, phase: 'idle' });
+    await here.database.query('UPDATE functions SET replicas = 0 WHERE id = $1', [id]);
+    expect(await demands.wake(id)).toBeDefined();
+    expect(waits).toEqual(['off', 'off', 'off']);
+    await observed.markDeleted(id);
+    expect(waits.at(-1)).toBe('on');
   });
 
   it('moves the start of a phase only when the phase changes', async () => {

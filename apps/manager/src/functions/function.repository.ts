@@ -1,4 +1,5 @@
 import type { FunctionDefaults } from '#libs/config/config.js';
+import { Batch } from '#libs/database/batch.js';
 import { Database } from '#libs/database/database.js';
 import { Injectable } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
@@ -60,6 +61,11 @@ export interface Outcome {
   readonly abandon: boolean;
 }
 
+interface Step {
+  readonly claim: Claim;
+  readonly outcome: Outcome;
+}
+
 /** All functions of one phase. */
 export interface PhaseCount {
   readonly phase: Phase;
@@ -73,6 +79,12 @@ export interface PhaseCount {
  * (https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-DEADLOCKS).
  */
 export const IN_LOCK_ORDER = 'ORDER BY id FOR NO KEY UPDATE';
+/**
+ * The commit doesn't wait for the disk. For what a crash of the database may take back: leases, and what a step saw. A
+ * row that lost it is due again, and its step does and sees the same.
+ */
+export const UNHURRIED = `unhurried AS (SELECT set_config('synchronous_commit', 'off', true))`;
+export const IS_UNHURRIED = 'EXISTS (SELECT FROM unhurried)';
 const DUE_NOW = 'reconcile_at = now(), wakes = wakes + 1';
 
 /**
@@ -80,6 +92,9 @@ const DUE_NOW = 'reconcile_at = now(), wakes = wakes + 1';
  */
 @Injectable()
 export class FunctionRepository {
+  private readonly finds = new Batch((ids: readonly FunctionId[]) => this.findAll(ids));
+  private readonly records = new Batch((steps: readonly Step[]) => this.recordAll(steps));
+
   constructor(private readonly database: Database) {}
 
   /** Writes a new function, due at once, or with the lease of the manager that will make its step. */
@@ -115,9 +130,14 @@ export class FunctionRepository {
     return row as FunctionEntity;
   }
 
-  async find(id: FunctionId): Promise<FunctionEntity | null> {
-    const [row] = await this.database.query<FunctionEntity>(`SELECT ${ALL_COLUMNS} FROM functions WHERE id = $1`, [id]);
-    return row ?? null;
+  find(id: FunctionId): Promise<FunctionEntity | null> {
+    return this.finds.add(id);
+  }
+
+  private async findAll(ids: readonly FunctionId[]): Promise<(FunctionEntity | null)[]> {
+    const sql = `SELECT ${ALL_COLUMNS} FROM functions WHERE id = ANY ($1)`;
+    const rows = new Map((await this.database.query<FunctionEntity>(sql, [ids])).map((row) => [row.id, row]));
+    return ids.map((id) => rows.get(id) ?? null);
   }
 
   /** In the order of creation, with only what the list shows, as there may be very many. */
@@ -257,8 +277,9 @@ export class FunctionRepository {
   ): Promise<Claim[]> {
     const token = randomUUID();
     const rows = await this.database.query<FunctionEntity & { lateMs: number }>(
-      `UPDATE functions SET lease_token = $1, lease_until = now() + $2 * interval '1 millisecond'
-       WHERE id IN (
+      `WITH ${UNHURRIED}
+       UPDATE functions SET lease_token = $1, lease_until = now() + $2 * interval '1 millisecond'
+       WHERE ${IS_UNHURRIED} AND id IN (
          SELECT id FROM functions
          WHERE reconcile_at <= now() AND (lease_until IS NULL OR lease_until < now())
            AND ($4::text[] IS NULL OR id = ANY ($4))
@@ -284,37 +305,39 @@ export class FunctionRepository {
    * Writes the outcome of a step and gives the lease back. A reconcile request that arrived during the step makes the
    * row due at once; a removal that arrived keeps its phase and endpoints. A step whose lease was lost writes nothing.
    */
-  async record({ row, token }: Claim, outcome: Outcome): Promise<void> {
+  async record(claim: Claim, outcome: Outcome): Promise<void> {
+    await this.records.add({ claim, outcome });
+  }
+
+  private async recordAll(steps: readonly Step[]): Promise<undefined[]> {
+    const written = steps.map(({ claim: { row, token }, outcome }) => {
+      return { ...outcome, id: row.id, token, reconcileRequests: row.reconcileRequests };
+    });
     await this.database.query(
-      `UPDATE functions SET
-         phase = CASE WHEN deleted_at IS NOT NULL OR $15 THEN 'deleting' ELSE $3 END,
-         phase_since = CASE WHEN phase = $3 AND NOT $15 OR deleted_at IS NOT NULL THEN phase_since ELSE now() END,
-         deleted_at = CASE WHEN $15 THEN COALESCE(deleted_at, now()) ELSE deleted_at END,
-         endpoints = CASE WHEN deleted_at IS NOT NULL THEN '[]' ELSE $6::jsonb END,
-         reason = $4, last_fault = $5, primary_replica = $7, host_port = $8, observed_generation = $9,
-         provisional_until = CASE WHEN $10 THEN provisional_until END, failures = $11, postponed = 0,
-         not_before = now() + $12 * interval '1 millisecond',
-         reconcile_at = CASE WHEN wakes <> $14 THEN now() ELSE now() + $13 * interval '1 millisecond' END,
+      `WITH ${UNHURRIED}, step AS (
+         SELECT * FROM jsonb_to_recordset($1::jsonb) AS step (id text, token uuid, phase text, reason jsonb,
+           "lastFault" jsonb, endpoints jsonb, "primaryReplica" text, "hostPort" integer, "observedGeneration" integer,
+           provisional boolean, failures integer, "backoffMs" float8, "nextMs" float8, "reconcileRequests" integer,
+           abandon boolean)
+       ), held AS (
+         SELECT id FROM functions JOIN step USING (id) WHERE lease_token = token ${IN_LOCK_ORDER} OF functions)
+       UPDATE functions SET
+         phase = CASE WHEN deleted_at IS NOT NULL OR abandon THEN 'deleting' ELSE step.phase END,
+         phase_since = CASE WHEN functions.phase = step.phase AND NOT abandon OR deleted_at IS NOT NULL
+           THEN phase_since ELSE now() END,
+         deleted_at = CASE WHEN abandon THEN COALESCE(deleted_at, now()) ELSE deleted_at END,
+         endpoints = CASE WHEN deleted_at IS NOT NULL THEN '[]' ELSE step.endpoints END,
+         reason = step.reason, last_fault = "lastFault", primary_replica = "primaryReplica", host_port = "hostPort",
+         observed_generation = "observedGeneration", provisional_until = CASE WHEN provisional THEN provisional_until END,
+         failures = step.failures, postponed = 0, not_before = now() + "backoffMs" * interval '1 millisecond',
+         reconcile_at = CASE WHEN wakes <> "reconcileRequests" THEN now()
+           ELSE now() + "nextMs" * interval '1 millisecond' END,
          lease_token = NULL, lease_until = NULL
-       WHERE id = $1 AND lease_token = $2`,
-      [
-        row.id,
-        token,
-        outcome.phase,
-        outcome.reason,
-        outcome.lastFault,
-        JSON.stringify(outcome.endpoints),
-        outcome.primaryReplica,
-        outcome.hostPort,
-        outcome.observedGeneration,
-        outcome.provisional,
-        outcome.failures,
-        outcome.backoffMs,
-        outcome.nextMs,
-        row.reconcileRequests,
-        outcome.abandon,
-      ],
+       FROM step WHERE functions.id = step.id AND lease_token = token
+         AND functions.id IN (SELECT id FROM held) AND ${IS_UNHURRIED}`,
+      [JSON.stringify(written)],
     );
+    return steps.map(() => undefined);
   }
 
   /**

@@ -26,6 +26,9 @@ let router: Router;
 /** Functions whose wake was asked for. */
 let woken: string[];
 let route: Route;
+/** How often a row was read, and what every reading waits for. */
+let reads: number;
+let reading: Promise<void>;
 
 function sleeping(): FunctionEntity {
   return Object.assign(new FunctionEntity(), {
@@ -52,7 +55,13 @@ beforeEach(async () => {
   row = sleeping();
   changes = new FunctionChanges(new Notifications('postgresql://127.0.0.1:1/none', silent));
   bus = new FunctionBus();
-  const repository = { find: () => Promise.resolve(row) } as unknown as FunctionRepository;
+  reads = 0;
+  const find = () => {
+    reads += 1;
+    return reading.then(() => row);
+  };
+  reading = Promise.resolve();
+  const repository = { find } as unknown as FunctionRepository;
   const logger = silent as unknown as PinoLogger;
   woken = [];
   const activator = { wake: ({ id }: Sleeper) => void woken.push(id) } as Activator;
@@ -64,6 +73,34 @@ afterEach(() => router.onApplicationShutdown());
 
 const acquire = async () =>
   route.pool.acquire({ waitMs: 5_000, cancellation: new Cancellation(), refused: () => new CallCancelled() });
+
+describe('A route', () => {
+  it('costs one reading of its row', async () => {
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(reads).toBe(1);
+  });
+
+  it('is read again where the row has changed while it was read first', async () => {
+    const other = 'bbbbbbbbbbbbbbbb';
+    const { promise, resolve } = Promise.withResolvers<void>();
+    reading = promise;
+    const loading = router.route(other);
+    changes.tell(other);
+    resolve();
+    await loading;
+    await expect.poll(() => reads).toBe(3);
+  });
+
+  it('is read once for one change of which it is told in several ways', async () => {
+    changes.tell(ID);
+    await Promise.resolve();
+    changes.tell(ID);
+    bus.emit('recorded', ID);
+    change({ replicas: 1, phase: 'running', endpoints: [READY] });
+    await expect.poll(() => route.sleeps).toBe(false);
+    expect(reads).toBe(2);
+  });
+});
 
 describe('A route whose function falls asleep', () => {
   it('wakes it for calls that wait already, for they have looked before', async () => {

@@ -52,6 +52,8 @@ const CONFIRM_MS = 5_000;
 export class Router implements OnApplicationShutdown {
   private readonly routes = new Map<FunctionId, Route>();
   private readonly loading = new Map<FunctionId, Promise<Route>>();
+  /** Functions that have changed while they were loaded. */
+  private readonly missed = new Set<FunctionId>();
   private readonly reloading = new Map<FunctionId, { again: boolean }>();
   private readonly links: Links = {
     connectionsTo: (endpoint) => this.connectionsTo(endpoint),
@@ -71,7 +73,10 @@ export class Router implements OnApplicationShutdown {
     @InjectPinoLogger(Router.name) private readonly logger: PinoLogger,
   ) {
     const change = (id: FunctionId | undefined) => {
-      for (const known of id === undefined ? [...this.routes.keys()] : [id]) this.changed(known);
+      for (const known of id === undefined ? [...this.routes.keys(), ...this.loading.keys()] : [id]) {
+        if (this.loading.has(known)) this.missed.add(known);
+        this.changed(known);
+      }
     };
     this.unsubscribe = changes.subscribe(change);
     bus.on('ready', this.serveAhead).on('recorded', this.followRow);
@@ -90,7 +95,11 @@ export class Router implements OnApplicationShutdown {
     const known = this.routes.get(id);
     let loading = this.loading.get(id);
     if (!loading) {
-      loading = (known ? this.whetherGone(known) : this.load(id)).finally(() => this.loading.delete(id));
+      loading = (known ? this.whetherGone(known) : this.load(id)).finally(() => {
+        this.loading.delete(id);
+        // It may have changed after its row was read, and before this route began to hear of changes.
+        if (this.missed.delete(id)) this.changed(id);
+      });
       this.loading.set(id, loading);
     }
     return loading;
@@ -140,8 +149,6 @@ export class Router implements OnApplicationShutdown {
     };
     this.apply(route, row);
     this.routes.set(id, route);
-    // The row may have changed before this route began to hear of changes.
-    this.changed(id);
     return route;
   }
 
@@ -184,6 +191,9 @@ export class Router implements OnApplicationShutdown {
   private async reload(id: FunctionId): Promise<void> {
     let again = false;
     try {
+      // What is told of one change in several ways, in the same turn, is read once.
+      await new Promise((resolve) => setImmediate(resolve));
+      this.reloading.set(id, { again: false });
       const row = await this.repository.find(id);
       const route = this.routes.get(id);
       if (route && row) this.apply(route, row);

@@ -1,9 +1,10 @@
+import { Batch } from '#libs/database/batch.js';
 import { Database } from '#libs/database/database.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
 import { ALL_COLUMNS, type FunctionEntity } from '../functions/function.entity.js';
-import { type Claim, IN_LOCK_ORDER, type Lease } from '../functions/function.repository.js';
+import { type Claim, IN_LOCK_ORDER, IS_UNHURRIED, type Lease, UNHURRIED } from '../functions/function.repository.js';
 
 /** Calls of one function that one manager runs or lets wait. */
 export interface Demand {
@@ -34,7 +35,12 @@ type WokenRow = FunctionEntity & { readonly isFresh: boolean } & (
     | { readonly number: null; readonly callable: null; readonly code: null; readonly sha256: null }
   );
 
-const CAN_LEASE = '$2::uuid IS NOT NULL AND (lease_until IS NULL OR lease_until < now())';
+interface Sleeper {
+  readonly id: FunctionId;
+  readonly lease: Lease | undefined;
+}
+
+const CAN_LEASE = 'asked.token IS NOT NULL AND (lease_until IS NULL OR lease_until < now())';
 /** Demand that is older than this doesn't count. */
 const FRESH_MS = 10_000;
 
@@ -43,6 +49,8 @@ const FRESH_MS = 10_000;
 export class DemandRepository {
   /** The id of this manager among those that share the database. */
   private readonly manager = randomUUID();
+
+  private readonly wakes = new Batch((sleepers: readonly Sleeper[]) => this.wakeAll(sleepers));
 
   constructor(private readonly database: Database) {}
 
@@ -75,31 +83,50 @@ export class DemandRepository {
 
   /**
    * Gives a function without replicas its first ones. Of many requests at once one counts, and gets the row. With a
-   * lease it also gets the right to act upon the row and what that needs, unless another manager has that right. The
-   * commit doesn't wait for the disk: a call waits, and if a crash loses the wake, the call or the next one asks for it
-   * again.
+   * lease it also gets the right to act upon the row and what that needs, unless another manager has that right. A
+   * crash of the database may lose the wake: the call that waits, or the next one, asks for it again.
    */
-  async wake(id: FunctionId, lease?: Lease): Promise<Woken | undefined> {
-    const [woken] = await this.database.query<WokenRow>(
-      `WITH unhurried AS (SELECT set_config('synchronous_commit', 'off', true)), woken AS (
+  wake(id: FunctionId, lease?: Lease): Promise<Woken | undefined> {
+    return this.wakes.add({ id, lease });
+  }
+
+  private async wakeAll(sleepers: readonly Sleeper[]): Promise<(Woken | undefined)[]> {
+    const rows = await this.database.query<WokenRow>(
+      `WITH ${UNHURRIED}, asked AS (
+         SELECT DISTINCT ON (id) *
+         FROM unnest($1::text[], $2::uuid[], $3::integer[]) WITH ORDINALITY AS asked (id, token, ms, place)
+         ORDER BY id, place
+       ), asleep AS (
+         SELECT id FROM functions WHERE id = ANY ($1) AND replicas = 0 AND deleted_at IS NULL ${IN_LOCK_ORDER}
+       ), woken AS (
          UPDATE functions SET replicas = GREATEST(1, min_replicas), generation = generation + 1, last_used_at = now(),
            phase = CASE WHEN phase = 'idle' THEN 'creating' ELSE phase END,
            phase_since = CASE WHEN phase = 'idle' THEN now() ELSE phase_since END,
            reconcile_at = now(), not_before = NULL, wakes = wakes + 1,
-           lease_token = CASE WHEN ${CAN_LEASE} THEN $2 ELSE lease_token END,
-           lease_until = CASE WHEN ${CAN_LEASE} THEN now() + $3::integer * interval '1 millisecond' ELSE lease_until END
-         WHERE id = $1 AND replicas = 0 AND deleted_at IS NULL AND EXISTS (SELECT FROM unhurried) RETURNING *
+           lease_token = CASE WHEN ${CAN_LEASE} THEN asked.token ELSE lease_token END,
+           lease_until = CASE WHEN ${CAN_LEASE} THEN now() + asked.ms * interval '1 millisecond' ELSE lease_until END
+         FROM asked
+         WHERE functions.id = asked.id AND functions.id IN (SELECT id FROM asleep) AND replicas = 0
+           AND deleted_at IS NULL AND ${IS_UNHURRIED}
+         RETURNING functions.*, asked.token
        ) SELECT ${ALL_COLUMNS}, number, callable, code, sha256, phase = 'creating' AND phase_since = now() AS "isFresh"
          FROM woken LEFT JOIN LATERAL (
            SELECT number, revisions.function_name AS callable, code, code_sha256 AS sha256
-           FROM revisions WHERE function_id = woken.id AND number = active_revision AND lease_token = $2
+           FROM revisions WHERE function_id = woken.id AND number = active_revision AND lease_token = token
          ) AS revision ON true`,
-      [id, lease?.token ?? null, lease?.ms ?? null],
+      [
+        sleepers.map(({ id }) => id),
+        sleepers.map(({ lease }) => lease?.token ?? null),
+        sleepers.map(({ lease }) => lease?.ms ?? null),
+      ],
     );
-    if (woken === undefined) return undefined;
-    const { isFresh, number, callable, code, sha256, ...row } = woken;
-    if (number === null) return { row };
-    return { row, isFresh, revision: { number, functionName: callable, code, codeSha256: sha256 } };
+    const woken = new Map(rows.map((row) => [row.id, wokenOf(row)]));
+    // Of several requests for one function the first has the row.
+    return sleepers.map(({ id }) => {
+      const one = woken.get(id);
+      woken.delete(id);
+      return one;
+    });
   }
 
   /** Whether any function has replicas, or should. */
@@ -167,4 +194,9 @@ export class DemandRepository {
          SELECT function_id, manager FROM demands WHERE seen_at < now() - interval '1 minute' FOR UPDATE SKIP LOCKED)`,
     );
   }
+}
+
+function wokenOf({ isFresh, number, callable, code, sha256, ...row }: WokenRow): Woken {
+  if (number === null) return { row };
+  return { row, isFresh, revision: { number, functionName: callable, code, codeSha256: sha256 } };
 }
