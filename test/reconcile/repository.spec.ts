@@ -150,6 +150,14 @@ describe('FunctionRepository', () => {
     expect(rows.map((row) => row?.phase)).toEqual(['creating', 'running', 'running']);
   });
 
+  it('reads many revisions at once, each as it was uploaded', async () => {
+    const wanted = [newFunction(), newFunction(), newFunction()];
+    for (const one of wanted) await repository().insert(one);
+    const asked = [...wanted.map(({ id }) => ({ id, number: 1 })), { id: wanted[0]!.id, number: 2 }];
+    const read = await Promise.all(asked.map(({ id, number }) => repository().revision(id, number)));
+    expect(read.map((one) => one?.codeSha256)).toEqual([...wanted.map(({ codeSha256 }) => codeSha256), undefined]);
+  });
+
   it('waits for the disk with nothing that a crash of the database may take back', async () => {
     const waits: string[] = [];
     const inTransaction = {

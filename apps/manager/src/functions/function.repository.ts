@@ -61,6 +61,11 @@ export interface Outcome {
   readonly abandon: boolean;
 }
 
+interface RevisionKey {
+  readonly id: FunctionId;
+  readonly number: number;
+}
+
 interface Step {
   readonly claim: Claim;
   readonly outcome: Outcome;
@@ -93,6 +98,7 @@ const DUE_NOW = 'reconcile_at = now(), wakes = wakes + 1';
 @Injectable()
 export class FunctionRepository {
   private readonly finds = new Batch((ids: readonly FunctionId[]) => this.findAll(ids));
+  private readonly revisions = new Batch((wanted: readonly RevisionKey[]) => this.findRevisions(wanted));
   private readonly records = new Batch((steps: readonly Step[]) => this.recordAll(steps));
 
   constructor(private readonly database: Database) {}
@@ -148,11 +154,18 @@ export class FunctionRepository {
     );
   }
 
-  async revision(id: FunctionId, number: number): Promise<Revision | null> {
-    const sql = `SELECT number, function_name AS "functionName", code, code_sha256 AS "codeSha256"
-       FROM revisions WHERE function_id = $1 AND number = $2`;
-    const [revision] = await this.database.query<Revision>(sql, [id, number]);
-    return revision ?? null;
+  revision(id: FunctionId, number: number): Promise<Revision | null> {
+    return this.revisions.add({ id, number });
+  }
+
+  private async findRevisions(wanted: readonly RevisionKey[]): Promise<(Revision | null)[]> {
+    const rows = await this.database.query<Revision & Pick<RevisionKey, 'id'>>(
+      `SELECT function_id AS id, number, function_name AS "functionName", code, code_sha256 AS "codeSha256"
+       FROM revisions WHERE (function_id, number) IN (SELECT * FROM unnest($1::text[], $2::integer[]))`,
+      [wanted.map(({ id }) => id), wanted.map(({ number }) => number)],
+    );
+    const found = new Map(rows.map(({ id, ...revision }) => [`${id} ${revision.number}`, revision]));
+    return wanted.map(({ id, number }) => found.get(`${id} ${number}`) ?? null);
   }
 
   /** Hex SHA-256 of a revision's code, without reading the code. */
@@ -182,12 +195,6 @@ export class FunctionRepository {
   async existing(ids: readonly FunctionId[]): Promise<FunctionId[]> {
     const rows = await this.database.query<{ id: FunctionId }>('SELECT id FROM functions WHERE id = ANY ($1)', [ids]);
     return rows.map(({ id }) => id);
-  }
-
-  /** Every id there is, for telling orphans from functions. */
-  async ids(): Promise<Set<FunctionId>> {
-    const rows = await this.database.query<{ id: FunctionId }>('SELECT id FROM functions');
-    return new Set(rows.map(({ id }) => id));
   }
 
   /** Records a removal; null: there is no such function. Doing it twice changes nothing. */

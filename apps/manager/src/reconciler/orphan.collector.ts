@@ -46,7 +46,7 @@ export class OrphanCollector implements OnApplicationBootstrap {
     await this.reported('sweep for orphans', () =>
       this.repository.exclusively(SWEEP_LOCK, async () => {
         const present = await this.bounded('the list of functions', (bounded) => this.orchestrator.list(bounded));
-        const known = await this.repository.ids();
+        const known = new Set(await this.repository.existing(present));
         for (const id of present) {
           if (known.has(id) || signal.aborted) continue;
           this.logger.warn({ functionId: id }, 'removing what is left of a function that no longer exists');
