@@ -6,6 +6,7 @@ import { measureMany } from './many.mjs';
 import { measureMemory } from './memory.mjs';
 import { measureNeighbour } from './neighbour.mjs';
 import { measureOverhead } from './overhead.mjs';
+import { measureScale } from './scale.mjs';
 import { measureScaleFromZero } from './scale-from-zero.mjs';
 import { measureStorm } from './storm.mjs';
 import { measureThroughput } from './throughput.mjs';
@@ -27,7 +28,8 @@ export const FIGURES = {
   many: measureMany,
   deploys: measureDeploys,
   former: measureFormer,
+  scale: measureScale,
 };
 
-/** Measured only when they are named: they need what the others don't. */
-export const ON_REQUEST = ['former'];
+/** Measured only when they are named: they need what the others don't, or measure no functions that run. */
+export const ON_REQUEST = ['former', 'scale'];

@@ -1,5 +1,8 @@
 import { readdir, readFile } from 'node:fs/promises';
 
+/** Linux's unit of processor time in /proc. */
+const MICROSECONDS_PER_TICK = 10_000;
+
 /** The processor time a process has used, in microseconds; undefined where the system doesn't say. */
 export async function cpuMicroseconds(pid) {
   try {
@@ -16,6 +19,24 @@ export async function memoryBytes(pid) {
   const text = await readFile(`/proc/${pid}/smaps_rollup`, 'utf8').catch(() => '');
   const kilobytes = /^Pss:\s+(\d+) kB$/m.exec(text)?.[1];
   return kilobytes === undefined ? undefined : Number(kilobytes) * 1024;
+}
+
+/** The processor time of a process and of all that it has started, those that have ended included, in microseconds. */
+export async function familyMicroseconds(pid) {
+  const all = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  const stats = await Promise.all(all.map((name) => readFile(`/proc/${name}/stat`, 'utf8').catch(() => '')));
+  // After the name in brackets: state, parent, and further on user, system, and the same of children that have ended.
+  const fields = stats
+    .filter(Boolean)
+    .map((text) => [text.split(' ', 1)[0], ...text.slice(text.lastIndexOf(')') + 2).split(' ')]);
+  const own = fields.find(([name]) => Number(name) === pid);
+  const children = fields.filter(([, , parent]) => Number(parent) === pid);
+  const ticks = [own ?? [], ...children].flatMap((one) => [
+    one[12],
+    one[13],
+    ...(one === own ? [one[14], one[15]] : []),
+  ]);
+  return ticks.reduce((sum, count) => sum + Number(count ?? 0), 0) * MICROSECONDS_PER_TICK;
 }
 
 /** Open files and sockets; undefined where the system doesn't say. */
