@@ -1,5 +1,6 @@
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
+import { inspect } from 'node:util';
 import Docker from 'dockerode';
 import type { Logger } from 'pino';
 import type { DockerConfig, PoolConfig } from '#libs/config/config.js';
@@ -15,9 +16,17 @@ const KEEP_ALIVE = { keepAlive: true, maxFreeSockets: 8 };
 export function connectDocker(options: Docker.DockerOptions = {}): Docker {
   const docker = new Docker(options);
   const modem = docker.modem as { protocol?: string; agent?: HttpAgent };
-  if (modem.protocol === 'https') modem.agent = new HttpsAgent(KEEP_ALIVE);
-  else if (modem.protocol === 'http') modem.agent = new HttpAgent(KEEP_ALIVE);
+  if (modem.protocol === 'https') modem.agent = briefly(new HttpsAgent(KEEP_ALIVE));
+  else if (modem.protocol === 'http') modem.agent = briefly(new HttpAgent(KEEP_ALIVE));
   return docker;
+}
+
+/**
+ * docker-modem writes out what it sends for its debug log, logged or not: with an agent that is all connections and
+ * all that hangs on them, which takes longer than the request.
+ */
+function briefly<A extends HttpAgent>(agent: A): A {
+  return Object.defineProperty(agent, inspect.custom, { value: () => 'Agent' });
 }
 
 export function createDockerOrchestrator(
