@@ -51,7 +51,12 @@ function restart(why) {
   manager.restarting = (async () => {
     await delay(SETTLE_MS);
     say(`• ${why} was saved, starting the manager anew`);
-    compile();
+    try {
+      compile();
+    } catch (error) {
+      // Such as a file that an editor has taken away for a moment: it is compiled when it is back.
+      say(`✗ ${error.message}`);
+    }
     await stop();
     if (!ending) start();
   })().finally(() => {

@@ -54,6 +54,16 @@ describe('Batch', () => {
     expect(await later).toBe('of 4');
   });
 
+  it('tries no further once a statement takes longer than any may', async () => {
+    const slow = Object.assign(new Error('canceling statement due to statement timeout'), { code: '57014' });
+    const fault = (items: readonly number[]) => (items.length > 1 ? new Error('unstorable') : slow);
+    const { batch, begun, endNext } = statements((items) => (items.includes(0) ? undefined : fault(items)));
+    const settled = Promise.allSettled([0, 1, 2, 3].map((item) => batch.add(item)));
+    for (let statement = 0; statement < 3; statement += 1) await endNext();
+    expect((await settled).map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'rejected', 'rejected']);
+    expect(begun).toEqual([[0], [1, 2, 3], [1]]);
+  });
+
   it('keeps a statement short, however many ask', async () => {
     const { batch, begun, endNext } = statements();
     const all = Array.from({ length: 600 }, (_, item) => batch.add(item));

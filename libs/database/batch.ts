@@ -8,6 +8,8 @@ interface Entry<Item, Result> {
 
 /** So that one statement stays short. */
 const MOST_ITEMS = 256;
+/** https://www.postgresql.org/docs/current/errcodes-appendix.html */
+const QUERY_CANCELED = '57014';
 
 /**
  * Statements of one kind that are asked for at once become one. One is under way at a time, and what is asked for
@@ -18,7 +20,10 @@ export class Batch<Item, Result> {
   private isUnderWay = false;
 
   /** @param work answers with a result for each item, in their order */
-  constructor(private readonly work: (items: readonly Item[]) => Promise<readonly Result[]>) {}
+  constructor(
+    private readonly work: (items: readonly Item[]) => Promise<readonly Result[]>,
+    private readonly most = MOST_ITEMS,
+  ) {}
 
   add(item: Item): Promise<Result> {
     return new Promise((resolve, reject) => {
@@ -29,19 +34,42 @@ export class Batch<Item, Result> {
 
   private async run(): Promise<void> {
     this.isUnderWay = true;
-    while (this.waiting.length > 0) await this.settle(this.waiting.splice(0, MOST_ITEMS));
+    while (this.waiting.length > 0) await this.settle(this.waiting.splice(0, this.most));
     this.isUnderWay = false;
   }
 
-  /** Where the database refuses a statement, each item is tried alone: what is wrong with one is not the others' fault. */
+  /**
+   * Where the database refuses a statement, each item is tried alone: what is wrong with one is not the others' fault.
+   * What would fail alone as well is tried no further, for each try may take as long as a statement can.
+   */
   private async settle(entries: readonly Entry<Item, Result>[]): Promise<void> {
+    const fault = await this.attempt(entries);
+    if (fault === undefined) return;
+    let isOfAll = entries.length === 1 || isOfAny(fault.error);
+    let { error } = fault;
+    for (const entry of entries) {
+      if (!isOfAll) {
+        const own = await this.attempt([entry]);
+        if (own === undefined) continue;
+        ({ error } = own);
+        isOfAll = isOfAny(error);
+      }
+      entry.reject(error);
+    }
+  }
+
+  private async attempt(entries: readonly Entry<Item, Result>[]): Promise<{ error: unknown } | undefined> {
     try {
       const results = await this.work(entries.map(({ item }) => item));
       for (const [index, { resolve }] of entries.entries()) resolve(results[index] as Result);
+      return undefined;
     } catch (error) {
-      const isOfAll = entries.length === 1 || error instanceof DatabaseUnavailable;
-      if (isOfAll) for (const { reject } of entries) reject(error);
-      else for (const entry of entries) await this.settle([entry]);
+      return { error };
     }
   }
+}
+
+/** A database that is away, or that is so slow that a statement was cancelled. */
+function isOfAny(error: unknown): boolean {
+  return error instanceof DatabaseUnavailable || (error as { code?: unknown } | null)?.code === QUERY_CANCELED;
 }

@@ -27,7 +27,8 @@ const MIGRATION_LOCK = 7_013_254;
 const GUARDED = { onConnect: (client: ClientBase) => void client.on('error', () => undefined) };
 
 /** A server that vanishes without a word is noticed all the same. */
-const MIGRATING = { ...GUARDED, keepAlive: true, keepAliveInitialDelayMillis: 10_000 };
+const SILENT_FOR_MS = 10_000;
+const MIGRATING = { ...GUARDED, keepAlive: true, keepAliveInitialDelayMillis: SILENT_FOR_MS };
 
 export interface DataSourceSettings {
   readonly url: string;
@@ -69,6 +70,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
       statement_timeout: STATEMENT_TIMEOUT_MS,
       query_timeout: STATEMENT_TIMEOUT_MS + 2_000,
       keepAlive: true,
+      keepAliveInitialDelayMillis: SILENT_FOR_MS,
       min: Math.min(KEPT_CONNECTIONS, poolSize),
     },
     poolErrorHandler: (error: Error) => logger.warn({ reason: error.message }, 'database connection lost'),

@@ -10,6 +10,8 @@ import { deploymentName } from './names.js';
 const SEND_MS = 2_000;
 const SENT_AT_ONCE = 4;
 const MOST_WAITING = 256;
+/** Of one kind of change of one function: functions that wake and sleep all the time would make a write beside each. */
+const PAUSE_MS = 10_000;
 /** Older ones begin to count anew, under another name. The API server forgets events after an hour. */
 const MOST_REMEMBERED = 4_096;
 /** The API server takes no longer message. */
@@ -44,6 +46,8 @@ export class DeploymentEvents {
   private readonly told = new Map<string, Told>();
   /** Changes to send; one that changes again before it is sent is sent once. */
   private readonly waiting = new Map<string, Change>();
+  /** Those that are being sent, or were a moment ago. */
+  private readonly resting = new Set<string>();
   private readonly instance = randomBytes(4).toString('hex');
   private sending = 0;
   private names = 0;
@@ -85,10 +89,12 @@ export class DeploymentEvents {
   private send(): void {
     for (const [key, change] of this.waiting) {
       if (this.sending >= SENT_AT_ONCE) return;
+      if (this.resting.has(key)) continue;
       this.waiting.delete(key);
       const told = this.told.get(key);
       if (told === undefined) continue;
       this.sending += 1;
+      this.rest(key);
       void within('an Event', { ms: SEND_MS }, (signal) => this.api.apply(EVENT, this.eventOf(change, told), signal))
         .catch((error: unknown) => this.drop(error))
         .finally(() => {
@@ -96,6 +102,14 @@ export class DeploymentEvents {
           this.send();
         });
     }
+  }
+
+  private rest(key: string): void {
+    this.resting.add(key);
+    setTimeout(() => {
+      this.resting.delete(key);
+      this.send();
+    }, PAUSE_MS).unref();
   }
 
   private eventOf(change: Change, { name, first, last, count, message, reference }: Told): CoreV1Event {

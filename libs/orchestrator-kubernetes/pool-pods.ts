@@ -98,7 +98,11 @@ export class PoolPods implements PoolSource<PoolPod> {
         );
       }
       this.hasSaidIt = true;
-      return apply(manifest({ ...placement, config: { ...placement.config, poolPriorityClass: undefined } }));
+      // Nor with the class of functions' pods, which would have waiting ones take others' places.
+      const { priorityClassName: _, ...workerPods } = placement.config.workerPods;
+      return apply(
+        manifest({ ...placement, config: { ...placement.config, workerPods, poolPriorityClass: undefined } }),
+      );
     }
   }
 

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { loadConfig } from '#libs/config/load-config.js';
 import { dataSourceOptions, openDataSource } from '#libs/database/data-source.js';
 import type { Database } from '#libs/database/database.js';
@@ -84,6 +85,16 @@ describe('FunctionRepository', () => {
     const id = await here.add();
     expect(await repository().claim(1, 60_000, { settingsSha256: 'older' })).toEqual([]);
     expect(await repository().claim(1, 60_000, { settingsSha256: 'newer' })).toMatchObject([{ row: { id } }]);
+    const demands = new DemandRepository(here.database);
+    for (const settingsSha256 of ['older', 'newer']) {
+      const lease = { token: randomUUID(), ms: 60_000, settingsSha256 };
+      const granted = settingsSha256 === 'newer' ? lease.token : null;
+      const uploaded = await repository().insert(newFunction(), lease);
+      expect(uploaded.leaseToken).toBe(granted);
+      await here.database.query('UPDATE functions SET replicas = 0, lease_until = NULL WHERE id = $1', [uploaded.id]);
+      const woken = await demands.wake(uploaded.id, { ...lease, token: randomUUID() });
+      expect(woken!.row.leaseUntil !== null).toBe(granted !== null);
+    }
     await installation.takeSettings('', 'memory');
   });
 
@@ -158,7 +169,7 @@ describe('FunctionRepository', () => {
     expect(read.map((one) => one?.codeSha256)).toEqual([...wanted.map(({ codeSha256 }) => codeSha256), undefined]);
   });
 
-  it('waits for the disk with nothing that a crash of the database may take back', async () => {
+  it('waits for the disk with what its caller is told of, and with nothing that a crash may take back', async () => {
     const waits: string[] = [];
     const inTransaction = {
       query: (sql: string, parameters: unknown[]) =>
@@ -172,6 +183,10 @@ describe('FunctionRepository', () => {
     const observed = new FunctionRepository(inTransaction);
     const demands = new DemandRepository(inTransaction);
     const id = await here.add();
+    const [upload] = await observed.claim(10, 60_000);
+    await observed.record(upload!, { ...READY, nextMs: 0 });
+    expect(waits).toEqual(['off', 'on']);
+    waits.length = 0;
     const [claim] = await observed.claim(10, 60_000);
     await observed.record(claim!, { ...READY, phase: 'idle' });
     await here.database.query('UPDATE functions SET replicas = 0 WHERE id = $1', [id]);

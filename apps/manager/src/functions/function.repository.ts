@@ -28,6 +28,8 @@ export type Revision = Pick<RevisionEntity, 'number' | 'functionName' | 'code' |
 export interface Lease {
   readonly token: string;
   readonly ms: number;
+  /** Granted while these settings are the newest; unset: whatever they are. */
+  readonly settingsSha256?: string | undefined;
 }
 
 /** A row that this manager may act upon until its lease ends. */
@@ -85,11 +87,20 @@ export interface PhaseCount {
  */
 export const IN_LOCK_ORDER = 'ORDER BY id FOR NO KEY UPDATE';
 /**
- * The commit doesn't wait for the disk. For what a crash of the database may take back: leases, and what a step saw. A
- * row that lost it is due again, and its step does and sees the same.
+ * The commit doesn't wait for the disk, unless `but` is true. For what a crash of the database may take back: leases,
+ * wakes that a call asks for again, and what a step saw, which the next one sees, too.
  */
-export const UNHURRIED = `unhurried AS (SELECT set_config('synchronous_commit', 'off', true))`;
+export function unhurried(but = 'false'): string {
+  const wait = `CASE WHEN ${but} THEN current_setting('synchronous_commit') ELSE 'off' END`;
+  return `unhurried AS (SELECT set_config('synchronous_commit', ${wait}, true))`;
+}
+/** A manager may hear late that others have newer settings: the database is asked whether a step may begin in it. */
+export function areNewest(parameter: string): string {
+  return `(${parameter}::text IS NULL OR ${parameter} = (SELECT settings_sha256 FROM installation))`;
+}
 export const IS_UNHURRIED = 'EXISTS (SELECT FROM unhurried)';
+/** Each may be as large as an upload. */
+const FILES_AT_ONCE = 8;
 const DUE_NOW = 'reconcile_at = now(), wakes = wakes + 1';
 
 /**
@@ -98,7 +109,7 @@ const DUE_NOW = 'reconcile_at = now(), wakes = wakes + 1';
 @Injectable()
 export class FunctionRepository {
   private readonly finds = new Batch((ids: readonly FunctionId[]) => this.findAll(ids));
-  private readonly revisions = new Batch((wanted: readonly RevisionKey[]) => this.findRevisions(wanted));
+  private readonly revisions = new Batch((wanted: readonly RevisionKey[]) => this.findRevisions(wanted), FILES_AT_ONCE);
   private readonly records = new Batch((steps: readonly Step[]) => this.recordAll(steps));
 
   constructor(private readonly database: Database) {}
@@ -110,8 +121,10 @@ export class FunctionRepository {
       `WITH added AS (
          INSERT INTO functions (id, function_name, active_revision, replicas, memory_mib, cpu_millis, pids, phase,
            provisional_until, reconcile_at, lease_token, lease_until, said, ${SETTING_NAMES.join(', ')})
-         VALUES ($1, $2, 1, $3, $4, $5, $6, 'creating', now() + $7 * interval '1 millisecond', now(), $8,
-           now() + $9 * interval '1 millisecond', $12, ${settings.map((_, index) => `$${13 + index}`).join(', ')})
+         VALUES ($1, $2, 1, $3, $4, $5, $6, 'creating', now() + $7 * interval '1 millisecond', now(),
+           CASE WHEN ${areNewest('$13')} THEN $8::uuid END,
+           CASE WHEN ${areNewest('$13')} THEN now() + $9 * interval '1 millisecond' END,
+           $12, ${settings.map((_, index) => `$${14 + index}`).join(', ')})
          RETURNING *
        ), code AS (
          INSERT INTO revisions (function_id, number, function_name, code, code_sha256)
@@ -130,6 +143,7 @@ export class FunctionRepository {
         created.code,
         created.codeSha256,
         created.said,
+        lease?.settingsSha256 ?? null,
         ...settings,
       ],
     );
@@ -284,13 +298,13 @@ export class FunctionRepository {
   ): Promise<Claim[]> {
     const token = randomUUID();
     const rows = await this.database.query<FunctionEntity & { lateMs: number }>(
-      `WITH ${UNHURRIED}
+      `WITH ${unhurried()}
        UPDATE functions SET lease_token = $1, lease_until = now() + $2 * interval '1 millisecond'
        WHERE ${IS_UNHURRIED} AND id IN (
          SELECT id FROM functions
          WHERE reconcile_at <= now() AND (lease_until IS NULL OR lease_until < now())
            AND ($4::text[] IS NULL OR id = ANY ($4))
-           AND ($5::text IS NULL OR $5 = (SELECT settings_sha256 FROM installation))
+           AND ${areNewest('$5')}
          ORDER BY observed_generation = generation, reconcile_at LIMIT $3 FOR UPDATE SKIP LOCKED)
        RETURNING ${ALL_COLUMNS}, (extract(epoch FROM now() - reconcile_at) * 1000)::float8 AS "lateMs"`,
       [token, leaseMs, limit, only ?? null, settingsSha256 ?? null],
@@ -320,8 +334,10 @@ export class FunctionRepository {
     const written = steps.map(({ claim: { row, token }, outcome }) => {
       return { ...outcome, id: row.id, token, reconcileRequests: row.reconcileRequests };
     });
+    // It makes an upload stay that its caller is told of next.
+    const keeps = steps.some(({ claim: { row }, outcome }) => row.provisionalUntil !== null && !outcome.provisional);
     await this.database.query(
-      `WITH ${UNHURRIED}, step AS (
+      `WITH ${unhurried('$2')}, step AS (
          SELECT * FROM jsonb_to_recordset($1::jsonb) AS step (id text, token uuid, phase text, reason jsonb,
            "lastFault" jsonb, endpoints jsonb, "primaryReplica" text, "hostPort" integer, "observedGeneration" integer,
            provisional boolean, failures integer, "backoffMs" float8, "nextMs" float8, "reconcileRequests" integer,
@@ -342,7 +358,7 @@ export class FunctionRepository {
          lease_token = NULL, lease_until = NULL
        FROM step WHERE functions.id = step.id AND lease_token = token
          AND functions.id IN (SELECT id FROM held) AND ${IS_UNHURRIED}`,
-      [JSON.stringify(written)],
+      [JSON.stringify(written), keeps],
     );
     return steps.map(() => undefined);
   }

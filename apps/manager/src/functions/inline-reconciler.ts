@@ -66,7 +66,8 @@ export class InlineReconciler {
 
   async write(id: string, statement: (lease: Lease | undefined) => Promise<Written | undefined>) {
     if (!this.slots.takeForRequest()) return statement(undefined);
-    const lease = { token: randomUUID(), ms: Math.min(this.config.leaseMs, LEASE_MS) };
+    const { settingsSha256 } = this.slots;
+    const lease = { token: randomUUID(), ms: Math.min(this.config.leaseMs, LEASE_MS), settingsSha256 };
     let isClaimed = false;
     try {
       const written = await statement(lease);

@@ -44,16 +44,22 @@ export class InstallationRepository {
     await this.database.query('UPDATE installation SET engines = array_remove(engines, $1)', [engine]);
   }
 
-  /** Makes these settings the newest, which every manager is told of, and records the engine that they name. */
-  async takeSettings(sha256: string, engine: string): Promise<void> {
-    await this.database.query(
+  /**
+   * Makes these settings the newest, which every manager is told of, and records the engine that they name.
+   *
+   * @param beats done only while nobody has given a sign of life beyond these, which the answer tells; unset: in any case
+   */
+  async takeSettings(sha256: string, engine: string, beats?: string): Promise<boolean> {
+    const rows = await this.database.query(
       `WITH taken AS (
          UPDATE installation SET settings_sha256 = $1, settings_beats = settings_beats + 1,
            engines = CASE WHEN $2 = ANY (engines) THEN engines ELSE engines || $2::text END
+         WHERE $3::bigint IS NULL OR settings_beats = $3
          RETURNING id
        ) SELECT pg_notify('faas_settings', '') FROM taken`,
-      [sha256, engine],
+      [sha256, engine, beats ?? null],
     );
+    return rows.length > 0;
   }
 
   /** Says that a manager with these settings is alive, which counts if they are the newest. */

@@ -41,6 +41,7 @@ export class NewestSettings {
   private lookedAt = 0;
   private looks = 0;
   private timer: NodeJS.Timeout | undefined;
+  private next: NodeJS.Timeout | undefined;
   private looking: Promise<void> = Promise.resolve();
 
   constructor(
@@ -71,6 +72,7 @@ export class NewestSettings {
   /** Counts no longer as alive. */
   withdraw(): void {
     clearInterval(this.timer);
+    clearTimeout(this.next);
     this.timer = undefined;
   }
 
@@ -81,15 +83,26 @@ export class NewestSettings {
   }
 
   private lookSoon(): void {
-    this.looking = this.looking.then(() => this.look()).catch((error: unknown) => this.report(error));
+    this.looking = this.looking
+      .then(() => this.look())
+      .catch((error: unknown) => {
+        this.report(error);
+        // Others may be waiting for a sign of life.
+        this.lookIn(this.times.lookAfterEndMs);
+      });
+  }
+
+  private lookIn(ms: number): void {
+    if (this.timer === undefined) return;
+    clearTimeout(this.next);
+    this.next = setTimeout(() => this.lookSoon(), ms).unref();
   }
 
   private async look(): Promise<void> {
     if (this.timer === undefined) return;
     const { isNewest, areNone, beats } = await this.installation.beat(this.sha256);
     if (isNewest) await this.act();
-    else if (areNone || (await this.mayTake(beats))) await this.take();
-    else this.giveWay();
+    else if (!((areNone || (await this.mayTake(beats))) && (await this.take(beats)))) this.giveWay();
   }
 
   /** One whose engine does not answer waits twice as long, so that any other manager comes first. */
@@ -101,16 +114,19 @@ export class NewestSettings {
     this.beats = beats;
     this.lookedAt = now;
     const isEnded = beats === '0';
-    if (isEnded) setTimeout(() => this.lookSoon(), lookAfterEndMs).unref();
+    if (isEnded) this.lookIn(lookAfterEndMs);
     const silence = this.silentMs / (isEnded ? silenceAfterEndMs : silenceMs);
     if (silence >= 2) return true;
     return (this.isNew || silence >= 1) && (await this.engineAnswers());
   }
 
-  private async take(): Promise<void> {
+  /** False when it isn't new, and somebody has given a sign of life meanwhile. */
+  private async take(beats: string): Promise<boolean> {
+    const { engine } = this.orchestrator;
+    if (!(await this.installation.takeSettings(this.sha256, engine, this.isNew ? undefined : beats))) return false;
     this.logger.info('this manager, with its settings, acts upon functions from now on');
-    await this.installation.takeSettings(this.sha256, this.orchestrator.engine);
     await this.act();
+    return true;
   }
 
   private async act(): Promise<void> {
@@ -123,9 +139,10 @@ export class NewestSettings {
     }
     this.looks += 1;
     if (!begins) return;
+    // First, so that a look after a failure does it again.
+    await this.functions.requestReconcileOfAll();
     this.orchestrator.warmPool?.rest(false);
     this.slots.isOutdated = false;
-    await this.functions.requestReconcileOfAll();
     this.loop.kick();
   }
 

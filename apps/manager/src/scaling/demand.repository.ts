@@ -4,7 +4,14 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
 import { ALL_COLUMNS, type FunctionEntity } from '../functions/function.entity.js';
-import { type Claim, IN_LOCK_ORDER, IS_UNHURRIED, type Lease, UNHURRIED } from '../functions/function.repository.js';
+import {
+  areNewest,
+  type Claim,
+  IN_LOCK_ORDER,
+  IS_UNHURRIED,
+  type Lease,
+  unhurried,
+} from '../functions/function.repository.js';
 
 /** Calls of one function that one manager runs or lets wait. */
 export interface Demand {
@@ -40,7 +47,7 @@ interface Sleeper {
   readonly lease: Lease | undefined;
 }
 
-const CAN_LEASE = 'asked.token IS NOT NULL AND (lease_until IS NULL OR lease_until < now())';
+const CAN_LEASE = `asked.token IS NOT NULL AND (lease_until IS NULL OR lease_until < now()) AND ${areNewest('settings')}`;
 /** Demand that is older than this doesn't count. */
 const FRESH_MS = 10_000;
 
@@ -92,9 +99,10 @@ export class DemandRepository {
 
   private async wakeAll(sleepers: readonly Sleeper[]): Promise<(Woken | undefined)[]> {
     const rows = await this.database.query<WokenRow>(
-      `WITH ${UNHURRIED}, asked AS (
+      `WITH ${unhurried()}, asked AS (
          SELECT DISTINCT ON (id) *
-         FROM unnest($1::text[], $2::uuid[], $3::integer[]) WITH ORDINALITY AS asked (id, token, ms, place)
+         FROM unnest($1::text[], $2::uuid[], $3::integer[], $4::text[])
+           WITH ORDINALITY AS asked (id, token, ms, settings, place)
          ORDER BY id, place
        ), asleep AS (
          SELECT id FROM functions WHERE id = ANY ($1) AND replicas = 0 AND deleted_at IS NULL ${IN_LOCK_ORDER}
@@ -104,7 +112,8 @@ export class DemandRepository {
            phase_since = CASE WHEN phase = 'idle' THEN now() ELSE phase_since END,
            reconcile_at = now(), not_before = NULL, wakes = wakes + 1,
            lease_token = CASE WHEN ${CAN_LEASE} THEN asked.token ELSE lease_token END,
-           lease_until = CASE WHEN ${CAN_LEASE} THEN now() + asked.ms * interval '1 millisecond' ELSE lease_until END
+           lease_until = CASE WHEN ${CAN_LEASE} THEN clock_timestamp() + asked.ms * interval '1 millisecond'
+             ELSE lease_until END
          FROM asked
          WHERE functions.id = asked.id AND functions.id IN (SELECT id FROM asleep) AND replicas = 0
            AND deleted_at IS NULL AND ${IS_UNHURRIED}
@@ -118,6 +127,7 @@ export class DemandRepository {
         sleepers.map(({ id }) => id),
         sleepers.map(({ lease }) => lease?.token ?? null),
         sleepers.map(({ lease }) => lease?.ms ?? null),
+        sleepers.map(({ lease }) => lease?.settingsSha256 ?? null),
       ],
     );
     const woken = new Map(rows.map((row) => [row.id, wokenOf(row)]));

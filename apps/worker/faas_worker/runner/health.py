@@ -41,7 +41,7 @@ _STATUS = b"HTTP/1.1 %d " % PAYLOAD_REFUSED.status
 SETTING_LIMITS = frozenset({"resource.setrlimit", "resource.prlimit"})
 # A request takes one turn of the loop; but a handler may hold up that turn.
 _TURNS = 3
-_WARM_UP_SECONDS = 1.0
+_WARM_UP_SECONDS = 10.0
 _Anything, _callable = BaseException, callable
 
 
@@ -209,14 +209,13 @@ _WATCHED: tuple[tuple[Mapping[str, object], str], ...] = (
 
 
 async def warm_up(connect: Callable[[], asyncio.Protocol]) -> None:
-    """Uses what answers requests."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_WARM_UP_SECONDS):
-            for request in (_HEALTH, _REQUEST, _CALL, _CALL):
-                trial = _Trial(connect(), request)
-                while not trial.written:
-                    await asyncio.sleep(0)
-                trial.end()
+    """Uses what answers requests. Raises TimeoutError."""
+    async with asyncio.timeout(_WARM_UP_SECONDS):
+        for request in (_HEALTH, _REQUEST, _CALL, _CALL):
+            trial = _Trial(connect(), request)
+            while not trial.written:
+                await asyncio.sleep(0)
+            trial.end()
 
 
 class _Trial:

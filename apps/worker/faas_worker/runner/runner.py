@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import random
+import signal
 import socket
 import sys
 import threading
@@ -82,7 +83,12 @@ class Runner:
         """`function`: waits for the function that isn't known yet. Does not return."""
         self.set_up()
         if function is not None:
-            self.rehearse()
+            try:
+                self.rehearse()
+            except BaseException:
+                # Half of it would go on beside the function's calls. Not by an exit of its own,
+                # which would say that the function can't be loaded; another runner takes its place.
+                os.kill(self.pid, signal.SIGKILL)
             self.settings = function(self.channel)
         if self.settings.event_loop == "asyncio":
             self.loop.close()
@@ -145,7 +151,7 @@ class Runner:
         invoker = Invoker(handler, copy_context(), self.loop, self.settings.max_result_bytes)
         invoker.threads = 1
         # It ends before the function's file is loaded, which may want to be alone in its process.
-        thread = threading.Thread(target=invoker.run_calls, daemon=True)
+        thread = threading.Thread(target=invoker.run_calls, name="faas-rehearsal", daemon=True)
         thread.start()
         self.prepare(invoker)
         self.loop.run_until_complete(warm_up(self.server.connect_itself))

@@ -61,6 +61,8 @@ def wait_for_function(
     settings: Settings, listener: socket.socket, signals: system.SignalFile
 ) -> Received | int:
     """What this worker is from now on, or the exit status of one that gets no function."""
+    # The runner may serve, and leave orphans, before the supervisor looks after it.
+    system.become_subreaper()
     notice = Notice.shared()
     standby: RunnerProcess | None = None
     # Where there are too many processes for now it is forked when it is needed.
