@@ -183,12 +183,16 @@ class Specialiser:
         self.loop = uvloop.new_event_loop()
         asyncio.set_event_loop(self.loop)
         self.loop.add_signal_handler(signal.SIGTERM, self.on_term)
-        self.loop.run_until_complete(self.server.start())
+        # In one run of the loop: a signal that comes between two of them is lost.
+        self.loop.run_until_complete(self.serve())
+        return Exit.NO_SPECIALISER
+
+    async def serve(self) -> None:
+        await self.server.start()
         self.renew_lease()
         # So that the first request finds what reads it in memory of this process's own.
         pickle.dumps(specialised_settings(b'{"environment": {}, "code": ""}', self.environ))
-        self.loop.run_forever()
-        return Exit.NO_SPECIALISER
+        await asyncio.Event().wait()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
