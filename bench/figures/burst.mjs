@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { ECHO, ECHO_CALL } from '../reference/handlers.mjs';
 import { countRow, makeRow } from '../report/rows.mjs';
 import { quantileOf } from '../report/statistics.mjs';
 import { untilAsleep } from '../stage/sleep.mjs';
+import { callSleeper, openSleepers } from '../stage/sleepers.mjs';
 import { untilQuiet } from '../stage/quiet.mjs';
 import { inTurn } from './pairs.mjs';
 
@@ -35,7 +35,7 @@ export async function measureBurst(stage) {
 
 async function bursts(stage, { functions, ...limits }, pools) {
   const sides = [];
-  for (const pool of pools) sides.push(await open(stage, pool, functions));
+  for (const pool of pools) sides.push(await openSleepers(stage, functions, { environment: { WARM_POOL_SIZE: pool } }));
   // The first of a manager pays for code that has never run.
   for (const side of sides) await burst(stage, sides, side);
   const [ours, reference] = sides.map((side) => () => burst(stage, sides, side));
@@ -54,25 +54,16 @@ function rowsOf({ functions, limits }, row) {
   });
 }
 
-async function open(stage, pool, functions) {
-  const manager = await stage.manager({ environment: { WARM_POOL_SIZE: pool } });
-  const ids = [];
-  while (ids.length < functions) ids.push(await manager.upload(ECHO, { max_replicas: 1 }));
-  return { manager, ids };
-}
-
 /** Answers after how many milliseconds each call was answered. */
 async function burst(stage, sides, { manager, ids }) {
   for (const side of sides) for (const id of side.ids) await untilAsleep(side.manager, id);
   for (const side of sides) await poolIsFull(side.manager);
   await untilQuiet(stage.engine);
-  const payload = JSON.parse(ECHO_CALL.body).payload;
   return Promise.all(
     ids.map(async (id, index) => {
       await delay((index * SPAN_MS) / ids.length);
       const began = performance.now();
-      const { status, text } = await manager.call(id, payload);
-      if (status !== 200) throw new Error(`A call was answered ${status}: ${text}`);
+      await callSleeper(manager, id);
       return Math.round((performance.now() - began) * 100) / 100;
     }),
   );

@@ -1,6 +1,6 @@
-import { ECHO, ECHO_CALL } from '../reference/handlers.mjs';
 import { makeRow } from '../report/rows.mjs';
 import { untilAsleep } from '../stage/sleep.mjs';
+import { callSleeper, openSleepers } from '../stage/sleepers.mjs';
 import { untilQuiet } from '../stage/quiet.mjs';
 import { inPairs } from './pairs.mjs';
 
@@ -21,7 +21,9 @@ export async function measureWakes(stage) {
     former === ''
       ? { environment: { WARM_POOL_SIZE: POOL } }
       : { root: former, environment: { WARM_POOL_SIZE: POOL, ...(image === '' ? {} : { WORKER_IMAGE: image }) } };
-  const sides = [await open(stage, { environment: { WARM_POOL_SIZE: 'auto' } }), await open(stage, other)];
+  const open = ({ environment, ...rest }) =>
+    openSleepers(stage, CALLERS, { environment: { SCALE_INTERVAL_MS: '100', ...environment }, ...rest });
+  const sides = [await open({ environment: { WARM_POOL_SIZE: 'auto' } }), await open(other)];
   const pairs = await inPairs(stage, ROUNDS, ...sides.map((side) => () => sustained(stage, sides, side)));
   const rows = [
     makeRow(pairs, {
@@ -35,25 +37,16 @@ export async function measureWakes(stage) {
   return { rows, pairs };
 }
 
-async function open(stage, { environment, root = stage.root }) {
-  const manager = await stage.manager({ root, environment: { SCALE_INTERVAL_MS: '100', ...environment } });
-  const ids = [];
-  while (ids.length < CALLERS) ids.push(await manager.upload(ECHO, { max_replicas: 1 }));
-  return { manager, ids };
-}
-
 async function sustained(stage, sides, { manager, ids }) {
   for (const side of sides) for (const id of side.ids) await untilAsleep(side.manager, id);
   await untilQuiet(stage.engine);
-  const payload = JSON.parse(ECHO_CALL.body).payload;
   const seconds = Math.max(5, SECONDS * stage.share);
   const until = performance.now() + seconds * 1_000;
   let wakes = 0;
   const drive = async (id) => {
     for (;;) {
-      const { status, text } = await manager.call(id, payload);
+      await callSleeper(manager, id);
       if (performance.now() > until) return;
-      if (status !== 200) throw new Error(`A call was answered ${status}: ${text}`);
       wakes += 1;
       await untilAsleep(manager, id);
     }

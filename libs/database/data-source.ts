@@ -20,15 +20,16 @@ const KEPT_CONNECTIONS = 4;
 const BOOT_DEADLINE_MS = 60_000;
 const MIGRATION_LOCK = 7_013_254;
 
-/**
- * Neither the pool nor TypeORM listens to a connection while it goes from one to the other; what the server says of its
- * own end just then, in the same piece as the words before, would end the process. The next query tells it again.
- */
-const GUARDED = { onConnect: (client: ClientBase) => void client.on('error', () => undefined) };
-
-/** A server that vanishes without a word is noticed all the same. */
-const SILENT_FOR_MS = 10_000;
-const MIGRATING = { ...GUARDED, keepAlive: true, keepAliveInitialDelayMillis: SILENT_FOR_MS };
+const CONNECTION = {
+  /**
+   * Neither the pool nor TypeORM listens to a connection while it goes from one to the other; what the server says of
+   * its own end just then, in the same piece as the words before, would end the process. The next query tells it again.
+   */
+  onConnect: (client: ClientBase) => void client.on('error', () => undefined),
+  /** A server that vanishes without a word is noticed all the same. */
+  keepAlive: true,
+  keepAliveInitialDelayMillis: 10_000,
+};
 
 export interface DataSourceSettings {
   readonly url: string;
@@ -66,11 +67,9 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
     connectTimeoutMS: CONNECT_TIMEOUT_MS,
     applicationName: 'service-faas',
     extra: {
-      ...GUARDED,
+      ...CONNECTION,
       statement_timeout: STATEMENT_TIMEOUT_MS,
       query_timeout: STATEMENT_TIMEOUT_MS + 2_000,
-      keepAlive: true,
-      keepAliveInitialDelayMillis: SILENT_FOR_MS,
       min: Math.min(KEPT_CONNECTIONS, poolSize),
     },
     poolErrorHandler: (error: Error) => logger.warn({ reason: error.message }, 'database connection lost'),
@@ -87,7 +86,7 @@ export async function openDataSource(options: DataSourceOptions, logger: Logger)
     const migrator = await new DataSource({
       ...options,
       poolSize: 2,
-      extra: MIGRATING,
+      extra: CONNECTION,
     } as DataSourceOptions).initialize();
     try {
       await migrate(migrator);

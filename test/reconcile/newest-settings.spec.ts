@@ -7,7 +7,7 @@ import { createSharedDatabase } from '../support/postgres.js';
 import { DEFAULTS, Installation, RunningManager, silent } from './installation.js';
 import { MortalDatabase } from './life.js';
 
-const TIMES = { beatMs: 40, silenceMs: 800, silenceAfterEndMs: 200, lookAfterEndMs: 100 };
+const TIMES = { beatMs: 40, silenceMs: 800, silenceAfterEndMs: 200, lookAgainMs: 100 };
 /** Each look counts at most a beat of silence. */
 const LOOKS_OF_SILENCE = TIMES.silenceMs / TIMES.beatMs;
 

@@ -94,11 +94,11 @@ export function unhurried(but = 'false'): string {
   const wait = `CASE WHEN ${but} THEN current_setting('synchronous_commit') ELSE 'off' END`;
   return `unhurried AS (SELECT set_config('synchronous_commit', ${wait}, true))`;
 }
+export const IS_UNHURRIED = 'EXISTS (SELECT FROM unhurried)';
 /** A manager may hear late that others have newer settings: the database is asked whether a step may begin in it. */
 export function areNewest(parameter: string): string {
   return `(${parameter}::text IS NULL OR ${parameter} = (SELECT settings_sha256 FROM installation))`;
 }
-export const IS_UNHURRIED = 'EXISTS (SELECT FROM unhurried)';
 /** Each may be as large as an upload. */
 const FILES_AT_ONCE = 8;
 const DUE_NOW = 'reconcile_at = now(), wakes = wakes + 1';

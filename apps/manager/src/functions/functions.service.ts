@@ -24,7 +24,7 @@ import { readUpload } from './upload.js';
 
 /** How long a removal may take before it is answered with 202 and goes on by itself. */
 const REMOVAL_WAIT_MS = 20_000;
-/** Of a function that the engine refuses, whose upload shall hear so soon: its pods may take seconds to end. */
+/** The same where the engine refused the function: its upload is answered, though pods may take seconds to end. */
 const REFUSED_REMOVAL_WAIT_MS = 500;
 /**
  * If the manager crashes during an upload, the function is removed this much later than its own wait would have ended.

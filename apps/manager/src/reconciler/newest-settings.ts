@@ -19,7 +19,7 @@ const TIMES = {
   silenceMs: 20_000,
   /** The same after the last of them that ended has said so: each that is left gives a sign of life at once. */
   silenceAfterEndMs: 3_000,
-  lookAfterEndMs: 1_000,
+  lookAgainMs: 1_000,
 };
 const PING_MS = 3_000;
 /** Managers with other settings may have written rows with their defaults: looked for at one beat in so many. */
@@ -88,7 +88,7 @@ export class NewestSettings {
       .catch((error: unknown) => {
         this.report(error);
         // Others may be waiting for a sign of life.
-        this.lookIn(this.times.lookAfterEndMs);
+        this.lookIn(this.times.lookAgainMs);
       });
   }
 
@@ -101,20 +101,21 @@ export class NewestSettings {
   private async look(): Promise<void> {
     if (this.timer === undefined) return;
     const { isNewest, areNone, beats } = await this.installation.beat(this.sha256);
-    if (isNewest) await this.act();
-    else if (!((areNone || (await this.mayTake(beats))) && (await this.take(beats)))) this.giveWay();
+    if (isNewest) return this.act();
+    const isTaken = (areNone || (await this.mayTake(beats))) && (await this.take(beats));
+    if (!isTaken) this.giveWay();
   }
 
   /** One whose engine does not answer waits twice as long, so that any other manager comes first. */
   private async mayTake(beats: string): Promise<boolean> {
-    const { beatMs, silenceMs, silenceAfterEndMs, lookAfterEndMs } = this.times;
+    const { beatMs, silenceMs, silenceAfterEndMs, lookAgainMs } = this.times;
     const now = performance.now();
     // What passed while this process stood still is nobody's silence.
     this.silentMs = beats === this.beats ? this.silentMs + Math.min(now - this.lookedAt, beatMs) : 0;
     this.beats = beats;
     this.lookedAt = now;
     const isEnded = beats === '0';
-    if (isEnded) this.lookIn(lookAfterEndMs);
+    if (isEnded) this.lookIn(lookAgainMs);
     const silence = this.silentMs / (isEnded ? silenceAfterEndMs : silenceMs);
     if (silence >= 2) return true;
     return (this.isNew || silence >= 1) && (await this.engineAnswers());
