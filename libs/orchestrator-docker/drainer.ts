@@ -10,6 +10,8 @@ import type { ReplicaObserver } from './replica-observer.js';
 
 /** Routers of all managers learn of new endpoints before the old ones stop listening. */
 const NOTICE_MS = 1_000;
+/** Until then a worker that is told to leave takes calls of those who hear late. */
+const LINGER_MS = 5_000;
 const GONE_POLL_MS = 50;
 
 /** Removes replicas: at once, or in the background once their calls have finished. */
@@ -62,7 +64,7 @@ export class Drainer {
       // Nobody hears of new endpoints before the step that lets the old ones go has its outcome.
       await this.steps.run(replica.functionId, signal, () => Promise.resolve());
       await delay(NOTICE_MS, undefined, { signal });
-      await this.engine.stop(replica.id, graceMs, signal);
+      await this.engine.stop(replica.id, LINGER_MS + graceMs, signal);
       await this.erase(replica, true, signal);
       this.logger.info({ functionId: replica.functionId, replica: replica.id.slice(0, 12) }, 'replica drained');
     } catch (error) {

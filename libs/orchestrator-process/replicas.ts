@@ -14,8 +14,8 @@ import { POOL, type ReplicaExit, type ReplicaRecord, type ReplicaStore } from '.
 import type { WorkerLogs } from './worker-log.js';
 import { killAll, layFunction, layOut, startWorker, terminate } from './worker-process.js';
 
-/** A worker that drains by itself gets this much longer than its calls may take. */
-const DRAIN_MARGIN_MS = 2_000;
+/** A worker that drains by itself gets this much longer than its calls may take: it takes those of who hears late. */
+const DRAIN_MARGIN_MS = 7_000;
 const WAIT_STEP_MS = 20;
 const LOOK_INTERVAL_MS = 250;
 /** What a shell adds to a signal's number. */

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .protocol import LINGER_SECONDS
+
 # Told to a worker without a function, and to nobody after it has one.
 GENERIC_VARIABLES = frozenset({"FAAS_SPECIALISE_SHA256", "FAAS_GENERIC_LEASE_MS"})
 
@@ -82,6 +84,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     """Raises SettingsError with all faults in one message."""
     read = _Reader(environ)
     timeout_ms = read.number("FAAS_TIMEOUT_MS", 30_000, most=86_400_000)
+    drain_ms = timeout_ms + int(LINGER_SECONDS * 1000)
     settings = Settings(
         handler=read.text("HANDLER_FUNCTION", "function.handler.handle"),
         app_dir=read.text("FAAS_APP_DIR", "/app"),
@@ -90,7 +93,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         socket_path=environ.get("FAAS_SOCKET") or None,
         function=environ.get("FAAS_FUNCTION") or None,
         timeout_ms=timeout_ms,
-        drain_ms=read.number("FAAS_DRAIN_MS", timeout_ms, most=86_400_000),
+        drain_ms=read.number("FAAS_DRAIN_MS", drain_ms, most=86_400_000),
         concurrency=read.number("FAAS_CONCURRENCY", 32, most=4096),
         max_result_bytes=read.number("FAAS_MAX_RESULT_BYTES", 40 * 2**20),
         max_body_bytes=read.number("FAAS_MAX_BODY_BYTES", 400 * 2**20),

@@ -51,7 +51,9 @@ export class Traffic {
     const began = new Date();
     const fail = (what: string) => {
       const [from, to] = [began, new Date()].map((time) => time.toISOString());
-      this.failures.push(`a call of ${id} through manager ${manager.name}, from ${from} to ${to}: ${what}`);
+      this.failures.push(
+        `a call of ${id} with "${payload}" through manager ${manager.name}, from ${from} to ${to}: ${what}`,
+      );
       return undefined;
     };
     try {

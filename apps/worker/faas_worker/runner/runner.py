@@ -49,10 +49,10 @@ _ACTIVE_SECONDS = 5.0
 # What a caller that has just connected needs to send its request, and calls in the backlog. In
 # turns of the loop: a process that wasn't running in all that time has read nothing.
 _ARRIVING_TURNS = 10
+_FLUSHING_TURNS = 100
+# Nobody waits for the last one of a worker, and a busy manager sends long after it has connected.
+_LAST_TURNS = 1000
 _TURN_SECONDS = 0.005
-# A busy manager hears late that a worker leaves; on a connection that it has kept it may call until
-# then, and what is sent into a closing one counts as cut off.
-_HEARSAY_SECONDS = 1.0
 # Of its slots, one in so many may be lent in place of calls whose callers have gone.
 _ABANDONED_SHARE = 4
 # Less than a call needs to use up what the calls after it need.
@@ -279,7 +279,8 @@ class Runner:
         order = unpack_order(message)
         if order is Order.DRAIN:
             self.is_last = True
-            self.retire(None, _HEARSAY_SECONDS)
+            # A busy manager hears late, and calls until then.
+            self.retire(None, LINGER_SECONDS)
         elif order is Order.RETIRE:
             self.retire(None)
         elif order is Order.LINGER:
@@ -335,19 +336,24 @@ class Runner:
         if not self.is_last:
             self.server.stop_accepting()
         self.server.close_idle_connections()
-        self.calls.on_empty = lambda: self.loop.call_later(0.002, self.leave_when_flushed, 100)
+        self.calls.on_empty = lambda: self.loop.call_later(0.002, self.end_listening)
         self.calls.note_if_empty()
 
-    def leave_when_flushed(self, turns: int) -> None:
-        """The last answers may still be in a socket's buffer."""
-        busy = self.app.background or self.server.connections
-        if busy and turns > 0:
-            self.loop.call_later(0.005, self.leave_when_flushed, turns - 1)
-            return
+    def end_listening(self) -> None:
         if self.is_last:
+            self.server.accept_waiting(self.loop)
             # For the supervisor's copy too: whoever comes now is refused, and goes elsewhere.
             with contextlib.suppress(OSError):
                 self.listener.shutdown(socket.SHUT_RDWR)
+        turns = _LAST_TURNS if self.is_last else _FLUSHING_TURNS
+        self.loop.call_later(_TURN_SECONDS, self.leave_when_flushed, turns)
+
+    def leave_when_flushed(self, turns: int) -> None:
+        """The last answers may still be in a socket's buffer, and a first request on its way."""
+        busy = self.app.background or self.server.connections
+        if busy and turns > 0:
+            self.loop.call_later(_TURN_SECONDS, self.leave_when_flushed, turns - 1)
+            return
         self.leave(Exit.DONE)
 
     def leave(self, status: int) -> Any:

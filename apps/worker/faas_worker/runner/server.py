@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from contextvars import Context, copy_context
@@ -106,6 +107,7 @@ class Server:
         self._state = _State()
         self._state.default_headers = self._config.encoded_headers
         self._server: asyncio.Server | None = None
+        self._accepting = set[asyncio.Task[Any]]()
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -119,15 +121,25 @@ class Server:
         """For a request that the worker makes of itself, and lets in without a token."""
         return _Protocol(self._config, self._state, is_own=True)
 
+    def accept_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Who has connected by now would be cut off when the socket is shut down."""
+        with contextlib.suppress(OSError):
+            while True:
+                accepted, _ = self._socket.accept()
+                serving = loop.connect_accepted_socket(self.connect, accepted)
+                self._accepting.add(loop.create_task(serving))
+
     def stop_accepting(self) -> None:
         if self._server is not None:
             self._server.close()
             self._server = None
 
     def close_idle_connections(self) -> None:
-        """Those with a call in flight are told `Connection: close` with its answer."""
+        """Those with a call in flight are told `Connection: close` with its answer. The first
+        request of a new one may be on its way."""
         for connection in list(self._state.connections):
-            connection.shutdown()
+            if connection.cycle is not None:
+                connection.shutdown()
 
     def descriptors(self) -> list[int]:
         """What a copy of this process must not answer on."""
