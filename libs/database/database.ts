@@ -1,7 +1,9 @@
 import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { Injectable } from '@nestjs/common';
+import type { Pool } from 'pg';
 import { DataSource, type EntityManager } from 'typeorm';
 import { isConnectionFault } from './connection-fault.js';
+import { StatementNames } from './statement-names.js';
 
 /**
  * The one way to PostgreSQL: connection faults become {@link DatabaseUnavailable}. The pool opens new connections by
@@ -9,6 +11,8 @@ import { isConnectionFault } from './connection-fault.js';
  */
 @Injectable()
 export class Database {
+  private readonly names = new StatementNames();
+
   constructor(private readonly source: DataSource) {}
 
   /** Runs `work` with an entity manager outside a transaction. */
@@ -25,16 +29,32 @@ export class Database {
     return this.run(() => this.source.transaction(work));
   }
 
-  /** Rows of one explicit statement. */
-  async query<Row>(sql: string, parameters: readonly unknown[] = []): Promise<Row[]> {
-    return this.run(async (manager) => {
-      const result: unknown = await manager.query(sql, [...parameters]);
-      // TypeORM answers [rows, count] for UPDATE and DELETE, and the rows alone for everything else.
-      if (Array.isArray(result) && result.length === 2 && Array.isArray(result[0]) && typeof result[1] === 'number') {
-        return result[0] as Row[];
-      }
-      return result as Row[];
-    });
+  /** Rows of one explicit statement, whose text should hold no values. */
+  query<Row>(sql: string, parameters: readonly unknown[] = []): Promise<Row[]> {
+    return this.run(() => this.ask<Row>(sql, [...parameters]));
+  }
+
+  /** By TypeORM's pool and past its query runner, which can't prepare a statement. */
+  private async ask<Row>(text: string, values: unknown[]): Promise<Row[]> {
+    const { master: pool } = this.source.driver as unknown as { readonly master: Pool | undefined };
+    if (pool === undefined) throw new DatabaseUnavailable(new Error('The connections have been closed.'));
+    const client = await pool.connect();
+    let broken: Error | undefined;
+    const send = async (name?: string) =>
+      (await client.query({ text, values, ...(name !== undefined && { name }) })).rows as Row[];
+    try {
+      const name = this.names.of(text);
+      return await send(name).catch((error: unknown) => {
+        if (name !== undefined && this.names.areOutdated(error)) return send();
+        throw error;
+      });
+    } catch (error) {
+      // Its answer may still come, to the next one's question.
+      if (isConnectionFault(error)) broken = error as Error;
+      throw error;
+    } finally {
+      client.release(broken);
+    }
   }
 
   async ping(): Promise<void> {

@@ -29,13 +29,13 @@ describe('poolTarget', () => {
 
 describe('roomIn', () => {
   it('leaves most of the free memory to workers that serve', () => {
-    expect(roomIn(8 * 2 ** 30, 0)).toBe(56);
+    expect(roomIn(8 * 2 ** 30, 0)).toBe(78);
     expect(roomIn(100 * 2 ** 20, 0)).toBe(0);
     expect(roomIn(-1, 0)).toBe(0);
   });
 
   it('takes from the pool when the memory gets short, and the same whatever the pool has given back', () => {
-    const member = 36 * 2 ** 20;
+    const member = 26 * 2 ** 20;
     for (const members of [8, 5, 3, 2]) expect(members + roomIn((8 - members) * member, members)).toBe(2);
     expect(4 + roomIn(0, 4)).toBe(1);
   });
@@ -44,7 +44,7 @@ describe('roomIn', () => {
 describe('poolSizeFor', () => {
   it.each([
     ['no fewer than four', 1, 4],
-    ['a sixteenth of the memory', 16, 28],
+    ['a sixteenth of the memory', 16, 39],
     ['no more than 64', 256, 64],
   ])('is %s', (_, gib, size) => {
     expect(poolSizeFor(gib * 2 ** 30)).toBe(size);

@@ -21,8 +21,8 @@ export function poolTarget({ size, recent, room, members }: PoolDemand): number 
 }
 
 const MIB = 1024 * 1024;
-/** Memory of an idle generic worker, measured: 27 MiB in a container, which shares little of it, and its engine's shim. */
-const MEMBER_MIB = 36;
+/** Memory that a machine has less for each idle generic worker, with what the engine has for it: measured on Docker. */
+const MEMBER_MIB = 26;
 /** Of a machine's memory, what waiting workers may take unless the configuration says how many there shall be. */
 const SHARE_OF_MACHINE = 1 / 16;
 const FEWEST_BY_MEMORY = 4;

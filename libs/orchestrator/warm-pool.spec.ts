@@ -160,6 +160,31 @@ describe('a pool of workers without a function', () => {
     await full(12);
   });
 
+  it('serves a burst from what there is, to the last one, and starts others after it', async () => {
+    const some = open(12);
+    await full(12);
+    const began = workers.started.length;
+    for (let asked = 0; asked < 12; asked += 1) {
+      expect(some.take()).toBeDefined();
+      await delay(80);
+      expect(workers.started).toHaveLength(began);
+    }
+    await full(12);
+  });
+
+  it('starts others in the middle of a rush that goes on', async () => {
+    const some = open(12);
+    await full(12);
+    const began = workers.started.length;
+    await vi.waitFor(
+      () => {
+        some.take();
+        expect(workers.started.length).toBeGreaterThan(began);
+      },
+      { timeout: 6_000, interval: 200 },
+    );
+  });
+
   it('gives each away once and replaces it', async () => {
     const some = open(2);
     await full(2);

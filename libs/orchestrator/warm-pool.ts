@@ -32,6 +32,8 @@ const ENOUGH = 4;
 const LEAST_IDLE = 0.3;
 /** And once none was taken for so long. */
 const RUSH_IS_OVER_MS = 400;
+/** A rush that lasts no longer is served by those that there are: what starts meanwhile comes too late for it. */
+const BURST_MS = 2_000;
 const ASK_AGAIN_MS = 500;
 const UP_MS = 30_000;
 const FIRST_LOOK_MS = 20;
@@ -82,6 +84,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
   private readonly closing = new AbortController();
   private readonly renewMs: number;
   private asked: number[] = [];
+  private rushSince = 0;
   private target = 0;
   private rests = false;
   private hits = 0;
@@ -121,7 +124,9 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
    */
   take(scalesUp?: FunctionId): M | undefined {
     if (this.size === 0 || this.closing.signal.aborted) return undefined;
-    this.asked.push(Date.now());
+    const now = Date.now();
+    if (now - this.lastAsked > RUSH_IS_OVER_MS) this.rushSince = now;
+    this.asked.push(now);
     const isGranted = scalesUp === undefined || this.share.grant(scalesUp, this.ready.length, this.target);
     const member = isGranted ? this.ready.shift() : undefined;
     this.replaceSoon();
@@ -244,8 +249,15 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
   private mustWait(): boolean {
     const idle = this.source.processors?.share() ?? 1;
     if (this.source.mustWait === true) return true;
+    const now = Date.now();
+    const isRush = now - this.lastAsked < RUSH_IS_OVER_MS;
+    if (isRush && now - this.rushSince < BURST_MS) return true;
     if (this.ready.length < Math.max(ENOUGH, this.target / 2)) return false;
-    return idle < LEAST_IDLE || Date.now() - (this.asked.at(-1) ?? 0) < RUSH_IS_OVER_MS;
+    return isRush || idle < LEAST_IDLE;
+  }
+
+  private get lastAsked(): number {
+    return this.asked.at(-1) ?? 0;
   }
 
   private async renew(member: M): Promise<void> {

@@ -252,6 +252,16 @@ def test_many_callers_hanging_up_cost_a_runner_but_neither_the_next_call_nor_tho
     eventually(lambda: len(worker.runner_pids()) == 1, "the abandoned calls are gone")
 
 
+@pytest.mark.parametrize("handler", [SYNC, ASYNC])
+def test_many_callers_hanging_up_on_short_calls_cost_nothing(start: Start, handler: str) -> None:
+    worker = start(handler)
+    for _ in range(3):
+        hang_up(worker, "sleep:0.02", 30)
+    # It outlasts the time that they are given.
+    assert worker.call("sleep:0.6").runner == 1
+    assert worker.call("good").runner == 1
+
+
 def test_slots_lent_in_place_of_abandoned_calls_are_given_back(
     start: Start, tmp_path: Path
 ) -> None:

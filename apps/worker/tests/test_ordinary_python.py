@@ -421,6 +421,19 @@ def test_a_script_finds_no_arguments_that_are_not_its_own(serve: Serve) -> None:
     assert serve(source).call("").result == ["info", 1]
 
 
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_handler_may_import_what_the_worker_has_only_parts_of(serve: Serve, loop: str) -> None:
+    source = (
+        "import logging.config, click, uvicorn\n"
+        "logging.config.dictConfig(uvicorn.config.LOGGING_CONFIG)\n"
+        "class Mine(uvicorn.Server): pass\n"
+        "def handle(payload):\n"
+        "    server = Mine(uvicorn.Config('app:app'))\n"
+        "    return [callable(uvicorn.run), callable(click.echo), server.started]\n"
+    )
+    assert serve(source, FAAS_EVENT_LOOP=loop).call("").result == [True, True, False]
+
+
 def test_a_handler_knows_its_user_and_its_home(serve: Serve) -> None:
     source = (
         "import getpass, os, pathlib\n"

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _GRACE_SECONDS = 0.01
 # How long a cancelled coroutine may take to clean up before its runner counts as stuck.
 _CANCEL_SECONDS = 0.25
+# Most calls in threads end by themselves so soon.
+_ENDING_SECONDS = 0.1
 _REQUEST_ID_CHARS = 128
 PAYLOAD_REFUSED = refused(422, 'The body must be a JSON object with a string "payload".')
 
@@ -197,12 +199,10 @@ class FunctionApp:
         call.timer = self.loop.call_later(_CANCEL_SECONDS, self._check_ended, call)
         return None
 
-    def _cancel(self, call: Call) -> bool:
-        """False when it is a thread, which can't be stopped."""
-        cancel = call.cancel
-        if cancel is not None:
-            cancel()
-        return cancel is not None
+    def _cancel(self, call: Call) -> None:
+        """A thread can't be stopped."""
+        if call.cancel is not None:
+            call.cancel()
 
     def _check_ended(self, call: Call) -> None:
         if call in self.calls.running:
@@ -213,10 +213,9 @@ class FunctionApp:
         if call.settled:
             return
         call.settled = True
-        if self._cancel(call):
-            self.loop.call_later(_CANCEL_SECONDS, self._leave_alone, call)
-        else:
-            self._leave_alone(call)
+        seconds = _ENDING_SECONDS if call.cancel is None else _CANCEL_SECONDS
+        self._cancel(call)
+        self.loop.call_later(seconds, self._leave_alone, call)
 
     def _leave_alone(self, call: Call) -> None:
         if call in self.calls.running and not call.overdue:

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
-
 from .calls import Send
 from .results import Answer, refused
+from .uvicorn_parts import STATUS_LINE
 
 # How long the rest of a request is read that is refused whatever comes.
 _REST_SECONDS = 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.machinery
 import importlib.util
@@ -101,6 +100,8 @@ def _absence(module: ModuleType, name: str, message: str) -> Failure:
     found = sorted(filter(_is_of_the_user, vars(module).items()))
     own = [name for name, value in found if getattr(value, "__module__", None) == module.__name__]
     names = [cut(name, _NAME_CHARS) for name in own or [name for name, _ in found]]
+    import difflib  # Few workers ever need it.
+
     similar = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     available = tuple(names[:_MAX_NAMES])
     advice = f"Did you mean {similar[0]!r}? " if similar else ""

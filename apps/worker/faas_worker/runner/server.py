@@ -9,13 +9,8 @@ import socket
 from contextvars import Context, copy_context
 from typing import Any
 
-# uvicorn loads it by name; here it is loaded once, before the fork, and not in every runner.
-import uvicorn.lifespan.off  # noqa: F401
-from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
-
 from ..protocol import BACKLOG, Header
+from .uvicorn_parts import Config, HttpToolsProtocol, ServerState, forget_uvicorn
 
 # Where a request's state has the connection that it came over.
 CONNECTION = "faas.connection"
@@ -32,7 +27,10 @@ _KEEP_ALIVE_SECONDS = 3600
 
 class _State(ServerState):
     def __init__(self) -> None:
-        super().__init__()
+        self.total_requests = 0
+        self.connections: set[Any] = set()
+        self.tasks = set()
+        self.default_headers = []
         #: Connections over which nobody has shown yet that they may call, the oldest first.
         self.unknown: dict[_Protocol, None] = {}
         #: What each request's task gets a copy of.
@@ -104,6 +102,7 @@ class Server:
             interface="asgi3",
         )
         self._config.load()
+        forget_uvicorn()
         self._state = _State()
         self._state.default_headers = self._config.encoded_headers
         self._server: asyncio.Server | None = None

@@ -53,6 +53,11 @@ class Processes:
     def hurry(self) -> None:
         self._due, self._pause, self._others = 0.0, _FIRST_PAUSE_SECONDS, True
 
+    def postpone(self, now: float) -> None:
+        """The next look, where there was nothing to be seen."""
+        if not self._others:
+            self._due = max(self._due, now + self._rest)
+
     def reaped(self, pid: int) -> None:
         self._dying.discard(pid)
 

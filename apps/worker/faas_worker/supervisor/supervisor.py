@@ -64,6 +64,9 @@ class Supervisor:
             tick = self.tick_seconds()
             self.wait(min(tick, self.processes.seconds_until_look(now)))
             now = time.monotonic()
+            if TICK_SECONDS < tick > now - last:
+                # A call has begun, which needs the processor now.
+                self.processes.postpone(now)
             self.read_signals(now)
             if now >= self.relay_at and fleet.relay_output():
                 self.relay_at = now + _RELAY_PAUSE_SECONDS

@@ -1,0 +1,48 @@
+import { DatabaseUnavailable } from '#libs/errors/errors.js';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { createSharedDatabase } from '../support/postgres.js';
+import { Installation } from './installation.js';
+
+let here: Installation;
+
+beforeAll(async () => {
+  here = await Installation.open(await createSharedDatabase());
+  await here.database.query('CREATE TABLE things (id integer)');
+  await here.database.query('INSERT INTO things VALUES (1), (2)');
+});
+afterAll(() => here.close());
+
+const MANY = Array.from({ length: 20 }, () => undefined);
+
+it('prepares a statement that is asked again and again, with the values of each time', async () => {
+  const one = 'SELECT id + $1::integer AS sum FROM things WHERE id = ANY ($2) ORDER BY id';
+  for (const [index] of MANY.entries()) {
+    expect(await here.database.query(one, [index, [1, 2]])).toEqual([{ sum: 1 + index }, { sum: 2 + index }]);
+  }
+  const prepared = await here.database.query('SELECT name FROM pg_prepared_statements WHERE statement = $1', [one]);
+  expect(prepared).not.toEqual([]);
+});
+
+it('goes on when a release that follows adds a column to a table that a prepared statement answers with', async () => {
+  const all = 'UPDATE things SET id = id WHERE id = $1 RETURNING things.*';
+  await Promise.all(MANY.map(() => here.database.query(all, [1])));
+  await here.database.query("ALTER TABLE things ADD COLUMN name text NOT NULL DEFAULT 'a'");
+  const answers = await Promise.all(MANY.map(() => here.database.query(all, [1])));
+  for (const answer of answers) expect(answer).toEqual([{ id: 1, name: 'a' }]);
+});
+
+it('keeps its connection when a statement is refused', async () => {
+  const backend = async () => {
+    const [row] = await here.database.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+    return row?.pid;
+  };
+  const before = await backend();
+  await expect(here.database.query('SELECT $1::integer', ['x'])).rejects.toMatchObject({ code: '22P02' });
+  expect(await backend()).toBe(before);
+});
+
+it('says that the database is unavailable once it has been closed', async () => {
+  const other = await Installation.open(await createSharedDatabase());
+  await other.close();
+  await expect(other.database.query('SELECT 1')).rejects.toBeInstanceOf(DatabaseUnavailable);
+});
