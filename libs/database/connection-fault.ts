@@ -14,7 +14,7 @@ const NETWORK_CODES = new Set([
 
 /** Messages of faults for which node-postgres sets no code. */
 const CONNECTION_MESSAGES =
-  /connection terminated|timeout exceeded when trying to connect|client has encountered a connection error|not queryable|query read timeout|connection timeout/i;
+  /connection terminated|timeout exceeded when trying to connect|client has encountered a connection error|not queryable|query read timeout|connection timeout|after calling end on the pool/i;
 
 /**
  * Whether the server couldn't be reached or gave the session up, rather than refusing a statement. SQLSTATE classes 08

@@ -45,7 +45,7 @@ export class Database {
     try {
       const name = this.names.of(text);
       return await send(name).catch((error: unknown) => {
-        if (name !== undefined && this.names.areOutdated(error)) return send();
+        if (name !== undefined && this.names.areToBlame(error, name)) return send();
         throw error;
       });
     } catch (error) {

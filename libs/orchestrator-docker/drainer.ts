@@ -10,8 +10,8 @@ import type { ReplicaObserver } from './replica-observer.js';
 
 /** Routers of all managers learn of new endpoints before the old ones stop listening. */
 const NOTICE_MS = 1_000;
-/** Until then a worker that is told to leave takes calls of those who hear late. */
-const LINGER_MS = 5_000;
+/** For five seconds a worker that is told to leave takes calls of those who hear late; the rest is for its end. */
+const LINGER_MS = 7_000;
 const GONE_POLL_MS = 50;
 
 /** Removes replicas: at once, or in the background once their calls have finished. */

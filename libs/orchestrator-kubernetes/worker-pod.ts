@@ -14,8 +14,8 @@ const NOTICE_SECONDS = 2;
  * since it last looked, seconds ago.
  */
 const DISK_MIB = { request: 64, limit: 512 } as const;
-/** For the worker's own shutdown, after its calls. */
-const ENDING_SECONDS = 3;
+/** For calls of those who hear late that it leaves, and for the worker's own shutdown. */
+const ENDING_SECONDS = 8;
 
 type PodPlacement = WorkerPodSettings &
   Pick<V1PodSpec, 'nodeSelector' | 'tolerations' | 'affinity' | 'topologySpreadConstraints' | 'priorityClassName'>;

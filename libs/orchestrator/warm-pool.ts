@@ -32,7 +32,10 @@ const ENOUGH = 4;
 const LEAST_IDLE = 0.3;
 /** And once none was taken for so long. */
 const RUSH_IS_OVER_MS = 400;
-/** A rush that lasts no longer is served by those that there are: what starts meanwhile comes too late for it. */
+/**
+ * A rush that lasts no longer is served by those that there are, where workers start on the processors that serve it:
+ * what starts meanwhile comes too late for it.
+ */
 const BURST_MS = 2_000;
 const ASK_AGAIN_MS = 500;
 const UP_MS = 30_000;
@@ -125,7 +128,8 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
   take(scalesUp?: FunctionId): M | undefined {
     if (this.size === 0 || this.closing.signal.aborted) return undefined;
     const now = Date.now();
-    if (now - this.lastAsked > RUSH_IS_OVER_MS) this.rushSince = now;
+    // Shorter pauses belong to it: a rush of many short ones would never have others started.
+    if (now - this.lastAsked > BURST_MS) this.rushSince = now;
     this.asked.push(now);
     const isGranted = scalesUp === undefined || this.share.grant(scalesUp, this.ready.length, this.target);
     const member = isGranted ? this.ready.shift() : undefined;
@@ -247,13 +251,14 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
 
   /** Workers that wait are started when nothing else needs the processors, unless there are few of them. */
   private mustWait(): boolean {
-    const idle = this.source.processors?.share() ?? 1;
+    const idle = this.source.processors?.share();
     if (this.source.mustWait === true) return true;
     const now = Date.now();
     const isRush = now - this.lastAsked < RUSH_IS_OVER_MS;
-    if (isRush && now - this.rushSince < BURST_MS) return true;
+    const isBurst = isRush && now - this.rushSince < BURST_MS;
+    if (isBurst && idle !== undefined && this.target >= ENOUGH) return true;
     if (this.ready.length < Math.max(ENOUGH, this.target / 2)) return false;
-    return isRush || idle < LEAST_IDLE;
+    return isRush || (idle ?? 1) < LEAST_IDLE;
   }
 
   private get lastAsked(): number {

@@ -31,6 +31,17 @@ it('goes on when a release that follows adds a column to a table that a prepared
   for (const answer of answers) expect(answer).toEqual([{ id: 1, name: 'a' }]);
 });
 
+it('goes without where a pooler gives each transaction another session', async () => {
+  const one = 'SELECT $1::integer AS one';
+  const answers = [];
+  for (const [index] of MANY.entries()) {
+    answers.push(...(await here.database.query(one, [index])));
+    // As another session has none of them.
+    await here.database.query('DEALLOCATE ALL');
+  }
+  expect(answers).toEqual(MANY.map((_, index) => ({ one: index })));
+});
+
 it('keeps its connection when a statement is refused', async () => {
   const backend = async () => {
     const [row] = await here.database.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');

@@ -424,7 +424,8 @@ def test_a_script_finds_no_arguments_that_are_not_its_own(serve: Serve) -> None:
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_a_handler_may_import_what_the_worker_has_only_parts_of(serve: Serve, loop: str) -> None:
     source = (
-        "import logging.config, click, uvicorn\n"
+        "import configparser, logging, click, uvicorn\n"
+        "configparser.ConfigParser()\n"
         "logging.config.dictConfig(uvicorn.config.LOGGING_CONFIG)\n"
         "class Mine(uvicorn.Server): pass\n"
         "def handle(payload):\n"

@@ -298,14 +298,15 @@ export class FunctionRepository {
   ): Promise<Claim[]> {
     const token = randomUUID();
     const rows = await this.database.query<FunctionEntity & { lateMs: number }>(
-      `WITH ${unhurried()}
-       UPDATE functions SET lease_token = $1, lease_until = now() + $2 * interval '1 millisecond'
-       WHERE ${IS_UNHURRIED} AND id IN (
+      `WITH ${unhurried()}, due AS MATERIALIZED (
          SELECT id FROM functions
          WHERE reconcile_at <= now() AND (lease_until IS NULL OR lease_until < now())
            AND ($4::text[] IS NULL OR id = ANY ($4))
-           AND ${areNewest('$5')}
-         ORDER BY observed_generation = generation, reconcile_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+           AND ${areNewest('$5')} AND ${IS_UNHURRIED}
+         ORDER BY observed_generation = generation, reconcile_at LIMIT $3 FOR UPDATE SKIP LOCKED
+       )
+       UPDATE functions SET lease_token = $1, lease_until = now() + $2 * interval '1 millisecond'
+       WHERE id IN (SELECT id FROM due)
        RETURNING ${ALL_COLUMNS}, (extract(epoch FROM now() - reconcile_at) * 1000)::float8 AS "lateMs"`,
       [token, leaseMs, limit, only ?? null, settingsSha256 ?? null],
     );

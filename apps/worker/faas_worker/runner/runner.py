@@ -250,15 +250,18 @@ class Runner:
         """A call begins."""
         if not self.resting:
             return
-        was_watched = self.idle_seconds <= _WATCHED_SECONDS
-        self.resting = False
-        self.calls.last_start_ns = monotonic_ns()
-        if was_watched and self.beat_timer is not None:
-            self.beat_timer.cancel()
-            self.note_beat()
-        else:
-            self.beat()
-        self.tell(News.AWAKE)
+        try:
+            was_watched = self.idle_seconds <= _WATCHED_SECONDS
+            self.resting = False
+            self.calls.last_start_ns = monotonic_ns()
+            if was_watched and self.beat_timer is not None:
+                self.beat_timer.cancel()
+                self.note_beat()
+            else:
+                self.beat()
+            self.tell(News.AWAKE)
+        except _Anything:
+            _exit(Exit.UNFIT)
 
     async def after_call(self, started_ns: int) -> None:
         """Before its answer: what a call has broken or kept must not fail those after it."""
@@ -362,6 +365,8 @@ class Runner:
             # For the supervisor's copy too: whoever comes now is refused, and goes elsewhere.
             with contextlib.suppress(OSError):
                 self.listener.shutdown(socket.SHUT_RDWR)
+            # Or the loop would be told without end that it is shut down.
+            self.server.stop_accepting()
         turns = _LAST_TURNS if self.is_last else _FLUSHING_TURNS
         self.loop.call_later(_TURN_SECONDS, self.leave_when_flushed, turns)
 

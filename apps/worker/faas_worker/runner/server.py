@@ -122,11 +122,14 @@ class Server:
 
     def accept_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
         """Who has connected by now would be cut off when the socket is shut down."""
-        with contextlib.suppress(OSError):
-            while True:
+        # Handlers may have put something of their own in the place of sockets.
+        with contextlib.suppress(Exception):
+            for _ in range(BACKLOG):
                 accepted, _ = self._socket.accept()
                 serving = loop.connect_accepted_socket(self.connect, accepted)
-                self._accepting.add(loop.create_task(serving))
+                task = loop.create_task(serving)
+                self._accepting.add(task)
+                task.add_done_callback(self._accepting.discard)
 
     def stop_accepting(self) -> None:
         if self._server is not None:
@@ -151,7 +154,7 @@ class Server:
 
     @property
     def connections(self) -> int:
-        return len(self._state.connections)
+        return len(self._state.connections) + len(self._accepting)
 
 
 def hang_up(send: Any) -> None:

@@ -32,7 +32,7 @@ def _placeholders(*names: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-with _placeholders("click", "configparser", "logging.config", "uvicorn.main", "uvicorn.server"):
+with _placeholders("click", "configparser", "uvicorn.main", "uvicorn.server"):
     # It is loaded by name; here it is loaded once, before the fork, and not in every runner.
     import uvicorn.lifespan.off  # noqa: F401
     from uvicorn.config import Config

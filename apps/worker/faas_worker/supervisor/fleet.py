@@ -46,7 +46,7 @@ _LEAVE_SECONDS = 0.5
 _DEAF_SECONDS = 0.02
 _CLEARING_PAUSE_SECONDS = 0.01
 # So long the next runner waits for the end of one that has kept what both need.
-_SHARED_SECONDS = 0.25
+_SHARED_SECONDS = 0.65
 # So long after it began to retire a runner may still take requests that were on their way.
 _SETTLE_SECONDS = 0.15
 
@@ -318,14 +318,14 @@ class Fleet:
             if runner.state != "serving":
                 continue
             watch = runner.watch
+            # In the order in which a runner that wakes doesn't write them.
+            is_resting = bool(runner.heartbeat.is_resting)
             watch.observe(runner.heartbeat.beat_ns, passed, tick)
             if watch.silent and watch.silent_seconds == 0.0:
                 self.on_return(runner, now)
             elif self.draining or watch.silent:
                 continue
-            elif watch.silent_seconds > self.silence_limit.at(
-                now, bool(runner.heartbeat.is_resting)
-            ):
+            elif watch.silent_seconds > self.silence_limit.at(now, is_resting):
                 watch.silent = True
                 runner.end_by = self.end_of(runner, now)
                 log("runner_silent", runner=runner.number)

@@ -37,6 +37,7 @@ class Processes:
         self._reap = reap
         self._due = 0.0
         self._rest = _CONTAINER_PAUSE_SECONDS if os.getpid() == 1 else _PAUSE_SECONDS
+        self._is_postponed = False
         self._pause = _FIRST_PAUSE_SECONDS
         self._counted = 0
         #: Processes besides runners.
@@ -54,8 +55,9 @@ class Processes:
         self._due, self._pause, self._others = 0.0, _FIRST_PAUSE_SECONDS, True
 
     def postpone(self, now: float) -> None:
-        """The next look, where there was nothing to be seen."""
-        if not self._others:
+        """The next look, once, where there was nothing to be seen."""
+        if not self._others and not self._is_postponed:
+            self._is_postponed = True
             self._due = max(self._due, now + self._rest)
 
     def reaped(self, pid: int) -> None:
@@ -67,6 +69,7 @@ class Processes:
     def look_if_due(self, now: float) -> None:
         if now < self._due:
             return
+        self._is_postponed = False
         for group in [group for group, until in self._doomed.items() if now > until]:
             del self._doomed[group]
         count = count_below(os.getpid(), MAX_PROCESSES, self._doomed)

@@ -22,6 +22,7 @@ from .reports import log
 from .runner_process import RunnerProcess
 
 _RESTING_TICK_SECONDS = 0.5
+_ALERT_SECONDS = 0.2
 _END_ROUNDS = 50
 # A runner gets its own chance to leave at the end of the drain.
 _DRAIN_GRACE_SECONDS = 0.2
@@ -50,6 +51,8 @@ class Supervisor:
         #: Nobody takes connections any more.
         self.is_closed = False
         self.relay_at = 0.0
+        #: Somebody has connected, whom the runner may have yet to take.
+        self.alert_until = 0.0
         self.limits = system.own_limits()
 
     def run(self) -> int:
@@ -87,7 +90,8 @@ class Supervisor:
 
     def tick_seconds(self) -> float:
         fleet = self.fleet
-        if self.drain_until is None and fleet.start_at is None:
+        is_calm = time.monotonic() > self.alert_until
+        if is_calm and self.drain_until is None and fleet.start_at is None:
             runners = fleet.runners.values()
             if all(runner.state == "serving" and runner.heartbeat.is_resting for runner in runners):
                 return _RESTING_TICK_SECONDS
@@ -112,8 +116,12 @@ class Supervisor:
         if fleet.start_at is not None:
             tick = max(min(tick, fleet.start_at - now), 0)
         for fd, events in poll.poll(tick * 1000):
-            if fd == fleet.listener.fileno() and events & (select.POLLHUP | select.POLLERR):
+            if fd != fleet.listener.fileno():
+                continue
+            if events & (select.POLLHUP | select.POLLERR):
                 self.listen_again()
+            # It would say so again and again, as long as the connection waits.
+            self.alert_until = time.monotonic() + _ALERT_SECONDS
 
     def register_output(self, poll: select.poll) -> None:
         for outlet in OUTLETS:
