@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import Docker from 'dockerode';
 import { pino } from 'pino';
+import { vi } from 'vitest';
 import { type DockerConfig, NO_POOL, type PoolConfig } from '#libs/config/config.js';
 import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
@@ -74,13 +75,10 @@ export function openDocker(
   return new DockerOrchestrator(config, owner, TEST_TOKENS, logger, engine, pool);
 }
 
+/** A container that is being removed leaves its network only a moment after it is listed no more. */
 export async function removeNetwork(name: string): Promise<void> {
-  await docker
-    .getNetwork(name)
-    .remove()
-    .catch((error: { statusCode?: number }) => {
-      if (error.statusCode !== 404) throw error;
-    });
+  const remove = () => docker.getNetwork(name).remove().catch(ignoreMissing);
+  await vi.waitFor(remove, { timeout: 20_000, interval: 100 });
   await removeStaleRules();
 }
 
