@@ -8,7 +8,7 @@ const IMAGE = process.env.WORKER_IMAGE || 'faas-worker:local';
 const PORT = 8000;
 const PORT_KEY = `${PORT}/tcp`;
 const PING_MS = 3_000;
-const REMOVAL_TRIES = 5;
+const REMOVAL_TRIES = 40;
 const POOL_PREFIX = '/faas-pool-';
 
 /** Functions in containers, on a network that only this run uses. */
@@ -102,7 +102,7 @@ export class DockerEngine {
         await this.#docker.getNetwork(this.#network).remove().catch(ignoreMissing);
         return;
       } catch (error) {
-        // A container that was on its way has joined meanwhile.
+        // A container that was on its way has joined meanwhile, or one that is gone has yet to leave.
         if (tries === REMOVAL_TRIES) throw error;
         await delay(500);
       }
