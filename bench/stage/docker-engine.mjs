@@ -8,7 +8,7 @@ const IMAGE = process.env.WORKER_IMAGE || 'faas-worker:local';
 const PORT = 8000;
 const PORT_KEY = `${PORT}/tcp`;
 const PING_MS = 3_000;
-const REMOVAL_TRIES = 40;
+const REMOVAL_TRIES = 10;
 const POOL_PREFIX = '/faas-pool-';
 
 /** Functions in containers, on a network that only this run uses. */
