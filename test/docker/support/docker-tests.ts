@@ -85,7 +85,7 @@ export async function removeNetwork(name: string): Promise<void> {
   try {
     await vi.waitFor(remove, { timeout: 5_000, interval: 100 });
   } catch (error) {
-    const { Containers: left } = (await network.inspect()) as Docker.NetworkInspectInfo;
+    const { Containers: left } = await network.inspect();
     if (Object.keys(left ?? {}).length > 0) throw error;
   }
   await removeStaleRules();
