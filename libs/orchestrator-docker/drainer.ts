@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { settled } from '#libs/deadlines/within.js';
 import type { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
+import { LEAVING_MS } from '#libs/orchestrator/workload.js';
 import type { Claims } from './claims.js';
 import type { DockerEngine } from './docker-engine.js';
 import { EngineRefusal } from './engine-fault.js';
@@ -10,8 +11,6 @@ import type { ReplicaObserver } from './replica-observer.js';
 
 /** Routers of all managers learn of new endpoints before the old ones stop listening. */
 const NOTICE_MS = 1_000;
-/** For five seconds a worker that is told to leave takes calls of those who hear late; the rest is for its end. */
-const LINGER_MS = 7_000;
 const GONE_POLL_MS = 50;
 
 /** Removes replicas: at once, or in the background once their calls have finished. */
@@ -64,7 +63,7 @@ export class Drainer {
       // Nobody hears of new endpoints before the step that lets the old ones go has its outcome.
       await this.steps.run(replica.functionId, signal, () => Promise.resolve());
       await delay(NOTICE_MS, undefined, { signal });
-      await this.engine.stop(replica.id, LINGER_MS + graceMs, signal);
+      await this.engine.stop(replica.id, graceMs + LEAVING_MS, signal);
       await this.erase(replica, true, signal);
       this.logger.info({ functionId: replica.functionId, replica: replica.id.slice(0, 12) }, 'replica drained');
     } catch (error) {

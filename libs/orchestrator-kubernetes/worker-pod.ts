@@ -1,7 +1,7 @@
 import type { V1Container, V1PodSpec } from '@kubernetes/client-node';
 import type { KubernetesConfig, WorkerPodSettings } from '#libs/config/config.js';
 import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
-import type { WorkloadLimits } from '#libs/orchestrator/workload.js';
+import { LEAVING_MS, type WorkloadLimits } from '#libs/orchestrator/workload.js';
 import { CONTAINER, WORKER_PORT } from './names.js';
 import { cpuQuantity, memoryQuantity } from './quantities.js';
 
@@ -14,8 +14,8 @@ const NOTICE_SECONDS = 2;
  * since it last looked, seconds ago.
  */
 const DISK_MIB = { request: 64, limit: 512 } as const;
-/** For calls of those who hear late that it leaves, and for the worker's own shutdown. */
-const ENDING_SECONDS = 8;
+/** The kubelet counts whole seconds from before it tells the worker. */
+const ENDING_SECONDS = LEAVING_MS / 1000 + 1;
 
 type PodPlacement = WorkerPodSettings &
   Pick<V1PodSpec, 'nodeSelector' | 'tolerations' | 'affinity' | 'topologySpreadConstraints' | 'priorityClassName'>;

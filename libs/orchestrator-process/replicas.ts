@@ -6,7 +6,7 @@ import { within } from '#libs/deadlines/within.js';
 import { exitFault } from '#libs/orchestrator/exit-fault.js';
 import { HealthProber } from '#libs/orchestrator/health-probe.js';
 import type { CallToken, WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
-import type { FunctionId, Workload, WorkloadFault } from '#libs/orchestrator/workload.js';
+import { type FunctionId, LEAVING_MS, type Workload, type WorkloadFault } from '#libs/orchestrator/workload.js';
 import { removeLeftovers } from './clean-up.js';
 import type { Interpreter } from './interpreter.js';
 import { identityOf, isAlive, type ProcessIdentity, processes } from './process-table.js';
@@ -14,8 +14,6 @@ import { POOL, type ReplicaExit, type ReplicaRecord, type ReplicaStore } from '.
 import type { WorkerLogs } from './worker-log.js';
 import { killAll, layFunction, layOut, startWorker, terminate } from './worker-process.js';
 
-/** A worker that drains by itself gets this much longer than its calls may take: it takes those of who hears late. */
-const DRAIN_MARGIN_MS = 7_000;
 const WAIT_STEP_MS = 20;
 const LOOK_INTERVAL_MS = 250;
 /** What a shell adds to a signal's number. */
@@ -138,7 +136,7 @@ export class Replicas {
   }
 
   /** Tells a replica to leave. It keeps the earlier of two deadlines. */
-  async drain(record: ReplicaRecord, graceMs = record.timeoutMs + DRAIN_MARGIN_MS): Promise<ReplicaRecord> {
+  async drain(record: ReplicaRecord, graceMs = record.timeoutMs + LEAVING_MS): Promise<ReplicaRecord> {
     const draining = { ...record, drainUntil: Math.min(record.drainUntil ?? Infinity, Date.now() + graceMs) };
     // Noted first: without the note, its exit would count as a crash.
     await this.store.save(draining);

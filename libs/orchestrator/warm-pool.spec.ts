@@ -148,31 +148,22 @@ describe('a pool of workers without a function', () => {
     await full(6);
   });
 
-  it('replaces what a rush takes after it, as long as there are plenty', async () => {
+  it.each([
+    ['half of them', 6, 100],
+    ['all of them', 12, 80],
+  ])('starts others only after a burst that takes %s', async (_which, taken, pauseMs) => {
     const some = open(12);
     await full(12);
     const began = workers.started.length;
-    for (let asked = 0; asked < 6; asked += 1) {
+    for (let asked = 0; asked < taken; asked += 1) {
       expect(some.take()).toBeDefined();
-      await delay(100);
+      await delay(pauseMs);
       expect(workers.started).toHaveLength(began);
     }
     await full(12);
   });
 
-  it('serves a burst from what there is, to the last one, and starts others after it', async () => {
-    const some = open(12);
-    await full(12);
-    const began = workers.started.length;
-    for (let asked = 0; asked < 12; asked += 1) {
-      expect(some.take()).toBeDefined();
-      await delay(80);
-      expect(workers.started).toHaveLength(began);
-    }
-    await full(12);
-  });
-
-  it('starts others in the middle of a rush that goes on', async () => {
+  it.each([200, 450])('starts others in a rush that goes on, with %i ms between two', async (interval) => {
     const some = open(12);
     await full(12);
     const began = workers.started.length;
@@ -181,7 +172,7 @@ describe('a pool of workers without a function', () => {
         some.take();
         expect(workers.started.length).toBeGreaterThan(began);
       },
-      { timeout: 6_000, interval: 200 },
+      { timeout: 6_000, interval },
     );
   });
 

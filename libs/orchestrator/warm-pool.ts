@@ -249,7 +249,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     for (let count = Math.min(missing, atOnce - this.coming.size); count > 0; count -= 1) this.bring();
   }
 
-  /** Workers that wait are started when nothing else needs the processors, unless there are few of them. */
+  /** Workers that wait are started when nothing else needs the processors; where there are few, once a burst is over. */
   private mustWait(): boolean {
     const idle = this.source.processors?.share();
     if (this.source.mustWait === true) return true;

@@ -1,6 +1,12 @@
 /** 16 lower-case base32 characters; the key of everything a function owns on an engine. */
 export type FunctionId = string;
 
+/**
+ * What a worker that is told to leave needs beyond the time limit of a call: for five seconds it takes calls of managers
+ * that hear late, the rest is for its end.
+ */
+export const LEAVING_MS = 7_000;
+
 /** What the reconciler wants to be true on the engine for one function. A value: same workload, same `specHash`. */
 export interface Workload {
   readonly functionId: FunctionId;

@@ -216,8 +216,6 @@ class Runner:
 
     def beat(self) -> None:
         try:
-            if self.beat_timer is not None:
-                self.beat_timer.cancel()
             self.leave_if_forked()
             if not (self.resting and self.idle_seconds > _WATCHED_SECONDS) and not self.leaving:
                 in_use = bool(self.calls.running)
@@ -238,6 +236,8 @@ class Runner:
     def note_beat(self) -> None:
         self.heartbeat.beat_ns = monotonic_ns()
         self.heartbeat.is_resting = self.resting
+        if self.beat_timer is not None:
+            self.beat_timer.cancel()
         pause = RESTING_BEAT_SECONDS if self.resting else BEAT_SECONDS
         self.beat_timer = self.loop.call_later(pause, self.beat)
 
@@ -254,8 +254,7 @@ class Runner:
             was_watched = self.idle_seconds <= _WATCHED_SECONDS
             self.resting = False
             self.calls.last_start_ns = monotonic_ns()
-            if was_watched and self.beat_timer is not None:
-                self.beat_timer.cancel()
+            if was_watched:
                 self.note_beat()
             else:
                 self.beat()
