@@ -45,8 +45,8 @@ import { addFunction, executeFunction } from 'service-faas-client';
 import { createClient } from 'service-faas-client/client';
 
 const client = createClient({ baseUrl: 'http://127.0.0.1:8080', headers: { 'X-API-Key': '…' } });
-const python_file = new Blob(['def handle(payload):\\n    return payload.upper()\\n']);
-const added = await addFunction({ client, body: { function_name: 'handle', python_file } });
+const code = 'def handle(payload):\\n    return payload.upper()\\n';
+const added = await addFunction({ client, body: { function_name: 'handle', code } });
 const { data } = await executeFunction({ client, path: { id: added.data!.id }, body: { payload: 'hello' } });
 \`\`\`
 `,

@@ -10,6 +10,7 @@ import { Engines1764050000000 } from './migrations/1764050000000-engines.js';
 import { Postponed1764060000000 } from './migrations/1764060000000-postponed.js';
 import { Scale1764070000000 } from './migrations/1764070000000-scale.js';
 import { Leased1764080000000 } from './migrations/1764080000000-leased.js';
+import { Names1764110000000 } from './migrations/1764110000000-names.js';
 import { Settings1764100000000 } from './migrations/1764100000000-settings.js';
 import { WorkerKey1764090000000 } from './migrations/1764090000000-worker-key.js';
 
@@ -59,6 +60,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
       Leased1764080000000,
       WorkerKey1764090000000,
       Settings1764100000000,
+      Names1764110000000,
     ],
     migrationsTransactionMode: 'each',
     synchronize: false,

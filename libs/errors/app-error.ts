@@ -8,6 +8,7 @@ export type ErrorKind =
   | 'not_found'
   | 'not_allowed'
   | 'conflict'
+  | 'precondition_failed'
   | 'too_large'
   | 'unsupported'
   | 'unprocessable'

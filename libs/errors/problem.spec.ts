@@ -35,6 +35,7 @@ describe('problemOf', () => {
     ['forbidden', 403],
     ['not_found', 404],
     ['conflict', 409],
+    ['precondition_failed', 412],
     ['too_large', 413],
     ['unsupported', 415],
     ['unprocessable', 422],

@@ -22,7 +22,8 @@ interface Member {
 export const PROBLEM_MEMBERS = {
   field: {
     type: 'string',
-    description: 'invalid_upload, invalid_payload, …_too_large: the field at fault; "form" for a form as a whole.',
+    description:
+      'invalid_upload, invalid_update, invalid_payload, name_taken, …_too_large: the field at fault; "form" or "body" for all of it.',
   },
   parameter: { type: 'string', description: 'invalid_page, invalid_request: the query parameter at fault.' },
   limit_bytes: {
@@ -114,6 +115,11 @@ export const PROBLEMS = {
     detail: 'function_name is missing: send the name of the function inside the file.',
     extras: { field: 'function_name' },
   },
+  invalid_update: {
+    status: 400,
+    detail: 'enabled must be true or false.',
+    extras: { field: 'enabled' },
+  },
   invalid_payload: {
     status: 400,
     detail: 'The member "payload" is missing. Send {"payload": "<string>"} as JSON.',
@@ -144,6 +150,19 @@ export const PROBLEMS = {
   function_removed: {
     status: 409,
     detail: 'Function mfrggzdfmztwq2lk was removed while this upload waited for it to become ready.',
+  },
+  function_disabled: {
+    status: 409,
+    detail: 'Function mfrggzdfmztwq2lk is switched off. Switch it on with PATCH {"enabled": true}.',
+  },
+  name_taken: {
+    status: 409,
+    detail: 'Another function has the name orders: choose another, or change that function.',
+    extras: { field: 'name' },
+  },
+  version_outdated: {
+    status: 412,
+    detail: 'Function mfrggzdfmztwq2lk has changed: its ETag is "3" now. Read it again, then decide.',
   },
   upload_too_large: {
     status: 413,

@@ -1,8 +1,12 @@
+import { randomUUID } from 'node:crypto';
+
 /**
  * No more than this of a peer's bytes goes to `JSON.parse`, which blocks all other calls and takes many times the
  * memory.
  */
 export const PARSED_BYTES = 64 * 1024;
+/** JSON may write one byte of text as six: \u0000. */
+export const LONGEST_ESCAPE = 6;
 
 const QUOTE = 0x22;
 const COMMA = 0x2c;
@@ -149,6 +153,35 @@ export function longestString(bytes: Buffer): Token | 'malformed' | 'more_beside
     at = end + 1;
   }
   return bytes.length - lengthOf(longest) > PARSED_BYTES ? 'more_beside' : longest;
+}
+
+/** In place of a long string; no peer can know it. */
+export const STAND_IN = randomUUID();
+
+export interface ParsedJson {
+  /** As `JSON.parse` gives it, but for {@link STAND_IN}. */
+  readonly value: unknown;
+  /** Where the string is that {@link STAND_IN} stands for; undefined: nothing was replaced. */
+  readonly long?: Token;
+}
+
+/**
+ * Parses JSON of any length, of which no more than {@link PARSED_BYTES} stand beside its longest string. The bytes must
+ * be UTF-8.
+ */
+export function parseBounded(bytes: Buffer): ParsedJson | 'malformed' | 'more_beside' {
+  if (bytes.length <= PARSED_BYTES) return parsed(bytes.toString('utf8'));
+  const long = longestString(bytes);
+  if (typeof long === 'string') return long;
+  return parsed(`${bytes.toString('utf8', 0, long.start)}"${STAND_IN}"${bytes.toString('utf8', long.end + 1)}`, long);
+}
+
+function parsed(text: string, long?: Token): ParsedJson | 'malformed' {
+  try {
+    return { value: JSON.parse(text) as unknown, ...(long && { long }) };
+  } catch {
+    return 'malformed';
+  }
 }
 
 /**

@@ -28,11 +28,15 @@ describeOnEachEngine('the four operations', (engine) => {
   it('adds a function, lists it, runs it and removes it', async () => {
     const { client } = stage.manager;
     const before = Date.now();
-    const added = await addFunction({ client, body: { python_file: new Blob([ECHO]), function_name: 'handle' } });
+    const added = await addFunction({ client, body: { code: ECHO, function_name: 'handle' } });
     expect(added.response?.status).toBe(201);
     expect(added.response?.headers.get('location')).toBe(`/functions/${added.data?.id}`);
     expect(added.data).toEqual({
       id: expect.stringMatching(/^[a-z2-7]{16}$/) as string,
+      name: added.data?.id,
+      description: '',
+      labels: {},
+      enabled: true,
       function_name: 'handle',
       handler_path: 'function.handler.handle',
       container_id: expect.stringMatching(CONTAINER_ID[engine.name]) as string,

@@ -98,7 +98,7 @@ describeOnEachLocalEngine('an upload that fails', (engine) => {
 
   it('tells the client the same in the types of the document', async () => {
     const { client } = stage.manager;
-    const body = { python_file: new Blob(['def handle(:\n']), function_name: 'handle' };
+    const body = { code: 'def handle(:\n', function_name: 'handle' };
     const { error, response } = await addFunction({ client, body });
     expect(response?.status).toBe(422);
     expect(error).toMatchObject({ code: 'handler_not_loadable', line: 1 });

@@ -217,6 +217,10 @@ export function newFunction(overrides: Partial<NewFunction> = {}): NewFunction {
   return {
     id: newFunctionId(),
     functionName: 'handle',
+    name: null,
+    description: '',
+    labels: {},
+    enabled: true,
     said: [],
     minReplicas: 0,
     maxReplicas: null,

@@ -4,7 +4,7 @@ import { createLogger } from '#libs/observability/logger.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { Manager } from '../../apps/manager/src/manager.js';
 import { createClient } from '../client/client/index.js';
-import { addFunction, type FunctionDto, type UploadDto } from '../client/index.js';
+import type { FunctionDto, UploadDto } from '../client/index.js';
 import { type Answer, send, type Sent } from './http.js';
 
 export type Env = Readonly<Record<string, string>>;
@@ -19,6 +19,7 @@ export class TestManager {
   readonly url: string;
   /** The generated client. */
   readonly client: Client;
+  private readonly key: string | undefined;
   private stopped: Promise<void> | undefined;
 
   private constructor(
@@ -26,8 +27,8 @@ export class TestManager {
     env: Env,
   ) {
     this.url = `http://127.0.0.1:${manager.port}`;
-    const key = env['API_KEYS']?.split(',')[0]?.split(':').at(-1);
-    this.client = createClient({ baseUrl: this.url, ...(key === undefined ? {} : { auth: key }) });
+    this.key = env['API_KEYS']?.split(',')[0]?.split(':').at(-1);
+    this.client = createClient({ baseUrl: this.url, ...(this.key === undefined ? {} : { auth: this.key }) });
   }
 
   static async start(env: Env): Promise<TestManager> {
@@ -57,13 +58,18 @@ export class TestManager {
       name = 'handle',
       timeoutMs,
       ...fields
-    }: Partial<Omit<UploadDto, 'python_file' | 'function_name'>> & { name?: string; timeoutMs?: number } = {},
+    }: Partial<Omit<UploadDto, 'python_file' | 'function_name' | 'name'>> & { name?: string; timeoutMs?: number } = {},
   ): Promise<FunctionDto> {
     const timeout = timeoutMs === undefined ? {} : { timeout_ms: timeoutMs };
-    const body = { python_file: new Blob([code]), function_name: name, ...timeout, ...fields };
-    const { data, error } = await addFunction({ client: this.client, body });
-    if (data === undefined) throw new Error(`The upload failed: ${JSON.stringify(error)}`);
-    return data;
+    const body = new FormData();
+    body.set('python_file', new Blob([code]));
+    for (const [field, value] of Object.entries({ function_name: name, ...timeout, ...fields })) {
+      if (value !== undefined) body.set(field, String(value));
+    }
+    const headers = this.key === undefined ? {} : { 'X-Api-Key': this.key };
+    const answer = await fetch(`${this.url}/functions`, { method: 'POST', headers, body });
+    if (answer.status !== 201) throw new Error(`The upload failed: ${await answer.text()}`);
+    return (await answer.json()) as FunctionDto;
   }
 
   call(id: string, payload = '', sent: Sent = {}): Promise<Answer> {

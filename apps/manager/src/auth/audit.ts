@@ -7,7 +7,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Logger } from 'pino';
 import type { Principal } from './authenticator.js';
 
-type Action = 'add' | 'remove';
+type Action = 'add' | 'update' | 'remove';
 
 const PRINCIPALS = new WeakMap<IncomingMessage, Principal>();
 

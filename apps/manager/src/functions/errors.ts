@@ -13,9 +13,9 @@ export class InvalidUpload extends AppError {
 export class UploadTooLarge extends AppError {
   readonly code = 'upload_too_large';
   readonly kind = 'too_large';
-  constructor(limitBytes: number) {
+  constructor(limitBytes: number, field: 'python_file' | 'code' = 'python_file') {
     super(`The uploaded file is larger than the limit of ${limitBytes} bytes.`, {
-      extras: { field: 'python_file', limit_bytes: limitBytes },
+      extras: { field, limit_bytes: limitBytes },
     });
   }
 }
@@ -34,6 +34,34 @@ export class HandlerNotLoadable extends AppError {
         available: report?.available ?? [],
       },
     });
+  }
+}
+
+/** A change of what users say of a function is at fault; `field` is the member. */
+export class InvalidUpdate extends AppError {
+  readonly code = 'invalid_update';
+  readonly kind = 'invalid';
+  constructor(field: string, message: string) {
+    super(message, { extras: { field } });
+  }
+}
+
+export class NameTaken extends AppError {
+  readonly code = 'name_taken';
+  readonly kind = 'conflict';
+  constructor(name: string) {
+    super(`Another function has the name ${name}: choose another, or change that function.`, {
+      extras: { field: 'name' },
+    });
+  }
+}
+
+/** Somebody changed the function since the caller last read it. */
+export class VersionOutdated extends AppError {
+  readonly code = 'version_outdated';
+  readonly kind = 'precondition_failed';
+  constructor(id: FunctionId, version: number) {
+    super(`Function ${id} has changed: its ETag is "${version}" now. Read it again, then decide.`);
   }
 }
 

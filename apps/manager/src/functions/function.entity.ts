@@ -23,6 +23,24 @@ export class FunctionEntity {
   @Column({ type: 'bigint', insert: false, update: false })
   position: string;
 
+  /** What users call it; null: they use its id. No two functions have the same, but for those that are being removed. */
+  @Column({ type: 'text', nullable: true })
+  name: string | null;
+
+  @Column({ type: 'text' })
+  description: string;
+
+  @Column({ type: 'jsonb' })
+  labels: Readonly<Record<string, string>>;
+
+  /** False: calls are refused. */
+  @Column({ type: 'boolean' })
+  enabled: boolean;
+
+  /** Grows with every change of what users say of the function. */
+  @Column({ type: 'integer', default: 1 })
+  version: number;
+
   @Column({ name: 'function_name', type: 'text' })
   functionName: string;
 
@@ -141,6 +159,10 @@ export class FunctionEntity {
 const LISTED = [
   'id',
   'position',
+  'name',
+  'description',
+  'labels',
+  'enabled',
   'functionName',
   'primaryReplica',
   'hostPort',

@@ -12,7 +12,10 @@ import {
   type Phase,
   type StoredFault,
 } from './function.entity.js';
-import type { Page } from './page.js';
+import { isName, type Metadata } from './dto/metadata.dto.js';
+import { NameTaken } from './errors.js';
+import { isFunctionId } from './function-id.js';
+import type { Filter, Page } from './page.js';
 import { SETTING_NAMES, type SpecColumns, specOf } from '../revisions/function-spec.js';
 import type { RevisionEntity } from '../revisions/revision.entity.js';
 
@@ -20,6 +23,7 @@ export type NewFunction = Pick<
   FunctionEntity,
   'id' | 'functionName' | 'replicas' | 'memoryMiB' | 'cpuMillis' | 'pids' | 'said'
 > &
+  Metadata &
   SpecColumns & { readonly code: Buffer; readonly codeSha256: string; readonly provisionalForMs: number };
 
 export type Revision = Pick<RevisionEntity, 'number' | 'functionName' | 'code' | 'codeSha256'>;
@@ -109,22 +113,28 @@ const DUE_NOW = 'reconcile_at = now(), wakes = wakes + 1';
 @Injectable()
 export class FunctionRepository {
   private readonly finds = new Batch((ids: readonly FunctionId[]) => this.findAll(ids));
+  private readonly named = new Batch((names: readonly string[]) => this.findNamed(names));
   private readonly revisions = new Batch((wanted: readonly RevisionKey[]) => this.findRevisions(wanted), FILES_AT_ONCE);
   private readonly records = new Batch((steps: readonly Step[]) => this.recordAll(steps));
 
   constructor(private readonly database: Database) {}
 
-  /** Writes a new function, due at once, or with the lease of the manager that will make its step. */
+  /**
+   * Writes a new function, due at once, or with the lease of the manager that will make its step. Throws
+   * {@link NameTaken}.
+   */
   async insert(created: NewFunction, lease?: Lease): Promise<FunctionEntity> {
     const settings = Object.values(specOf(created));
-    const [row] = await this.database.query<FunctionEntity>(
+    const [row] = await this.unlessTaken<FunctionEntity>(
+      created.name,
       `WITH added AS (
          INSERT INTO functions (id, function_name, active_revision, replicas, memory_mib, cpu_millis, pids, phase,
-           provisional_until, reconcile_at, lease_token, lease_until, said, ${SETTING_NAMES.join(', ')})
+           provisional_until, reconcile_at, lease_token, lease_until, said, name, description, labels, enabled,
+           ${SETTING_NAMES.join(', ')})
          VALUES ($1, $2, 1, $3, $4, $5, $6, 'creating', now() + $7 * interval '1 millisecond', now(),
            CASE WHEN ${areNewest('$13')} THEN $8::uuid END,
            CASE WHEN ${areNewest('$13')} THEN now() + $9 * interval '1 millisecond' END,
-           $12, ${settings.map((_, index) => `$${14 + index}`).join(', ')})
+           $12, $14, $15, $16, $17, ${settings.map((_, index) => `$${18 + index}`).join(', ')})
          RETURNING *
        ), code AS (
          INSERT INTO revisions (function_id, number, function_name, code, code_sha256)
@@ -144,6 +154,10 @@ export class FunctionRepository {
         created.codeSha256,
         created.said,
         lease?.settingsSha256 ?? null,
+        created.name,
+        created.description,
+        JSON.stringify(created.labels),
+        created.enabled,
         ...settings,
       ],
     );
@@ -154,6 +168,44 @@ export class FunctionRepository {
     return this.finds.add(id);
   }
 
+  /** By id, or by name. One that is being removed has no name any more. */
+  async findBy(reference: string): Promise<FunctionEntity | null> {
+    if (isFunctionId(reference)) return this.find(reference);
+    return isName(reference) ? this.named.add(reference) : null;
+  }
+
+  private async findNamed(names: readonly string[]): Promise<(FunctionEntity | null)[]> {
+    const rows = await this.database.query<FunctionEntity>(
+      `SELECT ${ALL_COLUMNS} FROM functions WHERE name = ANY ($1) AND name IS NOT NULL AND deleted_at IS NULL`,
+      [names],
+    );
+    const found = new Map(rows.map((row) => [row.name, row]));
+    return names.map((name) => found.get(name) ?? null);
+  }
+
+  /** Changes what users say of a function. Null: it has another version by now. Throws {@link NameTaken}. */
+  async describe(id: FunctionId, version: number, metadata: Metadata): Promise<FunctionEntity | null> {
+    const { name, description, labels, enabled } = metadata;
+    const [row] = await this.unlessTaken<FunctionEntity>(
+      name,
+      `UPDATE functions SET name = $3, description = $4, labels = $5, enabled = $6, version = version + 1
+       WHERE id = $1 AND version = $2 AND deleted_at IS NULL RETURNING ${ALL_COLUMNS}`,
+      [id, version, name, description, JSON.stringify(labels), enabled],
+    );
+    return row ?? null;
+  }
+
+  private async unlessTaken<Row>(name: string | null, sql: string, values: readonly unknown[]): Promise<Row[]> {
+    try {
+      return await this.database.query<Row>(sql, values);
+    } catch (error) {
+      if (name !== null && (error as { constraint?: unknown }).constraint === 'functions_name') {
+        throw new NameTaken(name);
+      }
+      throw error;
+    }
+  }
+
   private async findAll(ids: readonly FunctionId[]): Promise<(FunctionEntity | null)[]> {
     const sql = `SELECT ${ALL_COLUMNS} FROM functions WHERE id = ANY ($1)`;
     const rows = new Map((await this.database.query<FunctionEntity>(sql, [ids])).map((row) => [row.id, row]));
@@ -161,10 +213,13 @@ export class FunctionRepository {
   }
 
   /** In the order of creation, with only what the list shows, as there may be very many. */
-  list({ limit, after }: Page = {}): Promise<ListedFunction[]> {
+  list({ limit, after, name, status, labels = {}, keys = [] }: Page & Filter = {}): Promise<ListedFunction[]> {
     return this.database.query<ListedFunction>(
-      `SELECT ${LISTED_COLUMNS} FROM functions WHERE position > $1 ORDER BY position LIMIT $2`,
-      [after ?? '0', limit ?? null],
+      `SELECT ${LISTED_COLUMNS} FROM functions
+       WHERE position > $1 AND ($3::text IS NULL OR COALESCE(name, id) = $3) AND ($4::text IS NULL OR phase = $4)
+         AND labels @> $5 AND labels ?& $6
+       ORDER BY position LIMIT $2`,
+      [after ?? '0', limit ?? null, name ?? null, status ?? null, JSON.stringify(labels), keys],
     );
   }
 
@@ -211,8 +266,11 @@ export class FunctionRepository {
     return rows.map(({ id }) => id);
   }
 
-  /** Records a removal; null: there is no such function. Doing it twice changes nothing. */
-  async markDeleted(id: FunctionId): Promise<FunctionEntity | null> {
+  /**
+   * Records a removal; null: there is no such function, or it has none of these versions. Doing it twice changes
+   * nothing.
+   */
+  async markDeleted(id: FunctionId, versions?: readonly number[]): Promise<FunctionEntity | null> {
     const [row] = await this.database.query<FunctionEntity>(
       `UPDATE functions SET
          phase_since = CASE WHEN deleted_at IS NULL THEN now() ELSE phase_since END,
@@ -220,8 +278,8 @@ export class FunctionRepository {
          deleted_at = COALESCE(deleted_at, now()), phase = 'deleting',
          endpoints = '[]', reason = NULL, failures = 0, postponed = 0,
          reconcile_at = now(), not_before = NULL, wakes = wakes + 1
-       WHERE id = $1 RETURNING ${ALL_COLUMNS}`,
-      [id],
+       WHERE id = $1 AND ($2::integer[] IS NULL OR version = ANY ($2)) RETURNING ${ALL_COLUMNS}`,
+      [id, versions ?? null],
     );
     return row ?? null;
   }

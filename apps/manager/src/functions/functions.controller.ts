@@ -6,6 +6,7 @@ import {
   Header,
   HttpCode,
   Param,
+  Patch,
   Post,
   Query,
   Req,
@@ -15,24 +16,56 @@ import {
 import {
   ApiAcceptedResponse,
   ApiBody,
-  ApiConsumes,
   ApiCreatedResponse,
+  ApiExtraModels,
+  ApiHeader,
+  type ApiHeaderOptions,
   ApiNoContentResponse,
   ApiOkResponse,
   ApiOperation,
   ApiParam,
   ApiProduces,
   ApiTags,
+  getSchemaPath,
 } from '@nestjs/swagger';
 import { isUtf8 } from 'node:buffer';
 import type { Request, Response } from 'express';
 import { Audit } from '../auth/audit.js';
 import { Needs } from '../auth/auth.guard.js';
+import { tagVersion, versionsOf } from '../http/entity-tag.js';
 import { QueryParameter } from '../http/query.js';
 import { FUNCTION_ID, FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
-import { UploadDto } from './dto/upload.dto.js';
+import { MetadataDto } from './dto/metadata.dto.js';
+import { JsonUploadDto, UploadDto } from './dto/upload.dto.js';
+import { PHASES } from './function.entity.js';
 import { FunctionsService } from './functions.service.js';
-import { MOST_PER_PAGE, pageOf } from './page.js';
+import { filterOf, MOST_PER_PAGE, pageOf } from './page.js';
+
+const ETAG = {
+  ETag: {
+    description: 'The version of what users say of the function: for `If-Match`.',
+    schema: { type: 'string' as const, example: '"1"' },
+  },
+};
+
+const IF_MATCH: ApiHeaderOptions = {
+  name: 'If-Match',
+  required: false,
+  description: 'The ETag of the version to change. With another one nothing happens.',
+  schema: { type: 'string' },
+};
+
+/** A form, as the Go service took it, or JSON. */
+const UPLOAD = {
+  required: true,
+  content: {
+    'multipart/form-data': { schema: { $ref: getSchemaPath(UploadDto) } },
+    'application/json': {
+      schema: { $ref: getSchemaPath(JsonUploadDto) },
+      example: { function_name: 'handle', code: 'def handle(payload: str):\n    return payload\n' },
+    },
+  },
+};
 
 @ApiTags('functions')
 @Needs('deploy')
@@ -48,18 +81,20 @@ export class FunctionsController {
     operationId: 'addFunction',
     summary: 'Upload a Python file as a function',
     description: 'Answers once the handler has passed a readiness probe. An upload that fails leaves nothing behind.',
+    requestBody: UPLOAD,
   })
-  @ApiConsumes('multipart/form-data')
-  @ApiBody({ type: UploadDto })
+  @ApiExtraModels(UploadDto, JsonUploadDto)
   @ApiCreatedResponse({
     type: FunctionDto,
     description: 'The function, which answers calls.',
     headers: {
       Location: { description: "The function's path.", schema: { type: 'string', format: 'uri-reference' } },
+      ...ETAG,
     },
   })
   @ApiProblems(
     'invalid_upload',
+    'name_taken',
     'function_removed',
     'upload_too_large',
     'unsupported_encoding',
@@ -71,14 +106,34 @@ export class FunctionsController {
   async add(@Req() request: Request, @Res({ passthrough: true }) response: Response): Promise<FunctionDto> {
     const added = await this.audit.of('add', request, (name) => this.functions.add(request, name));
     response.location(`/functions/${added.id}`);
-    return added;
+    tagVersion(request, response, added.version);
+    return FunctionDto.of(added);
   }
 
   @Get()
   @ApiOperation({
     operationId: 'listFunctions',
-    summary: 'List all functions, the oldest first',
-    description: 'All of them at once, or in pages: with a `limit`, the `Link` header leads to the next page.',
+    summary: 'List functions, the oldest first',
+    description:
+      'All of them at once, or in pages: with a `limit`, the `Link` header leads to the next page. Filters may be combined.',
+  })
+  @QueryParameter({
+    name: 'name',
+    required: false,
+    description: 'The one of this name, or of this id.',
+    schema: { type: 'string', maxLength: 63 },
+  })
+  @QueryParameter({
+    name: 'label',
+    required: false,
+    description: 'Those with this label: `key=value`, or `key` for any value. Several: those that have all of them.',
+    schema: { type: 'array', items: { type: 'string', maxLength: 127 }, maxItems: 32 },
+  })
+  @QueryParameter({
+    name: 'status',
+    required: false,
+    description: 'Those of this status.',
+    schema: { type: 'string', enum: [...PHASES] },
   })
   @QueryParameter({
     name: 'limit',
@@ -107,7 +162,7 @@ export class FunctionsController {
     @Query() query: Record<string, unknown>,
     @Res({ passthrough: true }) response: Response,
   ): Promise<FunctionDto[]> {
-    const { functions, next } = await this.functions.list(pageOf(query));
+    const { functions, next } = await this.functions.list(pageOf(query), filterOf(query));
     if (next !== undefined) response.setHeader('Link', next);
     return functions;
   }
@@ -119,10 +174,49 @@ export class FunctionsController {
     description: 'What the list tells of it, and conditions, the last error, replicas and the hash of its code.',
   })
   @ApiParam(FUNCTION_ID)
-  @ApiOkResponse({ type: FunctionDetailDto, description: 'The function.' })
+  @ApiOkResponse({ type: FunctionDetailDto, description: 'The function.', headers: ETAG })
   @ApiProblems('function_not_found', 'route_not_found')
-  detail(@Param('id') id: string): Promise<FunctionDetailDto> {
-    return this.functions.detail(id);
+  async detail(
+    @Param('id') id: string,
+    @Req() request: Request,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<FunctionDetailDto> {
+    const row = await this.functions.find(id);
+    tagVersion(request, response, row.version);
+    return this.functions.detail(row);
+  }
+
+  @Patch(':id')
+  @ApiOperation({
+    operationId: 'updateFunction',
+    summary: 'Name, describe, label or switch off a function',
+    description:
+      'A JSON merge patch (RFC 7396): what is left out stays, a label that is null goes. Nothing is started anew; calls under way end as they would.',
+  })
+  @ApiParam(FUNCTION_ID)
+  @ApiHeader(IF_MATCH)
+  // Swagger UI would send all members otherwise.
+  @ApiBody({ type: MetadataDto, examples: { off: { summary: 'Switch it off', value: { enabled: false } } } })
+  @ApiOkResponse({ type: FunctionDto, description: 'The function as it is now.', headers: ETAG })
+  @ApiProblems(
+    'invalid_update',
+    'function_not_found',
+    'route_not_found',
+    'name_taken',
+    'version_outdated',
+    'unsupported_encoding',
+    'manager_overloaded',
+  )
+  async update(
+    @Param('id') id: string,
+    @Req() request: Request,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<FunctionDto> {
+    const row = await this.audit.of('update', request, (name) =>
+      this.functions.update(id, request, versionsOf(request), name),
+    );
+    tagVersion(request, response, row.version);
+    return FunctionDto.of(row);
   }
 
   @Get(':id/code')
@@ -162,13 +256,16 @@ export class FunctionsController {
     type: FunctionDto,
     description: 'Recorded; it finishes by itself once the engine can be reached.',
   })
-  @ApiProblems('function_not_found', 'route_not_found')
+  @ApiHeader(IF_MATCH)
+  @ApiProblems('function_not_found', 'route_not_found', 'version_outdated')
   async remove(
     @Param('id') id: string,
     @Req() request: Request,
     @Res({ passthrough: true }) response: Response,
   ): Promise<FunctionDto | undefined> {
-    const { finished, row } = await this.audit.of('remove', request, (name) => this.functions.remove(id, name));
+    const { finished, row } = await this.audit.of('remove', request, (name) =>
+      this.functions.remove(id, versionsOf(request), name),
+    );
     if (finished) return undefined;
     response.status(202);
     return FunctionDto.of(row);

@@ -7,18 +7,21 @@ import { Inject, Injectable } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { isDeepStrictEqual } from 'node:util';
 import { MemoryBudget } from '../memory/memory-budget.js';
 import { columnsOf, type SpecPolicy } from '../revisions/function-spec.js';
 import { noteUncounted } from '../http/client-connection.js';
 import { FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
+import { metadataOf } from './dto/metadata.dto.js';
 import { CodeReader } from '../revisions/code-reader.js';
 import { InlineReconciler } from './inline-reconciler.js';
-import { EngineUnavailable, FunctionNotFound, FunctionNotReady } from './errors.js';
+import { EngineUnavailable, FunctionNotFound, FunctionNotReady, VersionOutdated } from './errors.js';
 import { FunctionChanges } from './function-changes.js';
 import type { FunctionEntity } from './function.entity.js';
 import { isFunctionId, newFunctionId } from './function-id.js';
 import { FunctionRepository, type NewFunction } from './function.repository.js';
-import { linkToNext, type Page } from './page.js';
+import { type Filter, linkToNext, type Page } from './page.js';
+import { readUpdate, updated } from './update.js';
 import { uploadFailure, uploadVerdict } from './upload-verdict.js';
 import { readUpload } from './upload.js';
 
@@ -64,12 +67,12 @@ export class FunctionsService {
    * Resolves when the handler answers a readiness probe. Otherwise removes the function and throws the reason. `named`
    * is called with the id as soon as there is one.
    */
-  async add(request: IncomingMessage, named: (id: FunctionId) => void): Promise<FunctionDto> {
+  async add(request: IncomingMessage, named: (id: FunctionId) => void): Promise<FunctionEntity> {
     using reservation = this.memory.reserve();
     const fileBytes = Math.min(this.limits.uploadBytes, this.orchestrator.capabilities.largestCodeBytes);
     const times = this.memory.timesOf(UPLOAD_TIMES, fileBytes);
     const counted = { add: (bytes: number) => reservation.add(Math.ceil(bytes * times)) };
-    const { functionName, code, spec, said } = await readUpload(request, fileBytes, this.policy, counted);
+    const { functionName, code, metadata, spec, said } = await readUpload(request, fileBytes, this.policy, counted);
     const { memoryMiB, cpuMillis, pids, readyTimeoutMs } = this.defaults;
     const id = newFunctionId();
     named(id);
@@ -77,6 +80,7 @@ export class FunctionsService {
     const wanted: NewFunction = {
       id,
       functionName,
+      ...metadata,
       ...columnsOf(spec),
       said,
       replicas: Math.max(1, spec.min_replicas),
@@ -94,7 +98,7 @@ export class FunctionsService {
       isFresh: true,
     }));
     this.logger.info({ functionId: id, functionName, bytes: code.length }, 'function added');
-    return FunctionDto.of(await this.ready(id));
+    return this.ready(id);
   }
 
   /** What this installation adds to the settings of uploads. */
@@ -122,20 +126,46 @@ export class FunctionsService {
   }
 
   /** `next`: the link to the page that follows, where there is one. */
-  async list({ limit, after }: Page): Promise<{ functions: FunctionDto[]; next: string | undefined }> {
+  async list({ limit, after }: Page, filter: Filter): Promise<{ functions: FunctionDto[]; next: string | undefined }> {
     // One more than asked for tells whether there is a next page.
-    const rows = await this.repository.list({ limit: limit === undefined ? undefined : limit + 1, after });
+    const rows = await this.repository.list({ limit: limit === undefined ? undefined : limit + 1, after, ...filter });
     const shown = rows.slice(0, limit);
     const last = shown.at(-1);
-    const next = limit !== undefined && last && rows.length > limit ? linkToNext(limit, last.position) : undefined;
+    const next =
+      limit !== undefined && last && rows.length > limit ? linkToNext(limit, last.position, filter) : undefined;
     return { functions: shown.map((row) => FunctionDto.of(row)), next };
   }
 
-  async detail(id: string): Promise<FunctionDetailDto> {
-    const row = await this.find(id);
+  async detail(row: FunctionEntity): Promise<FunctionDetailDto> {
     const codeSha256 = await this.repository.codeSha256(row.id, row.activeRevision);
     if (codeSha256 === null) throw new FunctionNotFound(row.id);
     return FunctionDetailDto.detail(row, codeSha256);
+  }
+
+  /**
+   * Changes what users say of a function, if it has one of `versions`; unset: whichever it has. Throws
+   * {@link VersionOutdated}, {@link NameTaken} or {@link InvalidUpdate}.
+   */
+  async update(
+    reference: string,
+    request: IncomingMessage,
+    versions: readonly number[] | undefined,
+    named: (id: FunctionId) => void,
+  ): Promise<FunctionEntity> {
+    using reservation = this.memory.reserve();
+    const update = await readUpdate(request, reservation);
+    const { id } = await this.find(reference);
+    named(id);
+    for (;;) {
+      const row = await this.find(id);
+      if (row.deletedAt !== null) throw new FunctionNotFound(reference);
+      if (versions?.includes(row.version) === false) throw new VersionOutdated(id, row.version);
+      const after = updated(row, update);
+      if (isDeepStrictEqual(after, metadataOf(row))) return row;
+      // Null: somebody else was faster, and their change stays.
+      const written = await this.repository.describe(id, row.version, after);
+      if (written !== null) return written;
+    }
   }
 
   /** The uploaded file. Its memory is reserved until `response` has been sent. */
@@ -157,17 +187,22 @@ export class FunctionsService {
    * Removes a function. If that takes too long it is recorded: calls are refused from now on, and the loop finishes
    * it.
    */
-  async remove(id: string, named: (id: FunctionId) => void): Promise<Removal> {
-    if (!isFunctionId(id)) throw new FunctionNotFound(id);
+  async remove(
+    reference: string,
+    versions: readonly number[] | undefined,
+    named: (id: FunctionId) => void,
+  ): Promise<Removal> {
+    const id = isFunctionId(reference) ? reference : (await this.find(reference)).id;
     named(id);
-    const row = await this.repository.markDeleted(id);
-    if (row === null) throw new FunctionNotFound(id);
+    const row = await this.repository.markDeleted(id, versions);
+    if (row === null) throw new VersionOutdated(id, (await this.find(reference)).version);
     return { finished: await this.gone(row.id), row };
   }
 
-  async find(id: string): Promise<FunctionEntity> {
-    const row = isFunctionId(id) ? await this.repository.find(id) : null;
-    if (row === null) throw new FunctionNotFound(id);
+  /** By id or name. Throws {@link FunctionNotFound}. */
+  async find(reference: string): Promise<FunctionEntity> {
+    const row = await this.repository.findBy(reference);
+    if (row === null) throw new FunctionNotFound(reference);
     return row;
   }
 

@@ -1,10 +1,9 @@
-import busboy from 'busboy';
 import { validateSync } from 'class-validator';
+import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
-import type { Readable } from 'node:stream';
-import { AppError } from '#libs/errors/app-error.js';
 import { UnsupportedEncoding } from '#libs/errors/errors.js';
-import { Chunks } from '../memory/chunks.js';
+import { LONGEST_ESCAPE, PARSED_BYTES, parseBounded, STAND_IN } from '#libs/json/json-scan.js';
+import { readBounded } from '../http/body.js';
 import type { MemoryReservation } from '../memory/memory-budget.js';
 import {
   type FunctionSpec,
@@ -13,35 +12,31 @@ import {
   type SettingName,
   type SpecPolicy,
 } from '../revisions/function-spec.js';
-import { UploadDto } from './dto/upload.dto.js';
+import { type Metadata, METADATA_NAMES, metadataOf, UNNAMED } from './dto/metadata.dto.js';
+import { JsonUploadDto, UploadDto } from './dto/upload.dto.js';
 import { InvalidUpload, UploadTooLarge } from './errors.js';
 import { asPythonReads } from './function-name.js';
+import { FILE, type Form, FORM_OVERHEAD_BYTES, readForm, unknownField } from './upload-form.js';
 
 /** What a valid upload asks for. */
 export interface Upload {
   readonly functionName: string;
   readonly code: Buffer;
+  readonly metadata: Metadata;
   readonly spec: FunctionSpec;
   /** The settings that it names. */
   readonly said: readonly SettingName[];
 }
 
-interface Form {
-  file?: Buffer;
-  readonly fields: Map<string, string>;
-}
-
-const FILE = 'python_file';
 const NAME = 'function_name';
-const TEXT_FIELDS: readonly string[] = [NAME, ...SETTING_NAMES];
+const CODE = 'code';
+const OTHERS: readonly string[] = [NAME, ...METADATA_NAMES, ...SETTING_NAMES];
 const MULTIPART = /^multipart\/form-data\b/i;
-const FIELD_BYTES = 4_096;
-/** What the other parts and the part headers may add to the file. */
-const FORM_OVERHEAD_BYTES = 256 * 1024;
+const JSON_TYPE = /^application\/json\b/i;
 
 /**
- * Reads and checks one upload. Throws {@link InvalidUpload} with the field at fault, {@link UploadTooLarge}, or
- * {@link MemoryExhausted} when `reservation` has no room for it.
+ * Reads and checks one upload, a form or JSON. Throws {@link InvalidUpload} with the field at fault,
+ * {@link UploadTooLarge}, or {@link MemoryExhausted} when `reservation` has no room for it.
  */
 export async function readUpload(
   request: IncomingMessage,
@@ -49,27 +44,86 @@ export async function readUpload(
   policy: SpecPolicy,
   reservation: Pick<MemoryReservation, 'add'>,
 ): Promise<Upload> {
-  const encoding = request.headers['content-encoding'];
+  const { 'content-encoding': encoding, 'content-type': type = '', 'content-length': length = 0 } = request.headers;
   if (encoding !== undefined && encoding !== 'identity') throw new UnsupportedEncoding(encoding);
+  if (JSON_TYPE.test(type)) return fromJson(await readJson(request, fileBytes, reservation), fileBytes, policy);
   // Busboy would read forms of the other kind as well.
-  if (!MULTIPART.test(request.headers['content-type'] ?? '')) {
-    throw new InvalidUpload('form', 'Send the upload as multipart/form-data.');
+  if (!MULTIPART.test(type)) {
+    throw new InvalidUpload('form', 'Send the upload as multipart/form-data, or as application/json.');
   }
-  if (Number(request.headers['content-length'] ?? 0) > fileBytes + FORM_OVERHEAD_BYTES) {
-    throw new UploadTooLarge(fileBytes);
-  }
-  return checked(await readForm(request, fileBytes, reservation), policy);
+  if (Number(length) > fileBytes + FORM_OVERHEAD_BYTES) throw new UploadTooLarge(fileBytes);
+  return fromForm(await readForm(request, fileBytes, OTHERS, reservation), policy);
 }
 
-function checked({ file, fields }: Form, policy: SpecPolicy): Upload {
-  const settings = Object.fromEntries(SETTING_NAMES.map((name) => [name, numberIn(fields.get(name))]));
-  const upload = Object.assign(new UploadDto(), settings, { [FILE]: file, [NAME]: fields.get(NAME) });
+function fromForm({ file, fields }: Form, policy: SpecPolicy): Upload {
+  const settings = SETTING_NAMES.map((name) => [name, numberIn(fields.get(name))]);
+  const upload = Object.assign(new UploadDto(), Object.fromEntries([...fields, ...settings]), {
+    [FILE]: file,
+    labels: objectIn(fields.get('labels')),
+    enabled: booleanIn(fields.get('enabled')),
+  });
+  return checked(upload, policy, () => upload.python_file as Buffer);
+}
+
+function fromJson(given: Readonly<Record<string, unknown>>, fileBytes: number, policy: SpecPolicy): Upload {
+  // A member that is null is as good as none.
+  const members = Object.entries(given).filter(([, value]) => value !== null);
+  for (const [name] of members) {
+    if (name !== CODE && !OTHERS.includes(name)) throw unknownField(name, [CODE, ...OTHERS]);
+  }
+  const upload = Object.assign(new JsonUploadDto(), Object.fromEntries(members));
+  return checked(upload, policy, () => {
+    const code = Buffer.from(upload.code as string);
+    if (code.length > fileBytes) throw new UploadTooLarge(fileBytes, CODE);
+    return code;
+  });
+}
+
+/** @param codeOf called when all members have been found valid */
+function checked(upload: UploadDto | JsonUploadDto, policy: SpecPolicy, codeOf: () => Buffer): Upload {
   const [fault] = validateSync(upload, { stopAtFirstError: true });
   if (fault) throw new InvalidUpload(fault.property, Object.values(fault.constraints ?? {}).join(' '));
-  const { python_file: code, function_name: name, ...asked } = upload;
-  const said = SETTING_NAMES.filter((setting) => asked[setting] !== undefined);
-  const spec = resolveSpec(Object.fromEntries(said.map((setting) => [setting, asked[setting]])), policy);
-  return { code: code as Buffer, functionName: asPythonReads(name as string), spec, said };
+  const said = SETTING_NAMES.filter((setting) => upload[setting] !== undefined);
+  return {
+    code: codeOf(),
+    functionName: asPythonReads(upload.function_name as string),
+    metadata: metadataOf({ ...UNNAMED, ...definedOf(upload) }),
+    spec: resolveSpec(Object.fromEntries(said.map((setting) => [setting, upload[setting]])), policy),
+    said,
+  };
+}
+
+function definedOf(upload: UploadDto | JsonUploadDto): Partial<Metadata> {
+  return Object.fromEntries(
+    METADATA_NAMES.flatMap((name) => (upload[name] === undefined ? [] : [[name, upload[name]]])),
+  );
+}
+
+async function readJson(
+  request: IncomingMessage,
+  fileBytes: number,
+  reservation: Pick<MemoryReservation, 'add'>,
+): Promise<Readonly<Record<string, unknown>>> {
+  const body = await readBounded(request, fileBytes * LONGEST_ESCAPE + PARSED_BYTES, reservation, {
+    tooLarge: () => new UploadTooLarge(fileBytes, CODE),
+    cutOff: () => new InvalidUpload('body', 'The upload was cut off.'),
+  });
+  if (!isUtf8(body)) throw new InvalidUpload('body', 'The body is not UTF-8.');
+  const parsed = parseBounded(body);
+  if (parsed === 'malformed') throw new InvalidUpload('body', 'The body is not JSON.');
+  if (parsed === 'more_beside') throw muchBeside();
+  const { value, long } = parsed;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new InvalidUpload('body', 'The body is not a JSON object.');
+  }
+  const members = value as Record<string, unknown>;
+  if (long === undefined) return members;
+  if (members[CODE] !== STAND_IN) throw muchBeside();
+  return { ...members, [CODE]: JSON.parse(body.toString('utf8', long.start, long.end + 1)) as string };
+}
+
+function muchBeside(): InvalidUpload {
+  return new InvalidUpload('body', `The body holds more than ${PARSED_BYTES} bytes beside the code.`);
 }
 
 /** What is no whole number stays as it is, for the rules to refuse. */
@@ -77,93 +131,15 @@ function numberIn(text: string | undefined): number | string | undefined {
   return text !== undefined && /^\d+$/.test(text) ? Number(text) : text;
 }
 
-function readForm(
-  request: IncomingMessage,
-  fileBytes: number,
-  reservation: Pick<MemoryReservation, 'add'>,
-): Promise<Form> {
-  return new Promise((resolve, reject) => {
-    const fail = (error: AppError) => {
-      request.unpipe(parser);
-      // Most clients read no answer before they have sent everything. The server's time limit for requests bounds that.
-      request.resume();
-      reject(error);
-    };
-    let parser: busboy.Busboy;
-    try {
-      parser = busboy({
-        headers: request.headers,
-        defParamCharset: 'utf8',
-        // Busboy truncates a file that reaches its limit, so a file of the full size needs one byte more.
-        limits: { fileSize: fileBytes + 1, fieldSize: FIELD_BYTES, parts: 60, headerPairs: 50 },
-      });
-    } catch (error) {
-      reject(new InvalidUpload('form', `Send the upload as multipart/form-data: ${(error as Error).message}.`));
-      return;
-    }
-    const form: Form = { fields: new Map() };
-    const files: Promise<void>[] = [];
-    parser.on('file', (name, stream) => {
-      if (name !== FILE) {
-        fail(isTextField(name) ? new InvalidUpload(name, `${name} must be a text field, not a file.`) : unknown(name));
-        stream.resume();
-        return;
-      }
-      stream.on('limit', () => fail(new UploadTooLarge(fileBytes)));
-      const collected = collect(stream, reservation).then(
-        (content) => {
-          if (form.file !== undefined) fail(new InvalidUpload(FILE, `${FILE} was sent more than once.`));
-          else form.file = content;
-        },
-        (error: unknown) =>
-          fail(
-            error instanceof AppError
-              ? error
-              : new InvalidUpload('form', 'The upload ended in the middle of the file.'),
-          ),
-      );
-      files.push(collected);
-    });
-    parser.on('field', (name, value, info) => {
-      if (info.nameTruncated || !(name === FILE || isTextField(name))) {
-        fail(unknown(name));
-      } else if (name === FILE) {
-        fail(new InvalidUpload(FILE, `${FILE} must be a file part: send it with a file name.`));
-      } else if (info.valueTruncated) {
-        fail(new InvalidUpload(name, `A form field is longer than ${FIELD_BYTES} bytes.`));
-      } else if (form.fields.has(name)) {
-        fail(new InvalidUpload(name, `${name} was sent more than once.`));
-      } else form.fields.set(name, value);
-    });
-    parser.on('partsLimit', () => fail(new InvalidUpload('form', 'The form has too many parts.')));
-    parser.on('error', (error) => {
-      fail(new InvalidUpload('form', `The multipart form is malformed: ${(error as Error).message}.`));
-    });
-    parser.on('close', () => void Promise.all(files).then(() => resolve(form)));
-    request.on('error', () => fail(new InvalidUpload('form', 'The upload was cut off.')));
-    request.on('close', () => {
-      if (!request.complete) fail(new InvalidUpload('form', 'The upload was cut off.'));
-    });
-    request.pipe(parser);
-  });
+function booleanIn(text: string | undefined): boolean | string | undefined {
+  return text === 'true' || text === 'false' ? text === 'true' : text;
 }
 
-function isTextField(name: string): boolean {
-  return TEXT_FIELDS.includes(name);
-}
-
-function unknown(name: string | undefined): InvalidUpload {
-  if (name === undefined) return new InvalidUpload('form', 'A part of the form has no name.');
-  const shown = name.slice(0, 64);
-  const known = [FILE, ...TEXT_FIELDS].join(', ');
-  return new InvalidUpload(shown, `There is no field ${JSON.stringify(shown)}. Known: ${known}.`);
-}
-
-async function collect(stream: Readable, reservation: Pick<MemoryReservation, 'add'>): Promise<Buffer> {
-  const chunks = new Chunks();
-  for await (const chunk of stream as AsyncIterable<Buffer>) {
-    reservation.add(chunk.length);
-    chunks.add(chunk);
+function objectIn(text: string | undefined): unknown {
+  if (text === undefined) return undefined;
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return text;
   }
-  return chunks.take();
 }

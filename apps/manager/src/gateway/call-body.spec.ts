@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MemoryExhausted } from '../memory/memory-budget.js';
 import { checkBody, readBody } from './call-body.js';
-import { PARSED_BYTES } from './json-scan.js';
+import { PARSED_BYTES } from '#libs/json/json-scan.js';
 
 const LIMIT = 1_000;
 const anyText = fc.string({ unit: 'binary' });

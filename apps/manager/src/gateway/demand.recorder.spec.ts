@@ -42,6 +42,7 @@ beforeEach(() => {
     idleTimeoutMs: 1_000,
     isFixed: false,
     published: [],
+    name: null,
   };
   const demands: Pick<DemandRepository, 'touch' | 'record'> = {
     touch: () => Promise.resolve(void (touched += 1)),

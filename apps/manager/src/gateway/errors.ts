@@ -33,6 +33,14 @@ export class FunctionNotRunnable extends AppError {
   }
 }
 
+export class FunctionDisabled extends AppError {
+  readonly code = 'function_disabled';
+  readonly kind = 'conflict';
+  constructor(id: FunctionId) {
+    super(`Function ${id} is switched off. Switch it on with PATCH {"enabled": true}.`);
+  }
+}
+
 export class FunctionOverloaded extends AppError {
   readonly code = 'function_overloaded';
   readonly kind = 'saturated';

@@ -46,6 +46,7 @@ export class ExecutionController {
     'route_not_found',
     'function_not_found',
     'function_not_runnable',
+    'function_disabled',
     'payload_too_large',
     'unsupported_encoding',
     'function_overloaded',

@@ -55,6 +55,8 @@ beforeEach(async () => {
     maxReplicas: null,
     idleTimeoutMs: 1_000,
     timeoutMs: 5_000,
+    name: null,
+    enabled: true,
     concurrency: 1,
     phase: 'running',
     endpoints: [{ replica: 'r1', address: { kind: 'tcp', host: '127.0.0.1', port }, guard: 'worker' }],

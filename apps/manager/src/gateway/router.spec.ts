@@ -38,6 +38,8 @@ function sleeping(): FunctionEntity {
     maxReplicas: null,
     idleTimeoutMs: 1_000,
     timeoutMs: 1_000,
+    name: null,
+    enabled: true,
     concurrency: 4,
     phase: 'idle',
     endpoints: [],

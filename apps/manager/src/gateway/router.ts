@@ -15,7 +15,7 @@ import { isFunctionId } from '../functions/function-id.js';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { Activator } from '../scaling/activator.js';
 import { Connections } from './connections.js';
-import { FunctionNotRunnable } from './errors.js';
+import { FunctionDisabled, FunctionNotRunnable } from './errors.js';
 import { ServiceTime } from './service-time.js';
 import { type Links, type Replica, SlotPool } from './slot-pool.js';
 
@@ -40,6 +40,8 @@ export interface Route {
   isFixed: boolean;
   /** Endpoints that are ready and not yet in the row. */
   published: readonly Endpoint[];
+  /** What calls may use in place of the id; null: nothing else. */
+  name: string | null;
 }
 
 const UNUSED_MS = 10 * 60_000;
@@ -51,6 +53,7 @@ const CONFIRM_MS = 5_000;
 @Injectable()
 export class Router implements OnApplicationShutdown {
   private readonly routes = new Map<FunctionId, Route>();
+  private readonly byName = new Map<string, Route>();
   private readonly loading = new Map<FunctionId, Promise<Route>>();
   /** Functions that have changed while they were loaded. */
   private readonly missed = new Set<FunctionId>();
@@ -84,14 +87,23 @@ export class Router implements OnApplicationShutdown {
     this.sweeper.unref();
   }
 
-  /** The route of a function, at once where it is known. */
-  route(id: FunctionId): Route | Promise<Route> {
-    const serving = this.knownRoute(id);
+  /** The route of a function, by its id or name, at once where it is known. */
+  route(reference: string): Route | Promise<Route> {
+    const serving = this.knownRoute(reference);
     if (serving !== undefined) {
       serving.lastUsed = Date.now();
       return serving;
     }
-    if (!isFunctionId(id)) throw new FunctionNotFound(id);
+    return isFunctionId(reference) ? this.byId(reference) : this.named(reference);
+  }
+
+  private async named(name: string): Promise<Route> {
+    const row = await this.repository.findBy(name);
+    if (row === null) throw new FunctionNotFound(name);
+    return this.route(row.id);
+  }
+
+  private byId(id: FunctionId): Promise<Route> {
     const known = this.routes.get(id);
     let loading = this.loading.get(id);
     if (!loading) {
@@ -106,8 +118,8 @@ export class Router implements OnApplicationShutdown {
   }
 
   /** Undefined too for a function whose removal was requested. */
-  knownRoute(id: FunctionId): Route | undefined {
-    const known = this.routes.get(id);
+  knownRoute(reference: string): Route | undefined {
+    const known = this.routes.get(reference) ?? this.byName.get(reference);
     return known?.leaving ? undefined : known;
   }
 
@@ -127,6 +139,7 @@ export class Router implements OnApplicationShutdown {
     for (const { id, pool } of this.routes.values())
       pool.close(new FunctionNotRunnable(id, 'stopped', 'shutting down'));
     this.routes.clear();
+    this.byName.clear();
   }
 
   private async load(id: FunctionId): Promise<Route> {
@@ -146,6 +159,7 @@ export class Router implements OnApplicationShutdown {
       idleTimeoutMs: 0,
       isFixed: true,
       published: [],
+      name: null,
     };
     this.apply(route, row);
     this.routes.set(id, route);
@@ -214,6 +228,7 @@ export class Router implements OnApplicationShutdown {
     route.concurrency = row.concurrency;
     route.refusal = refusalOf(row);
     route.leaving = row.deletedAt !== null;
+    this.rename(route, route.leaving ? null : row.name);
     route.sleeps = row.replicas === 0;
     route.idleTimeoutMs = row.idleTimeoutMs;
     route.isFixed = row.maxReplicas !== null && row.maxReplicas <= Math.max(1, row.minReplicas);
@@ -222,6 +237,13 @@ export class Router implements OnApplicationShutdown {
     if (route.refusal) route.pool.rejectWaiters(route.refusal);
     // Calls that wait asked before it fell asleep, and don't ask again.
     else if (route.sleeps && route.pool.waiting > 0) this.activator.wake(route);
+  }
+
+  /** Another function may have got its former name meanwhile. */
+  private rename(route: Route, name: string | null): void {
+    if (route.name !== null && this.byName.get(route.name) === route) this.byName.delete(route.name);
+    route.name = name;
+    if (name !== null) this.byName.set(name, route);
   }
 
   private serve(route: Route, endpoints: readonly Endpoint[], concurrency: number): void {
@@ -251,6 +273,7 @@ export class Router implements OnApplicationShutdown {
 
   private drop(route: Route, error: AppError): void {
     this.routes.delete(route.id);
+    this.rename(route, null);
     route.refusal = error;
     route.pool.rejectWaiters(error);
     route.pool.update([], 1);
@@ -261,6 +284,7 @@ export class Router implements OnApplicationShutdown {
     for (const route of this.routes.values()) {
       if (route.lastUsed > oldest || route.pool.inFlight > 0 || route.pool.waiting > 0) continue;
       this.routes.delete(route.id);
+      this.rename(route, null);
       route.pool.update([], 1);
     }
   }
@@ -276,5 +300,6 @@ function refusalOf(row: FunctionEntity): AppError | undefined {
   if (row.phase === 'error' || row.phase === 'stopped') {
     return new FunctionNotRunnable(row.id, row.phase, row.reason?.message ?? row.lastFault?.message);
   }
+  if (!row.enabled) return new FunctionDisabled(row.id);
   return undefined;
 }

@@ -1,6 +1,6 @@
 import type { AppError } from '#libs/errors/app-error.js';
 import { HandlerError, HandlerResultInvalid, HandlerTimeout, InvalidPayload, PayloadTooLarge } from './errors.js';
-import { CLOSE_BRACE, lastByte, namesMember, PARSED_BYTES } from './json-scan.js';
+import { CLOSE_BRACE, lastByte, namesMember, PARSED_BYTES } from '#libs/json/json-scan.js';
 
 interface WorkerError {
   readonly detail?: unknown;

@@ -7,7 +7,7 @@ import type { MemoryReservation } from '../memory/memory-budget.js';
 import type { Cancellation } from './cancellation.js';
 import type { Connection, Connections } from './connections.js';
 import type { Expiring } from './deadlines.js';
-import { CLOSE_BRACE, lastByte, PARSED_BYTES } from './json-scan.js';
+import { CLOSE_BRACE, lastByte, PARSED_BYTES } from '#libs/json/json-scan.js';
 import { beginsResult } from './worker-answer.js';
 
 /** Where a result goes that is too large to be kept in memory. */

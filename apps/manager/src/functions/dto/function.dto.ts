@@ -5,7 +5,7 @@ import { type FunctionEntity, type ListedFunction, type Phase, PHASES } from '..
 /** The part of a path that names a function. */
 export const FUNCTION_ID: ApiParamOptions = {
   name: 'id',
-  description: "The function's id.",
+  description: "The function's id or its name.",
   schema: { type: 'string', example: 'mfrggzdfmztwq2lk' },
 };
 
@@ -18,6 +18,21 @@ export class FunctionDto extends FunctionSpec {
     example: 'mfrggzdfmztwq2lk',
   })
   id: string;
+
+  @ApiProperty({
+    description: 'What paths take as well as the id. It is the id where no name was given.',
+    example: 'greet',
+  })
+  name: string;
+
+  @ApiProperty({ description: 'For people.', example: 'Greets whoever calls it.' })
+  description: string;
+
+  @ApiProperty({ type: 'object', additionalProperties: { type: 'string' }, example: { team: 'web' } })
+  labels: Readonly<Record<string, string>>;
+
+  @ApiProperty({ description: 'False: calls are refused.', example: true })
+  enabled: boolean;
 
   @ApiProperty({ description: 'The callable inside the uploaded file.', example: 'handle' })
   function_name: string;
@@ -52,6 +67,10 @@ export class FunctionDto extends FunctionSpec {
   static of(row: ListedFunction): FunctionDto {
     return {
       id: row.id,
+      name: row.name ?? row.id,
+      description: row.description,
+      labels: row.labels,
+      enabled: row.enabled,
       function_name: row.functionName,
       handler_path: `function.handler.${row.functionName}`,
       container_id: row.primaryReplica,

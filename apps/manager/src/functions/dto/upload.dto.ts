@@ -1,24 +1,27 @@
-import { ApiProperty, PartialType } from '@nestjs/swagger';
-import { ValidateBy, type ValidationArguments } from 'class-validator';
+import { ApiProperty, ApiPropertyOptional, IntersectionType, PartialType } from '@nestjs/swagger';
 import { isUtf8 } from 'node:buffer';
 import { DocumentSettings, FunctionSpec } from '../../revisions/function-spec.js';
 import { LONGEST_NAME, parseFunctionName } from '../function-name.js';
 import { namesAnotherEncoding } from '../source-encoding.js';
+import { Faultless } from './faultless.js';
+import { LABELS, MetadataFields } from './metadata.dto.js';
 
-/** Holds when `faultOf` finds nothing; its sentence is the message otherwise. */
-function Faultless(faultOf: (value: unknown) => string | undefined): PropertyDecorator {
-  return ValidateBy({
-    name: 'faultless',
-    validator: {
-      validate: (value: unknown) => faultOf(value) === undefined,
-      defaultMessage: (checked?: ValidationArguments) => faultOf(checked?.value) ?? '',
-    },
-  });
+/** What both forms of an upload hold beside the code. */
+class UploadMembers extends IntersectionType(PartialType(FunctionSpec), MetadataFields) {
+  @ApiProperty({
+    type: String,
+    minLength: 1,
+    maxLength: LONGEST_NAME,
+    description: 'The callable inside the file that takes the payload.',
+    example: 'handle',
+  })
+  @Faultless(functionNameFault)
+  function_name: string | undefined;
 }
 
 /** The form of an upload: as the OpenAPI document describes it, and as it is checked. */
 @DocumentSettings('fields')
-export class UploadDto extends PartialType(FunctionSpec) {
+export class UploadDto extends UploadMembers {
   @ApiProperty({
     type: 'string',
     format: 'binary',
@@ -27,15 +30,28 @@ export class UploadDto extends PartialType(FunctionSpec) {
   @Faultless(fileFault)
   python_file: Buffer | undefined;
 
+  // A form has only texts: an object among its fields is sent by each client in a way of its own.
+  @ApiPropertyOptional({
+    type: String,
+    description: 'Words to find functions by: a JSON object of strings, such as `{"team": "payments"}`.',
+  })
+  declare labels?: Record<string, string>;
+}
+
+/** The same as JSON. */
+@DocumentSettings('fields')
+export class JsonUploadDto extends UploadMembers {
   @ApiProperty({
     type: String,
     minLength: 1,
-    maxLength: LONGEST_NAME,
-    description: 'The callable inside the file that takes the payload.',
-    example: 'handle',
+    description: 'The text of one Python source file.',
+    example: 'def handle(payload: str):\n    return payload\n',
   })
-  @Faultless(nameFault)
-  function_name: string | undefined;
+  @Faultless(codeFault)
+  code: string | undefined;
+
+  @ApiPropertyOptional(LABELS)
+  declare labels?: Record<string, string>;
 }
 
 function fileFault(file: unknown): string | undefined {
@@ -47,7 +63,17 @@ function fileFault(file: unknown): string | undefined {
   return file.includes(0) ? 'python_file holds a NUL byte, which Python source may not.' : undefined;
 }
 
-function nameFault(name: unknown): string | undefined {
+function codeFault(code: unknown): string | undefined {
+  if (typeof code !== 'string') return 'code is missing: send the text of the Python file.';
+  if (code.length === 0) return 'code is empty.';
+  if (!code.isWellFormed()) return 'code holds half of a surrogate pair, which is no text.';
+  if (namesAnotherEncoding(Buffer.from(code))) {
+    return 'code is sent as text, which is UTF-8, and its first two lines name another encoding: leave that out, or send the file as a form.';
+  }
+  return code.includes('\0') ? 'code holds a NUL, which Python source may not.' : undefined;
+}
+
+function functionNameFault(name: unknown): string | undefined {
   if (typeof name !== 'string') return 'function_name is missing: send the name of the function inside the file.';
   const parsed = parseFunctionName(name);
   return 'fault' in parsed ? parsed.fault : undefined;

@@ -1,0 +1,120 @@
+import { ApiPropertyOptional } from '@nestjs/swagger';
+import { IsOptional } from 'class-validator';
+import { isFunctionId } from '../function-id.js';
+import { Faultless } from './faultless.js';
+
+const LONGEST_NAME = 63;
+const LONGEST_DESCRIPTION = 1_000;
+const MOST_LABELS = 32;
+/** A DNS label: RFC 1123, section 2.1. It may stand in paths and host names. */
+const NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+/** As Kubernetes has them, so that labels can be the same there. */
+const LABEL_KEY = /^[A-Za-z0-9]([-._/A-Za-z0-9]{0,61}[A-Za-z0-9])?$/;
+const LABEL_VALUE = /^([A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?)?$/;
+
+/** What users call a function and say of it. Changing it starts nothing anew. */
+export interface Metadata {
+  readonly name: string | null;
+  readonly description: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly enabled: boolean;
+}
+
+/** Of whatever holds more. */
+export function metadataOf({ name, description, labels, enabled }: Metadata): Metadata {
+  return { name, description, labels, enabled };
+}
+
+export const UNNAMED: Metadata = { name: null, description: '', labels: {}, enabled: true };
+
+/** {@link Metadata} as requests send it, each part of it optional. How labels are sent is documented beside it. */
+export class MetadataFields {
+  @ApiPropertyOptional({
+    type: String,
+    nullable: true,
+    pattern: NAME.source,
+    maxLength: LONGEST_NAME,
+    description: 'A DNS label that no other function has. Paths take it in place of the id. Without one it is the id.',
+  })
+  @IsOptional()
+  @Faultless(nameFault)
+  name?: string | null;
+
+  @ApiPropertyOptional({ type: String, maxLength: LONGEST_DESCRIPTION, description: 'For people.' })
+  @IsOptional()
+  @Faultless(descriptionFault)
+  description?: string;
+
+  @IsOptional()
+  @Faultless(labelsFault)
+  labels?: Record<string, string>;
+
+  @ApiPropertyOptional({
+    type: Boolean,
+    description: 'False: calls are refused with `function_disabled`, and nothing is removed.',
+  })
+  @IsOptional()
+  @Faultless(enabledFault)
+  enabled?: boolean;
+}
+
+export const LABELS = {
+  type: 'object',
+  additionalProperties: { type: 'string' },
+  maxProperties: MOST_LABELS,
+  description: 'Words to find functions by. Keys and values have the form of those of Kubernetes.',
+} as const;
+
+/** A change of {@link Metadata}. */
+export class MetadataDto extends MetadataFields {
+  @ApiPropertyOptional({ ...LABELS, additionalProperties: { type: ['string', 'null'] } as object })
+  declare labels?: Record<string, string>;
+}
+
+export const METADATA_NAMES = ['name', 'description', 'labels', 'enabled'] as const satisfies (keyof Metadata)[];
+
+/** Whether a text has the form of a name. Others needn't be looked up. */
+export function isName(text: string): boolean {
+  return NAME.test(text) && !isFunctionId(text);
+}
+
+export function isLabel(key: string, value: string): boolean {
+  return LABEL_KEY.test(key) && LABEL_VALUE.test(value);
+}
+
+function nameFault(name: unknown): string | undefined {
+  if (typeof name !== 'string' || !NAME.test(name)) {
+    return `name must be a DNS label: 1 to ${LONGEST_NAME} lower-case letters, digits and hyphens, with no hyphen at either end.`;
+  }
+  return isFunctionId(name)
+    ? 'name has the form of an id (16 letters a to z and digits 2 to 7): choose another.'
+    : undefined;
+}
+
+function descriptionFault(text: unknown): string | undefined {
+  if (typeof text !== 'string') return 'description must be a text.';
+  if (text.length > LONGEST_DESCRIPTION) return `description is longer than ${LONGEST_DESCRIPTION} characters.`;
+  return text.includes('\0') || !text.isWellFormed() ? 'description holds characters that are no text.' : undefined;
+}
+
+function labelsFault(labels: unknown): string | undefined {
+  if (typeof labels !== 'object' || labels === null || Array.isArray(labels)) {
+    return 'labels must be a JSON object of strings, such as {"team": "payments"}.';
+  }
+  const entries = Object.entries(labels);
+  if (entries.length > MOST_LABELS) return `There are more than ${MOST_LABELS} labels.`;
+  for (const [key, value] of entries) {
+    const shown = JSON.stringify(key.slice(0, 64));
+    if (!LABEL_KEY.test(key)) {
+      return `The label key ${shown} must have 1 to 63 letters, digits, ".", "_", "-" and "/", and begin and end with a letter or digit.`;
+    }
+    if (typeof value !== 'string' || !LABEL_VALUE.test(value)) {
+      return `The value of label ${shown} must be a string of at most 63 letters, digits, ".", "_" and "-" that begins and ends with a letter or digit.`;
+    }
+  }
+  return undefined;
+}
+
+function enabledFault(value: unknown): string | undefined {
+  return typeof value === 'boolean' ? undefined : 'enabled must be true or false.';
+}

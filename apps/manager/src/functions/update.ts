@@ -1,0 +1,57 @@
+import { validateSync } from 'class-validator';
+import { isUtf8 } from 'node:buffer';
+import type { IncomingMessage } from 'node:http';
+import { PARSED_BYTES } from '#libs/json/json-scan.js';
+import { readBounded } from '../http/body.js';
+import type { MemoryReservation } from '../memory/memory-budget.js';
+import { type Metadata, METADATA_NAMES, MetadataFields, metadataOf, UNNAMED } from './dto/metadata.dto.js';
+import { InvalidUpdate } from './errors.js';
+
+/** A JSON merge patch (RFC 7396) of {@link Metadata}: what is null goes back to what it is without an upload's word. */
+export type Update = Readonly<Record<string, unknown>>;
+
+/** Reads the body of a change. Throws {@link InvalidUpdate} where it is no JSON object, or names what can't be changed. */
+export async function readUpdate(
+  request: IncomingMessage,
+  reservation: Pick<MemoryReservation, 'add'>,
+): Promise<Update> {
+  const body = await readBounded(request, PARSED_BYTES, reservation, {
+    tooLarge: () => new InvalidUpdate('body', `The body is longer than ${PARSED_BYTES} bytes.`),
+    cutOff: () => new InvalidUpdate('body', 'The body was cut off.'),
+  });
+  const update = objectIn(body);
+  if (update === undefined) throw new InvalidUpdate('body', 'Send a JSON object, such as {"enabled": false}.');
+  const unknown = Object.keys(update).find((name) => !(METADATA_NAMES as readonly string[]).includes(name));
+  if (unknown === undefined) return update;
+  const shown = unknown.slice(0, 64);
+  const known = METADATA_NAMES.join(', ');
+  throw new InvalidUpdate(shown, `${JSON.stringify(shown)} can't be changed here. What can: ${known}.`);
+}
+
+/** What `before` becomes by `update`. Throws {@link InvalidUpdate} with the member at fault. */
+export function updated(before: Metadata, update: Update): Metadata {
+  const { labels: changes, ...rest } = update;
+  const given = Object.entries(rest).map(([name, value]) => [name, value ?? UNNAMED[name as keyof Metadata]]);
+  const labels = changes === undefined ? before.labels : merged(before.labels, changes ?? {}, changes === null);
+  const after = metadataOf({ ...before, ...Object.fromEntries(given), labels } as Metadata);
+  const [fault] = validateSync(Object.assign(new MetadataFields(), after), { stopAtFirstError: true });
+  if (fault) throw new InvalidUpdate(fault.property, Object.values(fault.constraints ?? {}).join(' '));
+  return after;
+}
+
+/** Labels with `changes`, of which null takes a label away; what is no object is left for the rules to refuse. */
+function merged(labels: Metadata['labels'], changes: unknown, areAllGone: boolean): unknown {
+  if (areAllGone) return {};
+  if (typeof changes !== 'object' || Array.isArray(changes)) return changes;
+  return Object.fromEntries(Object.entries({ ...labels, ...changes }).filter(([, value]) => value !== null));
+}
+
+function objectIn(body: Buffer): Update | undefined {
+  if (!isUtf8(body)) return undefined;
+  try {
+    const value: unknown = JSON.parse(body.toString('utf8'));
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Update) : undefined;
+  } catch {
+    return undefined;
+  }
+}
