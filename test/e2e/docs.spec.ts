@@ -1,7 +1,10 @@
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { describeOnAnyEngine } from '../support/engines.js';
+import { patternOf, runExamples } from '../support/examples.js';
 import { expectAsDocumented } from '../support/document.js';
 import { expectProblem } from '../support/http.js';
 import { Stage } from '../support/stage.js';
@@ -147,6 +150,20 @@ describeOnAnyEngine('the documentation', (engine) => {
     const answer = await stage.manager.call(id, example as string);
     expect(answer.json()).toEqual(committed.components.schemas['ExecuteResponse']!.example);
     await stage.manager.remove(id);
+  });
+
+  it.each(['README.md', 'docs/functions.md'])('shows in %s what its examples print', async (page) => {
+    const folder = await mkdtemp(join(tmpdir(), 'faas-examples-'));
+    const examples = await runExamples(page, folder, (script) =>
+      script.replaceAll('http://localhost:8080', stage.manager.url),
+    );
+    const checked = examples.filter(({ shown }) => shown !== undefined);
+    expect(checked.length).toBeGreaterThan(1);
+    for (const { shown, printed } of checked) expect(printed).toMatch(patternOf(shown!));
+    await rm(folder, { recursive: true });
+    for (const { id } of (await stage.manager.send('/functions')).json() as { id: string }[]) {
+      await stage.manager.remove(id);
+    }
   });
 
   it('is served as JSON and as YAML, and is what was committed', async () => {
