@@ -51,10 +51,17 @@ describe('why a function is not running [kubernetes]', () => {
     const answer = await manager.send('/functions', { method: 'POST', ...upload(code) });
     expect(performance.now() - began).toBeLessThan(WITHIN_MS);
     expect(expectProblem(answer, 503, 'function_not_ready').detail).toMatch(says);
-    const listed = (await manager.send('/functions')).json() as { id: string }[];
-    expect(listed.map(({ id }) => id)).toEqual(others);
-    expect(await room.cluster.leftovers(others)).toEqual([]);
+    await expectNothingBut(others);
     return answer.text;
+  }
+
+  /** A refusal is told before the pods of the function that was refused have ended. */
+  async function expectNothingBut(others: readonly string[]): Promise<void> {
+    await vi.waitFor(async () => {
+      const listed = (await manager.send('/functions')).json() as { id: string }[];
+      expect(listed.map(({ id }) => id)).toEqual(others);
+      expect(await room.cluster.leftovers(others)).toEqual([]);
+    }, HEALED);
   }
 
   async function expectCondition(id: string, type: 'Ready' | 'Reconciled', reason: string, says: RegExp) {
@@ -150,7 +157,7 @@ describe('why a function is not running [kubernetes]', () => {
     // Nodes end the one process (cgroup v1) or all of the container (v2).
     expect([422, 503]).toContain(answer.status);
     expect((answer.json() as { detail: string }).detail).toMatch(/memory/);
-    expect(await room.cluster.leftovers()).toEqual([]);
+    await expectNothingBut([]);
   });
 
   it('tells an upload how its worker ends again and again, with what it printed', async () => {
