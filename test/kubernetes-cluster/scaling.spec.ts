@@ -1,4 +1,4 @@
-import type { V1Deployment, V1Pod } from '@kubernetes/client-node';
+import type { V1Deployment, V1Pod, V2MetricTarget } from '@kubernetes/client-node';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { AUTOSCALER, DEPLOYMENT } from '#libs/orchestrator-kubernetes/kinds.js';
@@ -141,10 +141,7 @@ describe('scaling and replacing pods [kubernetes]', () => {
     await stage.manager.stop();
     manager = await stage.start({ HPA_MAX_REPLICAS: '' });
     const { id } = await manager.add(TELLTALE);
-    const utilization = (name: string, averageUtilization: number) => ({
-      type: 'Resource',
-      resource: { name, target: { type: 'Utilization', averageUtilization } },
-    });
+    const resource = (name: string, target: V2MetricTarget) => ({ type: 'Resource', resource: { name, target } });
     const byPods = (stabilizationWindowSeconds: number, value: number, periodSeconds: number) => ({
       stabilizationWindowSeconds,
       policies: [{ type: 'Pods', value, periodSeconds }],
@@ -154,7 +151,11 @@ describe('scaling and replacing pods [kubernetes]', () => {
         scaleTargetRef: { apiVersion: 'apps/v1', kind: 'Deployment', name: `faas-worker-${id}` },
         minReplicas: 1,
         maxReplicas: 20,
-        metrics: [utilization('cpu', 70), utilization('memory', 80)],
+        metrics: [
+          resource('cpu', { type: 'Utilization', averageUtilization: 70 }),
+          // 80 % of the limit.
+          resource('memory', { type: 'AverageValue', averageValue: '410Mi' }),
+        ],
         behavior: { scaleUp: byPods(30, 2, 15), scaleDown: byPods(120, 1, 60) },
       },
     });
