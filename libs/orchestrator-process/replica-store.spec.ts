@@ -9,13 +9,13 @@ let store: ReplicaStore;
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'faas-store-'));
-  store = new ReplicaStore(folder, 'owner', { first: 1_000, count: 3 });
+  store = new ReplicaStore(folder, 'owner', { first: 61_000, count: 3 });
 });
 afterEach(() => rm(folder, { recursive: true }));
 
 it('gives no two replicas one user', async () => {
   const claims = [await store.claim('a'), await store.claim('b'), await store.claim(POOL)];
-  expect(new Set(claims.map(({ uid }) => uid))).toEqual(new Set([1_000, 1_001, 1_002]));
+  expect(new Set(claims.map(({ uid }) => uid))).toEqual(new Set([61_000, 61_001, 61_002]));
   await expect(store.claim('c')).rejects.toThrow('no uid is free');
 });
 
