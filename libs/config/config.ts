@@ -6,6 +6,8 @@ export const LONGEST_TIMEOUT_MS = 3_600_000;
 /** What timers of 32 bits hold. */
 export const LONGEST_IDLE_MS = 2_147_483_647;
 export const MOST_REPLICAS = 1_000;
+export const MOST_MEMORY_MIB = 1_048_576;
+export const MOST_CPU_MILLIS = 1_024_000;
 export const MOST_CONCURRENCY = 1_000;
 
 /** Everything the environment decides, parsed once by `loadConfig`. Each module is injected only its slice. */
@@ -65,7 +67,9 @@ export interface FunctionDefaults {
   readonly maxTimeoutMs: number;
   readonly concurrency: number;
   readonly memoryMiB: number;
+  readonly maxMemoryMiB: number;
   readonly cpuMillis: number;
+  readonly maxCpuMillis: number;
   readonly pids: number;
   /** A function that nobody calls for this long loses its replicas until it is called again, in milliseconds; 0: never. */
   readonly idleTimeoutMs: number;

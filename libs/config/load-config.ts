@@ -17,6 +17,8 @@ import {
   LONGEST_IDLE_MS,
   LONGEST_TIMEOUT_MS,
   MOST_CONCURRENCY,
+  MOST_CPU_MILLIS,
+  MOST_MEMORY_MIB,
   MOST_REPLICAS,
 } from './config.js';
 import { poolSizeFor } from '#libs/orchestrator/pool-target.js';
@@ -95,6 +97,9 @@ function workerPods() {
 
 const MIB = 1024 * 1024;
 const MOST_PROCESSES = 64;
+/** What an upload may ask for unless configured. */
+const MAX_MEMORY_MIB = 4_096;
+const MAX_CPU_MILLIS = 4_000;
 const LARGEST_POOL = 1_000;
 /** By default, for each manager of a cluster. */
 const CLUSTER_POOL = 2;
@@ -138,8 +143,10 @@ const environment = z.object({
   SCALE_DOWN_WINDOW_MS: integer(60_000, 1_000, 3_600_000),
   REPLICAS_MEMORY_MIB: integer(Math.floor((totalmem() / MIB) * 0.8), 32, 1_073_741_824),
   WORKER_CONCURRENCY: integer(32, 1, MOST_CONCURRENCY),
-  WORKER_MEMORY_MIB: integer(512, 32, 1_048_576),
-  WORKER_CPU_MILLIS: integer(1_000, 10, 1_024_000),
+  WORKER_MEMORY_MIB: integer(512, 32, MOST_MEMORY_MIB),
+  MAX_MEMORY_MIB: whole(32, MOST_MEMORY_MIB).optional(),
+  WORKER_CPU_MILLIS: integer(1_000, 10, MOST_CPU_MILLIS),
+  MAX_CPU_MILLIS: whole(10, MOST_CPU_MILLIS).optional(),
   WORKER_PIDS: integer(256, 16, 32_768),
   WARM_POOL_SIZE: poolSize(),
   WARM_POOL_LEASE_MS: integer(30_000, 1_000, 600_000),
@@ -250,6 +257,14 @@ function parse(given: NodeJS.ProcessEnv): Config {
       `DEFAULT_TIMEOUT_MS (${env.DEFAULT_TIMEOUT_MS}) must not exceed MAX_TIMEOUT_MS (${env.MAX_TIMEOUT_MS})`,
     );
   }
+  const maxMemoryMiB = env.MAX_MEMORY_MIB ?? Math.max(MAX_MEMORY_MIB, env.WORKER_MEMORY_MIB);
+  if (env.WORKER_MEMORY_MIB > maxMemoryMiB) {
+    faults.push(`WORKER_MEMORY_MIB (${env.WORKER_MEMORY_MIB}) must not exceed MAX_MEMORY_MIB (${maxMemoryMiB})`);
+  }
+  const maxCpuMillis = env.MAX_CPU_MILLIS ?? Math.max(MAX_CPU_MILLIS, env.WORKER_CPU_MILLIS);
+  if (env.WORKER_CPU_MILLIS > maxCpuMillis) {
+    faults.push(`WORKER_CPU_MILLIS (${env.WORKER_CPU_MILLIS}) must not exceed MAX_CPU_MILLIS (${maxCpuMillis})`);
+  }
   if (env.MIN_REPLICAS > Math.min(env.MAX_REPLICAS, env.HPA_MAX_REPLICAS)) {
     faults.push(`MIN_REPLICAS (${env.MIN_REPLICAS}) must not exceed MAX_REPLICAS and HPA_MAX_REPLICAS`);
   }
@@ -265,7 +280,9 @@ function parse(given: NodeJS.ProcessEnv): Config {
       maxTimeoutMs: env.MAX_TIMEOUT_MS,
       concurrency: env.WORKER_CONCURRENCY,
       memoryMiB: env.WORKER_MEMORY_MIB,
+      maxMemoryMiB,
       cpuMillis: env.WORKER_CPU_MILLIS,
+      maxCpuMillis,
       pids: env.WORKER_PIDS,
       idleTimeoutMs: env.IDLE_TIMEOUT_MS,
       minReplicas: env.MIN_REPLICAS,

@@ -12,6 +12,7 @@ import { Scale1764070000000 } from './migrations/1764070000000-scale.js';
 import { Leased1764080000000 } from './migrations/1764080000000-leased.js';
 import { Names1764110000000 } from './migrations/1764110000000-names.js';
 import { Settings1764100000000 } from './migrations/1764100000000-settings.js';
+import { Spec1764130000000 } from './migrations/1764130000000-spec.js';
 import { WorkerKey1764090000000 } from './migrations/1764090000000-worker-key.js';
 
 const CONNECT_TIMEOUT_MS = 3_000;
@@ -61,6 +62,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
       WorkerKey1764090000000,
       Settings1764100000000,
       Names1764110000000,
+      Spec1764130000000,
     ],
     migrationsTransactionMode: 'each',
     synchronize: false,

@@ -86,7 +86,8 @@ function container(pod: WorkerPod, config: KubernetesConfig): V1Container {
     image: config.image,
     imagePullPolicy: config.imagePullPolicy,
     ports: [{ name: 'http', containerPort: WORKER_PORT, protocol: 'TCP' }],
-    env: Object.entries(environment).map(([name, value]) => ({ name, value })),
+    // Kubernetes would put other variables in the place of $(NAME).
+    env: Object.entries(environment).map(([name, value]) => ({ name, value: value.replaceAll('$', '$$$$') })),
     resources: resources(pod, config),
     securityContext: {
       allowPrivilegeEscalation: false,

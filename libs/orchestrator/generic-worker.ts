@@ -46,8 +46,9 @@ export async function kindOf(address: EndpointAddress, renewal: string | false, 
 }
 
 /** What every worker of this function is told, wherever it runs. */
-export function workerVariables({ functionId, functionName, limits }: Workload): Record<string, string> {
+export function workerVariables({ functionId, functionName, limits, environment }: Workload): Record<string, string> {
   return {
+    ...environment,
     FAAS_FUNCTION: functionId,
     HANDLER_FUNCTION: `function.handler.${functionName}`,
     FAAS_TIMEOUT_MS: String(limits.timeoutMs),

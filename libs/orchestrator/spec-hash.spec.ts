@@ -22,6 +22,12 @@ describe('specHash', () => {
 
   it('never changes between versions, which would restart every worker', () => {
     expect(specHash(WORKLOAD)).toMatchInlineSnapshot(`"3d23aa5c830de17c"`);
+    expect(specHash({ ...WORKLOAD, environment: {} })).toBe(specHash(WORKLOAD));
+    const [one, other] = [
+      { A: '1', B: '2' },
+      { B: '2', A: '1' },
+    ];
+    expect(specHash({ ...WORKLOAD, environment: one })).toBe(specHash({ ...WORKLOAD, environment: other }));
   });
 
   it('changes with everything that makes a replica another one', () => {
@@ -31,6 +37,9 @@ describe('specHash', () => {
       { ...WORKLOAD, revision: 2 },
       { ...WORKLOAD, functionName: 'other' },
       { ...WORKLOAD, codeSha256: 'other' },
+      { ...WORKLOAD, environment: { A: '1' } },
+      { ...WORKLOAD, environment: { A: '2' } },
+      { ...WORKLOAD, environment: { B: '1' } },
       ...Object.keys(limits).map((limit) => ({ ...WORKLOAD, limits: { ...limits, [limit]: 99 } })),
     ];
     const hashes = [WORKLOAD, ...variants].map((workload) => specHash(workload));

@@ -7,13 +7,20 @@ import type { Workload } from './workload.js';
  */
 export function specHash(workload: Workload, engine: Readonly<Record<string, unknown>> = {}): string {
   const { timeoutMs, concurrency, memoryMiB, cpuMillis, pids } = workload.limits;
-  const spec = [
+  const spec: unknown[] = [
     workload.functionId,
     workload.revision,
     workload.functionName,
     workload.codeSha256,
     [timeoutMs, concurrency, memoryMiB, cpuMillis, pids],
-    Object.entries(engine).toSorted(([a], [b]) => (a < b ? -1 : 1)),
+    sorted(engine),
   ];
+  const environment = sorted(workload.environment ?? {});
+  // Replicas of functions without any have the hash that they had before there were such.
+  if (environment.length > 0) spec.push(environment);
   return createHash('sha256').update(JSON.stringify(spec)).digest('hex').slice(0, 16);
+}
+
+function sorted(values: Readonly<Record<string, unknown>>): [string, unknown][] {
+  return Object.entries(values).toSorted(([a], [b]) => (a < b ? -1 : 1));
 }

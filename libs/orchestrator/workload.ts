@@ -22,6 +22,8 @@ export interface Workload {
   /** Engines that scale by themselves may go up to this many; unset: to their own limit. No part of the spec. */
   readonly maxReplicas?: number;
   readonly limits: WorkloadLimits;
+  /** Variables of the handler's environment, none of which the worker goes by; unset: none. */
+  readonly environment?: Readonly<Record<string, string>>;
   /**
    * Backoff: a replica that ended by itself is reported but not replaced before this moment. Unset: replaced at once.
    * No part of the spec.

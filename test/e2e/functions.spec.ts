@@ -49,6 +49,9 @@ describeOnEachEngine('the four operations', (engine) => {
       max_replicas: null,
       idle_timeout_ms: 600_000,
       concurrency: 32,
+      memory_mib: 512,
+      cpu_millis: 1_000,
+      env: {},
     });
     const { id, created_at, host_port } = added.data!;
     expect(Math.abs(Date.parse(created_at) - before)).toBeLessThan(10_000);

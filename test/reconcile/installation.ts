@@ -231,6 +231,7 @@ export function newFunction(overrides: Partial<NewFunction> = {}): NewFunction {
     memoryMiB: 64,
     cpuMillis: 100,
     pids: 32,
+    env: {},
     code,
     codeSha256: createHash('sha256').update(code).digest('hex'),
     provisionalForMs: 60_000,

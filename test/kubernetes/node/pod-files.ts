@@ -5,6 +5,7 @@ import {
   type CoreV1Api,
   type V1ConfigMap,
   type V1Container,
+  type V1EnvVar,
   type V1EnvVarSource,
   type V1Pod,
   type V1Secret,
@@ -41,14 +42,14 @@ export class PodFiles {
   }
 
   /**
-   * A container's environment. A value that is a path inside one of its mounts becomes that path below the container's
+   * A container's environment, with variables in the place of `$(NAME)` as the kubelet puts them there. A value that is a path inside one of its mounts becomes that path below the container's
    * root, since its process sees this machine's.
    */
   async environment(root: string, { env = [], volumeMounts = [] }: V1Container): Promise<Record<string, string>> {
     const isMounted = (value: string) =>
       volumeMounts.some(({ mountPath }) => value === mountPath || value.startsWith(`${mountPath}/`));
     const entries = env.map(async ({ name, value, valueFrom }) => {
-      const given = value ?? (await this.referred(valueFrom)) ?? '';
+      const given = (value && expanded(value, env)) ?? (await this.referred(valueFrom)) ?? '';
       return [name, isMounted(given) ? join(root, given) : given] as const;
     });
     return Object.fromEntries(await Promise.all(entries));
@@ -121,4 +122,11 @@ export class PodFiles {
     if (keyed !== null) return (keyed[1] === 'labels' ? labels : annotations)?.[keyed[2] ?? ''];
     return known[path];
   }
+}
+
+/** https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/ */
+function expanded(value: string, env: readonly V1EnvVar[]): string {
+  return value.replace(/\$\$|\$\(([^)]*)\)/g, (whole, name: string | undefined) => {
+    return name === undefined ? '$' : (env.find((one) => one.name === name)?.value ?? whole);
+  });
 }

@@ -86,6 +86,10 @@ export class FunctionEntity {
   @Column({ type: 'integer' })
   pids: number;
 
+  /** Variables of the handler's environment. */
+  @Column({ type: 'jsonb' })
+  env: Readonly<Record<string, string>>;
+
   /** Grows whenever what is wanted changes. */
   @Column({ type: 'integer', default: 1 })
   generation: number;

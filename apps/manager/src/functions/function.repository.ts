@@ -19,10 +19,7 @@ import type { Filter, Page } from './page.js';
 import { SETTING_NAMES, type SpecColumns, specOf } from '../revisions/function-spec.js';
 import type { RevisionEntity } from '../revisions/revision.entity.js';
 
-export type NewFunction = Pick<
-  FunctionEntity,
-  'id' | 'functionName' | 'replicas' | 'memoryMiB' | 'cpuMillis' | 'pids' | 'said'
-> &
+export type NewFunction = Pick<FunctionEntity, 'id' | 'functionName' | 'replicas' | 'pids' | 'said'> &
   Metadata &
   SpecColumns & { readonly code: Buffer; readonly codeSha256: string; readonly provisionalForMs: number };
 
@@ -128,24 +125,22 @@ export class FunctionRepository {
     const [row] = await this.unlessTaken<FunctionEntity>(
       created.name,
       `WITH added AS (
-         INSERT INTO functions (id, function_name, active_revision, replicas, memory_mib, cpu_millis, pids, phase,
+         INSERT INTO functions (id, function_name, active_revision, replicas, pids, phase,
            provisional_until, reconcile_at, lease_token, lease_until, said, name, description, labels, enabled,
            ${SETTING_NAMES.join(', ')})
-         VALUES ($1, $2, 1, $3, $4, $5, $6, 'creating', now() + $7 * interval '1 millisecond', now(),
-           CASE WHEN ${areNewest('$13')} THEN $8::uuid END,
-           CASE WHEN ${areNewest('$13')} THEN now() + $9 * interval '1 millisecond' END,
-           $12, $14, $15, $16, $17, ${settings.map((_, index) => `$${18 + index}`).join(', ')})
+         VALUES ($1, $2, 1, $3, $4, 'creating', now() + $5 * interval '1 millisecond', now(),
+           CASE WHEN ${areNewest('$11')} THEN $6::uuid END,
+           CASE WHEN ${areNewest('$11')} THEN now() + $7 * interval '1 millisecond' END,
+           $10, $12, $13, $14, $15, ${settings.map((_, index) => `$${16 + index}`).join(', ')})
          RETURNING *
        ), code AS (
          INSERT INTO revisions (function_id, number, function_name, code, code_sha256)
-         SELECT id, 1, function_name, $10, $11 FROM added
+         SELECT id, 1, function_name, $8, $9 FROM added
        ) SELECT ${ALL_COLUMNS} FROM added`,
       [
         created.id,
         created.functionName,
         created.replicas,
-        created.memoryMiB,
-        created.cpuMillis,
         created.pids,
         Math.trunc(created.provisionalForMs),
         lease?.token ?? null,
@@ -313,7 +308,9 @@ export class FunctionRepository {
       `WITH newest AS (
          SELECT FROM installation WHERE settings_sha256 = $8 FOR SHARE
        ), wanted AS (
-         SELECT id, $1::integer AS memory_mib, $2::integer AS cpu_millis, $3::integer AS pids,
+         SELECT id, $3::integer AS pids,
+           CASE WHEN 'memory_mib' = ANY (said) THEN memory_mib ELSE $1 END AS memory_mib,
+           CASE WHEN 'cpu_millis' = ANY (said) THEN cpu_millis ELSE $2 END AS cpu_millis,
            CASE WHEN 'timeout_ms' = ANY (said) THEN timeout_ms ELSE $4 END AS timeout_ms,
            CASE WHEN 'idle_timeout_ms' = ANY (said) THEN idle_timeout_ms ELSE $5 END AS idle_timeout_ms,
            CASE WHEN 'min_replicas' = ANY (said) THEN min_replicas

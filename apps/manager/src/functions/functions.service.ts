@@ -73,7 +73,7 @@ export class FunctionsService {
     const times = this.memory.timesOf(UPLOAD_TIMES, fileBytes);
     const counted = { add: (bytes: number) => reservation.add(Math.ceil(bytes * times)) };
     const { functionName, code, metadata, spec, said } = await readUpload(request, fileBytes, this.policy, counted);
-    const { memoryMiB, cpuMillis, pids, readyTimeoutMs } = this.defaults;
+    const { pids, readyTimeoutMs } = this.defaults;
     const id = newFunctionId();
     named(id);
     const codeSha256 = createHash('sha256').update(code).digest('hex');
@@ -84,8 +84,6 @@ export class FunctionsService {
       ...columnsOf(spec),
       said,
       replicas: Math.max(1, spec.min_replicas),
-      memoryMiB,
-      cpuMillis,
       pids,
       code,
       codeSha256,
@@ -103,25 +101,32 @@ export class FunctionsService {
 
   /** What this installation adds to the settings of uploads. */
   private get policy(): SpecPolicy {
-    const { timeoutMs, maxTimeoutMs, idleTimeoutMs, minReplicas, concurrency, memoryMiB } = this.defaults;
+    const { defaults } = this;
     const all = this.scale.memoryMiB;
-    const memory = {
-      most: Math.max(1, Math.floor(all / memoryMiB)),
-      why: `each may take ${memoryMiB} MiB, and all replicas of this machine together ${all} (REPLICAS_MEMORY_MIB).`,
-    };
+    // Replicas that are kept count like those that calls ask for, unless the engine minds the memory itself.
+    const ofMachine = (memoryMiB: number) => ({
+      min_replicas: {
+        most: Math.max(1, Math.floor(all / memoryMiB)),
+        why: `each may take ${memoryMiB} MiB, and all replicas of this machine together ${all} (REPLICAS_MEMORY_MIB).`,
+      },
+    });
     return {
       defaults: {
-        timeout_ms: timeoutMs,
-        idle_timeout_ms: idleTimeoutMs,
-        min_replicas: minReplicas,
+        timeout_ms: defaults.timeoutMs,
+        idle_timeout_ms: defaults.idleTimeoutMs,
+        min_replicas: defaults.minReplicas,
         max_replicas: null,
-        concurrency,
+        concurrency: defaults.concurrency,
+        memory_mib: defaults.memoryMiB,
+        cpu_millis: defaults.cpuMillis,
+        env: {},
       },
-      ceilings: {
-        timeout_ms: { most: maxTimeoutMs },
-        // Replicas that are kept count like those that calls ask for, unless the engine minds the memory itself.
-        ...(!this.orchestrator.capabilities.scalesItself && { min_replicas: memory }),
-      },
+      ceilings: (memoryMiB) => ({
+        timeout_ms: { most: defaults.maxTimeoutMs },
+        memory_mib: { most: defaults.maxMemoryMiB, why: 'this installation allows no more (MAX_MEMORY_MIB).' },
+        cpu_millis: { most: defaults.maxCpuMillis, why: 'this installation allows no more (MAX_CPU_MILLIS).' },
+        ...(!this.orchestrator.capabilities.scalesItself && ofMachine(memoryMiB)),
+      }),
     };
   }
 

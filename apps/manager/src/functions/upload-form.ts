@@ -16,7 +16,8 @@ export interface Form {
 export const FILE = 'python_file';
 /** What the other parts and the part headers may add to the file. */
 export const FORM_OVERHEAD_BYTES = 256 * 1024;
-const FIELD_BYTES = 8_192;
+/** More than the largest that any of them may have. */
+const FIELD_BYTES = 64 * 1024;
 
 /** Reads a form that has the file and text fields of these names. */
 export function readForm(
@@ -81,7 +82,14 @@ export function readForm(
         fail(new InvalidUpload(name, `A form field is longer than ${FIELD_BYTES} bytes.`));
       } else if (form.fields.has(name)) {
         fail(new InvalidUpload(name, `${name} was sent more than once.`));
-      } else form.fields.set(name, value);
+      } else {
+        try {
+          reservation.add(value.length);
+          form.fields.set(name, value);
+        } catch (error) {
+          fail(error as AppError);
+        }
+      }
     });
     parser.on('partsLimit', () => fail(new InvalidUpload('form', 'The form has too many parts.')));
     parser.on('error', (error) => {

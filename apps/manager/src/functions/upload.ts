@@ -60,6 +60,7 @@ function fromForm({ file, fields }: Form, policy: SpecPolicy): Upload {
   const upload = Object.assign(new UploadDto(), Object.fromEntries([...fields, ...settings]), {
     [FILE]: file,
     labels: objectIn(fields.get('labels')),
+    env: objectIn(fields.get('env')),
     enabled: booleanIn(fields.get('enabled')),
   });
   return checked(upload, policy, () => upload.python_file as Buffer);

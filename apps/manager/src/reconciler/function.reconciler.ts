@@ -150,6 +150,7 @@ export class FunctionReconciler {
       replicas: row.replicas,
       ...(row.maxReplicas === null ? {} : { maxReplicas: row.maxReplicas }),
       limits: { timeoutMs, concurrency, memoryMiB, cpuMillis, pids },
+      environment: row.env,
       ...(isFresh && { isFresh }),
       ...(row.notBefore === null ? {} : { replaceEndedFrom: row.notBefore }),
     };

@@ -7,10 +7,17 @@ const DEFAULTS: FunctionSpec = {
   min_replicas: 2,
   max_replicas: null,
   concurrency: 32,
+  memory_mib: 512,
+  cpu_millis: 1_000,
+  env: {},
 };
 const POLICY: SpecPolicy = {
   defaults: DEFAULTS,
-  ceilings: { timeout_ms: { most: 60_000 }, min_replicas: { most: 4, why: 'there is no memory for more.' } },
+  ceilings: (memoryMiB) => ({
+    timeout_ms: { most: 60_000 },
+    memory_mib: { most: 1_024, why: 'no more is allowed.' },
+    min_replicas: { most: 2_048 / memoryMiB, why: 'there is no memory for more.' },
+  }),
 };
 
 function refusalOf(asked: Partial<FunctionSpec>): unknown {
@@ -42,8 +49,17 @@ describe('resolveSpec', () => {
     ['min_replicas', 5, 'min_replicas must be at most 4: there is no memory for more.'],
     ['max_replicas', 1_001, 'max_replicas must be at most 1000.'],
     ['concurrency', 1_001, 'concurrency must be at most 1000.'],
+    ['memory_mib', 1_025, 'memory_mib must be at most 1024: no more is allowed.'],
+    ['cpu_millis', 1_024_001, 'cpu_millis must be at most 1024000.'],
   ])('refuses %s above its limit, with both', (field, value, message) => {
     expect(refusalOf({ [field]: value })).toEqual({ code: 'invalid_upload', field, message });
+  });
+
+  it('goes by the memory that the replicas will have', () => {
+    expect(resolveSpec({ memory_mib: 256, min_replicas: 8 }, POLICY)).toMatchObject({ min_replicas: 8 });
+    expect(refusalOf({ memory_mib: 1_024, min_replicas: 3 })).toMatchObject({
+      message: 'min_replicas must be at most 2: there is no memory for more.',
+    });
   });
 
   it('refuses more replicas to keep than there may be', () => {
@@ -61,6 +77,9 @@ describe('The columns of a spec', () => {
       minReplicas: 2,
       maxReplicas: null,
       concurrency: 32,
+      memoryMiB: 512,
+      cpuMillis: 1_000,
+      env: {},
     });
     expect(specOf({ ...columns, ...{ id: 'more of the row' } })).toEqual(DEFAULTS);
   });

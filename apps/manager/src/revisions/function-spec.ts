@@ -1,7 +1,16 @@
-import { LONGEST_IDLE_MS, LONGEST_TIMEOUT_MS, MOST_CONCURRENCY, MOST_REPLICAS } from '#libs/config/config.js';
-import { ApiProperty } from '@nestjs/swagger';
+import {
+  LONGEST_IDLE_MS,
+  LONGEST_TIMEOUT_MS,
+  MOST_CONCURRENCY,
+  MOST_CPU_MILLIS,
+  MOST_MEMORY_MIB,
+  MOST_REPLICAS,
+} from '#libs/config/config.js';
+import { ApiProperty, type ApiPropertyOptions } from '@nestjs/swagger';
 import { IsInt, IsOptional, Min } from 'class-validator';
+import { Faultless } from './faultless.js';
 import { InvalidUpload } from '../functions/errors.js';
+import { environmentFault, LARGEST_ENVIRONMENT } from './environment.js';
 
 interface SettingOptions {
   readonly description: string;
@@ -12,15 +21,38 @@ interface SettingOptions {
   readonly nullable?: boolean;
 }
 
-const SETTINGS = new Map<string, SettingOptions>();
+/** What is documented of a setting: `text` where it is a field of a form. */
+interface Documented {
+  readonly member: ApiPropertyOptions;
+  readonly text: ApiPropertyOptions;
+  readonly example: unknown;
+}
+
+const SETTINGS = new Map<string, Documented>();
+const MAXIMA = new Map<string, number>();
 
 /** A whole number that an upload may set. */
 function Setting(options: SettingOptions): PropertyDecorator {
-  const { unit, minimum } = options;
+  const { unit, minimum, maximum, description, example, nullable } = options;
   return (target, name) => {
-    SETTINGS.set(name as string, options);
+    const schema = { type: 'integer', minimum, maximum, description } as const;
+    SETTINGS.set(name as string, { member: { ...schema, ...(nullable && { nullable }) }, text: schema, example });
+    MAXIMA.set(name as string, maximum);
     const message = `${name as string} must be a whole number of ${unit}, at least ${minimum}.`;
     for (const rule of [IsOptional(), IsInt({ message }), Min(minimum, { message })]) rule(target, name);
+  };
+}
+
+/** The variables that an upload may set. */
+function Environment(): PropertyDecorator {
+  return (target, name) => {
+    const description = `Variables of the handler's environment, at most ${LARGEST_ENVIRONMENT / 1024} KiB of them. For secrets they are no place: everybody sees them who may see the function.`;
+    SETTINGS.set(name as string, {
+      member: { type: 'object', additionalProperties: { type: 'string' }, description },
+      text: { type: String, description: `A JSON object of strings. ${description}` },
+      example: { GREETING: 'Hello' },
+    });
+    for (const rule of [IsOptional(), Faultless(environmentFault)]) rule(target, name);
   };
 }
 
@@ -75,20 +107,43 @@ export class FunctionSpec {
     example: 32,
   })
   concurrency: number;
+
+  @Setting({
+    description: 'Memory of one replica, in MiB. The manager may allow less (MAX_MEMORY_MIB).',
+    unit: 'MiB',
+    minimum: 32,
+    maximum: MOST_MEMORY_MIB,
+    example: 512,
+  })
+  memory_mib: number;
+
+  @Setting({
+    description:
+      'Processor time of one replica, in thousandths of a core. The manager may allow less (MAX_CPU_MILLIS).',
+    unit: 'thousandths of a core',
+    minimum: 10,
+    maximum: MOST_CPU_MILLIS,
+    example: 1_000,
+  })
+  cpu_millis: number;
+
+  @Environment()
+  env: Readonly<Record<string, string>>;
 }
 
 export type SettingName = keyof FunctionSpec;
 export const SETTING_NAMES = [...SETTINGS.keys()] as readonly SettingName[];
 
 /**
- * Documents the settings of a class after its own properties: as fields of a form, or as members of an answer. Fields
- * have no examples, because Swagger UI would send those as values.
+ * Documents the settings of a class after its own properties: as fields of a form, members of a JSON body, or members of
+ * an answer. What is sent has no examples, because Swagger UI would send those as values.
  */
-export function DocumentSettings(as: 'fields' | 'members'): ClassDecorator {
+export function DocumentSettings(as: 'fields' | 'json' | 'members'): ClassDecorator {
   return ({ prototype }) => {
-    for (const [name, { minimum, maximum, description, example, nullable }] of SETTINGS) {
-      const rest = as === 'fields' ? { required: false } : { example, ...(nullable && { nullable }) };
-      ApiProperty({ type: 'integer', minimum, maximum, description, ...rest })(prototype as object, name);
+    for (const [name, { member, text, example }] of SETTINGS) {
+      const options =
+        as === 'members' ? { ...member, example } : { ...(as === 'fields' ? text : member), required: false };
+      ApiProperty(options as ApiPropertyOptions)(prototype as object, name);
     }
   };
 }
@@ -96,15 +151,17 @@ export function DocumentSettings(as: 'fields' | 'members'): ClassDecorator {
 /** What the installation adds to the settings that an upload names. */
 export interface SpecPolicy {
   readonly defaults: FunctionSpec;
-  /** Upper limits below those of {@link FunctionSpec}; `why` goes into the error. */
-  readonly ceilings: Partial<Record<SettingName, { readonly most: number; readonly why?: string }>>;
+  /** Upper limits below those of {@link FunctionSpec}, where replicas have this memory; `why` goes into the error. */
+  readonly ceilings: (
+    memoryMiB: number,
+  ) => Partial<Record<SettingName, { readonly most: number; readonly why?: string }>>;
 }
 
 /** All settings of a function. Throws {@link InvalidUpload} with the field and the limit that it passes. */
 export function resolveSpec(asked: Partial<FunctionSpec>, { defaults, ceilings }: SpecPolicy): FunctionSpec {
-  for (const name of SETTING_NAMES) {
-    const { maximum } = SETTINGS.get(name) as SettingOptions;
-    const { most, why } = ceilings[name] ?? { most: Infinity };
+  const limits = ceilings(asked.memory_mib ?? defaults.memory_mib);
+  for (const [name, maximum] of MAXIMA as Map<Exclude<SettingName, 'env'>, number>) {
+    const { most, why } = limits[name] ?? { most: Infinity };
     if ((asked[name] ?? 0) <= Math.min(maximum, most)) continue;
     const reason = most < maximum && why !== undefined ? `: ${why}` : '.';
     throw new InvalidUpload(name, `${name} must be at most ${Math.min(maximum, most)}${reason}`);
@@ -118,7 +175,7 @@ export function resolveSpec(asked: Partial<FunctionSpec>, { defaults, ceilings }
 }
 
 type CamelCase<Name extends string> = Name extends `${infer First}_${infer Rest}`
-  ? `${First}${Capitalize<CamelCase<Rest>>}`
+  ? `${First}${Rest extends 'mib' ? 'MiB' : Capitalize<CamelCase<Rest>>}`
   : Name;
 
 /** The settings as the properties of a row. */
@@ -134,5 +191,7 @@ export function columnsOf(spec: FunctionSpec): SpecColumns {
 }
 
 export function propertyOf(name: SettingName): keyof SpecColumns {
-  return name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase()) as keyof SpecColumns;
+  return name
+    .replace(/_mib$/, 'MiB')
+    .replace(/_(.)/g, (_, letter: string) => letter.toUpperCase()) as keyof SpecColumns;
 }

@@ -1,7 +1,7 @@
 import { ApiPropertyOptional } from '@nestjs/swagger';
 import { IsOptional } from 'class-validator';
 import { isFunctionId } from '../function-id.js';
-import { Faultless } from './faultless.js';
+import { Faultless } from '../../revisions/faultless.js';
 
 const LONGEST_NAME = 63;
 const LONGEST_DESCRIPTION = 1_000;

@@ -3,7 +3,7 @@ import { isUtf8 } from 'node:buffer';
 import { DocumentSettings, FunctionSpec } from '../../revisions/function-spec.js';
 import { LONGEST_NAME, parseFunctionName } from '../function-name.js';
 import { namesAnotherEncoding } from '../source-encoding.js';
-import { Faultless } from './faultless.js';
+import { Faultless } from '../../revisions/faultless.js';
 import { LABELS, MetadataFields } from './metadata.dto.js';
 
 /** What both forms of an upload hold beside the code. */
@@ -39,7 +39,7 @@ export class UploadDto extends UploadMembers {
 }
 
 /** The same as JSON. */
-@DocumentSettings('fields')
+@DocumentSettings('json')
 export class JsonUploadDto extends UploadMembers {
   @ApiProperty({
     type: String,

@@ -1,0 +1,34 @@
+/** In bytes of UTF-8, names and values together. Programs may get more, but a whole request of it must stay small. */
+export const LARGEST_ENVIRONMENT = 32 * 1024;
+
+const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,254}$/;
+/**
+ * What the worker itself goes by, and what an interpreter or its loader reads only when it starts: a worker that waited
+ * for its function has been started before.
+ */
+const RESERVED = /^(FAAS_|PYTHON|LD_|GLIBC_TUNABLES$|HANDLER_FUNCTION$|PATH$|HOME$|USER$|LOGNAME$|TMPDIR$)/;
+/** Which event loop runs the handler. */
+const FREE = 'FAAS_EVENT_LOOP';
+
+/** Why a value can't be the variables of a function; undefined: it can. */
+export function environmentFault(environment: unknown): string | undefined {
+  if (typeof environment !== 'object' || environment === null || Array.isArray(environment)) {
+    return 'env must be a JSON object of strings, such as {"GREETING": "Hello"}.';
+  }
+  let bytes = 0;
+  for (const [name, value] of Object.entries(environment)) {
+    const shown = JSON.stringify(name.slice(0, 64));
+    if (!NAME.test(name)) {
+      return `env: the name ${shown} must have letters, digits and underscores, and not begin with a digit.`;
+    }
+    if (RESERVED.test(name) && name !== FREE)
+      return `env: the name ${shown} is reserved for the worker and for Python.`;
+    if (typeof value !== 'string') return `env: the value of ${shown} must be a string.`;
+    if (value.includes('\0') || !value.isWellFormed())
+      return `env: the value of ${shown} holds characters that are no text.`;
+    if (name === FREE && !['uvloop', 'asyncio'].includes(value)) return `env: ${FREE} must be uvloop or asyncio.`;
+    bytes += name.length + Buffer.byteLength(value);
+  }
+  if (bytes <= LARGEST_ENVIRONMENT) return undefined;
+  return `env has ${bytes} bytes, and may have ${LARGEST_ENVIRONMENT}: put what is large into the code, or where the code finds it.`;
+}
