@@ -2,6 +2,7 @@ import { measureBurst } from './burst.mjs';
 import { measureDeploy } from './deploy.mjs';
 import { measureDeploys } from './deploys.mjs';
 import { measureFormer } from './former.mjs';
+import { measureKubernetesWake } from './kubernetes-wake.mjs';
 import { measureMany } from './many.mjs';
 import { measureMemory } from './memory.mjs';
 import { measureNeighbour } from './neighbour.mjs';
@@ -29,7 +30,8 @@ export const FIGURES = {
   deploys: measureDeploys,
   former: measureFormer,
   scale: measureScale,
+  'kubernetes-wake': measureKubernetesWake,
 };
 
 /** Measured only when they are named: they need what the others don't, or measure no functions that run. */
-export const ON_REQUEST = ['former', 'scale'];
+export const ON_REQUEST = ['former', 'scale', 'kubernetes-wake'];

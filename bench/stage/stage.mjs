@@ -41,6 +41,13 @@ export class Stage {
     return { folder, engine, root, python: workerPython() };
   }
 
+  /** The same with functions elsewhere. */
+  on(engine) {
+    const stage = new Stage(this.undo, this.folder, engine, this.options);
+    stage.discarded = this.discarded;
+    return stage;
+  }
+
   /** How much of the usual counts and times is measured. */
   get share() {
     return this.options.share;
