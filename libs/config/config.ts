@@ -74,6 +74,8 @@ export interface FunctionDefaults {
   /** A function that nobody calls for this long loses its replicas until it is called again, in milliseconds; 0: never. */
   readonly idleTimeoutMs: number;
   readonly minReplicas: number;
+  /** Revisions of a function that are kept beside those in use. */
+  readonly revisionsKept: number;
   /** How long an upload may take to become ready, in milliseconds. */
   readonly readyTimeoutMs: number;
 }

@@ -135,6 +135,7 @@ const environment = z.object({
 
   DEFAULT_TIMEOUT_MS: integer(30_000, 1, LONGEST_TIMEOUT_MS),
   MAX_TIMEOUT_MS: integer(900_000, 1, LONGEST_TIMEOUT_MS),
+  REVISIONS_KEPT: integer(20, 1, 1_000),
   READY_TIMEOUT_MS: integer(60_000, 100, 3_600_000),
   IDLE_TIMEOUT_MS: integer(600_000, 0, LONGEST_IDLE_MS),
   MIN_REPLICAS: integer(0, 0, 100),
@@ -286,6 +287,7 @@ function parse(given: NodeJS.ProcessEnv): Config {
       pids: env.WORKER_PIDS,
       idleTimeoutMs: env.IDLE_TIMEOUT_MS,
       minReplicas: env.MIN_REPLICAS,
+      revisionsKept: env.REVISIONS_KEPT,
       readyTimeoutMs: env.READY_TIMEOUT_MS,
     },
     orchestrator: {

@@ -11,6 +11,7 @@ import { Postponed1764060000000 } from './migrations/1764060000000-postponed.js'
 import { Scale1764070000000 } from './migrations/1764070000000-scale.js';
 import { Leased1764080000000 } from './migrations/1764080000000-leased.js';
 import { Names1764110000000 } from './migrations/1764110000000-names.js';
+import { Revisions1764140000000 } from './migrations/1764140000000-revisions.js';
 import { Settings1764100000000 } from './migrations/1764100000000-settings.js';
 import { Spec1764130000000 } from './migrations/1764130000000-spec.js';
 import { WorkerKey1764090000000 } from './migrations/1764090000000-worker-key.js';
@@ -63,6 +64,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
       Settings1764100000000,
       Names1764110000000,
       Spec1764130000000,
+      Revisions1764140000000,
     ],
     migrationsTransactionMode: 'each',
     synchronize: false,

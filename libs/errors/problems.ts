@@ -140,6 +140,7 @@ export const PROBLEMS = {
   },
   route_not_found: { status: 404, detail: 'There is no GET /function. See /docs for what there is.' },
   function_not_found: { status: 404, detail: 'Function "mfrggzdfmztwq2lk" does not exist.' },
+  revision_not_found: { status: 404, detail: 'Function mfrggzdfmztwq2lk has no revision 7.' },
   method_not_allowed: { status: 405, detail: '/functions knows no PUT, only GET, HEAD, POST.' },
   request_timeout: { status: 408, detail: 'The request did not arrive in time.' },
   function_not_runnable: {
@@ -150,6 +151,14 @@ export const PROBLEMS = {
   function_removed: {
     status: 409,
     detail: 'Function mfrggzdfmztwq2lk was removed while this upload waited for it to become ready.',
+  },
+  revision_superseded: {
+    status: 409,
+    detail: 'Revision 4 of function mfrggzdfmztwq2lk did not take over: revision 5 was wanted before it was ready.',
+  },
+  revision_in_use: {
+    status: 409,
+    detail: 'Revision 4 of function mfrggzdfmztwq2lk has the calls, or is about to take them over.',
   },
   function_disabled: {
     status: 409,

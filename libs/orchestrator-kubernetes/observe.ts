@@ -27,6 +27,7 @@ export function observedOf({ workload, spec, deployment, replicas, faults }: Loo
   const ownReady = own.filter(({ ready }) => ready).length;
   const ready = Math.min(wanted.filter((replica) => replica.ready).length, Math.max(ownReady, workload.replicas));
   const serving = staying.filter((replica) => replica.ready);
+  const former = serving.filter((replica) => replica.spec !== spec).length;
   const fault = faults[0] ?? (ready < workload.replicas ? starting(wanted, deployment) : undefined);
   return {
     replicas: Math.max(own.length, promised(deployment, spec), poolReplicas.length),
@@ -34,6 +35,7 @@ export function observedOf({ workload, spec, deployment, replicas, faults }: Loo
     endpoints: workload.replicas === 0 ? [] : serving.flatMap(endpointOf),
     primary: deployment?.metadata?.name ?? '',
     hostPort: deployment === undefined ? 0 : SERVICE_PORT,
+    ...(former > 0 && { former }),
     ...(fault !== undefined && { reason: fault }),
   };
 }

@@ -76,6 +76,8 @@ export interface Observed {
   readonly ready: number;
   /** The ready replicas that may get calls: the wanted spec's, or the former spec's until those are ready. */
   readonly endpoints: readonly Endpoint[];
+  /** How many of the endpoints are of a former spec, on an engine that gives calls to both while it replaces one. */
+  readonly former?: number;
   /** Docker container id, Deployment name or process name of the first replica; empty when there is none. */
   readonly primary: string;
   /** The host port of the first replica; 0 where there is none. */

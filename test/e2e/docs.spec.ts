@@ -152,19 +152,22 @@ describeOnAnyEngine('the documentation', (engine) => {
     await stage.manager.remove(id);
   });
 
-  it.each(['README.md', 'docs/functions.md'])('shows in %s what its examples print', async (page) => {
-    const folder = await mkdtemp(join(tmpdir(), 'faas-examples-'));
-    const examples = await runExamples(page, folder, (script) =>
-      script.replaceAll('http://localhost:8080', stage.manager.url),
-    );
-    const checked = examples.filter(({ shown }) => shown !== undefined);
-    expect(checked.length).toBeGreaterThan(1);
-    for (const { shown, printed } of checked) expect(printed).toMatch(patternOf(shown!));
-    await rm(folder, { recursive: true });
-    for (const { id } of (await stage.manager.send('/functions')).json() as { id: string }[]) {
-      await stage.manager.remove(id);
-    }
-  });
+  it.each(['README.md', 'docs/functions.md', 'docs/revisions.md'])(
+    'shows in %s what its examples print',
+    async (page) => {
+      const folder = await mkdtemp(join(tmpdir(), 'faas-examples-'));
+      const examples = await runExamples(page, folder, (script) =>
+        script.replaceAll('http://localhost:8080', stage.manager.url),
+      );
+      const checked = examples.filter(({ shown }) => shown !== undefined);
+      expect(checked.length).toBeGreaterThan(1);
+      for (const { shown, printed } of checked) expect(printed).toMatch(patternOf(shown!));
+      await rm(folder, { recursive: true });
+      for (const { id } of (await stage.manager.send('/functions')).json() as { id: string }[]) {
+        await stage.manager.remove(id);
+      }
+    },
+  );
 
   it('is served as JSON and as YAML, and is what was committed', async () => {
     const json = await stage.manager.send('/docs/doc.json');

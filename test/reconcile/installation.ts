@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { ReconcileConfig } from '#libs/config/config.js';
+import { loadConfig } from '#libs/config/load-config.js';
 import { dataSourceOptions, openDataSource } from '#libs/database/data-source.js';
 import { Database } from '#libs/database/database.js';
 import { Notifications } from '#libs/database/notifications.js';
@@ -18,6 +19,8 @@ import { FunctionChanges } from '../../apps/manager/src/functions/function-chang
 import { FunctionEntity } from '../../apps/manager/src/functions/function.entity.js';
 import { newFunctionId } from '../../apps/manager/src/functions/function-id.js';
 import { FunctionRepository, type NewFunction } from '../../apps/manager/src/functions/function.repository.js';
+import { InstallationPolicy } from '../../apps/manager/src/revisions/installation-policy.js';
+import { RevisionRepository } from '../../apps/manager/src/revisions/revision.repository.js';
 import { RevisionEntity } from '../../apps/manager/src/revisions/revision.entity.js';
 import { FunctionReconciler } from '../../apps/manager/src/reconciler/function.reconciler.js';
 import { OrphanCollector } from '../../apps/manager/src/reconciler/orphan.collector.js';
@@ -62,7 +65,17 @@ export class RunningManager {
     this.inline = new InlineReconciler(this.repository, this.slots, bus, config);
     this.demands = new DemandRepository(new MortalDatabase(installation.source, this.life));
     const metrics = new ReconcileMetrics(new Metrics());
-    const reconciler = new FunctionReconciler(this.repository, this.orchestrator, this.changes, bus, metrics, logger);
+    const { functions, scale } = loadConfig({});
+    const reconciler = new FunctionReconciler(
+      this.repository,
+      this.orchestrator,
+      this.changes,
+      bus,
+      metrics,
+      new RevisionRepository(new MortalDatabase(installation.source, this.life)),
+      new InstallationPolicy(functions, scale, this.orchestrator),
+      logger,
+    );
     this.loop = new ReconcileLoop(
       this.repository,
       reconciler,
@@ -234,6 +247,7 @@ export function newFunction(overrides: Partial<NewFunction> = {}): NewFunction {
     env: {},
     code,
     codeSha256: createHash('sha256').update(code).digest('hex'),
+    createdBy: null,
     provisionalForMs: 60_000,
     ...overrides,
   };

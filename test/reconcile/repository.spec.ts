@@ -30,6 +30,7 @@ const READY: Outcome = {
   failures: 1,
   backoffMs: null,
   nextMs: null,
+  takesOver: false,
   abandon: false,
 };
 

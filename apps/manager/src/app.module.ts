@@ -12,6 +12,7 @@ import { AuthModule } from './auth/auth.module.js';
 import { GatewayModule } from './gateway/gateway.module.js';
 import { FunctionEntity } from './functions/function.entity.js';
 import { FunctionsModule } from './functions/functions.module.js';
+import { RevisionsModule } from './revisions/revisions.module.js';
 import { RevisionEntity } from './revisions/revision.entity.js';
 import { HealthModule } from './health/health.module.js';
 import { KnownParameters } from './http/query.js';
@@ -36,6 +37,7 @@ export class AppModule {
         AuthModule,
         MemoryModule,
         FunctionsModule,
+        RevisionsModule,
         GatewayModule,
         ReconcilerModule,
         HealthModule,

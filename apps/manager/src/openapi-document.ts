@@ -44,6 +44,7 @@ export function openApiDocument(app: INestApplication): OpenAPIObject {
     .addSecurityRequirements('bearer')
     .addSecurityRequirements('api_key')
     .addTag('functions', 'Add, list, read and remove functions.')
+    .addTag('revisions', 'Update functions, and go back.')
     .addTag('execution', 'Run functions.')
     .addTag('health', 'Probes.')
     .addTag('metrics', 'What is counted and measured.')

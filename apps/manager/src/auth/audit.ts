@@ -7,13 +7,18 @@ import type { IncomingMessage } from 'node:http';
 import type { Logger } from 'pino';
 import type { Principal } from './authenticator.js';
 
-type Action = 'add' | 'update' | 'remove';
+type Action = 'add' | 'update' | 'remove' | 'add revision' | 'remove revision' | 'roll back';
 
 const PRINCIPALS = new WeakMap<IncomingMessage, Principal>();
 
 /** Remembers who sent a request. */
 export function notePrincipal(request: IncomingMessage, principal: Principal): void {
   PRINCIPALS.set(request, principal);
+}
+
+/** The name of the key that a request came with; null: it came without. */
+export function keyOf(request: IncomingMessage): string | null {
+  return PRINCIPALS.get(request)?.key ?? null;
 }
 
 /** Logs one line for each requested change: who requested it, from where, and its outcome. */
@@ -41,8 +46,7 @@ export class Audit {
       outcome = error instanceof AppError ? error.code : 'internal_error';
       throw error;
     } finally {
-      const key = PRINCIPALS.get(request)?.key ?? null;
-      const who = { key, address: addressOf(request), requestId: requestIdOf(request) };
+      const who = { key: keyOf(request), address: addressOf(request), requestId: requestIdOf(request) };
       this.logger.info({ action, functionId, outcome, ...who }, 'change asked for');
     }
   }

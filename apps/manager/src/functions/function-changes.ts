@@ -5,11 +5,15 @@ import { Injectable } from '@nestjs/common';
 
 const CHANGED = 'faas_changed';
 const POLL_MS = 1_000;
+const FOLLOWED_MS = 1_000;
+
+/** May resolve when it has followed the change. */
+type Subscriber = (id: FunctionId | undefined) => unknown;
 
 /** Tells every manager of the database that a function's row has changed. */
 @Injectable()
 export class FunctionChanges {
-  private readonly subscribers = new Set<(id: FunctionId | undefined) => void>();
+  private readonly subscribers = new Set<Subscriber>();
   private readonly waits: FunctionId[] = [];
 
   constructor(notifications: Notifications) {
@@ -21,8 +25,17 @@ export class FunctionChanges {
     for (const subscriber of this.subscribers) subscriber(id);
   }
 
+  /** Tells this manager, and resolves when all parts of it have followed, or a moment later if the database is away. */
+  async followed(id: FunctionId): Promise<void> {
+    const all = Promise.allSettled([...this.subscribers].map((subscriber) => subscriber(id)));
+    await settledWithin(
+      all.then(() => undefined),
+      FOLLOWED_MS,
+    );
+  }
+
   /** Calls `subscriber` with the id that changed, or `undefined` when any may have. Returns how to unsubscribe. */
-  subscribe(subscriber: (id: FunctionId | undefined) => void): () => void {
+  subscribe(subscriber: Subscriber): () => void {
     this.subscribers.add(subscriber);
     return () => this.subscribers.delete(subscriber);
   }

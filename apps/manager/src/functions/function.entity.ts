@@ -44,8 +44,17 @@ export class FunctionEntity {
   @Column({ name: 'function_name', type: 'text' })
   functionName: string;
 
+  /** The one that workers shall have. */
   @Column({ name: 'active_revision', type: 'integer' })
   activeRevision: number;
+
+  /** The one that has the calls while the active one is on its way to take over; null: the active one. */
+  @Column({ name: 'serving_revision', type: 'integer', nullable: true })
+  servingRevision: number | null;
+
+  /** By when the active revision must have taken over. */
+  @Column({ name: 'rollout_until', type: 'timestamptz', nullable: true })
+  rolloutUntil: Date | null;
 
   /** The settings that its upload has named. The others follow the installation's defaults. */
   @Column({ type: 'text', array: true })
@@ -157,6 +166,11 @@ export class FunctionEntity {
 
   @Column({ name: 'lease_until', type: 'timestamptz', nullable: true })
   leaseUntil: Date | null;
+}
+
+/** The revision that has the calls. */
+export function servingOf({ activeRevision, servingRevision }: FunctionEntity): number {
+  return servingRevision ?? activeRevision;
 }
 
 /** What the list shows of each function. */

@@ -21,7 +21,12 @@ import type { RevisionEntity } from '../revisions/revision.entity.js';
 
 export type NewFunction = Pick<FunctionEntity, 'id' | 'functionName' | 'replicas' | 'pids' | 'said'> &
   Metadata &
-  SpecColumns & { readonly code: Buffer; readonly codeSha256: string; readonly provisionalForMs: number };
+  SpecColumns & {
+    readonly code: Buffer;
+    readonly codeSha256: string;
+    readonly createdBy: string | null;
+    readonly provisionalForMs: number;
+  };
 
 export type Revision = Pick<RevisionEntity, 'number' | 'functionName' | 'code' | 'codeSha256'>;
 
@@ -60,6 +65,8 @@ export interface Outcome {
   readonly backoffMs: number | null;
   /** When the row is due again unless something asks sooner; null: only when asked. */
   readonly nextMs: number | null;
+  /** The active revision has the calls from now on. */
+  readonly takesOver: boolean;
   /** The function didn't become ready in time: remove it. */
   readonly abandon: boolean;
 }
@@ -121,7 +128,9 @@ export class FunctionRepository {
    * {@link NameTaken}.
    */
   async insert(created: NewFunction, lease?: Lease): Promise<FunctionEntity> {
-    const settings = Object.values(specOf(created));
+    const spec = specOf(created);
+    const settings = Object.values(spec);
+    const namedSettings = Object.fromEntries(created.said.map((name) => [name, spec[name]]));
     const [row] = await this.unlessTaken<FunctionEntity>(
       created.name,
       `WITH added AS (
@@ -134,8 +143,8 @@ export class FunctionRepository {
            $10, $12, $13, $14, $15, ${settings.map((_, index) => `$${16 + index}`).join(', ')})
          RETURNING *
        ), code AS (
-         INSERT INTO revisions (function_id, number, function_name, code, code_sha256)
-         SELECT id, 1, function_name, $8, $9 FROM added
+         INSERT INTO revisions (function_id, number, function_name, code, code_sha256, settings, created_by, served_at)
+         SELECT id, 1, function_name, $8, $9, $${16 + settings.length}::jsonb, $${17 + settings.length}, now() FROM added
        ) SELECT ${ALL_COLUMNS} FROM added`,
       [
         created.id,
@@ -154,6 +163,8 @@ export class FunctionRepository {
         JSON.stringify(created.labels),
         created.enabled,
         ...settings,
+        JSON.stringify(namedSettings),
+        created.createdBy,
       ],
     );
     return row as FunctionEntity;
@@ -380,7 +391,8 @@ export class FunctionRepository {
 
   /**
    * Writes the outcome of a step and gives the lease back. A reconcile request that arrived during the step makes the
-   * row due at once; a removal that arrived keeps its phase and endpoints. A step whose lease was lost writes nothing.
+   * row due at once; a removal that arrived keeps its phase and endpoints, another revision that is wanted by now hasn't
+   * failed. A step whose lease was lost writes nothing.
    */
   async record(claim: Claim, outcome: Outcome): Promise<void> {
     await this.records.add({ claim, outcome });
@@ -388,32 +400,42 @@ export class FunctionRepository {
 
   private async recordAll(steps: readonly Step[]): Promise<undefined[]> {
     const written = steps.map(({ claim: { row, token }, outcome }) => {
-      return { ...outcome, id: row.id, token, reconcileRequests: row.reconcileRequests };
+      const { id, reconcileRequests, activeRevision } = row;
+      return { ...outcome, id, token, reconcileRequests, activeRevision };
     });
     // It makes an upload stay that its caller is told of next.
-    const keeps = steps.some(({ claim: { row }, outcome }) => row.provisionalUntil !== null && !outcome.provisional);
+    const keeps = steps.some(
+      ({ claim: { row }, outcome }) => outcome.takesOver || (row.provisionalUntil !== null && !outcome.provisional),
+    );
     await this.database.query(
       `WITH ${unhurried('$2')}, step AS (
          SELECT * FROM jsonb_to_recordset($1::jsonb) AS step (id text, token uuid, phase text, reason jsonb,
            "lastFault" jsonb, endpoints jsonb, "primaryReplica" text, "hostPort" integer, "observedGeneration" integer,
            provisional boolean, failures integer, "backoffMs" float8, "nextMs" float8, "reconcileRequests" integer,
-           abandon boolean)
+           abandon boolean, "takesOver" boolean, "activeRevision" integer)
        ), held AS (
-         SELECT id FROM functions JOIN step USING (id) WHERE lease_token = token ${IN_LOCK_ORDER} OF functions)
+         SELECT id, "takesOver" AND active_revision = "activeRevision" AS "takesOver", active_revision,
+           active_revision <> "activeRevision" AS "isOutdated"
+         FROM functions JOIN step USING (id) WHERE lease_token = token ${IN_LOCK_ORDER} OF functions
+       ), taken_over AS (
+         UPDATE revisions SET state = 'ready', error = NULL, served_at = now() FROM held
+         WHERE held."takesOver" AND function_id = held.id AND number = active_revision)
        UPDATE functions SET
-         phase = CASE WHEN deleted_at IS NOT NULL OR abandon THEN 'deleting' ELSE step.phase END,
+         phase = CASE WHEN deleted_at IS NOT NULL OR abandon THEN 'deleting' WHEN held."isOutdated" THEN functions.phase
+           ELSE step.phase END,
          phase_since = CASE WHEN functions.phase = step.phase AND NOT abandon OR deleted_at IS NOT NULL
            THEN phase_since ELSE now() END,
          deleted_at = CASE WHEN abandon THEN COALESCE(deleted_at, now()) ELSE deleted_at END,
          endpoints = CASE WHEN deleted_at IS NOT NULL THEN '[]' ELSE step.endpoints END,
-         reason = step.reason, last_fault = "lastFault", primary_replica = "primaryReplica", host_port = "hostPort",
+         reason = CASE WHEN held."isOutdated" THEN functions.reason ELSE step.reason END, last_fault = "lastFault", primary_replica = "primaryReplica", host_port = "hostPort",
          observed_generation = "observedGeneration", provisional_until = CASE WHEN provisional THEN provisional_until END,
-         failures = step.failures, postponed = 0, not_before = now() + "backoffMs" * interval '1 millisecond',
+         failures = CASE WHEN held."isOutdated" THEN functions.failures ELSE step.failures END, postponed = 0, not_before = now() + "backoffMs" * interval '1 millisecond',
          reconcile_at = CASE WHEN wakes <> "reconcileRequests" THEN now()
            ELSE now() + "nextMs" * interval '1 millisecond' END,
+         serving_revision = CASE WHEN held."takesOver" THEN NULL ELSE serving_revision END,
+         rollout_until = CASE WHEN held."takesOver" THEN NULL ELSE rollout_until END,
          lease_token = NULL, lease_until = NULL
-       FROM step WHERE functions.id = step.id AND lease_token = token
-         AND functions.id IN (SELECT id FROM held) AND ${IS_UNHURRIED}`,
+       FROM step JOIN held USING (id) WHERE functions.id = step.id AND lease_token = token AND ${IS_UNHURRIED}`,
       [JSON.stringify(written), keeps],
     );
     return steps.map(() => undefined);

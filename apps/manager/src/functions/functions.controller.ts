@@ -28,31 +28,40 @@ import {
   ApiTags,
   getSchemaPath,
 } from '@nestjs/swagger';
-import { isUtf8 } from 'node:buffer';
 import type { Request, Response } from 'express';
-import { Audit } from '../auth/audit.js';
+import { Audit, keyOf } from '../auth/audit.js';
 import { Needs } from '../auth/auth.guard.js';
 import { tagVersion, versionsOf } from '../http/entity-tag.js';
 import { QueryParameter } from '../http/query.js';
 import { FUNCTION_ID, FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
 import { MetadataDto } from './dto/metadata.dto.js';
 import { JsonUploadDto, UploadDto } from './dto/upload.dto.js';
-import { PHASES } from './function.entity.js';
+import { PHASES, servingOf } from './function.entity.js';
 import { FunctionsService } from './functions.service.js';
 import { filterOf, MOST_PER_PAGE, pageOf } from './page.js';
 
-const ETAG = {
+export const ETAG = {
   ETag: {
     description: 'The version of what users say of the function: for `If-Match`.',
     schema: { type: 'string' as const, example: '"1"' },
   },
 };
 
-const IF_MATCH: ApiHeaderOptions = {
+export const IF_MATCH: ApiHeaderOptions = {
   name: 'If-Match',
   required: false,
   description: 'The ETag of the version to change. With another one nothing happens.',
   schema: { type: 'string' },
+};
+
+export const CODE_ANSWER = {
+  description: 'The file.',
+  content: {
+    'text/x-python': {
+      schema: { type: 'string' as const },
+      example: 'def handle(payload: str):\n    return payload\n',
+    },
+  },
 };
 
 /** A form, as the Go service took it, or JSON. */
@@ -104,7 +113,7 @@ export class FunctionsController {
     'orchestrator_unavailable',
   )
   async add(@Req() request: Request, @Res({ passthrough: true }) response: Response): Promise<FunctionDto> {
-    const added = await this.audit.of('add', request, (name) => this.functions.add(request, name));
+    const added = await this.audit.of('add', request, (name) => this.functions.add(request, keyOf(request), name));
     response.location(`/functions/${added.id}`);
     tagVersion(request, response, added.version);
     return FunctionDto.of(added);
@@ -228,19 +237,11 @@ export class FunctionsController {
   })
   @ApiParam(FUNCTION_ID)
   @ApiProduces('text/x-python')
-  @ApiOkResponse({
-    description: 'The file.',
-    content: {
-      'text/x-python': { schema: { type: 'string' }, example: 'def handle(payload: str):\n    return payload\n' },
-    },
-  })
+  @ApiOkResponse(CODE_ANSWER)
   @ApiProblems('function_not_found', 'route_not_found', 'manager_overloaded')
   async code(@Param('id') id: string, @Res({ passthrough: true }) response: Response): Promise<StreamableFile> {
-    const code = await this.functions.code(id, response);
-    return new StreamableFile(code, {
-      type: isUtf8(code) ? 'text/x-python; charset=utf-8' : 'text/x-python',
-      disposition: 'attachment; filename="handler.py"',
-    });
+    const row = await this.functions.find(id);
+    return this.functions.code(row, servingOf(row), response);
   }
 
   @Delete(':id')

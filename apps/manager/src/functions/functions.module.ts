@@ -5,10 +5,30 @@ import { FunctionChanges } from './function-changes.js';
 import { FunctionRepository } from './function.repository.js';
 import { FunctionsController } from './functions.controller.js';
 import { FunctionsService } from './functions.service.js';
+import { InstallationPolicy } from '../revisions/installation-policy.js';
+import { RevisionRepository } from '../revisions/revision.repository.js';
 
 @Module({
   controllers: [FunctionsController],
-  providers: [FunctionRepository, FunctionChanges, FunctionBus, StepSlots, InlineReconciler, FunctionsService],
-  exports: [FunctionRepository, FunctionChanges, FunctionBus, StepSlots, InlineReconciler],
+  providers: [
+    FunctionRepository,
+    FunctionChanges,
+    FunctionBus,
+    StepSlots,
+    InlineReconciler,
+    FunctionsService,
+    RevisionRepository,
+    InstallationPolicy,
+  ],
+  exports: [
+    FunctionRepository,
+    FunctionChanges,
+    FunctionBus,
+    StepSlots,
+    InlineReconciler,
+    FunctionsService,
+    RevisionRepository,
+    InstallationPolicy,
+  ],
 })
 export class FunctionsModule {}

@@ -12,6 +12,7 @@ import { InlineReconciler, StepSlots } from './inline-reconciler.js';
 import type { FunctionChanges } from './function-changes.js';
 import type { FunctionRepository } from './function.repository.js';
 import { FunctionsService } from './functions.service.js';
+import { InstallationPolicy } from '../revisions/installation-policy.js';
 
 /**
  * How an upload of so many bytes ends on an engine that can hand on `largestCodeBytes`: refused, or about to be
@@ -21,21 +22,22 @@ async function upload(bytes: number, largestCodeBytes: number, uploadBytes: numb
   const { functions, limits } = loadConfig({});
   const none = { concurrency: 0, leaseMs: 0 };
   const repository = { insert: (): never => throwing('about to be stored') };
+  const orchestrator = { capabilities: { scalesItself: false, isolates: true, largestCodeBytes } } as Orchestrator;
   const service = new FunctionsService(
     repository as unknown as FunctionRepository,
     {} as FunctionChanges,
     new InlineReconciler(repository as unknown as FunctionRepository, new StepSlots(none), new FunctionBus(), none),
-    { capabilities: { scalesItself: false, isolates: true, largestCodeBytes } } as Orchestrator,
+    orchestrator,
     new MemoryBudget(limits, new Metrics()),
     functions,
     { ...limits, uploadBytes },
-    { memoryMiB: functions.memoryMiB },
+    new InstallationPolicy(functions, { memoryMiB: functions.memoryMiB }, orchestrator),
     {} as PinoLogger,
   );
   const ended = Promise.withResolvers<unknown>();
   const server = createServer((request: IncomingMessage, response) => {
     void service
-      .add(request, () => undefined)
+      .add(request, null, () => undefined)
       .catch((error: unknown) => ended.resolve(error))
       .finally(() => response.end());
   });

@@ -1,15 +1,17 @@
-import type { FunctionDefaults, LimitsConfig, ScaleConfig } from '#libs/config/config.js';
-import { FUNCTION_DEFAULTS, LIMITS_CONFIG, SCALE_CONFIG } from '#libs/config/config.module.js';
+import type { FunctionDefaults, LimitsConfig } from '#libs/config/config.js';
+import { FUNCTION_DEFAULTS, LIMITS_CONFIG } from '#libs/config/config.module.js';
 import { AppError } from '#libs/errors/app-error.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
-import { Inject, Injectable } from '@nestjs/common';
+import { Inject, Injectable, StreamableFile } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isDeepStrictEqual } from 'node:util';
 import { MemoryBudget } from '../memory/memory-budget.js';
-import { columnsOf, type SpecPolicy } from '../revisions/function-spec.js';
+import { columnsOf } from '../revisions/function-spec.js';
+import { InstallationPolicy } from '../revisions/installation-policy.js';
 import { noteUncounted } from '../http/client-connection.js';
 import { FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
 import { metadataOf } from './dto/metadata.dto.js';
@@ -17,7 +19,7 @@ import { CodeReader } from '../revisions/code-reader.js';
 import { InlineReconciler } from './inline-reconciler.js';
 import { EngineUnavailable, FunctionNotFound, FunctionNotReady, VersionOutdated } from './errors.js';
 import { FunctionChanges } from './function-changes.js';
-import type { FunctionEntity } from './function.entity.js';
+import { type FunctionEntity, servingOf } from './function.entity.js';
 import { isFunctionId, newFunctionId } from './function-id.js';
 import { FunctionRepository, type NewFunction } from './function.repository.js';
 import { type Filter, linkToNext, type Page } from './page.js';
@@ -37,7 +39,7 @@ const PROVISIONAL_MARGIN_MS = 15_000;
 const REMOVE_LATER_MS = 10 * 60_000;
 
 /** The memory of an upload on its way to the database and the first worker, in times the size of its file. */
-const UPLOAD_TIMES = 3.5;
+export const UPLOAD_TIMES = 3.5;
 
 export interface Removal {
   readonly finished: boolean;
@@ -57,7 +59,7 @@ export class FunctionsService {
     private readonly memory: MemoryBudget,
     @Inject(FUNCTION_DEFAULTS) private readonly defaults: FunctionDefaults,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
-    @Inject(SCALE_CONFIG) private readonly scale: Pick<ScaleConfig, 'memoryMiB'>,
+    private readonly policy: InstallationPolicy,
     @InjectPinoLogger(FunctionsService.name) private readonly logger: PinoLogger,
   ) {
     this.codes = new CodeReader(repository);
@@ -67,7 +69,11 @@ export class FunctionsService {
    * Resolves when the handler answers a readiness probe. Otherwise removes the function and throws the reason. `named`
    * is called with the id as soon as there is one.
    */
-  async add(request: IncomingMessage, named: (id: FunctionId) => void): Promise<FunctionEntity> {
+  async add(
+    request: IncomingMessage,
+    createdBy: string | null,
+    named: (id: FunctionId) => void,
+  ): Promise<FunctionEntity> {
     using reservation = this.memory.reserve();
     const fileBytes = Math.min(this.limits.uploadBytes, this.orchestrator.capabilities.largestCodeBytes);
     const times = this.memory.timesOf(UPLOAD_TIMES, fileBytes);
@@ -87,6 +93,7 @@ export class FunctionsService {
       pids,
       code,
       codeSha256,
+      createdBy,
       provisionalForMs: readyTimeoutMs + PROVISIONAL_MARGIN_MS,
     };
     const revision = { number: 1, functionName, code, codeSha256 };
@@ -97,37 +104,6 @@ export class FunctionsService {
     }));
     this.logger.info({ functionId: id, functionName, bytes: code.length }, 'function added');
     return this.ready(id);
-  }
-
-  /** What this installation adds to the settings of uploads. */
-  private get policy(): SpecPolicy {
-    const { defaults } = this;
-    const all = this.scale.memoryMiB;
-    // Replicas that are kept count like those that calls ask for, unless the engine minds the memory itself.
-    const ofMachine = (memoryMiB: number) => ({
-      min_replicas: {
-        most: Math.max(1, Math.floor(all / memoryMiB)),
-        why: `each may take ${memoryMiB} MiB, and all replicas of this machine together ${all} (REPLICAS_MEMORY_MIB).`,
-      },
-    });
-    return {
-      defaults: {
-        timeout_ms: defaults.timeoutMs,
-        idle_timeout_ms: defaults.idleTimeoutMs,
-        min_replicas: defaults.minReplicas,
-        max_replicas: null,
-        concurrency: defaults.concurrency,
-        memory_mib: defaults.memoryMiB,
-        cpu_millis: defaults.cpuMillis,
-        env: {},
-      },
-      ceilings: (memoryMiB) => ({
-        timeout_ms: { most: defaults.maxTimeoutMs },
-        memory_mib: { most: defaults.maxMemoryMiB, why: 'this installation allows no more (MAX_MEMORY_MIB).' },
-        cpu_millis: { most: defaults.maxCpuMillis, why: 'this installation allows no more (MAX_CPU_MILLIS).' },
-        ...(!this.orchestrator.capabilities.scalesItself && ofMachine(memoryMiB)),
-      }),
-    };
   }
 
   /** `next`: the link to the page that follows, where there is one. */
@@ -142,7 +118,7 @@ export class FunctionsService {
   }
 
   async detail(row: FunctionEntity): Promise<FunctionDetailDto> {
-    const codeSha256 = await this.repository.codeSha256(row.id, row.activeRevision);
+    const codeSha256 = await this.repository.codeSha256(row.id, servingOf(row));
     if (codeSha256 === null) throw new FunctionNotFound(row.id);
     return FunctionDetailDto.detail(row, codeSha256);
   }
@@ -174,18 +150,20 @@ export class FunctionsService {
   }
 
   /** The uploaded file. Its memory is reserved until `response` has been sent. */
-  async code(id: string, response: ServerResponse): Promise<Buffer> {
+  async code({ id }: FunctionEntity, revision: number, response: ServerResponse): Promise<StreamableFile> {
     const reservation = this.memory.reserveUntilClosed(response);
     noteUncounted(response, false);
-    const row = await this.find(id);
-    const bytes = await this.repository.codeBytes(row.id, row.activeRevision);
+    const bytes = await this.repository.codeBytes(id, revision);
     if (bytes !== null) reservation.add(bytes);
     const leaving = new AbortController();
     if (response.destroyed) leaving.abort();
     else response.once('close', () => leaving.abort());
-    const code = await this.codes.read(row.id, row.activeRevision, leaving.signal);
-    if (code === null) throw new FunctionNotFound(row.id);
-    return code;
+    const code = await this.codes.read(id, revision, leaving.signal);
+    if (code === null) throw new FunctionNotFound(id);
+    return new StreamableFile(code, {
+      type: isUtf8(code) ? 'text/x-python; charset=utf-8' : 'text/x-python',
+      disposition: 'attachment; filename="handler.py"',
+    });
   }
 
   /**

@@ -15,17 +15,27 @@ export async function readUpdate(
   request: IncomingMessage,
   reservation: Pick<MemoryReservation, 'add'>,
 ): Promise<Update> {
-  const body = await readBounded(request, PARSED_BYTES, reservation, {
-    tooLarge: () => new InvalidUpdate('body', `The body is longer than ${PARSED_BYTES} bytes.`),
-    cutOff: () => new InvalidUpdate('body', 'The body was cut off.'),
-  });
-  const update = objectIn(body);
-  if (update === undefined) throw new InvalidUpdate('body', 'Send a JSON object, such as {"enabled": false}.');
+  const update = await readJsonObject(request, reservation, '{"enabled": false}');
   const unknown = Object.keys(update).find((name) => !(METADATA_NAMES as readonly string[]).includes(name));
   if (unknown === undefined) return update;
   const shown = unknown.slice(0, 64);
   const known = METADATA_NAMES.join(', ');
   throw new InvalidUpdate(shown, `${JSON.stringify(shown)} can't be changed here. What can: ${known}.`);
+}
+
+/** Throws {@link InvalidUpdate}, with an example of what to send, where the body is no JSON object. */
+export async function readJsonObject(
+  request: IncomingMessage,
+  reservation: Pick<MemoryReservation, 'add'>,
+  example: string,
+): Promise<Update> {
+  const body = await readBounded(request, PARSED_BYTES, reservation, {
+    tooLarge: () => new InvalidUpdate('body', `The body is longer than ${PARSED_BYTES} bytes.`),
+    cutOff: () => new InvalidUpdate('body', 'The body was cut off.'),
+  });
+  const value = objectIn(body);
+  if (value === undefined) throw new InvalidUpdate('body', `Send a JSON object, such as ${example}.`);
+  return value;
 }
 
 /** What `before` becomes by `update`. Throws {@link InvalidUpdate} with the member at fault. */

@@ -8,15 +8,16 @@ import type { MemoryReservation } from '../memory/memory-budget.js';
 import {
   type FunctionSpec,
   resolveSpec,
+  saidIn,
   SETTING_NAMES,
   type SettingName,
   type SpecPolicy,
 } from '../revisions/function-spec.js';
 import { type Metadata, METADATA_NAMES, metadataOf, UNNAMED } from './dto/metadata.dto.js';
-import { JsonUploadDto, UploadDto } from './dto/upload.dto.js';
+import { JsonRevisionUploadDto, JsonUploadDto, RevisionUploadDto, UploadDto } from './dto/upload.dto.js';
 import { InvalidUpload, UploadTooLarge } from './errors.js';
 import { asPythonReads } from './function-name.js';
-import { FILE, type Form, FORM_OVERHEAD_BYTES, readForm, unknownField } from './upload-form.js';
+import { FILE, FORM_OVERHEAD_BYTES, readForm, unknownField } from './upload-form.js';
 
 /** What a valid upload asks for. */
 export interface Upload {
@@ -28,9 +29,32 @@ export interface Upload {
   readonly said: readonly SettingName[];
 }
 
+/** The same of one more revision: what it leaves out is as in the one before. */
+export interface RevisionUpload {
+  readonly functionName: string | undefined;
+  readonly code: Buffer | undefined;
+  readonly message: string;
+  readonly settings: Partial<FunctionSpec>;
+}
+
+type Dto = UploadDto | JsonUploadDto | RevisionUploadDto | JsonRevisionUploadDto;
+
+/** What may be sent, as a form and as JSON. */
+interface Kind<Form extends Dto, Json extends Dto> {
+  readonly form: new () => Form;
+  readonly json: new () => Json;
+  /** All members but the code. */
+  readonly members: readonly string[];
+}
+
 const NAME = 'function_name';
 const CODE = 'code';
-const OTHERS: readonly string[] = [NAME, ...METADATA_NAMES, ...SETTING_NAMES];
+const UPLOAD = { form: UploadDto, json: JsonUploadDto, members: [NAME, ...METADATA_NAMES, ...SETTING_NAMES] };
+const REVISION = {
+  form: RevisionUploadDto,
+  json: JsonRevisionUploadDto,
+  members: [NAME, 'message', ...SETTING_NAMES],
+};
 const MULTIPART = /^multipart\/form-data\b/i;
 const JSON_TYPE = /^application\/json\b/i;
 
@@ -44,54 +68,81 @@ export async function readUpload(
   policy: SpecPolicy,
   reservation: Pick<MemoryReservation, 'add'>,
 ): Promise<Upload> {
+  const { dto, code, settings } = await read(request, fileBytes, reservation, UPLOAD);
+  return {
+    code: code as Buffer,
+    functionName: asPythonReads(dto.function_name as string),
+    metadata: metadataOf({ ...UNNAMED, ...definedOf(dto) }),
+    spec: resolveSpec(settings, policy),
+    said: saidIn(settings),
+  };
+}
+
+/** Reads and checks one more revision of a function, as {@link readUpload} does. */
+export async function readRevision(
+  request: IncomingMessage,
+  fileBytes: number,
+  reservation: Pick<MemoryReservation, 'add'>,
+): Promise<RevisionUpload> {
+  const { dto, code, settings } = await read(request, fileBytes, reservation, REVISION);
+  const { function_name: name, message = '' } = dto;
+  return { functionName: name === undefined ? undefined : asPythonReads(name), code, message, settings };
+}
+
+async function read<Form extends Dto, Json extends Dto>(
+  request: IncomingMessage,
+  fileBytes: number,
+  reservation: Pick<MemoryReservation, 'add'>,
+  kind: Kind<Form, Json>,
+): Promise<{ dto: Form | Json; code: Buffer | undefined; settings: Partial<FunctionSpec> }> {
   const { 'content-encoding': encoding, 'content-type': type = '', 'content-length': length = 0 } = request.headers;
   if (encoding !== undefined && encoding !== 'identity') throw new UnsupportedEncoding(encoding);
-  if (JSON_TYPE.test(type)) return fromJson(await readJson(request, fileBytes, reservation), fileBytes, policy);
+  const { form, json, members } = kind;
+  if (JSON_TYPE.test(type)) {
+    const given = knownIn(await readJson(request, fileBytes, reservation), members);
+    const dto = checked(Object.assign(new json(), given));
+    const { [CODE]: text } = given;
+    const code = typeof text === 'string' ? Buffer.from(text) : undefined;
+    if ((code?.length ?? 0) > fileBytes) throw new UploadTooLarge(fileBytes, CODE);
+    return { dto, code, settings: settingsIn(dto) };
+  }
   // Busboy would read forms of the other kind as well.
   if (!MULTIPART.test(type)) {
     throw new InvalidUpload('form', 'Send the upload as multipart/form-data, or as application/json.');
   }
   if (Number(length) > fileBytes + FORM_OVERHEAD_BYTES) throw new UploadTooLarge(fileBytes);
-  return fromForm(await readForm(request, fileBytes, OTHERS, reservation), policy);
+  const { file, fields } = await readForm(request, fileBytes, members, reservation);
+  const dto = checked(Object.assign(new form(), valuesOf(fields), file && { [FILE]: file }));
+  return { dto, code: file, settings: settingsIn(dto) };
 }
 
-function fromForm({ file, fields }: Form, policy: SpecPolicy): Upload {
-  const settings = SETTING_NAMES.map((name) => [name, numberIn(fields.get(name))]);
-  const upload = Object.assign(new UploadDto(), Object.fromEntries([...fields, ...settings]), {
-    [FILE]: file,
-    labels: objectIn(fields.get('labels')),
-    env: objectIn(fields.get('env')),
-    enabled: booleanIn(fields.get('enabled')),
+/** A form knows only texts. What doesn't have the form of its kind stays a text, for the rules to refuse. */
+function valuesOf(fields: ReadonlyMap<string, string>): Record<string, unknown> {
+  const values = [...fields].map(([name, text]) => {
+    if (name === 'labels' || name === 'env') return [name, objectIn(text)];
+    if (name === 'enabled') return [name, booleanIn(text)];
+    return [name, (SETTING_NAMES as readonly string[]).includes(name) ? numberIn(text) : text];
   });
-  return checked(upload, policy, () => upload.python_file as Buffer);
+  return Object.fromEntries(values) as Record<string, unknown>;
 }
 
-function fromJson(given: Readonly<Record<string, unknown>>, fileBytes: number, policy: SpecPolicy): Upload {
-  // A member that is null is as good as none.
-  const members = Object.entries(given).filter(([, value]) => value !== null);
-  for (const [name] of members) {
-    if (name !== CODE && !OTHERS.includes(name)) throw unknownField(name, [CODE, ...OTHERS]);
+/** A member that is null is as good as none. */
+function knownIn(given: Readonly<Record<string, unknown>>, members: readonly string[]): Record<string, unknown> {
+  const known = Object.entries(given).filter(([, value]) => value !== null);
+  for (const [name] of known) {
+    if (name !== CODE && !members.includes(name)) throw unknownField(name, [CODE, ...members]);
   }
-  const upload = Object.assign(new JsonUploadDto(), Object.fromEntries(members));
-  return checked(upload, policy, () => {
-    const code = Buffer.from(upload.code as string);
-    if (code.length > fileBytes) throw new UploadTooLarge(fileBytes, CODE);
-    return code;
-  });
+  return Object.fromEntries(known);
 }
 
-/** @param codeOf called when all members have been found valid */
-function checked(upload: UploadDto | JsonUploadDto, policy: SpecPolicy, codeOf: () => Buffer): Upload {
-  const [fault] = validateSync(upload, { stopAtFirstError: true });
+function checked<T extends Dto>(dto: T): T {
+  const [fault] = validateSync(dto, { stopAtFirstError: true });
   if (fault) throw new InvalidUpload(fault.property, Object.values(fault.constraints ?? {}).join(' '));
-  const said = SETTING_NAMES.filter((setting) => upload[setting] !== undefined);
-  return {
-    code: codeOf(),
-    functionName: asPythonReads(upload.function_name as string),
-    metadata: metadataOf({ ...UNNAMED, ...definedOf(upload) }),
-    spec: resolveSpec(Object.fromEntries(said.map((setting) => [setting, upload[setting]])), policy),
-    said,
-  };
+  return dto;
+}
+
+function settingsIn(dto: Dto): Partial<FunctionSpec> {
+  return Object.fromEntries(saidIn(dto).map((name) => [name, dto[name]]));
 }
 
 function definedOf(upload: UploadDto | JsonUploadDto): Partial<Metadata> {
@@ -127,17 +178,15 @@ function muchBeside(): InvalidUpload {
   return new InvalidUpload('body', `The body holds more than ${PARSED_BYTES} bytes beside the code.`);
 }
 
-/** What is no whole number stays as it is, for the rules to refuse. */
-function numberIn(text: string | undefined): number | string | undefined {
-  return text !== undefined && /^\d+$/.test(text) ? Number(text) : text;
+function numberIn(text: string): number | string {
+  return /^\d+$/.test(text) ? Number(text) : text;
 }
 
-function booleanIn(text: string | undefined): boolean | string | undefined {
+function booleanIn(text: string): boolean | string {
   return text === 'true' || text === 'false' ? text === 'true' : text;
 }
 
-function objectIn(text: string | undefined): unknown {
-  if (text === undefined) return undefined;
+function objectIn(text: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch {

@@ -57,6 +57,8 @@ beforeEach(async () => {
     timeoutMs: 5_000,
     name: null,
     enabled: true,
+    activeRevision: 1,
+    servingRevision: null,
     concurrency: 1,
     phase: 'running',
     endpoints: [{ replica: 'r1', address: { kind: 'tcp', host: '127.0.0.1', port }, guard: 'worker' }],

@@ -40,6 +40,8 @@ function sleeping(): FunctionEntity {
     timeoutMs: 1_000,
     name: null,
     enabled: true,
+    activeRevision: 1,
+    servingRevision: null,
     concurrency: 4,
     phase: 'idle',
     endpoints: [],

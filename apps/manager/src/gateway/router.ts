@@ -44,6 +44,12 @@ export interface Route {
   name: string | null;
 }
 
+/** `again`: it has changed once more meanwhile. */
+interface Reloading {
+  again: boolean;
+  done: Promise<void>;
+}
+
 const UNUSED_MS = 10 * 60_000;
 const SWEEP_MS = 60_000;
 const RELOAD_RETRY_MS = 500;
@@ -57,7 +63,7 @@ export class Router implements OnApplicationShutdown {
   private readonly loading = new Map<FunctionId, Promise<Route>>();
   /** Functions that have changed while they were loaded. */
   private readonly missed = new Set<FunctionId>();
-  private readonly reloading = new Map<FunctionId, { again: boolean }>();
+  private readonly reloading = new Map<FunctionId, Reloading>();
   private readonly links: Links = {
     connectionsTo: (endpoint) => this.connectionsTo(endpoint),
     onDraining: (replica) => void this.abortIfGone(replica),
@@ -76,10 +82,9 @@ export class Router implements OnApplicationShutdown {
     @InjectPinoLogger(Router.name) private readonly logger: PinoLogger,
   ) {
     const change = (id: FunctionId | undefined) => {
-      for (const known of id === undefined ? [...this.routes.keys(), ...this.loading.keys()] : [id]) {
-        if (this.loading.has(known)) this.missed.add(known);
-        this.changed(known);
-      }
+      const changed = id === undefined ? [...this.routes.keys(), ...this.loading.keys()] : [id];
+      for (const known of changed) if (this.loading.has(known)) this.missed.add(known);
+      return Promise.all(changed.map((known) => this.changed(known)));
     };
     this.unsubscribe = changes.subscribe(change);
     bus.on('ready', this.serveAhead).on('recorded', this.followRow);
@@ -110,7 +115,7 @@ export class Router implements OnApplicationShutdown {
       loading = (known ? this.whetherGone(known) : this.load(id)).finally(() => {
         this.loading.delete(id);
         // It may have changed after its row was read, and before this route began to hear of changes.
-        if (this.missed.delete(id)) this.changed(id);
+        if (this.missed.delete(id)) void this.changed(id);
       });
       this.loading.set(id, loading);
     }
@@ -190,37 +195,38 @@ export class Router implements OnApplicationShutdown {
     if (!there) connections.abortCalls();
   }
 
-  /** Reads a known function's row again, and once more when it changes meanwhile. */
-  private changed(id: FunctionId): void {
-    if (!this.routes.has(id)) return;
+  /** Reads a known function's row again, and once more when it changes meanwhile. Resolves when the route follows it. */
+  private changed(id: FunctionId): Promise<void> {
+    if (!this.routes.has(id)) return Promise.resolve();
     const underWay = this.reloading.get(id);
     if (underWay) {
       underWay.again = true;
-      return;
+      return underWay.done;
     }
-    this.reloading.set(id, { again: false });
-    void this.reload(id);
+    const reloading: Reloading = { again: false, done: Promise.resolve() };
+    this.reloading.set(id, reloading);
+    reloading.done = this.reload(id, reloading);
+    return reloading.done;
   }
 
-  private async reload(id: FunctionId): Promise<void> {
-    let again = false;
-    try {
-      // What is told of one change in several ways, in the same turn, is read once.
-      await new Promise((resolve) => setImmediate(resolve));
-      this.reloading.set(id, { again: false });
-      const row = await this.repository.find(id);
-      const route = this.routes.get(id);
-      if (route && row) this.apply(route, row);
-      else if (route) this.drop(route, new FunctionNotFound(id));
-      again = this.reloading.get(id)?.again === true;
-    } catch (error) {
-      // Known routes go on serving while the database is away.
-      this.logger.warn({ functionId: id, reason: (error as Error).message }, 'could not refresh a route');
-      await new Promise((resolve) => setTimeout(resolve, RELOAD_RETRY_MS).unref());
-      again = true;
-    }
+  private async reload(id: FunctionId, reloading: Reloading): Promise<void> {
+    do {
+      try {
+        // What is told of one change in several ways, in the same turn, is read once.
+        await new Promise((resolve) => setImmediate(resolve));
+        reloading.again = false;
+        const row = await this.repository.find(id);
+        const route = this.routes.get(id);
+        if (route && row) this.apply(route, row);
+        else if (route) this.drop(route, new FunctionNotFound(id));
+      } catch (error) {
+        // Known routes go on serving while the database is away.
+        this.logger.warn({ functionId: id, reason: (error as Error).message }, 'could not refresh a route');
+        await new Promise((resolve) => setTimeout(resolve, RELOAD_RETRY_MS).unref());
+        reloading.again = true;
+      }
+    } while (reloading.again && this.routes.has(id));
     this.reloading.delete(id);
-    if (again) this.changed(id);
   }
 
   private apply(route: Route, row: FunctionEntity): void {
@@ -260,7 +266,7 @@ export class Router implements OnApplicationShutdown {
     route.published = endpoints;
     // Calls that already run on a replica which is taken back stay there.
     this.serve(route, endpoints, route.concurrency);
-    if (isTakenBack) this.changed(id);
+    if (isTakenBack) void this.changed(id);
   };
 
   /** The row counts from now on, whatever became of the step. */
@@ -268,7 +274,7 @@ export class Router implements OnApplicationShutdown {
     const route = this.routes.get(id);
     if (route === undefined || route.published.length === 0) return;
     route.published = [];
-    this.changed(id);
+    void this.changed(id);
   };
 
   private drop(route: Route, error: AppError): void {
@@ -297,7 +303,8 @@ function endpointsOf(route: Route, { endpoints }: FunctionEntity): readonly Endp
 
 function refusalOf(row: FunctionEntity): AppError | undefined {
   if (row.deletedAt !== null) return new FunctionNotRunnable(row.id, 'deleting', 'it is being removed');
-  if (row.phase === 'error' || row.phase === 'stopped') {
+  // While another revision tries to take over, calls wait for what comes of it.
+  if (row.servingRevision === null && (row.phase === 'error' || row.phase === 'stopped')) {
     return new FunctionNotRunnable(row.id, row.phase, row.reason?.message ?? row.lastFault?.message);
   }
   if (!row.enabled) return new FunctionDisabled(row.id);

@@ -9,9 +9,11 @@ import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { setTimeout as delay } from 'node:timers/promises';
 import { FunctionBus } from '../functions/function-bus.js';
 import { FunctionChanges } from '../functions/function-changes.js';
-import type { StoredFault } from '../functions/function.entity.js';
+import type { FunctionEntity, StoredFault } from '../functions/function.entity.js';
 import { type Claim, FunctionRepository } from '../functions/function.repository.js';
-import { backoffMs, decide } from './outcome.js';
+import { InstallationPolicy } from '../revisions/installation-policy.js';
+import { resolvedAsMade, RevisionRepository } from '../revisions/revision.repository.js';
+import { backoffMs, decide, rolloutFault } from './outcome.js';
 import { ReconcileMetrics } from './reconcile-metrics.js';
 
 /**
@@ -36,6 +38,8 @@ export class FunctionReconciler {
     private readonly changes: FunctionChanges,
     private readonly bus: FunctionBus,
     private readonly metrics: ReconcileMetrics,
+    private readonly revisions: RevisionRepository,
+    private readonly policy: InstallationPolicy,
     @InjectPinoLogger(FunctionReconciler.name) private readonly logger: PinoLogger,
   ) {}
 
@@ -95,8 +99,19 @@ export class FunctionReconciler {
     }
     if (mayServe) publishReady(outcome.endpoints);
     await this.repository.record(claim, outcome);
+    const fault = rolloutFault(row, outcome, new Date());
+    if (fault !== undefined) await this.giveUp(row, fault);
     this.changes.tell(row.id);
     return outcome.abandon ? 0 : outcome.nextMs;
+  }
+
+  /** The revision that was to take over can't: the one that has the calls is wanted again. */
+  private async giveUp({ id, activeRevision }: FunctionEntity, fault: StoredFault): Promise<void> {
+    const { terminal: _, at: __, ...error } = fault;
+    this.logger.info({ functionId: id, revision: activeRevision, reason: fault.message }, 'revision given up');
+    await this.revisions.revert(id, activeRevision, error, (settings) =>
+      resolvedAsMade(settings, this.policy.defaults),
+    );
   }
 
   private async remove(claim: Claim, { stepTimeoutMs }: Pace, signal: AbortSignal): Promise<null> {

@@ -2,7 +2,7 @@ import type { Observed, WorkloadFault, WorkloadFaultCode } from '#libs/orchestra
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { FunctionEntity, Phase, StoredFault } from '../functions/function.entity.js';
-import { backoffMs, decide, FAILURES_UNTIL_ERROR } from './outcome.js';
+import { backoffMs, decide, FAILURES_UNTIL_ERROR, rolloutFault } from './outcome.js';
 
 const NOW = new Date('2026-06-01T12:00:00Z');
 const OPTIONS = { now: NOW, resyncMs: 60_000, random: 0.5 };
@@ -21,6 +21,7 @@ function rowOf(overrides: Partial<FunctionEntity> = {}): FunctionEntity {
     lastFault: null,
     endpoints: [],
     provisionalUntil: null,
+    rolloutUntil: null,
     deletedAt: null,
     notBefore: null,
     failures: 0,
@@ -250,5 +251,44 @@ describe('decide', () => {
       }),
       { numRuns: 500 },
     );
+  });
+});
+
+describe('A revision that is to take over', () => {
+  const rollout = (overrides: Partial<FunctionEntity> = {}) =>
+    rowOf({ phase: 'running', rolloutUntil: from(60_000), activeRevision: 2, servingRevision: 1, ...overrides });
+  const outcomeOf = (row: FunctionEntity, observed: Observed) => {
+    const outcome = decide(row, observed, OPTIONS);
+    return { ...outcome, fault: rolloutFault(row, outcome, NOW)?.code };
+  };
+
+  it('takes over when all its replicas answer, and none of the former one has calls', () => {
+    expect(outcomeOf(rollout(), seen(1))).toMatchObject({ takesOver: true, fault: undefined });
+    expect(outcomeOf(rollout(), { ...seen(1), former: 1 })).toMatchObject({ takesOver: false, fault: undefined });
+    expect(outcomeOf(rollout({ replicas: 2 }), seen(1))).toMatchObject({ takesOver: false, fault: undefined });
+    expect(outcomeOf(rowOf(), seen(1))).toMatchObject({ takesOver: false, fault: undefined });
+  });
+
+  it('does not take over by being asleep', () => {
+    expect(outcomeOf(rollout({ replicas: 0 }), seen(0))).toMatchObject({ takesOver: false });
+  });
+
+  it('is given up at once where it can’t be loaded or started, and after two ends', () => {
+    for (const code of ['handler_not_loadable', 'image_unavailable', 'rejected', 'unschedulable'] as const) {
+      expect(outcomeOf(rollout(), seen(0, faultOf(code)))).toMatchObject({ fault: code });
+    }
+    expect(outcomeOf(rollout(), seen(0, faultOf('worker_crashed')))).toMatchObject({ fault: undefined });
+    const again = rollout({ failures: 1, lastFault: stored(faultOf('worker_crashed', from(-1_000))) });
+    expect(outcomeOf(again, seen(0, faultOf('worker_crashed')))).toMatchObject({ fault: 'worker_crashed' });
+  });
+
+  it('is given up when its time is over, and looked at until then', () => {
+    expect(outcomeOf(rollout(), seen(0, faultOf('starting'), 1))).toMatchObject({ fault: undefined, nextMs: 1_000 });
+    expect(outcomeOf(rollout({ rolloutUntil: from(-1) }), seen(0, faultOf('starting')))).toMatchObject({
+      fault: 'starting',
+    });
+    // The manager that gives it up may die before it has.
+    expect(outcomeOf(rollout(), seen(0, faultOf('handler_not_loadable'))).nextMs).toBeLessThanOrEqual(1_000);
+    expect(outcomeOf(rollout(), seen(0, faultOf('handler_not_loadable'))).nextMs).not.toBeNull();
   });
 });

@@ -6,6 +6,8 @@ import type { Outcome } from '../functions/function.repository.js';
  * After so many failures in a row the function is in error: calls are refused with the reason, attempts go on.
  */
 export const FAILURES_UNTIL_ERROR = 5;
+/** How often a replica of a revision that takes over may end before it is given up. */
+const FAILURES_UNTIL_GIVEN_UP = 2;
 /**
  * Failures are forgotten when the function was ready for so many times the backoff that they cost it: rare failures
  * never add up, frequent ones do.
@@ -54,6 +56,7 @@ export function decide(row: FunctionEntity, observed: Observed, options: DecideO
   const queued = observed.replicas === 0 && fault?.code === 'starting';
   const backoff = backoffAfter(row, failures, fresh, options);
   const provisional = row.provisionalUntil !== null && !(satisfied || serving);
+  const isRollout = row.rolloutUntil !== null;
   return {
     phase,
     reason: asWanted ? null : fault,
@@ -65,9 +68,22 @@ export function decide(row: FunctionEntity, observed: Observed, options: DecideO
     provisional,
     failures,
     backoffMs: backoff,
-    nextMs: nextMs(row, { waiting, queued, provisional, terminal, leaving, backoff }, options),
+    nextMs: nextMs(row, { waiting: waiting || isRollout, queued, provisional, terminal, leaving, backoff }, options),
+    takesOver: isRollout && asWanted && row.replicas > 0 && (observed.former ?? 0) === 0,
     abandon: provisional && row.provisionalUntil !== null && row.provisionalUntil <= options.now,
   };
+}
+
+/** Why a revision that was to take over is given up; undefined: it has taken over, or still may. */
+export function rolloutFault(
+  { rolloutUntil }: FunctionEntity,
+  { takesOver, reason, failures }: Outcome,
+  now: Date,
+): StoredFault | undefined {
+  if (rolloutUntil === null || takesOver) return undefined;
+  const fault = reason ?? { code: 'starting', message: 'It did not become ready in time.', terminal: false, at: '' };
+  const hasFailed = fault.terminal || CANT_START.has(fault.code) || failures >= FAILURES_UNTIL_GIVEN_UP;
+  return hasFailed || rolloutUntil <= now ? fault : undefined;
 }
 
 function failuresAfter(row: FunctionEntity, satisfied: boolean, fresh: boolean, now: Date): number {

@@ -134,6 +134,11 @@ export class FunctionSpec {
 export type SettingName = keyof FunctionSpec;
 export const SETTING_NAMES = [...SETTINGS.keys()] as readonly SettingName[];
 
+/** The settings that are named, in the order in which they are kept. */
+export function saidIn(settings: Partial<FunctionSpec>): SettingName[] {
+  return SETTING_NAMES.filter((name) => settings[name] !== undefined);
+}
+
 /**
  * Documents the settings of a class after its own properties: as fields of a form, members of a JSON body, or members of
  * an answer. What is sent has no examples, because Swagger UI would send those as values.

@@ -1,4 +1,13 @@
+import type { WorkloadFault } from '#libs/orchestrator/workload.js';
 import { Column, CreateDateColumn, Entity, PrimaryColumn } from 'typeorm';
+import type { FunctionSpec } from './function-spec.js';
+
+/** `superseded`: another one was made before it could take over. */
+export type RevisionState = 'pending' | 'ready' | 'failed' | 'superseded';
+
+export interface RevisionError extends Omit<WorkloadFault, 'code' | 'at' | 'terminal'> {
+  readonly code: string;
+}
 
 /** One uploaded file; never changed after it was written. */
 @Entity('revisions')
@@ -17,6 +26,29 @@ export class RevisionEntity {
 
   @Column({ name: 'code_sha256', type: 'text' })
   codeSha256: string;
+
+  /** The settings that its upload has named; null: those that the function's row names. */
+  @Column({ type: 'jsonb', nullable: true })
+  settings: Partial<FunctionSpec> | null;
+
+  /** Why it was made, in its maker's words. */
+  @Column({ type: 'text', default: '' })
+  message: string;
+
+  /** The name of the key that made it. */
+  @Column({ name: 'created_by', type: 'text', nullable: true })
+  createdBy: string | null;
+
+  @Column({ type: 'text', default: 'ready' })
+  state: RevisionState;
+
+  /** Why it could not take over. */
+  @Column({ type: 'jsonb', nullable: true })
+  error: RevisionError | null;
+
+  /** When it last took over. */
+  @Column({ name: 'served_at', type: 'timestamptz', nullable: true })
+  servedAt: Date | null;
 
   @CreateDateColumn({ name: 'created_at', type: 'timestamptz' })
   createdAt: Date;

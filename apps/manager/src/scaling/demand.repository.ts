@@ -154,7 +154,7 @@ export class DemandRepository {
        WHERE id IN (
          SELECT id FROM functions
          WHERE replicas > 0 AND min_replicas = 0 AND idle_timeout_ms > 0 AND deleted_at IS NULL
-           AND provisional_until IS NULL AND phase = 'running'
+           AND provisional_until IS NULL AND rollout_until IS NULL AND phase = 'running'
            AND last_used_at < now() - idle_timeout_ms * interval '1 millisecond'
          ${IN_LOCK_ORDER})
        RETURNING id`,

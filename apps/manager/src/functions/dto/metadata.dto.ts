@@ -42,7 +42,7 @@ export class MetadataFields {
 
   @ApiPropertyOptional({ type: String, maxLength: LONGEST_DESCRIPTION, description: 'For people.' })
   @IsOptional()
-  @Faultless(descriptionFault)
+  @Faultless((text) => textFault('description', text, LONGEST_DESCRIPTION))
   description?: string;
 
   @IsOptional()
@@ -91,10 +91,11 @@ function nameFault(name: unknown): string | undefined {
     : undefined;
 }
 
-function descriptionFault(text: unknown): string | undefined {
-  if (typeof text !== 'string') return 'description must be a text.';
-  if (text.length > LONGEST_DESCRIPTION) return `description is longer than ${LONGEST_DESCRIPTION} characters.`;
-  return text.includes('\0') || !text.isWellFormed() ? 'description holds characters that are no text.' : undefined;
+/** Of a text for people. */
+export function textFault(name: string, text: unknown, longest: number): string | undefined {
+  if (typeof text !== 'string') return `${name} must be a text.`;
+  if (text.length > longest) return `${name} is longer than ${longest} characters.`;
+  return text.includes('\0') || !text.isWellFormed() ? `${name} holds characters that are no text.` : undefined;
 }
 
 function labelsFault(labels: unknown): string | undefined {

@@ -1,10 +1,13 @@
+import { IsOptional } from 'class-validator';
 import { ApiProperty, ApiPropertyOptional, IntersectionType, PartialType } from '@nestjs/swagger';
 import { isUtf8 } from 'node:buffer';
 import { DocumentSettings, FunctionSpec } from '../../revisions/function-spec.js';
 import { LONGEST_NAME, parseFunctionName } from '../function-name.js';
 import { namesAnotherEncoding } from '../source-encoding.js';
 import { Faultless } from '../../revisions/faultless.js';
-import { LABELS, MetadataFields } from './metadata.dto.js';
+import { LABELS, MetadataFields, textFault } from './metadata.dto.js';
+
+const LONGEST_MESSAGE = 1_000;
 
 /** What both forms of an upload hold beside the code. */
 class UploadMembers extends IntersectionType(PartialType(FunctionSpec), MetadataFields) {
@@ -52,6 +55,54 @@ export class JsonUploadDto extends UploadMembers {
 
   @ApiPropertyOptional(LABELS)
   declare labels?: Record<string, string>;
+}
+
+/** What both forms of a further revision hold beside the code. */
+class RevisionMembers extends PartialType(FunctionSpec) {
+  @ApiPropertyOptional({
+    type: String,
+    minLength: 1,
+    maxLength: LONGEST_NAME,
+    description: 'The callable inside the file; as before where it is left out.',
+  })
+  @IsOptional()
+  @Faultless(functionNameFault)
+  function_name: string | undefined;
+
+  @ApiPropertyOptional({
+    type: String,
+    maxLength: LONGEST_MESSAGE,
+    description: 'Why there is this revision, for people.',
+  })
+  @IsOptional()
+  @Faultless((message) => textFault('message', message, LONGEST_MESSAGE))
+  message?: string;
+}
+
+/** A further revision as a form: what is left out is as in the revision that has the calls. */
+@DocumentSettings('fields')
+export class RevisionUploadDto extends RevisionMembers {
+  @ApiPropertyOptional({
+    type: 'string',
+    format: 'binary',
+    description: 'The Python file; as before where it is left out.',
+  })
+  @IsOptional()
+  @Faultless(fileFault)
+  python_file: Buffer | undefined;
+}
+
+/** The same as JSON. */
+@DocumentSettings('json')
+export class JsonRevisionUploadDto extends RevisionMembers {
+  @ApiPropertyOptional({
+    type: String,
+    minLength: 1,
+    description: 'The text of the Python file; as before where it is left out.',
+  })
+  @IsOptional()
+  @Faultless(codeFault)
+  code: string | undefined;
 }
 
 function fileFault(file: unknown): string | undefined {

@@ -1,0 +1,85 @@
+import { ApiProperty, PartialType } from '@nestjs/swagger';
+import { DocumentSettings, FunctionSpec } from './function-spec.js';
+import type { RevisionState } from './revision.entity.js';
+import { servingOf } from '../functions/function.entity.js';
+import type { RevisionOf } from './revisions.service.js';
+
+export const REVISION_STATES = ['pending', 'ready', 'failed', 'superseded'] as const satisfies RevisionState[];
+
+export class RevisionErrorDto {
+  @ApiProperty({ description: 'The code of the problem that its maker got.', example: 'handler_not_loadable' })
+  code: string;
+
+  @ApiProperty({ example: "SyntaxError: '(' was never closed (line 3)" })
+  message: string;
+
+  @ApiProperty({ description: 'Traceback or last log lines.', type: String, nullable: true, example: null })
+  detail: string | null;
+}
+
+/** A revision of a function, with those settings that it names; the others follow the installation. */
+@DocumentSettings('json')
+export class RevisionDto extends PartialType(FunctionSpec) {
+  @ApiProperty({ type: 'integer', minimum: 1, example: 2 })
+  revision: number;
+
+  @ApiProperty({ description: 'The callable inside its file.', example: 'handle' })
+  function_name: string;
+
+  @ApiProperty({
+    enum: REVISION_STATES,
+    enumName: 'RevisionStatus',
+    description: 'pending: on its way. failed: it could not serve. superseded: another one came before it was ready.',
+    example: 'ready',
+  })
+  status: RevisionState;
+
+  @ApiProperty({ description: 'Whether it has the calls.', example: true })
+  serving: boolean;
+
+  @ApiProperty({ description: 'Why there is this revision, in the words of its maker.', example: 'Greets in French' })
+  message: string;
+
+  @ApiProperty({ type: String, nullable: true, description: 'The name of the key that made it.', example: 'ci' })
+  created_by: string | null;
+
+  @ApiProperty({ description: 'RFC 3339, UTC.', format: 'date-time', example: '2026-11-23T12:00:00.000Z' })
+  created_at: string;
+
+  @ApiProperty({ type: RevisionErrorDto, nullable: true, description: 'Why it could not serve.' })
+  error: RevisionErrorDto | null;
+
+  @ApiProperty({
+    description: 'Hex SHA-256 of its file.',
+    pattern: '^[0-9a-f]{64}$',
+    example: 'b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9',
+  })
+  code_sha256: string;
+
+  static of({ row, revision }: RevisionOf): RevisionDto {
+    const { error } = revision;
+    return {
+      revision: revision.number,
+      function_name: revision.functionName,
+      status: revision.state,
+      serving: revision.number === servingOf(row),
+      message: revision.message,
+      created_by: revision.createdBy,
+      created_at: revision.createdAt.toISOString(),
+      error: error && { code: error.code, message: error.message, detail: error.detail ?? null },
+      code_sha256: revision.codeSha256,
+      ...revision.settings,
+    };
+  }
+}
+
+export class RollbackDto {
+  @ApiProperty({
+    required: false,
+    type: 'integer',
+    minimum: 1,
+    maximum: 999_999_999,
+    description: 'The revision to go back to; without it the one that had the calls before.',
+  })
+  revision?: number;
+}

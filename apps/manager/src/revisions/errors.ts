@@ -1,0 +1,32 @@
+import { AppError } from '#libs/errors/app-error.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+
+export class RevisionNotFound extends AppError {
+  readonly code = 'revision_not_found';
+  readonly kind = 'not_found';
+  /** `number` is undefined where any other ready one would do. */
+  constructor(id: FunctionId, number?: number | string) {
+    super(
+      number === undefined
+        ? `Function ${id} has no other revision that was ever ready.`
+        : `Function ${id} has no revision ${JSON.stringify(number).slice(0, 40)}.`,
+    );
+  }
+}
+
+export class RevisionInUse extends AppError {
+  readonly code = 'revision_in_use';
+  readonly kind = 'conflict';
+  constructor(id: FunctionId, number: number) {
+    super(`Revision ${number} of function ${id} has the calls, or is about to take them over.`);
+  }
+}
+
+/** Another revision was made, or chosen, before this one could take over. */
+export class RevisionSuperseded extends AppError {
+  readonly code = 'revision_superseded';
+  readonly kind = 'conflict';
+  constructor(id: FunctionId, number: number, by: number) {
+    super(`Revision ${number} of function ${id} did not take over: revision ${by} was wanted before it was ready.`);
+  }
+}

@@ -1,0 +1,46 @@
+import type { FunctionDefaults, ScaleConfig } from '#libs/config/config.js';
+import { FUNCTION_DEFAULTS, SCALE_CONFIG } from '#libs/config/config.module.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { Inject, Injectable } from '@nestjs/common';
+import type { FunctionSpec, SpecPolicy } from './function-spec.js';
+
+/** What this installation adds to the settings of uploads. */
+@Injectable()
+export class InstallationPolicy implements SpecPolicy {
+  readonly defaults: FunctionSpec;
+
+  constructor(
+    @Inject(FUNCTION_DEFAULTS) private readonly config: FunctionDefaults,
+    @Inject(SCALE_CONFIG) private readonly scale: Pick<ScaleConfig, 'memoryMiB'>,
+    private readonly orchestrator: Orchestrator,
+  ) {
+    this.defaults = {
+      timeout_ms: config.timeoutMs,
+      idle_timeout_ms: config.idleTimeoutMs,
+      min_replicas: config.minReplicas,
+      max_replicas: null,
+      concurrency: config.concurrency,
+      memory_mib: config.memoryMiB,
+      cpu_millis: config.cpuMillis,
+      env: {},
+    };
+  }
+
+  readonly ceilings: SpecPolicy['ceilings'] = (memoryMiB) => {
+    const { maxTimeoutMs, maxMemoryMiB, maxCpuMillis } = this.config;
+    const all = this.scale.memoryMiB;
+    const ofMachine = {
+      min_replicas: {
+        most: Math.max(1, Math.floor(all / memoryMiB)),
+        why: `each may take ${memoryMiB} MiB, and all replicas of this machine together ${all} (REPLICAS_MEMORY_MIB).`,
+      },
+    };
+    return {
+      timeout_ms: { most: maxTimeoutMs },
+      memory_mib: { most: maxMemoryMiB, why: 'this installation allows no more (MAX_MEMORY_MIB).' },
+      cpu_millis: { most: maxCpuMillis, why: 'this installation allows no more (MAX_CPU_MILLIS).' },
+      // Replicas that are kept count like those that calls ask for, unless the engine minds the memory itself.
+      ...(!this.orchestrator.capabilities.scalesItself && ofMachine),
+    };
+  };
+}

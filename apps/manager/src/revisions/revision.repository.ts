@@ -1,0 +1,229 @@
+import { Database } from '#libs/database/database.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { Injectable } from '@nestjs/common';
+import { getMetadataArgsStorage, type EntityManager } from 'typeorm';
+import { FunctionNotFound, FunctionNotReady, VersionOutdated } from '../functions/errors.js';
+import { ALL_COLUMNS, type FunctionEntity, servingOf } from '../functions/function.entity.js';
+import { RevisionInUse, RevisionNotFound } from './errors.js';
+import { type FunctionSpec, resolveSpec, saidIn, SETTING_NAMES, specOf } from './function-spec.js';
+import { RevisionEntity, type RevisionError, type RevisionState } from './revision.entity.js';
+
+export type RevisionRow = Omit<RevisionEntity, 'code'>;
+
+/** A revision as its maker sends it: what is undefined is as in the one that has the calls. */
+export interface NewRevision {
+  readonly functionName: string | undefined;
+  readonly code: { readonly bytes: Buffer; readonly sha256: string } | undefined;
+  readonly message: string;
+  readonly createdBy: string | null;
+}
+
+/** The settings of a revision: those that are named, and all of them. */
+export interface Resolved {
+  readonly said: readonly string[];
+  readonly spec: FunctionSpec;
+}
+export type Resolve = (named: Partial<FunctionSpec>) => Resolved;
+
+/** A statement inside of a transaction. */
+type Ask = <Row>(sql: string, parameters: readonly unknown[]) => Promise<Row[]>;
+
+const COLUMNS = getMetadataArgsStorage()
+  .filterColumns(RevisionEntity)
+  .filter(({ propertyName }) => propertyName !== 'code')
+  .map(({ propertyName, options }) => `${options.name ?? propertyName} AS "${propertyName}"`)
+  .join(', ');
+
+/** All SQL about revisions but their first one, which comes with its function. */
+@Injectable()
+export class RevisionRepository {
+  constructor(private readonly database: Database) {}
+
+  /** The newest first. */
+  list(id: FunctionId): Promise<RevisionRow[]> {
+    return this.database.query<RevisionRow>(
+      `SELECT ${COLUMNS} FROM revisions WHERE function_id = $1 ORDER BY number DESC`,
+      [id],
+    );
+  }
+
+  async find(id: FunctionId, number: number): Promise<RevisionRow | null> {
+    const sql = `SELECT ${COLUMNS} FROM revisions WHERE function_id = $1 AND number = $2`;
+    const [row] = await this.database.query<RevisionRow>(sql, [id, number]);
+    return row ?? null;
+  }
+
+  /**
+   * Writes one more revision, which is to take over. One that was on its way is superseded. `kept`: how many of the
+   * function's are kept beside those in use. Throws {@link FunctionNotFound}, {@link VersionOutdated}, or what `resolve`
+   * throws for its settings.
+   */
+  add(
+    id: FunctionId,
+    made: NewRevision,
+    resolve: Resolve,
+    { versions, rolloutMs, kept }: { versions?: readonly number[] | undefined; rolloutMs: number; kept: number },
+  ): Promise<{ row: FunctionEntity; number: number }> {
+    return this.changing(id, versions, async (row, ask) => {
+      const serving = servingOf(row);
+      const resolved = resolve(await this.settingsOf(row, serving, ask));
+      const named = namedIn(resolved);
+      const { functionName, code, message, createdBy } = made;
+      const [added] = await ask<{ number: number }>(
+        `INSERT INTO revisions (function_id, number, function_name, code, code_sha256, settings, message, created_by, state)
+         SELECT $1, (SELECT max(number) + 1 FROM revisions WHERE function_id = $1), COALESCE($3, function_name),
+           COALESCE($4, code), COALESCE($5, code_sha256), $6, $7, $8, 'pending'
+         FROM revisions WHERE function_id = $1 AND number = $2 RETURNING number`,
+        [id, serving, functionName ?? null, code?.bytes ?? null, code?.sha256 ?? null, named, message, createdBy],
+      );
+      const { number } = added as { number: number };
+      const activated = await this.activate(row, number, serving, resolved, rolloutMs, ask);
+      await ask(
+        `DELETE FROM revisions WHERE function_id = $1 AND number <> ALL ($2) AND number <= (
+           SELECT number FROM revisions WHERE function_id = $1 ORDER BY number DESC OFFSET $3 LIMIT 1)`,
+        [id, [number, serving], kept],
+      );
+      return { row: activated, number };
+    });
+  }
+
+  /**
+   * Has a former revision take over again; undefined: the last one that had the calls. Throws
+   * {@link RevisionNotFound} too.
+   */
+  rollBack(
+    id: FunctionId,
+    to: number | undefined,
+    resolve: Resolve,
+    { versions, rolloutMs }: { versions?: readonly number[] | undefined; rolloutMs: number },
+  ): Promise<{ row: FunctionEntity; number: number }> {
+    return this.changing(id, versions, async (row, ask) => {
+      const serving = servingOf(row);
+      const [found] = await ask<{ number: number }>(
+        `SELECT number FROM revisions WHERE function_id = $1 AND CASE WHEN $2::integer IS NULL
+           THEN number <> $3 AND state = 'ready' ELSE number = $2 END
+         ORDER BY served_at DESC NULLS LAST, number DESC LIMIT 1`,
+        [id, to ?? null, serving],
+      );
+      if (found === undefined) throw new RevisionNotFound(id, to);
+      const { number } = found;
+      // It has the calls, and nothing is on its way to take them.
+      if (number === row.activeRevision && row.servingRevision === null) return { row, number };
+      const resolved = resolve(await this.settingsOf(row, number, ask));
+      return { row: await this.activate(row, number, serving, resolved, rolloutMs, ask), number };
+    });
+  }
+
+  /** Gives up a revision that could not take over: the one that has the calls is wanted again. */
+  async revert(id: FunctionId, number: number, error: RevisionError, resolve: Resolve): Promise<void> {
+    await this.database.transaction(async (manager) => {
+      const ask = askOf(manager);
+      const [row] = await ask<FunctionEntity>(LOCKED, [id]);
+      if (row === undefined || row.servingRevision === null || row.activeRevision !== number) return;
+      await this.note(id, number, 'failed', error, ask);
+      const resolved = resolve(await this.settingsOf(row, row.servingRevision, ask));
+      await this.activate(row, row.servingRevision, row.servingRevision, resolved, null, ask);
+    });
+  }
+
+  /** Throws {@link RevisionNotFound}, or {@link RevisionInUse} while it has the calls or is on its way to them. */
+  async remove(id: FunctionId, number: number): Promise<void> {
+    await this.changing(id, undefined, async (row, ask) => {
+      if (number === row.activeRevision || number === row.servingRevision) throw new RevisionInUse(id, number);
+      const sql = 'DELETE FROM revisions WHERE function_id = $1 AND number = $2 RETURNING number';
+      if ((await ask(sql, [id, number])).length === 0) throw new RevisionNotFound(id, number);
+    });
+  }
+
+  /** Runs `work` on the locked row of a function that is there and ready for changes. */
+  private changing<T>(
+    id: FunctionId,
+    versions: readonly number[] | undefined,
+    work: (row: FunctionEntity, ask: Ask) => Promise<T>,
+  ): Promise<T> {
+    return this.database.transaction(async (manager) => {
+      const ask = askOf(manager);
+      const [row] = await ask<FunctionEntity>(LOCKED, [id]);
+      if (row === undefined || row.deletedAt !== null) throw new FunctionNotFound(id);
+      if (versions?.includes(row.version) === false) throw new VersionOutdated(id, row.version);
+      if (row.provisionalUntil !== null) throw new FunctionNotReady(id, 'its upload is not through.');
+      return work(row, ask);
+    });
+  }
+
+  /** What a revision names, kept with it if it comes from a manager that kept it in the function's row only. */
+  private async settingsOf(row: FunctionEntity, number: number, ask: Ask): Promise<Partial<FunctionSpec>> {
+    const ofRow = namedIn({ said: row.said, spec: specOf(row) });
+    const [revision] = await ask<{ settings: Partial<FunctionSpec> }>(
+      `WITH kept AS (
+         UPDATE revisions SET settings = $3 WHERE function_id = $1 AND number = $2 AND settings IS NULL RETURNING settings
+       ) SELECT settings FROM kept
+       UNION ALL SELECT settings FROM revisions WHERE function_id = $1 AND number = $2 AND settings IS NOT NULL`,
+      [row.id, number, ofRow],
+    );
+    return revision?.settings ?? ofRow;
+  }
+
+  /** @param rolloutMs how long it has to take over; null: it needn't, as it has the calls */
+  private async activate(
+    row: FunctionEntity,
+    number: number,
+    serving: number,
+    { said, spec }: Resolved,
+    rolloutMs: number | null,
+    ask: Ask,
+  ): Promise<FunctionEntity> {
+    const { id } = row;
+    if (row.servingRevision !== null && row.activeRevision !== number) {
+      await ask(
+        `UPDATE revisions SET state = 'superseded' WHERE function_id = $1 AND number = $2 AND state = 'pending'`,
+        [id, row.activeRevision],
+      );
+    }
+    const settings = SETTING_NAMES.map((name, index) => `${name} = $${6 + index}`);
+    // It needs a replica to show that it can serve.
+    const [activated] = await ask<FunctionEntity>(
+      `WITH activated AS (
+         UPDATE functions SET active_revision = $2, serving_revision = NULLIF($3::integer, $2::integer),
+           rollout_until = now() + $4::float8 * interval '1 millisecond', said = $5, ${settings.join(', ')},
+           function_name = (SELECT function_name FROM revisions WHERE function_id = $1 AND number = $2),
+           replicas = GREATEST(replicas, $${6 + SETTING_NAMES.indexOf('min_replicas')}::integer,
+             CASE WHEN $4::float8 IS NULL THEN 0 ELSE 1 END),
+           phase = CASE WHEN phase IN ('error', 'stopped') OR (phase = 'idle' AND $4::float8 IS NOT NULL) THEN 'creating'
+             ELSE phase END,
+           generation = generation + 1, version = version + 1, failures = 0, postponed = 0, reason = NULL,
+           last_used_at = now(), reconcile_at = now(), not_before = NULL, wakes = wakes + 1
+         WHERE id = $1 RETURNING *
+       ) SELECT ${ALL_COLUMNS} FROM activated`,
+      [id, number, serving, rolloutMs, said, ...SETTING_NAMES.map((name) => spec[name])],
+    );
+    return activated as FunctionEntity;
+  }
+
+  private async note(id: FunctionId, number: number, state: RevisionState, error: RevisionError, ask: Ask) {
+    const sql = 'UPDATE revisions SET state = $3, error = $4 WHERE function_id = $1 AND number = $2';
+    await ask(sql, [id, number, state, error]);
+  }
+}
+
+const LOCKED = `SELECT ${ALL_COLUMNS} FROM functions WHERE id = $1 FOR NO KEY UPDATE`;
+
+/** With the defaults of this installation, and without its limits. */
+export function resolvedAsMade(settings: Partial<FunctionSpec>, defaults: FunctionSpec): Resolved {
+  return {
+    said: saidIn(settings),
+    spec: resolveSpec(settings, { defaults, ceilings: () => ({}) }),
+  };
+}
+
+function namedIn({ said, spec }: Resolved): Partial<FunctionSpec> {
+  return Object.fromEntries(SETTING_NAMES.filter((name) => said.includes(name)).map((name) => [name, spec[name]]));
+}
+
+/** TypeORM answers some statements with rows and their count. */
+function askOf(manager: EntityManager): Ask {
+  return async <Row>(sql: string, parameters: readonly unknown[]) => {
+    const answer = await manager.query<Row[] | [Row[], number]>(sql, [...parameters]);
+    return Array.isArray(answer[0]) ? answer[0] : (answer as Row[]);
+  };
+}

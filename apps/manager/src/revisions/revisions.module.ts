@@ -1,0 +1,11 @@
+import { Module } from '@nestjs/common';
+import { FunctionsModule } from '../functions/functions.module.js';
+import { RevisionsController } from './revisions.controller.js';
+import { RevisionsService } from './revisions.service.js';
+
+@Module({
+  imports: [FunctionsModule],
+  controllers: [RevisionsController],
+  providers: [RevisionsService],
+})
+export class RevisionsModule {}

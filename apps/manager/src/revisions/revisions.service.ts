@@ -1,0 +1,166 @@
+import type { FunctionDefaults, LimitsConfig } from '#libs/config/config.js';
+import { FUNCTION_DEFAULTS, LIMITS_CONFIG } from '#libs/config/config.module.js';
+import { AppError } from '#libs/errors/app-error.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { Inject, Injectable } from '@nestjs/common';
+import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { createHash } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import { FunctionNotReady, FunctionRemoved, HandlerNotLoadable } from '../functions/errors.js';
+import { FunctionChanges } from '../functions/function-changes.js';
+import type { FunctionEntity } from '../functions/function.entity.js';
+import { FunctionRepository } from '../functions/function.repository.js';
+import { FunctionsService, UPLOAD_TIMES } from '../functions/functions.service.js';
+import { readRevision } from '../functions/upload.js';
+import { MemoryBudget } from '../memory/memory-budget.js';
+import { RevisionNotFound, RevisionSuperseded } from './errors.js';
+import { InstallationPolicy } from './installation-policy.js';
+import { type FunctionSpec, resolveSpec, saidIn } from './function-spec.js';
+import type { RevisionError } from './revision.entity.js';
+import { type Resolved, resolvedAsMade, RevisionRepository, type RevisionRow } from './revision.repository.js';
+
+/** If the manager crashes, the loop gives a revision up this much later than its maker's wait would have ended. */
+const ROLLOUT_MARGIN_MS = 15_000;
+const NUMBER = /^[1-9]\d{0,8}$/;
+
+export interface RevisionOf {
+  readonly row: FunctionEntity;
+  readonly revision: RevisionRow;
+}
+
+/** Who asks, and for which version of the function. */
+interface Asking {
+  readonly versions: readonly number[] | undefined;
+  readonly named: (id: FunctionId) => void;
+}
+
+/** Updates of functions: a revision is written, takes the calls over once it is ready, and stays to go back to. */
+@Injectable()
+export class RevisionsService {
+  constructor(
+    private readonly functions: FunctionsService,
+    private readonly repository: FunctionRepository,
+    private readonly revisions: RevisionRepository,
+    private readonly changes: FunctionChanges,
+    private readonly policy: InstallationPolicy,
+    private readonly orchestrator: Orchestrator,
+    private readonly memory: MemoryBudget,
+    @Inject(FUNCTION_DEFAULTS) private readonly config: FunctionDefaults,
+    @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
+    @InjectPinoLogger(RevisionsService.name) private readonly logger: PinoLogger,
+  ) {}
+
+  async list(reference: string): Promise<RevisionOf[]> {
+    const row = await this.functions.find(reference);
+    return (await this.revisions.list(row.id)).map((revision) => ({ row, revision }));
+  }
+
+  async find(reference: string, number: string): Promise<RevisionOf> {
+    const row = await this.functions.find(reference);
+    const revision = await this.revisions.find(row.id, numberOf(row.id, number));
+    if (revision === null) throw new RevisionNotFound(row.id, number);
+    return { row, revision };
+  }
+
+  async remove(reference: string, number: string, named: (id: FunctionId) => void): Promise<void> {
+    const { id } = await this.functions.find(reference);
+    named(id);
+    await this.revisions.remove(id, numberOf(id, number));
+  }
+
+  /**
+   * Resolves when the revision has taken all calls over. Otherwise the former one serves on, and the reason is thrown:
+   * {@link HandlerNotLoadable}, {@link FunctionNotReady}, {@link RevisionSuperseded}.
+   */
+  async add(
+    reference: string,
+    request: IncomingMessage,
+    createdBy: string | null,
+    { versions, named }: Asking,
+  ): Promise<RevisionOf> {
+    const { id } = await this.functions.find(reference);
+    named(id);
+    using reservation = this.memory.reserve();
+    const fileBytes = Math.min(this.limits.uploadBytes, this.orchestrator.capabilities.largestCodeBytes);
+    const times = this.memory.timesOf(UPLOAD_TIMES, fileBytes);
+    const counted = { add: (bytes: number) => reservation.add(Math.ceil(bytes * times)) };
+    const { functionName, code, message, settings } = await readRevision(request, fileBytes, counted);
+    const { number } = await this.revisions.add(
+      id,
+      {
+        functionName,
+        code: code && { bytes: code, sha256: createHash('sha256').update(code).digest('hex') },
+        message,
+        createdBy,
+      },
+      (former) => this.resolve({ ...former, ...settings }),
+      { versions, rolloutMs: this.rolloutMs, kept: this.config.revisionsKept },
+    );
+    this.logger.info({ functionId: id, revision: number }, 'revision added');
+    return this.takenOver(id, number);
+  }
+
+  /** The same of a former revision; `to` undefined: the one that had the calls before. */
+  async rollBack(reference: string, to: number | undefined, { versions, named }: Asking): Promise<RevisionOf> {
+    const { id } = await this.functions.find(reference);
+    named(id);
+    // What was allowed when it was made stays so.
+    const resolve = (settings: Partial<FunctionSpec>) => resolvedAsMade(settings, this.policy.defaults);
+    const { number } = await this.revisions.rollBack(id, to, resolve, { versions, rolloutMs: this.rolloutMs });
+    this.logger.info({ functionId: id, revision: number }, 'rolling back');
+    return this.takenOver(id, number);
+  }
+
+  private resolve(settings: Partial<FunctionSpec>): Resolved {
+    return { said: saidIn(settings), spec: resolveSpec(settings, this.policy) };
+  }
+
+  private get rolloutMs(): number {
+    return this.config.readyTimeoutMs + ROLLOUT_MARGIN_MS;
+  }
+
+  private async takenOver(id: FunctionId, number: number): Promise<RevisionOf> {
+    const verdict = await this.changes.until(id, this.config.readyTimeoutMs, () => this.verdict(id, number));
+    if (verdict !== undefined && !(verdict instanceof AppError)) {
+      // The next call must not find the former one.
+      await this.changes.followed(id);
+      return verdict;
+    }
+    if (verdict !== undefined) throw verdict;
+    const row = await this.repository.find(id);
+    const { message, detail } = row?.reason ?? row?.lastFault ?? { message: '', detail: undefined };
+    const error: RevisionError = {
+      code: 'function_not_ready',
+      message: `not within ${this.config.readyTimeoutMs} ms. ${message}`.trim(),
+      ...(detail !== undefined && { detail }),
+    };
+    const resolve = (settings: Partial<FunctionSpec>) => resolvedAsMade(settings, this.policy.defaults);
+    await this.revisions.revert(id, number, error, resolve);
+    throw (await this.verdict(id, number)) ?? failureOf(id, error);
+  }
+
+  /** Whether the revision has taken over, or why not; undefined: it is on its way. */
+  private async verdict(id: FunctionId, number: number): Promise<RevisionOf | AppError | undefined> {
+    const row = await this.repository.find(id);
+    if (row === null || row.deletedAt !== null) return new FunctionRemoved(id);
+    if (row.activeRevision === number && row.servingRevision !== null) return undefined;
+    const revision = await this.revisions.find(id, number);
+    if (revision === null) return new RevisionNotFound(id, number);
+    // One that has been followed already has taken over too.
+    if (row.activeRevision === number || revision.state === 'ready') return { row, revision };
+    if (revision.state === 'failed' && revision.error !== null) return failureOf(id, revision.error);
+    return new RevisionSuperseded(id, number, row.activeRevision);
+  }
+}
+
+function failureOf(id: FunctionId, error: RevisionError): AppError {
+  const { code, message, detail } = error;
+  if (code === 'handler_not_loadable') return new HandlerNotLoadable(message, error);
+  return new FunctionNotReady(id, message, { detail });
+}
+
+function numberOf(id: FunctionId, number: string): number {
+  if (!NUMBER.test(number)) throw new RevisionNotFound(id, number);
+  return Number(number);
+}
