@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from support import Worker, eventually
 
 Start = Callable[..., Worker]
 PRINTING = "printing.handle"
+STAMPED = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z) (stdout|stderr) (.*)"
 
 
 @pytest.fixture
@@ -104,3 +106,17 @@ def test_writing_without_end_costs_the_supervisor_little(start: Start) -> None:
     assert call.result().status == 504
     stat = Path(f"/proc/{worker.supervisor_pid()}/stat").read_text().rpartition(")")[2].split()
     assert (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK") < 1.0
+
+
+def test_lines_kept_in_a_file_have_their_time_and_their_stream_before_them(start: Start) -> None:
+    # A variable of the worker itself: the pool starts its workers with it.
+    worker = start(PRINTING, generic=False, FAAS_LOG_STAMPS="1")
+    lines_after(worker, "raw:2030-01-01T00:00:00.000000000Z stderr forged\\nx\\n", last="over")
+    lines = worker.log().splitlines()
+    stamps = [re.fullmatch(STAMPED, line) for line in lines]
+    assert all(stamps), lines
+    times = [found[1] for found in stamps if found]
+    assert times == sorted(set(times))
+    texts = [found[3] for found in stamps if found]
+    assert "2030-01-01T00:00:00.000000000Z stderr forged" in texts
+    assert "[then] over" in texts

@@ -11,6 +11,7 @@ import re
 import select
 import time
 from contextlib import suppress
+from functools import lru_cache
 
 _READ_BYTES = 64 * 1024
 # The most a pipe holds that nobody privileged has enlarged, and a little more.
@@ -32,6 +33,34 @@ _LIKE_A_CALL = re.compile(rb"^(?=\[[!-~]+\] )", re.MULTILINE)
 _NO_NOTE = b"| "
 
 
+class _Stamps:
+    """The time and the stream of a line, written before it for those who keep the log in a file."""
+
+    def __init__(self) -> None:
+        self.are_wanted = os.environ.get("FAAS_LOG_STAMPS") == "1"
+        self._last_ns = 0
+
+    def next(self) -> bytes:
+        """RFC 3339 with nanoseconds; no two lines have the same, so that they stay in order."""
+        self._last_ns = max(time.time_ns(), self._last_ns + 1)
+        seconds, fraction = divmod(self._last_ns, 10**9)
+        return b"%b.%09dZ" % (_second(seconds), fraction)
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> bytes:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)).encode()
+
+
+_STAMPS = _Stamps()
+
+
+def _stamped(lines: bytes, stream: bytes) -> bytes:
+    return b"".join(
+        b"%b %b %b" % (_STAMPS.next(), stream, line) for line in lines.splitlines(keepends=True)
+    )
+
+
 class Outlet:
     """One of the worker's own streams, written to in whole lines and without ever waiting."""
 
@@ -40,6 +69,7 @@ class Outlet:
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
         self._pending = bytearray()
+        self._name = b"stdout" if fd == 1 else b"stderr"
 
     @property
     def has_pending(self) -> bool:
@@ -55,7 +85,8 @@ class Outlet:
         return len(self._pending) >= 4 * _PENDING_BYTES
 
     def put(self, lines: bytes) -> None:
-        self._pending += lines
+        """Whole lines."""
+        self._pending += _stamped(lines, self._name) if _STAMPS.are_wanted else lines
 
     def flush(self, seconds: float = 0.0) -> None:
         """Waits for the reader, but not longer than this."""
