@@ -5,13 +5,22 @@ import { LABEL, ownedBy, replicaLabels } from './labels.js';
 const PREFIX = 'faas-claim-';
 const CONTAINER_ID = /^[0-9a-f]{64}$/;
 
+/** What a container from the pool was taken for. */
+export interface Claimed {
+  /** Empty, and so never the wanted one, when nobody has claimed it. */
+  readonly spec: string;
+  readonly revision?: string | undefined;
+}
+
+const UNCLAIMED: Claimed = { spec: '' };
+
 /**
  * What a container from the pool serves. Its own labels were fixed when nobody knew, so they stand on a volume of its
  * name, which holds nothing else. Made before the function's row names it and never changed, so that every manager can tell
  * whether to adopt it.
  */
 export class Claims {
-  private readonly specs = new Map<string, string>();
+  private readonly known = new Map<string, Claimed>();
 
   constructor(
     private readonly engine: DockerEngine,
@@ -21,21 +30,21 @@ export class Claims {
   async make(container: string, workload: Workload, spec: string, signal: AbortSignal): Promise<void> {
     const { [LABEL.owner]: owner, ...labels } = replicaLabels(this.owner, workload, spec);
     await this.engine.createVolume(PREFIX + container, { ...labels, [LABEL.claim]: owner ?? '' }, signal);
-    this.specs.set(container, spec);
+    this.known.set(container, { spec, revision: String(workload.revision) });
   }
 
-  /** The spec it was taken for; empty, and so never the wanted one, when nobody has claimed it. */
-  async specOf(container: string, signal: AbortSignal): Promise<string> {
-    const known = this.specs.get(container);
+  async of(container: string, signal: AbortSignal): Promise<Claimed> {
+    const known = this.known.get(container);
     if (known !== undefined) return known;
     const labels = await this.engine.volumeLabels(PREFIX + container, signal);
-    const spec = labels?.[LABEL.claim] === this.owner ? (labels[LABEL.spec] ?? '') : '';
-    if (spec !== '') this.specs.set(container, spec);
-    return spec;
+    if (labels?.[LABEL.claim] !== this.owner) return UNCLAIMED;
+    const claimed = { spec: labels[LABEL.spec] ?? '', revision: labels[LABEL.revision] };
+    if (claimed.spec !== '') this.known.set(container, claimed);
+    return claimed;
   }
 
   async drop(container: string, signal: AbortSignal): Promise<void> {
-    this.specs.delete(container);
+    this.known.delete(container);
     await this.engine.removeVolume(PREFIX + container, signal);
   }
 
@@ -53,7 +62,7 @@ export class Claims {
       const isLeft = claimant === undefined ? await this.isGone(container, signal) : claimant === this.owner;
       if (isLeft) await this.drop(container, signal);
     }
-    for (const known of this.specs.keys()) if (!containers.has(known)) this.specs.delete(known);
+    for (const known of this.known.keys()) if (!containers.has(known)) this.known.delete(known);
   }
 
   /** Whether no owner has such a container. */

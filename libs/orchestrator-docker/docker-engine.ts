@@ -225,11 +225,28 @@ export class DockerEngine {
     );
   }
 
-  async logStream(id: string, tail: number, signal: AbortSignal): Promise<Readable> {
-    const options = { stdout: true, stderr: true, tail, timestamps: true, follow: true as const };
-    return this.open('follow a log', signal, (abortSignal) =>
-      this.docker.getContainer(id).logs({ ...options, abortSignal } as object),
+  /** In the engine's multiplexed form, with times. `since`: seconds, with a fraction. */
+  async logStream(
+    id: string,
+    range: { readonly tail: number; readonly since?: string | undefined; readonly follow: boolean },
+    signal: AbortSignal,
+  ): Promise<Readable> {
+    const options = { stdout: true, stderr: true, timestamps: true, ...range };
+    return this.open('stream a log', signal, (abortSignal) =>
+      this.dial(`/containers/${id}/logs?`, options, abortSignal),
     );
+  }
+
+  /** The client library collects the whole of a log that isn't followed. */
+  private dial(path: string, options: object, abortSignal: AbortSignal): Promise<unknown> {
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+    const statusCodes = { 200: true, 404: 'no such container', 409: 'dead or marked for removal', 500: 'server error' };
+    const request = { path, method: 'GET', isStream: true, options, abortSignal, statusCodes };
+    (this.docker.modem as { dial(request: object, done: (error: unknown, answer: unknown) => void): void }).dial(
+      request,
+      (error, answer) => (error === null || error === undefined ? resolve(answer) : reject(error)),
+    );
+    return promise;
   }
 
   async events(filters: Record<string, string[]>, signal: AbortSignal): Promise<Readable> {

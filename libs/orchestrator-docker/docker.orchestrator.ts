@@ -5,18 +5,11 @@ import { EngineNotConfigured } from '#libs/orchestrator/errors.js';
 import { HealthProber } from '#libs/orchestrator/health-probe.js';
 import { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
 import { type OnReady, Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
+import type { ReplicaLog } from '#libs/orchestrator/replica-log.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
 import { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
-import type {
-  Endpoint,
-  FunctionId,
-  LogLine,
-  LogOptions,
-  Observed,
-  Workload,
-  WorkloadFault,
-} from '#libs/orchestrator/workload.js';
+import type { Endpoint, FunctionId, Observed, Workload, WorkloadFault } from '#libs/orchestrator/workload.js';
 import { settled } from '#libs/deadlines/within.js';
 import { Claims } from './claims.js';
 import { codeVolumePrefix } from './code-volume.js';
@@ -32,7 +25,7 @@ import { observedOf, seenReady } from './observe.js';
 import type { Reach } from './reach.js';
 import { type PoolContainer, PoolContainers } from './pool-containers.js';
 import { addressOf, functionIdOf, hasAddress } from './replica.js';
-import { followLines, newestLines } from './replica-logs.js';
+import { logOf } from './replica-logs.js';
 import { type Plan, planReplicas, type Seen } from './replica-plan.js';
 import { faultOf, ReplicaStarter } from './replica-starter.js';
 import { ReplicaObserver } from './replica-observer.js';
@@ -117,7 +110,7 @@ export class DockerOrchestrator extends Orchestrator {
       pool,
       logger,
     );
-    this.drainer = new Drainer(this.docker, this.observer, this.claims, this.mutex, logger);
+    this.drainer = new Drainer(this.docker, this.observer, this.claims, this.mutex, this.departures, logger);
   }
 
   override get warmPool(): PoolReport {
@@ -187,9 +180,9 @@ export class DockerOrchestrator extends Orchestrator {
     }
   }
 
-  logs(functionId: FunctionId, options: LogOptions): AsyncIterable<LogLine> {
-    const read = options.follow ? followLines : newestLines;
-    return read(this.docker, (id, signal) => this.observer.list(id, signal), functionId, options);
+  async logs(functionId: FunctionId, signal: AbortSignal): Promise<ReplicaLog[]> {
+    const replicas = await this.observer.list(functionId, signal);
+    return replicas.filter(({ state }) => state !== 'gone').map((replica) => logOf(this.docker, replica));
   }
 
   override async confirms({ replica, address }: Endpoint, signal: AbortSignal): Promise<boolean> {

@@ -1,12 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { settled } from '#libs/deadlines/within.js';
+import type { Departures } from '#libs/orchestrator/departures.js';
 import type { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
 import { LEAVING_MS } from '#libs/orchestrator/workload.js';
 import type { Claims } from './claims.js';
 import type { DockerEngine } from './docker-engine.js';
 import { EngineRefusal } from './engine-fault.js';
 import { leavingName, type Replica } from './replica.js';
+import { logOf } from './replica-logs.js';
 import type { ReplicaObserver } from './replica-observer.js';
 
 /** Routers of all managers learn of new endpoints before the old ones stop listening. */
@@ -24,6 +26,7 @@ export class Drainer {
     private readonly observer: ReplicaObserver,
     private readonly claims: Claims,
     private readonly steps: KeyedMutex,
+    private readonly departures: Departures,
     private readonly logger: Logger,
   ) {}
 
@@ -37,6 +40,7 @@ export class Drainer {
 
   /** Removes what doesn't run. A half-made container may have been started meanwhile; then it stays. */
   async discard(replica: Replica, signal: AbortSignal): Promise<void> {
+    if (replica.state === 'ended') await this.departures.tell(replica.functionId, logOf(this.engine, replica));
     await this.erase(replica, replica.state !== 'half', signal).catch(unlessRefused);
   }
 
@@ -64,6 +68,7 @@ export class Drainer {
       await this.steps.run(replica.functionId, signal, () => Promise.resolve());
       await delay(NOTICE_MS, undefined, { signal });
       await this.engine.stop(replica.id, graceMs + LEAVING_MS, signal);
+      await this.departures.tell(replica.functionId, logOf(this.engine, replica));
       await this.erase(replica, true, signal);
       this.logger.info({ functionId: replica.functionId, replica: replica.id.slice(0, 12) }, 'replica drained');
     } catch (error) {

@@ -16,8 +16,8 @@ const T2 = '2026-01-02T03:04:06.000000002Z';
 describe('LogFrames', () => {
   it('reads lines of both streams with their times', () => {
     expect(logLines(Buffer.concat([frame(1, `${T1} out\n`), frame(2, `${T2} err\n`)]))).toEqual([
-      { at: new Date(T1), stream: 'stdout', text: 'out' },
-      { at: new Date(T2), stream: 'stderr', text: 'err' },
+      { time: T1, stream: 'stdout', text: 'out' },
+      { time: T2, stream: 'stderr', text: 'err' },
     ]);
   });
 
@@ -27,7 +27,15 @@ describe('LogFrames', () => {
   });
 
   it('keeps a last line without a line feed', () => {
-    expect(logLines(frame(2, `${T1} cut off`))).toEqual([{ at: new Date(T1), stream: 'stderr', text: 'cut off' }]);
+    expect(logLines(frame(2, `${T1} cut off`))).toEqual([{ time: T1, stream: 'stderr', text: 'cut off' }]);
+  });
+
+  it('keeps no more of a line without an end than it shows', () => {
+    const piece = frame(1, `${T1} ${'x'.repeat(16_384)}`);
+    const frames = new LogFrames();
+    for (let sent = 0; sent < 640; sent += 1) expect(frames.push(piece)).toEqual([]);
+    const [line] = frames.flush();
+    expect(line?.text).toMatch(/^x{65536} … \[10420224 characters cut\]$/);
   });
 
   it('reads the same however the bytes are cut', () => {

@@ -1,14 +1,16 @@
-import type { LogLine } from '#libs/orchestrator/workload.js';
+import { CutText, type PlainLine, timeAt, timeOf } from '#libs/orchestrator/replica-log.js';
 
 const HEADER_BYTES = 8;
 const STDERR = 2;
+/** Of lines that were asked for without their times. */
+const EPOCH = timeAt(new Date(0));
 const STAMPED = /^(\d{4}-\d\d-\d\dT\S+Z) ?/;
 
-type PlainLine = Omit<LogLine, 'replica'>;
+type Stream = 'stdout' | 'stderr';
 
 interface Pending {
-  at: Date;
-  text: string;
+  readonly time: string;
+  readonly text: CutText;
 }
 
 /**
@@ -17,7 +19,7 @@ interface Pending {
  */
 export class LogFrames {
   private rest: Buffer = Buffer.alloc(0);
-  private readonly pending: Partial<Record<LogLine['stream'], Pending>> = {};
+  private readonly pending: Partial<Record<Stream, Pending | undefined>> = {};
 
   push(chunk: Buffer): PlainLine[] {
     this.rest = this.rest.length === 0 ? chunk : Buffer.concat([this.rest, chunk]);
@@ -36,22 +38,20 @@ export class LogFrames {
   flush(): PlainLine[] {
     return (['stdout', 'stderr'] as const).flatMap((stream) => {
       const pending = this.pending[stream];
-      delete this.pending[stream];
-      return pending ? [{ ...pending, stream }] : [];
+      this.pending[stream] = undefined;
+      return pending ? [{ time: pending.time, stream, text: String(pending.text) }] : [];
     });
   }
 
-  private message(stream: LogLine['stream'], message: string): PlainLine[] {
+  private message(stream: Stream, message: string): PlainLine[] {
     const stamp = STAMPED.exec(message);
     const text = stamp ? message.slice(stamp[0].length) : message;
-    const pending = this.pending[stream] ?? { at: new Date(stamp?.[1] ?? 0), text: '' };
-    pending.text += text;
-    if (!text.endsWith('\n')) {
-      this.pending[stream] = pending;
-      return [];
-    }
-    delete this.pending[stream];
-    return [{ at: pending.at, text: pending.text.slice(0, -1), stream }];
+    const begun = this.pending[stream];
+    const pending = begun ?? { time: timeOf(stamp?.[1] ?? '') ?? EPOCH, text: new CutText() };
+    const isWhole = text.endsWith('\n');
+    pending.text.add(isWhole ? text.slice(0, -1) : text);
+    this.pending[stream] = isWhole ? undefined : pending;
+    return isWhole ? [{ time: pending.time, stream, text: String(pending.text) }] : [];
   }
 }
 

@@ -51,10 +51,10 @@ export class ReplicaObserver {
       this.engine.list(fromPoolOf(this.owner), signal, { name }),
     ]);
     const taken = named.filter((container) => functionIdOf(container) === functionId);
-    const specs = await Promise.all(taken.map(({ Id }) => this.claims.specOf(Id, signal)));
+    const claims = await Promise.all(taken.map(({ Id }) => this.claims.of(Id, signal)));
     return [
       ...labelled.map((container) => replicaOf(container)),
-      ...taken.map((container, index) => replicaOf(container, specs[index])),
+      ...taken.map((container, index) => replicaOf(container, claims[index])),
     ];
   }
 

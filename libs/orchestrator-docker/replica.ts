@@ -1,5 +1,6 @@
 import type { ContainerInfo, ContainerInspectInfo } from 'dockerode';
 import type { EndpointAddress, FunctionId } from '#libs/orchestrator/workload.js';
+import type { Claimed } from './claims.js';
 import { LABEL } from './labels.js';
 import type { Reach } from './reach.js';
 
@@ -18,6 +19,8 @@ export interface Replica {
   readonly name: string;
   readonly functionId: FunctionId;
   readonly spec: string;
+  /** Undefined for one that nobody has claimed. */
+  readonly revision?: number | undefined;
   readonly state: ReplicaState;
   /** Its place among the function's names; undefined for one that is leaving or was renamed by hand. */
   readonly slot: number | undefined;
@@ -54,17 +57,21 @@ export function functionIdOf({ Labels, Names }: Pick<ContainerInfo, 'Labels' | '
   return LABEL.pool in Labels ? functionIdIn(Names[0] ?? '') : Labels[LABEL.functionId];
 }
 
-/** @param claimed the spec of one that came from the pool */
-export function replicaOf(container: ContainerInfo, claimed = ''): Replica {
+/** @param claimed of one that came from the pool */
+export function replicaOf(container: ContainerInfo, claimed: Claimed = { spec: '' }): Replica {
   const functionId = functionIdOf(container) ?? '';
   const name = (container.Names[0] ?? '').replace(/^\//, '');
   const fromPool = LABEL.pool in container.Labels;
+  const { spec, revision } = fromPool
+    ? claimed
+    : { spec: container.Labels[LABEL.spec] ?? '', revision: container.Labels[LABEL.revision] };
   return {
     id: container.Id,
     name,
     functionId,
     fromPool,
-    spec: fromPool ? claimed : (container.Labels[LABEL.spec] ?? ''),
+    spec,
+    revision: revision === undefined ? undefined : Number(revision),
     state: stateOf(container.State),
     slot: slotOf(functionId, name),
     leaving: name.startsWith(`${slotName(functionId, 1)}-leaving-`),

@@ -94,10 +94,16 @@ export class KubeApi {
     return this.bounded(signal, () => response.body.text());
   }
 
-  /** A log that goes on; not bounded in time. */
-  async followLog(pod: string, query: Readonly<Record<string, string>>, signal: AbortSignal): Promise<Readable> {
+  /** A log as it comes; not bounded in time once it has begun. */
+  async logStream(pod: string, query: Readonly<Record<string, string>>, signal: AbortSignal): Promise<Readable> {
     const path = `/api/v1/namespaces/${this.namespace}/pods/${pod}/log`;
-    return (await this.send(path, { query: { ...query, follow: 'true' } }, signal, signal)).body;
+    const begun = new AbortController();
+    const late = setTimeout(() => begun.abort(new DOMException('no answer', 'TimeoutError')), CALL_TIMEOUT_MS);
+    try {
+      return (await this.send(path, { query }, signal, AbortSignal.any([signal, begun.signal]))).body;
+    } finally {
+      clearTimeout(late);
+    }
   }
 
   private async listAs<T>(kind: Kind, selector: string, accept: string, signal: AbortSignal): Promise<ObjectList<T>> {

@@ -5,6 +5,7 @@ import { type KubernetesConfig, NO_POOL, type PoolConfig } from '#libs/config/co
 import { settled } from '#libs/deadlines/within.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
+import type { ReplicaLog } from '#libs/orchestrator/replica-log.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
 import { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
@@ -12,8 +13,6 @@ import type {
   Endpoint,
   EndpointAddress,
   FunctionId,
-  LogLine,
-  LogOptions,
   Observed,
   Workload,
   WorkloadFault,
@@ -21,6 +20,7 @@ import type {
 import { ApiRefusal, ENGINE, isConflict, rejection } from './api-fault.js';
 import type { ClusterAccess } from './cluster-access.js';
 import { Convergence, NameTaken } from './convergence.js';
+import { DepartingPods } from './departing-pods.js';
 import { DeploymentEvents } from './deployment-events.js';
 import { Terminations } from './terminations.js';
 import { ranked, replicaFailure, waitingFault } from './faults.js';
@@ -31,7 +31,7 @@ import { isAutoscaled, manifestsFor } from './manifests.js';
 import { deploymentName } from './names.js';
 import { notedFault, noteOf } from './noted-fault.js';
 import { observedOf, surplusPoolReplicas } from './observe.js';
-import { followLines, newestLines } from './pod-logs.js';
+import { logsOf } from './pod-logs.js';
 import { podTemplate } from './pod-template.js';
 import { type PoolPod, PoolPods } from './pool-pods.js';
 import { Rejections } from './rejections.js';
@@ -67,6 +67,7 @@ export class KubernetesOrchestrator extends Orchestrator {
   private readonly poolPods: PoolPods;
   private readonly pool: WarmPool<PoolPod>;
   private readonly poolReplicas: PoolReplicas;
+  private readonly departing: DepartingPods;
 
   /** `owner` names this installation in the namespace; two that share it must differ. */
   constructor(
@@ -89,6 +90,7 @@ export class KubernetesOrchestrator extends Orchestrator {
     // Given their functions straight at their own addresses only: that passes through nobody's hands.
     this.pool = new WarmPool<PoolPod>(this.poolPods, this.routing.routesByName ? 0 : pool.size, logger, pool.leaseMs);
     this.poolReplicas = new PoolReplicas(this.api, this.cache, this.pool, this.poolPods, tokens, pool, logger);
+    this.departing = new DepartingPods(this.api, this.cache, this.departures);
   }
 
   override get warmPool(): PoolReport {
@@ -98,6 +100,7 @@ export class KubernetesOrchestrator extends Orchestrator {
   async ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {
     await this.cache.current(signal);
     this.pool.start();
+    this.departing.start();
     const spec = this.specOf(workload);
     const held = this.rejections.held(workload, spec, new Date());
     if (held !== undefined) return this.see(workload, spec, this.deploymentOf(workload), [held]);
@@ -136,14 +139,14 @@ export class KubernetesOrchestrator extends Orchestrator {
 
   async watch(onChange: (functionId: FunctionId | undefined) => void, signal: AbortSignal): Promise<void> {
     this.pool.start();
+    this.departing.start();
     // A new listener for each watch, so that one callback may watch twice. Changes of the pool's own pods are not told.
     await this.cache.follow((functionId) => functionId === '' || onChange(functionId), signal);
   }
 
-  async *logs(functionId: FunctionId, options: LogOptions): AsyncIterable<LogLine> {
-    await this.cache.current(options.signal);
-    const read = options.follow ? followLines : newestLines;
-    yield* read(this.api, (id) => this.replicasOf(id), functionId, options);
+  async logs(functionId: FunctionId, signal: AbortSignal): Promise<ReplicaLog[]> {
+    await this.cache.current(signal);
+    return this.replicasOf(functionId).flatMap((replica) => logsOf(this.api, replica));
   }
 
   async ping(signal: AbortSignal): Promise<void> {
@@ -168,6 +171,7 @@ export class KubernetesOrchestrator extends Orchestrator {
   /** Ends watches, connections and the pool. Everything else in the cluster goes on. */
   override async close(): Promise<void> {
     this.poolReplicas.close();
+    this.departing.close();
     await this.pool.close();
     this.cache.close();
     this.routing.close();

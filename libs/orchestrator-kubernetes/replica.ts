@@ -76,7 +76,7 @@ function replicaOf(pod: V1Pod, serving: ReadonlySet<string>, answers: (id: strin
   };
 }
 
-function replicaId(pod: string, containerId: string | undefined): string {
+export function replicaId(pod: string, containerId: string | undefined): string {
   const id = containerId?.replace(/^[a-z-]+:\/\//, '').slice(0, SHOWN_ID);
   return id === undefined ? pod : `${pod}/${id}`;
 }

@@ -10,7 +10,8 @@ import { Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.j
 import { observedOf, planFor, type Standing, withheldOf } from '#libs/orchestrator/replica-plan.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
-import type { FunctionId, LogLine, LogOptions, Observed, Workload } from '#libs/orchestrator/workload.js';
+import type { ReplicaLog } from '#libs/orchestrator/replica-log.js';
+import type { FunctionId, Observed, Workload } from '#libs/orchestrator/workload.js';
 import { findInterpreter, type Interpreter } from './interpreter.js';
 import { ProcessPool } from './process-pool.js';
 import { type ReplicaRecord, ReplicaStore } from './replica-store.js';
@@ -52,7 +53,7 @@ export class ProcessOrchestrator extends Orchestrator {
     const notify = (functionId: FunctionId) => this.changes.emit('change', functionId);
     this.store = new ReplicaStore(config.runtimeDir, owner, this.uids);
     this.workerLogs = new WorkerLogs(this.store);
-    this.replicas = new Replicas(this.store, this.workerLogs, tokens, notify, logger);
+    this.replicas = new Replicas(this.store, this.workerLogs, this.departures, tokens, notify, logger);
     this.pool = new ProcessPool(this.store, this.replicas, () => this.prepared(), pool, logger);
   }
 
@@ -112,8 +113,9 @@ export class ProcessOrchestrator extends Orchestrator {
     this.changes.off('change', onChange);
   }
 
-  logs(functionId: FunctionId, options: LogOptions): AsyncIterable<LogLine> {
-    return this.workerLogs.read(functionId, options);
+  async logs(functionId: FunctionId): Promise<ReplicaLog[]> {
+    const records = await this.store.load(functionId);
+    return records.map((record) => this.workerLogs.of(record));
   }
 
   ping(signal: AbortSignal): Promise<void> {

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { Departures } from '#libs/orchestrator/departures.js';
 import { HealthProber } from '#libs/orchestrator/health-probe.js';
 import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { identityOf } from './process-table.js';
@@ -23,7 +24,7 @@ beforeEach(async () => {
   workers = [];
   store = new ReplicaStore(folder, 'owner');
   logs = new WorkerLogs(store);
-  replicas = new Replicas(store, logs, TEST_TOKENS, () => {}, pino({ level: 'silent' }));
+  replicas = new Replicas(store, logs, new Departures(), TEST_TOKENS, () => {}, pino({ level: 'silent' }));
 });
 afterEach(async () => {
   vi.restoreAllMocks();

@@ -3,6 +3,7 @@ import { constants } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { within } from '#libs/deadlines/within.js';
+import type { Departures } from '#libs/orchestrator/departures.js';
 import { exitFault } from '#libs/orchestrator/exit-fault.js';
 import { HealthProber } from '#libs/orchestrator/health-probe.js';
 import type { CallToken, WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
@@ -44,11 +45,14 @@ export class Replicas {
   private readonly prober: HealthProber;
   private readonly timer: NodeJS.Timeout;
   private readonly killing = new Set<string>();
+  /** Functions whose logs go with them. */
+  private readonly removing = new Set<FunctionId>();
   private looking = false;
 
   constructor(
     private readonly store: ReplicaStore,
     private readonly logs: WorkerLogs,
+    private readonly departures: Departures,
     private readonly tokens: WorkerTokens,
     private readonly onChange: (functionId: FunctionId) => void,
     private readonly logger: Logger,
@@ -148,6 +152,15 @@ export class Replicas {
   }
 
   async remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
+    this.removing.add(functionId);
+    try {
+      await this.removeAll(functionId, graceMs, signal);
+    } finally {
+      this.removing.delete(functionId);
+    }
+  }
+
+  private async removeAll(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
     const deadline = Date.now() + graceMs;
     const draining: ReplicaRecord[] = [];
     for (const record of await this.settle(functionId)) draining.push(await this.drain(record, graceMs));
@@ -162,11 +175,13 @@ export class Replicas {
     await this.store.removeFunction(functionId);
   }
 
-  /** Ends whatever is left of a replica and clears it away; its log is kept for a while. */
+  /** Ends whatever is left of a replica and clears it away. */
   async destroy(record: ReplicaRecord): Promise<void> {
     this.forget(record);
     await killAll(await this.processOf(record), record.uid);
-    if (record.functionId !== POOL) await this.logs.keep(record);
+    if (record.functionId !== POOL && !this.removing.has(record.functionId)) {
+      await this.departures.tell(record.functionId, this.logs.of(record));
+    }
     await this.store.removeReplica(record);
     // One that another process had laid out and not yet started may have been started meanwhile. From now on it can't.
     if (record.process === undefined) await killAll(await this.processOf(record), record.uid);

@@ -2,6 +2,7 @@ import { appendFile, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import type { PlainLine } from '#libs/orchestrator/replica-log.js';
 import { type ReplicaRecord, ReplicaStore } from './replica-store.js';
 import { WorkerLogs } from './worker-log.js';
 
@@ -30,18 +31,19 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
-async function newest(tail: number): Promise<string[]> {
-  const found: string[] = [];
-  const options = { tail, follow: false, signal: AbortSignal.timeout(5_000) };
-  for await (const { text } of logs.read('abc', options)) found.push(text);
-  return found;
+async function newest(tail: number): Promise<PlainLine[]> {
+  return Array.fromAsync(logs.of(record).lines({ tail, follow: false, signal: AbortSignal.timeout(5_000) }));
+}
+
+async function texts(tail: number): Promise<string[]> {
+  return (await newest(tail)).map(({ text }) => text);
 }
 
 it('shows whole lines only', async () => {
   await writeFile(store.log(record), 'one\ntwo\nthr');
-  expect(await newest(10)).toEqual(['one', 'two']);
+  expect(await texts(10)).toEqual(['one', 'two']);
   await appendFile(store.log(record), 'ee\n');
-  expect(await newest(2)).toEqual(['two', 'three']);
+  expect(await texts(2)).toEqual(['two', 'three']);
 });
 
 it('cuts a log that is too long, and goes on', async () => {
@@ -51,19 +53,34 @@ it('cuts a log that is too long, and goes on', async () => {
   await appendFile(store.log(record), 'after\n');
   const { size } = await stat(store.log(record));
   expect(size).toBe('after\n'.length);
-  const found = await newest(2);
+  const found = await texts(2);
   expect(found.at(-1)).toBe('after');
   expect(found).toHaveLength(2);
   const kept = await stat(`${store.log(record)}.1`);
   expect(kept.size).toBeLessThanOrEqual(1024 * 1024);
 });
 
-it('keeps the log of a replica that is gone, and only of the last ones', async () => {
-  for (const word of ['first', 'second', 'third']) {
-    const ended = { ...record, replica: `abc-${word}` };
-    await mkdir(store.dir(ended));
-    await writeFile(store.log(ended), `${word}\n`);
-    await logs.keep(ended);
-  }
-  expect(await newest(10)).toEqual(['second', 'third']);
+it('reads times and streams as the worker writes them', async () => {
+  const [first, second] = ['2026-01-02T03:04:05.000000001Z', '2026-01-02T03:04:05.000000002Z'];
+  await writeFile(
+    store.log(record),
+    `${first} stdout 2030-01-01T00:00:00.000000000Z stderr x\n${second} stderr \nraw\n`,
+  );
+  expect(await newest(10)).toEqual([
+    { time: first, stream: 'stdout', text: '2030-01-01T00:00:00.000000000Z stderr x' },
+    { time: second, stream: 'stderr', text: '' },
+    { time: '2026-01-02T03:04:05.000000003Z', stream: 'stderr', text: 'raw' },
+  ]);
+  expect(await logs.tailOf(record)).toEqual(['2030-01-01T00:00:00.000000000Z stderr x', 'raw']);
+});
+
+it('goes on from where it was cut, for whoever follows it', async () => {
+  await writeFile(store.log(record), `${'x'.repeat(1023)}\n`.repeat(5 * 1024));
+  const lines = logs.of(record).lines({ tail: 1, follow: true, signal: AbortSignal.timeout(5_000) });
+  const reader = lines[Symbol.asyncIterator]();
+  await reader.next();
+  await logs.rotate(record);
+  await appendFile(store.log(record), 'after\n');
+  expect(await reader.next()).toMatchObject({ value: { text: 'after' } });
+  await reader.return?.();
 });

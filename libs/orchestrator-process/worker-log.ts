@@ -1,23 +1,27 @@
-import { open, readdir, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { type FileHandle, open, stat, truncate, writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { FunctionId, LogLine, LogOptions } from '#libs/orchestrator/workload.js';
-import type { ReplicaPlace, ReplicaStore } from './replica-store.js';
+import {
+  LineSplitter,
+  type LogRange,
+  type PlainLine,
+  type ReplicaLog,
+  nextTime,
+  timeAt,
+} from '#libs/orchestrator/replica-log.js';
+import type { ReplicaPlace, ReplicaRecord, ReplicaStore } from './replica-store.js';
 
 const FOLLOW_INTERVAL_MS = 100;
 const ROTATE_BYTES = 4 * 1024 * 1024;
 const KEPT_BYTES = 1024 * 1024;
-const KEPT_LOGS_OF_ENDED = 2;
-const ENDED = 'ended-';
+const CHUNK_BYTES = 64 * 1024;
+/** As the worker writes each line ({@link STAMPS}): its time and its stream, then the line itself. */
+const STAMPED = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z) (stdout|stderr) /;
 
-interface Source {
-  readonly replica: string;
-  readonly path: string;
-}
+/** Makes a worker write the time and the stream of each line before it: a file has neither. */
+export const STAMPS = { FAAS_LOG_STAMPS: '1' };
 
 /**
  * Logs are plain files that workers append to, so that they need no manager; it only keeps them small and reads them.
- * Lines carry no time of their own: theirs is when the file was last written.
  */
 export class WorkerLogs {
   constructor(private readonly store: ReplicaStore) {}
@@ -27,86 +31,112 @@ export class WorkerLogs {
     const path = this.store.log(place);
     const size = (await stat(path).catch(() => undefined))?.size ?? 0;
     if (size <= ROTATE_BYTES) return;
-    await writeFile(`${path}.1`, await readFrom(path, size - KEPT_BYTES), { mode: 0o600 });
+    await using file = await open(path, 'r');
+    await writeFile(`${path}.1`, await chunkAt(file, size - KEPT_BYTES, KEPT_BYTES), { mode: 0o600 });
     // The worker's descriptor appends, so that it goes on at the new end.
     await truncate(path, 0);
   }
 
   /** The last lines of one replica, as many as a report of how it ended can need. */
   async tailOf(place: ReplicaPlace): Promise<string[]> {
-    const text = await readFrom(this.store.log(place), -KEPT_BYTES / 8).catch(() => '');
-    return text
-      .toString()
-      .split('\n')
-      .filter((line) => line !== '');
-  }
-
-  /** A replica's log stays readable after it ended; only those of the last few do. */
-  async keep(place: ReplicaPlace): Promise<void> {
-    const dir = this.store.functionDir(place.functionId);
-    await rename(this.store.log(place), join(dir, `${ENDED}${Date.now()}-${place.replica}`)).catch(() => undefined);
-    const kept = (await namesIn(dir)).filter((name) => name.startsWith(ENDED)).toSorted();
-    for (const name of kept.slice(0, -KEPT_LOGS_OF_ENDED)) await rm(join(dir, name), { force: true });
-  }
-
-  async *read(functionId: FunctionId, { tail, follow, signal }: LogOptions): AsyncGenerator<LogLine> {
-    const ends = new Map<string, number>();
-    const newest: LogLine[] = [];
-    for (const { replica, path } of await this.sources(functionId)) {
-      const { lines, end } = await linesFrom({ replica, path }, -ROTATE_BYTES);
-      const { lines: earlier } = await linesFrom({ replica, path: `${path}.1` }, -KEPT_BYTES);
-      newest.push(...(tail > 0 ? [...earlier, ...lines].slice(-tail) : []));
-      ends.set(replica, end);
+    const texts: string[] = [];
+    const stamps = new Stamps();
+    const size = (await stat(this.store.log(place)).catch(() => undefined))?.size ?? 0;
+    for await (const text of textsOf(this.store.log(place), { from: size - KEPT_BYTES / 8 })) {
+      const line = stamps.read(text);
+      if (line.text !== '') texts.push(line.text);
     }
-    yield* newest.toSorted((a, b) => a.at.getTime() - b.at.getTime());
+    return texts;
+  }
+
+  of(record: ReplicaRecord): ReplicaLog {
+    const { replica, revision } = record;
+    return { replica, revision, isOpen: true, lines: (range) => this.lines(record, range) };
+  }
+
+  private async *lines(place: ReplicaPlace, { tail, since = '', follow, signal }: LogRange): AsyncGenerator<PlainLine> {
+    const path = this.store.log(place);
+    const stamps = new Stamps(await modifiedAt(path));
+    const position = { from: 0 };
+    const newest: PlainLine[] = [];
+    for (const [file, at] of [
+      [`${path}.1`, { from: 0 }],
+      [path, position],
+    ] as const) {
+      for await (const text of textsOf(file, at)) {
+        const line = stamps.read(text);
+        if (tail > 0 && line.time >= since) newest.push(line);
+        // Cut now and then, for taking the first one off costs as much as all the others do.
+        if (newest.length > 2 * tail) newest.splice(0, newest.length - tail);
+      }
+    }
+    yield* newest.slice(-tail);
     if (!follow) return;
     while (!signal.aborted) {
       await delay(FOLLOW_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
-      if (signal.aborted) return;
-      for (const source of await this.sources(functionId)) {
-        const { lines, end } = await linesFrom(source, ends.get(source.replica) ?? 0);
-        ends.set(source.replica, end);
-        yield* lines;
+      if (signal.aborted || !(await this.store.has(place))) return;
+      for await (const text of textsOf(path, position)) {
+        const line = stamps.read(text);
+        if (line.time >= since) yield line;
       }
     }
   }
+}
 
-  private async sources(functionId: FunctionId): Promise<Source[]> {
-    const dir = this.store.functionDir(functionId);
-    const ended = (await namesIn(dir)).filter((name) => name.startsWith(ENDED)).toSorted();
-    const living = await this.store.load(functionId);
-    return [
-      ...ended.map((name) => ({ replica: name.split('-').slice(2).join('-'), path: join(dir, name) })),
-      ...living.map((record) => ({ replica: record.replica, path: this.store.log(record) })),
-    ];
+/** Reads the stamps of one file's lines. What has none, such as the interpreter's own words, comes right after the line before. */
+class Stamps {
+  private readonly before: string;
+  private last: Pick<PlainLine, 'time' | 'stream'>;
+  private following = 0;
+
+  /** @param unknown when lines before the first stamp may have been written */
+  constructor(unknown = new Date(0)) {
+    this.before = timeAt(unknown);
+    this.last = { time: this.before, stream: undefined };
+  }
+
+  read(text: string): PlainLine {
+    const [stamp, time, stream] = STAMPED.exec(text) ?? [];
+    if (stamp === undefined) {
+      this.following += 1;
+      return { ...this.last, time: nextTime(this.last.time, this.following), text };
+    }
+    this.following = 0;
+    this.last = { time: time as string, stream: stream as 'stdout' | 'stderr' };
+    return { ...this.last, text: text.slice(stamp.length) };
   }
 }
 
-/** Whole lines only; `end` is where the next one begins. A file shorter than `from` was cut, and begins anew. */
-async function linesFrom({ replica, path }: Source, from: number): Promise<{ lines: LogLine[]; end: number }> {
-  const found = await stat(path).catch(() => undefined);
-  if (found === undefined || found.size === from) return { lines: [], end: found?.size ?? 0 };
-  const start = from < 0 ? Math.max(0, found.size + from) : from <= found.size ? from : 0;
-  const bytes = await readFrom(path, start).catch(() => Buffer.alloc(0));
-  const whole = bytes.lastIndexOf(10) + 1;
-  const texts = whole === 0 ? [] : bytes.toString('utf8', 0, whole - 1).split('\n');
-  const lines = texts.map((text) => {
-    const stream: LogLine['stream'] = text.startsWith('{"faas":') ? 'stderr' : 'stdout';
-    return { replica, at: found.mtime, stream, text };
-  });
-  return { lines, end: start + whole };
+/** Whole lines only, up to the end of the file as it is now; leaves in `position` where the next one begins. */
+async function* textsOf(path: string, position: { from: number }): AsyncGenerator<string> {
+  const file = await open(path, 'r').catch(() => undefined);
+  if (file === undefined) return;
+  try {
+    const { size } = await file.stat();
+    // A file that is shorter now was cut, and begins anew.
+    if (size < position.from) position.from = 0;
+    let at = Math.max(0, position.from);
+    const splitter = new LineSplitter();
+    while (at < size) {
+      const chunk = await chunkAt(file, at, Math.min(CHUNK_BYTES, size - at));
+      if (chunk.length === 0) return;
+      at += chunk.length;
+      const whole = chunk.lastIndexOf(10) + 1;
+      const lines = splitter.push(chunk);
+      if (whole > 0) position.from = at - chunk.length + whole;
+      yield* lines;
+    }
+  } finally {
+    await file.close();
+  }
 }
 
-function namesIn(dir: string): Promise<string[]> {
-  return readdir(dir).catch(() => []);
-}
-
-/** The file from an offset on, or its last bytes when the offset is negative. */
-async function readFrom(path: string, offset: number): Promise<Buffer> {
-  await using file = await open(path, 'r');
-  const { size } = await file.stat();
-  const start = offset < 0 ? Math.max(0, size + offset) : Math.min(offset, size);
-  const buffer = Buffer.alloc(size - start);
-  const { bytesRead } = await file.read(buffer, 0, buffer.length, start);
+async function chunkAt(file: FileHandle, position: number, bytes: number): Promise<Buffer> {
+  const buffer = Buffer.alloc(bytes);
+  const { bytesRead } = await file.read(buffer, 0, bytes, Math.max(0, position));
   return buffer.subarray(0, bytesRead);
+}
+
+async function modifiedAt(path: string): Promise<Date | undefined> {
+  return (await stat(path).catch(() => undefined))?.mtime;
 }

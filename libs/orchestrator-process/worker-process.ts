@@ -11,6 +11,7 @@ import type { Interpreter } from './interpreter.js';
 import { familyOf, isAlive, isSame, type ProcessIdentity, processes } from './process-table.js';
 import type { ReplicaRecord, ReplicaStore } from './replica-store.js';
 import { LEAST_WORKER_UID, processesOf, startAs } from './users.js';
+import { STAMPS } from './worker-log.js';
 
 const MIB = 1024 * 1024;
 const WORKER_NICENESS = 5;
@@ -87,6 +88,7 @@ export async function startWorker(
     PYTHONDONTWRITEBYTECODE: '1',
     ...interpreter.env,
     ...placesOf(store, record),
+    ...STAMPS,
     ...variables,
   };
   // Python ignores an -X it doesn't know; it is there to be found in the process list.

@@ -1,4 +1,6 @@
-import type { Endpoint, EndpointAddress, FunctionId, LogLine, LogOptions, Observed, Workload } from './workload.js';
+import { Departures } from './departures.js';
+import type { ReplicaLog } from './replica-log.js';
+import type { Endpoint, EndpointAddress, FunctionId, Observed, Workload } from './workload.js';
 
 export type OnReady = (endpoints: readonly Endpoint[]) => void;
 
@@ -58,8 +60,11 @@ export abstract class Orchestrator {
    */
   abstract watch(onChange: (functionId: FunctionId | undefined) => void, signal: AbortSignal): Promise<void>;
 
-  /** The function's log lines, oldest first within the tail asked for, then new ones when following. */
-  abstract logs(functionId: FunctionId, options: LogOptions): AsyncIterable<LogLine>;
+  /** What the replicas that the engine still has have printed; `function-log.ts` puts them together. */
+  abstract logs(functionId: FunctionId, signal: AbortSignal): Promise<readonly ReplicaLog[]>;
+
+  /** Told of each replica whose log is about to go with it, except where its function is removed. */
+  readonly departures: Departures = new Departures();
 
   /** Resolves when the engine answers; throws {@link OrchestratorUnavailable} with the reason otherwise. */
   abstract ping(signal: AbortSignal): Promise<void>;

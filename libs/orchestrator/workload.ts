@@ -132,18 +132,3 @@ export interface LoadReport {
   /** Names of callables in a file that lacks the wanted one. */
   readonly available?: readonly string[];
 }
-
-export interface LogLine {
-  readonly replica: string;
-  readonly at: Date;
-  readonly stream: 'stdout' | 'stderr';
-  readonly text: string;
-}
-
-export interface LogOptions {
-  /** At most this many of the newest lines of each replica. */
-  readonly tail: number;
-  /** Goes on with new lines until `signal` aborts. */
-  readonly follow: boolean;
-  readonly signal: AbortSignal;
-}

@@ -64,10 +64,8 @@ describe.skipIf(noCluster)("the manager's Role [kubernetes]", () => {
   async function logOf(manager: Orchestrator, functionId: FunctionId): Promise<string> {
     const { stage } = suite;
     const read = async () => {
-      const texts: string[] = [];
-      const options = { tail: 100, follow: false, signal: stage.signal() };
-      for await (const { text } of manager.logs(functionId, options)) texts.push(text);
-      return texts.join('\n');
+      const lines = await stage.logOf(manager, functionId);
+      return lines.map(({ text }) => text).join('\n');
     };
     return stage.until('its log is there', read, (text) => text !== '');
   }

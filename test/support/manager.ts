@@ -1,6 +1,7 @@
 import 'reflect-metadata';
 import { loadConfig } from '#libs/config/load-config.js';
 import { createLogger } from '#libs/observability/logger.js';
+import { newestLines } from '#libs/orchestrator/function-log.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { Manager } from '../../apps/manager/src/manager.js';
 import { createClient } from '../client/client/index.js';
@@ -78,10 +79,10 @@ export class TestManager {
 
   /** The newest lines that the function's replicas have written. */
   async logOf(id: string): Promise<string[]> {
-    const options = { tail: 200, follow: false, signal: AbortSignal.timeout(LOG_MS) };
-    const found: string[] = [];
-    for await (const { text } of this.manager['app'].get(Orchestrator).logs(id, options)) found.push(text);
-    return found;
+    const signal = AbortSignal.timeout(LOG_MS);
+    const logs = await this.manager['app'].get(Orchestrator).logs(id, signal);
+    const lines = await Array.fromAsync(newestLines(logs, { tail: 200, signal }));
+    return lines.map(({ text }) => text);
   }
 
   remove(id: string): Promise<Answer> {

@@ -1,6 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import { newestLines } from '../function-log.js';
 import type { Orchestrator } from '../orchestrator.js';
+import type { LogLine } from '../replica-log.js';
 import type { Endpoint, FunctionId, Observed, Workload } from '../workload.js';
 import type { CallAnswer } from './call.js';
 import type { ContractHandler } from './contract.handlers.js';
@@ -94,6 +96,12 @@ export class Stage {
 
   remove(orchestrator: Orchestrator, functionId: FunctionId, graceMs = 0): Promise<void> {
     return orchestrator.remove(functionId, graceMs, this.signal());
+  }
+
+  /** The newest lines of the function's replicas, oldest first. */
+  async logOf(orchestrator: Orchestrator, functionId: FunctionId, tail = 100, since?: string): Promise<LogLine[]> {
+    const signal = this.signal();
+    return Array.fromAsync(newestLines(await orchestrator.logs(functionId, signal), { tail, since, signal }));
   }
 
   list(orchestrator: Orchestrator): Promise<FunctionId[]> {

@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Orchestrator } from '../orchestrator.js';
 import { observedOf, planFor, type Standing, withheldOf } from '../replica-plan.js';
+import type { ReplicaLog } from '../replica-log.js';
 import { specHash } from '../spec-hash.js';
-import type { FunctionId, LogLine, LogOptions, Observed, Workload } from '../workload.js';
+import type { FunctionId, Observed, Workload } from '../workload.js';
 import type { MemoryReplica } from './memory.replica.js';
 import { type MemoryFunction, MemoryWorld } from './memory.world.js';
 
@@ -27,6 +28,10 @@ export class MemoryOrchestrator extends Orchestrator {
     this.world.check('ensure', signal);
     const home = this.world.findOrCreate(this.owner, workload.functionId);
     const hash = specHash(workload);
+    for (const replica of home.departed) {
+      await this.departures.tell(workload.functionId, logOf(replica));
+      home.departed.delete(replica);
+    }
     const fault = home.fault?.hash === hash ? home.fault : undefined;
     const withheld = withheldOf(fault, workload.replaceEndedFrom, new Date());
     const { start, drain } = planFor(standing(home), hash, workload.replicas, withheld);
@@ -62,22 +67,33 @@ export class MemoryOrchestrator extends Orchestrator {
     for await (const functionId of this.world.changes(this.owner, signal)) onChange(functionId);
   }
 
-  async *logs(functionId: FunctionId, { tail, follow, signal }: LogOptions): AsyncIterable<LogLine> {
-    const shown = new Map<MemoryReplica, number>();
-    for (let first = true; !signal.aborted; first = false) {
-      for (const replica of this.world.find(this.owner, functionId)?.replicas ?? []) {
-        const from = shown.get(replica) ?? (first ? Math.max(0, replica.lines.length - tail) : 0);
-        shown.set(replica, replica.lines.length);
-        yield* replica.lines.slice(from);
-      }
-      if (!follow) return;
-      await delay(FOLLOW_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
-    }
+  async logs(functionId: FunctionId, signal: AbortSignal): Promise<ReplicaLog[]> {
+    this.world.check('logs', signal);
+    const home = this.world.find(this.owner, functionId);
+    return home === undefined ? [] : [...home.departed, ...home.replicas].map(logOf);
   }
 
   async ping(signal: AbortSignal): Promise<void> {
     this.world.check('ping', signal);
   }
+}
+
+function logOf(replica: MemoryReplica): ReplicaLog {
+  const { id, revision, lines } = replica;
+  const isOpen = () => replica.state !== 'ended';
+  return {
+    replica: id,
+    revision,
+    isOpen: isOpen(),
+    async *lines({ tail, since = '', follow, signal }) {
+      for (let shown = Math.max(0, lines.length - tail); !signal.aborted;) {
+        const isLast = !follow || !isOpen();
+        for (; shown < lines.length; shown += 1) if (lines[shown]!.time >= since) yield lines[shown]!;
+        if (isLast) return;
+        await delay(FOLLOW_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
+      }
+    },
+  };
 }
 
 function standing({ replicas }: MemoryFunction): Standing[] {

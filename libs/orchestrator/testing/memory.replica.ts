@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { EndpointAddress, FunctionId, LogLine, Workload, WorkloadFault } from '../workload.js';
+import { type PlainLine, timeAt } from '../replica-log.js';
+import type { EndpointAddress, FunctionId, Workload, WorkloadFault } from '../workload.js';
 import type { CallAnswer } from './call.js';
 
 export type MemoryReplicaState = 'starting' | 'ready' | 'draining' | 'ended';
@@ -15,7 +16,7 @@ export interface MemoryReplicaListener {
 export class MemoryReplica {
   state: MemoryReplicaState = 'starting';
   address: EndpointAddress;
-  readonly lines: LogLine[] = [];
+  readonly lines: PlainLine[] = [];
   readonly ended: Promise<void>;
   private readonly cut = new AbortController();
   private readonly memory = new Map<string, unknown>();
@@ -96,7 +97,9 @@ export class MemoryReplica {
 
   private async runHandler(payload: string): Promise<unknown> {
     const call = {
-      print: (text: string) => void this.lines.push({ replica: this.id, at: new Date(), stream: 'stdout', text }),
+      // No two lines of a replica have the same time.
+      print: (text: string) =>
+        void this.lines.push({ time: timeAt(new Date(), this.lines.length), stream: 'stdout', text }),
       signal: this.cut.signal,
       memory: this.memory,
     };

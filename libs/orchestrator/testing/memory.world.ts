@@ -11,11 +11,13 @@ export interface MemoryWorldOptions {
   readonly serve?: boolean;
 }
 
-type Operation = 'ensure' | 'remove' | 'list' | 'ping';
+type Operation = 'ensure' | 'remove' | 'list' | 'logs' | 'ping';
 
 /** What one owner has of one function; stays, without replicas, until it is removed. */
 export interface MemoryFunction {
   readonly replicas: Set<MemoryReplica>;
+  /** Those that ended and whose logs nobody was told of. */
+  readonly departed: Set<MemoryReplica>;
   /** What last went wrong, with which spec, and how many replicas of it ended and weren't replaced. */
   fault?: { readonly hash: string; readonly reason: WorkloadFault; readonly owed: number };
 }
@@ -90,7 +92,7 @@ export class MemoryWorld {
   findOrCreate(owner: string, functionId: FunctionId): MemoryFunction {
     const known = this.find(owner, functionId);
     if (known !== undefined) return known;
-    const created: MemoryFunction = { replicas: new Set() };
+    const created: MemoryFunction = { replicas: new Set(), departed: new Set() };
     this.functions.set(`${owner}/${functionId}`, created);
     return created;
   }
@@ -125,6 +127,7 @@ export class MemoryWorld {
         ready: () => this.emit(owner, workload.functionId),
         ended: (_, reason) => {
           home.replicas.delete(replica);
+          home.departed.add(replica);
           const owed = home.fault?.hash === hash ? home.fault.owed + 1 : 1;
           if (reason !== undefined) home.fault = { hash, reason, owed };
           this.emit(owner, workload.functionId);

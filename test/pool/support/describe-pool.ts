@@ -54,9 +54,7 @@ export function describePool(name: string, makeSite: () => PoolSite): void {
     /** Asked again, as the router does. */
     const unlessNotSent = async (error: unknown, manager: Manager, functionId: FunctionId): Promise<undefined> => {
       if (!(error instanceof NotSent)) throw error;
-      const said: string[] = [];
-      for await (const { text } of manager.logs(functionId, { tail: 10, follow: false, signal: stage.signal() }))
-        said.push(text);
+      const said = (await stage.logOf(manager, functionId, 10)).map(({ text }) => text);
       const there = (await site.remains(stage.owner)).filter((one) => one.includes(functionId));
       const facts = JSON.stringify({ functionId, cause: `${error.message}: ${String(error.cause)}`, there, said });
       process.stdout.write(`a replica that was ready was not reached: ${facts}\n`);

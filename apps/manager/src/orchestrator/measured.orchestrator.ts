@@ -1,14 +1,8 @@
 import type { Metrics } from '#libs/observability/metrics.js';
+import type { Departures } from '#libs/orchestrator/departures.js';
+import type { ReplicaLog } from '#libs/orchestrator/replica-log.js';
 import { type Capabilities, type OnReady, Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
-import type {
-  Endpoint,
-  EndpointAddress,
-  FunctionId,
-  LogLine,
-  LogOptions,
-  Observed,
-  Workload,
-} from '#libs/orchestrator/workload.js';
+import type { Endpoint, EndpointAddress, FunctionId, Observed, Workload } from '#libs/orchestrator/workload.js';
 import { Histogram } from 'prom-client';
 
 const SECONDS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -19,6 +13,7 @@ type Operation = 'ensure' | 'remove' | 'list' | 'ping';
 export class MeasuredOrchestrator extends Orchestrator {
   override readonly engine: string;
   override readonly capabilities: Capabilities;
+  override readonly departures: Departures;
   private readonly duration: Histogram<'operation' | 'outcome'>;
 
   constructor(
@@ -28,6 +23,7 @@ export class MeasuredOrchestrator extends Orchestrator {
     super();
     this.engine = inner.engine;
     this.capabilities = inner.capabilities;
+    this.departures = inner.departures;
     this.duration = new Histogram({
       name: 'faas_engine_call_duration_seconds',
       help: 'How long the engine took for what was asked of it.',
@@ -65,8 +61,8 @@ export class MeasuredOrchestrator extends Orchestrator {
     return this.inner.watch(onChange, signal);
   }
 
-  override logs(functionId: FunctionId, options: LogOptions): AsyncIterable<LogLine> {
-    return this.inner.logs(functionId, options);
+  override logs(functionId: FunctionId, signal: AbortSignal): Promise<readonly ReplicaLog[]> {
+    return this.inner.logs(functionId, signal);
   }
 
   override reach(endpoint: Endpoint): EndpointAddress {
