@@ -14,6 +14,7 @@ import { Names1764110000000 } from './migrations/1764110000000-names.js';
 import { Revisions1764140000000 } from './migrations/1764140000000-revisions.js';
 import { Settings1764100000000 } from './migrations/1764100000000-settings.js';
 import { Spec1764130000000 } from './migrations/1764130000000-spec.js';
+import { Logs1764120000000 } from './migrations/1764120000000-logs.js';
 import { WorkerKey1764090000000 } from './migrations/1764090000000-worker-key.js';
 
 const CONNECT_TIMEOUT_MS = 3_000;
@@ -63,6 +64,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
       WorkerKey1764090000000,
       Settings1764100000000,
       Names1764110000000,
+      Logs1764120000000,
       Spec1764130000000,
       Revisions1764140000000,
     ],

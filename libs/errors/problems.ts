@@ -197,6 +197,10 @@ export const PROBLEMS = {
     status: 429,
     detail: 'Function mfrggzdfmztwq2lk has all its slots taken and 256 calls waiting. Try again shortly.',
   },
+  too_many_followers: {
+    status: 429,
+    detail: "16 clients follow this function's log already, which is as many as there may be. Try again later.",
+  },
   manager_overloaded: {
     status: 429,
     detail:

@@ -242,6 +242,7 @@ describeOnAnyEngine('a manager with keys of one scope each', (engine) => {
     'listing functions': { ask: ['GET', '/functions'], for: 'deploy' },
     'reading a function': { ask: ['GET', `/functions/${ID}`], for: 'deploy' },
     'reading code': { ask: ['GET', `/functions/${ID}/code`], for: 'deploy' },
+    'reading logs': { ask: ['GET', `/functions/${ID}/logs`], for: 'deploy' },
     'removing a function': { ask: ['DELETE', `/functions/${ID}`], for: 'deploy' },
     'calling a function': { ask: ['POST', `/functions/${ID}/execute`], for: 'invoke' },
     'calling a function by its longer path': { ask: ['POST', `/functions/${ID}/execute/?`], for: 'invoke' },

@@ -16,6 +16,7 @@ import { RevisionsModule } from './revisions/revisions.module.js';
 import { RevisionEntity } from './revisions/revision.entity.js';
 import { HealthModule } from './health/health.module.js';
 import { KnownParameters } from './http/query.js';
+import { LogsModule } from './logs/logs.module.js';
 import { ScrapeModule } from './metrics/scrape.module.js';
 import { ReconcilerModule } from './reconciler/reconciler.module.js';
 
@@ -39,6 +40,7 @@ export class AppModule {
         FunctionsModule,
         RevisionsModule,
         GatewayModule,
+        LogsModule,
         ReconcilerModule,
         HealthModule,
         ScrapeModule,

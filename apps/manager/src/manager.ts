@@ -21,6 +21,7 @@ import { Indicators } from './health/indicators.js';
 import { openApiDocument } from './openapi-document.js';
 import { ReconcileLoop } from './reconciler/reconcile.loop.js';
 import { NewestSettings } from './reconciler/newest-settings.js';
+import { LogsService } from './logs/logs.service.js';
 import { allowOrigins } from './http/cors.js';
 import { serveDocs } from './http/docs.js';
 import { createHttpServer, executeAhead, listen } from './http/server.js';
@@ -84,6 +85,7 @@ export class Manager {
     this.app.get(ReconcileLoop).withdraw();
     this.app.get(NewestSettings).withdraw();
     this.app.get(Attempts).release();
+    this.app.get(LogsService).release();
     this.shutdown.begin();
     this.logger.info('shutting down');
     await delay(this.config.server.shutdownDelayMs);
