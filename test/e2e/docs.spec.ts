@@ -109,6 +109,17 @@ const PROMISED: Record<string, string[]> = {
     '500 internal_error',
     '503 database_unavailable',
   ],
+  getFunctionLogs: [
+    '400 invalid_request',
+    '401 unauthorized',
+    '403 forbidden',
+    '404 function_not_found',
+    '429 too_many_attempts',
+    '429 too_many_followers',
+    '500 internal_error',
+    '503 database_unavailable',
+    '503 orchestrator_unavailable',
+  ],
   removeFunction: [
     '401 unauthorized',
     '403 forbidden',
@@ -152,12 +163,13 @@ describeOnAnyEngine('the documentation', (engine) => {
     await stage.manager.remove(id);
   });
 
-  it.each(['README.md', 'docs/functions.md', 'docs/revisions.md'])(
+  it.each(['README.md', 'docs/functions.md', 'docs/revisions.md', 'docs/logs.md'])(
     'shows in %s what its examples print',
     async (page) => {
       const folder = await mkdtemp(join(tmpdir(), 'faas-examples-'));
       const examples = await runExamples(page, folder, (script) =>
-        script.replaceAll('http://localhost:8080', stage.manager.url),
+        // What was printed a moment ago takes a moment to be in the log.
+        script.replaceAll('http://localhost:8080', stage.manager.url).replaceAll(/^(?=curl .*\/logs)/gm, 'sleep 1; '),
       );
       const checked = examples.filter(({ shown }) => shown !== undefined);
       expect(checked.length).toBeGreaterThan(1);
