@@ -24,7 +24,9 @@ export function logsOf(api: KubeApi, replica: Replica): ReplicaLog[] {
   });
   const former = status?.lastState?.terminated?.containerID;
   const current = log(id, running || status?.state?.waiting !== undefined, {});
-  return former === undefined ? [current] : [log(replicaId(name, former), false, { previous: 'true' }), current];
+  // In a pause between two restarts the former one is still the current one.
+  if (former === undefined || replicaId(name, former) === id) return [current];
+  return [log(replicaId(name, former), false, { previous: 'true' }), current];
 }
 
 async function* linesOf(

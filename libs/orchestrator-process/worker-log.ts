@@ -14,6 +14,8 @@ const FOLLOW_INTERVAL_MS = 100;
 const ROTATE_BYTES = 4 * 1024 * 1024;
 const KEPT_BYTES = 1024 * 1024;
 const CHUNK_BYTES = 64 * 1024;
+/** Of the end of a log. */
+const FIRST_BYTES = 256 * 1024;
 /** As the worker writes each line ({@link STAMPS}): its time and its stream, then the line itself. */
 const STAMPED = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z) (stdout|stderr) /;
 
@@ -57,20 +59,21 @@ export class WorkerLogs {
   private async *lines(place: ReplicaPlace, { tail, since = '', follow, signal }: LogRange): AsyncGenerator<PlainLine> {
     const path = this.store.log(place);
     const stamps = new Stamps(await modifiedAt(path));
+    const size = (await stat(path).catch(() => undefined))?.size ?? 0;
     const position = { from: 0 };
-    const newest: PlainLine[] = [];
-    for (const [file, at] of [
-      [`${path}.1`, { from: 0 }],
-      [path, position],
-    ] as const) {
-      for await (const text of textsOf(file, at)) {
-        const line = stamps.read(text);
-        if (tail > 0 && line.time >= since) newest.push(line);
-        // Cut now and then, for taking the first one off costs as much as all the others do.
-        if (newest.length > 2 * tail) newest.splice(0, newest.length - tail);
-      }
+    let newest: PlainLine[] = [];
+    // The end is enough for most; more is read where it doesn't hold as many lines as are asked for.
+    for (let bytes = since === '' ? FIRST_BYTES : Infinity; ; bytes *= 8) {
+      position.from = Math.max(0, size - bytes);
+      newest = await newestOf(path, position, { tail, since, signal }, stamps);
+      if (newest.length >= tail || bytes >= size || signal.aborted) break;
     }
-    yield* newest.slice(-tail);
+    if (newest.length < tail && !signal.aborted) {
+      // It begins within a line.
+      const former = await newestOf(`${path}.1`, { from: 1 }, { tail: tail - newest.length, since, signal });
+      newest = [...former, ...newest];
+    }
+    yield* newest;
     if (!follow) return;
     while (!signal.aborted) {
       await delay(FOLLOW_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
@@ -81,6 +84,29 @@ export class WorkerLogs {
       }
     }
   }
+}
+
+/** The last lines of a file, from a place in it that may be within a line: what is left of that is no line. */
+async function newestOf(
+  path: string,
+  position: { from: number },
+  { tail, since = '', signal }: Pick<LogRange, 'tail' | 'since' | 'signal'>,
+  stamps = new Stamps(),
+): Promise<PlainLine[]> {
+  const newest: PlainLine[] = [];
+  let isWhole = position.from === 0;
+  for await (const text of textsOf(path, position)) {
+    if (signal.aborted) break;
+    if (!isWhole) {
+      isWhole = true;
+      continue;
+    }
+    const line = stamps.read(text);
+    if (tail > 0 && line.time >= since) newest.push(line);
+    // Cut now and then, for taking the first one off costs as much as all the others do.
+    if (newest.length > 2 * tail) newest.splice(0, newest.length - tail);
+  }
+  return newest.slice(-tail || newest.length);
 }
 
 /** Reads the stamps of one file's lines. What has none, such as the interpreter's own words, comes right after the line before. */

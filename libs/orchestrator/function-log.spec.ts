@@ -150,3 +150,37 @@ it('goes on when the engine was away', async () => {
   }
   expect(list.mock.calls.length).toBeGreaterThan(1);
 });
+
+it('reads the others when the machine of one replica is down, and says so when that is all of them', async () => {
+  const down = Object.assign(new FakeLog('down'), {
+    // eslint-disable-next-line require-yield -- it never comes so far
+    async *lines(): AsyncGenerator<PlainLine> {
+      await soon();
+      throw new Error('its node is down');
+    },
+  });
+  const read = async (logs: readonly ReplicaLog[]) => {
+    const found: string[] = [];
+    for await (const { text } of newestLines(logs, { tail: 10, signal })) found.push(text);
+    return found;
+  };
+  expect(await read([down, new FakeLog('up', [line(1), line(2)])])).toEqual(['1', '2']);
+  await expect(read([down])).rejects.toThrow('its node is down');
+});
+
+it('follows lines whose times are earlier than those of lines before them', async () => {
+  const log = new FakeLog('one', [line(1)]);
+  const leaving = new AbortController();
+  const found: string[] = [];
+  const reading = (async () => {
+    const after = new Map([['one', timeAt(new Date(1))]]);
+    for await (const item of followLines({ list: () => Promise.resolve([log]), after, signal: leaving.signal })) {
+      if ('text' in item) found.push(item.text);
+    }
+  })();
+  await vi.waitFor(() => expect(log.readers).toBe(1));
+  log.print(line(5), line(3), line(5));
+  await vi.waitFor(() => expect(found).toEqual(['5', '3', '5']));
+  leaving.abort();
+  await reading;
+});

@@ -1,10 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { within } from '#libs/deadlines/within.js';
 import type { LogLine, LogRange, ReplicaLog } from './replica-log.js';
 
 /** So much waits for a reader of new lines; what comes beyond it is counted and left out. */
 const MOST_WAITING = { lines: 2_000, characters: 1024 * 1024 };
 const LOOK_AGAIN_MS = 1_000;
 const ALL = 2 ** 31 - 1;
+const FIRST_LINE_MS = 5_000;
 
 /** In place of lines that came faster than they were read. */
 export interface MissedLines {
@@ -22,11 +24,15 @@ export async function* newestLines(
   const range = { tail, since, follow: false, signal: AbortSignal.any([signal, over.signal]) };
   const readers = logs.map((log) => linesOf(log, range));
   try {
-    const heads = new Set((await Promise.all(readers.map(advance))).filter((head) => head !== undefined));
+    const begun = await Promise.allSettled(readers.map((reader) => advanceSoon(reader, range.signal)));
+    const failures = begun.filter(({ status }) => status === 'rejected');
+    // A replica whose machine is down must not hide the log of the others.
+    if (failures.length > 0 && failures.length === begun.length) throw (failures[0] as PromiseRejectedResult).reason;
+    const heads = new Set(begun.flatMap((one) => (one.status === 'fulfilled' && one.value ? [one.value] : [])));
     while (heads.size > 0) {
       const first = [...heads].reduce((least, head) => (head.line.time < least.line.time ? head : least));
       yield first.line;
-      const next = await advance(first.reader);
+      const next = await advance(first.reader).catch(() => undefined);
       if (next === undefined) heads.delete(first);
       else first.line = next.line;
     }
@@ -34,6 +40,11 @@ export async function* newestLines(
     over.abort();
     await Promise.allSettled(readers.map((reader) => reader.return(undefined)));
   }
+}
+
+/** The first line takes an engine a moment at most, unless it can't reach that replica. */
+function advanceSoon(reader: AsyncGenerator<LogLine>, signal: AbortSignal): ReturnType<typeof advance> {
+  return within('the first line of a replica', { ms: FIRST_LINE_MS, signal }, () => advance(reader));
 }
 
 async function advance(reader: AsyncGenerator<LogLine>): Promise<{ reader: typeof reader; line: LogLine } | undefined> {
@@ -105,12 +116,13 @@ class Follower {
   /** Where it breaks off, a replica that still runs is attached again. */
   private async attach(log: ReplicaLog): Promise<void> {
     const { since, accepts = () => true, signal } = this.following;
-    const range = { tail: ALL, since: this.after.get(log.replica) ?? since, follow: true, signal };
+    // What was known before: later lines may have earlier times, as both streams are stamped apart.
+    const known = this.after.get(log.replica);
+    const range = { tail: ALL, since: known ?? since, follow: true, signal };
     try {
       for await (const line of linesOf(log, range)) {
-        const last = this.after.get(log.replica);
-        if (last !== undefined && line.time <= last) continue;
-        this.after.set(log.replica, line.time);
+        if (known !== undefined && line.time <= known) continue;
+        if (line.time > (this.after.get(log.replica) ?? '')) this.after.set(log.replica, line.time);
         if (accepts(line)) this.inbox.put(line);
       }
     } catch {

@@ -215,9 +215,8 @@ describeOnEachLocalEngine('logs', (engine) => {
       expect.objectContaining({ line: expect.stringContaining('forged') as string }),
     );
     await stage.manager.call(id, 'flood');
-    const flood = await untilSaid(id, 'the end', '?tail=10000');
-    expect(Math.max(...flood.map(({ line }) => line.length))).toBeLessThan(66_000);
-    expect(flood.some(({ line }) => /z … \[\d+ characters cut\]$/.test(line))).toBe(true);
+    const flood = (await untilSaid(id, 'the end', '?tail=10000')).filter((record) => 'line' in record);
+    expect(Math.max(...flood.map(({ line }) => line.length))).toBeLessThan(16_000);
     await stage.manager.remove(id);
   });
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from handlers.printing import NOTE
 
+from faas_worker.supervisor.output import _in_pieces
 from support import Worker, eventually
 
 Start = Callable[..., Worker]
@@ -120,3 +121,24 @@ def test_lines_kept_in_a_file_have_their_time_and_their_stream_before_them(start
     texts = [found[3] for found in stamps if found]
     assert "2030-01-01T00:00:00.000000000Z stderr forged" in texts
     assert "[then] over" in texts
+
+
+@pytest.mark.parametrize(("way", "mark"), [("print", "[mine] "), ("raw", "| ")])
+def test_a_line_that_is_too_long_for_an_engine_says_in_each_piece_whose_it_is(
+    worker: Worker, way: str, mark: str
+) -> None:
+    text = "x" * 30_000 + NOTE.strip() + "x" * 30_000
+    worker.call(f"{way}:{text}\\n", X_Request_Id="mine")
+    worker.call("print:over", X_Request_Id="then")
+    eventually(lambda: "[then] over" in worker.log(), "the output arrives")
+    pieces = [line for line in worker.log().split("\n") if "xxx" in line]
+    assert len(pieces) > 3
+    assert all(len(piece) < 16_000 for piece in pieces)
+    assert all(piece.startswith(mark) for piece in pieces[1:])
+    assert "".join(piece.removeprefix(mark) for piece in pieces) == text
+
+
+def test_a_line_is_not_cut_within_a_character() -> None:
+    line = "\u00e9\u20ac\U0001f600".encode() * 5_000
+    pieces = _in_pieces(line).split(b"\n")
+    assert "".join(piece.decode().removeprefix("| ") for piece in pieces) == line.decode()

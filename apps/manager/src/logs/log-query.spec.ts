@@ -27,7 +27,7 @@ it('resumes events right after the last one that was read, with all that came si
   const resumed = { ...EVENTS, lastEventId: TIME };
   expect(logQueryOf({}, resumed)).toMatchObject({ tail: 10_000, since: '2026-01-02T03:04:05.000000007Z' });
   expect(logQueryOf({ since: '2026-01-02T03:04:06Z', tail: '5' }, resumed)).toMatchObject({
-    tail: 5,
+    tail: 10_000,
     since: '2026-01-02T03:04:06.000000000Z',
   });
   expect(logQueryOf({}, { ...EVENTS, lastEventId: 'of another' })).toMatchObject({ tail: 100, since: undefined });

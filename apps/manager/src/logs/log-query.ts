@@ -35,8 +35,10 @@ export function logQueryOf(query: Record<string, unknown>, client: EventClient):
   const follow = read(query, 'follow', 'true or false', (text) => SWITCH.get(text));
   const resumed = client.isEventStream ? timeOf(client.lastEventId ?? '') : undefined;
   const from = resumed && nextTime(resumed);
+  const tail = wholeNumber(query, 'tail', 0, MOST_TAIL);
   return {
-    tail: wholeNumber(query, 'tail', 0, MOST_TAIL) ?? (from === undefined ? DEFAULT_TAIL : MOST_TAIL),
+    // The URL of one that reconnects says what it wanted at first.
+    tail: from === undefined ? (tail ?? DEFAULT_TAIL) : MOST_TAIL,
     since: from !== undefined && from > (since ?? '') ? from : since,
     follow: follow ?? client.isEventStream,
     revision: wholeNumber(query, 'revision', 1, 2 ** 31 - 1),

@@ -9,7 +9,7 @@ import type { Request, Response } from 'express';
 import { FunctionChanges } from '../functions/function-changes.js';
 import { FunctionNotFound } from '../functions/errors.js';
 import { FunctionsService } from '../functions/functions.service.js';
-import { MemoryBudget } from '../memory/memory-budget.js';
+import { MemoryBudget, type MemoryReservation } from '../memory/memory-budget.js';
 import { DepartedLogsRepository } from './departed-logs.repository.js';
 import { Followers } from './followers.js';
 import { type LogQuery, logQueryOf, MOST_TAIL } from './log-query.js';
@@ -50,7 +50,9 @@ export class LogsService {
     const isFollowing = query.follow && request.method !== 'HEAD';
     const signal = goneSignal(request, response, isFollowing);
     using _place = isFollowing ? this.followers.add(functionId) : undefined;
-    const newest = await this.newest(functionId, query, signal);
+    const reservation = this.memory.reserve();
+    response.once('close', () => reservation[Symbol.dispose]());
+    const newest = await this.newest(functionId, query, reservation, signal);
     if (signal.aborted) return void response.end();
     const stream = new RecordStream(response, isEventStream);
     try {
@@ -61,6 +63,7 @@ export class LogsService {
         if (signal.aborted) return;
         await stream.write(record);
       }
+      reservation[Symbol.dispose]();
       if (isFollowing)
         await this.follow(functionId, query, newest.after, stream, AbortSignal.any([signal, this.leaving.signal]));
     } finally {
@@ -73,10 +76,15 @@ export class LogsService {
     this.leaving.abort();
   }
 
-  private async newest(functionId: FunctionId, query: LogQuery, signal: AbortSignal): Promise<Newest> {
+  private async newest(
+    functionId: FunctionId,
+    query: LogQuery,
+    reservation: MemoryReservation,
+    signal: AbortSignal,
+  ): Promise<Newest> {
     try {
       const bounds = { ms: LONGEST_READ_MS, signal };
-      return await within('reading the log', bounds, (bounded) => this.read(functionId, query, bounded));
+      return await within('reading the log', bounds, (bounded) => this.read(functionId, query, reservation, bounded));
     } catch (error) {
       if (signal.aborted) return { missed: 0, records: [], after: new Map() };
       if (!(error instanceof DeadlinePassed)) throw error;
@@ -85,8 +93,12 @@ export class LogsService {
   }
 
   /** The engine is asked before the database: a replica that goes meanwhile is then in either. */
-  private async read(functionId: FunctionId, query: LogQuery, signal: AbortSignal): Promise<Newest> {
-    using reservation = this.memory.reserve();
+  private async read(
+    functionId: FunctionId,
+    query: LogQuery,
+    reservation: MemoryReservation,
+    signal: AbortSignal,
+  ): Promise<Newest> {
     const { tail, since } = query;
     const newest = new NewestRecords(tail, (characters) => reservation.add(characters));
     const after = new Map<string, string>();

@@ -37,7 +37,10 @@ export class NewestRecords {
   /** With those of replicas that are gone, which are older for the most part. */
   with(earlier: readonly LogRecordDto[]): { missed: number; records: LogRecordDto[] } {
     const own = this.records.slice(this.first);
-    const all = [...earlier, ...own].toSorted((a, b) => (a.time < b.time ? -1 : Number(a.time > b.time)));
+    // What had no room stands between those and these.
+    const all = [...(this.left > 0 ? [] : earlier), ...own].toSorted((a, b) =>
+      a.time < b.time ? -1 : Number(a.time > b.time),
+    );
     const records = this.tail === 0 ? [] : all.slice(-this.tail);
     return { missed: Math.min(this.left, this.tail - own.length), records };
   }

@@ -19,6 +19,8 @@ _LAST_READS = 20
 _PENDING_BYTES = 256 * 1024
 _LINE_BYTES = 256 * 1024
 _UNFINISHED = 64
+# Engines keep a line in pieces of 16 KiB, and may give the later ones alone.
+_PIECE_BYTES = 15_000
 _TAIL_BYTES = 4096
 _TAIL_LINES = 20
 # A pipe that polls as writable takes this much without blocking.
@@ -30,6 +32,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
 # Whatever a reader of JSON could take for an object with a member "faas"; the name of a call.
 _LIKE_A_NOTE = re.compile(rb"^(?=[ \t]*\{.*(?:faas|\\u))", re.MULTILINE)
 _LIKE_A_CALL = re.compile(rb"^(?=\[[!-~]+\] )", re.MULTILINE)
+_LIKE_A_CALL_OF_OURS = re.compile(rb"\[[!-~]{1,64}\] ")
 _NO_NOTE = b"| "
 
 
@@ -219,7 +222,7 @@ class _Stream:
             self._put(b"\n".join(pieces))
 
     def _put(self, lines: bytes) -> None:
-        lines = _printable(lines) + b"\n"
+        lines = _in_pieces(_printable(lines)) + b"\n"
         self.outlet.put(lines)
         if self.tail is not None:
             self.tail = (self.tail + lines)[-_TAIL_BYTES:]
@@ -239,6 +242,29 @@ class _Stream:
         name, _, text = line.partition(b"] ")
         begun = self._unfinished.pop(name, None)
         return line if begun is None else begun + text
+
+
+def _in_pieces(lines: bytes) -> bytes:
+    """Cuts lines that are too long for an engine; each piece says whose it is."""
+    if len(lines) <= _PIECE_BYTES:
+        return lines
+    return b"\n".join(
+        line if len(line) <= _PIECE_BYTES else _pieces_of(line) for line in lines.split(b"\n")
+    )
+
+
+def _pieces_of(line: bytes) -> bytes:
+    call = _LIKE_A_CALL_OF_OURS.match(line)
+    mark = call[0] if call else _NO_NOTE
+    pieces, at = [], 0
+    while at < len(line):
+        end = at + _PIECE_BYTES
+        # Not within a character.
+        while end < len(line) and line[end] & 0xC0 == 0x80:
+            end -= 1
+        pieces.append((mark if at else b"") + line[at:end])
+        at = end
+    return b"\n".join(pieces)
 
 
 def _unlike_ours(lines: bytes) -> bytes:
