@@ -24,7 +24,7 @@ import { ownedBy } from './labels.js';
 import { observedOf, seenReady } from './observe.js';
 import type { Reach } from './reach.js';
 import { type PoolContainer, PoolContainers } from './pool-containers.js';
-import { addressOf, functionIdOf, hasAddress } from './replica.js';
+import { addressOf, functionIdOf, hasAddress, type Replica } from './replica.js';
 import { logOf } from './replica-logs.js';
 import { type Plan, planReplicas, type Seen } from './replica-plan.js';
 import { faultOf, ReplicaStarter } from './replica-starter.js';
@@ -206,10 +206,11 @@ export class DockerOrchestrator extends Orchestrator {
   }
 
   private async step(workload: Workload, signal: AbortSignal, onReady: Tell): Promise<Observed> {
-    const { functionId, limits, replicas } = workload;
+    const { functionId, limits, replicas, formerTimeoutMs = limits.timeoutMs } = workload;
     const { image, network, internal, seccomp, runtime } = this.config;
     const ours = { image, network, internal, seccomp, walls: HARDENING };
     const spec = specHash(workload, runtime === '' ? ours : { ...ours, runtime });
+    const graceOf = (replica: Replica) => (replica.spec === spec ? limits.timeoutMs : formerTimeoutMs);
     this.pool.start();
     const place = await this.place(functionId);
     if (place.fault === undefined) {
@@ -223,7 +224,7 @@ export class DockerOrchestrator extends Orchestrator {
     const plan = planReplicas(wanted, seen);
 
     await settled(plan.discard.map((replica) => this.drainer.discard(replica, signal)));
-    await settled(plan.leave.map((replica) => this.drainer.drain(replica, limits.timeoutMs, signal)));
+    await settled(plan.leave.map((replica) => this.drainer.drain(replica, graceOf(replica), signal)));
     if (plan.promote !== undefined) await this.starter.promote(plan.promote, signal);
     if (plan.start.length === 0) this.coldStarts.leave(functionId);
     const refused = place.fault !== undefined && plan.start.length > 0 ? [place.fault] : [];
@@ -237,7 +238,7 @@ export class DockerOrchestrator extends Orchestrator {
 
     const after = isStill(plan) ? plan : planReplicas(wanted, await look());
     // A warm replica is ready at once: with it, this may be the last step for long.
-    await settled(after.leave.map((replica) => this.drainer.drain(replica, limits.timeoutMs, signal)));
+    await settled(after.leave.map((replica) => this.drainer.drain(replica, graceOf(replica), signal)));
     if (after.promote !== undefined) await this.starter.promote(after.promote, signal);
     this.observer.markTold(seen);
     return observedOf({

@@ -82,7 +82,8 @@ export class PoolReplicas {
 
   /** Removes pods that are needed no longer; they finish the calls they have. */
   async retire(workload: Workload, poolReplicas: readonly Replica[], signal: AbortSignal): Promise<void> {
-    const gracePeriodSeconds = graceSeconds(workload.limits.timeoutMs);
+    const { limits, formerTimeoutMs = limits.timeoutMs } = workload;
+    const gracePeriodSeconds = graceSeconds(Math.max(limits.timeoutMs, formerTimeoutMs));
     for (const { id, name, pod, leaving } of poolReplicas) {
       this.forget(id);
       if (leaving) continue;

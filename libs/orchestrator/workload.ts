@@ -24,6 +24,8 @@ export interface Workload {
   readonly limits: WorkloadLimits;
   /** Variables of the handler's environment, none of which the worker goes by; unset: none. */
   readonly environment?: Readonly<Record<string, string>>;
+  /** Time limit of calls on replicas of a former spec, in milliseconds; unset: the same. No part of the spec. */
+  readonly formerTimeoutMs?: number;
   /**
    * Backoff: a replica that ended by itself is reported but not replaced before this moment. Unset: replaced at once.
    * No part of the spec.

@@ -159,6 +159,14 @@ describeOnAnyEngine('what users say of a function', (engine) => {
     expect(problem.parameter).toBe(query.split('=')[0]);
   });
 
+  it('is no null in a form', async () => {
+    for (const member of ['labels', 'env']) {
+      const parts = [file(ECHO), field('function_name', 'handle'), field(member, 'null')];
+      const answer = await stage.manager.send('/functions', { method: 'POST', ...form(...parts) });
+      expect(expectProblem(answer, 400, 'invalid_upload').field).toBe(member);
+    }
+  });
+
   it('is merged into what was said before', async () => {
     const { manager } = stage;
     const { id } = await added(manager, { labels: { a: '1', b: '2' }, description: 'first' });

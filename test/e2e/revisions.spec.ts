@@ -227,6 +227,72 @@ describeOnAnyEngine('revisions', (engine) => {
     await manager.remove(id);
   });
 
+  it('never get a number again that another one had', async () => {
+    const { manager } = stage;
+    const { id } = await manager.add(answering('1'));
+    await revised(manager, id, { code: answering('2') });
+    await post(manager, `${id}/rollback`, {});
+    expect((await manager.send(`/functions/${id}/revisions/2`, { method: 'DELETE' })).status).toBe(204);
+    expect(await revised(manager, id, { code: answering('3') })).toMatchObject({ revision: 3 });
+    expect(resultOf(await manager.call(id))).toBe('3');
+    await manager.remove(id);
+  });
+
+  it('let go of settings that are null', async () => {
+    const { manager } = stage;
+    const { id } = await manager.add(ECHO, { timeoutMs: 5_000, max_replicas: 3 });
+    const two = await revised(manager, id, { timeout_ms: null, max_replicas: null });
+    expect(two).not.toHaveProperty('timeout_ms');
+    expect((await manager.send(`/functions/${id}`)).json()).toMatchObject({ timeout_ms: 30_000, max_replicas: null });
+    await manager.remove(id);
+  });
+
+  describe('on their way', () => {
+    const SLOW = `import time\ntime.sleep(4)\n${answering('slow')}`;
+    const pending = async (id: string, number: number) =>
+      vi.waitFor(async () =>
+        expect((await stage.manager.send(`/functions/${id}/revisions/${number}`)).json()).toMatchObject({
+          status: 'pending',
+        }),
+      );
+
+    it('are stopped by going back to the one that has the calls', async () => {
+      const { manager } = stage;
+      const { id } = await manager.add(answering('1'));
+      await revised(manager, id, { code: answering('2') });
+      const slow = post(manager, `${id}/revisions`, { code: SLOW });
+      await pending(id, 3);
+      expect((await post(manager, `${id}/rollback`, {})).json()).toMatchObject({ revision: 2, serving: true });
+      expectProblem(await slow, 409, 'revision_superseded');
+      expect(resultOf(await manager.call(id))).toBe('2');
+      await manager.remove(id);
+    });
+
+    it('tell whoever went back before that another one was wanted', async () => {
+      const { manager } = stage;
+      const { id } = await manager.add(SLOW);
+      await revised(manager, id, { code: answering('2') });
+      const back = post(manager, `${id}/rollback`, { revision: 1 });
+      await pending(id, 1);
+      await revised(manager, id, { code: answering('3') });
+      expectProblem(await back, 409, 'revision_superseded');
+      await manager.remove(id);
+    });
+
+    it('leave calls the time limit of the one that has them', { timeout: 60_000 }, async () => {
+      const { manager } = stage;
+      const sleepy = 'import time\ndef handle(payload):\n    time.sleep(float(payload))\n    return payload\n';
+      const { id } = await manager.add(sleepy, { timeoutMs: 20_000 });
+      const long = manager.call(id, '5');
+      const slow = post(manager, `${id}/revisions`, { code: SLOW, timeout_ms: 500 });
+      await pending(id, 2);
+      expect(resultOf(await manager.call(id, '1'))).toBe('1');
+      expect((await slow).status).toBe(201);
+      expect(resultOf(await long)).toBe('5');
+      await manager.remove(id);
+    });
+  });
+
   it('are made only of the version that their maker knows, where that is said', async () => {
     const { manager } = stage;
     const { id } = await manager.add(answering('1'));

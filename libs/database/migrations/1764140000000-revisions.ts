@@ -5,6 +5,8 @@ export class Revisions1764140000000 implements MigrationInterface {
   readonly name = 'Revisions1764140000000';
 
   async up(runner: QueryRunner): Promise<void> {
+    // In the order in which everybody else locks them.
+    await runner.query('LOCK TABLE functions, revisions IN ACCESS EXCLUSIVE MODE');
     // Null: as the function's row says, which a manager of the former release wrote.
     await runner.query(`
       ALTER TABLE revisions
@@ -19,11 +21,16 @@ export class Revisions1764140000000 implements MigrationInterface {
     await runner.query(`
       ALTER TABLE functions
         ADD COLUMN serving_revision integer,
-        ADD COLUMN rollout_until timestamptz`);
+        ADD COLUMN rollout_until timestamptz,
+        ADD COLUMN former_timeout_ms integer,
+        ADD COLUMN last_revision integer NOT NULL DEFAULT 1`);
   }
 
   async down(runner: QueryRunner): Promise<void> {
-    await runner.query('ALTER TABLE functions DROP COLUMN serving_revision, DROP COLUMN rollout_until');
+    await runner.query(`
+      ALTER TABLE functions
+        DROP COLUMN serving_revision, DROP COLUMN rollout_until, DROP COLUMN former_timeout_ms,
+        DROP COLUMN last_revision`);
     await runner.query(`
       ALTER TABLE revisions
         DROP COLUMN settings, DROP COLUMN message, DROP COLUMN created_by, DROP COLUMN state, DROP COLUMN error,

@@ -56,6 +56,14 @@ export class FunctionEntity {
   @Column({ name: 'rollout_until', type: 'timestamptz', nullable: true })
   rolloutUntil: Date | null;
 
+  /** The time limit of calls on replicas of the revision before the active one. */
+  @Column({ name: 'former_timeout_ms', type: 'integer', nullable: true })
+  formerTimeoutMs: number | null;
+
+  /** Numbers up to this one have been given to revisions. */
+  @Column({ name: 'last_revision', type: 'integer', default: 1 })
+  lastRevision: number;
+
   /** The settings that its upload has named. The others follow the installation's defaults. */
   @Column({ type: 'text', array: true })
   said: readonly SettingName[];

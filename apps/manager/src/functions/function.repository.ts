@@ -109,6 +109,11 @@ export function areNewest(parameter: string): string {
 }
 /** Each may be as large as an upload. */
 const FILES_AT_ONCE = 8;
+/** A setting that a manager of the release before doesn't know, and sets to its own default. */
+function ofRevision(setting: string): string {
+  return `COALESCE((SELECT (settings->>'${setting}')::integer FROM revisions
+    WHERE function_id = functions.id AND number = active_revision), ${setting})`;
+}
 const DUE_NOW = 'reconcile_at = now(), wakes = wakes + 1';
 
 /**
@@ -222,7 +227,7 @@ export class FunctionRepository {
   list({ limit, after, name, status, labels = {}, keys = [] }: Page & Filter = {}): Promise<ListedFunction[]> {
     return this.database.query<ListedFunction>(
       `SELECT ${LISTED_COLUMNS} FROM functions
-       WHERE position > $1 AND ($3::text IS NULL OR COALESCE(name, id) = $3) AND ($4::text IS NULL OR phase = $4)
+       WHERE position > $1 AND ($3::text IS NULL OR name = $3 OR id = $3) AND ($4::text IS NULL OR phase = $4)
          AND labels @> $5 AND labels ?& $6
        ORDER BY position LIMIT $2`,
       [after ?? '0', limit ?? null, name ?? null, status ?? null, JSON.stringify(labels), keys],
@@ -320,8 +325,8 @@ export class FunctionRepository {
          SELECT FROM installation WHERE settings_sha256 = $8 FOR SHARE
        ), wanted AS (
          SELECT id, $3::integer AS pids,
-           CASE WHEN 'memory_mib' = ANY (said) THEN memory_mib ELSE $1 END AS memory_mib,
-           CASE WHEN 'cpu_millis' = ANY (said) THEN cpu_millis ELSE $2 END AS cpu_millis,
+           CASE WHEN 'memory_mib' = ANY (said) THEN ${ofRevision('memory_mib')} ELSE $1 END AS memory_mib,
+           CASE WHEN 'cpu_millis' = ANY (said) THEN ${ofRevision('cpu_millis')} ELSE $2 END AS cpu_millis,
            CASE WHEN 'timeout_ms' = ANY (said) THEN timeout_ms ELSE $4 END AS timeout_ms,
            CASE WHEN 'idle_timeout_ms' = ANY (said) THEN idle_timeout_ms ELSE $5 END AS idle_timeout_ms,
            CASE WHEN 'min_replicas' = ANY (said) THEN min_replicas

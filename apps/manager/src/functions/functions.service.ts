@@ -145,7 +145,10 @@ export class FunctionsService {
       if (isDeepStrictEqual(after, metadataOf(row))) return row;
       // Null: somebody else was faster, and their change stays.
       const written = await this.repository.describe(id, row.version, after);
-      if (written !== null) return written;
+      if (written === null) continue;
+      // The next call here must find it so.
+      await this.changes.followed(id);
+      return written;
     }
   }
 

@@ -35,6 +35,8 @@ export interface RevisionUpload {
   readonly code: Buffer | undefined;
   readonly message: string;
   readonly settings: Partial<FunctionSpec>;
+  /** Settings that follow the installation again. */
+  readonly unset: readonly SettingName[];
 }
 
 type Dto = UploadDto | JsonUploadDto | RevisionUploadDto | JsonRevisionUploadDto;
@@ -84,9 +86,9 @@ export async function readRevision(
   fileBytes: number,
   reservation: Pick<MemoryReservation, 'add'>,
 ): Promise<RevisionUpload> {
-  const { dto, code, settings } = await read(request, fileBytes, reservation, REVISION);
+  const { dto, code, settings, unset } = await read(request, fileBytes, reservation, REVISION);
   const { function_name: name, message = '' } = dto;
-  return { functionName: name === undefined ? undefined : asPythonReads(name), code, message, settings };
+  return { functionName: name === undefined ? undefined : asPythonReads(name), code, message, settings, unset };
 }
 
 async function read<Form extends Dto, Json extends Dto>(
@@ -94,17 +96,23 @@ async function read<Form extends Dto, Json extends Dto>(
   fileBytes: number,
   reservation: Pick<MemoryReservation, 'add'>,
   kind: Kind<Form, Json>,
-): Promise<{ dto: Form | Json; code: Buffer | undefined; settings: Partial<FunctionSpec> }> {
+): Promise<{
+  dto: Form | Json;
+  code: Buffer | undefined;
+  settings: Partial<FunctionSpec>;
+  unset: readonly SettingName[];
+}> {
   const { 'content-encoding': encoding, 'content-type': type = '', 'content-length': length = 0 } = request.headers;
   if (encoding !== undefined && encoding !== 'identity') throw new UnsupportedEncoding(encoding);
   const { form, json, members } = kind;
   if (JSON_TYPE.test(type)) {
-    const given = knownIn(await readJson(request, fileBytes, reservation), members);
+    const sent = await readJson(request, fileBytes, reservation);
+    const given = knownIn(sent, members);
     const dto = checked(Object.assign(new json(), given));
     const { [CODE]: text } = given;
     const code = typeof text === 'string' ? Buffer.from(text) : undefined;
     if ((code?.length ?? 0) > fileBytes) throw new UploadTooLarge(fileBytes, CODE);
-    return { dto, code, settings: settingsIn(dto) };
+    return { dto, code, settings: settingsIn(dto), unset: SETTING_NAMES.filter((name) => sent[name] === null) };
   }
   // Busboy would read forms of the other kind as well.
   if (!MULTIPART.test(type)) {
@@ -113,13 +121,14 @@ async function read<Form extends Dto, Json extends Dto>(
   if (Number(length) > fileBytes + FORM_OVERHEAD_BYTES) throw new UploadTooLarge(fileBytes);
   const { file, fields } = await readForm(request, fileBytes, members, reservation);
   const dto = checked(Object.assign(new form(), valuesOf(fields), file && { [FILE]: file }));
-  return { dto, code: file, settings: settingsIn(dto) };
+  return { dto, code: file, settings: settingsIn(dto), unset: [] };
 }
 
 /** A form knows only texts. What doesn't have the form of its kind stays a text, for the rules to refuse. */
 function valuesOf(fields: ReadonlyMap<string, string>): Record<string, unknown> {
   const values = [...fields].map(([name, text]) => {
-    if (name === 'labels' || name === 'env') return [name, objectIn(text)];
+    // What is null would count as left out.
+    if (name === 'labels' || name === 'env') return [name, objectIn(text) ?? text];
     if (name === 'enabled') return [name, booleanIn(text)];
     return [name, (SETTING_NAMES as readonly string[]).includes(name) ? numberIn(text) : text];
   });

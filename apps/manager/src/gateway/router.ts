@@ -230,8 +230,10 @@ export class Router implements OnApplicationShutdown {
   }
 
   private apply(route: Route, row: FunctionEntity): void {
-    route.timeoutMs = row.timeoutMs;
-    route.concurrency = row.concurrency;
+    // While a revision is on its way, calls are those of the one before.
+    const isRollout = row.servingRevision !== null;
+    route.timeoutMs = isRollout ? (row.formerTimeoutMs ?? row.timeoutMs) : row.timeoutMs;
+    route.concurrency = isRollout ? Math.min(route.concurrency, row.concurrency) : row.concurrency;
     route.refusal = refusalOf(row);
     route.leaving = row.deletedAt !== null;
     this.rename(route, route.leaving ? null : row.name);
@@ -239,7 +241,7 @@ export class Router implements OnApplicationShutdown {
     route.idleTimeoutMs = row.idleTimeoutMs;
     route.isFixed = row.maxReplicas !== null && row.maxReplicas <= Math.max(1, row.minReplicas);
     // A worker that drains ends as soon as it has no connection left.
-    this.serve(route, route.leaving ? [] : endpointsOf(route, row), row.concurrency);
+    this.serve(route, route.leaving ? [] : endpointsOf(route, row), route.concurrency);
     if (route.refusal) route.pool.rejectWaiters(route.refusal);
     // Calls that wait asked before it fell asleep, and don't ask again.
     else if (route.sleeps && route.pool.waiting > 0) this.activator.wake(route);

@@ -166,6 +166,7 @@ export class FunctionReconciler {
       ...(row.maxReplicas === null ? {} : { maxReplicas: row.maxReplicas }),
       limits: { timeoutMs, concurrency, memoryMiB, cpuMillis, pids },
       environment: row.env,
+      ...(row.formerTimeoutMs === null ? {} : { formerTimeoutMs: Math.max(row.formerTimeoutMs, timeoutMs) }),
       ...(isFresh && { isFresh }),
       ...(row.notBefore === null ? {} : { replaceEndedFrom: row.notBefore }),
     };

@@ -69,7 +69,7 @@ export function decide(row: FunctionEntity, observed: Observed, options: DecideO
     failures,
     backoffMs: backoff,
     nextMs: nextMs(row, { waiting: waiting || isRollout, queued, provisional, terminal, leaving, backoff }, options),
-    takesOver: isRollout && asWanted && row.replicas > 0 && (observed.former ?? 0) === 0,
+    takesOver: isRollout && satisfied && row.replicas > 0 && (observed.former ?? 0) === 0,
     abandon: provisional && row.provisionalUntil !== null && row.provisionalUntil <= options.now,
   };
 }

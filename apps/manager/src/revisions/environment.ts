@@ -6,7 +6,8 @@ const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,254}$/;
  * What the worker itself goes by, and what an interpreter or its loader reads only when it starts: a worker that waited
  * for its function has been started before.
  */
-const RESERVED = /^(FAAS_|PYTHON|LD_|GLIBC_TUNABLES$|HANDLER_FUNCTION$|PATH$|HOME$|USER$|LOGNAME$|TMPDIR$)/;
+const RESERVED =
+  /^(FAAS_|PYTHON|LD_|LC_|MALLOC_|LANG$|GLIBC_TUNABLES$|HANDLER_FUNCTION$|PATH$|HOME$|USER$|LOGNAME$|TMPDIR$)/;
 /** Which event loop runs the handler. */
 const FREE = 'FAAS_EVENT_LOOP';
 

@@ -71,10 +71,21 @@ export class RevisionRepository {
       const { functionName, code, message, createdBy } = made;
       const [added] = await ask<{ number: number }>(
         `INSERT INTO revisions (function_id, number, function_name, code, code_sha256, settings, message, created_by, state)
-         SELECT $1, (SELECT max(number) + 1 FROM revisions WHERE function_id = $1), COALESCE($3, function_name),
+         SELECT $1, GREATEST($9, (SELECT max(number) FROM revisions WHERE function_id = $1)) + 1,
+           COALESCE($3, function_name),
            COALESCE($4, code), COALESCE($5, code_sha256), $6, $7, $8, 'pending'
          FROM revisions WHERE function_id = $1 AND number = $2 RETURNING number`,
-        [id, serving, functionName ?? null, code?.bytes ?? null, code?.sha256 ?? null, named, message, createdBy],
+        [
+          id,
+          serving,
+          functionName ?? null,
+          code?.bytes ?? null,
+          code?.sha256 ?? null,
+          named,
+          message,
+          createdBy,
+          row.lastRevision,
+        ],
       );
       const { number } = added as { number: number };
       const activated = await this.activate(row, number, serving, resolved, rolloutMs, ask);
@@ -96,21 +107,24 @@ export class RevisionRepository {
     to: number | undefined,
     resolve: Resolve,
     { versions, rolloutMs }: { versions?: readonly number[] | undefined; rolloutMs: number },
-  ): Promise<{ row: FunctionEntity; number: number }> {
+  ): Promise<{ number: number; servedAt: Date | null }> {
     return this.changing(id, versions, async (row, ask) => {
       const serving = servingOf(row);
-      const [found] = await ask<{ number: number }>(
-        `SELECT number FROM revisions WHERE function_id = $1 AND CASE WHEN $2::integer IS NULL
-           THEN number <> $3 AND state = 'ready' ELSE number = $2 END
+      // Of one that is on its way the last that had the calls is the one that still has them.
+      const wanted = to ?? (row.servingRevision === null ? null : serving);
+      const [found] = await ask<{ number: number; servedAt: Date | null }>(
+        `SELECT number, served_at AS "servedAt" FROM revisions WHERE function_id = $1 AND CASE WHEN $2::integer IS NULL
+           THEN number <> $3 AND (state = 'ready' OR state <> 'failed' AND served_at IS NOT NULL) ELSE number = $2 END
          ORDER BY served_at DESC NULLS LAST, number DESC LIMIT 1`,
-        [id, to ?? null, serving],
+        [id, wanted, serving],
       );
       if (found === undefined) throw new RevisionNotFound(id, to);
       const { number } = found;
       // It has the calls, and nothing is on its way to take them.
-      if (number === row.activeRevision && row.servingRevision === null) return { row, number };
+      if (number === row.activeRevision && row.servingRevision === null) return found;
       const resolved = resolve(await this.settingsOf(row, number, ask));
-      return { row: await this.activate(row, number, serving, resolved, rolloutMs, ask), number };
+      await this.activate(row, number, serving, resolved, number === serving ? null : rolloutMs, ask);
+      return found;
     });
   }
 
@@ -180,12 +194,18 @@ export class RevisionRepository {
         [id, row.activeRevision],
       );
     }
+    if (number !== serving) {
+      const sql = `UPDATE revisions SET state = 'pending', error = NULL WHERE function_id = $1 AND number = $2`;
+      await ask(sql, [id, number]);
+    }
     const settings = SETTING_NAMES.map((name, index) => `${name} = $${6 + index}`);
     // It needs a replica to show that it can serve.
     const [activated] = await ask<FunctionEntity>(
       `WITH activated AS (
          UPDATE functions SET active_revision = $2, serving_revision = NULLIF($3::integer, $2::integer),
            rollout_until = now() + $4::float8 * interval '1 millisecond', said = $5, ${settings.join(', ')},
+           former_timeout_ms = GREATEST(timeout_ms, CASE WHEN rollout_until IS NOT NULL THEN former_timeout_ms END),
+           last_revision = GREATEST(last_revision, $2::integer),
            function_name = (SELECT function_name FROM revisions WHERE function_id = $1 AND number = $2),
            replicas = GREATEST(replicas, $${6 + SETTING_NAMES.indexOf('min_replicas')}::integer,
              CASE WHEN $4::float8 IS NULL THEN 0 ELSE 1 END),

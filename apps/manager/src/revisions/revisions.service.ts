@@ -16,7 +16,7 @@ import { readRevision } from '../functions/upload.js';
 import { MemoryBudget } from '../memory/memory-budget.js';
 import { RevisionNotFound, RevisionSuperseded } from './errors.js';
 import { InstallationPolicy } from './installation-policy.js';
-import { type FunctionSpec, resolveSpec, saidIn } from './function-spec.js';
+import { type FunctionSpec, resolveSpec, saidIn, type SettingName } from './function-spec.js';
 import type { RevisionError } from './revision.entity.js';
 import { type Resolved, resolvedAsMade, RevisionRepository, type RevisionRow } from './revision.repository.js';
 
@@ -85,7 +85,7 @@ export class RevisionsService {
     const fileBytes = Math.min(this.limits.uploadBytes, this.orchestrator.capabilities.largestCodeBytes);
     const times = this.memory.timesOf(UPLOAD_TIMES, fileBytes);
     const counted = { add: (bytes: number) => reservation.add(Math.ceil(bytes * times)) };
-    const { functionName, code, message, settings } = await readRevision(request, fileBytes, counted);
+    const { functionName, code, message, settings, unset } = await readRevision(request, fileBytes, counted);
     const { number } = await this.revisions.add(
       id,
       {
@@ -94,11 +94,11 @@ export class RevisionsService {
         message,
         createdBy,
       },
-      (former) => this.resolve({ ...former, ...settings }),
+      (former) => this.resolve({ ...without(former, unset), ...settings }),
       { versions, rolloutMs: this.rolloutMs, kept: this.config.revisionsKept },
     );
     this.logger.info({ functionId: id, revision: number }, 'revision added');
-    return this.takenOver(id, number);
+    return this.takenOver(id, number, null);
   }
 
   /** The same of a former revision; `to` undefined: the one that had the calls before. */
@@ -107,9 +107,10 @@ export class RevisionsService {
     named(id);
     // What was allowed when it was made stays so.
     const resolve = (settings: Partial<FunctionSpec>) => resolvedAsMade(settings, this.policy.defaults);
-    const { number } = await this.revisions.rollBack(id, to, resolve, { versions, rolloutMs: this.rolloutMs });
+    const asked = { versions, rolloutMs: this.rolloutMs };
+    const { number, servedAt } = await this.revisions.rollBack(id, to, resolve, asked);
     this.logger.info({ functionId: id, revision: number }, 'rolling back');
-    return this.takenOver(id, number);
+    return this.takenOver(id, number, servedAt);
   }
 
   private resolve(settings: Partial<FunctionSpec>): Resolved {
@@ -120,14 +121,23 @@ export class RevisionsService {
     return this.config.readyTimeoutMs + ROLLOUT_MARGIN_MS;
   }
 
-  private async takenOver(id: FunctionId, number: number): Promise<RevisionOf> {
-    const verdict = await this.changes.until(id, this.config.readyTimeoutMs, () => this.verdict(id, number));
-    if (verdict !== undefined && !(verdict instanceof AppError)) {
-      // The next call must not find the former one.
-      await this.changes.followed(id);
-      return verdict;
+  /** @param servedAt when it last took over before this */
+  private async takenOver(id: FunctionId, number: number, servedAt: Date | null): Promise<RevisionOf> {
+    const look = () => this.verdict(id, number, servedAt);
+    let verdict = await this.changes.until(id, this.config.readyTimeoutMs, look);
+    if (verdict === undefined) {
+      const failure = await this.giveUp(id, number);
+      // It may have taken over at the last moment.
+      verdict = (await look()) ?? failure;
     }
-    if (verdict !== undefined) throw verdict;
+    if (verdict instanceof AppError) throw verdict;
+    // The next call must not find the former one.
+    await this.changes.followed(id);
+    return verdict;
+  }
+
+  /** Writes down that the revision was not ready in time. */
+  private async giveUp(id: FunctionId, number: number): Promise<AppError> {
     const row = await this.repository.find(id);
     const { message, detail } = row?.reason ?? row?.lastFault ?? { message: '', detail: undefined };
     const error: RevisionError = {
@@ -137,21 +147,30 @@ export class RevisionsService {
     };
     const resolve = (settings: Partial<FunctionSpec>) => resolvedAsMade(settings, this.policy.defaults);
     await this.revisions.revert(id, number, error, resolve);
-    throw (await this.verdict(id, number)) ?? failureOf(id, error);
+    return failureOf(id, error);
   }
 
   /** Whether the revision has taken over, or why not; undefined: it is on its way. */
-  private async verdict(id: FunctionId, number: number): Promise<RevisionOf | AppError | undefined> {
+  private async verdict(
+    id: FunctionId,
+    number: number,
+    servedAt: Date | null,
+  ): Promise<RevisionOf | AppError | undefined> {
     const row = await this.repository.find(id);
     if (row === null || row.deletedAt !== null) return new FunctionRemoved(id);
     if (row.activeRevision === number && row.servingRevision !== null) return undefined;
     const revision = await this.revisions.find(id, number);
     if (revision === null) return new RevisionNotFound(id, number);
     // One that has been followed already has taken over too.
-    if (row.activeRevision === number || revision.state === 'ready') return { row, revision };
+    const hasServed = revision.servedAt?.getTime() !== servedAt?.getTime();
+    if (row.activeRevision === number || hasServed) return { row, revision };
     if (revision.state === 'failed' && revision.error !== null) return failureOf(id, revision.error);
     return new RevisionSuperseded(id, number, row.activeRevision);
   }
+}
+
+function without(settings: Partial<FunctionSpec>, names: readonly SettingName[]): Partial<FunctionSpec> {
+  return Object.fromEntries(Object.entries(settings).filter(([name]) => !names.includes(name as SettingName)));
 }
 
 function failureOf(id: FunctionId, error: RevisionError): AppError {
