@@ -74,8 +74,8 @@ describeOnAnyEngine('a request', (engine) => {
   it.each([
     ['PUT', '/functions', 'GET, HEAD, POST'],
     ['DELETE', '/functions/', 'GET, HEAD, POST'],
-    ['PATCH', '/functions/aaaaaaaaaaaaaaaa', 'DELETE, GET, HEAD'],
-    ['POST', '/functions/aaaaaaaaaaaaaaaa', 'DELETE, GET, HEAD'],
+    ['PUT', '/functions/aaaaaaaaaaaaaaaa', 'DELETE, GET, HEAD, PATCH'],
+    ['POST', '/functions/aaaaaaaaaaaaaaaa', 'DELETE, GET, HEAD, PATCH'],
     ['GET', '/functions/aaaaaaaaaaaaaaaa/execute', 'POST'],
     ['PUT', '/functions/aaaaaaaaaaaaaaaa/execute/', 'POST'],
     ['POST', '/livez', 'GET, HEAD'],
@@ -94,8 +94,8 @@ describeOnAnyEngine('a request', (engine) => {
   });
 
   it.each([
-    ['Limit', 'GET', '/functions?Limit=1', 'Known: limit, after.'],
-    ['limit[]', 'GET', '/functions?limit[]=1', 'Known: limit, after.'],
+    ['Limit', 'GET', '/functions?Limit=1', 'Known: name, label, status, limit, after.'],
+    ['limit[]', 'GET', '/functions?limit[]=1', 'Known: name, label, status, limit, after.'],
     ['verbose', 'GET', '/livez?verbose', 'This takes none.'],
     ['timeout', 'POST', '/functions?timeout=5', 'This takes none.'],
     ['timeout', 'POST', '/functions/aaaaaaaaaaaaaaaa/execute?timeout=5', 'This takes none.'],

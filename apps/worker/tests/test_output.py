@@ -124,10 +124,10 @@ def test_lines_kept_in_a_file_have_their_time_and_their_stream_before_them(start
 
 
 @pytest.mark.parametrize(("way", "mark"), [("print", "[mine] "), ("raw", "| ")])
-def test_a_line_that_is_too_long_for_an_engine_says_in_each_piece_whose_it_is(
+def test_no_piece_that_an_engine_makes_of_a_long_line_passes_for_a_note_or_a_call(
     worker: Worker, way: str, mark: str
 ) -> None:
-    text = "x" * 30_000 + NOTE.strip() + "x" * 30_000
+    text = "x" * 30_000 + NOTE.strip() + "[another] " + "x" * 30_000
     worker.call(f"{way}:{text}\\n", X_Request_Id="mine")
     worker.call("print:over", X_Request_Id="then")
     eventually(lambda: "[then] over" in worker.log(), "the output arrives")
@@ -139,6 +139,6 @@ def test_a_line_that_is_too_long_for_an_engine_says_in_each_piece_whose_it_is(
 
 
 def test_a_line_is_not_cut_within_a_character() -> None:
-    line = "\u00e9\u20ac\U0001f600".encode() * 5_000
+    line = "\u00e9\u20ac\U0001f600".encode() * 5_000 + b"[another] x"
     pieces = _in_pieces(line).split(b"\n")
     assert "".join(piece.decode().removeprefix("| ") for piece in pieces) == line.decode()

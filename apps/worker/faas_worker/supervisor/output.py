@@ -19,7 +19,7 @@ _LAST_READS = 20
 _PENDING_BYTES = 256 * 1024
 _LINE_BYTES = 256 * 1024
 _UNFINISHED = 64
-# Engines keep a line in pieces of 16 KiB, and may give the later ones alone.
+# Engines keep a line in pieces of 16 KiB, and may show the later ones alone.
 _PIECE_BYTES = 15_000
 _TAIL_BYTES = 4096
 _TAIL_LINES = 20
@@ -32,7 +32,8 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
 # Whatever a reader of JSON could take for an object with a member "faas"; the name of a call.
 _LIKE_A_NOTE = re.compile(rb"^(?=[ \t]*\{.*(?:faas|\\u))", re.MULTILINE)
 _LIKE_A_CALL = re.compile(rb"^(?=\[[!-~]+\] )", re.MULTILINE)
-_LIKE_A_CALL_OF_OURS = re.compile(rb"\[[!-~]{1,64}\] ")
+_MARK_OF_A_CALL = re.compile(rb"\[[\w.-]{1,64}\] ")
+_LIKE_OURS = re.compile(rb"\{\"faas\": \"|\[[\w.-]{1,64}\] ")
 _NO_NOTE = b"| "
 
 
@@ -245,7 +246,7 @@ class _Stream:
 
 
 def _in_pieces(lines: bytes) -> bytes:
-    """Cuts lines that are too long for an engine; each piece says whose it is."""
+    """Cuts long lines of which a piece could pass for ours; each piece says whose it is then."""
     if len(lines) <= _PIECE_BYTES:
         return lines
     return b"\n".join(
@@ -254,7 +255,9 @@ def _in_pieces(lines: bytes) -> bytes:
 
 
 def _pieces_of(line: bytes) -> bytes:
-    call = _LIKE_A_CALL_OF_OURS.match(line)
+    call = _MARK_OF_A_CALL.match(line)
+    if not _LIKE_OURS.search(line, call.end() if call else 1):
+        return line
     mark = call[0] if call else _NO_NOTE
     pieces, at = [], 0
     while at < len(line):
