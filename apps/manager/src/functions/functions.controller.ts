@@ -54,6 +54,14 @@ export const IF_MATCH: ApiHeaderOptions = {
   schema: { type: 'string' },
 };
 
+/** Any request may have it. Some generators make a client of two kinds of bodies only beside an optional header. */
+const REQUEST_ID: ApiHeaderOptions = {
+  name: 'X-Request-Id',
+  required: false,
+  description: 'An id of your own for the log: up to 64 letters, digits, `.`, `_` or `-`.',
+  schema: { type: 'string', maxLength: 64 },
+};
+
 export const CODE_ANSWER = {
   description: 'The file.',
   content: {
@@ -93,6 +101,7 @@ export class FunctionsController {
     requestBody: UPLOAD,
   })
   @ApiExtraModels(UploadDto, JsonUploadDto)
+  @ApiHeader(REQUEST_ID)
   @ApiCreatedResponse({
     type: FunctionDto,
     description: 'The function, which answers calls.',
