@@ -159,6 +159,13 @@ describeOnAnyEngine('what users say of a function', (engine) => {
     expect(problem.parameter).toBe(query.split('=')[0]);
   });
 
+  it('counts characters, not what they are made of', async () => {
+    const one = await added(stage.manager, { description: '😀'.repeat(1_000) });
+    await stage.manager.remove(one.id);
+    const more = await upload(stage.manager, { description: '😀'.repeat(1_001) });
+    expect(expectProblem(more, 400, 'invalid_upload').field).toBe('description');
+  });
+
   it('is no null in a form', async () => {
     for (const member of ['labels', 'env']) {
       const parts = [file(ECHO), field('function_name', 'handle'), field(member, 'null')];

@@ -62,7 +62,7 @@ export const LABELS = {
   type: 'object',
   additionalProperties: { type: 'string' },
   maxProperties: MOST_LABELS,
-  description: 'Words to find functions by. Keys and values have the form of those of Kubernetes.',
+  description: 'Words to find functions by. Keys and values of labels of Kubernetes are valid here.',
 } as const;
 
 /** A change of {@link Metadata}. */
@@ -94,7 +94,7 @@ function nameFault(name: unknown): string | undefined {
 /** Of a text for people. */
 export function textFault(name: string, text: unknown, longest: number): string | undefined {
   if (typeof text !== 'string') return `${name} must be a text.`;
-  if (text.length > longest) return `${name} is longer than ${longest} characters.`;
+  if (text.length > longest && [...text].length > longest) return `${name} is longer than ${longest} characters.`;
   return text.includes('\0') || !text.isWellFormed() ? `${name} holds characters that are no text.` : undefined;
 }
 
