@@ -158,6 +158,10 @@ export function longestString(bytes: Buffer): Token | 'malformed' | 'more_beside
 /** In place of a long string; no peer can know it. */
 export const STAND_IN = randomUUID();
 
+export function isJsonObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
 export interface ParsedJson {
   /** As `JSON.parse` gives it, but for {@link STAND_IN}. */
   readonly value: unknown;

@@ -153,7 +153,7 @@ it('goes on when the engine was away', async () => {
 
 it('reads the others when the machine of one replica is down, and says so when that is all of them', async () => {
   const down = Object.assign(new FakeLog('down'), {
-    // eslint-disable-next-line require-yield -- it never comes so far
+    // oxlint-disable-next-line require-yield -- it never comes so far
     async *lines(): AsyncGenerator<PlainLine> {
       await soon();
       throw new Error('its node is down');

@@ -8,27 +8,20 @@ import { FunctionsService } from './functions.service.js';
 import { InstallationPolicy } from '../revisions/installation-policy.js';
 import { RevisionRepository } from '../revisions/revision.repository.js';
 
+const PROVIDERS = [
+  FunctionRepository,
+  FunctionChanges,
+  FunctionBus,
+  StepSlots,
+  InlineReconciler,
+  FunctionsService,
+  RevisionRepository,
+  InstallationPolicy,
+];
+
 @Module({
   controllers: [FunctionsController],
-  providers: [
-    FunctionRepository,
-    FunctionChanges,
-    FunctionBus,
-    StepSlots,
-    InlineReconciler,
-    FunctionsService,
-    RevisionRepository,
-    InstallationPolicy,
-  ],
-  exports: [
-    FunctionRepository,
-    FunctionChanges,
-    FunctionBus,
-    StepSlots,
-    InlineReconciler,
-    FunctionsService,
-    RevisionRepository,
-    InstallationPolicy,
-  ],
+  providers: PROVIDERS,
+  exports: PROVIDERS,
 })
 export class FunctionsModule {}

@@ -1,9 +1,9 @@
-import { validateSync } from 'class-validator';
 import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
-import { PARSED_BYTES } from '#libs/json/json-scan.js';
+import { isJsonObject, PARSED_BYTES } from '#libs/json/json-scan.js';
 import { readBounded } from '../http/body.js';
 import type { MemoryReservation } from '../memory/memory-budget.js';
+import { faultIn } from '../revisions/faultless.js';
 import { type Metadata, METADATA_NAMES, MetadataFields, metadataOf, UNNAMED } from './dto/metadata.dto.js';
 import { InvalidUpdate } from './errors.js';
 
@@ -42,17 +42,18 @@ export async function readJsonObject(
 export function updated(before: Metadata, update: Update): Metadata {
   const { labels: changes, ...rest } = update;
   const given = Object.entries(rest).map(([name, value]) => [name, value ?? UNNAMED[name as keyof Metadata]]);
-  const labels = changes === undefined ? before.labels : merged(before.labels, changes ?? {}, changes === null);
+  const labels = merged(before.labels, changes);
   const after = metadataOf({ ...before, ...Object.fromEntries(given), labels } as Metadata);
-  const [fault] = validateSync(Object.assign(new MetadataFields(), after), { stopAtFirstError: true });
-  if (fault) throw new InvalidUpdate(fault.property, Object.values(fault.constraints ?? {}).join(' '));
+  const fault = faultIn(Object.assign(new MetadataFields(), after));
+  if (fault) throw new InvalidUpdate(fault.field, fault.message);
   return after;
 }
 
 /** Labels with `changes`, of which null takes a label away; what is no object is left for the rules to refuse. */
-function merged(labels: Metadata['labels'], changes: unknown, areAllGone: boolean): unknown {
-  if (areAllGone) return {};
-  if (typeof changes !== 'object' || Array.isArray(changes)) return changes;
+function merged(labels: Metadata['labels'], changes: unknown): unknown {
+  if (changes === undefined) return labels;
+  if (changes === null) return {};
+  if (!isJsonObject(changes)) return changes;
   return Object.fromEntries(Object.entries({ ...labels, ...changes }).filter(([, value]) => value !== null));
 }
 
@@ -60,7 +61,7 @@ function objectIn(body: Buffer): Update | undefined {
   if (!isUtf8(body)) return undefined;
   try {
     const value: unknown = JSON.parse(body.toString('utf8'));
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Update) : undefined;
+    return isJsonObject(value) ? value : undefined;
   } catch {
     return undefined;
   }

@@ -1,10 +1,10 @@
-import { validateSync } from 'class-validator';
 import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
 import { UnsupportedEncoding } from '#libs/errors/errors.js';
-import { LONGEST_ESCAPE, PARSED_BYTES, parseBounded, STAND_IN } from '#libs/json/json-scan.js';
+import { isJsonObject, LONGEST_ESCAPE, PARSED_BYTES, parseBounded, STAND_IN } from '#libs/json/json-scan.js';
 import { readBounded } from '../http/body.js';
 import type { MemoryReservation } from '../memory/memory-budget.js';
+import { faultIn } from '../revisions/faultless.js';
 import {
   type FunctionSpec,
   resolveSpec,
@@ -145,8 +145,8 @@ function knownIn(given: Readonly<Record<string, unknown>>, members: readonly str
 }
 
 function checked<T extends Dto>(dto: T): T {
-  const [fault] = validateSync(dto, { stopAtFirstError: true });
-  if (fault) throw new InvalidUpload(fault.property, Object.values(fault.constraints ?? {}).join(' '));
+  const fault = faultIn(dto);
+  if (fault) throw new InvalidUpload(fault.field, fault.message);
   return dto;
 }
 
@@ -174,13 +174,10 @@ async function readJson(
   if (parsed === 'malformed') throw new InvalidUpload('body', 'The body is not JSON.');
   if (parsed === 'more_beside') throw muchBeside();
   const { value, long } = parsed;
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new InvalidUpload('body', 'The body is not a JSON object.');
-  }
-  const members = value as Record<string, unknown>;
-  if (long === undefined) return members;
-  if (members[CODE] !== STAND_IN) throw muchBeside();
-  return { ...members, [CODE]: JSON.parse(body.toString('utf8', long.start, long.end + 1)) as string };
+  if (!isJsonObject(value)) throw new InvalidUpload('body', 'The body is not a JSON object.');
+  if (long === undefined) return value;
+  if (value[CODE] !== STAND_IN) throw muchBeside();
+  return { ...value, [CODE]: JSON.parse(body.toString('utf8', long.start, long.end + 1)) as string };
 }
 
 function muchBeside(): InvalidUpload {

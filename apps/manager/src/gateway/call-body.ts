@@ -1,6 +1,13 @@
 import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
-import { JsonStrings, LONGEST_ESCAPE, PARSED_BYTES, parseBounded, STAND_IN } from '#libs/json/json-scan.js';
+import {
+  isJsonObject,
+  JsonStrings,
+  LONGEST_ESCAPE,
+  PARSED_BYTES,
+  parseBounded,
+  STAND_IN,
+} from '#libs/json/json-scan.js';
 import { readBounded } from '../http/body.js';
 import type { MemoryReservation } from '../memory/memory-budget.js';
 import { CallCancelled, InvalidPayload, PayloadTooLarge } from './errors.js';
@@ -46,11 +53,9 @@ export function checkBody(body: Buffer, payloadBytes: number): void {
 }
 
 function payloadOf(body: unknown): string {
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
-    throw new InvalidPayload('The body is not a JSON object.');
-  }
+  if (!isJsonObject(body)) throw new InvalidPayload('The body is not a JSON object.');
   if (!Object.hasOwn(body, 'payload')) throw new InvalidPayload('The member "payload" is missing.');
-  const { payload } = body as { payload: unknown };
+  const { payload } = body;
   if (typeof payload !== 'string') {
     throw new InvalidPayload(`The member "payload" is ${kindOf(payload)}, not a string.`);
   }

@@ -12,7 +12,7 @@ import { FunctionChanges } from '../functions/function-changes.js';
 import type { FunctionEntity, StoredFault } from '../functions/function.entity.js';
 import { type Claim, FunctionRepository } from '../functions/function.repository.js';
 import { InstallationPolicy } from '../revisions/installation-policy.js';
-import { resolvedAsMade, RevisionRepository } from '../revisions/revision.repository.js';
+import { RevisionRepository } from '../revisions/revision.repository.js';
 import { backoffMs, decide, rolloutFault } from './outcome.js';
 import { ReconcileMetrics } from './reconcile-metrics.js';
 
@@ -109,9 +109,7 @@ export class FunctionReconciler {
   private async giveUp({ id, activeRevision }: FunctionEntity, fault: StoredFault): Promise<void> {
     const { terminal: _, at: __, ...error } = fault;
     this.logger.info({ functionId: id, revision: activeRevision, reason: fault.message }, 'revision given up');
-    await this.revisions.revert(id, activeRevision, error, (settings) =>
-      resolvedAsMade(settings, this.policy.defaults),
-    );
+    await this.revisions.revert(id, activeRevision, error, this.policy.asMade);
   }
 
   private async remove(claim: Claim, { stepTimeoutMs }: Pace, signal: AbortSignal): Promise<null> {

@@ -1,3 +1,5 @@
+import { isJsonObject } from '#libs/json/json-scan.js';
+
 /** In bytes of UTF-8, names and values together. Programs may get more, but a whole request of it must stay small. */
 export const LARGEST_ENVIRONMENT = 32 * 1024;
 
@@ -13,7 +15,7 @@ const FREE = 'FAAS_EVENT_LOOP';
 
 /** Why a value can't be the variables of a function; undefined: it can. */
 export function environmentFault(environment: unknown): string | undefined {
-  if (typeof environment !== 'object' || environment === null || Array.isArray(environment)) {
+  if (!isJsonObject(environment)) {
     return 'env must be a JSON object of strings, such as {"GREETING": "Hello"}.';
   }
   let bytes = 0;

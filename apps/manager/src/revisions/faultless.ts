@@ -1,4 +1,4 @@
-import { ValidateBy, type ValidationArguments } from 'class-validator';
+import { validateSync, ValidateBy, type ValidationArguments } from 'class-validator';
 
 /** Holds when `faultOf` finds nothing; its sentence is the message otherwise. */
 export function Faultless(faultOf: (value: unknown) => string | undefined): PropertyDecorator {
@@ -9,4 +9,10 @@ export function Faultless(faultOf: (value: unknown) => string | undefined): Prop
       defaultMessage: (checked?: ValidationArguments) => faultOf(checked?.value) ?? '',
     },
   });
+}
+
+/** The first member that breaks a rule of its class, and which. */
+export function faultIn(checked: object): { field: string; message: string } | undefined {
+  const [fault] = validateSync(checked, { stopAtFirstError: true });
+  return fault && { field: fault.property, message: Object.values(fault.constraints ?? {}).join(' ') };
 }

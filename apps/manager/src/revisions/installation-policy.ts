@@ -2,7 +2,8 @@ import type { FunctionDefaults, ScaleConfig } from '#libs/config/config.js';
 import { FUNCTION_DEFAULTS, SCALE_CONFIG } from '#libs/config/config.module.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { Inject, Injectable } from '@nestjs/common';
-import type { FunctionSpec, SpecPolicy } from './function-spec.js';
+import { type FunctionSpec, resolveSpec, saidIn, type SpecPolicy } from './function-spec.js';
+import type { Resolved } from './revision.repository.js';
 
 /** What this installation adds to the settings of uploads. */
 @Injectable()
@@ -25,6 +26,16 @@ export class InstallationPolicy implements SpecPolicy {
       env: {},
     };
   }
+
+  /** All settings of an upload that names these. Throws {@link InvalidUpload}. */
+  resolve(named: Partial<FunctionSpec>): Resolved {
+    return { said: saidIn(named), spec: resolveSpec(named, this) };
+  }
+
+  /** The same without limits: what was allowed when a revision was made stays so. */
+  readonly asMade = (named: Partial<FunctionSpec>): Resolved => {
+    return { said: saidIn(named), spec: resolveSpec(named, { defaults: this.defaults, ceilings: () => ({}) }) };
+  };
 
   readonly ceilings: SpecPolicy['ceilings'] = (memoryMiB) => {
     const { maxTimeoutMs, maxMemoryMiB, maxCpuMillis } = this.config;

@@ -5,7 +5,7 @@ import { getMetadataArgsStorage, type EntityManager } from 'typeorm';
 import { FunctionNotFound, FunctionNotReady, VersionOutdated } from '../functions/errors.js';
 import { ALL_COLUMNS, type FunctionEntity, servingOf } from '../functions/function.entity.js';
 import { RevisionInUse, RevisionNotFound } from './errors.js';
-import { type FunctionSpec, resolveSpec, saidIn, SETTING_NAMES, specOf } from './function-spec.js';
+import { type FunctionSpec, SETTING_NAMES, specOf } from './function-spec.js';
 import { RevisionEntity, type RevisionError, type RevisionState } from './revision.entity.js';
 
 export type RevisionRow = Omit<RevisionEntity, 'code'>;
@@ -63,7 +63,7 @@ export class RevisionRepository {
     made: NewRevision,
     resolve: Resolve,
     { versions, rolloutMs, kept }: { versions?: readonly number[] | undefined; rolloutMs: number; kept: number },
-  ): Promise<{ row: FunctionEntity; number: number }> {
+  ): Promise<number> {
     return this.changing(id, versions, async (row, ask) => {
       const serving = servingOf(row);
       const resolved = resolve(await this.settingsOf(row, serving, ask));
@@ -88,13 +88,13 @@ export class RevisionRepository {
         ],
       );
       const { number } = added as { number: number };
-      const activated = await this.activate(row, number, serving, resolved, rolloutMs, ask);
+      await this.activate(row, number, serving, resolved, rolloutMs, ask);
       await ask(
         `DELETE FROM revisions WHERE function_id = $1 AND number <> ALL ($2) AND number <= (
            SELECT number FROM revisions WHERE function_id = $1 ORDER BY number DESC OFFSET $3 LIMIT 1)`,
         [id, [number, serving], kept],
       );
-      return { row: activated, number };
+      return number;
     });
   }
 
@@ -186,7 +186,7 @@ export class RevisionRepository {
     { said, spec }: Resolved,
     rolloutMs: number | null,
     ask: Ask,
-  ): Promise<FunctionEntity> {
+  ): Promise<void> {
     const { id } = row;
     if (row.servingRevision !== null && row.activeRevision !== number) {
       await ask(
@@ -200,24 +200,21 @@ export class RevisionRepository {
     }
     const settings = SETTING_NAMES.map((name, index) => `${name} = $${6 + index}`);
     // It needs a replica to show that it can serve.
-    const [activated] = await ask<FunctionEntity>(
-      `WITH activated AS (
-         UPDATE functions SET active_revision = $2, serving_revision = NULLIF($3::integer, $2::integer),
-           rollout_until = now() + $4::float8 * interval '1 millisecond', said = $5, ${settings.join(', ')},
-           former_timeout_ms = GREATEST(timeout_ms, CASE WHEN rollout_until IS NOT NULL THEN former_timeout_ms END),
-           last_revision = GREATEST(last_revision, $2::integer),
-           function_name = (SELECT function_name FROM revisions WHERE function_id = $1 AND number = $2),
-           replicas = GREATEST(replicas, $${6 + SETTING_NAMES.indexOf('min_replicas')}::integer,
-             CASE WHEN $4::float8 IS NULL THEN 0 ELSE 1 END),
-           phase = CASE WHEN phase IN ('error', 'stopped') OR (phase = 'idle' AND $4::float8 IS NOT NULL) THEN 'creating'
-             ELSE phase END,
-           generation = generation + 1, version = version + 1, failures = 0, postponed = 0, reason = NULL,
-           last_used_at = now(), reconcile_at = now(), not_before = NULL, wakes = wakes + 1
-         WHERE id = $1 RETURNING *
-       ) SELECT ${ALL_COLUMNS} FROM activated`,
+    await ask(
+      `UPDATE functions SET active_revision = $2, serving_revision = NULLIF($3::integer, $2::integer),
+         rollout_until = now() + $4::float8 * interval '1 millisecond', said = $5, ${settings.join(', ')},
+         former_timeout_ms = GREATEST(timeout_ms, CASE WHEN rollout_until IS NOT NULL THEN former_timeout_ms END),
+         last_revision = GREATEST(last_revision, $2::integer),
+         function_name = (SELECT function_name FROM revisions WHERE function_id = $1 AND number = $2),
+         replicas = GREATEST(replicas, $${6 + SETTING_NAMES.indexOf('min_replicas')}::integer,
+           CASE WHEN $4::float8 IS NULL THEN 0 ELSE 1 END),
+         phase = CASE WHEN phase IN ('error', 'stopped') OR (phase = 'idle' AND $4::float8 IS NOT NULL) THEN 'creating'
+           ELSE phase END,
+         generation = generation + 1, version = version + 1, failures = 0, postponed = 0, reason = NULL,
+         last_used_at = now(), reconcile_at = now(), not_before = NULL, wakes = wakes + 1
+       WHERE id = $1`,
       [id, number, serving, rolloutMs, said, ...SETTING_NAMES.map((name) => spec[name])],
     );
-    return activated as FunctionEntity;
   }
 
   private async note(id: FunctionId, number: number, state: RevisionState, error: RevisionError, ask: Ask) {
@@ -227,14 +224,6 @@ export class RevisionRepository {
 }
 
 const LOCKED = `SELECT ${ALL_COLUMNS} FROM functions WHERE id = $1 FOR NO KEY UPDATE`;
-
-/** With the defaults of this installation, and without its limits. */
-export function resolvedAsMade(settings: Partial<FunctionSpec>, defaults: FunctionSpec): Resolved {
-  return {
-    said: saidIn(settings),
-    spec: resolveSpec(settings, { defaults, ceilings: () => ({}) }),
-  };
-}
 
 function namedIn({ said, spec }: Resolved): Partial<FunctionSpec> {
   return Object.fromEntries(SETTING_NAMES.filter((name) => said.includes(name)).map((name) => [name, spec[name]]));

@@ -32,6 +32,21 @@ const NUMBER: ApiParamOptions = {
   schema: { type: 'integer', minimum: 1, example: 2 },
 };
 
+/** Why a revision may not take over. */
+const NOT_TAKEN_OVER = [
+  'function_not_found',
+  'route_not_found',
+  'revision_not_found',
+  'revision_superseded',
+  'function_removed',
+  'version_outdated',
+  'unsupported_encoding',
+  'handler_not_loadable',
+  'manager_overloaded',
+  'function_not_ready',
+  'orchestrator_unavailable',
+] as const;
+
 /** As an upload, each part of it optional. */
 const UPLOAD = {
   required: true,
@@ -73,21 +88,7 @@ export class RevisionsController {
       ...ETAG,
     },
   })
-  @ApiProblems(
-    'invalid_upload',
-    'function_not_found',
-    'route_not_found',
-    'revision_not_found',
-    'revision_superseded',
-    'function_removed',
-    'version_outdated',
-    'upload_too_large',
-    'unsupported_encoding',
-    'handler_not_loadable',
-    'manager_overloaded',
-    'function_not_ready',
-    'orchestrator_unavailable',
-  )
+  @ApiProblems('invalid_upload', 'upload_too_large', ...NOT_TAKEN_OVER)
   async add(
     @Param('id') id: string,
     @Req() request: Request,
@@ -176,20 +177,7 @@ export class RevisionsController {
   // Swagger UI would send a number of its own otherwise.
   @ApiBody({ type: RollbackDto, examples: { last: { summary: 'The one before', value: {} } } })
   @ApiOkResponse({ type: RevisionDto, description: 'The revision, which has the calls.', headers: ETAG })
-  @ApiProblems(
-    'invalid_update',
-    'function_not_found',
-    'route_not_found',
-    'revision_not_found',
-    'revision_superseded',
-    'function_removed',
-    'version_outdated',
-    'unsupported_encoding',
-    'handler_not_loadable',
-    'manager_overloaded',
-    'function_not_ready',
-    'orchestrator_unavailable',
-  )
+  @ApiProblems('invalid_update', ...NOT_TAKEN_OVER)
   async rollBack(
     @Param('id') id: string,
     @Req() request: Request,

@@ -16,9 +16,9 @@ import { readRevision } from '../functions/upload.js';
 import { MemoryBudget } from '../memory/memory-budget.js';
 import { RevisionNotFound, RevisionSuperseded } from './errors.js';
 import { InstallationPolicy } from './installation-policy.js';
-import { type FunctionSpec, resolveSpec, saidIn, type SettingName } from './function-spec.js';
+import type { FunctionSpec, SettingName } from './function-spec.js';
 import type { RevisionError } from './revision.entity.js';
-import { type Resolved, resolvedAsMade, RevisionRepository, type RevisionRow } from './revision.repository.js';
+import { RevisionRepository, type RevisionRow } from './revision.repository.js';
 
 /** If the manager crashes, the loop gives a revision up this much later than its maker's wait would have ended. */
 const ROLLOUT_MARGIN_MS = 15_000;
@@ -86,7 +86,7 @@ export class RevisionsService {
     const times = this.memory.timesOf(UPLOAD_TIMES, fileBytes);
     const counted = { add: (bytes: number) => reservation.add(Math.ceil(bytes * times)) };
     const { functionName, code, message, settings, unset } = await readRevision(request, fileBytes, counted);
-    const { number } = await this.revisions.add(
+    const number = await this.revisions.add(
       id,
       {
         functionName,
@@ -94,7 +94,7 @@ export class RevisionsService {
         message,
         createdBy,
       },
-      (former) => this.resolve({ ...without(former, unset), ...settings }),
+      (former) => this.policy.resolve({ ...without(former, unset), ...settings }),
       { versions, rolloutMs: this.rolloutMs, kept: this.config.revisionsKept },
     );
     this.logger.info({ functionId: id, revision: number }, 'revision added');
@@ -105,16 +105,10 @@ export class RevisionsService {
   async rollBack(reference: string, to: number | undefined, { versions, named }: Asking): Promise<RevisionOf> {
     const { id } = await this.functions.find(reference);
     named(id);
-    // What was allowed when it was made stays so.
-    const resolve = (settings: Partial<FunctionSpec>) => resolvedAsMade(settings, this.policy.defaults);
     const asked = { versions, rolloutMs: this.rolloutMs };
-    const { number, servedAt } = await this.revisions.rollBack(id, to, resolve, asked);
+    const { number, servedAt } = await this.revisions.rollBack(id, to, this.policy.asMade, asked);
     this.logger.info({ functionId: id, revision: number }, 'rolling back');
     return this.takenOver(id, number, servedAt);
-  }
-
-  private resolve(settings: Partial<FunctionSpec>): Resolved {
-    return { said: saidIn(settings), spec: resolveSpec(settings, this.policy) };
   }
 
   private get rolloutMs(): number {
@@ -145,8 +139,7 @@ export class RevisionsService {
       message: `not within ${this.config.readyTimeoutMs} ms. ${message}`.trim(),
       ...(detail !== undefined && { detail }),
     };
-    const resolve = (settings: Partial<FunctionSpec>) => resolvedAsMade(settings, this.policy.defaults);
-    await this.revisions.revert(id, number, error, resolve);
+    await this.revisions.revert(id, number, error, this.policy.asMade);
     return failureOf(id, error);
   }
 

@@ -1,3 +1,4 @@
+import { isJsonObject } from '#libs/json/json-scan.js';
 import { ApiPropertyOptional } from '@nestjs/swagger';
 import { IsOptional } from 'class-validator';
 import { isFunctionId } from '../function-id.js';
@@ -99,9 +100,7 @@ export function textFault(name: string, text: unknown, longest: number): string 
 }
 
 function labelsFault(labels: unknown): string | undefined {
-  if (typeof labels !== 'object' || labels === null || Array.isArray(labels)) {
-    return 'labels must be a JSON object of strings, such as {"team": "payments"}.';
-  }
+  if (!isJsonObject(labels)) return 'labels must be a JSON object of strings, such as {"team": "payments"}.';
   const entries = Object.entries(labels);
   if (entries.length > MOST_LABELS) return `There are more than ${MOST_LABELS} labels.`;
   for (const [key, value] of entries) {
