@@ -12,6 +12,7 @@ import { Scale1764070000000 } from './migrations/1764070000000-scale.js';
 import { Leased1764080000000 } from './migrations/1764080000000-leased.js';
 import { Names1764110000000 } from './migrations/1764110000000-names.js';
 import { Revisions1764140000000 } from './migrations/1764140000000-revisions.js';
+import { Traffic1764170000000 } from './migrations/1764170000000-traffic.js';
 import { Settings1764100000000 } from './migrations/1764100000000-settings.js';
 import { Spec1764130000000 } from './migrations/1764130000000-spec.js';
 import { Logs1764120000000 } from './migrations/1764120000000-logs.js';
@@ -67,6 +68,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
       Logs1764120000000,
       Spec1764130000000,
       Revisions1764140000000,
+      Traffic1764170000000,
     ],
     migrationsTransactionMode: 'each',
     synchronize: false,

@@ -160,6 +160,16 @@ export const PROBLEMS = {
     status: 409,
     detail: 'Revision 4 of function mfrggzdfmztwq2lk has the calls, or is about to take them over.',
   },
+  traffic_superseded: {
+    status: 409,
+    detail:
+      'Other traffic of function mfrggzdfmztwq2lk was asked for before this could be served. Read it again, then decide.',
+  },
+  revision_without_traffic: {
+    status: 409,
+    detail:
+      'Function mfrggzdfmztwq2lk has no traffic for revision 4. Give it a target first, with 0 percent if only calls that name it shall reach it.',
+  },
   function_disabled: {
     status: 409,
     detail: 'Function mfrggzdfmztwq2lk is switched off. Switch it on with PATCH {"enabled": true}.',

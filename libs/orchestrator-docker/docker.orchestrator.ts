@@ -133,7 +133,9 @@ export class DockerOrchestrator extends Orchestrator {
 
   async ensure(workload: Workload, signal: AbortSignal, onReady?: OnReady): Promise<Observed> {
     const tell =
-      onReady && ((replica?: WarmReplica) => onReady(replica === undefined ? [] : seenReady(replica).endpoints));
+      onReady &&
+      ((replica?: WarmReplica) =>
+        onReady(replica === undefined ? [] : seenReady(replica, workload.revision).endpoints));
     return this.mutex.run(workload.functionId, signal, () => this.step(workload, signal, tell));
   }
 
@@ -265,7 +267,7 @@ export class DockerOrchestrator extends Orchestrator {
     if (workload.isFresh !== true || workload.replicas === 0 || !this.warmStarter.hasReady) return undefined;
     const warm = await this.startWarm(workload, spec, { slot: 1, isFirst: true }, signal, onReady);
     if (warm?.isReady !== true || workload.replicas > 1) return undefined;
-    return seenReady(warm);
+    return seenReady(warm, workload.revision);
   }
 
   /** Hundreds may wait for a slot: a function without one isn't looked at. */

@@ -29,8 +29,12 @@ export function observedOf({ wanted, keep, former, leaving, faults, addressOf }:
       const address = addressOf(seen);
       if (address === undefined) return [];
       const { replica, guard } = seen;
-      const { id, credential } = replica;
-      const known = { ...(guard !== undefined && { guard }), ...(credential !== undefined && { credential }) };
+      const { id, credential, revision } = replica;
+      const known = {
+        ...(guard !== undefined && { guard }),
+        ...(credential !== undefined && { credential }),
+        ...(revision !== undefined && { revision }),
+      };
       return [{ replica: id, address, ...known }];
     }),
     primary: first?.replica.id ?? '',
@@ -41,11 +45,11 @@ export function observedOf({ wanted, keep, former, leaving, faults, addressOf }:
 }
 
 /** The only replica of its function, which has just answered. Only our own worker can have been given its function. */
-export function seenReady({ id, address, hostPort, call }: Omit<WarmReplica, 'isReady'>): Observed {
+export function seenReady({ id, address, hostPort, call }: Omit<WarmReplica, 'isReady'>, revision: number): Observed {
   return {
     replicas: 1,
     ready: 1,
-    endpoints: [{ replica: id, address, guard: 'worker', credential: call.credential }],
+    endpoints: [{ replica: id, address, guard: 'worker', credential: call.credential, revision }],
     primary: id,
     hostPort,
   };

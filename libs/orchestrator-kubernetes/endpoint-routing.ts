@@ -49,7 +49,11 @@ export class EndpointRouting {
     // Connections end with the pods behind it, so that none is kept to a pod that is gone.
     const replica = `${serviceName(functionId)}/${pods.map((pod) => pod.replica).join('+')}`;
     const credential = pods.find((pod) => pod.credential !== undefined)?.credential;
-    return [{ replica, address: service, ...(credential !== undefined && { credential }) }];
+    const revisions = new Set(pods.map((pod) => pod.revision));
+    // The cluster chooses among all pods behind it.
+    const revision = revisions.size === 1 ? first.revision : undefined;
+    const known = { ...(credential !== undefined && { credential }), ...(revision !== undefined && { revision }) };
+    return [{ replica, address: service, ...known }];
   }
 
   to({ replica, address }: Endpoint): EndpointAddress {

@@ -60,8 +60,10 @@ function promised(deployment: V1Deployment | undefined, spec: string): number {
   return deployment?.metadata?.labels?.[LABEL.spec] === spec ? (deployment.spec?.replicas ?? 1) : 0;
 }
 
-function endpointOf({ id, address, credential }: Replica): Endpoint[] {
-  return address === undefined ? [] : [{ replica: id, address, ...(credential !== undefined && { credential }) }];
+function endpointOf({ id, address, credential, revision }: Replica): Endpoint[] {
+  if (address === undefined) return [];
+  const known = { ...(credential !== undefined && { credential }), ...(revision !== undefined && { revision }) };
+  return [{ replica: id, address, ...known }];
 }
 
 function starting(wanted: readonly Replica[], deployment: V1Deployment | undefined): WorkloadFault {

@@ -8,17 +8,15 @@ import {
 } from '#libs/orchestrator/replica-log.js';
 import { ApiRefusal } from './api-fault.js';
 import type { KubeApi } from './kube-api.js';
-import { LABEL } from './labels.js';
 import { CONTAINER } from './names.js';
-import { type Replica, replicaId } from './replica.js';
+import { type Replica, replicaId, revisionOf } from './replica.js';
 
 /** The log of a pod's container, and of the one that ran in it before, which the node keeps as well. */
 export function logsOf(api: KubeApi, replica: Replica): ReplicaLog[] {
   const { name, id, pod, status, running } = replica;
-  const revision = Number(pod.metadata?.labels?.[LABEL.revision] ?? NaN);
   const log = (of: string, isOpen: boolean, query: Record<string, string>): ReplicaLog => ({
     replica: of,
-    revision: Number.isNaN(revision) ? undefined : revision,
+    revision: revisionOf(pod),
     isOpen,
     lines: (range) => linesOf(api, name, query, range),
   });

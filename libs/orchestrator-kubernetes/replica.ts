@@ -24,6 +24,7 @@ export interface Replica {
   readonly address: EndpointAddress | undefined;
   /** What its token is made of; undefined for one that answers whoever calls. */
   readonly credential: string | undefined;
+  readonly revision: number | undefined;
 }
 
 const SHOWN_ID = 12;
@@ -73,7 +74,13 @@ function replicaOf(pod: V1Pod, serving: ReadonlySet<string>, answers: (id: strin
     id,
     address: ip === undefined ? undefined : { kind: 'tcp', host: ip, port: WORKER_PORT },
     credential: pod.metadata?.annotations?.[CREDENTIAL_ANNOTATION],
+    revision: revisionOf(pod),
   };
+}
+
+export function revisionOf({ metadata }: V1Pod): number | undefined {
+  const revision = Number(metadata?.labels?.[LABEL.revision] ?? NaN);
+  return Number.isNaN(revision) ? undefined : revision;
 }
 
 export function replicaId(pod: string, containerId: string | undefined): string {

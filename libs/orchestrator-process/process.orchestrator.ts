@@ -181,6 +181,7 @@ export class ProcessOrchestrator extends Orchestrator {
       ready: this.replicas.isReady(record),
       address: this.store.address(record),
       credential: record.credential,
+      revision: record.revision,
     }));
   }
 }

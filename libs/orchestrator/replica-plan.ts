@@ -7,6 +7,7 @@ export interface Standing {
   readonly ready: boolean;
   readonly address: EndpointAddress;
   readonly credential?: string | undefined;
+  readonly revision?: number | undefined;
 }
 
 export interface Plan {
@@ -55,10 +56,11 @@ export function observedOf(
   const seen = {
     replicas: current.length,
     ready: ready.length,
-    endpoints: serving.map(({ replica, address, credential }) => ({
+    endpoints: serving.map(({ replica, address, credential, revision }) => ({
       replica,
       address,
       ...(credential !== undefined && { credential }),
+      ...(revision !== undefined && { revision }),
     })),
     primary: current.length > 0 ? primary : '',
     hostPort: 0,

@@ -55,6 +55,8 @@ export interface Endpoint {
   /** The replica's id on its engine; a replaced replica never has the id of the one before. */
   readonly replica: string;
   readonly address: EndpointAddress;
+  /** The revision that it runs; unset: unknown, as of replicas of more than one behind one address. */
+  readonly revision?: number | undefined;
   /**
    * `worker`: it refuses calls that name another function. Unset: it answers every caller, and engines reuse
    * addresses, so that the engine is asked whose it is when a connection is opened (`Orchestrator.confirms`).

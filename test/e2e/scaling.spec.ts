@@ -41,7 +41,12 @@ describeOnEachEngine('scaling', (engine) => {
     });
 
     it('wakes once for five hundred calls at once, and loses none of those it lets in', async () => {
-      const { id } = await stage.manager.add(WHICH, { idle_timeout_ms: 500, max_replicas: 1, concurrency: 16 });
+      // Each takes so long that the queue fills however slowly the calls come.
+      const slow = WHICH.replace('    return', '    time.sleep(0.5)\n    return').replace(
+        'import os',
+        'import os\nimport time',
+      );
+      const { id } = await stage.manager.add(slow, { idle_timeout_ms: 500, max_replicas: 1, concurrency: 16 });
       await until(id, { status: 'idle' });
       const answers = await Promise.all(Array.from({ length: 500 }, () => stage.manager.call(id)));
       const byStatus = Map.groupBy(answers, ({ status }) => status);

@@ -111,7 +111,8 @@ describeOnEachLocalEngine('an upload that fails', (engine) => {
     const answer = await hasty.send('/functions', { method: 'POST', ...upload(code) });
     const problem = expectProblem(answer, 503, 'function_not_ready');
     expect(problem.detail).toMatch(/did not become ready: not within 1500 ms/);
-    expect(performance.now() - began).toBeLessThan(8_000);
+    // Long before the file would be loaded, whatever removing its worker takes here.
+    expect(performance.now() - began).toBeLessThan(60_000);
     await expectNothingLeft(hasty);
   });
 

@@ -21,6 +21,8 @@ import { newFunctionId } from '../../apps/manager/src/functions/function-id.js';
 import { FunctionRepository, type NewFunction } from '../../apps/manager/src/functions/function.repository.js';
 import { InstallationPolicy } from '../../apps/manager/src/revisions/installation-policy.js';
 import { RevisionRepository } from '../../apps/manager/src/revisions/revision.repository.js';
+import { TrafficRepository } from '../../apps/manager/src/traffic/traffic.repository.js';
+import { FunctionLock } from '../../apps/manager/src/functions/function-lock.js';
 import { RevisionEntity } from '../../apps/manager/src/revisions/revision.entity.js';
 import { FunctionReconciler } from '../../apps/manager/src/reconciler/function.reconciler.js';
 import { OrphanCollector } from '../../apps/manager/src/reconciler/orphan.collector.js';
@@ -64,6 +66,9 @@ export class RunningManager {
     this.slots = new StepSlots(config);
     this.inline = new InlineReconciler(this.repository, this.slots, bus, config);
     this.demands = new DemandRepository(new MortalDatabase(installation.source, this.life));
+    const database = new MortalDatabase(installation.source, this.life);
+    const lock = new FunctionLock(database);
+    const revisions = new RevisionRepository(database, lock);
     const metrics = new ReconcileMetrics(new Metrics());
     const { functions, scale } = loadConfig({});
     const reconciler = new FunctionReconciler(
@@ -72,7 +77,8 @@ export class RunningManager {
       this.changes,
       bus,
       metrics,
-      new RevisionRepository(new MortalDatabase(installation.source, this.life)),
+      revisions,
+      new TrafficRepository(lock, revisions),
       new InstallationPolicy(functions, scale, this.orchestrator),
       logger,
     );

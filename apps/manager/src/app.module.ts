@@ -13,6 +13,7 @@ import { GatewayModule } from './gateway/gateway.module.js';
 import { FunctionEntity } from './functions/function.entity.js';
 import { FunctionsModule } from './functions/functions.module.js';
 import { RevisionsModule } from './revisions/revisions.module.js';
+import { TrafficModule } from './traffic/traffic.module.js';
 import { RevisionEntity } from './revisions/revision.entity.js';
 import { HealthModule } from './health/health.module.js';
 import { KnownParameters } from './http/query.js';
@@ -39,6 +40,7 @@ export class AppModule {
         MemoryModule,
         FunctionsModule,
         RevisionsModule,
+        TrafficModule,
         GatewayModule,
         LogsModule,
         ReconcilerModule,

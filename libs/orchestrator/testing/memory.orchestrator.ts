@@ -98,7 +98,9 @@ function logOf(replica: MemoryReplica): ReplicaLog {
 
 function standing({ replicas }: MemoryFunction): Standing[] {
   const staying = [...replicas].filter(({ state }) => state !== 'draining');
-  return staying.map(({ id, hash, state, address }) => ({ replica: id, hash, ready: state === 'ready', address }));
+  return staying.map(({ id, hash, state, address, revision }) => {
+    return { replica: id, hash, ready: state === 'ready', address, revision };
+  });
 }
 
 function aborted(signal: AbortSignal): Promise<never> {

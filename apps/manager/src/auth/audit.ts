@@ -7,7 +7,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Logger } from 'pino';
 import type { Principal } from './authenticator.js';
 
-type Action = 'add' | 'update' | 'remove' | 'add revision' | 'remove revision' | 'roll back';
+type Action = 'add' | 'update' | 'remove' | 'add revision' | 'remove revision' | 'roll back' | 'set traffic';
 
 const PRINCIPALS = new WeakMap<IncomingMessage, Principal>();
 

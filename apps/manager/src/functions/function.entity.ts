@@ -1,4 +1,5 @@
-import type { Endpoint, WorkloadFault } from '#libs/orchestrator/workload.js';
+import type { Endpoint, FunctionId, WorkloadFault } from '#libs/orchestrator/workload.js';
+import type { Traffic, WantedTraffic } from '../traffic/traffic.js';
 import { propertyOf, SETTING_NAMES, type SettingName, type SpecColumns } from '../revisions/function-spec.js';
 import { Column, CreateDateColumn, Entity, getMetadataArgsStorage, PrimaryColumn } from 'typeorm';
 
@@ -63,6 +64,18 @@ export class FunctionEntity {
   /** Numbers up to this one have been given to revisions. */
   @Column({ name: 'last_revision', type: 'integer', default: 1 })
   lastRevision: number;
+
+  /** The function whose revision this row runs beside the function's own workers; null: it is a function itself. */
+  @Column({ name: 'workload_of', type: 'text', nullable: true })
+  workloadOf: FunctionId | null;
+
+  /** How users have divided its calls; null: they haven't. */
+  @Column({ type: 'jsonb', nullable: true })
+  traffic: Traffic | null;
+
+  /** How they shall be divided once all workers for it are ready. */
+  @Column({ name: 'wanted_traffic', type: 'jsonb', nullable: true })
+  wantedTraffic: WantedTraffic | null;
 
   /** The settings that its upload has named. The others follow the installation's defaults. */
   @Column({ type: 'text', array: true })
@@ -179,6 +192,18 @@ export class FunctionEntity {
 /** The revision that has the calls. */
 export function servingOf({ activeRevision, servingRevision }: FunctionEntity): number {
   return servingRevision ?? activeRevision;
+}
+
+/** Whether users say which revision has how many calls, or are about to. */
+export function isDivided({ traffic, wantedTraffic }: Pick<FunctionEntity, 'traffic' | 'wantedTraffic'>): boolean {
+  return wantedTraffic?.fault === null ? wantedTraffic.targets !== null : traffic !== null;
+}
+
+/** Whether a revision has calls. */
+export function isServing(row: FunctionEntity, revision: number): boolean {
+  const { traffic } = row;
+  if (traffic === null) return revision === servingOf(row);
+  return traffic.targets.some((target) => target.revision === revision && target.percent > 0);
 }
 
 /** What the list shows of each function. */

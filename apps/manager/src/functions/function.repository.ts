@@ -112,9 +112,18 @@ const FILES_AT_ONCE = 8;
 /** A setting that a manager of the release before doesn't know, and sets to its own default. */
 function ofRevision(setting: string): string {
   return `COALESCE((SELECT (settings->>'${setting}')::integer FROM revisions
-    WHERE function_id = functions.id AND number = active_revision), ${setting})`;
+    WHERE function_id = COALESCE(workload_of, functions.id) AND number = active_revision), ${setting})`;
 }
 const DUE_NOW = 'reconcile_at = now(), wakes = wakes + 1';
+/** What a removal writes to a row. */
+export const DELETED = `
+  phase_since = CASE WHEN deleted_at IS NULL THEN now() ELSE phase_since END,
+  generation = CASE WHEN deleted_at IS NULL THEN generation + 1 ELSE generation END,
+  deleted_at = COALESCE(deleted_at, now()), phase = 'deleting',
+  endpoints = '[]', reason = NULL, failures = 0, postponed = 0,
+  not_before = NULL, ${DUE_NOW}`;
+/** A function whose revisions still have workers waits for them to go, and is told of the last. */
+const WORKLOADS_WAIT_MS = 1_000;
 
 /**
  * All SQL about functions. The row is the queue: a statement that changes what is wanted requests the reconcile too.
@@ -181,7 +190,10 @@ export class FunctionRepository {
 
   /** By id, or by name. One that is being removed has no name any more. */
   async findBy(reference: string): Promise<FunctionEntity | null> {
-    if (isFunctionId(reference)) return this.find(reference);
+    if (isFunctionId(reference)) {
+      const row = await this.find(reference);
+      return row?.workloadOf === null ? row : null;
+    }
     return isName(reference) ? this.named.add(reference) : null;
   }
 
@@ -227,7 +239,7 @@ export class FunctionRepository {
   list({ limit, after, name, status, labels = {}, keys = [] }: Page & Filter = {}): Promise<ListedFunction[]> {
     return this.database.query<ListedFunction>(
       `SELECT ${LISTED_COLUMNS} FROM functions
-       WHERE position > $1 AND ($3::text IS NULL OR name = $3 OR id = $3) AND ($4::text IS NULL OR phase = $4)
+       WHERE workload_of IS NULL AND position > $1 AND ($3::text IS NULL OR name = $3 OR id = $3) AND ($4::text IS NULL OR phase = $4)
          AND labels @> $5 AND labels ?& $6
        ORDER BY position LIMIT $2`,
       [after ?? '0', limit ?? null, name ?? null, status ?? null, JSON.stringify(labels), keys],
@@ -265,7 +277,7 @@ export class FunctionRepository {
   /** How many functions and replicas there are, by phase. */
   countsByPhase(): Promise<PhaseCount[]> {
     return this.database.query<PhaseCount>(
-      `SELECT phase, count(*)::integer AS functions, sum(replicas)::integer AS "replicasWanted",
+      `SELECT phase, (count(*) FILTER (WHERE workload_of IS NULL))::integer AS functions, sum(replicas)::integer AS "replicasWanted",
          sum(jsonb_array_length(endpoints))::integer AS "replicasReady"
        FROM functions GROUP BY phase`,
     );
@@ -278,21 +290,30 @@ export class FunctionRepository {
   }
 
   /**
-   * Records a removal; null: there is no such function, or it has none of these versions. Doing it twice changes
-   * nothing.
+   * Records a removal, with that of the workers of its revisions; null: there is no such function, or it has none of
+   * these versions. Doing it twice changes nothing.
    */
   async markDeleted(id: FunctionId, versions?: readonly number[]): Promise<FunctionEntity | null> {
-    const [row] = await this.database.query<FunctionEntity>(
-      `UPDATE functions SET
-         phase_since = CASE WHEN deleted_at IS NULL THEN now() ELSE phase_since END,
-         generation = CASE WHEN deleted_at IS NULL THEN generation + 1 ELSE generation END,
-         deleted_at = COALESCE(deleted_at, now()), phase = 'deleting',
-         endpoints = '[]', reason = NULL, failures = 0, postponed = 0,
-         reconcile_at = now(), not_before = NULL, wakes = wakes + 1
-       WHERE id = $1 AND ($2::integer[] IS NULL OR version = ANY ($2)) RETURNING ${ALL_COLUMNS}`,
+    const rows = await this.database.query<FunctionEntity>(
+      `WITH held AS (
+         SELECT id, version FROM functions WHERE (id = $1 AND workload_of IS NULL) OR workload_of = $1 ${IN_LOCK_ORDER}
+       ), allowed AS (
+         SELECT FROM held WHERE id = $1 AND ($2::integer[] IS NULL OR version = ANY ($2))
+       )
+       UPDATE functions SET ${DELETED}
+       WHERE id IN (SELECT id FROM held) AND EXISTS (SELECT FROM allowed) RETURNING ${ALL_COLUMNS}`,
       [id, versions ?? null],
     );
-    return row ?? null;
+    return rows.find((row) => row.id === id) ?? null;
+  }
+
+  /** The rows that have workers of a function: its own, and those of revisions beside it. */
+  async idsOf(id: FunctionId): Promise<FunctionId[]> {
+    const rows = await this.database.query<{ id: FunctionId }>(
+      'SELECT id FROM functions WHERE id = $1 OR workload_of = $1',
+      [id],
+    );
+    return rows.map((row) => row.id);
   }
 
   /** Requests a reconcile of one function. */
@@ -467,9 +488,29 @@ export class FunctionRepository {
     );
   }
 
-  /** Deletes the row when the engine has nothing left of the function. */
-  async purge({ row, token }: Claim): Promise<void> {
-    await this.database.query(`DELETE FROM functions WHERE id = $1 AND lease_token = $2`, [row.id, token]);
+  /**
+   * Deletes the row when the engine has nothing left of it, unless workers of its revisions are still there: the row is
+   * due again then, once the last of those is gone. Resolves with the milliseconds until that, or null.
+   */
+  async purge({ row, token }: Claim): Promise<number | null> {
+    const { id, workloadOf, reconcileRequests } = row;
+    const [purged] = await this.database.query<{ id: FunctionId }>(
+      `WITH purged AS (
+         DELETE FROM functions WHERE id = $1 AND lease_token = $2
+           AND NOT EXISTS (SELECT FROM functions AS workload WHERE workload.workload_of = $1) RETURNING id
+       ), told AS (
+         UPDATE functions SET ${DUE_NOW} WHERE id = $3 AND deleted_at IS NOT NULL AND EXISTS (SELECT FROM purged)
+       ) SELECT id FROM purged`,
+      [id, token, workloadOf],
+    );
+    if (purged !== undefined) return null;
+    await this.database.query(
+      `UPDATE functions SET lease_token = NULL, lease_until = NULL,
+         reconcile_at = CASE WHEN wakes <> $3 THEN now() ELSE now() + $4 * interval '1 millisecond' END
+       WHERE id = $1 AND lease_token = $2`,
+      [id, token, reconcileRequests, WORKLOADS_WAIT_MS],
+    );
+    return WORKLOADS_WAIT_MS;
   }
 
   /** Runs `work` on one manager at a time; false: another one is running it. */

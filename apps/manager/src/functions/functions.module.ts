@@ -1,12 +1,14 @@
 import { Module } from '@nestjs/common';
 import { FunctionBus } from './function-bus.js';
 import { InlineReconciler, StepSlots } from './inline-reconciler.js';
+import { FunctionLock } from './function-lock.js';
 import { FunctionChanges } from './function-changes.js';
 import { FunctionRepository } from './function.repository.js';
 import { FunctionsController } from './functions.controller.js';
 import { FunctionsService } from './functions.service.js';
 import { InstallationPolicy } from '../revisions/installation-policy.js';
 import { RevisionRepository } from '../revisions/revision.repository.js';
+import { TrafficRepository } from '../traffic/traffic.repository.js';
 
 const PROVIDERS = [
   FunctionRepository,
@@ -15,7 +17,9 @@ const PROVIDERS = [
   StepSlots,
   InlineReconciler,
   FunctionsService,
+  FunctionLock,
   RevisionRepository,
+  TrafficRepository,
   InstallationPolicy,
 ];
 

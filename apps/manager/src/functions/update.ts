@@ -38,6 +38,11 @@ export async function readJsonObject(
   return value;
 }
 
+/** Of a body of a few bytes what counts in memory is the request itself. */
+export function readSmallJson(request: IncomingMessage, example: string): Promise<Update> {
+  return readJsonObject(request, { add: () => undefined }, example);
+}
+
 /** What `before` becomes by `update`. Throws {@link InvalidUpdate} with the member at fault. */
 export function updated(before: Metadata, update: Update): Metadata {
   const { labels: changes, ...rest } = update;

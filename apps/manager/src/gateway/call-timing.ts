@@ -5,6 +5,10 @@ export class CallTiming {
   readonly startedAt = performance.now();
   /** Undefined until the function is known to exist. */
   functionId: FunctionId | undefined;
+  /** The revision that ran it, as far as it is known; 0: none did. */
+  revision = 0;
+  /** The revision that the function's divided traffic gave it; undefined: the traffic isn't divided. */
+  dividedTo: number | undefined;
   /** The function had no replica when the call came. */
   isCold = false;
   /** A worker answered. */

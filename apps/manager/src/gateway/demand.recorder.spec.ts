@@ -43,6 +43,10 @@ beforeEach(() => {
     isFixed: false,
     published: [],
     name: null,
+    isDisabled: false,
+    workloadOf: null,
+    split: undefined,
+    revision: 1,
   };
   const demands: Pick<DemandRepository, 'touch' | 'record'> = {
     touch: () => Promise.resolve(void (touched += 1)),

@@ -1,9 +1,10 @@
 import { ApiProblems } from '#libs/errors/api-problems.js';
 import { Controller, HttpCode, Param, Post, Req, Res } from '@nestjs/common';
-import { ApiBody, ApiOkResponse, ApiOperation, ApiParam, ApiTags } from '@nestjs/swagger';
+import { ApiBody, ApiHeader, ApiOkResponse, ApiOperation, ApiParam, ApiTags } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
 import { Needs } from '../auth/auth.guard.js';
 import { FUNCTION_ID } from '../functions/dto/function.dto.js';
+import { QueryParameter } from '../http/query.js';
 import { ExecuteRequestDto } from './dto.js';
 import { ExecutionHttp } from './execution.http.js';
 
@@ -15,6 +16,10 @@ const TIMING_HEADERS = {
   'X-Cold-Start': {
     description: 'Whether the call found no replica of its function and waited for one.',
     schema: { type: 'string', enum: ['true', 'false'] },
+  },
+  'X-Faas-Revision': {
+    description: 'The revision that ran it.',
+    schema: { type: 'integer', minimum: 1, example: 3 },
   },
 };
 
@@ -33,6 +38,24 @@ export class ExecutionController {
       'The body is read as JSON whatever its Content-Type. A call waits while no replica has a free slot. Disconnecting cancels it. Problems carry `Server-Timing` and `X-Cold-Start` too, but for 401 and 403.',
   })
   @ApiParam(FUNCTION_ID)
+  @QueryParameter({
+    name: 'revision',
+    required: false,
+    description: 'The revision that shall answer, which must be among those of the traffic.',
+    schema: { type: 'integer', minimum: 1, maximum: 999_999_999 },
+  })
+  @QueryParameter({
+    name: 'tag',
+    required: false,
+    description: 'The tag of the revision that shall answer.',
+    schema: { type: 'string', maxLength: 63 },
+  })
+  @ApiHeader({
+    name: 'X-Faas-Sticky',
+    required: false,
+    description: 'Calls with the same key have the same revision for as long as the traffic stays as it is.',
+    schema: { type: 'string' },
+  })
   @ApiBody({ type: ExecuteRequestDto })
   @ApiOkResponse({
     description: "The handler's return value.",
@@ -47,6 +70,7 @@ export class ExecutionController {
     'function_not_found',
     'function_not_runnable',
     'function_disabled',
+    'revision_without_traffic',
     'payload_too_large',
     'unsupported_encoding',
     'function_overloaded',

@@ -9,6 +9,7 @@ import { requestIdOf } from '#libs/errors/request-id.js';
 import { Inject, Injectable } from '@nestjs/common';
 import { MemoryBudget, MemoryReservation } from '../memory/memory-budget.js';
 import { checkBody, readBody } from './call-body.js';
+import { choiceOf } from './choice.js';
 import { CallTiming } from './call-timing.js';
 import { Cancellation } from './cancellation.js';
 import { CallCancelled } from './errors.js';
@@ -46,7 +47,9 @@ export class ExecutionHttp {
         return body;
       };
       const sink = new Answer(response, requestId, timing);
-      const result = await this.invoker.invoke(id, { requestId, cancellation, timing, reservation, readPayload, sink });
+      const choice = choiceOf(request);
+      const call = { requestId, cancellation, timing, reservation, readPayload, choice, sink };
+      const result = await this.invoker.invoke(id, call);
       if (result !== 'streamed') sink.begin(result.length).end(result);
     } catch (thrown) {
       this.fail(response, asAppError(thrown, request.method ?? '', request.url ?? ''), requestId, timing);
@@ -65,6 +68,7 @@ export class ExecutionHttp {
     if (!response.headersSent) {
       response.setHeader('Server-Timing', timing.header(performance.now()));
       response.setHeader('X-Cold-Start', timing.isCold ? 'true' : 'false');
+      if (timing.revision > 0) response.setHeader('X-Faas-Revision', timing.revision);
     }
     sendProblem(response, error, requestId);
   }
@@ -89,6 +93,8 @@ class Answer implements AnswerSink {
       timing.header(performance.now()),
       'X-Cold-Start',
       timing.isCold ? 'true' : 'false',
+      'X-Faas-Revision',
+      String(timing.revision),
     ];
     // Of one that is cut off its reader can tell by the length, or in its absence by the missing last chunk.
     if (bytes !== undefined) head.push('Content-Length', String(bytes));

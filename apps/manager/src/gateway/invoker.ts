@@ -2,14 +2,23 @@ import { AppError } from '#libs/errors/app-error.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
-import { FunctionNotReady } from '../functions/errors.js';
+import { FunctionNotFound, FunctionNotReady } from '../functions/errors.js';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { Activator } from '../scaling/activator.js';
-import type { FunctionShare, MemoryReservation } from '../memory/memory-budget.js';
+import { RevisionWithoutTraffic } from '../traffic/errors.js';
+import type { Choice } from '../traffic/traffic.js';
+import type { MemoryReservation } from '../memory/memory-budget.js';
 import { CallMetrics } from './call-metrics.js';
 import type { CallTiming } from './call-timing.js';
 import type { Cancellation } from './cancellation.js';
-import { CallCancelled, FunctionOverloaded, HandlerResultInvalid, HandlerTimeout, WorkerCrashed } from './errors.js';
+import {
+  CallCancelled,
+  FunctionDisabled,
+  FunctionOverloaded,
+  HandlerResultInvalid,
+  HandlerTimeout,
+  WorkerCrashed,
+} from './errors.js';
 import { PostMortem } from './post-mortem.js';
 import { type Route, Router } from './router.js';
 import { type Replica, Slot } from './slot-pool.js';
@@ -28,6 +37,8 @@ export interface Call {
    * so that a flood of calls of one function takes as little as possible from the calls of the others.
    */
   readonly readPayload: () => Promise<Buffer>;
+  /** Which revision it wants; undefined: any that its function's traffic gives it. */
+  readonly choice?: Choice | undefined;
   /** Takes a result that is too large to be kept. Without it every result is kept whole. */
   readonly sink?: AnswerSink;
 }
@@ -58,11 +69,13 @@ export class Invoker {
   async invoke(id: FunctionId, call: Call): Promise<Buffer | 'streamed'> {
     const { reservation, timing } = call;
     try {
-      const share = this.shareUnlessFull(id, timing);
+      const found = this.chosen(id, call);
+      if (!(found instanceof Promise)) refuseIfFull(found, timing);
       reservation.begin();
+      const route = found instanceof Promise ? await found : found;
       // No payload is read before it is known whose share it counts in.
-      reservation.countFor(share ?? (await this.router.route(id)).share);
-      const result = await this.run(id, await call.readPayload(), call);
+      reservation.countFor(route.share);
+      const result = await this.run(route, await call.readPayload(), call);
       this.metrics.ended('ok', timing, performance.now());
       return result;
     } catch (error) {
@@ -71,23 +84,47 @@ export class Invoker {
     }
   }
 
-  /** The function's share of the memory where it is known. Throws {@link FunctionOverloaded} when its queue is full. */
-  private shareUnlessFull(id: FunctionId, timing: CallTiming): FunctionShare | undefined {
-    const route = this.router.knownRoute(id);
-    if (route === undefined || route.refusal !== undefined || !route.pool.isFull) return route?.share;
-    timing.functionId = route.id;
-    timing.isCold = route.pool.isEmpty;
-    throw overload(route, route.pool.waiting);
+  /** The route of the workers that shall have the call. Throws {@link RevisionWithoutTraffic}. */
+  private chosen(reference: string, call: Call): Route | Promise<Route> {
+    const found = this.router.route(reference);
+    if (found instanceof Promise) return found.then((route) => this.chosenOf(route, reference, call));
+    return this.chosenOf(found, reference, call);
   }
 
-  private async run(id: FunctionId, body: Buffer, call: Call): Promise<Buffer | 'streamed'> {
-    const found = this.router.route(id);
-    const route = found instanceof Promise ? await found : found;
+  private chosenOf(route: Route, reference: string, call: Call): Route | Promise<Route> {
+    const { split } = route;
+    const { timing, choice } = call;
+    if (route.workloadOf !== null) throw new FunctionNotFound(reference);
+    timing.functionId = route.id;
+    if (split === undefined) {
+      if (choice !== undefined && !isChosen(route, choice)) throw new RevisionWithoutTraffic(route.id, named(choice));
+      return route;
+    }
+    if (route.leaving && route.refusal) throw route.refusal;
+    if (route.isDisabled) throw new FunctionDisabled(route.id);
+    const target = split.choose(choice ?? ANY);
+    if (target === undefined) throw new RevisionWithoutTraffic(route.id, named(choice ?? ANY));
+    timing.dividedTo = target.revision;
+    return target.workload === route.id ? route : this.router.route(target.workload);
+  }
+
+  /** The route of a call whose own may have gone: a revision may have lost its traffic meanwhile. */
+  private async again({ id, workloadOf }: Route, call: Call): Promise<Route> {
+    const route = await this.chosen(workloadOf ?? id, call);
+    if (route.refusal) throw route.refusal;
+    return route;
+  }
+
+  private async run(first: Route, body: Buffer, call: Call): Promise<Buffer | 'streamed'> {
+    // It may have changed, or gone, while the payload arrived.
+    let route = this.router.knownRoute(first.id) ?? (await this.again(first, call));
     const giveUpAt = performance.now() + Math.max(route.timeoutMs, SHORTEST_WAIT_MS);
-    call.timing.functionId = route.id;
     let refusals = 0;
     for (;;) {
-      if (route.refusal) throw route.refusal;
+      if (route.refusal) {
+        if (!route.leaving || route.workloadOf === null) throw route.refusal;
+        route = await this.again(route, call);
+      }
       if (route.pool.isEmpty) {
         call.timing.isCold = true;
         if (route.sleeps) this.activator.wake(route);
@@ -116,6 +153,7 @@ export class Invoker {
     // Not `using`: what that is compiled to costs more than taking and giving back the slot does.
     try {
       timing.sends(performance.now());
+      timing.revision = slot.replica.endpoint.revision ?? route.revision;
       const answer = await callWorker(slot.replica.connections, requestOf(route, body, call));
       const took = timing.returns(performance.now());
       if (answer.kind === 'cut_off') {
@@ -191,6 +229,24 @@ function requestOf({ id, timeoutMs }: Route, body: Buffer, call: Call): WorkerCa
     sink,
     moments,
   };
+}
+
+/** Throws {@link FunctionOverloaded} when the queue for these workers is full, before anything is read. */
+function refuseIfFull(route: Route, timing: CallTiming): void {
+  if (route.refusal !== undefined || !route.pool.isFull) return;
+  timing.isCold = route.pool.isEmpty;
+  throw overload(route, route.pool.waiting);
+}
+
+const ANY: Choice = {};
+
+/** Whether the revision that has all calls is the one that the call names, if it names any. */
+function isChosen({ revision }: Route, choice: Choice): boolean {
+  return choice.tag === undefined && (choice.revision === undefined || choice.revision === revision);
+}
+
+function named({ revision, tag }: Choice): string {
+  return revision === undefined ? `the tag ${JSON.stringify(tag)}` : `revision ${revision}`;
 }
 
 /** The result, the error that the answer means, or that the worker refused the call. */

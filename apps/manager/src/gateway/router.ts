@@ -10,10 +10,12 @@ import { FunctionShare } from '../memory/memory-budget.js';
 import { FunctionNotFound } from '../functions/errors.js';
 import { FunctionBus } from '../functions/function-bus.js';
 import { FunctionChanges } from '../functions/function-changes.js';
-import type { FunctionEntity } from '../functions/function.entity.js';
+import { type FunctionEntity, servingOf } from '../functions/function.entity.js';
 import { isFunctionId } from '../functions/function-id.js';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { Activator } from '../scaling/activator.js';
+import { Split } from '../traffic/traffic.js';
+import { isDeepStrictEqual } from 'node:util';
 import { Connections } from './connections.js';
 import { FunctionDisabled, FunctionNotRunnable } from './errors.js';
 import { ServiceTime } from './service-time.js';
@@ -33,6 +35,7 @@ export interface Route {
   /** Its removal was requested: the row may be gone at any moment. */
   leaving: boolean;
   lastUsed: number;
+  isDisabled: boolean;
   /** It has no replicas, and gets them when it is called. */
   sleeps: boolean;
   idleTimeoutMs: number;
@@ -42,6 +45,12 @@ export interface Route {
   published: readonly Endpoint[];
   /** What calls may use in place of the id; null: nothing else. */
   name: string | null;
+  /** The function, where these are workers of one of its revisions beside its own. */
+  workloadOf: FunctionId | null;
+  /** How its calls are divided among revisions; undefined: these workers have them all. */
+  split: Split | undefined;
+  /** The revision that has the calls of these workers. */
+  revision: number;
 }
 
 /** `again`: it has changed once more meanwhile. */
@@ -159,12 +168,16 @@ export class Router implements OnApplicationShutdown {
       concurrency: row.concurrency,
       refusal: undefined,
       leaving: false,
+      isDisabled: false,
       lastUsed: Date.now(),
       sleeps: false,
       idleTimeoutMs: 0,
       isFixed: true,
       published: [],
       name: null,
+      workloadOf: row.workloadOf,
+      split: undefined,
+      revision: servingOf(row),
     };
     this.apply(route, row);
     this.routes.set(id, route);
@@ -237,6 +250,12 @@ export class Router implements OnApplicationShutdown {
     route.refusal = refusalOf(row);
     route.leaving = row.deletedAt !== null;
     this.rename(route, route.leaving ? null : row.name);
+    route.revision = servingOf(row);
+    route.isDisabled = !row.enabled;
+    if (row.traffic === null) route.split = undefined;
+    else if (route.split === undefined || !isDeepStrictEqual(route.split.targets, row.traffic.targets)) {
+      route.split = new Split(row.id, row.traffic.targets);
+    }
     route.sleeps = row.replicas === 0;
     route.idleTimeoutMs = row.idleTimeoutMs;
     route.isFixed = row.maxReplicas !== null && row.maxReplicas <= Math.max(1, row.minReplicas);

@@ -4,7 +4,17 @@ import type { RequestListener } from 'node:http';
 
 const PREFLIGHT_SECONDS = 600;
 /** What pages may read beside what browsers let them read anyway. */
-const EXPOSED = ['Allow', 'ETag', 'Link', 'Location', 'Retry-After', 'Server-Timing', 'X-Cold-Start', 'X-Request-Id'];
+const EXPOSED = [
+  'Allow',
+  'ETag',
+  'Link',
+  'Location',
+  'Retry-After',
+  'Server-Timing',
+  'X-Cold-Start',
+  'X-Faas-Revision',
+  'X-Request-Id',
+];
 
 /** Lets pages of these origins call and read answers (CORS). Keys are still asked for where there are any. */
 export function allowOrigins(origins: readonly string[], listener: RequestListener): RequestListener {

@@ -53,13 +53,15 @@ export class DepartedLogsRepository {
     const functions = words.map(({ functionId }) => functionId);
     await this.database.query(
       `WITH present AS (
-         SELECT id FROM functions WHERE id = ANY ($1) ORDER BY id FOR KEY SHARE
+         SELECT id, COALESCE(workload_of, id) AS owner FROM functions WHERE id = ANY ($1) ORDER BY id FOR KEY SHARE
+       ), owners AS (
+         SELECT id FROM functions WHERE id IN (SELECT owner FROM present) ORDER BY id FOR KEY SHARE
        )
        INSERT INTO departed_logs (function_id, replica, revision, lines)
-       SELECT said.id, said.replica, said.revision, said.lines
+       SELECT present.owner, said.replica, said.revision, said.lines
        FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[]) AS said (id, replica, revision, lines)
-       JOIN present ON present.id = said.id
-       ORDER BY said.id, said.replica
+       JOIN present ON present.id = said.id JOIN owners ON owners.id = present.owner
+       ORDER BY present.owner, said.replica
        ON CONFLICT (function_id, replica) DO UPDATE
          SET revision = EXCLUDED.revision, lines = EXCLUDED.lines, departed_at = now()`,
       [
@@ -72,7 +74,8 @@ export class DepartedLogsRepository {
     await this.database.query(
       `DELETE FROM departed_logs USING (
          SELECT function_id, replica, row_number() OVER newest AS place, sum(octet_length(lines)) OVER newest AS bytes
-         FROM departed_logs WHERE function_id = ANY ($1)
+         FROM departed_logs
+         WHERE function_id IN (SELECT COALESCE(workload_of, id) FROM functions WHERE id = ANY ($1))
          WINDOW newest AS (PARTITION BY function_id ORDER BY departed_at DESC, replica)
        ) AS kept
        WHERE departed_logs.function_id = kept.function_id AND departed_logs.replica = kept.replica

@@ -8,6 +8,7 @@ import { Injectable } from '@nestjs/common';
 import type { Request, Response } from 'express';
 import { FunctionChanges } from '../functions/function-changes.js';
 import { FunctionNotFound } from '../functions/errors.js';
+import { FunctionRepository } from '../functions/function.repository.js';
 import { FunctionsService } from '../functions/functions.service.js';
 import { MemoryBudget, type MemoryReservation } from '../memory/memory-budget.js';
 import { DepartedLogsRepository } from './departed-logs.repository.js';
@@ -36,6 +37,7 @@ export class LogsService {
 
   constructor(
     private readonly functions: FunctionsService,
+    private readonly repository: FunctionRepository,
     private readonly changes: FunctionChanges,
     private readonly departed: DepartedLogsRepository,
     private readonly orchestrator: Orchestrator,
@@ -141,7 +143,9 @@ export class LogsService {
   }
 
   private async logs(functionId: FunctionId, query: LogQuery, signal: AbortSignal): Promise<ReplicaLog[]> {
-    return (await this.orchestrator.logs(functionId, signal)).filter((log) => isOf(log, query));
+    const ids = await this.repository.idsOf(functionId);
+    const logs = await Promise.all(ids.map((id) => this.orchestrator.logs(id, signal)));
+    return logs.flat().filter((log) => isOf(log, query));
   }
 
   /** Resolves at the function's next change, or after a while. */

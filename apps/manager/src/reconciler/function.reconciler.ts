@@ -13,7 +13,8 @@ import type { FunctionEntity, StoredFault } from '../functions/function.entity.j
 import { type Claim, FunctionRepository } from '../functions/function.repository.js';
 import { InstallationPolicy } from '../revisions/installation-policy.js';
 import { RevisionRepository } from '../revisions/revision.repository.js';
-import { backoffMs, decide, rolloutFault } from './outcome.js';
+import { backoffMs, decide, rolloutFault, workloadFault } from './outcome.js';
+import { TrafficRepository } from '../traffic/traffic.repository.js';
 import { ReconcileMetrics } from './reconcile-metrics.js';
 
 /**
@@ -39,6 +40,7 @@ export class FunctionReconciler {
     private readonly bus: FunctionBus,
     private readonly metrics: ReconcileMetrics,
     private readonly revisions: RevisionRepository,
+    private readonly traffic: TrafficRepository,
     private readonly policy: InstallationPolicy,
     @InjectPinoLogger(FunctionReconciler.name) private readonly logger: PinoLogger,
   ) {}
@@ -101,6 +103,7 @@ export class FunctionReconciler {
     await this.repository.record(claim, outcome);
     const fault = rolloutFault(row, outcome, new Date());
     if (fault !== undefined) await this.giveUp(row, fault);
+    await this.followTraffic(row, workloadFault(row, outcome, new Date()));
     this.changes.tell(row.id);
     return outcome.abandon ? 0 : outcome.nextMs;
   }
@@ -112,7 +115,21 @@ export class FunctionReconciler {
     await this.revisions.revert(id, activeRevision, error, this.policy.asMade);
   }
 
-  private async remove(claim: Claim, { stepTimeoutMs }: Pace, signal: AbortSignal): Promise<null> {
+  /** The traffic of the function may wait for this row, or may no longer need it. */
+  private async followTraffic(row: FunctionEntity, fault: StoredFault | undefined): Promise<void> {
+    const { id, workloadOf, wantedTraffic, activeRevision } = row;
+    if (workloadOf === null && wantedTraffic === null) return;
+    const functionId = workloadOf ?? id;
+    if (fault !== undefined) {
+      const { terminal: _, at: __, ...error } = fault;
+      this.logger.info({ functionId, revision: activeRevision, reason: fault.message }, 'revision given up');
+      await this.traffic.fail(functionId, row, error);
+    }
+    const changed = await this.traffic.settle(functionId);
+    if (changed || workloadOf !== null) this.changes.tell(functionId);
+  }
+
+  private async remove(claim: Claim, { stepTimeoutMs }: Pace, signal: AbortSignal): Promise<number | null> {
     const { row } = claim;
     // One that was never ready has no calls.
     if (row.provisionalUntil === null) await delay(REMOVAL_NOTICE_MS, undefined, { signal });
@@ -120,9 +137,10 @@ export class FunctionReconciler {
     await within('a removal', { ms: graceMs + stepTimeoutMs, graceMs: ABORT_GRACE_MS, signal }, (bounded) =>
       this.orchestrator.remove(row.id, graceMs, bounded),
     );
-    await this.repository.purge(claim);
-    this.logger.info({ functionId: row.id }, 'function removed');
-    return null;
+    const nextMs = await this.repository.purge(claim);
+    if (nextMs === null) this.logger.info({ functionId: row.id }, 'function removed');
+    await this.followTraffic(row, undefined);
+    return nextMs;
   }
 
   /** An engine that doesn't answer in time is unavailable. */
@@ -151,7 +169,7 @@ export class FunctionReconciler {
   }
 
   private async workloadOf({ row, revision: known, isFresh = false }: Claim): Promise<Workload> {
-    const revision = known ?? (await this.repository.revision(row.id, row.activeRevision));
+    const revision = known ?? (await this.repository.revision(row.workloadOf ?? row.id, row.activeRevision));
     if (!revision) throw new Error(`Revision ${row.activeRevision} of function ${row.id} is missing.`);
     const { timeoutMs, concurrency, memoryMiB, cpuMillis, pids } = row;
     return {

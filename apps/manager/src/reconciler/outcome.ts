@@ -75,15 +75,22 @@ export function decide(row: FunctionEntity, observed: Observed, options: DecideO
 }
 
 /** Why a revision that was to take over is given up; undefined: it has taken over, or still may. */
-export function rolloutFault(
-  { rolloutUntil }: FunctionEntity,
-  { takesOver, reason, failures }: Outcome,
-  now: Date,
-): StoredFault | undefined {
-  if (rolloutUntil === null || takesOver) return undefined;
+export function rolloutFault({ rolloutUntil }: FunctionEntity, outcome: Outcome, now: Date): StoredFault | undefined {
+  if (rolloutUntil === null || outcome.takesOver) return undefined;
+  return faultBy(rolloutUntil, outcome, now);
+}
+
+/** Why workers of a revision that were made beside the function's own can't serve; undefined: they can, or still may. */
+export function workloadFault(row: FunctionEntity, outcome: Outcome, now: Date): StoredFault | undefined {
+  const { workloadOf, provisionalUntil } = row;
+  if (workloadOf === null || provisionalUntil === null || !outcome.provisional) return undefined;
+  return faultBy(provisionalUntil, outcome, now);
+}
+
+function faultBy(until: Date, { reason, failures }: Outcome, now: Date): StoredFault | undefined {
   const fault = reason ?? { code: 'starting', message: 'It did not become ready in time.', terminal: false, at: '' };
   const hasFailed = fault.terminal || CANT_START.has(fault.code) || failures >= FAILURES_UNTIL_GIVEN_UP;
-  return hasFailed || rolloutUntil <= now ? fault : undefined;
+  return hasFailed || until <= now ? fault : undefined;
 }
 
 function failuresAfter(row: FunctionEntity, satisfied: boolean, fresh: boolean, now: Date): number {

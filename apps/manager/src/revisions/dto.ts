@@ -1,7 +1,7 @@
 import { ApiProperty, PartialType } from '@nestjs/swagger';
 import { DocumentSettings, FunctionSpec } from './function-spec.js';
 import type { RevisionState } from './revision.entity.js';
-import { servingOf } from '../functions/function.entity.js';
+import { isServing } from '../functions/function.entity.js';
 import type { RevisionOf } from './revisions.service.js';
 
 export const REVISION_STATES = ['pending', 'ready', 'failed', 'superseded'] as const satisfies RevisionState[];
@@ -62,7 +62,7 @@ export class RevisionDto extends PartialType(FunctionSpec) {
       revision: revision.number,
       function_name: revision.functionName,
       status: revision.state,
-      serving: revision.number === servingOf(row),
+      serving: isServing(row, revision.number),
       message: revision.message,
       created_by: revision.createdBy,
       created_at: revision.createdAt.toISOString(),

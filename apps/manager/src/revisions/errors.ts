@@ -1,5 +1,7 @@
 import { AppError } from '#libs/errors/app-error.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { FunctionNotReady, HandlerNotLoadable } from '../functions/errors.js';
+import type { RevisionError } from './revision.entity.js';
 
 export class RevisionNotFound extends AppError {
   readonly code = 'revision_not_found';
@@ -20,6 +22,13 @@ export class RevisionInUse extends AppError {
   constructor(id: FunctionId, number: number) {
     super(`Revision ${number} of function ${id} has the calls, or is about to take them over.`);
   }
+}
+
+/** The problem of whoever waited for a revision that could not serve. */
+export function failureOf(id: FunctionId, error: RevisionError): AppError {
+  const { code, message, detail } = error;
+  if (code === 'handler_not_loadable') return new HandlerNotLoadable(message, error);
+  return new FunctionNotReady(id, message, { detail });
 }
 
 /** Another revision was made, or chosen, before this one could take over. */

@@ -1,9 +1,11 @@
 import { Database } from '#libs/database/database.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
-import { getMetadataArgsStorage, type EntityManager } from 'typeorm';
-import { FunctionNotFound, FunctionNotReady, VersionOutdated } from '../functions/errors.js';
-import { ALL_COLUMNS, type FunctionEntity, servingOf } from '../functions/function.entity.js';
+import { getMetadataArgsStorage } from 'typeorm';
+import { type FunctionEntity, isDivided, servingOf } from '../functions/function.entity.js';
+import { type Ask, FunctionLock, type LockedFunction } from '../functions/function-lock.js';
+import { DELETED } from '../functions/function.repository.js';
+import { addWorkload } from '../traffic/workloads.js';
 import { RevisionInUse, RevisionNotFound } from './errors.js';
 import { type FunctionSpec, SETTING_NAMES, specOf } from './function-spec.js';
 import { RevisionEntity, type RevisionError, type RevisionState } from './revision.entity.js';
@@ -25,9 +27,6 @@ export interface Resolved {
 }
 export type Resolve = (named: Partial<FunctionSpec>) => Resolved;
 
-/** A statement inside of a transaction. */
-type Ask = <Row>(sql: string, parameters: readonly unknown[]) => Promise<Row[]>;
-
 const COLUMNS = getMetadataArgsStorage()
   .filterColumns(RevisionEntity)
   .filter(({ propertyName }) => propertyName !== 'code')
@@ -37,7 +36,10 @@ const COLUMNS = getMetadataArgsStorage()
 /** All SQL about revisions but their first one, which comes with its function. */
 @Injectable()
 export class RevisionRepository {
-  constructor(private readonly database: Database) {}
+  constructor(
+    private readonly database: Database,
+    private readonly lock: FunctionLock,
+  ) {}
 
   /** The newest first. */
   list(id: FunctionId): Promise<RevisionRow[]> {
@@ -64,8 +66,8 @@ export class RevisionRepository {
     resolve: Resolve,
     { versions, rolloutMs, kept }: { versions?: readonly number[] | undefined; rolloutMs: number; kept: number },
   ): Promise<number> {
-    return this.changing(id, versions, async (row, ask) => {
-      const serving = servingOf(row);
+    return this.lock.changing(id, versions, async ({ row, workloads, ask }) => {
+      const serving = newestServing(row);
       const resolved = resolve(await this.settingsOf(row, serving, ask));
       const named = namedIn(resolved);
       const { functionName, code, message, createdBy } = made;
@@ -88,11 +90,12 @@ export class RevisionRepository {
         ],
       );
       const { number } = added as { number: number };
-      await this.activate(row, number, serving, resolved, rolloutMs, ask);
+      if (isDivided(row)) await addWorkload(row, { number, resolved, replicas: 1, withinMs: rolloutMs }, ask);
+      else await this.activate(row, number, serving, resolved, rolloutMs, ask);
       await ask(
         `DELETE FROM revisions WHERE function_id = $1 AND number <> ALL ($2) AND number <= (
            SELECT number FROM revisions WHERE function_id = $1 ORDER BY number DESC OFFSET $3 LIMIT 1)`,
-        [id, [number, serving], kept],
+        [id, [number, ...usedBy({ row, workloads })], kept],
       );
       return number;
     });
@@ -108,7 +111,7 @@ export class RevisionRepository {
     resolve: Resolve,
     { versions, rolloutMs }: { versions?: readonly number[] | undefined; rolloutMs: number },
   ): Promise<{ number: number; servedAt: Date | null }> {
-    return this.changing(id, versions, async (row, ask) => {
+    return this.lock.changing(id, versions, async ({ row, ask }) => {
       const serving = servingOf(row);
       // Of one that is on its way the last that had the calls is the one that still has them.
       const wanted = to ?? (row.servingRevision === null ? null : serving);
@@ -130,43 +133,36 @@ export class RevisionRepository {
 
   /** Gives up a revision that could not take over: the one that has the calls is wanted again. */
   async revert(id: FunctionId, number: number, error: RevisionError, resolve: Resolve): Promise<void> {
-    await this.database.transaction(async (manager) => {
-      const ask = askOf(manager);
-      const [row] = await ask<FunctionEntity>(LOCKED, [id]);
-      if (row === undefined || row.servingRevision === null || row.activeRevision !== number) return;
+    await this.lock.with(id, async ({ row, ask }) => {
+      if (row.servingRevision === null || row.activeRevision !== number) return;
       await this.note(id, number, 'failed', error, ask);
       const resolved = resolve(await this.settingsOf(row, row.servingRevision, ask));
       await this.activate(row, row.servingRevision, row.servingRevision, resolved, null, ask);
     });
   }
 
+  /** Writes down that a revision which nobody waits for any more was not ready in time. */
+  async fail(id: FunctionId, number: number, error: RevisionError): Promise<void> {
+    await this.lock.with(id, async ({ workloads, ask }) => {
+      const sql = `UPDATE revisions SET state = 'failed', error = $3
+        WHERE function_id = $1 AND number = $2 AND state = 'pending' RETURNING number`;
+      if ((await ask(sql, [id, number, error])).length === 0) return;
+      const made = workloads.filter(({ activeRevision }) => activeRevision === number).map((workload) => workload.id);
+      await ask(`UPDATE functions SET ${DELETED} WHERE id = ANY ($1)`, [made]);
+    });
+  }
+
   /** Throws {@link RevisionNotFound}, or {@link RevisionInUse} while it has the calls or is on its way to them. */
   async remove(id: FunctionId, number: number): Promise<void> {
-    await this.changing(id, undefined, async (row, ask) => {
-      if (number === row.activeRevision || number === row.servingRevision) throw new RevisionInUse(id, number);
+    await this.lock.changing(id, undefined, async ({ row, workloads, ask }) => {
+      if (usedBy({ row, workloads }).has(number)) throw new RevisionInUse(id, number);
       const sql = 'DELETE FROM revisions WHERE function_id = $1 AND number = $2 RETURNING number';
       if ((await ask(sql, [id, number])).length === 0) throw new RevisionNotFound(id, number);
     });
   }
 
-  /** Runs `work` on the locked row of a function that is there and ready for changes. */
-  private changing<T>(
-    id: FunctionId,
-    versions: readonly number[] | undefined,
-    work: (row: FunctionEntity, ask: Ask) => Promise<T>,
-  ): Promise<T> {
-    return this.database.transaction(async (manager) => {
-      const ask = askOf(manager);
-      const [row] = await ask<FunctionEntity>(LOCKED, [id]);
-      if (row === undefined || row.deletedAt !== null) throw new FunctionNotFound(id);
-      if (versions?.includes(row.version) === false) throw new VersionOutdated(id, row.version);
-      if (row.provisionalUntil !== null) throw new FunctionNotReady(id, 'its upload is not through.');
-      return work(row, ask);
-    });
-  }
-
   /** What a revision names, kept with it if it comes from a manager that kept it in the function's row only. */
-  private async settingsOf(row: FunctionEntity, number: number, ask: Ask): Promise<Partial<FunctionSpec>> {
+  async settingsOf(row: FunctionEntity, number: number, ask: Ask): Promise<Partial<FunctionSpec>> {
     const ofRow = namedIn({ said: row.said, spec: specOf(row) });
     const [revision] = await ask<{ settings: Partial<FunctionSpec> }>(
       `WITH kept AS (
@@ -179,7 +175,7 @@ export class RevisionRepository {
   }
 
   /** @param rolloutMs how long it has to take over; null: it needn't, as it has the calls */
-  private async activate(
+  async activate(
     row: FunctionEntity,
     number: number,
     serving: number,
@@ -205,6 +201,8 @@ export class RevisionRepository {
          rollout_until = now() + $4::float8 * interval '1 millisecond', said = $5, ${settings.join(', ')},
          former_timeout_ms = GREATEST(timeout_ms, CASE WHEN rollout_until IS NOT NULL THEN former_timeout_ms END),
          last_revision = GREATEST(last_revision, $2::integer),
+         wanted_traffic = CASE WHEN wanted_traffic->'fault' = 'null' AND wanted_traffic->'targets' = 'null'
+           THEN jsonb_set(wanted_traffic, '{revision}', to_jsonb($2::integer)) ELSE wanted_traffic END,
          function_name = (SELECT function_name FROM revisions WHERE function_id = $1 AND number = $2),
          replicas = GREATEST(replicas, $${6 + SETTING_NAMES.indexOf('min_replicas')}::integer,
            CASE WHEN $4::float8 IS NULL THEN 0 ELSE 1 END),
@@ -217,22 +215,33 @@ export class RevisionRepository {
     );
   }
 
-  private async note(id: FunctionId, number: number, state: RevisionState, error: RevisionError, ask: Ask) {
+  async note(id: FunctionId, number: number, state: RevisionState, error: RevisionError, ask: Ask) {
     const sql = 'UPDATE revisions SET state = $3, error = $4 WHERE function_id = $1 AND number = $2';
     await ask(sql, [id, number, state, error]);
   }
 }
 
-const LOCKED = `SELECT ${ALL_COLUMNS} FROM functions WHERE id = $1 FOR NO KEY UPDATE`;
+/** What a new revision begins with: of several that have calls the newest. */
+function newestServing(row: FunctionEntity): number {
+  const serving = (row.traffic?.targets ?? []).filter(({ percent }) => percent > 0).map(({ revision }) => revision);
+  return serving.length > 0 ? Math.max(...serving) : servingOf(row);
+}
+
+/** The revisions that have workers or calls, or are about to have them. */
+function usedBy({ row, workloads }: Omit<LockedFunction, 'ask'>): Set<number> {
+  const { activeRevision, servingRevision, traffic, wantedTraffic } = row;
+  const wanted = wantedTraffic?.fault === null ? wantedTraffic : null;
+  const targets = [...(traffic?.targets ?? []), ...(wanted?.targets ?? [])];
+  const own = traffic === null || targets.some(({ workload }) => workload === row.id) ? [activeRevision] : [];
+  return new Set([
+    ...own,
+    ...(servingRevision === null ? [] : [activeRevision, servingRevision]),
+    ...(wanted?.revision === null || wanted === null ? [] : [wanted.revision]),
+    ...targets.map(({ revision }) => revision),
+    ...workloads.map((workload) => workload.activeRevision),
+  ]);
+}
 
 function namedIn({ said, spec }: Resolved): Partial<FunctionSpec> {
   return Object.fromEntries(SETTING_NAMES.filter((name) => said.includes(name)).map((name) => [name, spec[name]]));
-}
-
-/** TypeORM answers some statements with rows and their count. */
-function askOf(manager: EntityManager): Ask {
-  return async <Row>(sql: string, parameters: readonly unknown[]) => {
-    const answer = await manager.query<Row[] | [Row[], number]>(sql, [...parameters]);
-    return Array.isArray(answer[0]) ? answer[0] : (answer as Row[]);
-  };
 }

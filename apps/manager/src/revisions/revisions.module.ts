@@ -1,10 +1,11 @@
 import { Module } from '@nestjs/common';
 import { FunctionsModule } from '../functions/functions.module.js';
 import { RevisionsController } from './revisions.controller.js';
+import { TrafficModule } from '../traffic/traffic.module.js';
 import { RevisionsService } from './revisions.service.js';
 
 @Module({
-  imports: [FunctionsModule],
+  imports: [FunctionsModule, TrafficModule],
   controllers: [RevisionsController],
   providers: [RevisionsService],
 })

@@ -7,14 +7,15 @@ import { Inject, Injectable } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import { FunctionNotReady, FunctionRemoved, HandlerNotLoadable } from '../functions/errors.js';
+import { FunctionRemoved, InvalidUpdate } from '../functions/errors.js';
 import { FunctionChanges } from '../functions/function-changes.js';
-import type { FunctionEntity } from '../functions/function.entity.js';
+import { type FunctionEntity, isDivided } from '../functions/function.entity.js';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { FunctionsService, UPLOAD_TIMES } from '../functions/functions.service.js';
 import { readRevision } from '../functions/upload.js';
 import { MemoryBudget } from '../memory/memory-budget.js';
-import { RevisionNotFound, RevisionSuperseded } from './errors.js';
+import { failureOf, RevisionNotFound, RevisionSuperseded } from './errors.js';
+import { TrafficService } from '../traffic/traffic.service.js';
 import { InstallationPolicy } from './installation-policy.js';
 import type { FunctionSpec, SettingName } from './function-spec.js';
 import type { RevisionError } from './revision.entity.js';
@@ -44,6 +45,7 @@ export class RevisionsService {
     private readonly revisions: RevisionRepository,
     private readonly changes: FunctionChanges,
     private readonly policy: InstallationPolicy,
+    private readonly traffic: TrafficService,
     private readonly orchestrator: Orchestrator,
     private readonly memory: MemoryBudget,
     @Inject(FUNCTION_DEFAULTS) private readonly config: FunctionDefaults,
@@ -103,12 +105,25 @@ export class RevisionsService {
 
   /** The same of a former revision; `to` undefined: the one that had the calls before. */
   async rollBack(reference: string, to: number | undefined, { versions, named }: Asking): Promise<RevisionOf> {
-    const { id } = await this.functions.find(reference);
+    const row = await this.functions.find(reference);
+    const { id } = row;
     named(id);
+    if (isDivided(row)) return this.giveAll(row, to, { versions, named });
     const asked = { versions, rolloutMs: this.rolloutMs };
     const { number, servedAt } = await this.revisions.rollBack(id, to, this.policy.asMade, asked);
     this.logger.info({ functionId: id, revision: number }, 'rolling back');
     return this.takenOver(id, number, servedAt);
+  }
+
+  /** Where users divide the calls, all of them go to the revision that they name. */
+  private async giveAll({ id }: FunctionEntity, number: number | undefined, asking: Asking): Promise<RevisionOf> {
+    if (number === undefined) {
+      throw new InvalidUpdate('revision', 'The traffic of this function is divided: say which revision shall have it.');
+    }
+    const { row } = await this.traffic.set(id, [{ revision: number, percent: 100 }], asking);
+    const revision = await this.revisions.find(id, number);
+    if (revision === null) throw new RevisionNotFound(id, number);
+    return { row, revision };
   }
 
   private get rolloutMs(): number {
@@ -139,7 +154,8 @@ export class RevisionsService {
       message: `not within ${this.config.readyTimeoutMs} ms. ${message}`.trim(),
       ...(detail !== undefined && { detail }),
     };
-    await this.revisions.revert(id, number, error, this.policy.asMade);
+    if (row !== null && isDivided(row)) await this.revisions.fail(id, number, error);
+    else await this.revisions.revert(id, number, error, this.policy.asMade);
     return failureOf(id, error);
   }
 
@@ -156,20 +172,17 @@ export class RevisionsService {
     if (revision === null) return new RevisionNotFound(id, number);
     // One that has been followed already has taken over too.
     const hasServed = revision.servedAt?.getTime() !== servedAt?.getTime();
-    if (row.activeRevision === number || hasServed) return { row, revision };
+    // Beside divided traffic it has workers of its own, which have answered.
+    const hasAnswered = isDivided(row) && revision.state === 'ready';
+    if (row.activeRevision === number || hasServed || hasAnswered) return { row, revision };
     if (revision.state === 'failed' && revision.error !== null) return failureOf(id, revision.error);
+    if (isDivided(row) && revision.state === 'pending') return undefined;
     return new RevisionSuperseded(id, number, row.activeRevision);
   }
 }
 
 function without(settings: Partial<FunctionSpec>, names: readonly SettingName[]): Partial<FunctionSpec> {
   return Object.fromEntries(Object.entries(settings).filter(([name]) => !names.includes(name as SettingName)));
-}
-
-function failureOf(id: FunctionId, error: RevisionError): AppError {
-  const { code, message, detail } = error;
-  if (code === 'handler_not_loadable') return new HandlerNotLoadable(message, error);
-  return new FunctionNotReady(id, message, { detail });
 }
 
 function numberOf(id: FunctionId, number: string): number {

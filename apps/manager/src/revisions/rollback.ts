@@ -1,14 +1,12 @@
 import type { IncomingMessage } from 'node:http';
 import { InvalidUpdate } from '../functions/errors.js';
-import { readJsonObject } from '../functions/update.js';
+import { readSmallJson } from '../functions/update.js';
 
 const MOST = 999_999_999;
-/** A body of a few bytes: what counts in memory is the request itself. */
-const UNCOUNTED = { add: () => undefined };
 
 /** Reads what to go back to. */
 export async function readRollback(request: IncomingMessage): Promise<{ revision: number | undefined }> {
-  const { revision, ...others } = await readJsonObject(request, UNCOUNTED, '{"revision": 3}');
+  const { revision, ...others } = await readSmallJson(request, '{"revision": 3}');
   const [unknown] = Object.keys(others);
   if (unknown !== undefined) {
     const shown = unknown.slice(0, 64);

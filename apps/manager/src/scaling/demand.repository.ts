@@ -121,7 +121,8 @@ export class DemandRepository {
        ) SELECT ${ALL_COLUMNS}, number, callable, code, sha256, phase = 'creating' AND phase_since = now() AS "isFresh"
          FROM woken LEFT JOIN LATERAL (
            SELECT number, revisions.function_name AS callable, code, code_sha256 AS sha256
-           FROM revisions WHERE function_id = woken.id AND number = active_revision AND lease_token = token
+           FROM revisions
+           WHERE function_id = COALESCE(workload_of, woken.id) AND number = active_revision AND lease_token = token
          ) AS revision ON true`,
       [
         sleepers.map(({ id }) => id),

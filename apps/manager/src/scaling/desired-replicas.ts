@@ -1,7 +1,7 @@
 import type { Load } from './demand.repository.js';
 
 /** The part of the slots to use: the next call finds a free one while another replica starts. */
-const TARGET_FILL = 0.7;
+export const TARGET_FILL = 0.7;
 /** The part of the surplus replicas that is removed at a time. */
 const REMOVED_PART = 0.25;
 

@@ -1,0 +1,23 @@
+import { InvalidRequest } from '#libs/errors/errors.js';
+import type { IncomingMessage } from 'node:http';
+import type { Choice } from '../traffic/traffic.js';
+
+/** The revision that a call asks for, by its query or by a key; undefined: it leaves that to its function. */
+export function choiceOf(request: IncomingMessage & { readonly query?: Record<string, unknown> }): Choice | undefined {
+  const { 'x-faas-sticky': key } = request.headers;
+  // Calls without a query come straight from Node's server.
+  const { revision, tag } = request.query ?? {};
+  if (revision !== undefined) return { revision: numberIn(revision) };
+  if (tag !== undefined) return { tag: textIn(tag) };
+  return key === undefined ? undefined : { stickyKey: String(key) };
+}
+
+function numberIn(value: unknown): number {
+  if (typeof value === 'string' && /^[1-9]\d{0,8}$/.test(value)) return Number(value);
+  throw new InvalidRequest('The query parameter revision must be the number of a revision.', 'revision');
+}
+
+function textIn(value: unknown): string {
+  if (typeof value === 'string' && value.length <= 63) return value;
+  throw new InvalidRequest('The query parameter tag must be the tag of a target of the traffic.', 'tag');
+}
