@@ -17,7 +17,8 @@ export interface LockedFunction {
   readonly ask: Ask;
 }
 
-const LOCKED = `SELECT ${ALL_COLUMNS} FROM functions WHERE id = $1 OR workload_of = $1 ${IN_LOCK_ORDER}`;
+const LOCK = `SELECT id FROM functions WHERE id = $1 OR workload_of = $1 ${IN_LOCK_ORDER}`;
+const LOCKED = `SELECT ${ALL_COLUMNS} FROM functions WHERE id = $1 OR workload_of = $1 ORDER BY id`;
 
 /** Changes that need more than one statement. */
 @Injectable()
@@ -28,6 +29,8 @@ export class FunctionLock {
   async with<T>(id: FunctionId, work: (locked: LockedFunction) => Promise<T>): Promise<T | undefined> {
     return this.database.transaction(async (manager) => {
       const ask = askOf(manager);
+      // What waits for a lock sees the locked row as it is, but none that were added meanwhile.
+      await ask(LOCK, [id]);
       const rows = await ask<FunctionEntity>(LOCKED, [id]);
       const row = rows.find((one) => one.id === id);
       if (row === undefined) return undefined;
