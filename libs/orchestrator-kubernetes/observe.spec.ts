@@ -32,7 +32,7 @@ describe('observedOf', () => {
     expect(observe([{}])).toEqual({
       replicas: 1,
       ready: 1,
-      endpoints: [{ replica: 'p0/0123456789ab', address: { kind: 'tcp', host: '10.0.0.5', port: 8000 } }],
+      endpoints: [{ replica: 'p0/0123456789ab', address: { kind: 'tcp', host: '10.0.0.5', port: 8000 }, revision: 7 }],
       primary: 'faas-worker-x',
       hostPort: 80,
     });

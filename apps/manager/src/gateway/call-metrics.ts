@@ -17,12 +17,29 @@ const UNUSED_MS = 60 * 60_000;
 /** Removed functions are forgotten this often, even if nobody reads the metrics. */
 const PRUNE_MS = 60_000;
 
+interface Divided {
+  readonly revision: number;
+  readonly code: string;
+  calls: number;
+}
+/** Of one function. */
+const MOST_DIVIDED = 200;
+
 /** What is counted of one function's calls. */
 class CallSeries {
   readonly durations = new HistogramSeries(CALL_SECONDS);
   readonly outcomes = new Map<string, number>();
+  /** By revision and code, where the traffic is divided. */
+  readonly divided = new Map<string, Divided>();
   coldStarts = 0;
   usedAt = 0;
+
+  countDivided(revision: number, code: string): void {
+    const key = `${revision} ${code}`;
+    const known = this.divided.get(key);
+    if (known !== undefined) known.calls += 1;
+    else if (this.divided.size < MOST_DIVIDED) this.divided.set(key, { revision, code, calls: 1 });
+  }
 }
 
 /** Counts calls. It is on the path of every call, so it only adds numbers. */
@@ -60,6 +77,7 @@ export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdow
     const series = functionId === undefined ? this.unrouted : this.seriesOf(functionId);
     series.usedAt = now;
     series.outcomes.set(code, (series.outcomes.get(code) ?? 0) + 1);
+    if (timing.dividedTo !== undefined) series.countDivided(timing.dividedTo, code);
     series.durations.observe((now - timing.startedAt) / 1_000);
     if (isAnswered) this.overhead.observe(timing.overheadMs(now) / 1_000);
     if (!isCold) return;
@@ -118,6 +136,11 @@ export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdow
     counter('faas_calls_total', codes, ['function', 'code'], (calls) => {
       for (const [id, { outcomes }] of labelled())
         for (const [code, count] of outcomes) calls.inc({ function: id, code }, count);
+    });
+    const byRevision = 'Calls of functions whose traffic is divided, by revision and code.';
+    counter('faas_revision_calls_total', byRevision, ['function', 'revision', 'code'], (counted) => {
+      for (const [id, { divided }] of labelled())
+        for (const { revision, code, calls } of divided.values()) counted.inc({ function: id, revision, code }, calls);
     });
     counter('faas_cold_starts_total', 'Calls that found no replica of their function.', ['function'], (starts) => {
       for (const [id, { coldStarts }] of labelled()) starts.inc({ function: id }, coldStarts);

@@ -217,9 +217,9 @@ function newWorkload(number: number, resolved: Resolved, replicas: number, withi
   return { number, resolved, replicas: Math.max(1, replicas, resolved.spec.min_replicas), withinMs };
 }
 
-function seen({ id, endpoints, provisionalUntil, servingRevision, replicas }: FunctionEntity): SeenWorkload {
+function seen({ id, endpoints, provisionalUntil, servingRevision }: FunctionEntity): SeenWorkload {
   const isProven = provisionalUntil === null && servingRevision === null;
-  return { id, ready: endpoints.length, isProven, isAsleep: replicas === 0 };
+  return { id, ready: endpoints.length, isProven };
 }
 
 /** What all workers that have calls now need to have them. */

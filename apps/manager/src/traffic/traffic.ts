@@ -109,7 +109,6 @@ export interface SeenWorkload {
   readonly ready: number;
   /** It has been ready once, since it was made or got this revision. */
   readonly isProven: boolean;
-  readonly isAsleep: boolean;
 }
 
 /** What becomes of wanted traffic. */
