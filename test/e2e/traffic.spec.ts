@@ -1,7 +1,8 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it, vi } from 'vitest';
 import type { RevisionDto, TrafficDto } from '../client/index.js';
 import { expectAsDocumented } from '../support/document.js';
-import { describeOnEachEngine } from '../support/engines.js';
+import { describeOnAnyEngine, describeOnEachEngine } from '../support/engines.js';
 import { type Answer, expectProblem } from '../support/http.js';
 import type { TestManager } from '../support/manager.js';
 import { Stage } from '../support/stage.js';
@@ -173,6 +174,175 @@ describeOnEachEngine('traffic of a function', (engine) => {
       404,
       'revision_not_found',
     );
+    await manager.remove(id);
+  });
+
+  it(
+    'moves without a failed call, and without one that a revision without traffic answers',
+    { timeout: 180_000 },
+    async () => {
+      const { manager } = stage;
+      const id = await made();
+      await divided(manager, id, [
+        { revision: 1, percent: 100 },
+        { revision: 2, percent: 0 },
+      ]);
+      let allowed = ['r1'];
+      const calling = new AbortController();
+      const wrong: string[] = [];
+      let calls = 0;
+      const caller = async () => {
+        while (!calling.signal.aborted) {
+          const before = allowed;
+          const result = answered(await execute(manager, id));
+          if (!before.includes(result) && !allowed.includes(result)) wrong.push(result);
+          calls += 1;
+          await delay(20);
+        }
+      };
+      const callers = [caller(), caller(), caller()];
+      for (let move = 0; move < 20; move += 1) {
+        const share = [0, 50, 100][move % 3] as number;
+        const next = [...(share > 0 ? ['r1'] : []), ...(share < 100 ? ['r2'] : [])];
+        allowed = [...new Set([...allowed, ...next])];
+        await divided(manager, id, [
+          { revision: 1, percent: share },
+          { revision: 2, percent: 100 - share },
+        ]);
+        allowed = next;
+        const seen = await counted(manager, id, 20);
+        expect(Object.keys(seen).every((result) => next.includes(result))).toBe(true);
+      }
+      calling.abort();
+      await Promise.all(callers);
+      expect(wrong).toEqual([]);
+      expect(calls).toBeGreaterThan(50);
+      await manager.remove(id);
+    },
+  );
+});
+
+describeOnAnyEngine('divided traffic', (engine) => {
+  const stage = Stage.on(engine, { READY_TIMEOUT_MS: '8000', SCALE_INTERVAL_MS: '200' });
+  const halves = [
+    { revision: 1, percent: 50 },
+    { revision: 2, percent: 50 },
+  ];
+  const made = async (second = answering('r2')) => {
+    const { id } = await stage.manager.add(answering('r1'));
+    await revised(stage.manager, id, { code: second });
+    return id;
+  };
+  const workloadOf = async (id: string, revision: number) => {
+    const { targets } = (await stage.manager.send(`/functions/${id}/traffic`)).json() as TrafficDto;
+    return targets.find((target) => target.revision === revision)!.container_name.replace('faas-worker-', '');
+  };
+
+  it('shows one function, whose other workers answer to no id of their own', async () => {
+    const { manager } = stage;
+    const id = await made();
+    await divided(manager, id, halves);
+    const listed = (await manager.send('/functions')).json() as { id: string }[];
+    expect(listed.map((one) => one.id)).toEqual([id]);
+    const workload = await workloadOf(id, 1);
+    expect(workload).not.toBe(id);
+    expectProblem(await manager.send(`/functions/${workload}`), 404, 'function_not_found');
+    expectProblem(await execute(manager, workload), 404, 'function_not_found');
+    expectProblem(await send(manager, 'PUT', `${workload}/traffic`, { mode: 'auto' }), 404, 'function_not_found');
+    expectProblem(await manager.send(`/functions/${workload}`, { method: 'DELETE' }), 404, 'function_not_found');
+    expect(await counted(manager, id, 40)).toEqual({ r1: expect.any(Number), r2: expect.any(Number) });
+    await manager.remove(id);
+    expect(await stage.room.workers()).toEqual([]);
+  });
+
+  it('obeys If-Match, and the switch of the function', async () => {
+    const { manager } = stage;
+    const id = await made();
+    const { headers } = await manager.send(`/functions/${id}/traffic`);
+    const set = await send(
+      manager,
+      'PUT',
+      `${id}/traffic`,
+      { targets: halves },
+      { 'If-Match': headers['etag'] as string },
+    );
+    expect(set.status).toBe(200);
+    expect(set.headers['etag']).not.toBe(headers['etag']);
+    const late = send(manager, 'PUT', `${id}/traffic`, { mode: 'auto' }, { 'If-Match': headers['etag'] as string });
+    expectProblem(await late, 412, 'version_outdated');
+    await send(manager, 'PATCH', id, { enabled: false });
+    expectProblem(await execute(manager, id), 409, 'function_disabled');
+    await send(manager, 'PATCH', id, { enabled: true });
+    expect((await execute(manager, id)).status).toBe(200);
+    await manager.remove(id);
+  });
+
+  it('is what was asked for last, and both makers hear the truth', async () => {
+    const { manager } = stage;
+    // It loads slowly the second time: by then its own workers are another revision’s.
+    const id = await made(`import time\ntime.sleep(2)\n${answering('r2')}`);
+    await revised(manager, id, { code: answering('r3') });
+    const first = send(manager, 'PUT', `${id}/traffic`, { targets: [{ revision: 2, percent: 100 }] });
+    await vi.waitFor(async () => {
+      const { pending } = (await manager.send(`/functions/${id}/traffic`)).json() as TrafficDto;
+      expect(pending).toMatchObject({ targets: [{ revision: 2 }] });
+    });
+    await divided(manager, id, [{ revision: 3, percent: 100 }]);
+    expectProblem(await first, 409, 'traffic_superseded');
+    expect(await counted(manager, id, 20)).toEqual({ r3: 20 });
+    await manager.remove(id);
+  });
+
+  it('is settled by another manager when the one that waits is gone', { timeout: 60_000 }, async () => {
+    const { manager } = stage;
+    const other = await stage.start({ READY_TIMEOUT_MS: '8000' });
+    const id = await made(`import time\ntime.sleep(1)\n${answering('r2')}`);
+    await revised(manager, id, { code: answering('r3') });
+    const waiting = send(other, 'PUT', `${id}/traffic`, { targets: [{ revision: 2, percent: 100 }] });
+    waiting.catch(() => undefined);
+    await vi.waitFor(async () => {
+      const { pending } = (await manager.send(`/functions/${id}/traffic`)).json() as TrafficDto;
+      expect(pending).not.toBeNull();
+    });
+    await other.stop();
+    await waiting.catch(() => undefined);
+    await vi.waitFor(async () => expect(await counted(manager, id, 20)).toEqual({ r2: 20 }), { timeout: 30_000 });
+    await manager.remove(id);
+  });
+
+  it('heals a revision whose worker is killed, while the other one serves', { timeout: 60_000 }, async () => {
+    const { manager } = stage;
+    const { id } = await manager.add(
+      `import os\n\n\ndef handle(payload):\n    return os._exit(1) if payload else 'r1'\n`,
+    );
+    await revised(manager, id, { code: answering('r2') });
+    await divided(manager, id, halves);
+    const killing = send(manager, 'POST', `${id}/execute?revision=1`, { payload: 'die' });
+    expectProblem(await killing, 502, 'worker_crashed');
+    for (let call = 0; call < 10; call += 1) expect(answered(await execute(manager, `${id}?revision=2`))).toBe('r2');
+    await vi.waitFor(async () => expect(answered(await execute(manager, `${id}?revision=1`))).toBe('r1'), {
+      timeout: 30_000,
+    });
+    await manager.remove(id);
+  });
+
+  it('keeps what both revisions print under the one function', { timeout: 60_000 }, async () => {
+    const { manager } = stage;
+    const saying = (text: string) => `def handle(payload):\n    print('says ${text}')\n    return '${text}'\n`;
+    const { id } = await manager.add(saying('r1'), { idle_timeout_ms: 1_000 });
+    await revised(manager, id, { code: saying('r2') });
+    await divided(manager, id, halves);
+    await execute(manager, `${id}?revision=1`);
+    await execute(manager, `${id}?revision=2`);
+    const printed = async (revision: number) => (await manager.send(`/functions/${id}/logs?revision=${revision}`)).text;
+    const both = async () => {
+      for (const revision of [1, 2]) expect(await printed(revision)).toContain(`says r${revision}`);
+    };
+    await vi.waitFor(both, { timeout: 20_000, interval: 200 });
+    await vi.waitFor(async () => expect(await stage.room.workers()).toEqual([]), { timeout: 30_000, interval: 200 });
+    await both();
+    await send(manager, 'PUT', `${id}/traffic`, { mode: 'auto' });
+    await both();
     await manager.remove(id);
   });
 });
