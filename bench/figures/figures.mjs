@@ -11,6 +11,7 @@ import { measureScale } from './scale.mjs';
 import { measureScaleFromZero } from './scale-from-zero.mjs';
 import { measureStorm } from './storm.mjs';
 import { measureThroughput } from './throughput.mjs';
+import { measureUpdates } from './updates.mjs';
 import { measureWakes } from './wakes.mjs';
 import { measureWorker } from './worker.mjs';
 
@@ -20,6 +21,7 @@ export const FIGURES = {
   burst: measureBurst,
   wakes: measureWakes,
   deploy: measureDeploy,
+  updates: measureUpdates,
   overhead: measureOverhead,
   throughput: measureThroughput,
   worker: measureWorker,
