@@ -43,6 +43,15 @@ export class Caller {
     return this.send('DELETE', `/functions/${id}`, REMOVE_MS);
   }
 
+  /** Of a change that waits for workers. */
+  change(method: string, id: string, path: string, body: object): Promise<Reply> {
+    return this.send(method, `/functions/${id}/${path}`, UPLOAD_MS, JSON.stringify(body));
+  }
+
+  show(id: string, path: string): Promise<Reply> {
+    return this.send('GET', `/functions/${id}/${path}`, QUICK_MS);
+  }
+
   code(id: string): Promise<Reply> {
     return this.send('GET', `/functions/${id}/code`, QUICK_MS);
   }
@@ -73,7 +82,12 @@ export class Caller {
     if (url === undefined) return { kind: 'broken', reason: 'it does not run', excused: true };
     const signal = AbortSignal.timeout(limitMs);
     try {
-      const response = await fetch(url + path, { method, signal, ...(body === undefined ? {} : { body }) });
+      const response = await fetch(url + path, {
+        method,
+        signal,
+        ...(typeof body === 'string' && { headers: { 'Content-Type': 'application/json' } }),
+        ...(body !== undefined && { body }),
+      });
       const content = Buffer.from(await response.arrayBuffer());
       return { kind: 'answer', status: response.status, code: problemCode(response, content), body: content };
     } catch (error) {
