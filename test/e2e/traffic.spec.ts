@@ -1,6 +1,9 @@
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it, vi } from 'vitest';
-import type { RevisionDto, TrafficDto } from '../client/index.js';
+import type { FunctionDetailDto, RevisionDto, TrafficDto } from '../client/index.js';
 import { expectAsDocumented } from '../support/document.js';
 import { describeOnAnyEngine, describeOnEachEngine } from '../support/engines.js';
 import { type Answer, expectProblem } from '../support/http.js';
@@ -309,6 +312,50 @@ describeOnAnyEngine('divided traffic', (engine) => {
     await vi.waitFor(async () => expect(await counted(manager, id, 20)).toEqual({ r2: 20 }), { timeout: 30_000 });
     await manager.remove(id);
   });
+
+  it('stays divided when the newest revision can no longer be loaded, and says why', { timeout: 90_000 }, async () => {
+    const { manager } = stage;
+    const folder = await mkdtemp(join(tmpdir(), 'faas-flag-'));
+    await chmod(folder, 0o755);
+    const flag = join(folder, 'broken');
+    const id = await made();
+    await divided(manager, id, halves);
+    const moody = `import os\nif os.path.exists(${JSON.stringify(flag)}):\n    raise ValueError('moody')\n${answering('r3')}`;
+    await revised(manager, id, { code: moody });
+    await writeFile(flag, '');
+    expectProblem(await send(manager, 'PUT', `${id}/traffic`, { mode: 'auto' }), 422, 'handler_not_loadable');
+    const seen = (await manager.send(`/functions/${id}/traffic`)).json() as TrafficDto;
+    expect(seen).toMatchObject({ mode: 'targets', targets: [{ revision: 1 }, { revision: 2 }] });
+    expect(seen.pending).toMatchObject({ mode: 'auto', error: { code: 'handler_not_loadable' } });
+    expect(await counted(manager, id, 40)).toEqual({ r1: expect.any(Number), r2: expect.any(Number) });
+    await rm(folder, { recursive: true });
+    // The revision failed, so the newest one that can serve has the calls.
+    expect((await send(manager, 'PUT', `${id}/traffic`, { mode: 'auto' })).status).toBe(200);
+    expect(await counted(manager, id, 20)).toEqual({ r2: 20 });
+    await manager.remove(id);
+  });
+
+  it(
+    'leaves the settings of the function alone, and its former revisions to go back to',
+    { timeout: 90_000 },
+    async () => {
+      const { manager } = stage;
+      const { id } = await manager.add(answering('r1'), { min_replicas: 2, idle_timeout_ms: 0 });
+      await revised(manager, id, { code: answering('r2') });
+      const settings = async () => {
+        const { min_replicas, idle_timeout_ms } = (await manager.send(`/functions/${id}`)).json() as FunctionDetailDto;
+        return [min_replicas, idle_timeout_ms];
+      };
+      await divided(manager, id, [{ revision: 1, percent: 100 }]);
+      expect(await settings()).toEqual([2, 0]);
+      const remove = await manager.send(`/functions/${id}/revisions/2`, { method: 'DELETE' });
+      expectProblem(remove, 409, 'revision_in_use');
+      expect((await send(manager, 'PUT', `${id}/traffic`, { mode: 'auto' })).status).toBe(200);
+      expect(await settings()).toEqual([2, 0]);
+      expect(await counted(manager, id, 20)).toEqual({ r2: 20 });
+      await manager.remove(id);
+    },
+  );
 
   it('heals a revision whose worker is killed, while the other one serves', { timeout: 60_000 }, async () => {
     const { manager } = stage;

@@ -71,6 +71,7 @@ export class RunningManager {
     const revisions = new RevisionRepository(database, lock);
     const metrics = new ReconcileMetrics(new Metrics());
     const { functions, scale } = loadConfig({});
+    const policy = new InstallationPolicy(functions, scale, this.orchestrator);
     const reconciler = new FunctionReconciler(
       this.repository,
       this.orchestrator,
@@ -78,8 +79,8 @@ export class RunningManager {
       bus,
       metrics,
       revisions,
-      new TrafficRepository(lock, revisions),
-      new InstallationPolicy(functions, scale, this.orchestrator),
+      new TrafficRepository(database, lock, revisions, policy),
+      policy,
       logger,
     );
     this.loop = new ReconcileLoop(

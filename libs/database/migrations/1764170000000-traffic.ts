@@ -11,7 +11,8 @@ export class Traffic1764170000000 implements MigrationInterface {
         ADD COLUMN workload_of text
           CONSTRAINT functions_workload_form CHECK (workload_of <> id),
         ADD COLUMN traffic jsonb,
-        ADD COLUMN wanted_traffic jsonb`);
+        ADD COLUMN wanted_traffic jsonb,
+        ADD COLUMN resting_since timestamptz`);
     await runner.query(`
       CREATE INDEX functions_workloads ON functions (workload_of) WHERE workload_of IS NOT NULL`);
   }
@@ -21,6 +22,6 @@ export class Traffic1764170000000 implements MigrationInterface {
     await runner.query('DELETE FROM functions WHERE workload_of IS NOT NULL');
     await runner.query(`
       ALTER TABLE functions
-        DROP COLUMN workload_of, DROP COLUMN traffic, DROP COLUMN wanted_traffic`);
+        DROP COLUMN workload_of, DROP COLUMN traffic, DROP COLUMN wanted_traffic, DROP COLUMN resting_since`);
   }
 }

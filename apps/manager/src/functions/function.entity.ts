@@ -1,5 +1,5 @@
 import type { Endpoint, FunctionId, WorkloadFault } from '#libs/orchestrator/workload.js';
-import type { Traffic, WantedTraffic } from '../traffic/traffic.js';
+import { isLive, type Traffic, type WantedTraffic } from '../traffic/traffic.js';
 import { propertyOf, SETTING_NAMES, type SettingName, type SpecColumns } from '../revisions/function-spec.js';
 import { Column, CreateDateColumn, Entity, getMetadataArgsStorage, PrimaryColumn } from 'typeorm';
 
@@ -76,6 +76,10 @@ export class FunctionEntity {
   /** How they shall be divided once all workers for it are ready. */
   @Column({ name: 'wanted_traffic', type: 'jsonb', nullable: true })
   wantedTraffic: WantedTraffic | null;
+
+  /** Its revision has no calls: its workers stay for a while, whatever its settings say. Null: it has. */
+  @Column({ name: 'resting_since', type: 'timestamptz', nullable: true })
+  restingSince: Date | null;
 
   /** The settings that its upload has named. The others follow the installation's defaults. */
   @Column({ type: 'text', array: true })
@@ -196,7 +200,7 @@ export function servingOf({ activeRevision, servingRevision }: FunctionEntity): 
 
 /** Whether users say which revision has how many calls, or are about to. */
 export function isDivided({ traffic, wantedTraffic }: Pick<FunctionEntity, 'traffic' | 'wantedTraffic'>): boolean {
-  return wantedTraffic?.fault === null ? wantedTraffic.targets !== null : traffic !== null;
+  return isLive(wantedTraffic) ? !wantedTraffic.isAuto : traffic !== null;
 }
 
 /** Whether a revision has calls. */
@@ -204,6 +208,12 @@ export function isServing(row: FunctionEntity, revision: number): boolean {
   const { traffic } = row;
   if (traffic === null) return revision === servingOf(row);
   return traffic.targets.some((target) => target.revision === revision && target.percent > 0);
+}
+
+/** Of several revisions that have calls the newest. */
+export function newestServing(row: FunctionEntity): number {
+  const serving = (row.traffic?.targets ?? []).filter(({ percent }) => percent > 0).map(({ revision }) => revision);
+  return serving.length > 0 ? Math.max(...serving) : servingOf(row);
 }
 
 /** What the list shows of each function. */

@@ -109,6 +109,8 @@ export function areNewest(parameter: string): string {
 }
 /** Each may be as large as an upload. */
 const FILES_AT_ONCE = 8;
+/** The replicas that new defaults keep. */
+const AWAKE = 'CASE WHEN resting_since IS NULL THEN wanted.min_replicas ELSE 0 END';
 /** A setting that a manager of the release before doesn't know, and sets to its own default. */
 function ofRevision(setting: string): string {
   return `COALESCE((SELECT (settings->>'${setting}')::integer FROM revisions
@@ -364,11 +366,11 @@ export class FunctionRepository {
        UPDATE functions SET memory_mib = wanted.memory_mib, cpu_millis = wanted.cpu_millis, pids = wanted.pids,
          timeout_ms = wanted.timeout_ms, idle_timeout_ms = wanted.idle_timeout_ms,
          min_replicas = wanted.min_replicas, concurrency = wanted.concurrency,
-         replicas = GREATEST(replicas, wanted.min_replicas),
+         replicas = GREATEST(replicas, ${AWAKE}),
          generation = generation + 1,
          observed_generation = observed_generation
-           + CASE WHEN replicas = 0 AND wanted.min_replicas = 0 AND observed_generation = generation THEN 1 ELSE 0 END,
-         reconcile_at = CASE WHEN replicas = 0 AND wanted.min_replicas = 0 THEN reconcile_at ELSE now() END,
+           + CASE WHEN replicas = 0 AND ${AWAKE} = 0 AND observed_generation = generation THEN 1 ELSE 0 END,
+         reconcile_at = CASE WHEN replicas = 0 AND ${AWAKE} = 0 THEN reconcile_at ELSE now() END,
          wakes = wakes + 1
        FROM wanted
        WHERE functions.id = wanted.id AND functions.id IN (SELECT id FROM changed)
@@ -495,14 +497,16 @@ export class FunctionRepository {
   async purge({ row, token }: Claim): Promise<number | null> {
     const { id, workloadOf, reconcileRequests } = row;
     const [purged] = await this.database.query<{ id: FunctionId }>(
-      `WITH purged AS (
-         DELETE FROM functions WHERE id = $1 AND lease_token = $2
-           AND NOT EXISTS (SELECT FROM functions AS workload WHERE workload.workload_of = $1) RETURNING id
-       ), told AS (
-         UPDATE functions SET ${DUE_NOW} WHERE id = $3 AND deleted_at IS NOT NULL AND EXISTS (SELECT FROM purged)
-       ) SELECT id FROM purged`,
-      [id, token, workloadOf],
+      `DELETE FROM functions WHERE id = $1 AND lease_token = $2
+         AND NOT EXISTS (SELECT FROM functions AS workload WHERE workload.workload_of = $1) RETURNING id`,
+      [id, token],
     );
+    // A statement of its own: together they would lock rows in another order than all others do.
+    if (purged !== undefined && workloadOf !== null) {
+      await this.database.query(`UPDATE functions SET ${DUE_NOW} WHERE id = $1 AND deleted_at IS NOT NULL`, [
+        workloadOf,
+      ]);
+    }
     if (purged !== undefined) return null;
     await this.database.query(
       `UPDATE functions SET lease_token = NULL, lease_until = NULL,

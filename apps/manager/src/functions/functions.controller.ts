@@ -36,7 +36,7 @@ import { QueryParameter } from '../http/query.js';
 import { FUNCTION_ID, FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
 import { MetadataDto } from './dto/metadata.dto.js';
 import { JsonUploadDto, UploadDto } from './dto/upload.dto.js';
-import { PHASES, servingOf } from './function.entity.js';
+import { PHASES, newestServing } from './function.entity.js';
 import { FunctionsService } from './functions.service.js';
 import { filterOf, MOST_PER_PAGE, pageOf } from './page.js';
 
@@ -250,7 +250,7 @@ export class FunctionsController {
   @ApiProblems('function_not_found', 'route_not_found', 'manager_overloaded')
   async code(@Param('id') id: string, @Res({ passthrough: true }) response: Response): Promise<StreamableFile> {
     const row = await this.functions.find(id);
-    return this.functions.code(row, servingOf(row), response);
+    return this.functions.code(row, newestServing(row), response);
   }
 
   @Delete(':id')

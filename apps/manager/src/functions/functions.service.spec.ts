@@ -31,7 +31,7 @@ async function upload(bytes: number, largestCodeBytes: number, uploadBytes: numb
     new MemoryBudget(limits, new Metrics()),
     functions,
     { ...limits, uploadBytes },
-    new InstallationPolicy(functions, { memoryMiB: functions.memoryMiB }, orchestrator),
+    new InstallationPolicy(functions, { memoryMiB: functions.memoryMiB, maxReplicas: 10, maxClusterReplicas: 20 }, orchestrator),
     {} as PinoLogger,
   );
   const ended = Promise.withResolvers<unknown>();

@@ -19,7 +19,7 @@ import { CodeReader } from '../revisions/code-reader.js';
 import { InlineReconciler } from './inline-reconciler.js';
 import { EngineUnavailable, FunctionNotFound, FunctionNotReady, VersionOutdated } from './errors.js';
 import { FunctionChanges } from './function-changes.js';
-import { type FunctionEntity, servingOf } from './function.entity.js';
+import { type FunctionEntity, newestServing } from './function.entity.js';
 import { isFunctionId, newFunctionId } from './function-id.js';
 import { FunctionRepository, type NewFunction } from './function.repository.js';
 import { type Filter, linkToNext, type Page } from './page.js';
@@ -118,7 +118,7 @@ export class FunctionsService {
   }
 
   async detail(row: FunctionEntity): Promise<FunctionDetailDto> {
-    const codeSha256 = await this.repository.codeSha256(row.id, servingOf(row));
+    const codeSha256 = await this.repository.codeSha256(row.id, newestServing(row));
     if (codeSha256 === null) throw new FunctionNotFound(row.id);
     return FunctionDetailDto.detail(row, codeSha256);
   }

@@ -62,6 +62,7 @@ beforeEach(async () => {
     workloadOf: null,
     traffic: null,
     wantedTraffic: null,
+    restingSince: null,
     concurrency: 1,
     phase: 'running',
     endpoints: [{ replica: 'r1', address: { kind: 'tcp', host: '127.0.0.1', port }, guard: 'worker' }],

@@ -105,12 +105,24 @@ export class Invoker {
     const target = split.choose(choice ?? ANY);
     if (target === undefined) throw new RevisionWithoutTraffic(route.id, named(choice ?? ANY));
     timing.dividedTo = target.revision;
-    return target.workload === route.id ? route : this.router.route(target.workload);
+    return target.workload === route.id ? route : this.workload(route, target.workload, call);
+  }
+
+  /** This manager may hear late that a revision has lost its traffic, and its workers are gone. */
+  private workload(route: Route, id: FunctionId, call: Call): Route | Promise<Route> {
+    const found = this.router.route(id);
+    if (!(found instanceof Promise)) return found;
+    return found.catch((error: unknown) => {
+      if (!(error instanceof FunctionNotFound)) throw error;
+      return this.again(route, call);
+    });
   }
 
   /** The route of a call whose own may have gone: a revision may have lost its traffic meanwhile. */
   private async again({ id, workloadOf }: Route, call: Call): Promise<Route> {
-    const route = await this.chosen(workloadOf ?? id, call);
+    const functionId = workloadOf ?? id;
+    await this.router.refresh(functionId);
+    const route = await this.chosen(functionId, call);
     if (route.refusal) throw route.refusal;
     return route;
   }
@@ -132,7 +144,8 @@ export class Invoker {
       const result = await this.attempt(route, body, call, giveUpAt);
       if (result instanceof Buffer || result === 'streamed') return result;
       if (result === 'refused') refusals += 1;
-      if (refusals > MOST_REFUSALS) throw new FunctionNotReady(route.id, 'its workers take no calls.');
+      if (refusals > MOST_REFUSALS)
+        throw new FunctionNotReady(route.workloadOf ?? route.id, 'its workers take no calls.');
     }
   }
 
@@ -264,10 +277,10 @@ function refusal(route: Route, why: 'queue_full' | 'waited_too_long' | 'cancelle
     case 'waited_too_long':
       return route.pool.size > 0
         ? overload(route, waiting)
-        : new FunctionNotReady(route.id, 'no replica answered in time.');
+        : new FunctionNotReady(route.workloadOf ?? route.id, 'no replica answered in time.');
   }
 }
 
-function overload({ id, pool, serviceTime }: Route, waiting: number): FunctionOverloaded {
-  return new FunctionOverloaded(id, waiting, serviceTime.retryAfterSeconds(waiting, pool.slots));
+function overload({ id, workloadOf, pool, serviceTime }: Route, waiting: number): FunctionOverloaded {
+  return new FunctionOverloaded(workloadOf ?? id, waiting, serviceTime.retryAfterSeconds(waiting, pool.slots));
 }

@@ -17,7 +17,9 @@ export class LoadGauges {
         registers: [registry],
         collect() {
           this.reset();
-          for (const { id, pool } of router.known()) this.inc({ function: calls.labelOf(id) }, of(pool));
+          for (const { id, workloadOf, pool } of router.known()) {
+            this.inc({ function: calls.labelOf(workloadOf ?? id) }, of(pool));
+          }
         },
       });
     gauge('faas_calls_in_flight', 'Calls that workers run.', (pool) => pool.inFlight);

@@ -45,6 +45,7 @@ function sleeping(): FunctionEntity {
     workloadOf: null,
     traffic: null,
     wantedTraffic: null,
+    restingSince: null,
     concurrency: 4,
     phase: 'idle',
     endpoints: [],

@@ -137,6 +137,11 @@ export class Router implements OnApplicationShutdown {
     return known?.leaving ? undefined : known;
   }
 
+  /** Resolves when the route is as its row says. */
+  refresh(id: FunctionId): Promise<void> {
+    return this.changed(id);
+  }
+
   has(id: FunctionId): boolean {
     return this.routes.has(id);
   }
@@ -323,11 +328,12 @@ function endpointsOf(route: Route, { endpoints }: FunctionEntity): readonly Endp
 }
 
 function refusalOf(row: FunctionEntity): AppError | undefined {
-  if (row.deletedAt !== null) return new FunctionNotRunnable(row.id, 'deleting', 'it is being removed');
+  const id = row.workloadOf ?? row.id;
+  if (row.deletedAt !== null) return new FunctionNotRunnable(id, 'deleting', 'it is being removed');
   // While another revision tries to take over, calls wait for what comes of it.
   if (row.servingRevision === null && (row.phase === 'error' || row.phase === 'stopped')) {
-    return new FunctionNotRunnable(row.id, row.phase, row.reason?.message ?? row.lastFault?.message);
+    return new FunctionNotRunnable(id, row.phase, row.reason?.message ?? row.lastFault?.message);
   }
-  if (!row.enabled) return new FunctionDisabled(row.id);
+  if (!row.enabled) return new FunctionDisabled(id);
   return undefined;
 }

@@ -14,6 +14,7 @@ import { type Claim, FunctionRepository } from '../functions/function.repository
 import { InstallationPolicy } from '../revisions/installation-policy.js';
 import { RevisionRepository } from '../revisions/revision.repository.js';
 import { backoffMs, decide, rolloutFault, workloadFault } from './outcome.js';
+import { isLive } from '../traffic/traffic.js';
 import { TrafficRepository } from '../traffic/traffic.repository.js';
 import { ReconcileMetrics } from './reconcile-metrics.js';
 
@@ -117,8 +118,8 @@ export class FunctionReconciler {
 
   /** The traffic of the function may wait for this row, or may no longer need it. */
   private async followTraffic(row: FunctionEntity, fault: StoredFault | undefined): Promise<void> {
-    const { id, workloadOf, wantedTraffic, activeRevision } = row;
-    if (workloadOf === null && wantedTraffic === null) return;
+    const { id, workloadOf, traffic, wantedTraffic, activeRevision } = row;
+    if (workloadOf === null && traffic === null && !isLive(wantedTraffic)) return;
     const functionId = workloadOf ?? id;
     if (fault !== undefined) {
       const { terminal: _, at: __, ...error } = fault;

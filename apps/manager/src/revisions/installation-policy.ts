@@ -12,7 +12,7 @@ export class InstallationPolicy implements SpecPolicy {
 
   constructor(
     @Inject(FUNCTION_DEFAULTS) private readonly config: FunctionDefaults,
-    @Inject(SCALE_CONFIG) private readonly scale: Pick<ScaleConfig, 'memoryMiB'>,
+    @Inject(SCALE_CONFIG) private readonly scale: Pick<ScaleConfig, 'memoryMiB' | 'maxReplicas' | 'maxClusterReplicas'>,
     private readonly orchestrator: Orchestrator,
   ) {
     this.defaults = {
@@ -25,6 +25,12 @@ export class InstallationPolicy implements SpecPolicy {
       cpu_millis: config.cpuMillis,
       env: {},
     };
+  }
+
+  /** Replicas that a function may have which names no number of its own. */
+  get mostReplicas(): number {
+    const { maxClusterReplicas, maxReplicas } = this.scale;
+    return this.orchestrator.capabilities.scalesItself ? maxClusterReplicas : maxReplicas;
   }
 
   /** All settings of an upload that names these. Throws {@link InvalidUpload}. */

@@ -2,9 +2,10 @@ import { Database } from '#libs/database/database.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { getMetadataArgsStorage } from 'typeorm';
-import { type FunctionEntity, isDivided, servingOf } from '../functions/function.entity.js';
+import { type FunctionEntity, isDivided, newestServing, servingOf } from '../functions/function.entity.js';
 import { type Ask, FunctionLock, type LockedFunction } from '../functions/function-lock.js';
 import { DELETED } from '../functions/function.repository.js';
+import { isLive } from '../traffic/traffic.js';
 import { addWorkload } from '../traffic/workloads.js';
 import { RevisionInUse, RevisionNotFound } from './errors.js';
 import { type FunctionSpec, SETTING_NAMES, specOf } from './function-spec.js';
@@ -91,7 +92,10 @@ export class RevisionRepository {
       );
       const { number } = added as { number: number };
       if (isDivided(row)) await addWorkload(row, { number, resolved, replicas: 1, withinMs: rolloutMs }, ask);
-      else await this.activate(row, number, serving, resolved, rolloutMs, ask);
+      else {
+        await this.activate(row, number, servingOf(row), resolved, rolloutMs, ask);
+        await this.followAuto(row, number, rolloutMs, ask);
+      }
       await ask(
         `DELETE FROM revisions WHERE function_id = $1 AND number <> ALL ($2) AND number <= (
            SELECT number FROM revisions WHERE function_id = $1 ORDER BY number DESC OFFSET $3 LIMIT 1)`,
@@ -102,16 +106,17 @@ export class RevisionRepository {
   }
 
   /**
-   * Has a former revision take over again; undefined: the last one that had the calls. Throws
-   * {@link RevisionNotFound} too.
+   * Has a former revision take over again; undefined: the last one that had the calls. Resolves with undefined where
+   * the calls are divided: then none takes over. Throws {@link RevisionNotFound} too.
    */
   rollBack(
     id: FunctionId,
     to: number | undefined,
     resolve: Resolve,
     { versions, rolloutMs }: { versions?: readonly number[] | undefined; rolloutMs: number },
-  ): Promise<{ number: number; servedAt: Date | null }> {
+  ): Promise<{ number: number; servedAt: Date | null } | undefined> {
     return this.lock.changing(id, versions, async ({ row, ask }) => {
+      if (row.traffic !== null || isDivided(row)) return undefined;
       const serving = servingOf(row);
       // Of one that is on its way the last that had the calls is the one that still has them.
       const wanted = to ?? (row.servingRevision === null ? null : serving);
@@ -138,18 +143,43 @@ export class RevisionRepository {
       await this.note(id, number, 'failed', error, ask);
       const resolved = resolve(await this.settingsOf(row, row.servingRevision, ask));
       await this.activate(row, row.servingRevision, row.servingRevision, resolved, null, ask);
+      if (isLive(row.wantedTraffic) && row.wantedTraffic.isAuto) {
+        await ask('UPDATE functions SET wanted_traffic = $2 WHERE id = $1', [
+          id,
+          { ...row.wantedTraffic, fault: error },
+        ]);
+      }
     });
   }
 
-  /** Writes down that a revision which nobody waits for any more was not ready in time. */
-  async fail(id: FunctionId, number: number, error: RevisionError): Promise<void> {
-    await this.lock.with(id, async ({ workloads, ask }) => {
+  /**
+   * Writes down that a revision beside divided traffic was not ready in time. Resolves with its error; undefined: it
+   * was ready after all, or has failed for another reason.
+   */
+  async fail(id: FunctionId, number: number, late: string): Promise<RevisionError | undefined> {
+    return this.lock.with(id, async ({ workloads, ask }) => {
+      const made = workloads.filter(({ activeRevision }) => activeRevision === number);
+      const { message, detail } = made.find(({ reason }) => reason !== null)?.reason ?? { message: '' };
+      const error: RevisionError = {
+        code: 'function_not_ready',
+        message: `${late} ${message}`.trim(),
+        ...(detail !== undefined && { detail }),
+      };
       const sql = `UPDATE revisions SET state = 'failed', error = $3
         WHERE function_id = $1 AND number = $2 AND state = 'pending' RETURNING number`;
-      if ((await ask(sql, [id, number, error])).length === 0) return;
-      const made = workloads.filter(({ activeRevision }) => activeRevision === number).map((workload) => workload.id);
-      await ask(`UPDATE functions SET ${DELETED} WHERE id = ANY ($1)`, [made]);
+      if ((await ask(sql, [id, number, error])).length === 0) return undefined;
+      await ask(`UPDATE functions SET ${DELETED} WHERE id = ANY ($1)`, [made.map((workload) => workload.id)]);
+      return error;
     });
+  }
+
+  /** A revision that comes while all calls are about to be the function's own workers' is the one to have them. */
+  private async followAuto(row: FunctionEntity, number: number, withinMs: number, ask: Ask): Promise<void> {
+    const { id, wantedTraffic: wanted } = row;
+    if (!isLive(wanted)) return;
+    const targets = wanted.targets.map((target) => ({ ...target, revision: number }));
+    const until = new Date(Date.now() + withinMs).toISOString();
+    await ask('UPDATE functions SET wanted_traffic = $2 WHERE id = $1', [id, { ...wanted, targets, until }]);
   }
 
   /** Throws {@link RevisionNotFound}, or {@link RevisionInUse} while it has the calls or is on its way to them. */
@@ -201,8 +231,6 @@ export class RevisionRepository {
          rollout_until = now() + $4::float8 * interval '1 millisecond', said = $5, ${settings.join(', ')},
          former_timeout_ms = GREATEST(timeout_ms, CASE WHEN rollout_until IS NOT NULL THEN former_timeout_ms END),
          last_revision = GREATEST(last_revision, $2::integer),
-         wanted_traffic = CASE WHEN wanted_traffic->'fault' = 'null' AND wanted_traffic->'targets' = 'null'
-           THEN jsonb_set(wanted_traffic, '{revision}', to_jsonb($2::integer)) ELSE wanted_traffic END,
          function_name = (SELECT function_name FROM revisions WHERE function_id = $1 AND number = $2),
          replicas = GREATEST(replicas, $${6 + SETTING_NAMES.indexOf('min_replicas')}::integer,
            CASE WHEN $4::float8 IS NULL THEN 0 ELSE 1 END),
@@ -221,22 +249,13 @@ export class RevisionRepository {
   }
 }
 
-/** What a new revision begins with: of several that have calls the newest. */
-function newestServing(row: FunctionEntity): number {
-  const serving = (row.traffic?.targets ?? []).filter(({ percent }) => percent > 0).map(({ revision }) => revision);
-  return serving.length > 0 ? Math.max(...serving) : servingOf(row);
-}
-
 /** The revisions that have workers or calls, or are about to have them. */
 function usedBy({ row, workloads }: Omit<LockedFunction, 'ask'>): Set<number> {
-  const { activeRevision, servingRevision, traffic, wantedTraffic } = row;
-  const wanted = wantedTraffic?.fault === null ? wantedTraffic : null;
-  const targets = [...(traffic?.targets ?? []), ...(wanted?.targets ?? [])];
-  const own = traffic === null || targets.some(({ workload }) => workload === row.id) ? [activeRevision] : [];
+  const { activeRevision, traffic, wantedTraffic } = row;
+  const targets = [...(traffic?.targets ?? []), ...(isLive(wantedTraffic) ? wantedTraffic.targets : [])];
   return new Set([
-    ...own,
-    ...(servingRevision === null ? [] : [activeRevision, servingRevision]),
-    ...(wanted?.revision === null || wanted === null ? [] : [wanted.revision]),
+    activeRevision,
+    servingOf(row),
     ...targets.map(({ revision }) => revision),
     ...workloads.map((workload) => workload.activeRevision),
   ]);

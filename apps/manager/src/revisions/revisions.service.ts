@@ -105,18 +105,18 @@ export class RevisionsService {
 
   /** The same of a former revision; `to` undefined: the one that had the calls before. */
   async rollBack(reference: string, to: number | undefined, { versions, named }: Asking): Promise<RevisionOf> {
-    const row = await this.functions.find(reference);
-    const { id } = row;
+    const { id } = await this.functions.find(reference);
     named(id);
-    if (isDivided(row)) return this.giveAll(row, to, { versions, named });
     const asked = { versions, rolloutMs: this.rolloutMs };
-    const { number, servedAt } = await this.revisions.rollBack(id, to, this.policy.asMade, asked);
+    const chosen = await this.revisions.rollBack(id, to, this.policy.asMade, asked);
+    if (chosen === undefined) return this.giveAll(id, to, { versions, named });
+    const { number, servedAt } = chosen;
     this.logger.info({ functionId: id, revision: number }, 'rolling back');
     return this.takenOver(id, number, servedAt);
   }
 
   /** Where users divide the calls, all of them go to the revision that they name. */
-  private async giveAll({ id }: FunctionEntity, number: number | undefined, asking: Asking): Promise<RevisionOf> {
+  private async giveAll(id: FunctionId, number: number | undefined, asking: Asking): Promise<RevisionOf> {
     if (number === undefined) {
       throw new InvalidUpdate('revision', 'The traffic of this function is divided: say which revision shall have it.');
     }
@@ -148,14 +148,18 @@ export class RevisionsService {
   /** Writes down that the revision was not ready in time. */
   private async giveUp(id: FunctionId, number: number): Promise<AppError> {
     const row = await this.repository.find(id);
+    const late = `not within ${this.config.readyTimeoutMs} ms.`;
+    if (row !== null && isDivided(row)) {
+      const failed = await this.revisions.fail(id, number, late);
+      return failureOf(id, failed ?? { code: 'function_not_ready', message: late });
+    }
     const { message, detail } = row?.reason ?? row?.lastFault ?? { message: '', detail: undefined };
     const error: RevisionError = {
       code: 'function_not_ready',
-      message: `not within ${this.config.readyTimeoutMs} ms. ${message}`.trim(),
+      message: `${late} ${message}`.trim(),
       ...(detail !== undefined && { detail }),
     };
-    if (row !== null && isDivided(row)) await this.revisions.fail(id, number, error);
-    else await this.revisions.revert(id, number, error, this.policy.asMade);
+    await this.revisions.revert(id, number, error, this.policy.asMade);
     return failureOf(id, error);
   }
 

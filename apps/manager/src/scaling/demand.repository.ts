@@ -48,6 +48,8 @@ interface Sleeper {
 }
 
 const CAN_LEASE = `asked.token IS NOT NULL AND (lease_until IS NULL OR lease_until < now()) AND ${areNewest('settings')}`;
+/** Workers of a revision that has lost its calls stay for its idle time, and no longer than this, for whoever goes back. */
+const RESTING_MS = 5 * 60_000;
 /** Demand that is older than this doesn't count. */
 const FRESH_MS = 10_000;
 
@@ -154,9 +156,14 @@ export class DemandRepository {
       `UPDATE functions SET replicas = 0, generation = generation + 1, reconcile_at = now(), wakes = wakes + 1
        WHERE id IN (
          SELECT id FROM functions
-         WHERE replicas > 0 AND min_replicas = 0 AND idle_timeout_ms > 0 AND deleted_at IS NULL
+         WHERE replicas > 0 AND deleted_at IS NULL
+           AND (resting_since IS NOT NULL OR (min_replicas = 0 AND idle_timeout_ms > 0))
            AND provisional_until IS NULL AND rollout_until IS NULL AND phase = 'running'
-           AND last_used_at < now() - idle_timeout_ms * interval '1 millisecond'
+           AND NOT EXISTS (SELECT FROM functions AS waiting WHERE waiting.wanted_traffic->'fault' = 'null'
+             AND waiting.id = COALESCE(functions.workload_of, functions.id))
+           AND last_used_at < now() - interval '1 millisecond'
+             * CASE WHEN resting_since IS NULL THEN idle_timeout_ms
+                 ELSE LEAST(NULLIF(idle_timeout_ms, 0), ${RESTING_MS}) END
          ${IN_LOCK_ORDER})
        RETURNING id`,
     );
@@ -169,13 +176,13 @@ export class DemandRepository {
    */
   async loads(mostReplicas: number): Promise<Load[]> {
     return this.database.query<Load>(
-      `SELECT id, replicas, min_replicas AS "minReplicas", concurrency, memory_mib AS "memoryMiB",
+      `SELECT id, replicas, CASE WHEN resting_since IS NULL THEN min_replicas ELSE 0 END AS "minReplicas", concurrency, memory_mib AS "memoryMiB",
          COALESCE(max_replicas, GREATEST($1::integer, min_replicas)) AS "maxReplicas",
          COALESCE(sum(calls_now), 0)::float8 AS "callsNow", COALESCE(sum(calls_lately), 0)::float8 AS "callsLately"
        FROM functions LEFT JOIN demands
          ON function_id = id AND seen_at > now() - $2::integer * interval '1 millisecond'
        WHERE replicas > 0 AND deleted_at IS NULL AND provisional_until IS NULL AND phase = 'running'
-         AND (replicas > GREATEST(1, min_replicas) OR function_id IS NOT NULL OR replicas < min_replicas)
+         AND (replicas > GREATEST(1, min_replicas) OR function_id IS NOT NULL OR (replicas < min_replicas AND resting_since IS NULL))
        GROUP BY id`,
       [mostReplicas, FRESH_MS],
     );

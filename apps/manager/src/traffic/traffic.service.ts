@@ -10,7 +10,6 @@ import { type FunctionEntity, servingOf } from '../functions/function.entity.js'
 import { FunctionRepository } from '../functions/function.repository.js';
 import { FunctionsService } from '../functions/functions.service.js';
 import { failureOf } from '../revisions/errors.js';
-import { InstallationPolicy } from '../revisions/installation-policy.js';
 import type { TrafficDto } from './dto.js';
 import { TrafficSuperseded } from './errors.js';
 import { TrafficRepository, type Wish } from './traffic.repository.js';
@@ -28,7 +27,6 @@ export class TrafficService {
     private readonly repository: FunctionRepository,
     private readonly traffic: TrafficRepository,
     private readonly changes: FunctionChanges,
-    private readonly policy: InstallationPolicy,
     @Inject(FUNCTION_DEFAULTS) private readonly config: Pick<FunctionDefaults, 'readyTimeoutMs'>,
     @InjectPinoLogger(TrafficService.name) private readonly logger: PinoLogger,
   ) {}
@@ -49,14 +47,14 @@ export class TrafficService {
     const { id } = await this.functions.find(reference);
     named(id);
     const asked = { versions, withinMs: this.config.readyTimeoutMs };
-    const version = await this.traffic.want(id, wish, this.policy.asMade, asked);
+    const version = await this.traffic.want(id, wish, asked);
     this.logger.info({ functionId: id, targets: wish }, 'traffic asked for');
     // Workers that are ready already need no step.
     await this.traffic.settle(id);
     const look = async () => verdictOf(id, await this.repository.find(id), version);
     let verdict = await this.changes.until(id, this.config.readyTimeoutMs, look);
     if (verdict === undefined) {
-      await this.traffic.settle(id, true);
+      await this.traffic.settle(id, version);
       verdict = (await look()) ?? new TrafficSuperseded(id);
     }
     if (verdict instanceof AppError) throw verdict;
@@ -83,8 +81,8 @@ export class TrafficService {
           container_name: `faas-worker-${workload}`,
         })),
         pending: wanted && {
-          mode: wanted.targets === null ? 'auto' : 'targets',
-          targets: (wanted.targets ?? []).map(({ revision, percent, tag }) => ({
+          mode: wanted.isAuto ? 'auto' : 'targets',
+          targets: wanted.targets.map(({ revision, percent, tag }) => ({
             revision,
             percent,
             tag: tag ?? null,

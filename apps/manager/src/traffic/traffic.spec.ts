@@ -60,12 +60,12 @@ describe('wanted traffic', () => {
       { ...target(2, 10), replicas: 1 },
       { ...target(3, 0), replicas: 0 },
     ],
-    revision: null,
+    isAuto: false,
     until,
     fault: null,
   });
   const seen = (revision: number, ready: number, changes: Partial<SeenWorkload> = {}): SeenWorkload => {
-    return { id: `workload${revision}`, ready, isProven: true, ...changes };
+    return { id: `workload${revision}`, revision, ready, isProven: true, ...changes };
   };
 
   it('is served when every share has its replicas, and those without one have answered', () => {
@@ -83,5 +83,7 @@ describe('wanted traffic', () => {
 
   it('is lost with the workers that it needs', () => {
     expect(settling(wanted(), [seen(1, 2), seen(3, 0)], now)).toBe('lost');
+    const others = [seen(1, 2), seen(2, 1, { revision: 4 }), seen(3, 0)];
+    expect(settling(wanted(), others, now)).toBe('lost');
   });
 });

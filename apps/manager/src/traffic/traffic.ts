@@ -31,9 +31,9 @@ export interface WantedTarget extends ServedTarget {
 /** Traffic that was asked for and isn't served yet. */
 export interface WantedTraffic {
   readonly version: number;
-  /** Null: all of it goes to the function's own workers, which have or shall have this revision. */
-  readonly targets: readonly WantedTarget[] | null;
-  readonly revision: number | null;
+  /** Its one target is the function's own workers, and from then on nobody divides the calls. */
+  readonly isAuto: boolean;
+  readonly targets: readonly WantedTarget[];
   /** RFC 3339: by when its workers must be ready. */
   readonly until: string;
   /** Why it was not to be; it stays for its maker to read, and nothing waits for it any more. */
@@ -106,6 +106,7 @@ export function replicasFor(percent: number, replicas: number, most: number | nu
 /** What is known of a row that runs one revision. */
 export interface SeenWorkload {
   readonly id: FunctionId;
+  readonly revision: number;
   readonly ready: number;
   /** It has been ready once, since it was made or got this revision. */
   readonly isProven: boolean;
@@ -115,21 +116,28 @@ export interface SeenWorkload {
 export type Settling = 'waits' | 'served' | 'late' | 'lost';
 
 /**
- * Whether the wanted traffic can be served now. `lost`: workers that it needs are gone.
+ * Whether the wanted traffic can be served now. `lost`: workers that it needs are gone, or have another revision.
  *
  * @param seen the function's own workload and those made for its revisions
  */
-export function settling(wanted: WantedTraffic, seen: readonly SeenWorkload[], now: Date): Settling {
-  const { targets, until } = wanted;
+export function settling({ targets, until }: WantedTraffic, seen: readonly SeenWorkload[], now: Date): Settling {
   const known = new Map(seen.map((workload) => [workload.id, workload]));
   let isReady = true;
-  for (const { workload, replicas, percent } of targets ?? []) {
+  for (const { workload, revision, replicas } of targets) {
     const found = known.get(workload);
-    if (found === undefined) return 'lost';
-    const hasEnough = found.isProven && found.ready >= replicas;
-    const isEnough = percent === 0 ? found.isProven : hasEnough;
-    if (!isEnough) isReady = false;
+    if (found?.revision !== revision) return 'lost';
+    if (!found.isProven || found.ready < replicas) isReady = false;
   }
   if (isReady) return 'served';
   return Date.parse(until) <= now.getTime() ? 'late' : 'waits';
+}
+
+/** Whether something still waits for it. */
+export function isLive(wanted: WantedTraffic | null): wanted is WantedTraffic {
+  return wanted?.fault === null;
+}
+
+/** The rows whose workers it needs. */
+export function workersIn(traffic: Pick<Traffic, 'targets'> | null): FunctionId[] {
+  return (traffic?.targets ?? []).map(({ workload }) => workload);
 }

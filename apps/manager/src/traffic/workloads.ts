@@ -1,15 +1,16 @@
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { newFunctionId } from '../functions/function-id.js';
-import type { Ask } from '../functions/function-lock.js';
+import type { Ask, LockedFunction } from '../functions/function-lock.js';
 import type { FunctionEntity } from '../functions/function.entity.js';
+import { DELETED } from '../functions/function.repository.js';
 import { SETTING_NAMES } from '../revisions/function-spec.js';
 import { TARGET_FILL } from '../scaling/desired-replicas.js';
 import type { Resolved } from '../revisions/revision.repository.js';
 
 /** Whose demand it is while no manager has seen it. */
 const NOBODY = '00000000-0000-0000-0000-000000000000';
-/** How long calls are expected that don't come. */
-const EXPECTED_MS = 60_000;
+/** A call may have been given to a sleeping revision at the moment when that lost its traffic, and wakes it then. */
+const GRACE_MS = 10_000;
 
 export interface NewWorkload {
   readonly number: number;
@@ -32,36 +33,77 @@ export async function addWorkload(row: FunctionEntity, made: NewWorkload, ask: A
        ${SETTING_NAMES.map((_, index) => `$${8 + index}`).join(', ')})`,
     [id, row.id, number, replicas, row.pids, withinMs, said, ...SETTING_NAMES.map((name) => spec[name])],
   );
-  await expectCalls(id, replicas, ask);
+  // It may have failed before, and gets another try.
+  await ask(
+    `UPDATE revisions SET state = 'pending', error = NULL
+     WHERE function_id = $1 AND number = $2 AND state IN ('failed', 'superseded')`,
+    [row.id, number],
+  );
+  await expectCalls(id, made, ask);
   return id;
 }
 
+/** What traffic asks of a workload. */
+type Needed = Pick<NewWorkload, 'replicas' | 'withinMs'>;
+
 /** Gives a workload that was about to go, or has too little, what traffic asks of it. */
-export async function keepWorkload(
-  id: FunctionId,
-  { said, spec }: Resolved,
-  replicas: number,
-  ask: Ask,
-): Promise<void> {
+export async function keepWorkload(id: FunctionId, { said, spec }: Resolved, needed: Needed, ask: Ask): Promise<void> {
+  const { replicas } = needed;
   const settings = SETTING_NAMES.map((name, index) => `${name} = $${4 + index}`);
   await ask(
     `UPDATE functions SET replicas = GREATEST(replicas, $2::integer), said = $3, ${settings.join(', ')},
        generation = generation + 1, phase = CASE WHEN phase = 'idle' AND $2::integer > 0 THEN 'creating' ELSE phase END,
-       last_used_at = now(), reconcile_at = now(), not_before = NULL, wakes = wakes + 1
+       resting_since = NULL, last_used_at = now(), reconcile_at = now(), not_before = NULL, wakes = wakes + 1
      WHERE id = $1`,
     [id, replicas, said, ...SETTING_NAMES.map((name) => spec[name])],
   );
-  await expectCalls(id, replicas, ask);
+  await expectCalls(id, needed, ask);
+}
+
+/**
+ * Workers without traffic may sleep whatever their settings say, and those made for a revision go once they do, or can't
+ * run. New ones are let be until they have answered.
+ */
+export async function letRest(
+  { row, workloads }: LockedFunction,
+  needed: ReadonlySet<FunctionId>,
+  ask: Ask,
+): Promise<void> {
+  const all = [row, ...workloads];
+  const kept = all.filter(({ id, restingSince }) => needed.has(id) && restingSince !== null);
+  const resting = all.filter(({ id, provisionalUntil }) => !needed.has(id) && provisionalUntil === null);
+  const isOf = (rows: readonly FunctionEntity[]) => rows.map(({ id }) => id);
+  if (kept.length > 0) await ask('UPDATE functions SET resting_since = NULL WHERE id = ANY ($1)', [isOf(kept)]);
+  const began = resting.filter(({ restingSince }) => restingSince === null);
+  if (began.length > 0) await ask('UPDATE functions SET resting_since = now() WHERE id = ANY ($1)', [isOf(began)]);
+  const useless = resting.filter(({ phase, endpoints }) => phase !== 'running' && endpoints.length === 0);
+  if (useless.length === 0) return;
+  await ask(
+    `UPDATE functions SET reconcile_at = LEAST(COALESCE(reconcile_at, 'infinity'), resting_since + $2 * interval '1 millisecond')
+     WHERE id = ANY ($1) AND workload_of IS NOT NULL AND resting_since > now() - $2 * interval '1 millisecond'`,
+    [isOf(useless), GRACE_MS],
+  );
+  await ask(
+    `UPDATE functions SET ${DELETED}
+     WHERE id = ANY ($1) AND workload_of IS NOT NULL AND resting_since <= now() - $2 * interval '1 millisecond'`,
+    [isOf(useless), GRACE_MS],
+  );
+  // The function's own row stays.
+  await ask(
+    `UPDATE functions SET replicas = 0, generation = generation + 1, reconcile_at = now(), wakes = wakes + 1
+     WHERE id = ANY ($1) AND workload_of IS NULL AND replicas > 0`,
+    [isOf(useless)],
+  );
 }
 
 /** Demand that is about to come counts as if it were there: the replicas for it must not go before it comes. */
-async function expectCalls(id: FunctionId, replicas: number, ask: Ask): Promise<void> {
+async function expectCalls(id: FunctionId, { replicas, withinMs }: Needed, ask: Ask): Promise<void> {
   if (replicas <= 1) return;
   await ask(
     `INSERT INTO demands (function_id, manager, calls_now, calls_lately, seen_at)
-     SELECT id, $2, 0, $3::integer * concurrency * ${TARGET_FILL}, now() + $4 * interval '1 millisecond'
+     SELECT id, $2, 0, $3::integer * concurrency * ${TARGET_FILL}, now() + $4::float8 * interval '1 millisecond'
      FROM functions WHERE id = $1
      ON CONFLICT (function_id, manager) DO UPDATE SET calls_lately = EXCLUDED.calls_lately, seen_at = EXCLUDED.seen_at`,
-    [id, NOBODY, replicas, EXPECTED_MS],
+    [id, NOBODY, replicas, withinMs],
   );
 }
