@@ -1,12 +1,18 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { projectNode } from './node-packages.mjs';
 import { run, step } from './progress.mjs';
 
-/** Whether the tests' client was made from the OpenAPI document as it is now. */
+/** For the tests, and for the command line, which imports nothing of tests. */
+const FOLDERS = ['test/client', 'apps/cli/src/client'];
+
+/** Whether the clients were made from the OpenAPI document as it is now. */
 export function clientMade(root) {
-  const stamp = join(root, 'test', 'client', 'openapi.json');
-  return existsSync(stamp) && readFileSync(stamp, 'utf8') === readFileSync(join(root, 'openapi.json'), 'utf8');
+  const document = readFileSync(join(root, 'openapi.json'), 'utf8');
+  return FOLDERS.every((folder) => {
+    const stamp = join(root, folder, 'openapi.json');
+    return existsSync(stamp) && readFileSync(stamp, 'utf8') === document;
+  });
 }
 
 /** Writes the client's sources to a folder, from openapi.json. */
@@ -16,8 +22,13 @@ export async function generateClient(root, folder) {
 }
 
 export async function makeClient(root) {
-  await step("generating the tests' client", async () => {
-    await generateClient(root, 'test/client');
-    writeFileSync(join(root, 'test', 'client', 'openapi.json'), readFileSync(join(root, 'openapi.json')));
+  await step('generating the client', async () => {
+    const [made, ...copies] = FOLDERS.map((folder) => join(root, folder));
+    await generateClient(root, made);
+    writeFileSync(join(made, 'openapi.json'), readFileSync(join(root, 'openapi.json')));
+    for (const copy of copies) {
+      rmSync(copy, { recursive: true, force: true });
+      cpSync(made, copy, { recursive: true });
+    }
   });
 }

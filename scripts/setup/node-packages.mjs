@@ -75,7 +75,7 @@ function linkNode(root) {
   symlinkSync(join('..', 'node', 'bin', 'node'), link);
 }
 
-function npmCommand() {
+export function npmCommand() {
   const script = process.env.npm_execpath;
   if (script !== undefined && basename(script) === 'npm-cli.js') {
     return { program: process.env.npm_node_execpath ?? process.execPath, args: [script] };

@@ -1,0 +1,77 @@
+import {
+  addFunction,
+  addRevision,
+  type FunctionDetailDto,
+  type FunctionDto,
+  getFunction,
+  updateFunction,
+} from '../client/index.js';
+import { answered, type Connection } from '../connection.js';
+import { Failure } from '../failure.js';
+import type { Plan } from './plan.js';
+
+export interface Deployed {
+  readonly action: 'added' | 'revised';
+  readonly function: FunctionDto;
+  /** Of an added function it is the first. */
+  readonly revision: number;
+}
+
+/** Adds the function where there is none of this name, and makes a revision otherwise. */
+export async function deploy(connection: Connection, plan: Plan): Promise<Deployed> {
+  const former = await find(connection, plan.name);
+  if (former !== undefined) return revise(connection, plan, former);
+  try {
+    return await add(connection, plan);
+  } catch (error) {
+    // Somebody else was faster.
+    const isTaken = error instanceof Failure && error.problem?.code === 'name_taken';
+    const other = isTaken ? await find(connection, plan.name) : undefined;
+    if (other === undefined) throw error;
+    return revise(connection, plan, other);
+  }
+}
+
+async function find({ client }: Connection, name: string): Promise<FunctionDetailDto | undefined> {
+  try {
+    return (await answered(getFunction({ client, path: { id: name } }))).data;
+  } catch (error) {
+    if (error instanceof Failure && error.problem?.code === 'function_not_found') return undefined;
+    throw error;
+  }
+}
+
+async function add({ client }: Connection, plan: Plan): Promise<Deployed> {
+  const { name, code, handler = 'handle', description, labels, settings } = plan;
+  const said = { ...(description !== undefined && { description }), ...(labels && { labels: { ...labels.values } }) };
+  const body = { name, code, function_name: handler, ...said, ...settings };
+  const { data } = await answered(addFunction({ client, body }));
+  return { action: 'added', function: data, revision: 1 };
+}
+
+async function revise({ client }: Connection, plan: Plan, former: FunctionDetailDto): Promise<Deployed> {
+  const { code, handler, message, settings } = plan;
+  const path = { id: former.id };
+  const said = { ...(handler !== undefined && { function_name: handler }), ...(message !== undefined && { message }) };
+  const { data } = await answered(addRevision({ client, path, body: { code, ...said, ...settings } }));
+  // Afterwards: a revision that fails must change nothing.
+  const patch = changesOf(plan, former);
+  if (patch !== undefined) await answered(updateFunction({ client, path, body: patch }));
+  const { data: now } = await answered(getFunction({ client, path }));
+  return { action: 'revised', function: now, revision: data.revision };
+}
+
+export function changesOf(
+  { description, labels }: Pick<Plan, 'description' | 'labels'>,
+  former: Pick<FunctionDto, 'description' | 'labels'>,
+): { description?: string; labels?: Record<string, string | null> } | undefined {
+  const gone = labels?.alone === true ? Object.keys(former.labels).filter((key) => !(key in labels.values)) : [];
+  const changed = Object.entries(labels?.values ?? {}).filter(([key, value]) => former.labels[key] !== value);
+  const ofLabels = Object.fromEntries([...changed, ...gone.map((key) => [key, null] as const)]);
+  const patch = {
+    ...(description !== undefined && description !== former.description && { description }),
+    ...(Object.keys(ofLabels).length > 0 && { labels: ofLabels }),
+  };
+  return Object.keys(patch).length > 0 ? patch : undefined;
+}
+

@@ -1,0 +1,55 @@
+import { LineCounter, type Pair, parseDocument, Scalar, isMap } from 'yaml';
+import { Failure } from '../failure.js';
+import { nearest } from './nearest.js';
+import { checkedMap, checkedValue, type Setting, SETTINGS, type Settings } from './settings.js';
+
+export interface FaasFile {
+  readonly file?: string;
+  readonly name?: string;
+  readonly handler?: string;
+  readonly description?: string;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly settings: Settings;
+}
+
+const TEXTS = ['file', 'name', 'handler', 'description'];
+
+/** What faas.yaml says. Every fault is named at once, with its line. */
+export function parseFaasFile(text: string, path: string, settings: readonly Setting[] = SETTINGS): FaasFile {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines });
+  const at = (offset: number) => `${path}:${lines.linePos(offset).line}`;
+  const [broken] = document.errors;
+  if (broken !== undefined) throw new Failure('usage', `${at(broken.pos[0])}: ${broken.message.split('\n')[0]}`);
+  const { contents } = document;
+  if (!isMap<Scalar>(contents)) throw new Failure('usage', `${path} must hold fields, such as "file: hello.py".`);
+  const faults: string[] = [];
+  const found: Record<string, unknown> = {};
+  const foundSettings: Record<string, unknown> = {};
+  for (const pair of contents.items as Pair<Scalar>[]) {
+    const name = String(pair.key.value);
+    const setting = settings.find((one) => one.name === name);
+    const checked = checkedField(name, setting, document.get(name), settings);
+    if ('fault' in checked) faults.push(`${at(pair.key.range?.[0] ?? 0)}: ${checked.fault}`);
+    else (setting === undefined ? found : foundSettings)[name] = checked.value;
+  }
+  if (faults.length > 0) throw new Failure('usage', faults.join('\n'));
+  return { ...found, settings: foundSettings };
+}
+
+function checkedField(
+  name: string,
+  setting: Setting | undefined,
+  node: unknown,
+  settings: readonly Setting[],
+): { value: unknown } | { fault: string } {
+  const value = isMap(node) ? (node.toJSON() as unknown) : node;
+  const named = (checked: { value: unknown } | { fault: string }) =>
+    'fault' in checked ? { fault: `"${name}" ${checked.fault}` } : checked;
+  if (setting !== undefined) return named(checkedValue(setting, value));
+  if (name === 'labels') return named(checkedMap(value));
+  if (TEXTS.includes(name)) return named(typeof value === 'string' ? { value } : { fault: 'must be a text' });
+  const known = [...TEXTS, 'labels', ...settings.map((one) => one.name)];
+  const meant = nearest(name, known);
+  return { fault: `unknown field "${name}"${meant === undefined ? '' : `; did you mean "${meant}"?`}` };
+}

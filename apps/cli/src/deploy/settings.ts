@@ -1,0 +1,100 @@
+import { readFileSync } from 'node:fs';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { JsonRevisionUploadDto } from '../client/index.js';
+import { Failure } from '../failure.js';
+
+export type Settings = Omit<JsonRevisionUploadDto, 'function_name' | 'code' | 'message'>;
+type Value = number | string | Readonly<Record<string, string>> | null;
+
+export interface Setting {
+  readonly name: string;
+  /** `text`: the flag names a file, faas.yaml holds the text. */
+  readonly kind: 'integer' | 'map' | 'text';
+  readonly what: string;
+}
+
+/** All settings of a revision: flags, fields of faas.yaml and what is sent are made from this list. */
+export const SETTINGS = [
+  { name: 'timeout_ms', kind: 'integer', what: 'time limit of one call' },
+  { name: 'idle_timeout_ms', kind: 'integer', what: 'without a call for this long it loses its replicas; 0: never' },
+  { name: 'min_replicas', kind: 'integer', what: 'replicas that stay ready though nobody calls' },
+  { name: 'max_replicas', kind: 'integer', what: 'replicas there may be' },
+  { name: 'concurrency', kind: 'integer', what: 'calls that run at once in one replica' },
+  { name: 'memory_mib', kind: 'integer', what: 'memory of one replica' },
+  { name: 'cpu_millis', kind: 'integer', what: 'processor time of one replica, in thousandths of a core' },
+  { name: 'env', kind: 'map', what: 'a variable of the environment; may be repeated' },
+] as const satisfies readonly (Setting & { name: keyof Settings })[];
+
+const PLACEHOLDERS = { integer: '<n>', map: '<key=value>', text: '<file>' } as const;
+
+export function addSettings(command: Command, settings: readonly Setting[] = SETTINGS): Command {
+  for (const setting of settings) command.addOption(optionOf(setting));
+  return command;
+}
+
+function optionOf({ name, kind, what }: Setting): Option {
+  const option = new Option(`--${name.replaceAll('_', '-')} ${PLACEHOLDERS[kind]}`, what);
+  switch (kind) {
+    case 'integer':
+      return option.argParser(integer);
+    case 'map':
+      return option.argParser(pair);
+    case 'text':
+      return option.argParser(textOf);
+  }
+}
+
+/** Those that were given as flags. */
+export function settingsOf(
+  options: Readonly<Record<string, unknown>>,
+  settings: readonly Setting[] = SETTINGS,
+): Settings {
+  const given = settings.map(({ name }) => [name, options[attributeOf(name)]] as const);
+  return Object.fromEntries(given.filter(([, value]) => value !== undefined));
+}
+
+/** A value of faas.yaml, or what is wrong with it. `null` leaves the setting to the installation. */
+export function checkedValue({ kind }: Setting, value: unknown): { value: Value } | { fault: string } {
+  if (value === null) return { value };
+  switch (kind) {
+    case 'integer':
+      return Number.isSafeInteger(value) ? { value: value as number } : { fault: 'must be a whole number' };
+    case 'text':
+      return typeof value === 'string' ? { value } : { fault: 'must be a text' };
+    case 'map':
+      return checkedMap(value);
+  }
+}
+
+export function checkedMap(value: unknown): { value: Readonly<Record<string, string>> } | { fault: string } {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return { fault: 'must be a map of texts' };
+  // 1.0, no and 0777 would be other texts by the time they are values.
+  const wrong = Object.entries(value).find(([, one]) => typeof one !== 'string');
+  return wrong === undefined
+    ? { value: value as Readonly<Record<string, string>> }
+    : { fault: `must be a map of texts: put the value of ${wrong[0]} in quotes` };
+}
+
+export function integer(text: string): number {
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('It must be a whole number.');
+}
+
+export function pair(text: string, former: Readonly<Record<string, string>> = {}): Record<string, string> {
+  const sign = text.indexOf('=');
+  if (sign > 0) return { ...former, [text.slice(0, sign)]: text.slice(sign + 1) };
+  throw new InvalidArgumentError('It must be written key=value.');
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new Failure('not_found', `${path} can't be read: ${(error as Error).message}`);
+  }
+}
+
+/** As commander calls it. */
+function attributeOf(name: string): string {
+  return name.replaceAll(/_(.)/g, (_, letter: string) => letter.toUpperCase());
+}
