@@ -8,10 +8,14 @@ export class CliCommand extends Command {
   }
 }
 
-export function command(parent: Command, name: string, summary: string): CliCommand {
+export function command(
+  parent: Command,
+  name: string,
+  summary: string,
+  json = 'the result as JSON on stdout',
+): CliCommand {
   const made = new CliCommand(name).summary(summary).description(`${summary[0]?.toUpperCase()}${summary.slice(1)}.`);
-  made.option('--json', 'the result as JSON on stdout');
-  made.copyInheritedSettings(parent);
+  made.option('--json', json).copyInheritedSettings(parent);
   parent.addCommand(made);
   return made;
 }

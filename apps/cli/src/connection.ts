@@ -1,4 +1,4 @@
-import { createClient, type Client } from './client/client/index.js';
+import type { Client } from './client/client/index.js';
 import type { Problem } from './client/index.js';
 import { type Credentials, readCredentials } from './credentials.js';
 import { Failure, failureOf, kindOf } from './failure.js';
@@ -13,12 +13,16 @@ export interface Connection {
   readonly url: string;
   readonly hasKey: boolean;
   readonly client: Client;
+  /** The generated client's functions. */
+  readonly api: typeof import('./client/index.js');
 }
 
-export function connect(bounds: Bounds, found: Credentials = findCredentials()): Connection {
-  const { url, key } = found;
+export async function connect(bounds: Bounds, { url, key }: Credentials = findCredentials()): Promise<Connection> {
+  // Only when something is asked: to load them, and with them Node's fetch, takes longer than all of `faas --version`.
+  const [api, { createClient }] = await Promise.all([import('./client/index.js'), import('./client/client/index.js')]);
   const auth = key === undefined ? {} : { auth: key };
-  return { url, hasKey: key !== undefined, client: createClient({ baseUrl: url, fetch: transport(bounds), ...auth }) };
+  const client = createClient({ baseUrl: url, fetch: transport(bounds), ...auth });
+  return { url, hasKey: key !== undefined, client, api };
 }
 
 /** The environment's, else what `faas login` has stored. */
@@ -69,6 +73,10 @@ function isProblem(value: unknown): value is Problem {
 /** No manager says that. */
 function strange(response: Response | undefined, error: unknown): Failure {
   const hint = 'Is there a manager at FAAS_URL, and nothing in between that answers for it?';
+  const elsewhere = response?.headers.get('location');
+  // Not followed: a key is for the manager that it was given for.
+  if (typeof elsewhere === 'string')
+    return new Failure('usage', `The manager's URL leads on to ${elsewhere}: use that.`);
   if (response !== undefined && !response.ok) {
     return new Failure(kindOf(response.status), `HTTP ${response.status} without a reason.`, undefined, hint);
   }

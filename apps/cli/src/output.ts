@@ -43,7 +43,10 @@ export class Output {
   }
 
   table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-    const [first = '', ...rest] = tableOf(head, rows.map((row) => row.map((cell) => this.plain(cell))));
+    const [first = '', ...rest] = tableOf(
+      head,
+      rows.map((row) => row.map((cell) => this.plain(cell))),
+    );
     return [this.paint('bold', first), ...rest].join('\n');
   }
 
@@ -62,7 +65,8 @@ export class Output {
 
   fail(failure: Failure): void {
     const { message, kind, problem, hint } = failure;
-    const about = problem === undefined ? '' : this.paintNote('dim', ` (${problem.code}, request ${problem.request_id})`);
+    const about =
+      problem === undefined ? '' : this.paintNote('dim', ` (${problem.code}, request ${problem.request_id})`);
     this.note(`${this.paintNote('red', 'error:')} ${printable(message)}${about}`);
     if (hint !== undefined) this.note(hint);
     const error = { code: problem?.code ?? kind, kind, exit_code: EXIT[kind], detail: message, ...problem };
@@ -78,7 +82,12 @@ export class Output {
 export function printable(text: string): string {
   return text
     .split('\n')
-    .map((line) => line.split('\t').map((part) => escapeControls(part, Number.MAX_SAFE_INTEGER)).join('\t'))
+    .map((line) =>
+      line
+        .split('\t')
+        .map((part) => escapeControls(part, Number.MAX_SAFE_INTEGER))
+        .join('\t'),
+    )
     .join('\n');
 }
 

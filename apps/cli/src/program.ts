@@ -1,9 +1,31 @@
 import { Command, CommanderError } from 'commander';
 import { VERSION } from '#libs/config/version.js';
-import { addDeploy } from './deploy/deploy.command.js';
 import { addInvoke } from './calls/invoke.command.js';
+import { addCompletion } from './completion/completion.command.js';
+import { addDeploy } from './deploy/deploy.command.js';
 import { EXIT, EXIT_MEANINGS, Failure } from './failure.js';
+import { addGet } from './functions/get.command.js';
+import { addList } from './functions/list.command.js';
+import { addRemove } from './functions/remove.command.js';
+import { addLogin } from './login/login.command.js';
+import { addLogs } from './logs/logs.command.js';
 import { Output } from './output.js';
+import { addRevisions } from './revisions/revisions.command.js';
+import { addRollback } from './revisions/rollback.command.js';
+
+/** In the order of `faas --help`. */
+const COMMANDS = [
+  addLogin,
+  addDeploy,
+  addInvoke,
+  addList,
+  addGet,
+  addLogs,
+  addRevisions,
+  addRollback,
+  addRemove,
+  addCompletion,
+];
 
 export function createProgram(): Command {
   const program = new Command('faas')
@@ -13,7 +35,7 @@ export function createProgram(): Command {
     // What is wrong is said in one place, below.
     .configureOutput({ outputError: () => undefined })
     .addHelpText('after', `\n${exitCodes()}\n\n${ENVIRONMENT}`);
-  for (const add of [addDeploy, addInvoke]) add(program);
+  for (const add of COMMANDS) add(program);
   return program;
 }
 
@@ -32,7 +54,7 @@ function exitCodes(): string {
 export async function run(args: readonly string[]): Promise<number> {
   try {
     await createProgram().parseAsync(args, { from: 'user' });
-    return EXIT.ok;
+    return Number(process.exitCode ?? EXIT.ok);
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
     // It was asked for nothing, and has shown what there is.

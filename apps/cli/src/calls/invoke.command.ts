@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { buffer } from 'node:stream/consumers';
 import type { Command } from 'commander';
-import { executeFunction } from '../client/index.js';
 import { command } from '../command.js';
 import { answered, connect } from '../connection.js';
 import { describeFault } from '../deploy/python-fault.js';
@@ -25,9 +24,9 @@ export function addInvoke(program: Command): void {
 }
 
 async function call(ref: string, body: { payload: string }, ms: number, output: Output): Promise<void> {
-  const { client } = connect({ ms });
+  const { client, api } = await connect({ ms });
   try {
-    const { data } = await answered(executeFunction({ client, path: { id: ref }, body }));
+    const { data } = await answered(api.executeFunction({ client, path: { id: ref }, body }));
     const { result } = data;
     const text = typeof result === 'string' ? result : JSON.stringify(result, null, 2);
     output.show(data, () => (output.isTerminal ? printable(text) : text));

@@ -2,7 +2,6 @@ import type { Command } from 'commander';
 import { setInterval as every } from 'node:timers/promises';
 import { connect, type Connection, SOON } from '../connection.js';
 import { command } from '../command.js';
-import { getFunction } from '../client/index.js';
 import { Failure } from '../failure.js';
 import type { Output } from '../output.js';
 import { deploy, type Deployed } from './deploy.js';
@@ -35,7 +34,7 @@ async function run(
   output: Output,
 ): Promise<void> {
   const plan = await planOf(path, options);
-  const connection = connect({ ms: options.waitMs });
+  const connection = await connect({ ms: options.waitMs });
   const began = performance.now();
   try {
     const deployed = await withProgress(`Deploying ${plan.name} to ${connection.url}`, async (say) => {
@@ -52,10 +51,10 @@ async function run(
 
 /** Says what the manager says of the function while it is on its way. */
 async function watch(name: string, say: (text: string) => void, signal: AbortSignal): Promise<void> {
-  const { client } = connect(SOON);
+  const { client, api } = await connect(SOON);
   try {
     for await (const _ of every(LOOK_MS, undefined, { signal, ref: false })) {
-      const { data } = await getFunction({ client, path: { id: name }, signal });
+      const { data } = await api.getFunction({ client, path: { id: name }, signal });
       say(data?.conditions.find(({ status }) => !status)?.message ?? '');
     }
   } catch {
@@ -64,7 +63,11 @@ async function watch(name: string, say: (text: string) => void, signal: AbortSig
 }
 
 function show(output: Output, { url, hasKey }: Connection, deployed: Deployed, ms: number): void {
-  const { action, function: { name, id }, revision } = deployed;
+  const {
+    action,
+    function: { name, id },
+    revision,
+  } = deployed;
   const called = `${url}/functions/${name}/execute`;
   const key = hasKey ? `-H "X-Api-Key: $FAAS_API_KEY" ` : '';
   const curl = `curl ${key}-d '{"payload": "hello"}' ${called}`;
@@ -76,4 +79,3 @@ function show(output: Output, { url, hasKey }: Connection, deployed: Deployed, m
     ].join('\n'),
   );
 }
-

@@ -1,11 +1,4 @@
-import {
-  addFunction,
-  addRevision,
-  type FunctionDetailDto,
-  type FunctionDto,
-  getFunction,
-  updateFunction,
-} from '../client/index.js';
+import type { FunctionDetailDto, FunctionDto } from '../client/index.js';
 import { answered, type Connection } from '../connection.js';
 import { Failure } from '../failure.js';
 import type { Plan } from './plan.js';
@@ -32,32 +25,32 @@ export async function deploy(connection: Connection, plan: Plan): Promise<Deploy
   }
 }
 
-async function find({ client }: Connection, name: string): Promise<FunctionDetailDto | undefined> {
+async function find({ client, api }: Connection, name: string): Promise<FunctionDetailDto | undefined> {
   try {
-    return (await answered(getFunction({ client, path: { id: name } }))).data;
+    return (await answered(api.getFunction({ client, path: { id: name } }))).data;
   } catch (error) {
     if (error instanceof Failure && error.problem?.code === 'function_not_found') return undefined;
     throw error;
   }
 }
 
-async function add({ client }: Connection, plan: Plan): Promise<Deployed> {
+async function add({ client, api }: Connection, plan: Plan): Promise<Deployed> {
   const { name, code, handler = 'handle', description, labels, settings } = plan;
   const said = { ...(description !== undefined && { description }), ...(labels && { labels: { ...labels.values } }) };
   const body = { name, code, function_name: handler, ...said, ...settings };
-  const { data } = await answered(addFunction({ client, body }));
+  const { data } = await answered(api.addFunction({ client, body }));
   return { action: 'added', function: data, revision: 1 };
 }
 
-async function revise({ client }: Connection, plan: Plan, former: FunctionDetailDto): Promise<Deployed> {
+async function revise({ client, api }: Connection, plan: Plan, former: FunctionDetailDto): Promise<Deployed> {
   const { code, handler, message, settings } = plan;
   const path = { id: former.id };
   const said = { ...(handler !== undefined && { function_name: handler }), ...(message !== undefined && { message }) };
-  const { data } = await answered(addRevision({ client, path, body: { code, ...said, ...settings } }));
+  const { data } = await answered(api.addRevision({ client, path, body: { code, ...said, ...settings } }));
   // Afterwards: a revision that fails must change nothing.
   const patch = changesOf(plan, former);
-  if (patch !== undefined) await answered(updateFunction({ client, path, body: patch }));
-  const { data: now } = await answered(getFunction({ client, path }));
+  if (patch !== undefined) await answered(api.updateFunction({ client, path, body: patch }));
+  const { data: now } = await answered(api.getFunction({ client, path }));
   return { action: 'revised', function: now, revision: data.revision };
 }
 
@@ -74,4 +67,3 @@ export function changesOf(
   };
   return Object.keys(patch).length > 0 ? patch : undefined;
 }
-

@@ -19,7 +19,7 @@ export async function withProgress<T>(
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
     const line = `${FRAMES[frame++ % FRAMES.length]} ${title} … ${seconds} s${said === '' ? '' : `  ${said}`}`;
     // One that wraps could not be cleared.
-    err.write(CLEAR + [...line].slice(0, Math.max(20, err.columns - 1)).join(''));
+    err.write(CLEAR + [...line].slice(0, (err.columns || 80) - 1).join(''));
   };
   const timer = setInterval(draw, FRAME_MS);
   const clear = () => err.write(CLEAR);
