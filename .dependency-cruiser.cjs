@@ -62,6 +62,22 @@ module.exports = {
       to: { path: '^apps/manager/src/(gateway|reconciler|scaling|health)/' },
     },
     {
+      name: 'apps-know-no-other-app',
+      severity: 'error',
+      from: { path: '^apps/([^/]+)/' },
+      to: { path: '^apps/', pathNot: '^apps/$1/' },
+    },
+    {
+      name: 'the-command-line-loads-little',
+      comment: 'What it imports is in its one file, and read at each start.',
+      severity: 'error',
+      from: { path: '^apps/cli/', pathNot: '\\.spec\\.ts$' },
+      to: {
+        path: '^libs/|node_modules/',
+        pathNot: '^libs/(config/version|observability/escape-controls)\\.ts$|node_modules/(commander|yaml)/',
+      },
+    },
+    {
       name: 'production-code-imports-no-tests',
       severity: 'error',
       from: { path: '^(apps|libs)/', pathNot: '(\\.spec\\.ts$|/testing/)' },

@@ -63,6 +63,8 @@ describe('Each import rule', () => {
     'gateway-and-reconciler-meet-in-the-row': ['apps/manager/src/gateway/loop.ts', '../reconciler/reconcile.loop.js'],
     'calls-and-steps-know-no-http': ['apps/manager/src/gateway/invoker.ts', 'node:http'],
     'functions-and-revisions-know-neither-plane': ['apps/manager/src/functions/plane.ts', '../health/lifecycle.js'],
+    'apps-know-no-other-app': ['apps/cli/src/manager.ts', '../../manager/src/health/lifecycle.js'],
+    'the-command-line-loads-little': ['apps/cli/src/heavy.ts', '#libs/errors/harmless.js'],
     'production-code-imports-no-tests': ['libs/errors/tested.ts', '#libs/orchestrator/testing/fake.js'],
   };
   const ALLOWED: Readonly<Record<string, readonly string[]>> = {
@@ -83,6 +85,8 @@ describe('Each import rule', () => {
       '#libs/orchestrator-docker/provider.js',
       '../functions/row.js',
     ],
+    'apps/cli/src/light.ts': ['#libs/config/version.js'],
+    'libs/config/version.ts': [],
     'test/whole.spec.ts': ['#libs/orchestrator/testing/fake.js'],
   };
   let folder: string;

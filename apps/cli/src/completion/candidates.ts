@@ -40,6 +40,7 @@ function flagsOf(chosen: Command): string[] {
 /** The option before the last word whose value that is. */
 function optionThatWaits(chosen: Command, words: readonly string[]): Command['options'][number] | undefined {
   const flag = words.at(-1);
+  if (flag === undefined) return undefined;
   return chosen.options.find((one) => one.required && (one.long === flag || one.short === flag));
 }
 

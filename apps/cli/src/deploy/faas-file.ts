@@ -23,13 +23,14 @@ export function parseFaasFile(text: string, path: string, settings: readonly Set
   if (broken !== undefined) throw new Failure('usage', `${at(broken.pos[0])}: ${broken.message.split('\n')[0]}`);
   const { contents } = document;
   if (!isMap<Scalar>(contents)) throw new Failure('usage', `${path} must hold fields, such as "file: hello.py".`);
+  const values = document.toJS() as Readonly<Record<string, unknown>>;
   const faults: string[] = [];
   const found: Record<string, unknown> = {};
   const foundSettings: Record<string, unknown> = {};
   for (const pair of contents.items as Pair<Scalar>[]) {
     const name = String(pair.key.value);
     const setting = settings.find((one) => one.name === name);
-    const checked = checkedField(name, setting, document.get(name), settings);
+    const checked = checkedField(name, setting, values[name], settings);
     if ('fault' in checked) faults.push(`${at(pair.key.range?.[0] ?? 0)}: ${checked.fault}`);
     else (setting === undefined ? found : foundSettings)[name] = checked.value;
   }
@@ -40,10 +41,9 @@ export function parseFaasFile(text: string, path: string, settings: readonly Set
 function checkedField(
   name: string,
   setting: Setting | undefined,
-  node: unknown,
+  value: unknown,
   settings: readonly Setting[],
 ): { value: unknown } | { fault: string } {
-  const value = isMap(node) ? (node.toJSON() as unknown) : node;
   const named = (checked: { value: unknown } | { fault: string }) =>
     'fault' in checked ? { fault: `"${name}" ${checked.fault}` } : checked;
   if (setting !== undefined) return named(checkedValue(setting, value));

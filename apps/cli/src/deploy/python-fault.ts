@@ -11,7 +11,7 @@ export function describeFault(output: Output, problem: Problem, source?: { path:
   if (typeof traceback === 'string') output.note(printable(`\n${tracebackOf(traceback, source?.path)}`));
   if (stderr !== undefined && stderr !== '') output.note(printable(`It wrote to stderr:\n${stderr}\n`));
   if (source === undefined || typeof line !== 'number') return;
-  output.note(`${output.paintNote('bold', `${source.path}:${line}`)}`);
+  output.note(output.paintNote('bold', `${source.path}:${line}`));
   for (const { number, text } of excerptOf(source.code, line)) {
     const shown = printable(`${number === line ? '>' : ' '} ${number} | ${text}`);
     output.note(number === line ? output.paintNote('red', shown) : output.paintNote('dim', shown));

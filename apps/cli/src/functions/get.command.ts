@@ -42,9 +42,9 @@ function described(output: Output, found: FunctionDetailDto): string {
   return [...lines, '', fault, ...(detail === null ? [] : [printable(detail)])].join('\n');
 }
 
-function valueOf(value: unknown): string {
-  if (value === null || value === undefined) return '';
-  return typeof value === 'object' ? pairs(value as Record<string, string>) : String(value);
+function valueOf(value: number | string | Readonly<Record<string, string>> | null): string {
+  if (value === null) return '';
+  return typeof value === 'object' ? pairs(value) : String(value);
 }
 
 function pairs(map: Readonly<Record<string, string>>): string {

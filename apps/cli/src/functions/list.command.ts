@@ -14,8 +14,8 @@ interface ListOptions {
 export function addList(program: Command): void {
   const made = command(program, 'list', 'list functions')
     .alias('ls')
-    .option('-l, --label <key[=value]>', 'those with this label; may be repeated', (one, former: string[] = []) => [
-      ...former,
+    .option('-l, --label <key[=value]>', 'those with this label; may be repeated', (one, former?: string[]) => [
+      ...(former ?? []),
       one,
     ])
     .addOption(new Option('--status <status>', 'those of this status').choices(STATUSES))

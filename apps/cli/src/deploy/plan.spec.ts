@@ -1,0 +1,77 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Failure } from '../failure.js';
+import { changesOf } from './deploy.js';
+import { nameOf, planOf } from './plan.js';
+
+describe('What is deployed', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'faas-plan-'));
+  const at = (name: string) => join(folder, name);
+  beforeAll(() => {
+    writeFileSync(at('my_greeter.py'), '\uFEFFdef handle(p): return p\n');
+    writeFileSync(at('latin.py'), Buffer.from([0x23, 0xe4]));
+    writeFileSync(at('notes.txt'), '');
+    writeFileSync(at('faas.yaml'), 'file: my_greeter.py\nname: greet\nlabels: {a: b}\ntimeout_ms: 1\nenv: {A: "1"}\n');
+    writeFileSync(at('without.yaml'), 'name: greet\n');
+  });
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  it('is a Python file, by its own name and byte for byte', async () => {
+    const plan = await planOf(at('my_greeter.py'), { timeoutMs: 5, label: { c: 'd' } });
+    expect(plan).toMatchObject({
+      name: 'my-greeter',
+      code: '\uFEFFdef handle(p): return p\n',
+      labels: { values: { c: 'd' }, alone: false },
+      settings: { timeout_ms: 5 },
+    });
+  });
+
+  it('is what a faas.yaml says, and flags before it', async () => {
+    const plan = await planOf(folder, { name: 'other', timeoutMs: 5, env: { B: '2' }, label: { c: 'd' } });
+    expect(plan).toMatchObject({
+      name: 'other',
+      labels: { values: { a: 'b', c: 'd' }, alone: true },
+      settings: { timeout_ms: 5, env: { A: '1', B: '2' } },
+    });
+    expect(plan.path).toMatch(/my_greeter\.py$/);
+  });
+
+  it.each([
+    ['nothing.py', 'not_found'],
+    ['notes.txt', 'usage'],
+    ['latin.py', 'usage'],
+    ['without.yaml', 'usage'],
+  ])('is not %s', async (name, kind) => {
+    const failure = await planOf(at(name), {}).catch((error: unknown) => error as Failure);
+    expect(failure).toMatchObject({ kind });
+  });
+
+  it.each([
+    ['a/b/Hello World.v2.py', 'hello-world-v2'],
+    ['__init__.py', 'init'],
+    [`${'x'.repeat(80)}.py`, 'x'.repeat(63)],
+  ])('is named after its file: %s', (path, name) => expect(nameOf(path)).toBe(name));
+
+  it('needs a name where its file has none', () => expect(() => nameOf('___.py')).toThrow(Failure));
+});
+
+describe('An update', () => {
+  const former = { description: 'Old', labels: { a: '1', b: '2' } };
+
+  it('leaves labels that no flag names', () => {
+    expect(changesOf({ labels: { values: { a: '9', c: '3' }, alone: false } }, former)).toEqual({
+      labels: { a: '9', c: '3' },
+    });
+  });
+
+  it('takes labels away that faas.yaml names no more', () => {
+    expect(changesOf({ labels: { values: { a: '1' }, alone: true } }, former)).toEqual({ labels: { b: null } });
+  });
+
+  it('changes nothing that is as it should be', () => {
+    expect(changesOf({ description: 'Old', labels: { values: { a: '1' }, alone: false } }, former)).toBeUndefined();
+    expect(changesOf({ description: 'New' }, former)).toEqual({ description: 'New' });
+  });
+});

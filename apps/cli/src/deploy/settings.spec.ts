@@ -1,0 +1,50 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { describe, expect, it } from 'vitest';
+import { addSettings, type Setting, SETTINGS, settingsOf } from './settings.js';
+
+interface Document {
+  readonly components: { readonly schemas: Record<string, { readonly properties: Record<string, unknown> }> };
+}
+
+function parsed(args: readonly string[], settings: readonly Setting[] = SETTINGS) {
+  const command = addSettings(new Command().exitOverride().configureOutput({ outputError: () => undefined }), settings);
+  command.parse(args, { from: 'user' });
+  return settingsOf(command.opts(), settings);
+}
+
+describe('Settings', () => {
+  it('are all that a revision takes', () => {
+    const { components } = JSON.parse(readFileSync('openapi.json', 'utf8')) as Document;
+    const members = Object.keys(components.schemas['JsonRevisionUploadDto']!.properties);
+    const others = new Set(['function_name', 'code', 'message']);
+    expect(SETTINGS.map(({ name }) => name).toSorted()).toEqual(members.filter((name) => !others.has(name)).toSorted());
+  });
+
+  it('are read from flags, and left out where they are not given', () => {
+    expect(parsed([])).toEqual({});
+    expect(parsed(['--timeout-ms', '5000', '--env', 'A=1', '--env', 'B=x=y', '--env', 'C='])).toEqual({
+      timeout_ms: 5000,
+      env: { A: '1', B: 'x=y', C: '' },
+    });
+  });
+
+  it.each([
+    ['--timeout-ms', '5s'],
+    ['--memory-mib', '-1'],
+    ['--env', 'A'],
+    ['--env', '=1'],
+  ])('are refused as %s %s', (flag, value) => expect(() => parsed([`${flag}=${value}`])).toThrow(/must be/));
+
+  it('of text are read from the file that the flag names', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'faas-settings-'));
+    const path = join(folder, 'some.txt');
+    writeFileSync(path, 'one\ntwo\n');
+    const settings: Setting[] = [{ name: 'long_text', kind: 'text', what: '' }];
+    expect(parsed(['--long-text', path], settings)).toEqual({ long_text: 'one\ntwo\n' });
+    rmSync(folder, { recursive: true });
+    expect(() => parsed(['--long-text', path], settings)).toThrow(/can't be read/);
+  });
+});
