@@ -1,13 +1,14 @@
-// Makes the command line's package and prints where it is:  npm install -g "$(npm run --silent cli)"
+// Makes the command line's package, in .cache/cli-package or the folder named, and prints where the tarball is:
+//   npm install -g "$(npm run --silent cli)"
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { rolldown } from 'rolldown';
 import { npmCommand } from './setup/node-packages.mjs';
 import { run, say, step } from './setup/progress.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const folder = join(root, '.cache', 'cli-package');
+const folder = resolve(process.argv[2] ?? join(root, '.cache', 'cli-package'));
 const { version, license, engines } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
 await step(`making the command line's package ${version}`, async () => {

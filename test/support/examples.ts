@@ -11,20 +11,32 @@ export interface Example {
   readonly printed: string;
 }
 
-/**
- * Runs a page's shell blocks (`sh`) that make requests, one after the other in one shell in `folder`. A comment that
- * begins with a bracket is what the commands before it print.
- */
-export async function runExamples(page: string, folder: string, edit: (script: string) => string): Promise<Example[]> {
+export interface Kind {
+  /** What a block must hold to be run. */
+  readonly uses: string;
+  /** A comment that is what the commands before it print. */
+  readonly shown: RegExp;
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+const REQUESTS: Kind = { uses: 'curl ', shown: /^# (?=[{[])/ };
+
+/** Runs a page's shell blocks (`sh`) of a kind, those that make requests, one after the other in one shell in `folder`. */
+export async function runExamples(
+  page: string,
+  folder: string,
+  edit: (script: string) => string,
+  { uses, shown, env = process.env }: Kind = REQUESTS,
+): Promise<Example[]> {
   const text = await readFile(page, 'utf8');
   const blocks = [...text.matchAll(/^```sh\n(.*?)^```$/gms)]
     .map(([, block]) => block!)
-    .filter((block) => block.includes('curl '));
+    .filter((block) => block.includes(uses));
   const wanted: { script: string; shown?: string }[] = [];
   for (const block of blocks) {
     let script = '';
     for (const line of block.split('\n')) {
-      const isShown = /^# [{[]/.test(line);
+      const isShown = shown.test(line);
       if (isShown) wanted.push({ script, shown: line.slice(2) });
       script = isShown ? '' : `${script}${line}\n`;
     }
@@ -33,6 +45,7 @@ export async function runExamples(page: string, folder: string, edit: (script: s
   const whole = wanted.map(({ script }) => `${edit(script)}\necho; echo '${MARK}'\n`).join('');
   const { stdout } = await promisify(execFile)('bash', ['-uc', `curl() { command curl -sS "$@"; }\n${whole}`], {
     cwd: folder,
+    env,
     timeout: 60_000,
   });
   const printed = stdout.split(MARK);
