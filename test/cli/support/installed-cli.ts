@@ -9,14 +9,9 @@ const PYTHON = resolve('.cache/worker-venv/bin/python');
 const ENDS_WITHIN_MS = 60_000;
 /** Hands stdin to the program's terminal and what it shows to stdout, and ends as the program does. */
 const TERMINAL = `
-import fcntl, os, pty, struct, sys, termios
-size = struct.pack("HHHH", 40, 120, 0, 0)
-pid, terminal = pty.fork()
-if pid == 0:
-    fcntl.ioctl(0, termios.TIOCSWINSZ, size)
-    os.execvp(sys.argv[1], sys.argv[1:])
-pty._copy(terminal)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+import os, pty, sys
+ended = pty.spawn(["sh", "-c", 'stty rows 40 cols 120; exec "$0" "$@"', *sys.argv[1:]])
+sys.exit(os.waitstatus_to_exitcode(ended))
 `;
 
 export interface Ran {

@@ -39,7 +39,7 @@ async function run(
   try {
     const deployed = await withProgress(`Deploying ${plan.name} to ${connection.url}`, async (say) => {
       const watching = new AbortController();
-      void watch(plan.name, say, watching.signal);
+      if (say !== undefined) void watch(plan.name, say, watching.signal);
       return deploy(connection, plan).finally(() => watching.abort());
     });
     show(output, connection, deployed, performance.now() - began);

@@ -2,15 +2,15 @@ const FRAMES = '⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏';
 const FRAME_MS = 100;
 const CLEAR = '\r\u001b[K';
 
-/** Runs work under a title: a line that moves in a terminal, a plain one elsewhere. */
+/** Runs work under a title: a line that moves in a terminal, where there is room for more, and a plain one elsewhere. */
 export async function withProgress<T>(
   title: string,
-  work: (say: (text: string) => void) => Promise<T>,
+  work: (say?: (text: string) => void) => Promise<T>,
   err: NodeJS.WriteStream = process.stderr,
 ): Promise<T> {
   if (!err.isTTY || process.env['TERM'] === 'dumb') {
     err.write(`${title} …\n`);
-    return work(() => undefined);
+    return work();
   }
   const began = performance.now();
   let said = '';

@@ -16,7 +16,7 @@ const PAUSE_MS = 1_000;
 
 export async function readLogs(ref: string, query: Query, isFollowed: boolean, output: Output): Promise<void> {
   if (isFollowed) return follow(ref, query, output);
-  for await (const line of linesOf(await open(ref, query))) await print(line, output);
+  for await (const line of linesOf(uncut(await open(ref, query)))) await print(line, output);
 }
 
 /** Goes on where a connection ended, until the function is removed or no manager answers for a minute. */
@@ -46,6 +46,15 @@ async function reopen(ref: string, query: Query, last: string | undefined): Prom
       if (error.kind === 'not_found') return undefined;
       if (error.kind !== 'unavailable' || performance.now() > until) throw error;
     }
+  }
+}
+
+async function* uncut(body: Body): AsyncGenerator<Uint8Array> {
+  try {
+    yield* body;
+  } catch (error) {
+    if (error instanceof Failure) throw error;
+    throw new Failure('unavailable', `The log was cut off: ${(error as Error).message}.`);
   }
 }
 
