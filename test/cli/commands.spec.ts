@@ -106,6 +106,14 @@ describeOnProcesses('the command line, piped', (engine) => {
         .map((line) => JSON.parse(line) as LogRecordDto);
       expect(records.map(({ line }) => line)).toContain('got hello');
     }, LOGGED);
+    expect(await cli.json('traffic', 'greet', '1=100', '2=0:next')).toMatchObject({ mode: 'targets' });
+    expect(await cli.json('invoke', 'greet', '--tag', 'next', '--sticky', 'me')).toEqual({ result: 'changed' });
+    expect(await cli.json('deploy', 'greet.py')).toMatchObject({ revision: 3, serving: false });
+    expect((await cli.run(['deploy', 'greet.py'])).out).toContain(
+      'without calls until faas traffic greet gives it some',
+    );
+    expect(await cli.json('traffic', 'greet', 'auto')).toMatchObject({ targets: [{ revision: 4, percent: 100 }] });
+    expect(await cli.json('traffic', 'greet')).toMatchObject({ mode: 'auto', pending: null });
     expect(await cli.json('remove', 'greet', '--yes')).toEqual({ ref: 'greet', removed: true });
     expect(await cli.json('list')).toEqual([]);
   });
@@ -139,6 +147,8 @@ describeOnProcesses('the command line, piped', (engine) => {
       [3, 'function_not_found', ['get', 'nobody']],
       [3, 'revision_not_found', ['rollback', 'failing', '9']],
       [3, 'not_found', ['deploy', 'nothing.py']],
+      [2, 'usage', ['traffic', 'failing', 'auto', '1=100']],
+      [4, 'revision_without_traffic', ['invoke', 'failing', '--revision', '7']],
       [4, 'function_disabled', ['invoke', 'disabled']],
       [5, 'unauthorized', ['list'], { FAAS_API_KEY: 'another-key-than-that' }],
       [5, 'unauthorized', ['list'], { FAAS_API_KEY: '' }],

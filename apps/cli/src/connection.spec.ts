@@ -33,6 +33,12 @@ describe('The manager and the key', () => {
   it('may have a path', () => expect(managerUrl('https://example.org/faas/')).toBe('https://example.org/faas'));
 });
 
+it('shows no key that it refuses', () => {
+  for (const FAAS_API_KEY of ['two words', 'secret\n', 'schlüssel']) {
+    expect(() => findCredentials({ FAAS_API_KEY }, nothing)).toThrow(/^A key has neither blanks nor/);
+  }
+});
+
 describe('An answer', () => {
   const kindOf = async (said: unknown, response?: Response) => {
     const failure: unknown = await answered(Promise.resolve({ error: said, response })).catch(

@@ -31,13 +31,19 @@ export function findCredentials(
   read: () => Credentials | undefined = readCredentials,
 ): Credentials {
   const asked = FAAS_URL === undefined || FAAS_URL === '' ? undefined : managerUrl(FAAS_URL);
-  const given = FAAS_API_KEY === '' ? undefined : FAAS_API_KEY;
+  const given = FAAS_API_KEY === undefined || FAAS_API_KEY === '' ? undefined : checkedKey(FAAS_API_KEY);
   if (asked !== undefined && given !== undefined) return { url: asked, key: given };
   const stored = read();
   const url = asked ?? (stored === undefined ? DEFAULT_URL : managerUrl(stored.url));
   // A stored key is for the manager that it was stored with, and nobody else hears it.
   const key = given ?? (stored !== undefined && managerUrl(stored.url) === url ? stored.key : undefined);
   return key === undefined ? { url } : { url, key };
+}
+
+/** What can't stand in a header would be refused with a message that shows it. */
+export function checkedKey(key: string): string {
+  if (/^[\x21-\x7e]*$/.test(key)) return key;
+  throw new Failure('usage', 'A key has neither blanks nor characters beyond ASCII.');
 }
 
 /** Without a slash at its end. */

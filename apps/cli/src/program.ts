@@ -12,6 +12,7 @@ import { addLogs } from './logs/logs.command.js';
 import { Output } from './output.js';
 import { addRevisions } from './revisions/revisions.command.js';
 import { addRollback } from './revisions/rollback.command.js';
+import { addTraffic } from './traffic/traffic.command.js';
 
 /** In the order of `faas --help`. */
 const COMMANDS = [
@@ -23,6 +24,7 @@ const COMMANDS = [
   addLogs,
   addRevisions,
   addRollback,
+  addTraffic,
   addRemove,
   addCompletion,
 ];

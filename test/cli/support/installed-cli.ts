@@ -62,7 +62,7 @@ export class InstalledCli {
   /** One JSON document, and nothing else, on stdout. */
   async json(...args: string[]): Promise<unknown> {
     const ran = await this.run([...args, '--json']);
-    expect(ran).toMatchObject({ code: 0 });
+    expect(ran.code, ran.err).toBe(0);
     return JSON.parse(ran.out);
   }
 

@@ -63,17 +63,14 @@ async function watch(name: string, say: (text: string) => void, signal: AbortSig
 }
 
 function show(output: Output, { url, hasKey }: Connection, deployed: Deployed, ms: number): void {
-  const {
-    action,
-    function: { name, id },
-    revision,
-  } = deployed;
-  const called = `${url}/functions/${name}/execute`;
+  const { action, function: made, revision, serving } = deployed;
+  const called = `${url}/functions/${made.name}/execute`;
   const key = hasKey ? `-H "X-Api-Key: $FAAS_API_KEY" ` : '';
   const curl = `curl ${key}-d '{"payload": "hello"}' ${called}`;
+  const state = serving ? 'serves' : `is ready, without calls until faas traffic ${made.name} gives it some,`;
   output.show({ ...deployed, url: called, curl }, () =>
     [
-      `${output.paint('green', '✓')} ${name} (${id}): ${action}, revision ${revision} serves after ${(ms / 1000).toFixed(1)} s`,
+      `${output.paint('green', '✓')} ${made.name} (${made.id}): ${action}, revision ${revision} ${state} after ${(ms / 1000).toFixed(1)} s`,
       `  URL   ${output.paint('cyan', called)}`,
       `  Call  ${curl}`,
     ].join('\n'),

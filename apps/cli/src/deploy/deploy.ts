@@ -8,6 +8,8 @@ export interface Deployed {
   readonly function: FunctionDto;
   /** Of an added function it is the first. */
   readonly revision: number;
+  /** False: calls are divided among revisions, and this one has none of them. */
+  readonly serving: boolean;
 }
 
 /** Adds the function where there is none of this name, and makes a revision otherwise. */
@@ -39,7 +41,7 @@ async function add({ client, api }: Connection, plan: Plan): Promise<Deployed> {
   const said = { ...(description !== undefined && { description }), ...(labels && { labels: { ...labels.values } }) };
   const body = { name, code, function_name: handler, ...said, ...settings };
   const { data } = await answered(api.addFunction({ client, body }));
-  return { action: 'added', function: data, revision: 1 };
+  return { action: 'added', function: data, revision: 1, serving: true };
 }
 
 async function revise({ client, api }: Connection, plan: Plan, former: FunctionDetailDto): Promise<Deployed> {
@@ -51,7 +53,7 @@ async function revise({ client, api }: Connection, plan: Plan, former: FunctionD
   const patch = changesOf(plan, former);
   if (patch !== undefined) await answered(api.updateFunction({ client, path, body: patch }));
   const { data: now } = await answered(api.getFunction({ client, path }));
-  return { action: 'revised', function: now, revision: data.revision };
+  return { action: 'revised', function: now, revision: data.revision, serving: data.serving };
 }
 
 export function changesOf(

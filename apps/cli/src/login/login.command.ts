@@ -1,7 +1,7 @@
 import { text } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import { command } from '../command.js';
-import { answered, connect, DEFAULT_URL, managerUrl, SOON } from '../connection.js';
+import { answered, checkedKey, connect, DEFAULT_URL, managerUrl, SOON } from '../connection.js';
 import { type Credentials, credentialsPath, readCredentials, writeCredentials } from '../credentials.js';
 import { Failure } from '../failure.js';
 import { askHidden, hasTerminal } from './prompt.js';
@@ -37,9 +37,7 @@ function storedUrl(): string | undefined {
 
 async function readKey(fromStdin: boolean): Promise<string> {
   const key = fromStdin ? await text(process.stdin) : hasTerminal() ? await askHidden('Key (empty for none): ') : '';
-  // A header can't hold others, and what says so would show the key.
-  if (/^[\x21-\x7e]*$/.test(key.trim())) return key.trim();
-  throw new Failure('usage', 'A key has neither blanks nor characters beyond ASCII.');
+  return checkedKey(key.trim());
 }
 
 /** A key that may do nothing but call functions is refused the list, and yet is valid. */
