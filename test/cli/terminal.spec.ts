@@ -22,10 +22,10 @@ describeOnProcesses('the command line in a terminal', (engine) => {
   it('shows progress while it deploys, and leaves URL and curl', async () => {
     const terminal = cli.inTerminal('deploy', 'talk.py');
     expect(await terminal.code()).toBe(0);
-    expect(terminal.shown).toMatch(/\r\u001b\[K⠋ Deploying talk to http\S+ … 0\.0 s/);
+    expect(terminal.marked).toMatch(/\r\^\[\[K⠋ Deploying talk to http\S+ … 0\.0 s/);
     // The last of it is what stays on the screen.
-    expect(terminal.shown.split('\r\u001b[K').at(-1)).toMatch(
-      /^\u001b\[32m✓\u001b\[0m talk \(\w+\): added, .*\r\n {2}URL {3}\S+\/functions\/talk\/execute\S*\r\n {2}Call {2}curl .*\r\n$/,
+    expect(terminal.marked.split('\r^[[K').at(-1)).toMatch(
+      /^\^\[\[32m✓\^\[\[0m talk \(\w+\): added, .*\r\n {2}URL {3}\S+\/functions\/talk\/execute\S*\r\n {2}Call {2}curl .*\r\n$/,
     );
   });
 
@@ -34,7 +34,7 @@ describeOnProcesses('the command line in a terminal', (engine) => {
     expect(await terminal.code()).toBe(6);
     expect(terminal.shown).toContain('File "broken.py", line 2, in <module>');
     expect(terminal.shown).toContain('\u001b[31m> 2 | y = x.nothing\u001b[0m');
-    expect(terminal.shown).toMatch(/error:\u001b\[0m AttributeError: 'int' object has no attribute 'nothing'/);
+    expect(terminal.marked).toMatch(/error:\^\[\[0m AttributeError: 'int' object has no attribute 'nothing'/);
   });
 
   it('lets nothing that a function answers steer the terminal', async () => {

@@ -85,6 +85,11 @@ export class Terminal {
     this.ended = ended(child);
   }
 
+  /** With `^[` for each escape character. */
+  get marked(): string {
+    return this.shown.replaceAll('\u001b', '^[');
+  }
+
   async shows(text: string | RegExp): Promise<void> {
     await vi.waitFor(() => expect(this.shown).toMatch(text), { timeout: 30_000, interval: 20 });
   }
