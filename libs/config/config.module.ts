@@ -4,6 +4,7 @@ import type { Config } from './config.js';
 export const AUTH_CONFIG = Symbol('AuthConfig');
 export const LIMITS_CONFIG = Symbol('LimitsConfig');
 export const FUNCTION_DEFAULTS = Symbol('FunctionDefaults');
+export const SECRETS_CONFIG = Symbol('SecretsConfig');
 export const ORCHESTRATOR_CONFIG = Symbol('OrchestratorConfig');
 export const RECONCILE_CONFIG = Symbol('ReconcileConfig');
 export const SCALE_CONFIG = Symbol('ScaleConfig');
@@ -17,6 +18,7 @@ export class ConfigModule {
       { provide: AUTH_CONFIG, useValue: config.auth },
       { provide: LIMITS_CONFIG, useValue: config.limits },
       { provide: FUNCTION_DEFAULTS, useValue: config.functions },
+      { provide: SECRETS_CONFIG, useValue: config.secrets },
       { provide: ORCHESTRATOR_CONFIG, useValue: config.orchestrator },
       { provide: RECONCILE_CONFIG, useValue: config.reconcile },
       { provide: SCALE_CONFIG, useValue: config.scale },

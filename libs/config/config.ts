@@ -1,5 +1,6 @@
 import type { ApiKey } from './api-keys.js';
 import type { EgressRange } from './egress-range.js';
+import type { SecretsKey } from './secrets-keys.js';
 
 /** What no setting of a function may exceed, however the manager is configured. */
 export const LONGEST_TIMEOUT_MS = 3_600_000;
@@ -17,6 +18,7 @@ export interface Config {
   readonly database: DatabaseConfig;
   readonly limits: LimitsConfig;
   readonly functions: FunctionDefaults;
+  readonly secrets: SecretsConfig;
   readonly orchestrator: OrchestratorConfig;
   readonly reconcile: ReconcileConfig;
   readonly scale: ScaleConfig;
@@ -78,6 +80,14 @@ export interface FunctionDefaults {
   readonly revisionsKept: number;
   /** How long an upload may take to become ready, in milliseconds. */
   readonly readyTimeoutMs: number;
+}
+
+export interface SecretsConfig {
+  /** The first one encrypts, all of them decrypt. */
+  readonly keys: readonly SecretsKey[];
+  /** Where a key is kept that the manager makes for itself where none is configured and the database is its own. */
+  readonly keyFile: string;
+  readonly mayMakeKey: boolean;
 }
 
 export type Engine = 'docker' | 'kubernetes' | 'process';

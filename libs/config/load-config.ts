@@ -13,6 +13,7 @@ import {
   type KubernetesConfig,
   type LimitsConfig,
   type RegistryLogin,
+  type SecretsConfig,
   type ServerConfig,
   LONGEST_IDLE_MS,
   LONGEST_TIMEOUT_MS,
@@ -25,6 +26,7 @@ import { poolSizeFor } from '#libs/orchestrator/pool-target.js';
 import { parseEgressRange } from './egress-range.js';
 import { isLoopback, isWildcard, parseListenAddress } from './listen-address.js';
 import { readSecretFiles } from './secret-files.js';
+import { parseSecretsKeys } from './secrets-keys.js';
 
 /** Thrown at boot; its message names every faulty variable at once. */
 export class InvalidConfig extends Error {
@@ -127,6 +129,7 @@ const environment = z.object({
     .default('faasdb'),
   DATABASE_POOL_SIZE: integer(10, 2, 500),
   FUNCTION_STORAGE_DIR: z.string().default('.data'),
+  SECRETS_KEYS: z.string().default(''),
 
   MAX_UPLOAD_BYTES: integer(10 * MIB, 1, 256 * MIB),
   MAX_PAYLOAD_BYTES: integer(6 * MIB, 1, 64 * MIB),
@@ -252,6 +255,7 @@ function parse(given: NodeJS.ProcessEnv): Config {
   const database = databaseOf(env, faults);
   const registry = registryOf(env, faults);
   const firewall = firewallOf(env, faults);
+  const secrets = secretsOf(env, database, faults);
   const limits = limitsOf(env, faults);
   if (env.DEFAULT_TIMEOUT_MS > env.MAX_TIMEOUT_MS) {
     faults.push(
@@ -276,6 +280,7 @@ function parse(given: NodeJS.ProcessEnv): Config {
     auth,
     database,
     limits,
+    secrets,
     functions: {
       timeoutMs: env.DEFAULT_TIMEOUT_MS,
       maxTimeoutMs: env.MAX_TIMEOUT_MS,
@@ -484,6 +489,12 @@ function databaseOf(env: Environment, faults: string[]): DatabaseConfig | undefi
     return { kind: 'server', url: url.href, poolSize };
   }
   return { kind: 'embedded', dataDir: resolve(env.FUNCTION_STORAGE_DIR, 'postgres'), poolSize };
+}
+
+function secretsOf(env: Environment, database: DatabaseConfig | undefined, faults: string[]): SecretsConfig {
+  const keys = parseSecretsKeys(env.SECRETS_KEYS, faults);
+  const keyFile = resolve(env.FUNCTION_STORAGE_DIR, 'secrets-key');
+  return { keys, keyFile, mayMakeKey: keys.length === 0 && database?.kind === 'embedded' };
 }
 
 function urlHostOf(host: string): string | undefined {

@@ -13,6 +13,7 @@ import { Leased1764080000000 } from './migrations/1764080000000-leased.js';
 import { Names1764110000000 } from './migrations/1764110000000-names.js';
 import { Revisions1764140000000 } from './migrations/1764140000000-revisions.js';
 import { Traffic1764170000000 } from './migrations/1764170000000-traffic.js';
+import { Secrets1764150000000 } from './migrations/1764150000000-secrets.js';
 import { Settings1764100000000 } from './migrations/1764100000000-settings.js';
 import { Spec1764130000000 } from './migrations/1764130000000-spec.js';
 import { Logs1764120000000 } from './migrations/1764120000000-logs.js';
@@ -69,6 +70,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
       Spec1764130000000,
       Revisions1764140000000,
       Traffic1764170000000,
+      Secrets1764150000000,
     ],
     migrationsTransactionMode: 'each',
     synchronize: false,

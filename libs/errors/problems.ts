@@ -23,7 +23,7 @@ export const PROBLEM_MEMBERS = {
   field: {
     type: 'string',
     description:
-      'invalid_upload, invalid_update, invalid_payload, name_taken, …_too_large: the field at fault; "form" or "body" for all of it.',
+      'invalid_upload, invalid_update, invalid_secret, invalid_payload, name_taken, …_too_large: the field at fault; "form" or "body" for all of it.',
   },
   parameter: { type: 'string', description: 'invalid_page, invalid_request: the query parameter at fault.' },
   limit_bytes: {
@@ -69,6 +69,11 @@ export const PROBLEM_MEMBERS = {
     items: { type: 'string' },
     description:
       'handler_not_loadable: names that the file holds and that could be called, where the wanted one is not.',
+  },
+  functions: {
+    type: 'array',
+    items: { type: 'string' },
+    description: 'secret_in_use: the functions that use it, and in which revisions; at most 20.',
   },
   log: {
     type: ['string', 'null'],
@@ -125,6 +130,11 @@ export const PROBLEMS = {
     detail: 'The member "payload" is missing. Send {"payload": "<string>"} as JSON.',
     extras: { field: 'payload' },
   },
+  invalid_secret: {
+    status: 400,
+    detail: 'value is empty.',
+    extras: { field: 'value' },
+  },
   unauthorized: {
     status: 401,
     detail: 'Send a valid API key as "Authorization: Bearer <key>" or "X-Api-Key: <key>".',
@@ -141,6 +151,7 @@ export const PROBLEMS = {
   route_not_found: { status: 404, detail: 'There is no GET /function. See /docs for what there is.' },
   function_not_found: { status: 404, detail: 'Function "mfrggzdfmztwq2lk" does not exist.' },
   revision_not_found: { status: 404, detail: 'Function mfrggzdfmztwq2lk has no revision 7.' },
+  secret_not_found: { status: 404, detail: 'There is no secret "db-password".' },
   method_not_allowed: { status: 405, detail: '/functions knows no PUT, only GET, HEAD, POST.' },
   request_timeout: { status: 408, detail: 'The request did not arrive in time.' },
   function_not_runnable: {
@@ -178,6 +189,25 @@ export const PROBLEMS = {
     status: 409,
     detail: 'Another function has the name orders: choose another, or change that function.',
     extras: { field: 'name' },
+  },
+  secret_in_use: {
+    status: 409,
+    detail:
+      'The secret db-password is used by orders (revision 3, 4). Remove it from their settings and these revisions first.',
+    extras: { functions: ['orders (revision 3, 4)'] },
+  },
+  secret_unreadable: {
+    status: 409,
+    detail: 'The secret db-password can\'t be read: its key "2026-11" is not among SECRETS_KEYS of this manager.',
+  },
+  secrets_not_configured: {
+    status: 409,
+    detail:
+      'This manager has no key to encrypt secrets with: set SECRETS_KEYS to an id and 32 random bytes in base64, as in "k1:$(openssl rand -base64 32)", the same for all managers.',
+  },
+  too_many_secrets: {
+    status: 409,
+    detail: 'There are 1000 secrets, which is as many as there may be. Remove one that no function uses.',
   },
   version_outdated: {
     status: 412,

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { ContainerCreateOptions } from 'dockerode';
-import { workerVariables } from '#libs/orchestrator/generic-worker.js';
+import { SECRETS_DIR, workerVariables } from '#libs/orchestrator/generic-worker.js';
 import type { Workload, WorkloadLimits } from '#libs/orchestrator/workload.js';
 import type { ContainerLimits } from './docker-engine.js';
 import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
@@ -70,8 +70,11 @@ export function genericConfig(
       [LABEL.credential]: own.call.credential,
     },
     StopTimeout: 1,
-    // The worker lays its code out itself, as a copy of what it keeps in memory.
-    HostConfig: { ...config.HostConfig, Tmpfs: { ...config.HostConfig?.Tmpfs, [CODE_DIR]: CODE_IN_MEMORY } },
+    // The worker lays its code out itself, as a copy of what it keeps in memory, and the secrets that it gets as files.
+    HostConfig: {
+      ...config.HostConfig,
+      Tmpfs: { ...config.HostConfig?.Tmpfs, [CODE_DIR]: CODE_IN_MEMORY, [SECRETS_DIR]: SECRETS_IN_MEMORY },
+    },
   };
 }
 
@@ -132,6 +135,8 @@ const ISOLATION = {
 };
 /** Large enough for the largest upload that can be configured. */
 const CODE_IN_MEMORY = 'rw,noexec,nosuid,nodev,size=256m,mode=0755,uid=65532,gid=65532';
+/** All that a function may have, in whole pages. */
+const SECRETS_IN_MEMORY = 'rw,noexec,nosuid,nodev,size=2m,mode=0700,uid=65532,gid=65532';
 
 /**
  * What the kernel counts for each process, or for each user of the host, who is the same in all workers. A soft limit is

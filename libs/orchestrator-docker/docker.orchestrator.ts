@@ -292,6 +292,11 @@ export class DockerOrchestrator extends Orchestrator {
     if (!this.coldStarts.begin(functionId, place.hasNothing)) return waitingForSlot();
     let isStarted = false;
     try {
+      if (workload.secrets !== undefined) {
+        return await this.starter.attempted(functionId, () =>
+          this.warmStarter.startCold(workload, spec, place.slot, signal),
+        );
+      }
       const fault = await this.starter.start(workload, spec, place.slot, signal);
       isStarted = fault === undefined;
       return fault;

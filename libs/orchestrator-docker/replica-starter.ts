@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import type { Workload, WorkloadFault } from '#libs/orchestrator/workload.js';
+import type { FunctionId, Workload, WorkloadFault } from '#libs/orchestrator/workload.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import { codeArchive } from './code-volume.js';
 import { newCodeVolume } from './code-volume.js';
@@ -27,11 +27,20 @@ export class ReplicaStarter {
   ) {}
 
   /** Resolves with why it can't be, or `undefined` when it was started (or another manager starts it). */
-  async start(workload: Workload, spec: string, slot: number, signal: AbortSignal): Promise<WorkloadFault | undefined> {
+  start(workload: Workload, spec: string, slot: number, signal: AbortSignal): Promise<WorkloadFault | undefined> {
+    return this.attempted(workload.functionId, () => this.attempt(workload, spec, slot, signal));
+  }
+
+  /** What the engine has against an attempt to bring a replica up is a fault of the workload. */
+  async attempted(
+    functionId: FunctionId,
+    attempt: () => Promise<WorkloadFault | undefined>,
+  ): Promise<WorkloadFault | undefined> {
     try {
-      return await this.attempt(workload, spec, slot, signal);
+      return await attempt();
     } catch (error) {
       if (error instanceof NetworkUnusable) return rejected(error);
+      if (isImageMissing(error)) return this.images.absent(this.placement.image, functionId);
       if (!(error instanceof EngineRefusal)) throw error;
       if (!/network/i.test(error.message)) return rejected(error);
     }
@@ -39,7 +48,7 @@ export class ReplicaStarter {
     this.network.forget();
     try {
       await this.network.ready();
-      return await this.attempt(workload, spec, slot, signal);
+      return await attempt();
     } catch (error) {
       return rejected(error);
     }
@@ -63,9 +72,6 @@ export class ReplicaStarter {
       id = await this.engine.create(name, containerConfig(workload, this.placement, own), signal);
     } catch (error) {
       if (isConflict(error)) return this.nameTaken(name, signal);
-      if (isImageMissing(error)) {
-        return this.images.absent(this.placement.image, functionId);
-      }
       throw error;
     }
     try {

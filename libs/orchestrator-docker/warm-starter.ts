@@ -1,17 +1,19 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { workerVariables } from '#libs/orchestrator/generic-worker.js';
+import { SecretsIgnored, specialisationOf } from '#libs/orchestrator/generic-worker.js';
 import { probeHealth } from '#libs/orchestrator/health-probe.js';
-import type { WarmPool } from '#libs/orchestrator/warm-pool.js';
+import { NotGeneric, type WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
-import type { EndpointAddress, FunctionId, Workload } from '#libs/orchestrator/workload.js';
+import type { EndpointAddress, FunctionId, Workload, WorkloadFault } from '#libs/orchestrator/workload.js';
 import { settled } from '#libs/deadlines/within.js';
 import type { Claims } from './claims.js';
 import { resources, type WorkerLimits } from './container-config.js';
 import type { DockerEngine } from './docker-engine.js';
+import { EngineRefusal, isConflict } from './engine-fault.js';
 import type { PoolContainer, PoolContainers } from './pool-containers.js';
 import { leavingName, slotName } from './replica.js';
 import type { ReplicaObserver } from './replica-observer.js';
+import { faultOf } from './replica-starter.js';
 
 /** A handler that loads more slowly is looked at again like any that starts. */
 const LOAD_MS = 500;
@@ -66,6 +68,53 @@ export class WarmStarter {
   ): Promise<WarmReplica | undefined> {
     const member = this.pool.take(isFirst ? undefined : workload.functionId);
     if (member === undefined) return undefined;
+    try {
+      return await this.become(member, workload, spec, { slot, warm: true }, signal, onReady);
+    } catch (error) {
+      signal.throwIfAborted();
+      const { functionId } = workload;
+      // Also when another manager has filled the slot: the cold start then finds that out.
+      this.logger.info({ err: error, functionId, replica: member.id.slice(0, 12) }, 'warm start failed');
+      return undefined;
+    }
+  }
+
+  /**
+   * The same with a worker that has to be started first: for what must not stand in a container's configuration.
+   * Resolves with why it can't be, or `undefined` when it was started, or another manager starts it.
+   */
+  async startCold(
+    workload: Workload,
+    spec: string,
+    slot: number,
+    signal: AbortSignal,
+  ): Promise<WorkloadFault | undefined> {
+    try {
+      const member = await this.pool.make(signal);
+      await this.become(member, workload, spec, { slot, warm: false }, signal, undefined);
+      return undefined;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (isConflict(error)) return undefined;
+      // One that offers only the bare contract ends without a function, or answers like any other.
+      if (error instanceof NotGeneric || error instanceof SecretsIgnored) return faultOf(new SecretsIgnored().message);
+      if (error instanceof EngineRefusal) throw error;
+      this.logger.info({ err: error, functionId: workload.functionId }, 'cold start failed');
+      return {
+        ...faultOf(`The worker did not take its function: ${(error as Error).message}`),
+        code: 'worker_crashed',
+      };
+    }
+  }
+
+  private async become(
+    member: PoolContainer,
+    workload: Workload,
+    spec: string,
+    { slot, warm }: { readonly slot: number; readonly warm: boolean },
+    signal: AbortSignal,
+    onReady: ((replica?: WarmReplica) => void) | undefined,
+  ): Promise<WarmReplica> {
     const { functionId, revision } = workload;
     const { id, address, hostPort, call } = member;
     let isReady = false;
@@ -83,12 +132,9 @@ export class WarmStarter {
       onReady?.();
       if (isReady) await this.letGo(member, functionId);
       else await this.discard(member);
-      signal.throwIfAborted();
-      // Also when another manager has filled the slot: the cold start then finds that out.
-      this.logger.info({ err: error, functionId, replica: member.id.slice(0, 12) }, 'warm start failed');
-      return undefined;
+      throw error;
     }
-    this.logger.info({ functionId, revision, replica: id.slice(0, 12), warm: true }, 'replica started');
+    this.logger.info({ functionId, revision, replica: id.slice(0, 12), warm }, 'replica started');
     return { id, address, hostPort, call, isReady };
   }
 
@@ -112,7 +158,7 @@ export class WarmStarter {
 
   /** True when it has loaded it already. */
   private async giveFunction(member: PoolContainer, workload: Workload, signal: AbortSignal): Promise<boolean> {
-    await this.pool.specialise(member, { environment: workerVariables(workload), code: workload.code }, signal);
+    await this.pool.specialise(member, specialisationOf(workload), signal);
     return (await probeHealth(member.address, LOAD_MS, member.call.token)).good;
   }
 

@@ -76,6 +76,31 @@ describe('Convergence', () => {
     expect(asked()).toEqual([]);
   });
 
+  it('writes secrets without reading any, and removes the former ones once no pod needs them', async () => {
+    const withSecrets = (digest: string) =>
+      manifestsFor(workloadOf({ secrets: { variables: { A: digest }, files: {}, digest } }), placementOf());
+    const ofSecrets = () => asked().filter((line) => line.includes(' secrets/'));
+    const signalled = (digest: string) => convergence.apply(FUNCTION, withSecrets(digest), signal);
+    const first = await signalled('one');
+    expect(ofSecrets()).toEqual([`PATCH secrets/secrets-${FUNCTION}-one`]);
+    expect(objects.get(`/api/v1/namespaces/scadable-faas/secrets/secrets-${FUNCTION}-one`)?.metadata).toMatchObject({
+      ownerReferences: [{ uid: first.metadata?.uid }],
+    });
+    await signalled('one');
+    expect(ofSecrets()).toEqual([]);
+
+    const next = await signalled('two');
+    expect(ofSecrets()).toEqual([`PATCH secrets/secrets-${FUNCTION}-two`]);
+    const noted = { ...next, status: { observedGeneration: 1, replicas: 1, updatedReplicas: 0 } };
+    const rolling = { ...noted, metadata: { ...objects.get(DEPLOYMENT_PATH)?.metadata, generation: 1 } };
+    rolling.metadata.annotations = { 'faas.former-secrets': `secrets-${FUNCTION}-one` };
+    await convergence.prune(FUNCTION, withSecrets('two'), rolling, signal);
+    expect(ofSecrets()).toEqual([]);
+    const rolled = { ...rolling, status: { observedGeneration: 1, replicas: 1, updatedReplicas: 1 } };
+    await convergence.prune(FUNCTION, withSecrets('two'), rolled, signal);
+    expect(ofSecrets()).toEqual([`DELETE secrets/secrets-${FUNCTION}-one`]);
+  });
+
   it('applies what somebody changed, and nothing else', async () => {
     await convergence.apply(FUNCTION, MANIFESTS, signal);
     asked();

@@ -1,12 +1,12 @@
-import type { KubernetesObject, V1Deployment, V1OwnerReference } from '@kubernetes/client-node';
+import type { KubernetesObject, V1Deployment, V1OwnerReference, V1Pod, V1Secret } from '@kubernetes/client-node';
 import type { Logger } from 'pino';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { ApiRefusal, isConflict, isMissing } from './api-fault.js';
 import type { DeploymentEvents, Occurrence } from './deployment-events.js';
 import type { Informer } from './informer.js';
-import { AUTOSCALER, CONFIG_MAP, DEPLOYMENT, type Kind, POD } from './kinds.js';
+import { AUTOSCALER, CONFIG_MAP, DEPLOYMENT, type Kind, POD, SECRET } from './kinds.js';
 import { FIELD_MANAGER, type KubeApi } from './kube-api.js';
-import { FAULT_ANNOTATION, LABEL } from './labels.js';
+import { FAULT_ANNOTATION, FORMER_SECRETS_ANNOTATION, LABEL } from './labels.js';
 import type { Manifests } from './manifests.js';
 import { isEnded } from './replica.js';
 import type { ClusterCache } from './cluster-cache.js';
@@ -20,6 +20,9 @@ export class NameTaken extends ApiRefusal {
 
 /** Makes a function's objects as their manifests say, with no request for those that are so already. */
 export class Convergence {
+  /** Secrets that this manager has written, by function. */
+  private readonly written = new Map<FunctionId, string>();
+
   constructor(
     private readonly api: KubeApi,
     private readonly cache: ClusterCache,
@@ -28,16 +31,21 @@ export class Convergence {
     private readonly events: Pick<DeploymentEvents, 'tell'>,
   ) {}
 
-  /** Code before the Deployment that mounts it; all others hang on the Deployment, so that one deletion takes all. */
+  /** Code and secrets before the Deployment that mounts them, where there is one on which secrets can hang; all others hang on the Deployment, so that one deletion takes all. */
   async apply(functionId: FunctionId, manifests: Manifests, signal: AbortSignal): Promise<V1Deployment> {
     const { cache } = this;
-    const { code, deployment, service, autoscaler } = manifests;
+    const { code, secrets, deployment, service, autoscaler } = manifests;
     const known = cache.deployments.get(functionId, deployment.metadata?.name ?? '');
     const changed: string[] = [];
     const apply = async <T extends KubernetesObject>(informer: Informer<T>, manifest: T) =>
       this.applyOne(informer, manifest, signal, () => changed.push(`${informer.kind.kind} ${manifest.metadata?.name}`));
     await apply(cache.code, known === undefined ? code : ownedBy(code, known));
+    if (known !== undefined) {
+      await this.noteFormerSecrets(known, secrets, signal);
+      await this.applySecrets(functionId, secrets, known, signal);
+    }
     const applied = await apply(cache.deployments, deployment);
+    if (known === undefined) await this.applySecrets(functionId, secrets, applied, signal);
     const rest: Promise<unknown>[] = [apply(cache.services, ownedBy(service, applied))];
     if (autoscaler !== undefined) rest.push(apply(cache.autoscalers, ownedBy(autoscaler, applied)));
     if (known === undefined) rest.push(apply(cache.code, ownedBy(code, applied)));
@@ -90,7 +98,53 @@ export class Convergence {
       ...codes.map(remove(CONFIG_MAP)),
       ...autoscalers.map(remove(AUTOSCALER)),
       ...ended.map(remove(POD)),
+      this.pruneSecrets(deployment, pods, signal),
     ]);
+  }
+
+  /**
+   * It hangs on the Deployment from the beginning, so that it never stays without one. Written without looking, since the
+   * manager may read none: once, and again while the function lacks a replica, which may be for want of it.
+   */
+  private async applySecrets(
+    functionId: FunctionId,
+    secrets: V1Secret | undefined,
+    deployment: V1Deployment,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const name = secrets?.metadata?.name ?? '';
+    const { readyReplicas = 0, replicas = 0 } = deployment.status ?? {};
+    if (secrets === undefined) this.written.delete(functionId);
+    else if (this.written.get(functionId) !== name || readyReplicas < replicas) {
+      await this.api.apply(SECRET, ownedBy(secrets, deployment), signal);
+      this.written.set(functionId, name);
+    }
+  }
+
+  /** On the Deployment, so that whichever manager comes later removes it. */
+  private async noteFormerSecrets(known: V1Deployment, secrets: V1Secret | undefined, signal: AbortSignal) {
+    const wanted = secrets?.metadata?.name;
+    const names = [...formerSecrets(known), ...secretsOf(known)].filter((name) => name !== wanted);
+    const note = [...new Set(names)].join(',');
+    if (note === formerSecrets(known).join(',')) return;
+    // Whatever else has changed of it: what is not noted would stay as long as the function.
+    const patch = { metadata: { annotations: { [FORMER_SECRETS_ANNOTATION]: note || null } } };
+    const noted = await this.api.merge(DEPLOYMENT, known.metadata?.name ?? '', patch, signal);
+    this.cache.deployments.learn(noted);
+  }
+
+  private async pruneSecrets(deployment: V1Deployment, pods: readonly V1Pod[], signal: AbortSignal): Promise<void> {
+    const former = formerSecrets(deployment);
+    const spec = deployment.metadata?.labels?.[LABEL.spec];
+    const areGone = pods.every(({ metadata }) => metadata?.labels?.[LABEL.spec] === spec);
+    if (former.length === 0 || !isRolledOut(deployment) || !areGone) return;
+    await Promise.all(former.map((name) => this.api.delete(SECRET, name, {}, signal)));
+    await this.patch(deployment, { metadata: { annotations: { [FORMER_SECRETS_ANNOTATION]: null } } }, signal);
+  }
+
+  /** For a function that is removed. */
+  forget(functionId: FunctionId): void {
+    this.written.delete(functionId);
   }
 
   private async applyOne<T extends KubernetesObject>(
@@ -154,6 +208,17 @@ function ownedBy<T extends KubernetesObject>(object: T, deployment: V1Deployment
 function isRolledOut({ metadata, status }: V1Deployment): boolean {
   const isSeen = (status?.observedGeneration ?? 0) >= (metadata?.generation ?? 0);
   return isSeen && (status?.replicas ?? 0) === (status?.updatedReplicas ?? 0);
+}
+
+function formerSecrets({ metadata }: V1Deployment): string[] {
+  return (metadata?.annotations?.[FORMER_SECRETS_ANNOTATION] ?? '').split(',').filter((name) => name !== '');
+}
+
+/** The Secrets that a Deployment's pods are made with. */
+function secretsOf({ spec }: V1Deployment): string[] {
+  const { containers = [], volumes = [] } = spec?.template.spec ?? {};
+  const variables = containers.flatMap(({ env = [] }) => env.map(({ valueFrom }) => valueFrom?.secretKeyRef?.name));
+  return [...variables, ...volumes.map(({ secret }) => secret?.secretName)].filter((name) => name !== undefined);
 }
 
 /** What applying its objects meant for a function. */

@@ -6,6 +6,8 @@ export interface Kind {
 }
 
 export const CONFIG_MAP: Kind = { kind: 'ConfigMap', apiVersion: 'v1', plural: 'configmaps' };
+/** Written and never read: the manager has no right to. */
+export const SECRET: Kind = { kind: 'Secret', apiVersion: 'v1', plural: 'secrets' };
 export const SERVICE: Kind = { kind: 'Service', apiVersion: 'v1', plural: 'services' };
 export const POD: Kind = { kind: 'Pod', apiVersion: 'v1', plural: 'pods' };
 export const EVENT: Kind = { kind: 'Event', apiVersion: 'v1', plural: 'events' };
@@ -21,7 +23,7 @@ export const ENDPOINT_SLICE: Kind = {
   plural: 'endpointslices',
 };
 
-/** What a function owns besides its pods, which its Deployment owns. */
+/** What a function owns besides its pods and its Secrets, which its Deployment owns. */
 export const OWNED: readonly Kind[] = [CONFIG_MAP, SERVICE, DEPLOYMENT, AUTOSCALER];
 
 export function pathOf({ apiVersion, plural }: Kind, namespace: string, name?: string): string {

@@ -123,6 +123,7 @@ export class KubernetesOrchestrator extends Orchestrator {
 
   async remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
     this.rejections.forget(functionId);
+    this.convergence.forget(functionId);
     await this.removal.all(functionId, graceMs, signal).catch(refused);
   }
 

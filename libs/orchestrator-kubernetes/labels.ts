@@ -16,6 +16,9 @@ export const FAULT_ANNOTATION = 'faas.fault';
 /** On a function's Deployment: what it calls in its file. */
 export const CALLABLE_ANNOTATION = 'faas.callable';
 
+/** On a Deployment: names of the Secrets that only replicas of former specs need. */
+export const FORMER_SECRETS_ANNOTATION = 'faas.former-secrets';
+
 /** On pods that answer to a token: what it is made of, which is no secret. */
 export const CREDENTIAL_ANNOTATION = 'faas.credential';
 

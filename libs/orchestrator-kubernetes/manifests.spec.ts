@@ -56,6 +56,38 @@ describe('manifestsFor', () => {
     expect(quotes.data?.['handler.py']).toHaveLength(largest);
   });
 
+  it('keeps values of secrets in a Secret of its own for each content, and nowhere else', () => {
+    const secrets = { variables: { TOKEN: 'of a variable' }, files: { 'tls.pem': 'of a file' }, digest: 'd1' };
+    const base64 = (text: string) => Buffer.from(text).toString('base64');
+    const made = manifestsFor(workloadOf({ secrets }), placementOf());
+    expect(made.secrets).toEqual({
+      apiVersion: 'v1',
+      kind: 'Secret',
+      metadata: { name: `secrets-${FUNCTION}-d1`, namespace: 'scadable-faas', labels: OWN },
+      type: 'Opaque',
+      immutable: true,
+      data: { TOKEN: base64('of a variable'), 'tls.pem': base64('of a file') },
+    });
+    const { containers, volumes } = made.deployment.spec!.template.spec!;
+    expect(containers[0]?.env).toContainEqual({
+      name: 'TOKEN',
+      valueFrom: { secretKeyRef: { name: `secrets-${FUNCTION}-d1`, key: 'TOKEN' } },
+    });
+    expect(containers[0]?.volumeMounts).toContainEqual({ name: 'secrets', mountPath: '/run/secrets', readOnly: true });
+    expect(volumes).toContainEqual({
+      name: 'secrets',
+      secret: {
+        secretName: `secrets-${FUNCTION}-d1`,
+        defaultMode: 0o444,
+        items: [{ key: 'tls.pem', path: 'tls.pem' }],
+      },
+    });
+    expect(JSON.stringify({ ...made, secrets: undefined })).not.toMatch(
+      new RegExp(`of a variable|of a file|${base64('of a variable')}|${base64('of a file')}`),
+    );
+    expect(manifestsFor(workloadOf(), placementOf()).secrets).toBeUndefined();
+  });
+
   it('keeps code for good, under the name that its handler is imported by', () => {
     expect(code).toMatchObject({ immutable: true, data: { 'handler.py': 'def greet(payload): ...' } });
     expect(podOf(workloadOf(), placementOf()).volumes?.[0]).toEqual({

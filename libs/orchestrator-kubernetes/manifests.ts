@@ -1,16 +1,26 @@
 import type {
   V1ConfigMap,
   V1Deployment,
+  V1Secret,
   V1Service,
   V2HorizontalPodAutoscaler,
   V2MetricTarget,
 } from '@kubernetes/client-node';
 import { isUtf8 } from 'node:buffer';
 import type { AutoscaleConfig } from '#libs/config/config.js';
-import type { Workload } from '#libs/orchestrator/workload.js';
+import type { FunctionId, Workload, WorkloadSecrets } from '#libs/orchestrator/workload.js';
 import { CALLABLE_ANNOTATION, LABEL, objectLabels, podSelector } from './labels.js';
 import { memoryQuantity } from './quantities.js';
-import { autoscalerName, CODE_KEY, codeName, deploymentName, SERVICE_PORT, serviceName, WORKER_PORT } from './names.js';
+import {
+  autoscalerName,
+  CODE_KEY,
+  codeName,
+  deploymentName,
+  secretsName,
+  SERVICE_PORT,
+  serviceName,
+  WORKER_PORT,
+} from './names.js';
 import { type Placement, podTemplate } from './pod-template.js';
 import { requestBody } from './kube-api.js';
 
@@ -19,6 +29,8 @@ const LARGEST_ESCAPED_BYTES = 2.5 * 1024 * 1024;
 
 export interface Manifests {
   readonly code: V1ConfigMap;
+  /** Undefined for a function that has none. */
+  readonly secrets: V1Secret | undefined;
   readonly deployment: V1Deployment;
   readonly service: V1Service;
   /** Undefined where there is nothing to scale: the function has a fixed number of replicas. */
@@ -38,6 +50,7 @@ export function manifestsFor(workload: Workload, placement: Placement): Manifest
   });
   return {
     code: codeOf(workload, metadata(codeName(workload.functionId, workload.revision))),
+    secrets: workload.secrets && secretsOf(workload.functionId, workload.secrets, metadata),
     deployment: deploymentOf(workload, placement, metadata(deploymentName(workload.functionId))),
     service: serviceOf(workload, metadata(serviceName(workload.functionId))),
     autoscaler: isAutoscaled(workload, autoscale)
@@ -65,6 +78,25 @@ function codeOf(workload: Workload, metadata: Metadata): V1ConfigMap {
     metadata: { ...metadata, labels },
     immutable: true,
     ...codeData(workload.code),
+  };
+}
+
+function secretsOf(
+  functionId: FunctionId,
+  { variables, files, digest }: WorkloadSecrets,
+  metadata: (name: string) => Metadata,
+): V1Secret {
+  const data = Object.entries({ ...variables, ...files }).map(([name, value]) => [
+    name,
+    Buffer.from(value).toString('base64'),
+  ]);
+  return {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    metadata: metadata(secretsName(functionId, digest)),
+    type: 'Opaque',
+    immutable: true,
+    data: Object.fromEntries(data) as Record<string, string>,
   };
 }
 

@@ -12,5 +12,8 @@ export const autoscalerName = (functionId: FunctionId): string => `hpa-${functio
 /** One for each revision: a ConfigMap never changes, so that a replica can't come up with another one's code. */
 export const codeName = (functionId: FunctionId, revision: number): string => `handler-code-${functionId}-${revision}`;
 
+/** One for each content, and never changed: a replica of a former spec finds what it was made with. */
+export const secretsName = (functionId: FunctionId, digest: string): string => `secrets-${functionId}-${digest}`;
+
 /** A ConfigMap of k8s/functions, on which the pool's pods hang. */
 export const POOL_OWNER = 'faas-pool';

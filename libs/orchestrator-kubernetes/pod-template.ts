@@ -1,10 +1,10 @@
-import type { V1PodTemplateSpec, V1Probe } from '@kubernetes/client-node';
+import type { V1PodTemplateSpec, V1Probe, V1Volume } from '@kubernetes/client-node';
 import type { KubernetesConfig } from '#libs/config/config.js';
-import { workerVariables } from '#libs/orchestrator/generic-worker.js';
+import { SECRETS_DIR, workerVariables } from '#libs/orchestrator/generic-worker.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
-import type { Workload } from '#libs/orchestrator/workload.js';
+import type { FunctionId, Workload, WorkloadSecrets } from '#libs/orchestrator/workload.js';
 import { CREDENTIAL_ANNOTATION, podLabels, podSelector } from './labels.js';
-import { CODE_KEY, codeName, WORKER_PORT } from './names.js';
+import { CODE_KEY, codeName, secretsName, WORKER_PORT } from './names.js';
 import { workerPodSpec } from './worker-pod.js';
 
 const CODE_DIR = '/app/function';
@@ -22,7 +22,8 @@ export interface Placement {
 
 /** What every replica of a workload is made from. */
 export function podTemplate(workload: Workload, { owner, spec, config, tokens }: Placement): V1PodTemplateSpec {
-  const { functionId, revision, limits } = workload;
+  const { functionId, revision, limits, secrets } = workload;
+  const files = secrets === undefined ? [] : secretFiles(functionId, secrets);
   const items = [{ key: CODE_KEY, path: CODE_KEY }];
   // Pods of one template can't differ. One for all revisions: while they roll, all are behind one Service.
   const call = tokens.issue(functionId);
@@ -30,6 +31,10 @@ export function podTemplate(workload: Workload, { owner, spec, config, tokens }:
     timeoutMs: limits.timeoutMs,
     apart: podSelector(functionId),
     environment: workerVariables(workload),
+    secretVariables: secrets && {
+      secret: secretsName(functionId, secrets.digest),
+      names: Object.keys(secrets.variables),
+    },
     call,
     limits,
     probes: {
@@ -37,15 +42,27 @@ export function podTemplate(workload: Workload, { owner, spec, config, tokens }:
       readinessProbe: health({ periodSeconds: 2, timeoutSeconds: 2, failureThreshold: 3 }),
       livenessProbe: health({ periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 3 }),
     },
-    mounts: [{ name: 'code', mountPath: CODE_DIR, readOnly: true }],
+    mounts: [
+      { name: 'code', mountPath: CODE_DIR, readOnly: true },
+      ...files.map(({ name }) => ({ name, mountPath: SECRETS_DIR, readOnly: true })),
+    ],
     volumes: [
       { name: 'code', configMap: { name: codeName(functionId, revision), defaultMode: READ_ONLY_FILE, items } },
+      ...files,
     ],
   };
   const added = config.workerPods;
   const annotations = { ...added.annotations, [CREDENTIAL_ANNOTATION]: call.credential };
   const labels = { ...added.labels, ...podLabels(owner, workload, spec) };
   return { metadata: { labels, annotations }, spec: workerPodSpec(pod, config) };
+}
+
+/** A volume in memory with those that are files; none where none is. */
+function secretFiles(functionId: FunctionId, { files, digest }: WorkloadSecrets): V1Volume[] {
+  const items = Object.keys(files).map((name) => ({ key: name, path: name }));
+  if (items.length === 0) return [];
+  const secretName = secretsName(functionId, digest);
+  return [{ name: 'secrets', secret: { secretName, defaultMode: READ_ONLY_FILE, items } }];
 }
 
 function health(pace: V1Probe): V1Probe {

@@ -1,6 +1,6 @@
 import type { V1ConfigMap, V1OwnerReference, V1Pod } from '@kubernetes/client-node';
 import type { KubernetesConfig, PoolConfig } from '#libs/config/config.js';
-import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
+import { type OneTimeToken, SECRETS_DIR } from '#libs/orchestrator/generic-worker.js';
 import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import { CONFIG_MAP } from './kinds.js';
 import { CREDENTIAL_ANNOTATION, poolLabels, poolSelector } from './labels.js';
@@ -40,8 +40,9 @@ export function poolPod(
     limits,
     // It has no health before it has a function, and its manager asks for that itself: probes would but leave events.
     probes: {},
-    mounts: [],
-    volumes: [],
+    // For what its function gets as files.
+    mounts: [{ name: 'secrets', mountPath: SECRETS_DIR }],
+    volumes: [{ name: 'secrets', emptyDir: { medium: 'Memory', sizeLimit: '2Mi' } }],
   };
   return {
     apiVersion: 'v1',

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import { settled } from '#libs/deadlines/within.js';
 import type { PoolConfig } from '#libs/config/config.js';
-import { workerVariables } from '#libs/orchestrator/generic-worker.js';
+import { specialisationOf } from '#libs/orchestrator/generic-worker.js';
 import { HealthProber, probeHealth } from '#libs/orchestrator/health-probe.js';
 import type { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
@@ -117,7 +117,7 @@ export class PoolReplicas {
   /** True when it has loaded it already. */
   private async giveFunction(member: PoolPod, workload: Workload, signal: AbortSignal): Promise<boolean> {
     const { id, address, call } = member;
-    await this.pool.specialise(member, { environment: workerVariables(workload), code: workload.code }, signal);
+    await this.pool.specialise(member, specialisationOf(workload), signal);
     const { good } = await probeHealth(address, LOAD_MS, call.token);
     const pod = this.cache.pods.find(id);
     const [replica] = pod === undefined ? [] : replicasOf([pod], []);

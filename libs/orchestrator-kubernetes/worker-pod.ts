@@ -1,4 +1,4 @@
-import type { V1Container, V1PodSpec } from '@kubernetes/client-node';
+import type { V1Container, V1EnvVar, V1PodSpec } from '@kubernetes/client-node';
 import type { KubernetesConfig, WorkerPodSettings } from '#libs/config/config.js';
 import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import { LEAVING_MS, type WorkloadLimits } from '#libs/orchestrator/workload.js';
@@ -28,6 +28,8 @@ export interface WorkerPod {
   /** Labels of the pods that are to lie on different nodes. */
   readonly apart: Readonly<Record<string, string>>;
   readonly environment: Readonly<Record<string, string>>;
+  /** Of a Secret, each key a variable. */
+  readonly secretVariables?: { readonly secret: string; readonly names: readonly string[] } | undefined;
   readonly call: Pick<CallToken, 'sha256'>;
   readonly limits: Pick<WorkloadLimits, 'cpuMillis' | 'memoryMiB' | 'pids'>;
   readonly probes: Probes;
@@ -87,7 +89,10 @@ function container(pod: WorkerPod, config: KubernetesConfig): V1Container {
     imagePullPolicy: config.imagePullPolicy,
     ports: [{ name: 'http', containerPort: WORKER_PORT, protocol: 'TCP' }],
     // Kubernetes would put other variables in the place of $(NAME).
-    env: Object.entries(environment).map(([name, value]) => ({ name, value: value.replaceAll('$', '$$$$') })),
+    env: [
+      ...Object.entries(environment).map(([name, value]) => ({ name, value: value.replaceAll('$', '$$$$') })),
+      ...secretVariables(pod),
+    ],
     resources: resources(pod, config),
     securityContext: {
       allowPrivilegeEscalation: false,
@@ -99,6 +104,12 @@ function container(pod: WorkerPod, config: KubernetesConfig): V1Container {
     terminationMessagePolicy: 'FallbackToLogsOnError',
     volumeMounts: [...pod.mounts, { name: 'tmp', mountPath: '/tmp' }],
   };
+}
+
+function secretVariables({ secretVariables: from }: WorkerPod): V1EnvVar[] {
+  if (from === undefined) return [];
+  const { secret, names } = from;
+  return names.map((name) => ({ name, valueFrom: { secretKeyRef: { name: secret, key: name } } }));
 }
 
 /** A request above the limit would be refused, so small limits pull their requests down. */

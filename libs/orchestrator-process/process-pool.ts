@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import type { Logger } from 'pino';
 import type { PoolConfig } from '#libs/config/config.js';
-import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
+import { type OneTimeToken, secretsFor } from '#libs/orchestrator/generic-worker.js';
 import { probeHealth } from '#libs/orchestrator/health-probe.js';
 import { IdleProcessors } from '#libs/orchestrator/idle-processors.js';
 import { roomIn } from '#libs/orchestrator/pool-target.js';
@@ -78,6 +78,28 @@ export class ProcessPool implements PoolSource<PoolProcess> {
   ): Promise<ReplicaRecord | undefined> {
     const member = this.workers.take(isFirst ? undefined : workload.functionId);
     if (member === undefined) return undefined;
+    try {
+      return await this.become(member, workload, hash, true, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      const { functionId } = workload;
+      this.logger.info({ err: error, functionId, replica: member.record.replica }, 'warm start failed');
+      return undefined;
+    }
+  }
+
+  /** The same with a worker that has to be started first: for what must not stand in a process's environment. */
+  async startCold(workload: Workload, hash: string, signal: AbortSignal): Promise<ReplicaRecord> {
+    return this.become(await this.workers.make(signal), workload, hash, false, signal);
+  }
+
+  private async become(
+    member: PoolProcess,
+    workload: Workload,
+    hash: string,
+    warm: boolean,
+    signal: AbortSignal,
+  ): Promise<ReplicaRecord> {
     const { functionId, revision, limits } = workload;
     let { record } = member;
     try {
@@ -87,20 +109,19 @@ export class ProcessPool implements PoolSource<PoolProcess> {
       const variables = await layFunction(this.store, record, workload);
       this.replicas.watch(record, member.child);
       const address = this.store.address(record);
-      const environment = { ...placesOf(this.store, record), ...variables };
-      await this.workers.specialise(member, { environment }, signal, address);
+      const { environment: values, files } = secretsFor(workload);
+      const environment = { ...placesOf(this.store, record), ...variables, ...values };
+      await this.workers.specialise(member, { environment, files }, signal, address);
       record = { ...record, serves: true };
       await this.store.save(record);
       this.replicas.watch(record);
       const { good } = await probeHealth(address, LOAD_MS, member.call.token);
       this.replicas.track(record, good ? 'ready' : 'starting');
-      this.replicas.logStart(record, true);
+      this.replicas.logStart(record, warm);
       return record;
     } catch (error) {
-      this.logger.info({ err: error, functionId, replica: record.replica }, 'warm start failed');
       await this.replicas.destroy(record);
-      signal.throwIfAborted();
-      return undefined;
+      throw error;
     }
   }
 }

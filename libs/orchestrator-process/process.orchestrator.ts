@@ -83,7 +83,11 @@ export class ProcessOrchestrator extends Orchestrator {
     for (let started = 0; started < start; started += 1) {
       signal.throwIfAborted();
       const warm = await this.pool.take(workload, hash, living.length + started === 0, signal);
-      living.push(warm ?? (await this.replicas.start(workload, hash, interpreter)));
+      const cold = () =>
+        workload.secrets === undefined
+          ? this.replicas.start(workload, hash, interpreter)
+          : this.pool.startCold(workload, hash, signal);
+      living.push(warm ?? (await cold()));
     }
     // Looked at again: a warm replica is ready at once, and this may be the last step for long.
     const { drain } = planFor(this.standing(living), hash, wanted, withheld);

@@ -4,7 +4,14 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, it } from 'vitest';
-import { kindOf, oneTimeToken, specialise } from './generic-worker.js';
+import {
+  kindOf,
+  oneTimeToken,
+  SecretsIgnored,
+  specialise,
+  specialisationOf,
+  workerVariables,
+} from './generic-worker.js';
 import type { EndpointAddress } from './workload.js';
 
 let server: Server | undefined;
@@ -59,6 +66,30 @@ describe('what kind of worker answers', () => {
   });
 });
 
+describe('what a worker is told of secrets', () => {
+  const workload = {
+    functionId: 'a',
+    revision: 1,
+    functionName: 'handle',
+    code: Buffer.from('code'),
+    codeSha256: '',
+    replicas: 1,
+    limits: { timeoutMs: 1, concurrency: 2, memoryMiB: 3, cpuMillis: 4, pids: 5 },
+    secrets: { variables: { A: 'one', B: 'two' }, files: { f: 'three' }, digest: '' },
+  };
+
+  it('are the names of variables wherever variables can be looked at, and all of it when it takes its function', () => {
+    expect(workerVariables(workload)).toMatchObject({ FAAS_SECRETS: 'A,B' });
+    expect(JSON.stringify(workerVariables(workload))).not.toMatch(/one|two|three/);
+    expect(specialisationOf(workload)).toMatchObject({
+      environment: { FAAS_SECRETS: 'A,B', A: 'one', B: 'two' },
+      files: { f: 'three' },
+    });
+    const { secrets: _, ...without } = workload;
+    expect(workerVariables(without)).not.toHaveProperty('FAAS_SECRETS');
+  });
+});
+
 describe('giving a worker its function', () => {
   const signal = () => AbortSignal.timeout(5_000);
 
@@ -77,6 +108,23 @@ describe('giving a worker its function', () => {
       { path: '/specialise', token: 'Bearer secret', body: { environment: { A: 'ö' }, code: code.toString('base64') } },
       { path: '/specialise', token: 'Bearer secret', body: { environment: {} } },
     ]);
+  });
+
+  it('hands over the files of secrets, and fails with a worker that leaves them', async () => {
+    let answer = '{"status":"specialised","files":1}';
+    const bodies: unknown[] = [];
+    const address = await answering((request, response) => {
+      void text(request).then((body) => {
+        bodies.push(JSON.parse(body));
+        response.writeHead(202).end(answer);
+      });
+    });
+    const what = { environment: { A: 'secret' }, files: { 'tls.pem': 'ö' } };
+    await specialise(address, 'token', what, signal());
+    expect(bodies).toEqual([what]);
+    for (answer of ['{"status":"specialised"}', '', '[]', '{"files":"1"}']) {
+      await expect(specialise(address, 'token', what, signal())).rejects.toBeInstanceOf(SecretsIgnored);
+    }
   });
 
   it.each([200, 403, 404, 409, 422, 500])('fails when it is answered %i', async (status) => {

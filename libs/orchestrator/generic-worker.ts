@@ -10,6 +10,17 @@ export interface Specialisation {
   readonly environment: Readonly<Record<string, string>>;
   /** The handler's file; absent when it lies where the worker looks for it. */
   readonly code?: Buffer;
+  /** Of secrets, by the name of each; absent: none. */
+  readonly files?: Readonly<Record<string, string>>;
+}
+
+/** A worker has taken its function and left its secrets: its image knows nothing of them. */
+export class SecretsIgnored extends Error {
+  constructor() {
+    super(
+      'The image of workers can’t take the secrets of a function: it offers the bare contract only, is of a former version, or did not come up (WORKER_IMAGE).',
+    );
+  }
 }
 
 /** Lets a worker without a function be given one, once. The worker is started with the digest only. */
@@ -45,33 +56,59 @@ export async function kindOf(address: EndpointAddress, renewal: string | false, 
   return answer.status === 503 && answer.document?.['status'] === 'generic' ? 'generic' : 'other';
 }
 
-/** What every worker of this function is told, wherever it runs. */
-export function workerVariables({ functionId, functionName, limits, environment }: Workload): Record<string, string> {
+/** Where a worker in a container finds its secrets' files. */
+export const SECRETS_DIR = '/run/secrets';
+
+/** What every worker of this function is told, wherever it runs: of its secrets, which variables are some. */
+export function workerVariables(workload: Workload): Record<string, string> {
+  const { functionId, functionName, limits, environment, secrets } = workload;
   return {
     ...environment,
     FAAS_FUNCTION: functionId,
     HANDLER_FUNCTION: `function.handler.${functionName}`,
     FAAS_TIMEOUT_MS: String(limits.timeoutMs),
     FAAS_CONCURRENCY: String(limits.concurrency),
+    ...(secrets && { FAAS_SECRETS: Object.keys(secrets.variables).join(',') }),
   };
+}
+
+/** The values of a function's secrets, for the worker's own ears. */
+export function secretsFor({ secrets }: Workload): Required<Pick<Specialisation, 'environment' | 'files'>> {
+  return { environment: secrets?.variables ?? {}, files: secrets?.files ?? {} };
+}
+
+/** All that a generic worker is told of its function. */
+export function specialisationOf(workload: Workload): Specialisation {
+  const { environment, files } = secretsFor(workload);
+  return { environment: { ...workerVariables(workload), ...environment }, code: workload.code, files };
 }
 
 /** Gives a generic worker its function. Whatever comes of it, the worker can't be used for another one. */
 export async function specialise(
   address: EndpointAddress,
   token: string,
-  { environment, code }: Specialisation,
+  { environment, code, files = {} }: Specialisation,
   signal: AbortSignal,
 ): Promise<void> {
-  const { status } = await requestOfWorker({
+  const secrets = Object.keys(files).length;
+  const { status, body } = await requestOfWorker({
     address,
     method: 'POST',
     path: '/specialise',
     headers: { Authorization: `Bearer ${token}` },
-    body: JSON.stringify({ environment, code: code?.toString('base64') }),
+    body: JSON.stringify({ environment, code: code?.toString('base64'), ...(secrets > 0 && { files }) }),
     timeoutMs: SPECIALISE_MS,
     connectMs: CONNECT_MS,
     signal,
   });
   if (status !== SPECIALISED) throw new Error(`A generic worker refused its function with ${status}.`);
+  if (secrets > 0 && filesIn(body) !== secrets) throw new SecretsIgnored();
+}
+
+function filesIn(body: Buffer): unknown {
+  try {
+    return (JSON.parse(body.toString('utf8')) as { files?: unknown }).files;
+  } catch {
+    return undefined;
+  }
 }

@@ -30,6 +30,13 @@ describe('specHash', () => {
     expect(specHash({ ...WORKLOAD, environment: one })).toBe(specHash({ ...WORKLOAD, environment: other }));
   });
 
+  it('tells nothing of a secret’s value', () => {
+    const [one, other] = ['a', 'b'].map((value) =>
+      specHash({ ...WORKLOAD, secrets: { variables: { A: value }, files: { f: value }, digest: 'same' } }),
+    );
+    expect(one).toBe(other);
+  });
+
   it('changes with everything that makes a replica another one', () => {
     const { limits } = WORKLOAD;
     const variants: Workload[] = [
@@ -40,6 +47,8 @@ describe('specHash', () => {
       { ...WORKLOAD, environment: { A: '1' } },
       { ...WORKLOAD, environment: { A: '2' } },
       { ...WORKLOAD, environment: { B: '1' } },
+      { ...WORKLOAD, secrets: { variables: {}, files: {}, digest: 'one' } },
+      { ...WORKLOAD, secrets: { variables: {}, files: {}, digest: 'two' } },
       ...Object.keys(limits).map((limit) => ({ ...WORKLOAD, limits: { ...limits, [limit]: 99 } })),
     ];
     const hashes = [WORKLOAD, ...variants].map((workload) => specHash(workload));

@@ -16,8 +16,9 @@ export function specHash(workload: Workload, engine: Readonly<Record<string, unk
     sorted(engine),
   ];
   const environment = sorted(workload.environment ?? {});
-  // Replicas of functions without any have the hash that they had before there were such.
+  // Replicas of functions without any, and without secrets, have the hash that they had before there were such.
   if (environment.length > 0) spec.push(environment);
+  if (workload.secrets !== undefined) spec.push({ secrets: workload.secrets.digest });
   return createHash('sha256').update(JSON.stringify(spec)).digest('hex').slice(0, 16);
 }
 

@@ -58,6 +58,15 @@ export interface PoolMember {
   readonly call: CallToken;
 }
 
+/** A worker that was started without a function is none that could be given one. */
+export class NotGeneric extends Error {
+  constructor(readonly kind: Kind) {
+    super(
+      kind === 'silent' ? 'a generic worker did not come up' : 'this worker has no way to be given a function later',
+    );
+  }
+}
+
 /** The provider's part. */
 export interface PoolSource<M extends PoolMember> {
   /**
@@ -161,6 +170,22 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     this.tell('take', begun - (this.takenAt.get(member) ?? begun));
     await specialise(address, member.token, what, signal);
     this.tell('specialise', performance.now() - begun);
+  }
+
+  /**
+   * One that is started for the caller alone, where none is ready: it needs no place in the pool. Rejects with
+   * {@link NotGeneric}, or with what the engine has against it, and leaves nothing behind then.
+   */
+  async make(signal: AbortSignal): Promise<M> {
+    // A worker that comes up too late ends by itself, as nobody renews its lease.
+    const member = await within('a start', { ms: START_MS }, () =>
+      this.source.start(oneTimeToken(), signal, this.leaseMs),
+    );
+    const kind = await this.whenUp(member, signal).catch(() => 'silent' as const);
+    if (kind === 'generic' && !signal.aborted) return member;
+    await this.drop(member);
+    signal.throwIfAborted();
+    throw new NotGeneric(kind);
   }
 
   counts(): PoolCounts {
@@ -294,27 +319,15 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
 
   private async startOne(): Promise<void> {
     const { signal } = this.closing;
-    // A worker that comes up too late ends by itself, as nobody renews its lease.
-    const member = await within('a start', { ms: START_MS }, () =>
-      this.source.start(oneTimeToken(), signal, this.leaseMs),
-    );
-    const kind = await this.whenUp(member).catch(() => 'silent' as const);
-    if (kind === 'generic' && !signal.aborted) {
-      this.failures = 0;
-      this.upSince.set(member, Date.now());
-      this.ready.push(member);
-      this.logger.debug({ member: member.id.slice(0, 24), ready: this.ready.length }, 'generic worker ready');
-      return;
-    }
-    await this.drop(member);
-    if (signal.aborted) return;
-    throw new Error(
-      kind === 'silent' ? 'a generic worker did not come up' : 'this worker has no way to be given a function later',
-    );
+    const member = await this.make(signal);
+    if (signal.aborted) return this.drop(member);
+    this.failures = 0;
+    this.upSince.set(member, Date.now());
+    this.ready.push(member);
+    this.logger.debug({ member: member.id.slice(0, 24), ready: this.ready.length }, 'generic worker ready');
   }
 
-  private async whenUp(member: M): Promise<Kind> {
-    const { signal } = this.closing;
+  private async whenUp(member: M, signal: AbortSignal): Promise<Kind> {
     const deadline = Date.now() + UP_MS;
     for (let pause = FIRST_LOOK_MS; Date.now() < deadline; pause = Math.min(pause * 1.3, LAST_LOOK_MS)) {
       const kind = await kindOf(member.address, member.call.token);

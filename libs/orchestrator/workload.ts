@@ -24,6 +24,8 @@ export interface Workload {
   readonly limits: WorkloadLimits;
   /** Variables of the handler's environment, none of which the worker goes by; unset: none. */
   readonly environment?: Readonly<Record<string, string>>;
+  /** Unset: none. */
+  readonly secrets?: WorkloadSecrets;
   /** Time limit of calls on replicas of a former spec, in milliseconds; unset: the same. No part of the spec. */
   readonly formerTimeoutMs?: number;
   /**
@@ -36,6 +38,15 @@ export interface Workload {
    * started before looking again. A guess, which the step corrects by what it sees. No part of the spec.
    */
   readonly isFresh?: boolean;
+}
+
+/** Values that are for the handler alone: an engine hands them to its worker, and shows them in nothing that it tells. */
+export interface WorkloadSecrets {
+  readonly variables: Readonly<Record<string, string>>;
+  /** By the name of each file. */
+  readonly files: Readonly<Record<string, string>>;
+  /** Stands for all of it in the spec, and tells nothing of a value. */
+  readonly digest: string;
 }
 
 export interface WorkloadLimits {

@@ -7,6 +7,7 @@ import { describeOnAnyEngine } from '../support/engines.js';
 import { patternOf, runExamples } from '../support/examples.js';
 import { expectAsDocumented } from '../support/document.js';
 import { expectProblem } from '../support/http.js';
+import { newKey } from '../support/secrets.js';
 import { Stage } from '../support/stage.js';
 
 interface Media {
@@ -69,6 +70,7 @@ const PROMISED: Record<string, string[]> = {
   addFunction: [
     '400 invalid_upload',
     '401 unauthorized',
+    '409 secret_unreadable',
     '403 forbidden',
     '403 foreign_origin',
     '413 upload_too_large',
@@ -101,6 +103,16 @@ const PROMISED: Record<string, string[]> = {
     '503 function_not_ready',
     '504 handler_timeout',
   ],
+  putSecret: [
+    '400 invalid_secret',
+    '401 unauthorized',
+    '403 forbidden',
+    '409 secrets_not_configured',
+    '409 too_many_secrets',
+    '429 manager_overloaded',
+    '503 database_unavailable',
+  ],
+  removeSecret: ['400 invalid_secret', '404 secret_not_found', '409 secret_in_use', '503 database_unavailable'],
   listFunctions: [
     '400 invalid_page',
     '401 unauthorized',
@@ -131,7 +143,7 @@ const PROMISED: Record<string, string[]> = {
 };
 
 describeOnAnyEngine('the documentation', (engine) => {
-  const stage = Stage.on(engine);
+  const stage = Stage.on(engine, { SECRETS_KEYS: newKey('k1') });
 
   it('is shown by Swagger UI at /docs, with all that the page loads', async () => {
     const page = await stage.manager.send('/docs');
@@ -163,7 +175,7 @@ describeOnAnyEngine('the documentation', (engine) => {
     await stage.manager.remove(id);
   });
 
-  it.each(['README.md', 'docs/functions.md', 'docs/revisions.md', 'docs/logs.md'])(
+  it.each(['README.md', 'docs/functions.md', 'docs/revisions.md', 'docs/secrets.md', 'docs/logs.md'])(
     'shows in %s what its examples print',
     async (page) => {
       const folder = await mkdtemp(join(tmpdir(), 'faas-examples-'));

@@ -45,7 +45,11 @@ describe.skipIf(noCluster)("the manager's Role [kubernetes]", () => {
     const isBack = ({ endpoints }: Observed) =>
       endpoints.length === 2 && endpoints.every((one) => one.replica !== killed);
     await stage.settle(manager, first, (now) => now.reason?.code === 'worker_crashed' || isBack(now));
-    const second = stage.revised({ ...first, replicas: 1, maxReplicas: 1 }, answering('two'));
+    const secrets = { variables: { A: 'a' }, files: { b: 'b' }, digest: 'one' };
+    const confided = { ...first, replicas: 1, maxReplicas: 1, secrets };
+    await stage.settleReady(manager, confided);
+    const { secrets: _, ...without } = confided;
+    const second = stage.revised(without, answering('two'));
     const rolled = await stage.settleReady(manager, second);
     expect((await stage.call(rolled.endpoints[0], 'x')).body).toEqual({ result: 'two:x' });
     await stage.until(

@@ -27,6 +27,7 @@ import { RevisionEntity } from '../../apps/manager/src/revisions/revision.entity
 import { FunctionReconciler } from '../../apps/manager/src/reconciler/function.reconciler.js';
 import { OrphanCollector } from '../../apps/manager/src/reconciler/orphan.collector.js';
 import { ReconcileMetrics } from '../../apps/manager/src/reconciler/reconcile-metrics.js';
+import type { SecretsService } from '../../apps/manager/src/secrets/secrets.service.js';
 import { ReconcileLoop } from '../../apps/manager/src/reconciler/reconcile.loop.js';
 import { Life, MortalDatabase, MortalOrchestrator } from './life.js';
 
@@ -81,6 +82,7 @@ export class RunningManager {
       revisions,
       new TrafficRepository(database, lock, revisions, policy),
       policy,
+      { of: async () => undefined } as unknown as SecretsService,
       logger,
     );
     this.loop = new ReconcileLoop(
@@ -252,6 +254,7 @@ export function newFunction(overrides: Partial<NewFunction> = {}): NewFunction {
     cpuMillis: 100,
     pids: 32,
     env: {},
+    secrets: {},
     code,
     codeSha256: createHash('sha256').update(code).digest('hex'),
     createdBy: null,

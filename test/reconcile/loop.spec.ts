@@ -318,7 +318,7 @@ describe('ReconcileLoop', () => {
 describe('OrphanCollector', () => {
   const replicasOf = async (owner: string) => (await here.engine(owner).list(AbortSignal.timeout(1_000))).toSorted();
   const abandon = async (owner?: string) => {
-    const { id, maxReplicas: _most, ...created } = newFunction();
+    const { id, maxReplicas: _most, secrets: _, ...created } = newFunction();
     const { timeoutMs, concurrency, memoryMiB, cpuMillis, pids } = created;
     const limits = { timeoutMs, concurrency, memoryMiB, cpuMillis, pids };
     const workload = { ...created, functionId: id, revision: 1, limits };

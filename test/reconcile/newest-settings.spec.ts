@@ -3,6 +3,7 @@ import { PinoLogger } from 'nestjs-pino';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { InstallationRepository } from '../../apps/manager/src/orchestrator/installation.repository.js';
 import { NewestSettings } from '../../apps/manager/src/reconciler/newest-settings.js';
+import { Keyring } from '../../apps/manager/src/secrets/keyring.js';
 import { createSharedDatabase } from '../support/postgres.js';
 import { DEFAULTS, Installation, RunningManager, silent } from './installation.js';
 import { MortalDatabase } from './life.js';
@@ -27,7 +28,18 @@ class Settled extends NewestSettings {
     const installation = new InstallationRepository(new MortalDatabase(here.source, manager.life), silent);
     const { repository, slots, loop, notifications } = manager;
     const logger = new PinoLogger({ pinoHttp: { level: 'silent' } });
-    super(installation, repository, slots, loop, manager.orchestrator, notifications, functions, orchestrator, logger);
+    super(
+      installation,
+      repository,
+      slots,
+      loop,
+      manager.orchestrator,
+      notifications,
+      functions,
+      orchestrator,
+      new Keyring([]),
+      logger,
+    );
     const beat = installation.beat.bind(installation);
     installation.beat = (sha256) => {
       this.comparisons += 1;

@@ -19,6 +19,7 @@ import { HealthModule } from './health/health.module.js';
 import { KnownParameters } from './http/query.js';
 import { LogsModule } from './logs/logs.module.js';
 import { ScrapeModule } from './metrics/scrape.module.js';
+import { SecretsModule } from './secrets/secrets.module.js';
 import { ReconcilerModule } from './reconciler/reconciler.module.js';
 
 @Module({})
@@ -41,6 +42,7 @@ export class AppModule {
         FunctionsModule,
         RevisionsModule,
         TrafficModule,
+        SecretsModule,
         GatewayModule,
         LogsModule,
         ReconcilerModule,

@@ -45,6 +45,7 @@ export function openApiDocument(app: INestApplication): OpenAPIObject {
     .addSecurityRequirements('api_key')
     .addTag('functions', 'Add, list, read and remove functions.')
     .addTag('revisions', 'Update functions, and go back.')
+    .addTag('secrets', 'Values that functions get and nobody is shown.')
     .addTag('execution', 'Run functions.')
     .addTag('health', 'Probes.')
     .addTag('metrics', 'What is counted and measured.')

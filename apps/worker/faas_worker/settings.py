@@ -41,6 +41,8 @@ class Settings:
     call_sha256: str | None
     # Folders, and "ipc": what holds nothing but what handlers leave.
     scratch: tuple[str, ...]
+    # Where the handler finds those of its secrets that are files.
+    secrets_dir: str
     # The handler's file, when it was handed over instead of laid out.
     code: bytes | None = None
 
@@ -105,6 +107,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         scratch=tuple(filter(None, read.text("FAAS_SCRATCH", "").split(":"))),
         lease_ms=read.optional_number("FAAS_GENERIC_LEASE_MS", most=86_400_000),
         call_sha256=read.digest("FAAS_CALL_SHA256"),
+        secrets_dir=read.text("FAAS_SECRETS_DIR", "/run/secrets"),
     )
     if read.faults:
         raise SettingsError("; ".join(read.faults))

@@ -189,7 +189,11 @@ class Worker:
         return self
 
     def specialise(
-        self, code: bytes | None = None, token: str = TOKEN, **environment: str
+        self,
+        code: bytes | None = None,
+        token: str = TOKEN,
+        files: dict[str, str] | None = None,
+        **environment: str,
     ) -> Answer:
         given = {n: v for n, v in self.environ.items() if n not in _PLACE and "GENERIC" not in n}
         if code is not None:
@@ -197,6 +201,8 @@ class Worker:
         document: dict[str, Any] = {"environment": given | environment}
         if code is not None:
             document["code"] = base64.b64encode(code).decode()
+        if files is not None:
+            document["files"] = files
         return self.specialise_with(json.dumps(document).encode(), token)
 
     def specialise_with(self, body: bytes, token: str = TOKEN) -> Answer:

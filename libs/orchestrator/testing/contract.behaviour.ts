@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Workload } from '../workload.js';
 import {
+  CONFIDING,
   NOT_LOADABLE,
   NOT_LOADABLE_LINE,
   NOT_LOADABLE_TYPE,
@@ -26,6 +27,8 @@ export function contractBehaviour(workload: Workload): MemoryBehaviour {
         notLoadable: { message, detail: 'Traceback (most recent call last): …', line: NOT_LOADABLE_LINE },
       };
     }
+    case CONFIDING.source:
+      return { call: (payload) => workload.secrets?.variables[payload] ?? workload.secrets?.files[payload] };
     case TALKATIVE.source:
       return {
         call: (payload, { print }) => {

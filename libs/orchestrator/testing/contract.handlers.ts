@@ -71,3 +71,17 @@ export const TALKATIVE: ContractHandler = {
     return payload
 `,
 };
+
+/** Answers what its variable or its file of this name holds. */
+export const CONFIDING: ContractHandler = {
+  functionName: 'handle',
+  source: `import os
+
+
+def handle(payload: str) -> str:
+    if payload in os.environ:
+        return os.environ[payload]
+    with open(os.path.join(os.environ["FAAS_SECRETS_DIR"], payload)) as file:
+        return file.read()
+`,
+};

@@ -5,6 +5,7 @@ import { ownershipBehaviour } from './contract.ownership.js';
 import { removalBehaviour } from './contract.removal.js';
 import { replicaBehaviour } from './contract.replicas.js';
 import { revisionBehaviour } from './contract.revisions.js';
+import { secretBehaviour } from './contract.secrets.js';
 import { type ContractHarness, type ContractOptions, Stage } from './contract.stage.js';
 
 export { callIfReachable, callOverHttp } from './call.js';
@@ -38,6 +39,7 @@ export function describeOrchestratorContract(
     replicaBehaviour(stage);
     revisionBehaviour(stage);
     removalBehaviour(stage);
+    secretBehaviour(stage);
     faultBehaviour(stage);
     ownershipBehaviour(stage);
     logBehaviour(stage);

@@ -18,6 +18,7 @@ describe('The manager’s Role', () => {
     expect(Object.fromEntries(granted)).toEqual({
       '/configmaps': WRITTEN,
       '/services': WRITTEN,
+      '/secrets': ['create', 'patch', 'delete'],
       'apps/deployments': WRITTEN,
       'autoscaling/horizontalpodautoscalers': WRITTEN,
       '/pods': ['list', 'watch', 'create', 'patch', 'delete'],

@@ -67,6 +67,7 @@ export class ContainerRun {
         HOME: join(root, 'tmp'),
         TMPDIR: join(root, 'tmp'),
         FAAS_APP_DIR: join(root, 'app'),
+        FAAS_SECRETS_DIR: join(root, 'run', 'secrets'),
         ...env,
         FAAS_HOST: address,
         FAAS_PORT: String(port),

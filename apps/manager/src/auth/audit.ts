@@ -7,7 +7,16 @@ import type { IncomingMessage } from 'node:http';
 import type { Logger } from 'pino';
 import type { Principal } from './authenticator.js';
 
-type Action = 'add' | 'update' | 'remove' | 'add revision' | 'remove revision' | 'roll back' | 'set traffic';
+type Action =
+  | 'add'
+  | 'update'
+  | 'remove'
+  | 'add revision'
+  | 'remove revision'
+  | 'roll back'
+  | 'set traffic'
+  | 'put secret'
+  | 'remove secret';
 
 const PRINCIPALS = new WeakMap<IncomingMessage, Principal>();
 
@@ -32,11 +41,12 @@ export class Audit {
     this.logger = logger.child({ audit: true }, { level });
   }
 
-  /** Runs `work`. `name` takes the function's id as soon as it is known. */
+  /** Runs `work`. `name` takes the function's id as soon as it is known; `of` is noted of what isn't a function. */
   async of<T>(
     action: Action,
     request: IncomingMessage,
     work: (name: (functionId: string) => void) => Promise<T>,
+    of: { readonly secret?: string } = {},
   ): Promise<T> {
     let functionId: string | null = null;
     let outcome = 'ok';
@@ -47,7 +57,7 @@ export class Audit {
       throw error;
     } finally {
       const who = { key: keyOf(request), address: addressOf(request), requestId: requestIdOf(request) };
-      this.logger.info({ action, functionId, outcome, ...who }, 'change asked for');
+      this.logger.info({ action, functionId, ...of, outcome, ...who }, 'change asked for');
     }
   }
 }

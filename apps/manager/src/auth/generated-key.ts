@@ -8,8 +8,8 @@ const KEY = /^[\w-]{43}\n?$/;
 
 /** The file exists, and it holds no key that a manager made. */
 export class UnusableKeyFile extends Error {
-  constructor(path: string) {
-    super(`${path} holds no key that a manager made: remove it to have a new one made, or set API_KEYS.`);
+  constructor(path: string, advice: string) {
+    super(`${path} holds no key that a manager made: ${advice}.`);
     this.name = 'UnusableKeyFile';
   }
 }
@@ -18,9 +18,12 @@ export class UnusableKeyFile extends Error {
  * The key in the file, which is made if it doesn't exist. Any number of processes may call this at once and get the
  * same key. Only this user can read the file. Throws {@link UnusableKeyFile}.
  */
-export async function generatedKey(path: string): Promise<string> {
+export async function generatedKey(
+  path: string,
+  advice = 'remove it to have a new one made, or set API_KEYS',
+): Promise<string> {
   const text = (await readIfThere(path)) ?? (await make(path));
-  if (!KEY.test(text)) throw new UnusableKeyFile(path);
+  if (!KEY.test(text)) throw new UnusableKeyFile(path, advice);
   return text.trim();
 }
 

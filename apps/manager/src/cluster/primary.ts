@@ -5,6 +5,7 @@ import cluster, { type Worker } from 'node:cluster';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { Keyring, ownKey } from '../secrets/keyring.js';
 import type { ToPrimary } from './messages.js';
 import { MetricsAggregator } from './metrics-aggregator.js';
 
@@ -31,6 +32,8 @@ export class Primary {
     private readonly config: Config,
     private readonly logger: Logger,
     private readonly database: DatabaseServer,
+    /** What its processes get beside its own environment. */
+    private readonly env: Readonly<Record<string, string>>,
   ) {}
 
   /**
@@ -38,8 +41,9 @@ export class Primary {
    * process has said why.
    */
   static async start(config: Config, logger: Logger, program: string): Promise<Primary> {
+    const secretsKey = await ownSecretsKey(config, logger);
     const database = await DatabaseServer.open(config.database, logger);
-    const primary = new Primary(config, logger, database);
+    const primary = new Primary(config, logger, database, { DATABASE_URL: database.url, ...secretsKey });
     // Structured, so that numbers that JSON doesn't know get through.
     cluster.setupPrimary({ exec: program, args: [], serialization: 'advanced' });
     cluster.on('message', (worker, message: ToPrimary) => primary.metrics.receive(worker, message));
@@ -68,7 +72,7 @@ export class Primary {
 
   private fork(): Worker {
     const bornAt = performance.now();
-    const worker = cluster.fork({ DATABASE_URL: this.database.url });
+    const worker = cluster.fork(this.env);
     worker.once('exit', (code, signal) => void this.replace(worker.id, signal ?? `status ${code}`, bornAt));
     return worker;
   }
@@ -100,4 +104,12 @@ async function listening(worker: Worker): Promise<void> {
     throw new Error(`A process of the manager ended: ${signal ?? `status ${code}`}.`);
   });
   await Promise.race([once(worker, 'listening'), ended]);
+}
+
+/** To the processes the database is another one's server: they make no key of their own. */
+async function ownSecretsKey({ secrets }: Config, logger: Logger): Promise<Record<string, string>> {
+  if (!secrets.mayMakeKey) return {};
+  await Keyring.open(secrets, logger);
+  const own = await ownKey(secrets.keyFile, true);
+  return own === undefined ? {} : { SECRETS_KEYS: `${own.id}:${own.key.toString('base64')}` };
 }

@@ -60,7 +60,7 @@ export class FunctionLock {
 }
 
 /** TypeORM answers some statements with rows and their count. */
-function askOf(manager: EntityManager): Ask {
+export function askOf(manager: EntityManager): Ask {
   return async <Row>(sql: string, parameters: readonly unknown[]) => {
     const answer = await manager.query<Row[] | [Row[], number]>(sql, [...parameters]);
     return Array.isArray(answer[0]) ? answer[0] : (answer as Row[]);

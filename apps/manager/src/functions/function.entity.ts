@@ -1,5 +1,6 @@
 import type { Endpoint, FunctionId, WorkloadFault } from '#libs/orchestrator/workload.js';
 import { isLive, type Traffic, type WantedTraffic } from '../traffic/traffic.js';
+import type { SecretTargets } from '../revisions/secret-targets.js';
 import { propertyOf, SETTING_NAMES, type SettingName, type SpecColumns } from '../revisions/function-spec.js';
 import { Column, CreateDateColumn, Entity, getMetadataArgsStorage, PrimaryColumn } from 'typeorm';
 
@@ -123,6 +124,10 @@ export class FunctionEntity {
   /** Variables of the handler's environment. */
   @Column({ type: 'jsonb' })
   env: Readonly<Record<string, string>>;
+
+  /** Names of secrets, by where the handler finds their values. */
+  @Column({ type: 'jsonb' })
+  secrets: SecretTargets;
 
   /** Grows whenever what is wanted changes. */
   @Column({ type: 'integer', default: 1 })

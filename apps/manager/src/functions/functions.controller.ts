@@ -113,6 +113,7 @@ export class FunctionsController {
   @ApiProblems(
     'invalid_upload',
     'name_taken',
+    'secret_unreadable',
     'function_removed',
     'upload_too_large',
     'unsupported_encoding',

@@ -12,6 +12,7 @@ import { InlineReconciler, StepSlots } from './inline-reconciler.js';
 import type { FunctionChanges } from './function-changes.js';
 import type { FunctionRepository } from './function.repository.js';
 import { FunctionsService } from './functions.service.js';
+import type { SecretsService } from '../secrets/secrets.service.js';
 import { InstallationPolicy } from '../revisions/installation-policy.js';
 
 /**
@@ -32,6 +33,7 @@ async function upload(bytes: number, largestCodeBytes: number, uploadBytes: numb
     functions,
     { ...limits, uploadBytes },
     new InstallationPolicy(functions, { memoryMiB: functions.memoryMiB, maxReplicas: 10, maxClusterReplicas: 20 }, orchestrator),
+    { require: async () => undefined } as unknown as SecretsService,
     {} as PinoLogger,
   );
   const ended = Promise.withResolvers<unknown>();

@@ -16,6 +16,7 @@ import { noteUncounted } from '../http/client-connection.js';
 import { FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
 import { metadataOf } from './dto/metadata.dto.js';
 import { CodeReader } from '../revisions/code-reader.js';
+import { SecretsService } from '../secrets/secrets.service.js';
 import { InlineReconciler } from './inline-reconciler.js';
 import { EngineUnavailable, FunctionNotFound, FunctionNotReady, VersionOutdated } from './errors.js';
 import { FunctionChanges } from './function-changes.js';
@@ -60,6 +61,7 @@ export class FunctionsService {
     @Inject(FUNCTION_DEFAULTS) private readonly defaults: FunctionDefaults,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     private readonly policy: InstallationPolicy,
+    private readonly secrets: SecretsService,
     @InjectPinoLogger(FunctionsService.name) private readonly logger: PinoLogger,
   ) {
     this.codes = new CodeReader(repository);
@@ -79,6 +81,7 @@ export class FunctionsService {
     const times = this.memory.timesOf(UPLOAD_TIMES, fileBytes);
     const counted = { add: (bytes: number) => reservation.add(Math.ceil(bytes * times)) };
     const { functionName, code, metadata, spec, said } = await readUpload(request, fileBytes, this.policy, counted);
+    await this.secrets.require(spec.secrets);
     const { pids, readyTimeoutMs } = this.defaults;
     const id = newFunctionId();
     named(id);

@@ -57,6 +57,8 @@ const REVISION = {
   json: JsonRevisionUploadDto,
   members: [NAME, 'message', ...SETTING_NAMES],
 };
+/** Fields whose text is JSON. */
+const OBJECTS: ReadonlySet<string> = new Set(['labels', 'env', 'secrets']);
 const MULTIPART = /^multipart\/form-data\b/i;
 const JSON_TYPE = /^application\/json\b/i;
 
@@ -128,7 +130,7 @@ async function read<Form extends Dto, Json extends Dto>(
 function valuesOf(fields: ReadonlyMap<string, string>): Record<string, unknown> {
   const values = [...fields].map(([name, text]) => {
     // What is null would count as left out.
-    if (name === 'labels' || name === 'env') return [name, objectIn(text) ?? text];
+    if (OBJECTS.has(name)) return [name, objectIn(text) ?? text];
     if (name === 'enabled') return [name, booleanIn(text)];
     return [name, (SETTING_NAMES as readonly string[]).includes(name) ? numberIn(text) : text];
   });

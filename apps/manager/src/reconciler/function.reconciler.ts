@@ -3,7 +3,7 @@ import { DeadlinePassed, within } from '#libs/deadlines/within.js';
 import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { type OnReady, Orchestrator } from '#libs/orchestrator/orchestrator.js';
-import type { Workload } from '#libs/orchestrator/workload.js';
+import type { Observed, Workload } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -13,6 +13,8 @@ import type { FunctionEntity, StoredFault } from '../functions/function.entity.j
 import { type Claim, FunctionRepository } from '../functions/function.repository.js';
 import { InstallationPolicy } from '../revisions/installation-policy.js';
 import { RevisionRepository } from '../revisions/revision.repository.js';
+import { SecretUnreadable } from '../secrets/errors.js';
+import { SecretsService } from '../secrets/secrets.service.js';
 import { backoffMs, decide, rolloutFault, workloadFault } from './outcome.js';
 import { isLive } from '../traffic/traffic.js';
 import { TrafficRepository } from '../traffic/traffic.repository.js';
@@ -43,6 +45,7 @@ export class FunctionReconciler {
     private readonly revisions: RevisionRepository,
     private readonly traffic: TrafficRepository,
     private readonly policy: InstallationPolicy,
+    private readonly secrets: SecretsService,
     @InjectPinoLogger(FunctionReconciler.name) private readonly logger: PinoLogger,
   ) {}
 
@@ -89,10 +92,7 @@ export class FunctionReconciler {
   ): Promise<number | null> {
     const { row } = claim;
     const mayServe = row.provisionalUntil === null;
-    const workload = await this.workloadOf(claim);
-    const observed = await within('a step', { ms: stepTimeoutMs, graceMs: ABORT_GRACE_MS, signal }, (bounded) =>
-      this.orchestrator.ensure(workload, bounded, mayServe ? publishReady : undefined),
-    );
+    const observed = await this.ensured(claim, { stepTimeoutMs, signal }, mayServe ? publishReady : undefined);
     const outcome = decide(row, observed, { now: new Date(), resyncMs, random: Math.random() });
     if (outcome.phase !== row.phase) {
       this.logger.info(
@@ -107,6 +107,23 @@ export class FunctionReconciler {
     await this.followTraffic(row, workloadFault(row, outcome, new Date()));
     this.changes.tell(row.id);
     return outcome.abandon ? 0 : outcome.nextMs;
+  }
+
+  private async ensured(
+    claim: Claim,
+    { stepTimeoutMs, signal }: { readonly stepTimeoutMs: number; readonly signal: AbortSignal },
+    onReady: OnReady | undefined,
+  ): Promise<Observed> {
+    let workload: Workload;
+    try {
+      workload = await this.workloadOf(claim);
+    } catch (error) {
+      if (!(error instanceof SecretUnreadable) || claim.row.replicas === 0) throw error;
+      return lackingSecret(claim.row, error);
+    }
+    return within('a step', { ms: stepTimeoutMs, graceMs: ABORT_GRACE_MS, signal }, (bounded) =>
+      this.orchestrator.ensure(workload, bounded, onReady),
+    );
   }
 
   /** The revision that was to take over can't: the one that has the calls is wanted again. */
@@ -173,6 +190,7 @@ export class FunctionReconciler {
     const revision = known ?? (await this.repository.revision(row.workloadOf ?? row.id, row.activeRevision));
     if (!revision) throw new Error(`Revision ${row.activeRevision} of function ${row.id} is missing.`);
     const { timeoutMs, concurrency, memoryMiB, cpuMillis, pids } = row;
+    const secrets = await this.secrets.of(row.secrets);
     return {
       functionId: row.id,
       revision: revision.number,
@@ -183,9 +201,25 @@ export class FunctionReconciler {
       ...(row.maxReplicas === null ? {} : { maxReplicas: row.maxReplicas }),
       limits: { timeoutMs, concurrency, memoryMiB, cpuMillis, pids },
       environment: row.env,
+      ...(secrets && { secrets }),
       ...(row.formerTimeoutMs === null ? {} : { formerTimeoutMs: Math.max(row.formerTimeoutMs, timeoutMs) }),
       ...(isFresh && { isFresh }),
       ...(row.notBefore === null ? {} : { replaceEndedFrom: row.notBefore }),
     };
   }
+}
+
+/** What runs goes on as it was last seen; nothing is started without what it needs. */
+function lackingSecret(row: FunctionEntity, { message }: SecretUnreadable): Observed {
+  const { endpoints, primaryReplica: primary, hostPort, reason } = row;
+  // The same fault as before is counted once.
+  const at = reason?.message === message ? new Date(reason.at) : new Date();
+  return {
+    replicas: 0,
+    ready: 0,
+    endpoints,
+    primary,
+    hostPort,
+    reason: { code: 'rejected', message, terminal: false, at },
+  };
 }

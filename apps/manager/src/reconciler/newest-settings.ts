@@ -10,6 +10,8 @@ import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { StepSlots } from '../functions/inline-reconciler.js';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { InstallationRepository } from '../orchestrator/installation.repository.js';
+import { SETTING_NAMES } from '../revisions/function-spec.js';
+import { Keyring } from '../secrets/keyring.js';
 import { ReconcileLoop } from './reconcile.loop.js';
 
 const CHANGED = 'faas_settings';
@@ -53,9 +55,10 @@ export class NewestSettings {
     private readonly notifications: Notifications,
     @Inject(FUNCTION_DEFAULTS) private readonly defaults: FunctionDefaults,
     @Inject(ORCHESTRATOR_CONFIG) config: OrchestratorConfig,
+    keyring: Keyring,
     @InjectPinoLogger(NewestSettings.name) private readonly logger: PinoLogger,
   ) {
-    this.sha256 = sha256Of(orchestrator.engine, config, defaults);
+    this.sha256 = sha256Of(orchestrator.engine, config, defaults, keyring.fingerprint);
     slots.isOutdated = true;
     slots.settingsSha256 = this.sha256;
     this.notifications.on(CHANGED, () => this.lookSoon());
@@ -172,7 +175,12 @@ export class NewestSettings {
   }
 }
 
-function sha256Of(engine: string, { docker, kubernetes, process }: OrchestratorConfig, defaults: FunctionDefaults) {
+function sha256Of(
+  engine: string,
+  { docker, kubernetes, process }: OrchestratorConfig,
+  defaults: FunctionDefaults,
+  secretsKeys: string,
+) {
   const { image, network, internal, seccomp, firewall, runtime } = docker;
   const { kubeconfig: _, insideCluster: __, ...cluster } = kubernetes;
   const { timeoutMs, concurrency, memoryMiB, cpuMillis, pids, idleTimeoutMs, minReplicas } = defaults;
@@ -183,6 +191,9 @@ function sha256Of(engine: string, { docker, kubernetes, process }: OrchestratorC
   };
   const own = { timeoutMs, concurrency, memoryMiB, cpuMillis, pids, idleTimeoutMs, minReplicas };
   return createHash('sha256')
-    .update(JSON.stringify([VERSION, engine, byEngine[engine], own]))
+    .update(
+      // A manager that doesn't know a setting, or lacks a key, would start workers without what they need.
+      JSON.stringify([VERSION, engine, byEngine[engine], own, SETTING_NAMES, secretsKeys]),
+    )
     .digest('hex');
 }

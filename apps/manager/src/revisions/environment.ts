@@ -13,6 +13,12 @@ const RESERVED =
 /** Which event loop runs the handler. */
 const FREE = 'FAAS_EVENT_LOOP';
 
+/** Why no variable may have this name; undefined: one may. */
+export function variableFault(name: string): string | undefined {
+  if (!NAME.test(name)) return 'must have letters, digits and underscores, and not begin with a digit';
+  return RESERVED.test(name) ? 'is reserved for the worker and for Python' : undefined;
+}
+
 /** Why a value can't be the variables of a function; undefined: it can. */
 export function environmentFault(environment: unknown): string | undefined {
   if (!isJsonObject(environment)) {
@@ -21,11 +27,8 @@ export function environmentFault(environment: unknown): string | undefined {
   let bytes = 0;
   for (const [name, value] of Object.entries(environment)) {
     const shown = JSON.stringify(name.slice(0, 64));
-    if (!NAME.test(name)) {
-      return `env: the name ${shown} must have letters, digits and underscores, and not begin with a digit.`;
-    }
-    if (RESERVED.test(name) && name !== FREE)
-      return `env: the name ${shown} is reserved for the worker and for Python.`;
+    const fault = name === FREE ? undefined : variableFault(name);
+    if (fault !== undefined) return `env: the name ${shown} ${fault}.`;
     if (typeof value !== 'string') return `env: the value of ${shown} must be a string.`;
     if (value.includes('\0') || !value.isWellFormed())
       return `env: the value of ${shown} holds characters that are no text.`;

@@ -10,6 +10,7 @@ const DEFAULTS: FunctionSpec = {
   memory_mib: 512,
   cpu_millis: 1_000,
   env: {},
+  secrets: {},
 };
 const POLICY: SpecPolicy = {
   defaults: DEFAULTS,
@@ -80,6 +81,7 @@ describe('The columns of a spec', () => {
       memoryMiB: 512,
       cpuMillis: 1_000,
       env: {},
+      secrets: {},
     });
     expect(specOf({ ...columns, ...{ id: 'more of the row' } })).toEqual(DEFAULTS);
   });

@@ -11,6 +11,7 @@ import { IsInt, IsOptional, Min } from 'class-validator';
 import { Faultless } from './faultless.js';
 import { InvalidUpload } from '../functions/errors.js';
 import { environmentFault, LARGEST_ENVIRONMENT } from './environment.js';
+import { MOST_SECRETS, type SecretTargets, secretsFault, variablesOf } from './secret-targets.js';
 
 interface SettingOptions {
   readonly description: string;
@@ -53,6 +54,22 @@ function Environment(): PropertyDecorator {
       example: { GREETING: 'Hello' },
     });
     for (const rule of [IsOptional(), Faultless(environmentFault)]) rule(target, name);
+  };
+}
+
+/** The secrets that an upload may ask for. */
+function Secrets(): PropertyDecorator {
+  return (target, name) => {
+    const description = `Secrets that the handler gets, at most ${MOST_SECRETS}: the name of a variable and that of the secret, or the name of a file and {"file": the secret's name}. Files are in the folder that FAAS_SECRETS_DIR names, /run/secrets in containers.`;
+    const source = {
+      oneOf: [{ type: 'string' }, { type: 'object', required: ['file'], properties: { file: { type: 'string' } } }],
+    };
+    SETTINGS.set(name as string, {
+      member: { type: 'object', additionalProperties: source, description },
+      text: { type: String, description: `A JSON object. ${description}` },
+      example: { DB_PASSWORD: 'db-password', 'tls.pem': { file: 'db-cert' } },
+    });
+    for (const rule of [IsOptional(), Faultless(secretsFault)]) rule(target, name);
   };
 }
 
@@ -129,6 +146,9 @@ export class FunctionSpec {
 
   @Environment()
   env: Readonly<Record<string, string>>;
+
+  @Secrets()
+  secrets: SecretTargets;
 }
 
 export type SettingName = keyof FunctionSpec;
@@ -165,7 +185,7 @@ export interface SpecPolicy {
 /** All settings of a function. Throws {@link InvalidUpload} with the field and the limit that it passes. */
 export function resolveSpec(asked: Partial<FunctionSpec>, { defaults, ceilings }: SpecPolicy): FunctionSpec {
   const limits = ceilings(asked.memory_mib ?? defaults.memory_mib);
-  for (const [name, maximum] of MAXIMA as Map<Exclude<SettingName, 'env'>, number>) {
+  for (const [name, maximum] of MAXIMA as Map<Exclude<SettingName, 'env' | 'secrets'>, number>) {
     const { most, why } = limits[name] ?? { most: Infinity };
     if ((asked[name] ?? 0) <= Math.min(maximum, most)) continue;
     const reason = most < maximum && why !== undefined ? `: ${why}` : '.';
@@ -174,6 +194,10 @@ export function resolveSpec(asked: Partial<FunctionSpec>, { defaults, ceilings }
   const { min_replicas, max_replicas } = asked;
   if ((min_replicas ?? 0) > (max_replicas ?? Infinity)) {
     throw new InvalidUpload('min_replicas', 'min_replicas must not be more than max_replicas.');
+  }
+  const twice = variablesOf(asked.secrets ?? {}).find(({ target }) => Object.hasOwn(asked.env ?? {}, target));
+  if (twice !== undefined) {
+    throw new InvalidUpload('secrets', `secrets: the variable ${JSON.stringify(twice.target)} is in env, too.`);
   }
   const fewest = Math.min(defaults.min_replicas, max_replicas ?? Infinity);
   return { ...defaults, min_replicas: fewest, ...asked };

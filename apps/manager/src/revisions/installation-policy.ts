@@ -24,6 +24,7 @@ export class InstallationPolicy implements SpecPolicy {
       memory_mib: config.memoryMiB,
       cpu_millis: config.cpuMillis,
       env: {},
+      secrets: {},
     };
   }
 

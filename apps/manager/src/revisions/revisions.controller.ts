@@ -88,7 +88,7 @@ export class RevisionsController {
       ...ETAG,
     },
   })
-  @ApiProblems('invalid_upload', 'upload_too_large', ...NOT_TAKEN_OVER)
+  @ApiProblems('invalid_upload', 'upload_too_large', 'secret_unreadable', ...NOT_TAKEN_OVER)
   async add(
     @Param('id') id: string,
     @Req() request: Request,

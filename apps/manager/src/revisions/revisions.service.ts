@@ -14,6 +14,7 @@ import { FunctionRepository } from '../functions/function.repository.js';
 import { FunctionsService, UPLOAD_TIMES } from '../functions/functions.service.js';
 import { readRevision } from '../functions/upload.js';
 import { MemoryBudget } from '../memory/memory-budget.js';
+import { SecretsService } from '../secrets/secrets.service.js';
 import { failureOf, RevisionNotFound, RevisionSuperseded } from './errors.js';
 import { TrafficService } from '../traffic/traffic.service.js';
 import { InstallationPolicy } from './installation-policy.js';
@@ -48,6 +49,7 @@ export class RevisionsService {
     private readonly traffic: TrafficService,
     private readonly orchestrator: Orchestrator,
     private readonly memory: MemoryBudget,
+    private readonly secrets: SecretsService,
     @Inject(FUNCTION_DEFAULTS) private readonly config: FunctionDefaults,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     @InjectPinoLogger(RevisionsService.name) private readonly logger: PinoLogger,
@@ -88,6 +90,7 @@ export class RevisionsService {
     const times = this.memory.timesOf(UPLOAD_TIMES, fileBytes);
     const counted = { add: (bytes: number) => reservation.add(Math.ceil(bytes * times)) };
     const { functionName, code, message, settings, unset } = await readRevision(request, fileBytes, counted);
+    await this.secrets.require(settings.secrets ?? {});
     const number = await this.revisions.add(
       id,
       {

@@ -7,6 +7,8 @@ import traceback
 from dataclasses import dataclass
 from types import TracebackType
 
+from ..confidential import masked
+
 MESSAGE_CHARS = 8 * 1024
 TRACEBACK_CHARS = 32 * 1024
 _TRACEBACK_FRAMES = 100
@@ -37,7 +39,7 @@ def describe(error: BaseException, handler_file: str | None) -> Failure:
     return Failure(
         type=name,
         message=message,
-        traceback=cut_middle(text, TRACEBACK_CHARS),
+        traceback=cut_middle(masked(text), TRACEBACK_CHARS),
         line=_line(error, start, handler_file),
     )
 
@@ -64,7 +66,7 @@ def type_name(error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     try:
         # A subclass of str may still override everything; slicing copies a plain one.
-        return cut(str.__str__(str(error)), MESSAGE_CHARS)
+        return cut(masked(str.__str__(str(error))), MESSAGE_CHARS)
     except BaseException as second:
         return f"<the message can't be shown: its __str__ raised {type_name(second)}>"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from time import monotonic_ns
 from typing import Any
 
+from ..confidential import masked
 from .encoding import NoJsonForm, encode_plain, json_pieces
 from .failures import Failure, cut, cut_middle, describe
 
@@ -70,7 +71,7 @@ async def _converted_answer(value: Any, max_bytes: int, *, takes_turns: bool) ->
                 await sleep(0)
                 end_ns = monotonic_ns() + _TURN_NS
     except NoJsonForm as error:
-        return _invalid(Failure(error.type, str(error), ""), path=error.path)
+        return _invalid(Failure(error.type, masked(str(error)), ""), path=masked(error.path))
     return Answer(200, b'{"result":%b}' % text)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import uvloop
 
-from .. import system
+from .. import confidential, system
 from ..protocol import (
     LINGER_SECONDS,
     Exit,
@@ -165,6 +165,7 @@ class Runner:
 
     def load(self) -> Handler:
         system.apply_limits(self.settings)
+        confidential.hide(os.environ, self.settings.secrets_dir)
         try:
             return load_handler(self.settings.handler, self.settings.app_dir, self.settings.code)
         except HandlerNotLoadable as error:

@@ -13,6 +13,8 @@ import time
 from contextlib import suppress
 from functools import lru_cache
 
+from ..confidential import masked_bytes
+
 _READ_BYTES = 64 * 1024
 # The most a pipe holds that nobody privileged has enlarged, and a little more.
 _LAST_READS = 20
@@ -223,7 +225,7 @@ class _Stream:
             self._put(b"\n".join(pieces))
 
     def _put(self, lines: bytes) -> None:
-        lines = _in_pieces(_printable(lines)) + b"\n"
+        lines = _in_pieces(_printable(masked_bytes(lines))) + b"\n"
         self.outlet.put(lines)
         if self.tail is not None:
             self.tail = (self.tail + lines)[-_TAIL_BYTES:]

@@ -15,6 +15,7 @@ import hmac
 import json
 import os
 import pickle
+import re
 import select
 import signal
 import socket
@@ -25,7 +26,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import uvloop
 
-from .. import system
+from .. import confidential, system
 from ..protocol import Exit, Header, Notice
 from ..runner.app import health_answer
 from ..runner.calls import Send
@@ -44,6 +45,10 @@ _FLUSH_SECONDS = 0.05
 # So long after its last word it is certain to have answered.
 _END_SECONDS = 2.0
 _READ_BYTES = 1024 * 1024
+_SPECIALISED_ALONE = b'{"status":"specialised"}'
+# So that its manager knows that it has not ignored them.
+_SPECIALISED = b'{"status":"specialised","files":%d}'
+_FILE_NAME = re.compile(r"(?!\.\.?$)[A-Za-z0-9._-]{1,128}")
 _WRONG_TOKEN = refused(403, "The token is wrong.")
 
 
@@ -239,7 +244,7 @@ class Specialiser:
 
     def take(self, body: bytes) -> tuple[int, Answer]:
         try:
-            settings, environment = specialised_settings(body, self.environ)
+            settings, environment, files = specialised_settings(body, self.environ)
         except BodyRefused as error:
             log("not_specialised", message=str(error))
             return Exit.UNUSABLE, refused(422, str(error))
@@ -247,16 +252,18 @@ class Specialiser:
         self.server.stop_accepting()
         try:
             settings = lay_code_out(settings)
+            if files:
+                confidential.lay_files_out(settings.secrets_dir, files)
         except OSError as error:
-            log("not_specialised", message=f"The code can't be laid out: {error}")
-            return Exit.NO_PLACE, refused(500, "There is no place for the code.")
+            log("not_specialised", message=f"The files can't be laid out: {error}")
+            return Exit.NO_PLACE, refused(500, "There is no place for the files.")
         self.handed_over = True
         if self.lease is not None:
             self.lease.cancel()
         # The function may end this process as soon as its file runs in the standby runner.
         with open(self.out, "wb") as pipe:
             pickle.dump((settings, environment), pipe)
-        return Exit.DONE, Answer(202, b'{"status":"specialised"}')
+        return Exit.DONE, Answer(202, _SPECIALISED % len(files) if files else _SPECIALISED_ALONE)
 
     def on_term(self) -> None:
         # Otherwise it leaves by itself, when it has told the rest of the worker.
@@ -293,8 +300,9 @@ class BodyRefused(ValueError):  # noqa: N818 - named for what happened
 
 def specialised_settings(
     body: bytes, environ: Mapping[str, str]
-) -> tuple[Settings, dict[str, str]]:
-    """The settings and the whole environment of the function's worker. Raises BodyRefused."""
+) -> tuple[Settings, dict[str, str], dict[str, bytes]]:
+    """The settings, the whole environment and the secrets' files of the function's worker. Raises
+    BodyRefused."""
     document: Any = None
     with contextlib.suppress(ValueError, RecursionError):
         document = json.loads(body)
@@ -315,7 +323,20 @@ def specialised_settings(
         code = None if code is None else base64.b64decode(code, validate=True)
     except (binascii.Error, ValueError, TypeError):
         raise BodyRefused('"code" must be the file in base64.') from None
-    return replace(settings, code=code), environment
+    files = document.get("files", {})
+    if type(files) is not dict or not all(map(_is_file, files.items())):
+        raise BodyRefused('"files" must be an object of texts, by the name of each file.')
+    contents = {name: text.encode() for name, text in files.items()}
+    return replace(settings, code=code), environment, contents
+
+
+def _is_file(item: tuple[str, object]) -> bool:
+    name, text = item
+    if type(text) is not str or not _FILE_NAME.fullmatch(name):
+        return False
+    with contextlib.suppress(UnicodeError):
+        return text.encode() is not None
+    return False
 
 
 def _is_variable(item: tuple[str, object]) -> bool:

@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 
-from .. import system
+from .. import confidential, system
 from ..protocol import BACKLOG, Notice
 from ..runner.results import worker_draining
 from ..settings import Settings
@@ -44,6 +44,8 @@ class Supervisor:
         prepared: RunnerProcess | None = None,
     ) -> None:
         self.settings = settings
+        # Of what runners print.
+        confidential.hide(os.environ, settings.secrets_dir)
         self.signals = signals
         self.fleet = Fleet(settings, listener, signals.release_in_child, notice, prepared)
         self.processes = Processes(self.fleet, self.reap)

@@ -1,0 +1,104 @@
+"""Secrets: how a worker gets them, and what it tells of them."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from faas_worker import confidential
+from support import PATIENCE_SECONDS, Worker, eventually
+
+PEM = "-----BEGIN KEY-----\nMIIEvAIBADANBgkqhkiG9w0B\n-----END KEY-----\n"
+HANDLER = """
+import os
+
+def handle(payload):
+    token = os.environ["TOKEN"]
+    if payload == "raise":
+        with open(os.environ["FAAS_SECRETS_DIR"] + "/tls.pem") as file:
+            raise ValueError(f"no {token!r} {file.read()}")
+    if payload == "key":
+        return {token: object()}
+    if payload == "print":
+        print("it is", token, flush=True)
+    with open(os.path.join(os.environ["FAAS_SECRETS_DIR"], "tls.pem")) as file:
+        return [token, file.read()]
+"""
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    worker = Worker(tmp_path, generic=True, HANDLER_FUNCTION="function.handler.handle")
+    try:
+        yield worker.wait_generic()
+    finally:
+        worker.close()
+
+
+def given(worker: Worker, source: str, folder: Path, **files: str) -> None:
+    answer = worker.specialise(
+        source.encode(),
+        files=files,
+        TOKEN="hunter2-token",
+        FAAS_SECRETS="TOKEN",
+        FAAS_SECRETS_DIR=str(folder),
+    )
+    assert (answer.status, answer.json) == (202, {"status": "specialised", "files": len(files)})
+
+
+def test_a_handler_has_them_as_variables_and_as_files(worker: Worker, tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    given(worker, HANDLER, folder, **{"tls.pem": PEM})
+    assert worker.call("get").json == {"result": ["hunter2-token", PEM]}
+    assert stat.S_IMODE((folder / "tls.pem").stat().st_mode) == 0o400
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_errors_and_logs_have_a_mask_in_their_place(worker: Worker, tmp_path: Path) -> None:
+    given(worker, HANDLER, tmp_path / "secrets", **{"tls.pem": PEM})
+    raised = worker.call("raise")
+    assert raised.status == 400
+    assert raised.json["error"]["message"] == "no '***' ***"
+    for text in (json.dumps(raised.json), json.dumps(worker.call("key").json)):
+        assert "hunter2" not in text
+        assert "MIIEvAIBADANBgkqhkiG9w0B" not in text
+    worker.call("print")
+    eventually(lambda: "it is ***" in worker.log(), "what it printed is in its log")
+    assert "hunter2" not in worker.log()
+
+
+def test_a_file_that_cannot_be_loaded_tells_none(worker: Worker, tmp_path: Path) -> None:
+    source = (
+        "import os, sys\n"
+        "print(os.environ['TOKEN'], file=sys.stderr)\n"
+        "raise ValueError(os.environ['TOKEN'])\n"
+    )
+    given(worker, source, tmp_path / "secrets", **{"tls.pem": PEM})
+    worker.process.wait(PATIENCE_SECONDS)
+    assert '"handler_not_loadable"' in worker.log()
+    assert "***" in worker.log()
+    assert "hunter2" not in worker.log()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b", "x" * 129])
+def test_a_file_of_another_name_is_refused(worker: Worker, name: str) -> None:
+    answer = worker.specialise(b"", files={name: "x"})
+    assert answer.status == 422
+
+
+def test_short_values_are_left_alone_and_quoted_ones_found() -> None:
+    try:
+        environ = {"FAAS_SECRETS": "A,B,C", "A": "abc", "B": 'quo"ted\t', "C": "ends\n"}
+        confidential.hide(environ, "/nowhere")
+        assert environ["FAAS_SECRETS_DIR"] == "/nowhere"
+        assert confidential.masked("abc") == "abc"
+        assert confidential.masked(repr('quo"ted\t')) == "'***'"
+        assert confidential.masked(json.dumps('quo"ted\t')) == '"***"'
+        assert confidential.masked_bytes(b"it ends") == b"it ***"
+    finally:
+        confidential.hide({}, "/nowhere")
+    assert confidential.masked("ends") == "ends"
