@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds faas-worker:local and faas-manager:local, or one of them:  scripts/images.sh [worker] [manager]
+# Builds faas-worker:local with faas-builder:local, and faas-manager:local, or one of them:
+#   scripts/images.sh [worker] [manager]
 #
 #   BASES=local            on bases made on this machine (scripts/make-base-images.sh) instead of the public ones
 #   DOCKER_BUILD_NETWORK   network of the build steps (host, where the builder's own network has no way out)
@@ -25,6 +26,8 @@ for name in "$@"; do
     worker)
       base python
       build faas-worker:local apps/worker apps/worker/Dockerfile faas-base-python:local
+      # Builds packages for that worker.
+      build faas-builder:local apps/worker apps/worker/builder.Dockerfile faas-base-python:local
       ;;
     manager)
       base node

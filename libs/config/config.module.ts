@@ -8,6 +8,7 @@ export const SECRETS_CONFIG = Symbol('SecretsConfig');
 export const ORCHESTRATOR_CONFIG = Symbol('OrchestratorConfig');
 export const RECONCILE_CONFIG = Symbol('ReconcileConfig');
 export const SCALE_CONFIG = Symbol('ScaleConfig');
+export const LAYERS_CONFIG = Symbol('LayersConfig');
 export const METRICS_CONFIG = Symbol('MetricsConfig');
 
 /** Makes each slice of the parsed configuration injectable by its own token. */
@@ -22,6 +23,7 @@ export class ConfigModule {
       { provide: ORCHESTRATOR_CONFIG, useValue: config.orchestrator },
       { provide: RECONCILE_CONFIG, useValue: config.reconcile },
       { provide: SCALE_CONFIG, useValue: config.scale },
+      { provide: LAYERS_CONFIG, useValue: config.layers },
       { provide: METRICS_CONFIG, useValue: config.metrics },
     ];
     return { module: ConfigModule, global: true, providers, exports: providers.map(({ provide }) => provide) };

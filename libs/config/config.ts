@@ -20,6 +20,7 @@ export interface Config {
   readonly functions: FunctionDefaults;
   readonly secrets: SecretsConfig;
   readonly orchestrator: OrchestratorConfig;
+  readonly layers: LayersConfig;
   readonly reconcile: ReconcileConfig;
   readonly scale: ScaleConfig;
   readonly metrics: MetricsConfig;
@@ -116,7 +117,34 @@ export interface OrchestratorConfig {
   readonly clusterPoolSize: number;
 }
 
+/** How layers of packages are built, and how long they are kept. */
+export interface LayersConfig {
+  /** The index that packages come from; undefined: none, only the folder of wheels. May hold credentials. */
+  readonly indexUrl: string | undefined;
+  readonly extraIndexUrls: readonly string[];
+  /** A folder of wheels on the engine's machine. */
+  readonly wheelsDir: string | undefined;
+  /** Packages without a wheel may be built, which runs code of theirs. */
+  readonly allowSdists: boolean;
+  readonly timeoutMs: number;
+  readonly memoryMiB: number;
+  readonly largestMiB: number;
+  readonly mostFiles: number;
+  /** How many are built at once. */
+  readonly concurrency: number;
+  /** A layer that no revision names is kept for this long after its last use, in milliseconds. */
+  readonly retentionMs: number;
+  /** The image that they are built in, and the volume that they are unpacked to; undefined: one of this installation. */
+  readonly image: string;
+  readonly volume: string | undefined;
+  /** The same where workers are processes: the program, and the folder; undefined: one beside the workers' own. */
+  readonly uv: string;
+  readonly dir: string | undefined;
+}
+
 export interface DockerConfig {
+  /** Unset: functions can't have layers. */
+  readonly layers?: LayersConfig;
   readonly image: string;
   readonly registry: RegistryLogin | undefined;
   readonly network: string;
@@ -201,6 +229,8 @@ export interface RegistryLogin {
 }
 
 export interface ProcessConfig {
+  /** Unset: functions can't have layers. */
+  readonly layers?: LayersConfig;
   /** The Python that has the worker's requirements. */
   readonly python: string;
   /** The folder that holds the `faas_worker` package. */

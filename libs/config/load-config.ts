@@ -11,6 +11,7 @@ import {
   type DatabaseConfig,
   type FirewallConfig,
   type KubernetesConfig,
+  type LayersConfig,
   type LimitsConfig,
   type RegistryLogin,
   type SecretsConfig,
@@ -211,6 +212,26 @@ const environment = z.object({
   WORKER_DIR: z.string().default('apps/worker'),
   PROCESS_RUNTIME_DIR: z.string().default(resolve(tmpdir(), 'faas')),
 
+  PYTHON_INDEX_URL: z.string().optional(),
+  PYTHON_INDEX_USER: z.string().optional(),
+  PYTHON_INDEX_PASSWORD: z.string().optional(),
+  PYTHON_EXTRA_INDEX_URLS: z.string().default(''),
+  PYTHON_WHEELS_DIR: z.string().optional(),
+  ALLOW_SDISTS: flag(false),
+  BUILD_TIMEOUT_MS: integer(300_000, 1_000, 3_600_000),
+  BUILD_MEMORY_MIB: integer(1_024, 64, MOST_MEMORY_MIB),
+  BUILD_CONCURRENCY: integer(2, 1, 64),
+  MAX_LAYER_MIB: integer(512, 1, 16_384),
+  MAX_LAYER_FILES: integer(50_000, 1, 1_000_000),
+  LAYER_RETENTION_MS: integer(7 * 24 * 3_600_000, 0, Number.MAX_SAFE_INTEGER),
+  BUILDER_IMAGE: z.string().default('faas-builder:local'),
+  BUILDER_UV: z.string().default('.cache/builder/bin/uv'),
+  LAYERS_DIR: z.string().optional(),
+  DOCKER_LAYERS_VOLUME: z
+    .string()
+    .regex(/^[a-zA-Z0-9][\w.-]{1,200}$/, { error: 'must be the name of a Docker volume' })
+    .optional(),
+
   RECONCILE_CONCURRENCY: integer(16, 1, 1_000),
   RECONCILE_POLL_MS: integer(2_000, 50, 600_000),
   // Shorter than calls wait for a replica, so that the next one survives a manager that is killed in a step.
@@ -273,6 +294,7 @@ function parse(given: NodeJS.ProcessEnv): Config {
   if (env.MIN_REPLICAS > Math.min(env.MAX_REPLICAS, env.HPA_MAX_REPLICAS)) {
     faults.push(`MIN_REPLICAS (${env.MIN_REPLICAS}) must not exceed MAX_REPLICAS and HPA_MAX_REPLICAS`);
   }
+  const layers = layersOf(env, faults);
   if (!server || !database || faults.length > 0) throw new InvalidConfig(faults);
 
   return {
@@ -306,12 +328,14 @@ function parse(given: NodeJS.ProcessEnv): Config {
         firewall,
         seccomp: env.WORKER_SECCOMP,
         runtime: env.WORKER_RUNTIME,
+        layers,
       },
       kubernetes: kubernetesOf(env),
       process: {
         python: resolve(env.WORKER_PYTHON),
         workerDir: resolve(env.WORKER_DIR),
         runtimeDir: resolve(env.PROCESS_RUNTIME_DIR),
+        layers,
       },
       pool: {
         size: env.WARM_POOL_SIZE === 'auto' ? poolSizeFor(totalmem()) : env.WARM_POOL_SIZE,
@@ -322,6 +346,7 @@ function parse(given: NodeJS.ProcessEnv): Config {
       },
       clusterPoolSize: env.WARM_POOL_SIZE === 'auto' ? CLUSTER_POOL : env.WARM_POOL_SIZE,
     },
+    layers,
     reconcile: {
       pollMs: env.RECONCILE_POLL_MS,
       leaseMs: env.RECONCILE_LEASE_MS,
@@ -514,6 +539,47 @@ function firewallOf(env: Environment, faults: string[]): FirewallConfig {
     faults.push('WORKER_EGRESS_ALLOW and WORKER_FIREWALL=off contradict each other: everything is open without rules');
   }
   return { mode: env.WORKER_FIREWALL, allow };
+}
+
+const PUBLIC_INDEX = 'https://pypi.org/simple';
+
+function layersOf(env: Environment, faults: string[]): LayersConfig {
+  const extraIndexUrls = listOf(env.PYTHON_EXTRA_INDEX_URLS);
+  const indexUrl = env.PYTHON_INDEX_URL ?? (env.PYTHON_WHEELS_DIR === undefined ? PUBLIC_INDEX : undefined);
+  const named = { PYTHON_INDEX_URL: indexUrl === undefined ? [] : [indexUrl], PYTHON_EXTRA_INDEX_URLS: extraIndexUrls };
+  for (const [variable, urls] of Object.entries(named)) {
+    if (urls.some((url) => !/^https?:\/\/\S+$/.test(url) || !URL.canParse(url))) {
+      faults.push(`${variable} must name package indexes by http:// or https:// URLs`);
+    }
+  }
+  const { PYTHON_INDEX_USER: user, PYTHON_INDEX_PASSWORD: password } = env;
+  if ((user === undefined) !== (password === undefined)) {
+    faults.push('PYTHON_INDEX_USER and PYTHON_INDEX_PASSWORD belong together: set both or neither');
+  }
+  return {
+    indexUrl: indexUrl !== undefined && URL.canParse(indexUrl) ? withLogin(indexUrl, user, password) : indexUrl,
+    extraIndexUrls,
+    wheelsDir: env.PYTHON_WHEELS_DIR && resolve(env.PYTHON_WHEELS_DIR),
+    allowSdists: env.ALLOW_SDISTS,
+    timeoutMs: env.BUILD_TIMEOUT_MS,
+    memoryMiB: env.BUILD_MEMORY_MIB,
+    largestMiB: env.MAX_LAYER_MIB,
+    mostFiles: env.MAX_LAYER_FILES,
+    concurrency: env.BUILD_CONCURRENCY,
+    retentionMs: env.LAYER_RETENTION_MS,
+    image: env.BUILDER_IMAGE,
+    volume: env.DOCKER_LAYERS_VOLUME,
+    uv: resolve(env.BUILDER_UV),
+    dir: env.LAYERS_DIR && resolve(env.LAYERS_DIR),
+  };
+}
+
+function withLogin(index: string, user: string | undefined, password: string | undefined): string {
+  if (user === undefined || password === undefined) return index;
+  const url = new URL(index);
+  url.username = encodeURIComponent(user);
+  url.password = encodeURIComponent(password);
+  return url.href;
 }
 
 function registryOf(env: Environment, faults: string[]): RegistryLogin | undefined {

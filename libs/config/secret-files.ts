@@ -1,7 +1,14 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 
 /** What may be given as a file, whose path is in the variable of this name and `_FILE`. */
-const SECRETS = ['API_KEYS', 'DATABASE_URL', 'POSTGRES_PASSWORD', 'HARBOR_PASS', 'SECRETS_KEYS'] as const;
+const SECRETS = [
+  'API_KEYS',
+  'DATABASE_URL',
+  'POSTGRES_PASSWORD',
+  'HARBOR_PASS',
+  'SECRETS_KEYS',
+  'PYTHON_INDEX_PASSWORD',
+] as const;
 
 const MOST_BYTES = 64 * 1024;
 

@@ -233,6 +233,16 @@ export const PROBLEMS = {
     detail: "SyntaxError: '(' was never closed (line 3)",
     extras: { traceback: SYNTAX_ERROR, line: 3 },
   },
+  requirements_not_installable: {
+    status: 422,
+    detail:
+      '× No solution found when resolving dependencies:\n  ╰─▶ Because reqests was not found in the package registry and you require reqests, we can conclude that your requirements are unsatisfiable.',
+  },
+  requirements_unsupported: {
+    status: 422,
+    detail:
+      "Functions of this installation can't have requirements: its engine (kubernetes) has no way to give them any.",
+  },
   function_overloaded: {
     status: 429,
     detail: 'Function mfrggzdfmztwq2lk has all its slots taken and 256 calls waiting. Try again shortly.',
@@ -277,6 +287,10 @@ export const PROBLEMS = {
     status: 502,
     detail: 'The worker ended while it ran the call: it reached its memory limit.',
     extras: { reason: 'out_of_memory' },
+  },
+  build_unavailable: {
+    status: 503,
+    detail: "The package index can't be used: Failed to fetch: https://pypi.org/simple/requests/",
   },
   database_unavailable: {
     status: 503,

@@ -70,6 +70,18 @@ describe('containerConfig', () => {
     expect(runtimes.map(({ HostConfig }) => HostConfig?.Runtime)).toEqual([undefined, 'crun']);
   });
 
+  it('gives layers, for reading alone, to those who may have one', () => {
+    const placement = { ...PLACEMENT, layers: 'the-layers' };
+    const mount = { Type: 'volume', Source: 'the-layers', Target: '/layers', ReadOnly: true };
+    const generic = genericConfig(placement, WORKLOAD.limits, 'f'.repeat(64), 30_000, OWN);
+    expect(generic.HostConfig?.Mounts).toMatchObject([mount]);
+    expect(containerConfig(WORKLOAD, placement, OWN).HostConfig?.Mounts).toHaveLength(1);
+    const layer = { digest: 'd'.repeat(64), open: () => Promise.reject(new Error('not asked for')) };
+    const { HostConfig: host, Env } = containerConfig({ ...WORKLOAD, layer }, placement, OWN);
+    expect(host?.Mounts?.[1]).toMatchObject(mount);
+    expect(Env).toContain(`FAAS_LAYER=/layers/${'d'.repeat(64)}`);
+  });
+
   it('bounds what the kernel counts for each process, and lets nobody raise it', () => {
     const { HostConfig: host } = containerConfig(WORKLOAD, PLACEMENT, OWN);
     const limits = host?.Ulimits ?? [];

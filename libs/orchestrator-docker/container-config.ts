@@ -5,6 +5,7 @@ import type { Workload, WorkloadLimits } from '#libs/orchestrator/workload.js';
 import type { ContainerLimits } from './docker-engine.js';
 import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import { LABEL, replicaLabels } from './labels.js';
+import { LAYERS_DIR, layersMount } from './layer-volume.js';
 import type { Reach } from './reach.js';
 import { CODE_DIR, WORKER_PORT } from './replica.js';
 import { SECCOMP_PROFILE } from './seccomp-profile.js';
@@ -19,6 +20,8 @@ export interface Placement {
   readonly network: string;
   /** Empty: the engine's own. */
   readonly runtime: string;
+  /** The volume with the layers, which every worker may read; undefined: there are none. */
+  readonly layers?: string | undefined;
 }
 
 /** What only one replica of a workload has. */
@@ -41,14 +44,15 @@ export type WorkerLimits = Pick<WorkloadLimits, 'memoryMiB' | 'cpuMillis' | 'pid
 /** What the engine is asked to create for one replica; its name is given apart. */
 export function containerConfig(workload: Workload, placement: Placement, own: Own): ContainerCreateOptions {
   const { timeoutMs } = workload.limits;
-  const config = workerConfig(placement, workload.limits, workerVariables(workload), own);
+  const config = workerConfig(placement, workload.limits, variablesOf(workload), own);
+  const layers = workload.layer === undefined ? [] : layersIn(placement);
   return {
     ...config,
     Labels: { ...replicaLabels(placement.owner, workload, own.spec), [LABEL.credential]: own.call.credential },
     StopTimeout: Math.ceil(timeoutMs / 1000),
     // The root is read-only for the engine too, so the code needs a volume. NoCopy: whatever the image has there, and
     // whoever owns it, stays out; a fresh volume belongs to root.
-    HostConfig: { ...config.HostConfig, Mounts: [emptyVolume(placement.owner, own.volume)] },
+    HostConfig: { ...config.HostConfig, Mounts: [emptyVolume(placement.owner, own.volume), ...layers] },
   };
 }
 
@@ -74,8 +78,20 @@ export function genericConfig(
     HostConfig: {
       ...config.HostConfig,
       Tmpfs: { ...config.HostConfig?.Tmpfs, [CODE_DIR]: CODE_IN_MEMORY, [SECRETS_DIR]: SECRETS_IN_MEMORY },
+      // Nothing can be mounted later; whichever function it gets may have one.
+      ...(placement.layers !== undefined && { Mounts: layersIn(placement) }),
     },
   };
+}
+
+/** What a worker of this function is told here. */
+export function variablesOf(workload: Workload): Record<string, string> {
+  const { layer } = workload;
+  return { ...workerVariables(workload), ...(layer && { FAAS_LAYER: `${LAYERS_DIR}/${layer.digest}` }) };
+}
+
+function layersIn({ owner, layers }: Placement) {
+  return layers === undefined ? [] : [layersMount(owner, layers)];
 }
 
 function workerConfig(

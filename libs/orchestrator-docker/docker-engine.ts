@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import type Docker from 'dockerode';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
-import { ENGINE, engineFault, EngineRefusal, isConflict, isMissing } from './engine-fault.js';
+import { ENGINE, engineFault, EngineRefusal, isConflict, isImageMissing, isMissing } from './engine-fault.js';
 
 const CALL_TIMEOUT_MS = 30_000;
 const START_TIMEOUT_MS = 90_000;
@@ -117,10 +117,53 @@ export class DockerEngine {
     }
   }
 
-  async putArchive(id: string, path: string, archive: Buffer, signal: AbortSignal): Promise<void> {
-    await this.call('copy code', signal, (abortSignal) =>
-      this.docker.getContainer(id).putArchive(archive, { path, abortSignal }),
+  /** The status with which a container ends. */
+  async wait(id: string, timeoutMs: number, signal: AbortSignal): Promise<number> {
+    const wait = (abortSignal: AbortSignal) =>
+      this.docker.getContainer(id).wait({ condition: 'next-exit', abortSignal }) as Promise<{ StatusCode: number }>;
+    return (await this.call('wait for a container', signal, wait, timeoutMs)).StatusCode;
+  }
+
+  async putArchive(id: string, path: string, archive: Buffer | Readable, signal: AbortSignal): Promise<void> {
+    const timeoutMs = Buffer.isBuffer(archive) ? CALL_TIMEOUT_MS : START_TIMEOUT_MS;
+    await this.call(
+      'copy files',
+      signal,
+      (abortSignal) => this.docker.getContainer(id).putArchive(archive, { path, abortSignal }),
+      timeoutMs,
     );
+  }
+
+  /** A file, or a folder with what is in it, as an archive. */
+  getArchive(id: string, path: string, signal: AbortSignal): Promise<Readable> {
+    return this.open('read files', signal, (abortSignal) =>
+      this.docker.getContainer(id).getArchive({ path, abortSignal }),
+    );
+  }
+
+  /** Whether there is such a file or folder in a container. */
+  async hasPath(id: string, path: string, signal: AbortSignal): Promise<boolean> {
+    try {
+      await this.call('look for files', signal, (abortSignal) =>
+        this.docker.getContainer(id).infoArchive({ path, abortSignal }),
+      );
+      return true;
+    } catch (error) {
+      if (isMissing(error)) return false;
+      throw error;
+    }
+  }
+
+  /** Undefined when the engine doesn't have it. */
+  async imageId(image: string, signal: AbortSignal): Promise<string | undefined> {
+    const found = this.docker.getImage(image);
+    const inspect = found.inspect.bind(found) as WithOptions<{ Id: string }>;
+    try {
+      return (await this.call('inspect an image', signal, (abortSignal) => inspect({ abortSignal }))).Id;
+    } catch (error) {
+      if (isMissing(error) || isImageMissing(error)) return undefined;
+      throw error;
+    }
   }
 
   async start(id: string, signal: AbortSignal): Promise<void> {

@@ -6,6 +6,7 @@ import { HealthProber } from '#libs/orchestrator/health-probe.js';
 import { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
 import { type OnReady, Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
 import type { ReplicaLog } from '#libs/orchestrator/replica-log.js';
+import type { LayerEngine } from '#libs/orchestrator/layers.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
 import { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
@@ -18,8 +19,10 @@ import { HARDENING } from './container-config.js';
 import { Drainer } from './drainer.js';
 import { DockerEngine } from './docker-engine.js';
 import { EngineRefusal, isMissing } from './engine-fault.js';
+import { DockerLayers } from './docker-layers.js';
 import { followEvents } from './event-stream.js';
 import { ImagePulls } from './image-pulls.js';
+import { LayerVolume } from './layer-volume.js';
 import { ownedBy } from './labels.js';
 import { observedOf, seenReady } from './observe.js';
 import type { Reach } from './reach.js';
@@ -60,6 +63,7 @@ export class DockerOrchestrator extends Orchestrator {
   private readonly pool: WarmPool<PoolContainer>;
   private readonly warmStarter: WarmStarter;
   private readonly drainer: Drainer;
+  private readonly builds: DockerLayers | undefined;
   private readonly mutex = new KeyedMutex();
   private readonly listeners = new Set<Listener>();
 
@@ -80,7 +84,9 @@ export class DockerOrchestrator extends Orchestrator {
     this.observer = new ReplicaObserver(this.docker, this.prober, owner, config.network, this.claims, tokens);
     this.images = new ImagePulls(this.docker, config.registry, logger, (functionId) => this.changed(functionId));
     const { image, network, runtime } = config;
-    const placement = { owner, image, network, runtime };
+    this.builds = this.openBuilds();
+    const layers = this.builds?.volume.volume;
+    const placement = { owner, image, network, runtime, ...(layers !== undefined && { layers }) };
     this.starter = new ReplicaStarter(
       this.docker,
       this.images,
@@ -115,6 +121,10 @@ export class DockerOrchestrator extends Orchestrator {
 
   override get warmPool(): PoolReport {
     return this.pool;
+  }
+
+  override get layers(): LayerEngine | undefined {
+    return this.builds;
   }
 
   /** Sets the rules for workers before the first of them starts. The engine may be away still: that shows later. */
@@ -202,6 +212,7 @@ export class DockerOrchestrator extends Orchestrator {
     this.coldStarts.stop();
     this.images.close();
     this.network.close();
+    this.builds?.close();
     this.drainer.close();
     this.listeners.clear();
     await this.pool.close();
@@ -228,6 +239,8 @@ export class DockerOrchestrator extends Orchestrator {
     await settled(plan.discard.map((replica) => this.drainer.discard(replica, signal)));
     await settled(plan.leave.map((replica) => this.drainer.drain(replica, graceOf(replica), signal)));
     if (plan.promote !== undefined) await this.starter.promote(plan.promote, signal);
+    // It may have ended because what it imports is gone.
+    if (plan.faults.length > 0 && workload.layer !== undefined) this.builds?.volume.forget(workload.layer);
     if (plan.start.length === 0) this.coldStarts.leave(functionId);
     const refused = place.fault !== undefined && plan.start.length > 0 ? [place.fault] : [];
     const start = refused.length > 0 ? [] : plan.start;
@@ -292,6 +305,7 @@ export class DockerOrchestrator extends Orchestrator {
     if (!this.coldStarts.begin(functionId, place.hasNothing)) return waitingForSlot();
     let isStarted = false;
     try {
+      if (workload.layer !== undefined) await this.builds?.volume.ready(workload.layer, signal);
       if (workload.secrets !== undefined) {
         return await this.starter.attempted(functionId, () =>
           this.warmStarter.startCold(workload, spec, place.slot, signal),
@@ -319,9 +333,23 @@ export class DockerOrchestrator extends Orchestrator {
 
   /** The engine tells of a worker that ended before it was renamed under its former name, and lists it late. */
   private async startWarm(...of: Parameters<WarmStarter['start']>): Promise<WarmReplica | undefined> {
+    const [{ layer }, , , signal] = of;
+    const { hasReady } = this.warmStarter;
+    if (layer !== undefined && hasReady) await this.builds?.volume.ready(layer, signal);
     const warm = await this.warmStarter.start(...of);
+    // It may have refused the function for want of it.
+    if (layer !== undefined && hasReady && warm === undefined) this.builds?.volume.forget(layer);
     if (warm?.isReady === false) setTimeout(() => this.changed(of[0].functionId), SECOND_HINT_MS).unref();
     return warm;
+  }
+
+  private openBuilds(): DockerLayers | undefined {
+    const { config, owner, docker } = this;
+    const { layers } = config;
+    if (layers === undefined) return undefined;
+    const volume = new LayerVolume(docker, owner, config.image, layers.volume ?? `faas-layers-${owner}`, layers);
+    const pull = (image: string, signal: AbortSignal) => this.images.pulled(image, signal);
+    return new DockerLayers(docker, config, layers, owner, volume, this.logger, pull);
   }
 
   private changed(functionId: FunctionId): void {

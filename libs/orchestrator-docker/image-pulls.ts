@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { RegistryLogin } from '#libs/config/config.js';
+import { within } from '#libs/deadlines/within.js';
 import type { FunctionId, WorkloadFault } from '#libs/orchestrator/workload.js';
 import type { DockerEngine } from './docker-engine.js';
 import { jsonLines } from './json-lines.js';
@@ -40,6 +41,15 @@ export class ImagePulls {
     const pull = this.pulls.get(image) ?? this.begin(image);
     if (functionId !== undefined) pull.waiting.add(functionId);
     return { code: 'starting', message: `Pulling the worker's image ${image}.`, terminal: false, at: pull.since };
+  }
+
+  /** Pulls an image and waits for it. Throws why it can't be had. */
+  async pulled(image: string, signal: AbortSignal): Promise<void> {
+    try {
+      await within(`pulling ${image}`, { signal }, () => this.pull(image));
+    } catch (error) {
+      throw new Error(this.withoutSecrets(error instanceof Error ? error.message : String(error)), { cause: error });
+    }
   }
 
   close(): void {

@@ -10,6 +10,8 @@ export const LABEL = {
   pool: 'faas.pool',
   /** On containers that answer to a token: what it is made of, which is no secret. */
   credential: 'faas.credential',
+  /** On what builds layers and brings them to workers. */
+  layers: 'faas.layers',
   /** On claims: the owner, under another name than on what is pruned once no container uses it. */
   claim: 'faas.claim',
 } as const;

@@ -7,7 +7,7 @@ import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import type { EndpointAddress, FunctionId, Workload, WorkloadFault } from '#libs/orchestrator/workload.js';
 import { settled } from '#libs/deadlines/within.js';
 import type { Claims } from './claims.js';
-import { resources, type WorkerLimits } from './container-config.js';
+import { resources, variablesOf, type WorkerLimits } from './container-config.js';
 import type { DockerEngine } from './docker-engine.js';
 import { EngineRefusal, isConflict } from './engine-fault.js';
 import type { PoolContainer, PoolContainers } from './pool-containers.js';
@@ -158,7 +158,7 @@ export class WarmStarter {
 
   /** True when it has loaded it already. */
   private async giveFunction(member: PoolContainer, workload: Workload, signal: AbortSignal): Promise<boolean> {
-    await this.pool.specialise(member, specialisationOf(workload), signal);
+    await this.pool.specialise(member, specialisationOf(workload, variablesOf(workload)), signal);
     return (await probeHealth(member.address, LOAD_MS, member.call.token)).good;
   }
 

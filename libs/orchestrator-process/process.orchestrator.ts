@@ -1,10 +1,12 @@
 import { EventEmitter, once } from 'node:events';
 import { access, chmod, constants, lstat } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { NO_POOL, type PoolConfig, type ProcessConfig } from '#libs/config/config.js';
 import { within } from '#libs/deadlines/within.js';
 import { makeFolder } from '#libs/files/make-folder.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
+import type { LayerEngine } from '#libs/orchestrator/layers.js';
 import { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
 import { Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
 import { observedOf, planFor, type Standing, withheldOf } from '#libs/orchestrator/replica-plan.js';
@@ -13,10 +15,12 @@ import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { ReplicaLog } from '#libs/orchestrator/replica-log.js';
 import type { FunctionId, Observed, Workload } from '#libs/orchestrator/workload.js';
 import { findInterpreter, type Interpreter } from './interpreter.js';
+import { ProcessLayers } from './process-layers.js';
 import { ProcessPool } from './process-pool.js';
 import { type ReplicaRecord, ReplicaStore } from './replica-store.js';
 import { Replicas } from './replicas.js';
-import { workerUids } from './users.js';
+import { UnpackedLayers } from './unpacked-layers.js';
+import { builderUid, workerUids } from './users.js';
 import { WorkerLogs } from './worker-log.js';
 
 /** Linux keeps a UNIX socket's path in 108 bytes, the last of them a NUL. */
@@ -40,6 +44,7 @@ export class ProcessOrchestrator extends Orchestrator {
   private readonly workerLogs: WorkerLogs;
   private readonly replicas: Replicas;
   private readonly pool: ProcessPool;
+  private readonly builds: ProcessLayers | undefined;
   private preparing: Promise<Interpreter> | undefined;
 
   constructor(
@@ -51,14 +56,19 @@ export class ProcessOrchestrator extends Orchestrator {
   ) {
     super();
     const notify = (functionId: FunctionId) => this.changes.emit('change', functionId);
-    this.store = new ReplicaStore(config.runtimeDir, owner, this.uids);
+    this.store = new ReplicaStore(config.runtimeDir, owner, this.uids, config.layers?.dir);
     this.workerLogs = new WorkerLogs(this.store);
     this.replicas = new Replicas(this.store, this.workerLogs, this.departures, tokens, notify, logger);
+    this.builds = this.openBuilds(config);
     this.pool = new ProcessPool(this.store, this.replicas, () => this.prepared(), pool, logger);
   }
 
   override get warmPool(): PoolReport {
     return this.pool.workers;
+  }
+
+  override get layers(): LayerEngine | undefined {
+    return this.builds;
   }
 
   ensure(workload: Workload, signal: AbortSignal): Promise<Observed> {
@@ -80,6 +90,7 @@ export class ProcessOrchestrator extends Orchestrator {
     if (start > 0 && current !== undefined && current.owed > 0 && withheld === 0) {
       await this.store.saveFault(functionId, { ...current, owed: 0 });
     }
+    if (start > 0 && workload.layer !== undefined) await this.builds?.unpacked.ready(workload.layer, signal);
     for (let started = 0; started < start; started += 1) {
       signal.throwIfAborted();
       const warm = await this.pool.take(workload, hash, living.length + started === 0, signal);
@@ -176,6 +187,13 @@ export class ProcessOrchestrator extends Orchestrator {
     this.pool.workers.start();
     this.pool.sweep().catch((error: unknown) => this.logger.debug({ err: error }, 'sweeping the pool was put off'));
     return interpreter;
+  }
+
+  private openBuilds({ layers }: ProcessConfig): ProcessLayers | undefined {
+    if (layers === undefined) return undefined;
+    const unpacked = new UnpackedLayers(this.store.layersDir, layers);
+    const folder = join(this.store.ownerDir, '.builder');
+    return new ProcessLayers(this.config, layers, folder, builderUid(), () => this.prepared(), unpacked);
   }
 
   private standing(records: readonly ReplicaRecord[]): Standing[] {

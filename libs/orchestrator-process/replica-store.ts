@@ -60,15 +60,22 @@ export interface FaultRecord {
 export class ReplicaStore {
   readonly ownerKey: string;
   readonly ownerDir: string;
+  /** Where layers are unpacked. */
+  readonly layersDir: string;
 
-  /** @param uids for workers; undefined: they run as the manager's user */
+  /**
+   * @param uids for workers; undefined: they run as the manager's user
+   * @param layersDir for the layers of all owners; undefined: beside the workers
+   */
   constructor(
     runtimeDir: string,
     owner: string,
     private readonly uids?: UidRange,
+    layersDir?: string,
   ) {
     this.ownerKey = createHash('sha256').update(owner).digest('hex').slice(0, 10);
     this.ownerDir = join(runtimeDir, this.ownerKey);
+    this.layersDir = layersDir === undefined ? join(this.ownerDir, '.layers') : join(layersDir, this.ownerKey);
   }
 
   functionDir(functionId: FunctionId): string {

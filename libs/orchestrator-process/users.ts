@@ -17,6 +17,8 @@ const RANGES: readonly UidRange[] = [
   { first: 30_000, count: 30_000 },
 ];
 export const LEAST_WORKER_UID = 30_000;
+/** Users of a range that are no worker's. */
+const OTHERS = 2;
 const LOOK_MS = 10_000;
 const SETPRIV = '/usr/bin/setpriv';
 /** The loader takes these out of the environment of a process with two users; the worker gets them as arguments. */
@@ -37,11 +39,17 @@ export function uidRangeIn(uidMap: string): UidRange | undefined {
 export function workerUids(): UidRange | undefined {
   if (process.geteuid?.() !== 0 || process.platform !== 'linux') return undefined;
   const range = uidRangeIn(readFileSync('/proc/self/uid_map', 'utf8'));
-  return range && { ...range, count: range.count - 1 };
+  return range && { ...range, count: range.count - OTHERS };
 }
 
 /** The last of the range: the real user of every supervisor, and of nothing else. */
 function supervisorUid(): number | undefined {
+  const range = workerUids();
+  return range && range.first + range.count + 1;
+}
+
+/** The one before: the user of builds of layers. */
+export function builderUid(): number | undefined {
   const range = workerUids();
   return range && range.first + range.count;
 }

@@ -48,6 +48,7 @@ export async function layFunction(
   return {
     ...workerVariables(workload),
     ...(workload.secrets && { FAAS_SECRETS_DIR: join(store.workDir(record), 'secrets') }),
+    ...(workload.layer !== undefined && { FAAS_LAYER: join(store.layersDir, workload.layer.digest) }),
     FAAS_LIMIT_MEMORY_BYTES: String(memoryMiB * MIB),
     // The kernel counts all processes of a user: only with a user of its own does the limit mean the replica's.
     ...(record.uid !== undefined && { FAAS_LIMIT_PIDS: String(pids) }),

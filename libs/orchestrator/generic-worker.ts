@@ -77,10 +77,10 @@ export function secretsFor({ secrets }: Workload): Required<Pick<Specialisation,
   return { environment: secrets?.variables ?? {}, files: secrets?.files ?? {} };
 }
 
-/** All that a generic worker is told of its function. */
-export function specialisationOf(workload: Workload): Specialisation {
+/** All that a generic worker is told of its function. `variables`: those that its engine gives to workers of it. */
+export function specialisationOf(workload: Workload, variables = workerVariables(workload)): Specialisation {
   const { environment, files } = secretsFor(workload);
-  return { environment: { ...workerVariables(workload), ...environment }, code: workload.code, files };
+  return { environment: { ...variables, ...environment }, code: workload.code, files };
 }
 
 /** Gives a generic worker its function. Whatever comes of it, the worker can't be used for another one. */

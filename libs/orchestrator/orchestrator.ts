@@ -1,4 +1,5 @@
 import { Departures } from './departures.js';
+import type { LayerEngine } from './layers.js';
 import type { ReplicaLog } from './replica-log.js';
 import type { Endpoint, EndpointAddress, FunctionId, Observed, Workload } from './workload.js';
 
@@ -79,6 +80,11 @@ export abstract class Orchestrator {
 
   /** The workers that wait for a function, where the engine keeps some. */
   get warmPool(): PoolReport | undefined {
+    return undefined;
+  }
+
+  /** Builds layers and hands them to workers; undefined where the engine has no way to. */
+  get layers(): LayerEngine | undefined {
     return undefined;
   }
 

@@ -49,6 +49,7 @@ describe('specHash', () => {
       { ...WORKLOAD, environment: { B: '1' } },
       { ...WORKLOAD, secrets: { variables: {}, files: {}, digest: 'one' } },
       { ...WORKLOAD, secrets: { variables: {}, files: {}, digest: 'two' } },
+      { ...WORKLOAD, layer: { digest: 'a', open: () => Promise.reject(new Error('not asked for')) } },
       ...Object.keys(limits).map((limit) => ({ ...WORKLOAD, limits: { ...limits, [limit]: 99 } })),
     ];
     const hashes = [WORKLOAD, ...variants].map((workload) => specHash(workload));

@@ -19,6 +19,7 @@ export function specHash(workload: Workload, engine: Readonly<Record<string, unk
   // Replicas of functions without any, and without secrets, have the hash that they had before there were such.
   if (environment.length > 0) spec.push(environment);
   if (workload.secrets !== undefined) spec.push({ secrets: workload.secrets.digest });
+  if (workload.layer !== undefined) spec.push(workload.layer.digest);
   return createHash('sha256').update(JSON.stringify(spec)).digest('hex').slice(0, 16);
 }
 

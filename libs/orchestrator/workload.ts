@@ -1,3 +1,5 @@
+import type { Layer } from './layers.js';
+
 /** 16 lower-case base32 characters; the key of everything a function owns on an engine. */
 export type FunctionId = string;
 
@@ -26,6 +28,8 @@ export interface Workload {
   readonly environment?: Readonly<Record<string, string>>;
   /** Unset: none. */
   readonly secrets?: WorkloadSecrets;
+  /** Packages that the code may import; unset: none. */
+  readonly layer?: Layer;
   /** Time limit of calls on replicas of a former spec, in milliseconds; unset: the same. No part of the spec. */
   readonly formerTimeoutMs?: number;
   /**

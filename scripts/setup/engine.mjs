@@ -8,6 +8,7 @@ import { say, step } from './progress.mjs';
 const PING_MS = 3_000;
 const STUCK_MS = 120_000;
 const IMAGE = 'faas-worker:local';
+const BUILDER = 'faas-builder:local';
 const LOCAL_BASE = 'faas-base-python:local';
 const SOURCES_LABEL = 'service-faas.worker-sources';
 const LEFT_OUT = /(^|\/)(__pycache__|tests|\.pytest_cache|\.ruff_cache)(\/|$)/;
@@ -33,6 +34,7 @@ export async function prepareEngine(root) {
   if (process.env.WORKER_IMAGE) return asked;
   try {
     await ensureImage(docker, join(root, 'apps', 'worker'), IMAGE);
+    await ensureBuilder(docker, join(root, 'apps', 'worker'));
     return asked;
   } catch (error) {
     const reason = String(error.message).trim().split('\n').at(-1);
@@ -54,21 +56,32 @@ async function faultOf(docker) {
   ]);
 }
 
-/** Builds the worker's image from its folder, unless it is there already. */
-export async function ensureImage(docker, folder, image) {
+/** Functions without requirements don't need it. */
+async function ensureBuilder(docker, folder) {
+  try {
+    await ensureImage(docker, folder, BUILDER, 'builder.Dockerfile');
+  } catch (error) {
+    const reason = String(error.message).trim().split('\n').at(-1);
+    say(`• The image that builds packages can't be built (${reason}): functions can't have requirements.`);
+  }
+}
+
+/** Builds the worker's image, or another one of its folder, unless it is there already. */
+export async function ensureImage(docker, folder, image, file = 'Dockerfile') {
   const files = sources(folder);
   const hash = hashOf(files);
   const found = await docker.getImage(image).inspect().catch(ignoreMissing);
   const label = found?.Config.Labels?.[SOURCES_LABEL];
   // An image without our label was built by hand, and is whoever built it's to update.
   if (found !== undefined && (label === undefined || label === hash)) return;
-  const dockerfile = files.find(({ name }) => name === 'Dockerfile');
-  if (dockerfile === undefined) throw new Error('apps/worker/Dockerfile is missing');
+  const dockerfile = files.find(({ name }) => name === file);
+  if (dockerfile === undefined) throw new Error(`apps/worker/${file} is missing`);
   const argument = /^ARG\s+(\w+)=(\S+)/m.exec(dockerfile.content.toString('utf8'));
   const base = await chooseBase(docker, argument?.[2]);
   await step(`building ${image}${base === undefined ? '' : ` on ${base}`}`, async () => {
     const stream = await docker.buildImage(archive(files), {
       t: image,
+      dockerfile: file,
       version: '1',
       rm: true,
       forcerm: true,

@@ -18,7 +18,7 @@ export async function workerPythonReady(root, { dev }) {
   const stamp = readStamp(root);
   if (stamp === undefined) return false;
   const wanted = lockHashes(root);
-  if (stamp.requirements !== wanted.requirements) return false;
+  if (stamp.requirements !== wanted.requirements || stamp.builder !== wanted.builder) return false;
   if (dev && (stamp.dev !== wanted.dev || stamp.handlers !== wanted.handlers)) return false;
   return (await identify(workerPython(root))) === stamp.python;
 }
@@ -47,14 +47,18 @@ export async function installWorkerPython(root, { dev }) {
       await run(workerPython(root), ['-m', 'pip', 'install', ...quiet, ...flags, ...locks], { cwd: root });
     };
     await install([], ...files);
+    // Apart from the worker's packages: handlers find nothing there that installs others.
+    const builder = join(root, '.cache', 'builder');
+    rmSync(builder, { recursive: true, force: true });
+    await install(['--target', builder, '--only-binary', ':all:'], 'requirements-builder.lock');
     if (withDev) {
       // In a folder of their own: where workers can't read this one, all of their environment is copied for them.
       const folder = join(root, '.cache', 'handler-packages');
       rmSync(folder, { recursive: true, force: true });
       await install(['--target', folder, '--only-binary', ':all:'], 'requirements-handlers.lock');
     }
-    const { requirements, dev: tools, handlers } = hashes;
-    const made = { python: identity, requirements, ...(withDev ? { dev: tools, handlers } : {}) };
+    const { requirements, builder: uv, dev: tools, handlers } = hashes;
+    const made = { python: identity, requirements, builder: uv, ...(withDev ? { dev: tools, handlers } : {}) };
     writeFileSync(stampPath(root), JSON.stringify(made));
   });
 }
@@ -106,6 +110,7 @@ function lockHashes(root) {
   };
   return {
     requirements: hash('requirements.lock'),
+    builder: hash('requirements-builder.lock'),
     dev: hash('requirements-dev.lock'),
     handlers: hash('requirements-handlers.lock'),
   };

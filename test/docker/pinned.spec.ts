@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 const FILES = [
   'apps/manager/Dockerfile',
   'apps/worker/Dockerfile',
+  'apps/worker/builder.Dockerfile',
   'docker-compose.yml',
   'docker-compose.socket-proxy.yml',
   'k8s/overlays/dev/postgres.yaml',

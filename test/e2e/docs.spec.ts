@@ -1,7 +1,8 @@
+import { chmodSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, it } from 'vitest';
+import { afterAll, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { describeOnAnyEngine } from '../support/engines.js';
 import { patternOf, runExamples } from '../support/examples.js';
@@ -9,6 +10,7 @@ import { expectAsDocumented } from '../support/document.js';
 import { expectProblem } from '../support/http.js';
 import { newKey } from '../support/secrets.js';
 import { Stage } from '../support/stage.js';
+import { wheel } from '../support/wheels.js';
 
 interface Media {
   readonly schema?: Schema;
@@ -142,8 +144,15 @@ const PROMISED: Record<string, string[]> = {
   ],
 };
 
+/** The package of docs/dependencies.md, for whichever user builds with it. */
+const wheels = mkdtempSync(join(tmpdir(), 'faas-wheels-'));
+chmodSync(wheels, 0o755);
+const idna = wheel('idna', { files: { 'idna/__init__.py': 'def encode(text):\n    return text.encode("idna")\n' } });
+writeFileSync(join(wheels, idna.file), idna.bytes, { mode: 0o644 });
+
 describeOnAnyEngine('the documentation', (engine) => {
-  const stage = Stage.on(engine, { SECRETS_KEYS: newKey('k1') });
+  const stage = Stage.on(engine, { SECRETS_KEYS: newKey('k1'), PYTHON_WHEELS_DIR: wheels });
+  afterAll(() => rm(wheels, { recursive: true }));
 
   it('is shown by Swagger UI at /docs, with all that the page loads', async () => {
     const page = await stage.manager.send('/docs');
@@ -175,23 +184,21 @@ describeOnAnyEngine('the documentation', (engine) => {
     await stage.manager.remove(id);
   });
 
-  it.each(['README.md', 'docs/functions.md', 'docs/revisions.md', 'docs/secrets.md', 'docs/logs.md'])(
-    'shows in %s what its examples print',
-    async (page) => {
-      const folder = await mkdtemp(join(tmpdir(), 'faas-examples-'));
-      const examples = await runExamples(page, folder, (script) =>
-        // What was printed a moment ago takes a moment to be in the log.
-        script.replaceAll('http://localhost:8080', stage.manager.url).replaceAll(/^(?=curl .*\/logs)/gm, 'sleep 1; '),
-      );
-      const checked = examples.filter(({ shown }) => shown !== undefined);
-      expect(checked.length).toBeGreaterThan(1);
-      for (const { shown, printed } of checked) expect(printed).toMatch(patternOf(shown!));
-      await rm(folder, { recursive: true });
-      for (const { id } of (await stage.manager.send('/functions')).json() as { id: string }[]) {
-        await stage.manager.remove(id);
-      }
-    },
-  );
+  const pages = ['functions', 'revisions', 'dependencies', 'secrets', 'logs'].map((name) => `docs/${name}.md`);
+  it.each(['README.md', ...pages])('shows in %s what its examples print', async (page) => {
+    const folder = await mkdtemp(join(tmpdir(), 'faas-examples-'));
+    const examples = await runExamples(page, folder, (script) =>
+      // What was printed a moment ago takes a moment to be in the log.
+      script.replaceAll('http://localhost:8080', stage.manager.url).replaceAll(/^(?=curl .*\/logs)/gm, 'sleep 1; '),
+    );
+    const checked = examples.filter(({ shown }) => shown !== undefined);
+    expect(checked.length).toBeGreaterThan(1);
+    for (const { shown, printed } of checked) expect(printed).toMatch(patternOf(shown!));
+    await rm(folder, { recursive: true });
+    for (const { id } of (await stage.manager.send('/functions')).json() as { id: string }[]) {
+      await stage.manager.remove(id);
+    }
+  });
 
   it('is served as JSON and as YAML, and is what was committed', async () => {
     const json = await stage.manager.send('/docs/doc.json');

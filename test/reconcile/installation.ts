@@ -83,6 +83,7 @@ export class RunningManager {
       new TrafficRepository(database, lock, revisions, policy),
       policy,
       { of: async () => undefined } as unknown as SecretsService,
+      { layer: (digest) => ({ digest, open: () => Promise.reject(new Error('no function here has one')) }) },
       logger,
     );
     this.loop = new ReconcileLoop(
@@ -109,7 +110,7 @@ export class RunningManager {
   /** As an upload here does. */
   async add(wanted: NewFunction = newFunction()): Promise<FunctionId> {
     const { functionName, code, codeSha256 } = wanted;
-    const revision = { number: 1, functionName, code, codeSha256 };
+    const revision = { number: 1, functionName, code, codeSha256, layer: null };
     await this.inline.write(wanted.id, async (lease) => ({
       row: await this.repository.insert(wanted, lease),
       revision,
@@ -255,6 +256,7 @@ export function newFunction(overrides: Partial<NewFunction> = {}): NewFunction {
     pids: 32,
     env: {},
     secrets: {},
+    requirements: null,
     code,
     codeSha256: createHash('sha256').update(code).digest('hex'),
     createdBy: null,

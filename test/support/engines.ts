@@ -5,8 +5,10 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { describe } from 'vitest';
 import {
+  BUILDER_IMAGE,
   docker,
   FIREWALL,
+  ignoreMissing,
   PLAIN_IMAGE,
   removeNetwork,
   whyNoDocker,
@@ -94,6 +96,7 @@ function describeOn(engine: TestEngine, title: string, suite: (engine: TestEngin
 
 async function openNetwork(image: string): Promise<EngineRoom> {
   const network = `faas-e2e-${randomBytes(4).toString('hex')}`;
+  const volume = `${network}-layers`;
   const containers = () => docker.listContainers({ all: true, filters: { network: [network] } });
   return {
     env: {
@@ -102,12 +105,16 @@ async function openNetwork(image: string): Promise<EngineRoom> {
       WORKER_IMAGE: image,
       DOCKER_NETWORK: network,
       WORKER_FIREWALL: FIREWALL,
+      BUILDER_IMAGE,
+      DOCKER_LAYERS_VOLUME: volume,
     },
     nowhere: { DOCKER_HOST: 'unix:///nowhere/docker.sock' },
     workers: async () => (await containers()).map(({ Names, Id }) => Names[0] ?? Id),
     clear: async () => {
       for (const { Id } of await containers()) await docker.getContainer(Id).remove({ force: true, v: true });
       await removeNetwork(network);
+      await removeNetwork(`${network}-build`);
+      for (const name of [volume, `${volume}-cache`]) await docker.getVolume(name).remove().catch(ignoreMissing);
     },
   };
 }

@@ -59,7 +59,10 @@ export class TestManager {
       name = 'handle',
       timeoutMs,
       ...fields
-    }: Partial<Omit<UploadDto, 'python_file' | 'function_name' | 'name'>> & { name?: string; timeoutMs?: number } = {},
+    }: Partial<Omit<UploadDto, 'python_file' | 'requirements_file' | 'function_name' | 'name'>> & {
+      name?: string;
+      timeoutMs?: number;
+    } = {},
   ): Promise<FunctionDto> {
     const timeout = timeoutMs === undefined ? {} : { timeout_ms: timeoutMs };
     const body = new FormData();

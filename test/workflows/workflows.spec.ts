@@ -91,9 +91,9 @@ describe('The release', () => {
   const job = workflowOf('release.yml').jobs['image']!;
   const step = (action: string) => job.steps.find(({ uses }) => uses?.startsWith(`${action}@`));
 
-  it('is of both images, from Dockerfiles that are there', () => {
+  it('is of all images, from Dockerfiles that are there', () => {
     const images = job.strategy?.matrix.include ?? [];
-    expect(images.map(({ name }) => name)).toEqual(['worker', 'manager']);
+    expect(images.map(({ name }) => name)).toEqual(['worker', 'builder', 'manager']);
     for (const { file = '' } of images)
       expect(readFileSync(file, 'utf8')).toMatch(/^ARG BASE_IMAGE=[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}$/m);
   });

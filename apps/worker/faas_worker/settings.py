@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class Settings:
     # Of processes and threads there may be in this container, where it can't see that by itself.
     most_tasks: int | None
     event_loop: str
+    # A folder of packages that the handler may import.
+    layer: str | None
     # Set: starts without a function, and takes one from whoever knows the token of this digest.
     specialise_sha256: str | None
     lease_ms: int | None
@@ -75,6 +78,12 @@ class _Reader:
             self.faults.append(f"{name} must be one of {', '.join(choices)}")
         return found
 
+    def folder(self, name: str) -> str | None:
+        found = self.environ.get(name) or None
+        if found is not None and not os.path.isdir(found):
+            self.faults.append(f"{name} names no folder")
+        return found
+
     def digest(self, name: str) -> str | None:
         raw = self.environ.get(name) or None
         if raw is not None and not re.fullmatch(r"[0-9a-f]{64}", raw):
@@ -103,6 +112,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         limit_pids=read.optional_number("FAAS_LIMIT_PIDS"),
         most_tasks=read.optional_number("FAAS_MOST_TASKS"),
         event_loop=read.choice("FAAS_EVENT_LOOP", ("uvloop", "asyncio")),
+        layer=read.folder("FAAS_LAYER"),
         specialise_sha256=read.digest("FAAS_SPECIALISE_SHA256"),
         scratch=tuple(filter(None, read.text("FAAS_SCRATCH", "").split(":"))),
         lease_ms=read.optional_number("FAAS_GENERIC_LEASE_MS", most=86_400_000),

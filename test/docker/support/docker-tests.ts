@@ -9,6 +9,7 @@ import { ensureChains, families } from '#libs/orchestrator-docker/packet-filter.
 import { DockerOrchestrator } from '#libs/orchestrator-docker/docker.orchestrator.js';
 
 export const WORKER_IMAGE = process.env['DOCKER_TEST_WORKER_IMAGE'] ?? 'faas-worker:local';
+export const BUILDER_IMAGE = process.env['DOCKER_TEST_BUILDER_IMAGE'] ?? 'faas-builder:local';
 export const PLAIN_IMAGE = process.env['DOCKER_TEST_PLAIN_IMAGE'] ?? 'faas-plain:test';
 const REQUIRED = process.env['REQUIRE_DOCKER'] === '1';
 

@@ -129,6 +129,10 @@ export class FunctionEntity {
   @Column({ type: 'jsonb' })
   secrets: SecretTargets;
 
+  /** Packages that its upload has named. */
+  @Column({ type: 'text', nullable: true })
+  requirements: string | null;
+
   /** Grows whenever what is wanted changes. */
   @Column({ type: 'integer', default: 1 })
   generation: number;

@@ -26,9 +26,11 @@ export type NewFunction = Pick<FunctionEntity, 'id' | 'functionName' | 'replicas
     readonly codeSha256: string;
     readonly createdBy: string | null;
     readonly provisionalForMs: number;
+    /** The digest of its first revision's layer. */
+    readonly layerDigest?: string | null;
   };
 
-export type Revision = Pick<RevisionEntity, 'number' | 'functionName' | 'code' | 'codeSha256'>;
+export type Revision = Pick<RevisionEntity, 'number' | 'functionName' | 'code' | 'codeSha256' | 'layer'>;
 
 /** The right to act upon a row for a while, taken in the statement that asks for the action. */
 export interface Lease {
@@ -159,8 +161,10 @@ export class FunctionRepository {
            $10, $12, $13, $14, $15, ${settings.map((_, index) => `$${16 + index}`).join(', ')})
          RETURNING *
        ), code AS (
-         INSERT INTO revisions (function_id, number, function_name, code, code_sha256, settings, created_by, served_at)
-         SELECT id, 1, function_name, $8, $9, $${16 + settings.length}::jsonb, $${17 + settings.length}, now() FROM added
+         INSERT INTO revisions (function_id, number, function_name, code, code_sha256, settings, created_by, served_at,
+           layer)
+         SELECT id, 1, function_name, $8, $9, $${16 + settings.length}::jsonb, $${17 + settings.length}, now(),
+           $${18 + settings.length} FROM added
        ) SELECT ${ALL_COLUMNS} FROM added`,
       [
         created.id,
@@ -181,6 +185,7 @@ export class FunctionRepository {
         ...settings,
         JSON.stringify(namedSettings),
         created.createdBy,
+        created.layerDigest ?? null,
       ],
     );
     return row as FunctionEntity;
@@ -254,7 +259,8 @@ export class FunctionRepository {
 
   private async findRevisions(wanted: readonly RevisionKey[]): Promise<(Revision | null)[]> {
     const rows = await this.database.query<Revision & Pick<RevisionKey, 'id'>>(
-      `SELECT function_id AS id, number, function_name AS "functionName", code, code_sha256 AS "codeSha256"
+      `SELECT function_id AS id, number, function_name AS "functionName", code, code_sha256 AS "codeSha256",
+         layer
        FROM revisions WHERE (function_id, number) IN (SELECT * FROM unnest($1::text[], $2::integer[]))`,
       [wanted.map(({ id }) => id), wanted.map(({ number }) => number)],
     );

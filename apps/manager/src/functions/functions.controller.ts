@@ -121,6 +121,9 @@ export class FunctionsController {
     'manager_overloaded',
     'function_not_ready',
     'orchestrator_unavailable',
+    'requirements_not_installable',
+    'requirements_unsupported',
+    'build_unavailable',
   )
   async add(@Req() request: Request, @Res({ passthrough: true }) response: Response): Promise<FunctionDto> {
     const added = await this.audit.of('add', request, (name) => this.functions.add(request, keyOf(request), name));

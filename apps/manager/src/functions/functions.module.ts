@@ -6,6 +6,7 @@ import { FunctionChanges } from './function-changes.js';
 import { FunctionRepository } from './function.repository.js';
 import { FunctionsController } from './functions.controller.js';
 import { FunctionsService } from './functions.service.js';
+import { LayersModule } from '../layers/layers.module.js';
 import { InstallationPolicy } from '../revisions/installation-policy.js';
 import { RevisionRepository } from '../revisions/revision.repository.js';
 import { TrafficRepository } from '../traffic/traffic.repository.js';
@@ -24,8 +25,9 @@ const PROVIDERS = [
 ];
 
 @Module({
+  imports: [LayersModule],
   controllers: [FunctionsController],
   providers: PROVIDERS,
-  exports: PROVIDERS,
+  exports: [...PROVIDERS, LayersModule],
 })
 export class FunctionsModule {}

@@ -11,6 +11,7 @@ import { FunctionBus } from './function-bus.js';
 import { InlineReconciler, StepSlots } from './inline-reconciler.js';
 import type { FunctionChanges } from './function-changes.js';
 import type { FunctionRepository } from './function.repository.js';
+import type { LayersService } from '../layers/layers.service.js';
 import { FunctionsService } from './functions.service.js';
 import type { SecretsService } from '../secrets/secrets.service.js';
 import { InstallationPolicy } from '../revisions/installation-policy.js';
@@ -32,8 +33,13 @@ async function upload(bytes: number, largestCodeBytes: number, uploadBytes: numb
     new MemoryBudget(limits, new Metrics()),
     functions,
     { ...limits, uploadBytes },
-    new InstallationPolicy(functions, { memoryMiB: functions.memoryMiB, maxReplicas: 10, maxClusterReplicas: 20 }, orchestrator),
+    new InstallationPolicy(
+      functions,
+      { memoryMiB: functions.memoryMiB, maxReplicas: 10, maxClusterReplicas: 20 },
+      orchestrator,
+    ),
     { require: async () => undefined } as unknown as SecretsService,
+    {} as LayersService,
     {} as PinoLogger,
   );
   const ended = Promise.withResolvers<unknown>();

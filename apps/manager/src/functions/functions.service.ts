@@ -15,6 +15,8 @@ import { InstallationPolicy } from '../revisions/installation-policy.js';
 import { noteUncounted } from '../http/client-connection.js';
 import { FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
 import { metadataOf } from './dto/metadata.dto.js';
+import { layerChoice } from '../layers/layer-choice.js';
+import { LayersService } from '../layers/layers.service.js';
 import { CodeReader } from '../revisions/code-reader.js';
 import { SecretsService } from '../secrets/secrets.service.js';
 import { InlineReconciler } from './inline-reconciler.js';
@@ -62,6 +64,7 @@ export class FunctionsService {
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     private readonly policy: InstallationPolicy,
     private readonly secrets: SecretsService,
+    private readonly layers: LayersService,
     @InjectPinoLogger(FunctionsService.name) private readonly logger: PinoLogger,
   ) {
     this.codes = new CodeReader(repository);
@@ -82,6 +85,7 @@ export class FunctionsService {
     const counted = { add: (bytes: number) => reservation.add(Math.ceil(bytes * times)) };
     const { functionName, code, metadata, spec, said } = await readUpload(request, fileBytes, this.policy, counted);
     await this.secrets.require(spec.secrets);
+    const layer = await this.layerOf(said.includes('requirements') ? spec.requirements : undefined, code);
     const { pids, readyTimeoutMs } = this.defaults;
     const id = newFunctionId();
     named(id);
@@ -97,9 +101,10 @@ export class FunctionsService {
       code,
       codeSha256,
       createdBy,
+      layerDigest: layer,
       provisionalForMs: readyTimeoutMs + PROVISIONAL_MARGIN_MS,
     };
-    const revision = { number: 1, functionName, code, codeSha256 };
+    const revision = { number: 1, functionName, code, codeSha256, layer };
     await this.inline.write(id, async (lease) => ({
       row: await this.repository.insert(wanted, lease),
       revision,
@@ -107,6 +112,12 @@ export class FunctionsService {
     }));
     this.logger.info({ functionId: id, functionName, bytes: code.length }, 'function added');
     return this.ready(id);
+  }
+
+  /** The digest of the layer with what the upload asks for, which is built first. */
+  private async layerOf(requirements: string | null | undefined, code: Buffer): Promise<string | null> {
+    const choice = layerChoice({ requirements, code });
+    return choice.kind === 'build' ? this.layers.obtain(await this.layers.look(choice.requirements)) : null;
   }
 
   /** `next`: the link to the page that follows, where there is one. */

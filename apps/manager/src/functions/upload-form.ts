@@ -9,15 +9,18 @@ import { InvalidUpload, UploadTooLarge } from './errors.js';
 /** The parts of a multipart form. */
 export interface Form {
   file?: Buffer;
+  requirements?: Buffer;
   readonly fields: Map<string, string>;
 }
 
-/** The one part that is a file. */
+/** The parts that are files. */
 export const FILE = 'python_file';
+export const REQUIREMENTS_FILE = 'requirements_file';
+const FILES: ReadonlySet<string> = new Set([FILE, REQUIREMENTS_FILE]);
 /** What the other parts and the part headers may add to the file. */
 export const FORM_OVERHEAD_BYTES = 256 * 1024;
-/** More than the largest that any of them may have. */
-const FIELD_BYTES = 64 * 1024;
+/** As much as the largest may have, and a byte by which a larger one is known. */
+const FIELD_BYTES = 64 * 1024 + 1;
 
 /** Reads a form that has the file and text fields of these names. */
 export function readForm(
@@ -30,7 +33,7 @@ export function readForm(
   const unknown = (name: string | undefined) =>
     name === undefined
       ? new InvalidUpload('form', 'A part of the form has no name.')
-      : unknownField(name, [FILE, ...textFields]);
+      : unknownField(name, [FILE, REQUIREMENTS_FILE, ...textFields]);
   return new Promise((resolve, reject) => {
     const fail = (error: AppError) => {
       request.unpipe(parser);
@@ -53,6 +56,10 @@ export function readForm(
     const form: Form = { fields: new Map() };
     const files: Promise<void>[] = [];
     parser.on('file', (name, stream) => {
+      if (name === REQUIREMENTS_FILE) {
+        files.push(collectRequirements(stream, form, reservation).catch((error: unknown) => fail(brokenOff(error))));
+        return;
+      }
       if (name !== FILE) {
         fail(isTextField(name) ? new InvalidUpload(name, `${name} must be a text field, not a file.`) : unknown(name));
         stream.resume();
@@ -64,22 +71,17 @@ export function readForm(
           if (form.file !== undefined) fail(new InvalidUpload(FILE, `${FILE} was sent more than once.`));
           else form.file = content;
         },
-        (error: unknown) =>
-          fail(
-            error instanceof AppError
-              ? error
-              : new InvalidUpload('form', 'The upload ended in the middle of the file.'),
-          ),
+        (error: unknown) => fail(brokenOff(error)),
       );
       files.push(collected);
     });
     parser.on('field', (name, value, info) => {
-      if (info.nameTruncated || !(name === FILE || isTextField(name))) {
+      if (info.nameTruncated || !(FILES.has(name) || isTextField(name))) {
         fail(unknown(name));
-      } else if (name === FILE) {
-        fail(new InvalidUpload(FILE, `${FILE} must be a file part: send it with a file name.`));
+      } else if (FILES.has(name)) {
+        fail(new InvalidUpload(name, `${name} must be a file part: send it with a file name.`));
       } else if (info.valueTruncated) {
-        fail(new InvalidUpload(name, `A form field is longer than ${FIELD_BYTES} bytes.`));
+        fail(new InvalidUpload(name, `A form field is longer than ${FIELD_BYTES - 1} bytes.`));
       } else if (form.fields.has(name)) {
         fail(new InvalidUpload(name, `${name} was sent more than once.`));
       } else {
@@ -107,6 +109,34 @@ export function readForm(
 export function unknownField(name: string, known: readonly string[]): InvalidUpload {
   const shown = name.slice(0, 64);
   return new InvalidUpload(shown, `There is no field ${JSON.stringify(shown)}. Known: ${known.join(', ')}.`);
+}
+
+function brokenOff(error: unknown): AppError {
+  return error instanceof AppError ? error : new InvalidUpload('form', 'The upload ended in the middle of the file.');
+}
+
+/** It is a setting as well, and as large as that may be. */
+async function collectRequirements(
+  stream: Readable,
+  form: Form,
+  reservation: Pick<MemoryReservation, 'add'>,
+): Promise<void> {
+  const chunks = new Chunks();
+  let bytes = 0;
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    // What is more is read and forgotten.
+    if (bytes > FIELD_BYTES) continue;
+    reservation.add(chunk.length);
+    chunks.add(chunk);
+  }
+  if (form.requirements !== undefined) {
+    throw new InvalidUpload(REQUIREMENTS_FILE, `${REQUIREMENTS_FILE} was sent more than once.`);
+  }
+  if (bytes >= FIELD_BYTES || (stream as { truncated?: boolean }).truncated === true) {
+    throw new InvalidUpload(REQUIREMENTS_FILE, `${REQUIREMENTS_FILE} is longer than ${FIELD_BYTES - 1} bytes.`);
+  }
+  form.requirements = chunks.take();
 }
 
 async function collect(stream: Readable, reservation: Pick<MemoryReservation, 'add'>): Promise<Buffer> {

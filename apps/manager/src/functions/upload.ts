@@ -17,7 +17,7 @@ import { type Metadata, METADATA_NAMES, metadataOf, UNNAMED } from './dto/metada
 import { JsonRevisionUploadDto, JsonUploadDto, RevisionUploadDto, UploadDto } from './dto/upload.dto.js';
 import { InvalidUpload, UploadTooLarge } from './errors.js';
 import { asPythonReads } from './function-name.js';
-import { FILE, FORM_OVERHEAD_BYTES, readForm, unknownField } from './upload-form.js';
+import { FILE, FORM_OVERHEAD_BYTES, readForm, REQUIREMENTS_FILE, unknownField } from './upload-form.js';
 
 /** What a valid upload asks for. */
 export interface Upload {
@@ -121,9 +121,17 @@ async function read<Form extends Dto, Json extends Dto>(
     throw new InvalidUpload('form', 'Send the upload as multipart/form-data, or as application/json.');
   }
   if (Number(length) > fileBytes + FORM_OVERHEAD_BYTES) throw new UploadTooLarge(fileBytes);
-  const { file, fields } = await readForm(request, fileBytes, members, reservation);
-  const dto = checked(Object.assign(new form(), valuesOf(fields), file && { [FILE]: file }));
+  const { file, requirements, fields } = await readForm(request, fileBytes, members, reservation);
+  const values = { ...valuesOf(fields), ...(requirements && fromFile(requirements, fields)) };
+  const dto = checked(Object.assign(new form(), values, file && { [FILE]: file }));
   return { dto, code: file, settings: settingsIn(dto), unset: [] };
+}
+
+function fromFile(file: Buffer, fields: ReadonlyMap<string, string>): Record<string, unknown> {
+  if (fields.has('requirements')) {
+    throw new InvalidUpload(REQUIREMENTS_FILE, `Send either requirements or ${REQUIREMENTS_FILE}.`);
+  }
+  return { [REQUIREMENTS_FILE]: file, requirements: file.toString() };
 }
 
 /** A form knows only texts. What doesn't have the form of its kind stays a text, for the rules to refuse. */
@@ -132,6 +140,7 @@ function valuesOf(fields: ReadonlyMap<string, string>): Record<string, unknown> 
     // What is null would count as left out.
     if (OBJECTS.has(name)) return [name, objectIn(text) ?? text];
     if (name === 'enabled') return [name, booleanIn(text)];
+    if (name === 'requirements') return [name, text];
     return [name, (SETTING_NAMES as readonly string[]).includes(name) ? numberIn(text) : text];
   });
   return Object.fromEntries(values) as Record<string, unknown>;

@@ -1,5 +1,6 @@
 import type { Metrics } from '#libs/observability/metrics.js';
 import type { Departures } from '#libs/orchestrator/departures.js';
+import type { LayerEngine } from '#libs/orchestrator/layers.js';
 import type { ReplicaLog } from '#libs/orchestrator/replica-log.js';
 import { type Capabilities, type OnReady, Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
 import type { Endpoint, EndpointAddress, FunctionId, Observed, Workload } from '#libs/orchestrator/workload.js';
@@ -35,6 +36,10 @@ export class MeasuredOrchestrator extends Orchestrator {
 
   override get warmPool(): PoolReport | undefined {
     return this.inner.warmPool;
+  }
+
+  override get layers(): LayerEngine | undefined {
+    return this.inner.layers;
   }
 
   override ensure(workload: Workload, signal: AbortSignal, onReady?: OnReady): Promise<Observed> {

@@ -4,13 +4,14 @@ import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { type OnReady, Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { Observed, Workload } from '#libs/orchestrator/workload.js';
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { setTimeout as delay } from 'node:timers/promises';
 import { FunctionBus } from '../functions/function-bus.js';
 import { FunctionChanges } from '../functions/function-changes.js';
 import type { FunctionEntity, StoredFault } from '../functions/function.entity.js';
 import { type Claim, FunctionRepository } from '../functions/function.repository.js';
+import { LayersService } from '../layers/layers.service.js';
 import { InstallationPolicy } from '../revisions/installation-policy.js';
 import { RevisionRepository } from '../revisions/revision.repository.js';
 import { SecretUnreadable } from '../secrets/errors.js';
@@ -46,6 +47,7 @@ export class FunctionReconciler {
     private readonly traffic: TrafficRepository,
     private readonly policy: InstallationPolicy,
     private readonly secrets: SecretsService,
+    @Inject(LayersService) private readonly layers: Pick<LayersService, 'layer'>,
     @InjectPinoLogger(FunctionReconciler.name) private readonly logger: PinoLogger,
   ) {}
 
@@ -202,6 +204,7 @@ export class FunctionReconciler {
       limits: { timeoutMs, concurrency, memoryMiB, cpuMillis, pids },
       environment: row.env,
       ...(secrets && { secrets }),
+      ...(revision.layer !== null && { layer: this.layers.layer(revision.layer) }),
       ...(row.formerTimeoutMs === null ? {} : { formerTimeoutMs: Math.max(row.formerTimeoutMs, timeoutMs) }),
       ...(isFresh && { isFresh }),
       ...(row.notBefore === null ? {} : { replaceEndedFrom: row.notBefore }),

@@ -1,5 +1,6 @@
 import { ApiProperty, PartialType } from '@nestjs/swagger';
 import { DocumentSettings, FunctionSpec } from './function-spec.js';
+import type { BuildRow } from '../layers/layer.repository.js';
 import type { RevisionState } from './revision.entity.js';
 import { isServing } from '../functions/function.entity.js';
 import type { RevisionOf } from './revisions.service.js';
@@ -15,6 +16,22 @@ export class RevisionErrorDto {
 
   @ApiProperty({ description: 'Traceback or last log lines.', type: String, nullable: true, example: null })
   detail: string | null;
+}
+
+/** How far the packages of a revision are that waits for them. */
+export class BuildDto {
+  @ApiProperty({ enum: ['building', 'ready', 'failed'], enumName: 'BuildStatus', example: 'building' })
+  status: BuildRow['state'];
+
+  @ApiProperty({ type: 'integer', minimum: 0, description: 'Since it began, in milliseconds.', example: 1_800 })
+  elapsed_ms: number;
+
+  @ApiProperty({
+    type: [String],
+    description: 'What it has printed last.',
+    example: ['Resolved 5 packages in 300ms', 'Prepared 5 packages in 90ms'],
+  })
+  last_lines: readonly string[];
 }
 
 /** A revision of a function, with those settings that it names; the others follow the installation. */
@@ -56,7 +73,19 @@ export class RevisionDto extends PartialType(FunctionSpec) {
   })
   code_sha256: string;
 
-  static of({ row, revision }: RevisionOf): RevisionDto {
+  @ApiProperty({
+    type: String,
+    nullable: true,
+    pattern: '^[0-9a-f]{64}$',
+    description: 'Names the layer with its packages: the same lock, Python and machine have the same.',
+    example: '5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9',
+  })
+  layer: string | null;
+
+  @ApiProperty({ type: BuildDto, nullable: true, description: 'While it waits for its packages: how far they are.' })
+  build: BuildDto | null;
+
+  static of({ row, revision, build }: RevisionOf): RevisionDto {
     const { error } = revision;
     return {
       revision: revision.number,
@@ -68,6 +97,10 @@ export class RevisionDto extends PartialType(FunctionSpec) {
       created_at: revision.createdAt.toISOString(),
       error: error && { code: error.code, message: error.message, detail: error.detail ?? null },
       code_sha256: revision.codeSha256,
+      layer: revision.layer,
+      build: build
+        ? { status: build.state, elapsed_ms: Math.round(build.elapsedMs), last_lines: build.lastLines }
+        : null,
       ...revision.settings,
     };
   }

@@ -11,6 +11,7 @@ const DEFAULTS: FunctionSpec = {
   cpu_millis: 1_000,
   env: {},
   secrets: {},
+  requirements: null,
 };
 const POLICY: SpecPolicy = {
   defaults: DEFAULTS,
@@ -82,6 +83,7 @@ describe('The columns of a spec', () => {
       cpuMillis: 1_000,
       env: {},
       secrets: {},
+      requirements: null,
     });
     expect(specOf({ ...columns, ...{ id: 'more of the row' } })).toEqual(DEFAULTS);
   });

@@ -10,6 +10,7 @@ import { ApiProperty, type ApiPropertyOptions } from '@nestjs/swagger';
 import { IsInt, IsOptional, Min } from 'class-validator';
 import { Faultless } from './faultless.js';
 import { InvalidUpload } from '../functions/errors.js';
+import { LONGEST_REQUIREMENTS, parseRequirements } from '../layers/requirements.js';
 import { environmentFault, LARGEST_ENVIRONMENT } from './environment.js';
 import { MOST_SECRETS, type SecretTargets, secretsFault, variablesOf } from './secret-targets.js';
 
@@ -71,6 +72,25 @@ function Secrets(): PropertyDecorator {
     });
     for (const rule of [IsOptional(), Faultless(secretsFault)]) rule(target, name);
   };
+}
+
+/** The packages that an upload may name. */
+function Packages(): PropertyDecorator {
+  return (target, name) => {
+    const description = `Packages that the code imports: the lines of a requirements file, at most ${LONGEST_REQUIREMENTS / 1024} KiB, or a lock with hashes. Without it a block of script metadata (PEP 723) in the code counts.`;
+    SETTINGS.set(name as string, {
+      member: { type: String, maxLength: LONGEST_REQUIREMENTS, nullable: true, description },
+      text: { type: String, maxLength: LONGEST_REQUIREMENTS, description },
+      example: 'requests>=2.32\n',
+    });
+    for (const rule of [IsOptional(), Faultless(requirementsFault)]) rule(target, name);
+  };
+}
+
+function requirementsFault(text: unknown): string | undefined {
+  if (typeof text !== 'string') return 'requirements must be text: the lines of a requirements file.';
+  const parsed = parseRequirements(text);
+  return 'fault' in parsed ? parsed.fault : undefined;
 }
 
 /**
@@ -149,6 +169,9 @@ export class FunctionSpec {
 
   @Secrets()
   secrets: SecretTargets;
+
+  @Packages()
+  requirements: string | null;
 }
 
 export type SettingName = keyof FunctionSpec;
@@ -185,7 +208,7 @@ export interface SpecPolicy {
 /** All settings of a function. Throws {@link InvalidUpload} with the field and the limit that it passes. */
 export function resolveSpec(asked: Partial<FunctionSpec>, { defaults, ceilings }: SpecPolicy): FunctionSpec {
   const limits = ceilings(asked.memory_mib ?? defaults.memory_mib);
-  for (const [name, maximum] of MAXIMA as Map<Exclude<SettingName, 'env' | 'secrets'>, number>) {
+  for (const [name, maximum] of MAXIMA as Map<Exclude<SettingName, 'env' | 'secrets' | 'requirements'>, number>) {
     const { most, why } = limits[name] ?? { most: Infinity };
     if ((asked[name] ?? 0) <= Math.min(maximum, most)) continue;
     const reason = most < maximum && why !== undefined ? `: ${why}` : '.';

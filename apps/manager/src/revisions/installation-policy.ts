@@ -25,6 +25,7 @@ export class InstallationPolicy implements SpecPolicy {
       cpu_millis: config.cpuMillis,
       env: {},
       secrets: {},
+      requirements: null,
     };
   }
 

@@ -31,6 +31,14 @@ export class RevisionEntity {
   @Column({ type: 'jsonb', nullable: true })
   settings: Partial<FunctionSpec> | null;
 
+  /** The digest of the layer with its packages. */
+  @Column({ type: 'text', nullable: true })
+  layer: string | null;
+
+  /** The build that it waits for, or has waited for. */
+  @Column({ name: 'layer_build', type: 'text', nullable: true })
+  layerBuild: string | null;
+
   /** Why it was made, in its maker's words. */
   @Column({ type: 'text', default: '' })
   message: string;

@@ -19,7 +19,15 @@ export interface NewRevision {
   readonly code: { readonly bytes: Buffer; readonly sha256: string } | undefined;
   readonly message: string;
   readonly createdBy: string | null;
+  /** Unset: as before. */
+  readonly layer?: RevisionLayer;
 }
+
+/** The packages of a revision. `build`: they are being built, by that key. `named`: as before, if a setting named them. */
+export type RevisionLayer =
+  | { readonly kind: 'former' | 'named' | 'none' }
+  | { readonly kind: 'ready'; readonly digest: string }
+  | { readonly kind: 'build'; readonly key: string };
 
 /** The settings of a revision: those that are named, and all of them. */
 export interface Resolved {
@@ -59,7 +67,7 @@ export class RevisionRepository {
   /**
    * Writes one more revision, which is to take over. One that was on its way is superseded. `kept`: how many of the
    * function's are kept beside those in use. Throws {@link FunctionNotFound}, {@link VersionOutdated}, or what `resolve`
-   * throws for its settings.
+   * throws for its settings. One whose packages are being built waits: {@link take} has it take over.
    */
   add(
     id: FunctionId,
@@ -71,12 +79,15 @@ export class RevisionRepository {
       const serving = newestServing(row);
       const resolved = resolve(await this.settingsOf(row, serving, ask));
       const named = namedIn(resolved);
-      const { functionName, code, message, createdBy } = made;
+      const { functionName, code, message, createdBy, layer = { kind: 'former' } } = made;
       const [added] = await ask<{ number: number }>(
-        `INSERT INTO revisions (function_id, number, function_name, code, code_sha256, settings, message, created_by, state)
+        `INSERT INTO revisions (function_id, number, function_name, code, code_sha256, settings, message, created_by, state,
+           layer, layer_build)
          SELECT $1, GREATEST($9, (SELECT max(number) FROM revisions WHERE function_id = $1)) + 1,
            COALESCE($3, function_name),
-           COALESCE($4, code), COALESCE($5, code_sha256), $6, $7, $8, 'pending'
+           COALESCE($4, code), COALESCE($5, code_sha256), $6, $7, $8, 'pending',
+           CASE WHEN $10::text IS NOT NULL THEN $10 WHEN $11 = 'former' OR $11 = 'named' AND settings ? 'requirements' THEN layer END,
+           $12
          FROM revisions WHERE function_id = $1 AND number = $2 RETURNING number`,
         [
           id,
@@ -88,20 +99,41 @@ export class RevisionRepository {
           message,
           createdBy,
           row.lastRevision,
+          layer.kind === 'ready' ? layer.digest : null,
+          layer.kind,
+          layer.kind === 'build' ? layer.key : null,
         ],
       );
       const { number } = added as { number: number };
-      if (isDivided(row)) await addWorkload(row, { number, resolved, replicas: 1, withinMs: rolloutMs }, ask);
-      else {
-        await this.activate(row, number, servingOf(row), resolved, rolloutMs, ask);
-        await this.followAuto(row, number, rolloutMs, ask);
+      if (layer.kind === 'build') {
+        await ask('UPDATE functions SET last_revision = GREATEST(last_revision, $2) WHERE id = $1', [id, number]);
+        return number;
       }
-      await ask(
-        `DELETE FROM revisions WHERE function_id = $1 AND number <> ALL ($2) AND number <= (
-           SELECT number FROM revisions WHERE function_id = $1 ORDER BY number DESC OFFSET $3 LIMIT 1)`,
-        [id, [number, ...usedBy({ row, workloads })], kept],
-      );
+      await this.bringUp({ row, workloads, ask }, number, resolved, { rolloutMs, kept });
       return number;
+    });
+  }
+
+  /**
+   * Has a revision take over whose packages are there now, unless a newer one has come before. Throws
+   * {@link RevisionNotFound} or {@link RevisionSuperseded} too.
+   */
+  async take(
+    id: FunctionId,
+    number: number,
+    digest: string,
+    resolve: Resolve,
+    { rolloutMs, kept }: { rolloutMs: number; kept: number },
+  ): Promise<void> {
+    await this.lock.changing(id, undefined, async (locked) => {
+      const { row, ask } = locked;
+      const sql = `UPDATE revisions SET layer = $3 WHERE function_id = $1 AND number = $2 AND state = 'pending' RETURNING number`;
+      if ((await ask(sql, [id, number, digest])).length === 0) throw new RevisionNotFound(id, number);
+      if (Math.max(row.activeRevision, newestServing(row)) > number) {
+        await ask(`UPDATE revisions SET state = 'superseded' WHERE function_id = $1 AND number = $2`, [id, number]);
+        return;
+      }
+      await this.bringUp(locked, number, resolve(await this.settingsOf(row, number, ask)), { rolloutMs, kept });
     });
   }
 
@@ -123,6 +155,7 @@ export class RevisionRepository {
       const [found] = await ask<{ number: number; servedAt: Date | null }>(
         `SELECT number, served_at AS "servedAt" FROM revisions WHERE function_id = $1 AND CASE WHEN $2::integer IS NULL
            THEN number <> $3 AND (state = 'ready' OR state <> 'failed' AND served_at IS NOT NULL) ELSE number = $2 END
+           AND (layer_build IS NULL OR layer IS NOT NULL)
          ORDER BY served_at DESC NULLS LAST, number DESC LIMIT 1`,
         [id, wanted, serving],
       );
@@ -153,16 +186,20 @@ export class RevisionRepository {
   }
 
   /**
-   * Writes down that a revision beside divided traffic was not ready in time. Resolves with its error; undefined: it
-   * was ready after all, or has failed for another reason.
+   * Writes down why a revision that no worker of the function itself was to run can't serve, with what its workers say.
+   * Resolves with that; undefined: it was ready after all, or has failed for another reason.
    */
-  async fail(id: FunctionId, number: number, late: string): Promise<RevisionError | undefined> {
+  async fail(
+    id: FunctionId,
+    number: number,
+    { code, message: why }: RevisionError,
+  ): Promise<RevisionError | undefined> {
     return this.lock.with(id, async ({ workloads, ask }) => {
       const made = workloads.filter(({ activeRevision }) => activeRevision === number);
       const { message, detail } = made.find(({ reason }) => reason !== null)?.reason ?? { message: '' };
       const error: RevisionError = {
-        code: 'function_not_ready',
-        message: `${late} ${message}`.trim(),
+        code,
+        message: `${why} ${message}`.trim(),
         ...(detail !== undefined && { detail }),
       };
       const sql = `UPDATE revisions SET state = 'failed', error = $3
@@ -240,6 +277,25 @@ export class RevisionRepository {
          last_used_at = now(), reconcile_at = now(), not_before = NULL, wakes = wakes + 1
        WHERE id = $1`,
       [id, number, serving, rolloutMs, said, ...SETTING_NAMES.map((name) => spec[name])],
+    );
+  }
+
+  /** Has a revision take over, or gives it workers beside those of others; the oldest that nobody needs go. */
+  private async bringUp(
+    { row, workloads, ask }: LockedFunction,
+    number: number,
+    resolved: Resolved,
+    { rolloutMs, kept }: { rolloutMs: number; kept: number },
+  ): Promise<void> {
+    if (isDivided(row)) await addWorkload(row, { number, resolved, replicas: 1, withinMs: rolloutMs }, ask);
+    else {
+      await this.activate(row, number, servingOf(row), resolved, rolloutMs, ask);
+      await this.followAuto(row, number, rolloutMs, ask);
+    }
+    await ask(
+      `DELETE FROM revisions WHERE function_id = $1 AND number <> ALL ($2) AND number <= (
+         SELECT number FROM revisions WHERE function_id = $1 ORDER BY number DESC OFFSET $3 LIMIT 1)`,
+      [row.id, [number, ...usedBy({ row, workloads })], kept],
     );
   }
 

@@ -46,6 +46,10 @@ const NOT_TAKEN_OVER = [
   'function_not_ready',
   'orchestrator_unavailable',
 ] as const;
+/** Why there may be no packages for it. */
+const NOT_INSTALLED = ['requirements_not_installable', 'requirements_unsupported', 'build_unavailable'] as const;
+const LOCK_EXAMPLE =
+  'idna==3.11 \\\n    --hash=sha256:5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9\n';
 
 /** As an upload, each part of it optional. */
 const UPLOAD = {
@@ -88,7 +92,7 @@ export class RevisionsController {
       ...ETAG,
     },
   })
-  @ApiProblems('invalid_upload', 'upload_too_large', 'secret_unreadable', ...NOT_TAKEN_OVER)
+  @ApiProblems('invalid_upload', 'upload_too_large', 'secret_unreadable', ...NOT_TAKEN_OVER, ...NOT_INSTALLED)
   async add(
     @Param('id') id: string,
     @Req() request: Request,
@@ -148,6 +152,27 @@ export class RevisionsController {
   ): Promise<StreamableFile> {
     const { row, revision } = await this.revisions.find(id, number);
     return this.functions.code(row, revision.number, response);
+  }
+
+  @Get('revisions/:number/lock')
+  @Header('Content-Type', 'text/plain; charset=utf-8')
+  @Header('X-Content-Type-Options', 'nosniff')
+  @ApiOperation({
+    operationId: 'getRevisionLock',
+    summary: "The lock of a revision's packages",
+    description:
+      'Each package with its version and hashes, as a requirements file; empty where it has none. Sent as the requirements of another revision it leads to the same layer.',
+  })
+  @ApiParam(FUNCTION_ID)
+  @ApiParam(NUMBER)
+  @ApiProduces('text/plain')
+  @ApiOkResponse({
+    description: 'The lock.',
+    content: { 'text/plain': { schema: { type: 'string' }, example: LOCK_EXAMPLE } },
+  })
+  @ApiProblems('function_not_found', 'revision_not_found', 'route_not_found')
+  lock(@Param('id') id: string, @Param('number') number: string): Promise<string> {
+    return this.revisions.lock(id, number);
   }
 
   @Delete('revisions/:number')

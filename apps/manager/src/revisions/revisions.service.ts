@@ -1,6 +1,7 @@
 import type { FunctionDefaults, LimitsConfig } from '#libs/config/config.js';
 import { FUNCTION_DEFAULTS, LIMITS_CONFIG } from '#libs/config/config.module.js';
 import { AppError } from '#libs/errors/app-error.js';
+import { InternalError } from '#libs/errors/errors.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable } from '@nestjs/common';
@@ -13,6 +14,9 @@ import { type FunctionEntity, isDivided } from '../functions/function.entity.js'
 import { FunctionRepository } from '../functions/function.repository.js';
 import { FunctionsService, UPLOAD_TIMES } from '../functions/functions.service.js';
 import { readRevision } from '../functions/upload.js';
+import { type LayerChoice, layerChoice } from '../layers/layer-choice.js';
+import type { BuildRow } from '../layers/layer.repository.js';
+import { LayersService, type Wanted } from '../layers/layers.service.js';
 import { MemoryBudget } from '../memory/memory-budget.js';
 import { SecretsService } from '../secrets/secrets.service.js';
 import { failureOf, RevisionNotFound, RevisionSuperseded } from './errors.js';
@@ -20,7 +24,7 @@ import { TrafficService } from '../traffic/traffic.service.js';
 import { InstallationPolicy } from './installation-policy.js';
 import type { FunctionSpec, SettingName } from './function-spec.js';
 import type { RevisionError } from './revision.entity.js';
-import { RevisionRepository, type RevisionRow } from './revision.repository.js';
+import { type RevisionLayer, RevisionRepository, type RevisionRow } from './revision.repository.js';
 
 /** If the manager crashes, the loop gives a revision up this much later than its maker's wait would have ended. */
 const ROLLOUT_MARGIN_MS = 15_000;
@@ -29,6 +33,8 @@ const NUMBER = /^[1-9]\d{0,8}$/;
 export interface RevisionOf {
   readonly row: FunctionEntity;
   readonly revision: RevisionRow;
+  /** How far its packages are, while it waits for them. */
+  readonly build?: BuildRow | undefined;
 }
 
 /** Who asks, and for which version of the function. */
@@ -50,6 +56,7 @@ export class RevisionsService {
     private readonly orchestrator: Orchestrator,
     private readonly memory: MemoryBudget,
     private readonly secrets: SecretsService,
+    private readonly layers: LayersService,
     @Inject(FUNCTION_DEFAULTS) private readonly config: FunctionDefaults,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     @InjectPinoLogger(RevisionsService.name) private readonly logger: PinoLogger,
@@ -57,14 +64,21 @@ export class RevisionsService {
 
   async list(reference: string): Promise<RevisionOf[]> {
     const row = await this.functions.find(reference);
-    return (await this.revisions.list(row.id)).map((revision) => ({ row, revision }));
+    const revisions = await this.revisions.list(row.id);
+    return Promise.all(revisions.map(async (revision) => ({ row, revision, build: await this.buildOf(revision) })));
   }
 
   async find(reference: string, number: string): Promise<RevisionOf> {
     const row = await this.functions.find(reference);
     const revision = await this.revisions.find(row.id, numberOf(row.id, number));
     if (revision === null) throw new RevisionNotFound(row.id, number);
-    return { row, revision };
+    return { row, revision, build: await this.buildOf(revision) };
+  }
+
+  /** The lock of a revision's packages, empty where it has none. */
+  async lock(reference: string, number: string): Promise<string> {
+    const { revision } = await this.find(reference, number);
+    return revision.layer === null ? '' : ((await this.layers.find(revision.layer))?.lock ?? '');
   }
 
   async remove(reference: string, number: string, named: (id: FunctionId) => void): Promise<void> {
@@ -91,6 +105,17 @@ export class RevisionsService {
     const counted = { add: (bytes: number) => reservation.add(Math.ceil(bytes * times)) };
     const { functionName, code, message, settings, unset } = await readRevision(request, fileBytes, counted);
     await this.secrets.require(settings.secrets ?? {});
+    const choice = layerChoice({
+      requirements: unset.includes('requirements') ? null : settings.requirements,
+      code,
+    });
+    const wanted = choice.kind === 'build' ? await this.layers.look(choice.requirements) : undefined;
+    // What the code names takes the place of what was named before.
+    const forgotten = [
+      ...unset,
+      ...(choice.kind === 'build' && choice.from === 'code' ? ['requirements' as const] : []),
+    ];
+    const paces = { rolloutMs: this.rolloutMs, kept: this.config.revisionsKept };
     const number = await this.revisions.add(
       id,
       {
@@ -98,12 +123,35 @@ export class RevisionsService {
         code: code && { bytes: code, sha256: createHash('sha256').update(code).digest('hex') },
         message,
         createdBy,
+        layer: layerOf(choice, wanted),
       },
-      (former) => this.policy.resolve({ ...without(former, unset), ...settings }),
-      { versions, rolloutMs: this.rolloutMs, kept: this.config.revisionsKept },
+      (former) => this.policy.resolve({ ...without(former, forgotten), ...settings }),
+      { versions, ...paces },
     );
     this.logger.info({ functionId: id, revision: number }, 'revision added');
+    if (wanted !== undefined && wanted.digest === undefined) await this.installed(id, number, wanted, paces);
     return this.takenOver(id, number, null);
+  }
+
+  /** Has a revision take over once its packages are there. */
+  private async installed(
+    id: FunctionId,
+    number: number,
+    wanted: Wanted,
+    paces: { rolloutMs: number; kept: number },
+  ): Promise<void> {
+    try {
+      await this.revisions.take(id, number, await this.layers.obtain(wanted), this.policy.asMade, paces);
+    } catch (error) {
+      const { code, message } = error instanceof AppError ? error : new InternalError(error);
+      // Where that can't be written either, the collector of layers does it later.
+      await this.revisions.fail(id, number, { code, message }).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  private buildOf({ state, layer, layerBuild }: RevisionRow): Promise<BuildRow | undefined> | undefined {
+    return state === 'pending' && layer === null && layerBuild !== null ? this.layers.progress(layerBuild) : undefined;
   }
 
   /** The same of a former revision; `to` undefined: the one that had the calls before. */
@@ -153,8 +201,8 @@ export class RevisionsService {
     const row = await this.repository.find(id);
     const late = `not within ${this.config.readyTimeoutMs} ms.`;
     if (row !== null && isDivided(row)) {
-      const failed = await this.revisions.fail(id, number, late);
-      return failureOf(id, failed ?? { code: 'function_not_ready', message: late });
+      const error = { code: 'function_not_ready', message: late };
+      return failureOf(id, (await this.revisions.fail(id, number, error)) ?? error);
     }
     const { message, detail } = row?.reason ?? row?.lastFault ?? { message: '', detail: undefined };
     const error: RevisionError = {
@@ -186,6 +234,12 @@ export class RevisionsService {
     if (isDivided(row) && revision.state === 'pending') return undefined;
     return new RevisionSuperseded(id, number, row.activeRevision);
   }
+}
+
+function layerOf(choice: LayerChoice, wanted: Wanted | undefined): RevisionLayer {
+  if (choice.kind !== 'build') return { kind: choice.kind };
+  if (wanted?.digest !== undefined) return { kind: 'ready', digest: wanted.digest };
+  return { kind: 'build', key: wanted?.key ?? '' };
 }
 
 function without(settings: Partial<FunctionSpec>, names: readonly SettingName[]): Partial<FunctionSpec> {

@@ -38,8 +38,20 @@ export interface Load {
 export type Woken = Pick<Claim, 'row' | 'revision' | 'isFresh'>;
 
 type WokenRow = FunctionEntity & { readonly isFresh: boolean } & (
-    | { readonly number: number; readonly callable: string; readonly code: Buffer; readonly sha256: string }
-    | { readonly number: null; readonly callable: null; readonly code: null; readonly sha256: null }
+    | {
+        readonly number: number;
+        readonly callable: string;
+        readonly code: Buffer;
+        readonly sha256: string;
+        readonly layer: string | null;
+      }
+    | {
+        readonly number: null;
+        readonly callable: null;
+        readonly code: null;
+        readonly sha256: null;
+        readonly layer: null;
+      }
   );
 
 interface Sleeper {
@@ -120,9 +132,9 @@ export class DemandRepository {
          WHERE functions.id = asked.id AND functions.id IN (SELECT id FROM asleep) AND replicas = 0
            AND deleted_at IS NULL AND ${IS_UNHURRIED}
          RETURNING functions.*, asked.token
-       ) SELECT ${ALL_COLUMNS}, number, callable, code, sha256, phase = 'creating' AND phase_since = now() AS "isFresh"
+       ) SELECT ${ALL_COLUMNS}, number, callable, code, sha256, layer, phase = 'creating' AND phase_since = now() AS "isFresh"
          FROM woken LEFT JOIN LATERAL (
-           SELECT number, revisions.function_name AS callable, code, code_sha256 AS sha256
+           SELECT number, revisions.function_name AS callable, code, code_sha256 AS sha256, layer
            FROM revisions
            WHERE function_id = COALESCE(workload_of, woken.id) AND number = active_revision AND lease_token = token
          ) AS revision ON true`,
@@ -214,7 +226,7 @@ export class DemandRepository {
   }
 }
 
-function wokenOf({ isFresh, number, callable, code, sha256, ...row }: WokenRow): Woken {
+function wokenOf({ isFresh, number, callable, code, sha256, layer, ...row }: WokenRow): Woken {
   if (number === null) return { row };
-  return { row, isFresh, revision: { number, functionName: callable, code, codeSha256: sha256 } };
+  return { row, isFresh, revision: { number, functionName: callable, code, codeSha256: sha256, layer } };
 }

@@ -206,7 +206,8 @@ export class TrafficRepository {
   }
 
   private async namedBy(row: FunctionEntity, number: number, ask: Ask) {
-    const sql = 'SELECT number FROM revisions WHERE function_id = $1 AND number = $2 FOR KEY SHARE';
+    const sql =
+      'SELECT number FROM revisions WHERE function_id = $1 AND number = $2 AND (layer_build IS NULL OR layer IS NOT NULL) FOR KEY SHARE';
     if ((await ask(sql, [row.id, number])).length === 0) throw new RevisionNotFound(row.id, number);
     return this.revisions.settingsOf(row, number, ask);
   }

@@ -39,6 +39,7 @@ from .calls import Call, CallTable
 from .forks import MAKING_PROCESSES, Forks, ignore_signals
 from .health import SETTING_LIMITS, Health, warm_up
 from .invoker import Invoker, start_thread
+from .layer import take_layer
 from .loading import Handler, HandlerNotLoadable, load_handler, report_line
 from .server import Server
 from .streams import Streams
@@ -166,6 +167,8 @@ class Runner:
     def load(self) -> Handler:
         system.apply_limits(self.settings)
         confidential.hide(os.environ, self.settings.secrets_dir)
+        if self.settings.layer is not None:
+            take_layer(self.settings.layer)
         try:
             return load_handler(self.settings.handler, self.settings.app_dir, self.settings.code)
         except HandlerNotLoadable as error:

@@ -33,6 +33,15 @@ export class UploadDto extends UploadMembers {
   @Faultless(fileFault)
   python_file: Buffer | undefined;
 
+  @ApiPropertyOptional({
+    type: 'string',
+    format: 'binary',
+    description: 'A requirements file, or a lock with hashes, in place of the field requirements.',
+  })
+  @IsOptional()
+  @Faultless(requirementsFileFault)
+  requirements_file?: Buffer;
+
   // A form has only texts: an object among its fields is sent by each client in a way of its own.
   @ApiPropertyOptional({
     type: String,
@@ -90,6 +99,15 @@ export class RevisionUploadDto extends RevisionMembers {
   @IsOptional()
   @Faultless(fileFault)
   python_file: Buffer | undefined;
+
+  @ApiPropertyOptional({
+    type: 'string',
+    format: 'binary',
+    description: 'A requirements file, or a lock with hashes, in place of the field requirements.',
+  })
+  @IsOptional()
+  @Faultless(requirementsFileFault)
+  requirements_file?: Buffer;
 }
 
 /** The same as JSON. */
@@ -112,6 +130,10 @@ function fileFault(file: unknown): string | undefined {
     return 'python_file is not UTF-8 text, and its first two lines name no other encoding (# coding: latin-1).';
   }
   return file.includes(0) ? 'python_file holds a NUL byte, which Python source may not.' : undefined;
+}
+
+function requirementsFileFault(file: unknown): string | undefined {
+  return Buffer.isBuffer(file) && isUtf8(file) ? undefined : 'requirements_file is not UTF-8 text.';
 }
 
 function codeFault(code: unknown): string | undefined {

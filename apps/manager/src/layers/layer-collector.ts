@@ -1,0 +1,57 @@
+import type { LayersConfig, ReconcileConfig } from '#libs/config/config.js';
+import { LAYERS_CONFIG, RECONCILE_CONFIG } from '#libs/config/config.module.js';
+import { within } from '#libs/deadlines/within.js';
+import { AppError } from '#libs/errors/app-error.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
+import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { LayerRepository } from './layer.repository.js';
+import { LayersService } from './layers.service.js';
+
+/** Removes layers that nobody needs any more, from the database and then from where the engine has unpacked them. */
+@Injectable()
+export class LayerCollector implements OnApplicationBootstrap, OnApplicationShutdown {
+  private readonly stopping = new AbortController();
+  private timer: NodeJS.Timeout | undefined;
+  private sweeping: Promise<void> | undefined;
+
+  constructor(
+    private readonly layers: LayerRepository,
+    private readonly service: LayersService,
+    private readonly orchestrator: Orchestrator,
+    @Inject(LAYERS_CONFIG) private readonly config: LayersConfig,
+    @Inject(RECONCILE_CONFIG) private readonly pace: Pick<ReconcileConfig, 'orphanSweepMs' | 'stepTimeoutMs'>,
+    @InjectPinoLogger(LayerCollector.name) private readonly logger: PinoLogger,
+  ) {}
+
+  onApplicationBootstrap(): void {
+    const begin = () => (this.sweeping ??= this.sweep().finally(() => (this.sweeping = undefined)));
+    this.timer = setInterval(() => void begin(), this.pace.orphanSweepMs);
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    clearInterval(this.timer);
+    this.stopping.abort();
+    await this.sweeping;
+  }
+
+  private async sweep(): Promise<void> {
+    const { signal } = this.stopping;
+    try {
+      const failed = await this.layers.giveUpAbandoned(2 * this.service.longestMs);
+      if (failed > 0) this.logger.info({ revisions: failed }, 'revisions given up whose packages nobody builds');
+      const { layers: engine } = this.orchestrator;
+      if (engine === undefined) return;
+      const kept = new Set(await this.layers.collect(this.config.retentionMs));
+      const limits = { ms: this.pace.stepTimeoutMs, signal };
+      await within('a sweep of layers', limits, (bounded) => engine.sweep(kept, bounded));
+    } catch (error) {
+      if (signal.aborted) return;
+      const isKnown = error instanceof AppError;
+      this.logger[isKnown ? 'warn' : 'error'](
+        { err: isKnown ? undefined : error, reason: String(error) },
+        'sweep of layers failed',
+      );
+    }
+  }
+}

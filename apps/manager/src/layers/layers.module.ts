@@ -1,0 +1,11 @@
+import { Module } from '@nestjs/common';
+import { LayerBuilder } from './layer-builder.js';
+import { LayerCollector } from './layer-collector.js';
+import { LayerRepository } from './layer.repository.js';
+import { LayersService } from './layers.service.js';
+
+@Module({
+  providers: [LayerRepository, LayerBuilder, LayersService, LayerCollector],
+  exports: [LayersService],
+})
+export class LayersModule {}

@@ -1,0 +1,139 @@
+import type { LayersConfig } from '#libs/config/config.js';
+import { LAYERS_CONFIG } from '#libs/config/config.module.js';
+import { AppError } from '#libs/errors/app-error.js';
+import type { BuildRequest, Layer, LayerEngine } from '#libs/orchestrator/layers.js';
+import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
+import { Inject, Injectable } from '@nestjs/common';
+import { createHash } from 'node:crypto';
+import type { Readable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import { BuildUnavailable, RequirementsNotInstallable, RequirementsUnsupported } from './errors.js';
+import { LayerBuilder } from './layer-builder.js';
+import { archiveOf } from './layer-pieces.js';
+import { type BuildRow, LayerRepository, type LayerRow } from './layer.repository.js';
+import type { Requirements } from './requirements.js';
+
+/** The same requirements are looked up in the index again after this long; revisions keep what they have. */
+const LOOKED_UP_MS = 60 * 60_000;
+const LOOK_MS = 150;
+/** Beyond the build itself: for a place to build in, and for keeping what was built. */
+const MARGIN_MS = 60_000;
+const PLATFORM_MS = 30_000;
+const FORMAT = 1;
+
+/** Requirements that are to be had, and by which key they are found. */
+export interface Wanted {
+  readonly key: string;
+  readonly request: BuildRequest;
+  /** There is a layer of them already. */
+  readonly digest: string | undefined;
+}
+
+/** The packages of functions: requirements → lock → layer, each built once for all who ask for the same. */
+@Injectable()
+export class LayersService {
+  constructor(
+    private readonly layers: LayerRepository,
+    private readonly builder: LayerBuilder,
+    private readonly orchestrator: Orchestrator,
+    @Inject(LAYERS_CONFIG) private readonly config: LayersConfig,
+  ) {}
+
+  /** How long a build may take, from asking for it until it is kept. */
+  get longestMs(): number {
+    return this.config.timeoutMs + MARGIN_MS;
+  }
+
+  /** Whether there is a layer of these. Throws {@link RequirementsUnsupported}. */
+  async look({ lines, isLock, requiresPython }: Requirements): Promise<Wanted> {
+    const engine = this.engine();
+    const request = { requirements: lines, isLock, requiresPython };
+    const platform = await engine.platform(AbortSignal.timeout(PLATFORM_MS)).catch((error: unknown) => {
+      throw error instanceof AppError ? error : new BuildUnavailable(`Nothing can be built: ${textOf(error)}`, error);
+    });
+    const { indexUrl, extraIndexUrls, wheelsDir, allowSdists } = this.config;
+    const indexes = [indexUrl, ...extraIndexUrls].map((url) => url && withoutLogin(url));
+    const what = [FORMAT, request, indexes, wheelsDir, allowSdists, platform];
+    const key = createHash('sha256').update(JSON.stringify(what)).digest('hex');
+    // What a lock says doesn't change.
+    const digest = await this.layers.ready(key, isLock ? null : LOOKED_UP_MS);
+    return { key, request, digest };
+  }
+
+  /**
+   * The digest of their layer, built here or by whoever builds it already. Throws {@link RequirementsNotInstallable} or
+   * {@link BuildUnavailable}.
+   */
+  async obtain({ key, request, digest }: Wanted): Promise<string> {
+    if (digest !== undefined) return digest;
+    const engine = this.engine();
+    const deadline = Date.now() + this.longestMs;
+    // What failed before this was asked for is tried again.
+    let isAwaited = false;
+    while (Date.now() < deadline) {
+      const build = await this.layers.build(key);
+      const isUnderWay = build?.state === 'building' && !build.isAbandoned;
+      if (isAwaited && build !== undefined && build.state !== 'building') return outcomeOf(build);
+      if (!isUnderWay) {
+        using begun = await this.builder.begin(key);
+        if (begun?.isOurs === true) return await this.builder.build(begun, request, engine, deadline);
+      }
+      isAwaited ||= isUnderWay;
+      await delay(LOOK_MS);
+    }
+    throw new BuildUnavailable(`The packages were not there within ${this.longestMs} ms.`);
+  }
+
+  find(digest: string): Promise<LayerRow | undefined> {
+    return this.layers.find(digest);
+  }
+
+  progress(key: string): Promise<BuildRow | undefined> {
+    return this.layers.build(key);
+  }
+
+  /** As the engine gets it. */
+  layer(digest: string): Layer {
+    return { digest, open: (signal) => this.open(digest, signal) };
+  }
+
+  private async open(digest: string, signal: AbortSignal): Promise<Readable> {
+    const first = await this.layers.part(digest, 0);
+    if (first === undefined) throw new Error(`The layer ${digest} is not in the database.`);
+    const { layers } = this;
+    async function* pieces(): AsyncGenerator<Buffer> {
+      for (let number = 0; ; number += 1) {
+        signal.throwIfAborted();
+        const part = number === 0 ? first : await layers.part(digest, number);
+        if (part === undefined) return;
+        yield part;
+      }
+    }
+    return archiveOf(pieces());
+  }
+
+  private engine(): LayerEngine {
+    const { layers, engine } = this.orchestrator;
+    if (layers === undefined) throw new RequirementsUnsupported(engine);
+    return layers;
+  }
+}
+
+/** Of a build that somebody else has made. */
+function outcomeOf({ digest, error }: BuildRow): string {
+  if (digest !== null) return digest;
+  const { code, message } = error ?? { code: 'build_unavailable', message: 'The build has ended without a result.' };
+  throw code === 'requirements_not_installable'
+    ? new RequirementsNotInstallable(message)
+    : new BuildUnavailable(message);
+}
+
+function withoutLogin(url: string): string {
+  const bare = new URL(url);
+  bare.username = bare.password = '';
+  return bare.href;
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

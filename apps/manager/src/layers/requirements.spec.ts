@@ -1,0 +1,83 @@
+import { describe, expect, it } from 'vitest';
+import { LONGEST_REQUIREMENTS, parseRequirements } from './requirements.js';
+
+const HASH = `--hash=sha256:${'a'.repeat(64)}`;
+const OTHER_HASH = `--hash=sha256:${'b'.repeat(64)}`;
+
+const linesOf = (text: string) => {
+  const parsed = parseRequirements(text);
+  if ('fault' in parsed) throw new Error(parsed.fault);
+  return parsed.lines;
+};
+const faultOf = (text: string) => {
+  const parsed = parseRequirements(text);
+  return 'fault' in parsed ? parsed.fault : undefined;
+};
+
+describe('Requirements', () => {
+  it('are names with extras, versions and markers, said in one way', () => {
+    const text = `
+# comment
+requests  # for calls
+uvicorn[ standard ] >= 0.30 , < 1
+numpy ( ==2.* ) ; python_version >= "3.11" and sys_platform == 'linux'
+a==1.0.post1 \\
+  ; os_name != "nt"
+`;
+    expect(linesOf(text).split('\n')).toEqual([
+      'requests',
+      'uvicorn[standard]>=0.30,<1',
+      'numpy==2.* ; python_version >= "3.11" and sys_platform == \'linux\'',
+      'a==1.0.post1 ; os_name != "nt"',
+      '',
+    ]);
+    expect(linesOf(' \r\n# none\r\n')).toBe('');
+  });
+
+  it('are a lock where each is pinned and has hashes', () => {
+    const lock = `idna==3.11 \\\n    ${HASH} \\\n    ${OTHER_HASH}\n`;
+    const parsed = parseRequirements(lock);
+    expect(parsed).toMatchObject({ isLock: true });
+    expect(linesOf(lock)).toBe(`idna==3.11 \\\n    ${HASH} \\\n    ${OTHER_HASH}\n`);
+    expect(linesOf(linesOf(lock))).toBe(linesOf(lock));
+    expect(parseRequirements('idna==3.11')).toMatchObject({ isLock: false });
+    expect(faultOf(`idna==3.11 ${HASH}\nrequests`)).toMatch(/some have hashes/);
+    expect(faultOf(`idna>=3 ${HASH}`)).toMatch(/some have hashes/);
+  });
+
+  it.each([
+    ['-r other.txt', /line 1: options such as/],
+    ['ok\n\n-e .', /line 3: options such as/],
+    ['--index-url https://example.org', /options/],
+    ['pkg @ https://example.org/pkg.whl', /names a URL/],
+    ['pkg[x]@file:///etc/passwd', /names a URL/],
+    ['git+https://example.org/pkg', /names a URL/],
+    ['https://example.org/pkg.whl', /names a URL/],
+    ['./pkg', /names a file/],
+    ['/etc/passwd', /names a file/],
+    ['~/pkg', /names a file/],
+    ['pkg-1.0-py3-none-any.whl', /names a file/],
+    ['pkg.tar.gz', /names a file/],
+    ['C:\\pkg', /names a (file|URL)/],
+    ['two words', /is no requirement/],
+    ['pkg==', /is no requirement/],
+    ['pkg; $(id)', /is no requirement/],
+    ['pkg==1 --hash=md5:00', /is no requirement/],
+    ['pkg\0', /no text/],
+    ['x'.repeat(LONGEST_REQUIREMENTS + 1), /characters, and may have/],
+  ])('refuse %j', (text, why) => {
+    expect(faultOf(text)).toMatch(why);
+  });
+
+  it('are read in little time, whatever they hold', () => {
+    const beganAt = performance.now();
+    for (const text of [
+      `a${' '.repeat(60_000)}!`,
+      `a[${'b,'.repeat(30_000)}`,
+      `${'a-'.repeat(30_000)}!`,
+      'a==1,'.repeat(12_000),
+    ])
+      expect(faultOf(text)).toBeDefined();
+    expect(performance.now() - beganAt).toBeLessThan(2_000);
+  });
+});

@@ -1,0 +1,93 @@
+/** In characters, of which nearly all take a byte. */
+export const LONGEST_REQUIREMENTS = 64 * 1024;
+const MOST_LINES = 10_000;
+
+const NAME = '[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?';
+const EXTRAS = `\\[\\s*(?:${NAME}\\s*(?:,\\s*${NAME}\\s*)*)?\\]`;
+const CLAUSE = '(?:~=|===?|!=|<=|>=|<|>)\\s*[A-Za-z0-9.*+!_-]+';
+const VERSIONS = `${CLAUSE}(?:\\s*,\\s*${CLAUSE})*`;
+const MARKER = '[A-Za-z0-9_.\'"<>=!~,()* +-]+';
+const HASHES = '(?:\\s+--hash=sha256:[0-9a-f]{64})*';
+/** PEP 508 without URLs, and hashes as in a lock. */
+const REQUIREMENT = new RegExp(
+  `^(?<name>${NAME})\\s*(?<extras>${EXTRAS})?\\s*(?:(?<versions>${VERSIONS})|\\(\\s*(?<bracketed>${VERSIONS})\\s*\\))?\\s*` +
+    `(?:;(?<marker>${MARKER}?))?(?<hashes>${HASHES})$`,
+);
+
+/** What is to be installed, in the one form in which the same is said in the same way. */
+export interface Requirements {
+  /** Lines of a requirements file, empty for none. */
+  readonly lines: string;
+  /** Each is pinned and has hashes. */
+  readonly isLock: boolean;
+  /** PEP 440; empty: any. */
+  readonly requiresPython: string;
+}
+
+export const NOTHING: Requirements = { lines: '', isLock: false, requiresPython: '' };
+
+/** Requirements as a user has written them, or why they can't be taken. */
+export function parseRequirements(text: string): Requirements | { readonly fault: string } {
+  if (text.length > LONGEST_REQUIREMENTS) {
+    return { fault: `requirements has ${text.length} characters, and may have ${LONGEST_REQUIREMENTS}.` };
+  }
+  if (text.includes('\0') || !text.isWellFormed()) return { fault: 'requirements holds characters that are no text.' };
+  const physical = text.split(/\r\n|\r|\n/);
+  if (physical.length > MOST_LINES) return { fault: `requirements has more than ${MOST_LINES} lines.` };
+  const found: { readonly line: string; readonly isLocked: boolean }[] = [];
+  for (const { number, line } of logicalLines(physical)) {
+    // Of long rows of blanks the pattern would try every way to share them out.
+    const requirement = line
+      .replace(/(^|\s)#.*$/, '')
+      .replaceAll(/\s+/g, ' ')
+      .trim();
+    if (requirement === '') continue;
+    const one = requirementIn(requirement);
+    if ('fault' in one) return { fault: `requirements, line ${number}: ${one.fault}` };
+    found.push(one);
+  }
+  const lines = found.map(({ line }) => line);
+  // A lock is kept as it is said: its own order and hashes are what its digest is of.
+  const isLock = found.length > 0 && found.every(({ isLocked }) => isLocked);
+  if (!isLock && found.some(({ line }) => line.includes('--hash='))) {
+    return {
+      fault: 'requirements: some have hashes and some have none. Give all of them a version and hashes, or none.',
+    };
+  }
+  return { lines: lines.map((line) => `${line}\n`).join(''), isLock, requiresPython: '' };
+}
+
+/** Lines that end with a backslash go on in the next one. */
+function* logicalLines(physical: readonly string[]): Generator<{ readonly number: number; readonly line: string }> {
+  let begun: { readonly number: number; readonly line: string } | undefined;
+  for (const [index, text] of physical.entries()) {
+    const { number, line } = begun ?? { number: index + 1, line: '' };
+    begun = text.endsWith('\\') ? { number, line: `${line}${text.slice(0, -1)} ` } : undefined;
+    if (begun === undefined) yield { number, line: line + text };
+  }
+  if (begun !== undefined) yield begun;
+}
+
+function requirementIn(
+  text: string,
+): { readonly line: string; readonly isLocked: boolean } | { readonly fault: string } {
+  const shown = JSON.stringify(text.slice(0, 80));
+  if (text.startsWith('-')) return { fault: `options such as ${shown} are not taken here, only packages.` };
+  if (/^[A-Za-z0-9._\-[\] ,]*@/.test(text) || /^(git|hg|svn|bzr)\+|^[a-z]+:\/\/|^file:/i.test(text)) {
+    return { fault: `${shown} names a URL; only packages of the index are taken.` };
+  }
+  if (/^[./~]|[\\/]|\.whl$|\.tar\.gz$/i.test(text.replace(/(;|--hash).*$/, ''))) {
+    return { fault: `${shown} names a file; only packages of the index are taken.` };
+  }
+  const found = REQUIREMENT.exec(text)?.groups;
+  if (found === undefined)
+    return { fault: `${shown} is no requirement: write a name and versions, such as requests>=2.32.` };
+  const { name = '', extras = '', versions, bracketed, marker, hashes = '' } = found;
+  const range = (versions ?? bracketed ?? '').replaceAll(/\s+/g, '');
+  const condition = marker === undefined ? '' : ` ; ${marker.trim()}`;
+  const digests = (hashes.match(/sha256:[0-9a-f]{64}/g) ?? []).map((digest) => ` \\\n    --hash=${digest}`);
+  return {
+    line: `${name}${extras.replaceAll(/\s+/g, '')}${range}${condition}${digests.join('')}`,
+    isLocked: digests.length > 0 && /^==[^,*]+$/.test(range),
+  };
+}

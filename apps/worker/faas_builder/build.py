@@ -1,0 +1,200 @@
+"""From requirements to a lock, and from a lock to an archive."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+from typing import Any
+
+from .job import Job
+from .pythons import admits
+from .sizes import Intake, files_in
+
+_LOOK_SECONDS = 0.5
+_MESSAGE_CHARS = 6_000
+_MANY_FILES = 400
+_PR_SET_PDEATHSIG = 1
+#: What uv says when it is the index that is at fault, and not what was asked for.
+_INDEX_FAULT = re.compile(
+    r"error sending request|Failed to fetch|Request failed|timed? ?out|dns error|Could not connect"
+    r"|HTTP status server error|Connection (refused|reset)|error decoding response|tls handshake",
+    re.IGNORECASE,
+)
+_NO_SPACE = re.compile(r"No space left on device|os error 28|Disk quota exceeded", re.IGNORECASE)
+_LIBC = ctypes.CDLL(None)
+
+
+class Failed(Exception):  # noqa: N818 - named for what happened
+    """`kind`: refused, too_large, index, no_space or failed."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def build(job: Job) -> dict[str, Any]:
+    check_python(job)
+    lock = job.requirements if job.is_lock else resolve(job)
+    layer = job.path("out", "layer")
+    os.makedirs(layer)
+    if lock.strip():
+        install(job, lock, layer)
+        compile_all(layer)
+    size, count = measured(job, layer)
+    with open(job.path("out", "lock.txt"), "w", encoding="utf-8") as file:
+        file.write(lock)
+    pack(layer, job.path("out", "layer.tar"))
+    tell(f"Packed {count} files, {size // 1024} KiB")
+    return {
+        "python": f"{sys.implementation.name}-{sys.version_info[0]}.{sys.version_info[1]}",
+        "machine": f"{platform.machine()}-{platform.libc_ver()[0] or 'musl'}",
+        "bytes": size,
+        "files": count,
+    }
+
+
+def check_python(job: Job) -> None:
+    version = sys.version_info[:3]
+    shown = ".".join(map(str, version))
+    try:
+        fits = admits(job.requires_python, version)
+    except ValueError as error:
+        raise Failed("refused", f"requires-python: {error}") from None
+    if not fits:
+        wanted = job.requires_python
+        raise Failed("refused", f"The code asks for Python {wanted}, and workers have {shown}.")
+
+
+def resolve(job: Job) -> str:
+    source, lock = job.path("tmp", "requirements.txt"), job.path("tmp", "lock.txt")
+    with open(source, "w", encoding="utf-8") as file:
+        file.write(job.requirements)
+    options = ["--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url"]
+    run_uv(job, ["compile", source, "--output-file", lock, *options], echoes_result=True)
+    with open(lock, encoding="utf-8") as file:
+        return file.read()
+
+
+def install(job: Job, lock: str, layer: str) -> None:
+    path = job.path("tmp", "locked.txt")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(lock)
+    # A lock of ours is complete; of another's uv finds out.
+    options = [] if job.is_lock else ["--no-deps"]
+    link = "hardlink" if os.stat(job.cache).st_dev == os.stat(layer).st_dev else "copy"
+    arguments = ["install", "--target", layer, "--requirements", path, "--require-hashes"]
+    run_uv(job, [*arguments, *options, "--link-mode", link])
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(layer, ".lock"))
+
+
+def run_uv(job: Job, arguments: list[str], *, echoes_result: bool = False) -> None:
+    """Shows uv's words while it works. Raises Failed with them."""
+    verb, *others = arguments
+    uv = subprocess.Popen(
+        [job.uv, "pip", verb, *others, "--python", sys.executable, *job.sources()],
+        env=job.environment(),
+        cwd=job.path("tmp"),
+        stdin=subprocess.DEVNULL,
+        # The lock is printed as well.
+        stdout=subprocess.DEVNULL if echoes_result else subprocess.PIPE,
+        stderr=subprocess.PIPE if echoes_result else subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        preexec_fn=lambda: _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
+    )
+    said: list[str] = []
+    is_done, is_over = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        intake = Intake(job)
+        while not is_done.wait(_LOOK_SECONDS):
+            if intake.is_too_much():
+                is_over.set()
+                uv.kill()
+                return
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    for line in (uv.stderr if echoes_result else uv.stdout) or ():
+        if line.startswith("Using CPython"):
+            continue
+        if len(said) < 500:
+            said.append(line.rstrip())
+        tell(job.without_secrets(line.rstrip()))
+    status = uv.wait()
+    is_done.set()
+    watching.join()
+    if is_over.is_set():
+        raise too_large(job)
+    if status == 0:
+        return
+    # From where it says what is wrong.
+    start = next((at for at, line in enumerate(said) if re.match("\\s*(\u00d7|error:)", line)), 0)
+    text = "\n".join(said[start:])[:_MESSAGE_CHARS] or f"uv ended with status {status}."
+    if _NO_SPACE.search(text):
+        raise Failed("no_space", text)
+    raise Failed("index" if _INDEX_FAULT.search(text) else "refused", text)
+
+
+def too_large(job: Job) -> Failed:
+    mib = job.most_bytes // 2**20
+    limits = f"{mib} MiB (MAX_LAYER_MIB), or more than {job.most_files} files (MAX_LAYER_FILES)"
+    return Failed("too_large", f"The packages take more than {limits}.")
+
+
+def compile_all(layer: str) -> None:
+    """Not by times, which an archive need not keep. What isn't of this Python stays as it is."""
+    count = sum(1 for _ in files_in(layer))
+    jobs = "1" if count < _MANY_FILES else "2"
+    arguments = ["-q", "-q", "-j", jobs, "--invalidation-mode", "unchecked-hash", layer]
+    subprocess.run(
+        [sys.executable, "-m", "compileall", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+
+
+def measured(job: Job, layer: str) -> tuple[int, int]:
+    sizes = [entry.stat(follow_symlinks=False).st_size for entry in files_in(layer)]
+    if sum(sizes) > job.most_bytes or len(sizes) > job.most_files:
+        raise too_large(job)
+    return sum(sizes), len(sizes)
+
+
+def pack(layer: str, path: str) -> None:
+    """The same files give the same archive."""
+
+    def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        if not (entry.isfile() or entry.isdir()):
+            return None
+        entry.uid = entry.gid = entry.mtime = 0
+        entry.uname = entry.gname = ""
+        entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
+        return entry
+
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        # A second name of a file would be kept as a link.
+        archive.inodes = _NoLinks()  # pyright: ignore[reportAttributeAccessIssue]
+        for name in sorted(os.listdir(layer)):
+            archive.add(os.path.join(layer, name), name, filter=plain)
+
+
+class _NoLinks(dict[Any, Any]):
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+
+def tell(line: str) -> None:
+    if line:
+        print(line[:500], flush=True)

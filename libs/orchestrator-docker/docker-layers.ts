@@ -1,0 +1,264 @@
+import { randomBytes } from 'node:crypto';
+import { lookup } from 'node:dns/promises';
+import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import type { ContainerCreateOptions } from 'dockerode';
+import type { Logger } from 'pino';
+import { extract, pack } from 'tar-stream';
+import type { DockerConfig, LayersConfig } from '#libs/config/config.js';
+import type { EgressRange } from '#libs/config/egress-range.js';
+import { DeadlinePassed, within } from '#libs/deadlines/within.js';
+import {
+  BuildFailed,
+  type BuildRequest,
+  type Built,
+  jobFor,
+  type LayerEngine,
+  reportIn,
+} from '#libs/orchestrator/layers.js';
+import { buffer } from 'node:stream/consumers';
+import type { DockerEngine } from './docker-engine.js';
+import { EngineRefusal, isImageMissing } from './engine-fault.js';
+import { LABEL } from './labels.js';
+import type { LayerVolume } from './layer-volume.js';
+import { LogFrames } from './log-frames.js';
+import { NetworkUnusable, WorkerNetwork } from './worker-network.js';
+
+const USER = 65_532;
+const MIB = 1024 * 1024;
+const CLEAN_MS = 30_000;
+const PULL_MS = 600_000;
+/** Of a report or a lock. */
+const LARGEST_TEXT = 4 * MIB;
+const KILLED = 137;
+
+/** Builds layers in containers of their own: on a network of their own, without anything of a function or a manager. */
+export class DockerLayers implements LayerEngine {
+  private network: Promise<WorkerNetwork> | undefined;
+
+  constructor(
+    private readonly engine: DockerEngine,
+    private readonly config: DockerConfig,
+    private readonly rules: LayersConfig,
+    private readonly owner: string,
+    readonly volume: LayerVolume,
+    private readonly logger: Logger,
+    private readonly pull: (image: string, signal: AbortSignal) => Promise<void>,
+  ) {}
+
+  async platform(signal: AbortSignal): Promise<string> {
+    const { image } = this.rules;
+    const found = await this.engine.imageId(image, signal);
+    if (found !== undefined) return found;
+    await this.pull(image, AbortSignal.timeout(PULL_MS)).catch((error: unknown) => {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new BuildFailed('unavailable', `the image ${image} (BUILDER_IMAGE) is not on the engine: ${reason}`);
+    });
+    return (await this.engine.imageId(image, AbortSignal.timeout(CLEAN_MS))) ?? image;
+  }
+
+  async build<T>(
+    request: BuildRequest,
+    onLine: (line: string) => void,
+    keep: (built: Built) => Promise<T>,
+    signal: AbortSignal,
+  ): Promise<T> {
+    const name = `${buildPrefix(this.owner)}${randomBytes(8).toString('hex')}`;
+    let id: string | undefined;
+    try {
+      id = await this.engine.create(name, this.container(name, await this.place(signal)), signal);
+      await this.engine.putArchive(id, '/build', await this.job(request), signal);
+      const status = await this.run(id, onLine, signal);
+      const files = await this.texts(id, status, signal);
+      const archive = async () => fileIn(await this.engine.getArchive(id as string, '/build/out/layer.tar', signal));
+      return await keep({ ...reportIn(files.report), lock: files.lock, archive });
+    } catch (error) {
+      if (isImageMissing(error)) throw new BuildFailed('unavailable', `The image ${this.rules.image} is missing.`);
+      if (error instanceof NetworkUnusable) throw new BuildFailed('unavailable', error.message);
+      throw error;
+    } finally {
+      await this.clean(id ?? name, name).catch((error: unknown) =>
+        // A sweep does it later.
+        this.logger.debug({ err: error, build: name }, 'what a build has left was not removed'),
+      );
+    }
+  }
+
+  async sweep(kept: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
+    const old = Date.now() / 1_000 - (2 * this.rules.timeoutMs) / 1_000 - 60;
+    const ours = [`${LABEL.owner}=${this.owner}`, LABEL.layers];
+    for (const { Id: id, Created, Mounts } of await this.engine.list(ours, signal)) {
+      if (Created >= old) continue;
+      const volume = Mounts.find(({ Name }) => Name?.startsWith(buildPrefix(this.owner)) === true)?.Name;
+      await this.engine.remove({ id, volume }, true, signal);
+    }
+    const unused = await this.engine.unusedVolumes(buildPrefix(this.owner), signal);
+    for (const volume of unused) await this.engine.removeVolume(volume, signal);
+    await this.volume.sweep(kept, signal);
+  }
+
+  close(): void {
+    void this.network?.then((network) => network.close()).catch(() => undefined);
+  }
+
+  private async run(id: string, onLine: (line: string) => void, signal: AbortSignal): Promise<number> {
+    const { timeoutMs } = this.rules;
+    const over = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+    const ended = this.engine.wait(id, timeoutMs + CLEAN_MS, signal);
+    ended.catch(() => undefined);
+    await this.engine.start(id, signal);
+    const following = new AbortController();
+    void this.follow(id, onLine, following.signal).catch(() => undefined);
+    try {
+      return await within('a build', { signal: over }, () => ended);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!over.aborted && !(error instanceof DeadlinePassed)) throw error;
+      throw new BuildFailed('timed_out', `The build took longer than ${timeoutMs} ms (BUILD_TIMEOUT_MS).`);
+    } finally {
+      following.abort();
+    }
+  }
+
+  private async follow(id: string, onLine: (line: string) => void, signal: AbortSignal): Promise<void> {
+    const frames = new LogFrames();
+    const stream = await this.engine.logStream(id, { tail: 100, follow: true }, signal);
+    for await (const chunk of stream as AsyncIterable<Buffer>) {
+      for (const line of frames.push(chunk)) onLine(line.text);
+    }
+  }
+
+  private async texts(id: string, status: number, signal: AbortSignal): Promise<{ report: string; lock: string }> {
+    const read = async (file: string) => {
+      const found = await fileIn(await this.engine.getArchive(id, `/build/out/${file}`, signal), LARGEST_TEXT);
+      return text(found);
+    };
+    try {
+      const report = await read('result.json');
+      return { report, lock: report.includes('"built"') ? await read('lock.txt') : '' };
+    } catch (error) {
+      if (!(error instanceof EngineRefusal)) throw error;
+      const why =
+        status === KILLED
+          ? `It was killed, probably for want of memory: it had ${this.rules.memoryMiB} MiB (BUILD_MEMORY_MIB).`
+          : `It ended with status ${status} and without a result.`;
+      throw new BuildFailed(status === KILLED ? 'too_large' : 'unavailable', `The build failed. ${why}`);
+    }
+  }
+
+  private async clean(idOrName: string, volume: string): Promise<void> {
+    const signal = AbortSignal.timeout(CLEAN_MS);
+    await this.engine.remove({ id: idOrName, volume }, true, signal);
+  }
+
+  /** Where the index is reached; nowhere where there is none. */
+  private async place(signal: AbortSignal): Promise<string> {
+    if (this.rules.indexUrl === undefined && this.rules.extraIndexUrls.length === 0) return 'none';
+    this.network ??= this.open().catch((error: unknown) => {
+      this.network = undefined;
+      throw error;
+    });
+    const network = await this.network;
+    await within('the network of builds', { signal }, () => network.ready());
+    return networkOf(this.config);
+  }
+
+  /** Closed like that of the workers, but for the indexes. */
+  private async open(): Promise<WorkerNetwork> {
+    const { firewall } = this.config;
+    const allow = [...firewall.allow, ...(await rangesOf([this.rules.indexUrl, ...this.rules.extraIndexUrls]))];
+    const network = networkOf(this.config);
+    const own = { ...this.config, network, internal: false, firewall: { ...firewall, allow } };
+    return new WorkerNetwork(this.engine, own, this.logger);
+  }
+
+  private container(name: string, network: string): ContainerCreateOptions {
+    const { image, memoryMiB, wheelsDir, allowSdists } = this.rules;
+    const volume = (Source: string, Target: string) => ({
+      Type: 'volume' as const,
+      Source,
+      Target,
+      ReadOnly: false,
+      VolumeOptions: { NoCopy: false, Labels: { [LABEL.owner]: this.owner }, DriverConfig: { Name: '', Options: {} } },
+    });
+    const wheels = { Type: 'bind' as const, Source: wheelsDir ?? '', Target: '/wheels', ReadOnly: true };
+    return {
+      Image: image,
+      User: `${USER}:${USER}`,
+      Cmd: ['python3', '-m', 'faas_builder', '/build'],
+      Env: ['HOME=/build/tmp', 'TMPDIR=/build/tmp'],
+      Labels: { [LABEL.owner]: this.owner, [LABEL.layers]: 'build' },
+      StopTimeout: 1,
+      HostConfig: {
+        Init: true,
+        NetworkMode: network,
+        ReadonlyRootfs: true,
+        CapDrop: ['ALL'],
+        SecurityOpt: ['no-new-privileges'],
+        IpcMode: 'private',
+        Tmpfs: { '/tmp': 'rw,noexec,nosuid,nodev,size=64m,mode=1777' },
+        Memory: memoryMiB * MIB,
+        MemorySwap: memoryMiB * MIB,
+        PidsLimit: 256,
+        Ulimits: [{ Name: 'core', Soft: 0, Hard: 0 }],
+        RestartPolicy: { Name: 'no' },
+        LogConfig: { Type: 'json-file', Config: { 'max-size': '2m', 'max-file': '1' } },
+        Mounts: [
+          volume(name, '/build'),
+          // Code of a source distribution could put other packages there for the next builds.
+          ...(allowSdists ? [] : [volume(`${this.volume.volume}-cache`, '/cache')]),
+          ...(wheelsDir === undefined ? [] : [wheels]),
+        ],
+      },
+    };
+  }
+
+  private async job(request: BuildRequest): Promise<Buffer> {
+    const cache = this.rules.allowSdists ? '/build/cache' : '/cache';
+    const wheels = this.rules.wheelsDir === undefined ? undefined : '/wheels';
+    const job = jobFor(request, this.rules, { uv: '/opt/builder/bin/uv', cache, wheels });
+    const archive = pack();
+    const own = { uid: USER, gid: USER, mtime: new Date() };
+    for (const name of ['in', 'out', 'tmp', 'cache']) archive.entry({ ...own, name, type: 'directory', mode: 0o700 });
+    archive.entry({ ...own, name: 'in/job.json', mode: 0o600 }, job);
+    archive.finalize();
+    return buffer(archive);
+  }
+}
+
+function buildPrefix(owner: string): string {
+  return `faas-build-${owner}-`;
+}
+
+export function networkOf({ network }: Pick<DockerConfig, 'network'>): string {
+  return `${network}-build`;
+}
+
+/** Where the hosts of indexes are now, as the firewall has it: a company's own is mostly at a private address. */
+async function rangesOf(urls: readonly (string | undefined)[]): Promise<EgressRange[]> {
+  const ranges: EgressRange[] = [];
+  for (const url of urls) {
+    if (url === undefined) continue;
+    const { hostname, port, protocol } = new URL(url);
+    const found = await lookup(hostname.replace(/^\[|\]$/g, ''), { all: true }).catch(() => []);
+    for (const { address, family } of found) {
+      const cidr = `${address}/${family === 4 ? 32 : 128}`;
+      ranges.push({ family: family === 4 ? 4 : 6, cidr, port: Number(port) || (protocol === 'https:' ? 443 : 80) });
+    }
+  }
+  return ranges;
+}
+
+/** The one file of an archive that the engine has made of it. */
+async function fileIn(archive: Readable, most = Infinity): Promise<Readable> {
+  const entries = extract();
+  archive.once('error', (error: Error) => entries.destroy(error));
+  archive.pipe(entries);
+  const next = await entries[Symbol.asyncIterator]().next();
+  const { value: entry } = next as { value: (Readable & { header: { type: string; size: number } }) | undefined };
+  if (entry === undefined || entry.header.type !== 'file' || entry.header.size > most) {
+    archive.destroy();
+    throw new BuildFailed('unavailable', 'The build left something else than what it is for.');
+  }
+  return entry;
+}

@@ -1,0 +1,174 @@
+import { randomBytes } from 'node:crypto';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { pipeline } from 'node:stream/promises';
+import type { ContainerCreateOptions } from 'dockerode';
+import { pack, type Pack } from 'tar-stream';
+import type { LayersConfig } from '#libs/config/config.js';
+import { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
+import { layerEntries, type LayerEntry } from '#libs/orchestrator/layer-archive.js';
+import type { Layer } from '#libs/orchestrator/layers.js';
+import type { DockerEngine } from './docker-engine.js';
+import { isImageMissing } from './engine-fault.js';
+import { LABEL } from './labels.js';
+
+/** Where every worker has the layers. */
+export const LAYERS_DIR = '/layers';
+
+const REMOVE_MS = 20_000;
+const SWEEP_MS = 60_000;
+/** Without anything known to be there in vain. */
+const SWEEP_EVERY_MS = 24 * 3_600_000;
+/** Longer than a layer that was made just now takes to be in the list of those that are kept. */
+const YOUNG_S = 600;
+const FOLDER = { type: 'directory', mode: 0o755, uid: 0, gid: 0, mtime: new Date(0) } as const;
+
+/** Links that aren't kept, and folders that no link leads to. */
+const SWEEP = `
+import os, shutil, sys, time
+root, young, kept = sys.argv[1], float(sys.argv[2]), set(sys.argv[3:])
+now = time.time()
+names = os.listdir(root)
+for name in names:
+    path = os.path.join(root, name)
+    if os.path.islink(path) and name not in kept and now - os.lstat(path).st_ctime > young:
+        os.unlink(path)
+led_to = {os.readlink(os.path.join(root, name)) for name in os.listdir(root) if os.path.islink(os.path.join(root, name))}
+for name in os.listdir(root):
+    path = os.path.join(root, name)
+    if not os.path.islink(path) and name not in led_to and now - os.lstat(path).st_ctime > young:
+        shutil.rmtree(path, ignore_errors=True)
+`;
+
+/** How a container gets at the layers. */
+export function layersMount(owner: string, volume: string, isReader = true) {
+  const options = { NoCopy: true, Labels: { [LABEL.owner]: owner }, DriverConfig: { Name: '', Options: {} } };
+  return {
+    Type: 'volume' as const,
+    Source: volume,
+    Target: LAYERS_DIR,
+    ReadOnly: isReader,
+    VolumeOptions: options,
+  };
+}
+
+/**
+ * Layers in a volume that all workers have from their start, for reading. It is filled by way of a container that never
+ * runs: a layer lies in a folder of a random name, and is there once a link of its digest leads to it.
+ */
+export class LayerVolume {
+  private readonly known = new Set<string>();
+  private readonly mutex = new KeyedMutex();
+  private sweptAt = Date.now();
+
+  constructor(
+    private readonly engine: DockerEngine,
+    private readonly owner: string,
+    private readonly image: string,
+    readonly volume: string,
+    private readonly limits: Pick<LayersConfig, 'largestMiB' | 'mostFiles'>,
+  ) {}
+
+  pathOf(digest: string): string {
+    return `${LAYERS_DIR}/${digest}`;
+  }
+
+  /** Unpacks it unless it is there, or was when it was last looked at. */
+  async ready(layer: Layer, signal: AbortSignal): Promise<void> {
+    if (this.known.has(layer.digest)) return;
+    await this.mutex.run(layer.digest, signal, async () => {
+      if (this.known.has(layer.digest)) return;
+      if (await this.fill(layer, signal)) this.known.add(layer.digest);
+    });
+  }
+
+  /** A worker didn't find it, or may not have: it is looked for again. */
+  forget({ digest }: Layer): void {
+    this.known.delete(digest);
+  }
+
+  async sweep(kept: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
+    const gone = [...this.known].filter((digest) => !kept.has(digest));
+    if (gone.length === 0 && Date.now() - this.sweptAt < SWEEP_EVERY_MS) return;
+    for (const digest of gone) this.known.delete(digest);
+    this.sweptAt = Date.now();
+    const Entrypoint = ['python3', '-c', SWEEP, LAYERS_DIR, String(YOUNG_S), ...kept];
+    const config = this.container({ Entrypoint, Cmd: [] });
+    await this.engine.runToEnd({ ...config, HostConfig: { ...config.HostConfig, AutoRemove: true } }, SWEEP_MS, signal);
+  }
+
+  /** False where there is no image yet: what starts a worker says so. */
+  private async fill(layer: Layer, signal: AbortSignal): Promise<boolean> {
+    let porter: string;
+    try {
+      porter = await this.engine.create(`faas-layer-${randomBytes(8).toString('hex')}`, this.container({}), signal);
+    } catch (error) {
+      if (isImageMissing(error)) return false;
+      throw error;
+    }
+    try {
+      // By the folder behind the link, which somebody may have removed.
+      if (await this.engine.hasPath(porter, `${this.pathOf(layer.digest)}/.`, signal)) return true;
+      const folder = `in-${randomBytes(8).toString('hex')}`;
+      await this.unpack(porter, layer, folder, signal);
+      await this.engine.putArchive(porter, LAYERS_DIR, await linkTo(folder, layer.digest), signal);
+      return true;
+    } finally {
+      await this.engine
+        .remove({ id: porter, volume: undefined }, true, AbortSignal.timeout(REMOVE_MS))
+        .catch(() => undefined);
+    }
+  }
+
+  /** Puts everything below `folder`, whatever the archive says of owners and modes. */
+  private async unpack(porter: string, layer: Layer, folder: string, signal: AbortSignal): Promise<void> {
+    const archive = pack();
+    const failing = new AbortController();
+    const either = AbortSignal.any([signal, failing.signal]);
+    // Nobody may list what there is; the names of layers are for those who were told them.
+    archive.entry({ ...FOLDER, name: 'layers', mode: 0o711 });
+    archive.entry({ ...FOLDER, name: `layers/${folder}` });
+    const packing = async () => {
+      for await (const entry of layerEntries(await layer.open(either), this.limits)) {
+        either.throwIfAborted();
+        await add(archive, `layers/${folder}/${entry.name}`, entry);
+      }
+      archive.finalize();
+    };
+    packing().catch((error: unknown) => failing.abort(error));
+    await this.engine.putArchive(porter, '/', Readable.from(archive as AsyncIterable<Buffer>), either);
+  }
+
+  private container(config: Partial<ContainerCreateOptions>): ContainerCreateOptions {
+    return {
+      Image: this.image,
+      User: '0:0',
+      Labels: { [LABEL.owner]: this.owner, [LABEL.layers]: 'porter' },
+      ...config,
+      HostConfig: {
+        NetworkMode: 'none',
+        CapDrop: ['ALL'],
+        SecurityOpt: ['no-new-privileges'],
+        Memory: 256 * 1024 * 1024,
+        PidsLimit: 16,
+        Mounts: [layersMount(this.owner, this.volume, false)],
+      },
+    };
+  }
+}
+
+async function add(archive: Pack, name: string, { kind, isExecutable, size, content }: LayerEntry): Promise<void> {
+  if (kind === 'folder') {
+    archive.entry({ ...FOLDER, name });
+    return;
+  }
+  const header = { name, size, mode: isExecutable ? 0o755 : 0o644, uid: 0, gid: 0, mtime: new Date(0) };
+  await pipeline(content, archive.entry(header) as unknown as NodeJS.WritableStream);
+}
+
+async function linkTo(folder: string, name: string): Promise<Buffer> {
+  const archive = pack();
+  archive.entry({ name, type: 'symlink', linkname: folder, mode: 0o777, uid: 0, gid: 0, mtime: new Date(0) });
+  archive.finalize();
+  return buffer(archive);
+}

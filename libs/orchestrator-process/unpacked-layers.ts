@@ -1,0 +1,94 @@
+import { randomBytes } from 'node:crypto';
+import { createWriteStream } from 'node:fs';
+import { chmod, mkdir, readdir, rename, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import type { LayersConfig } from '#libs/config/config.js';
+import { layerEntries } from '#libs/orchestrator/layer-archive.js';
+import type { Layer } from '#libs/orchestrator/layers.js';
+import { removeTrees } from './clean-up.js';
+
+const DRAFT = '.in-';
+/** Longer than unpacking takes, and than a layer that was made just now takes to be in the list of those that are kept. */
+const YOUNG_MS = 10 * 60_000;
+
+/**
+ * Layers as folders of this machine that all workers may read. Workers find those whose names they are told; the folder
+ * above can't be listed.
+ */
+export class UnpackedLayers {
+  private readonly unpacking = new Map<string, Promise<void>>();
+
+  constructor(
+    private readonly folder: string,
+    private readonly limits: Pick<LayersConfig, 'largestMiB' | 'mostFiles'>,
+  ) {}
+
+  pathOf(digest: string): string {
+    return join(this.folder, digest);
+  }
+
+  /** Unpacks it unless it is there. Looks each time: somebody may have removed it. */
+  async ready(layer: Layer, signal: AbortSignal): Promise<void> {
+    if (await isThere(this.pathOf(layer.digest))) return;
+    const known = this.unpacking.get(layer.digest);
+    if (known !== undefined) return known;
+    const work = this.unpack(layer, signal).finally(() => this.unpacking.delete(layer.digest));
+    this.unpacking.set(layer.digest, work);
+    await work;
+  }
+
+  /** Removes those that aren't kept, and what a manager that was killed has left half unpacked. */
+  async sweep(kept: ReadonlySet<string>): Promise<void> {
+    const names = await readdir(this.folder).catch(() => []);
+    const gone: string[] = [];
+    for (const name of names) {
+      const path = join(this.folder, name);
+      const found = kept.has(name) ? undefined : await stat(path).catch(() => undefined);
+      if (found !== undefined && Date.now() - found.ctimeMs > YOUNG_MS) gone.push(path);
+    }
+    await removeTrees(gone);
+  }
+
+  private async unpack(layer: Layer, signal: AbortSignal): Promise<void> {
+    await mkdir(this.folder, { recursive: true, mode: 0o711 });
+    await chmod(this.folder, 0o711);
+    const draft = join(this.folder, `${DRAFT}${randomBytes(6).toString('hex')}`);
+    try {
+      await mkdir(draft, { mode: 0o755 });
+      await this.fill(draft, layer, signal);
+      await rename(draft, this.pathOf(layer.digest));
+    } catch (error) {
+      await removeTrees([draft]);
+      // Another process of the manager may have been faster.
+      if (!(await isThere(this.pathOf(layer.digest)))) throw error;
+    }
+  }
+
+  private async fill(draft: string, layer: Layer, signal: AbortSignal): Promise<void> {
+    const made = new Set<string>();
+    const folder = async (path: string) => {
+      if (made.has(path)) return;
+      await mkdir(path, { recursive: true, mode: 0o755 });
+      made.add(path);
+    };
+    for await (const { name, kind, isExecutable, content } of layerEntries(await layer.open(signal), this.limits)) {
+      signal.throwIfAborted();
+      const path = join(draft, name);
+      if (kind === 'folder') await folder(path);
+      else {
+        await folder(join(path, '..'));
+        const mode = isExecutable ? 0o555 : 0o444;
+        await pipeline(content, createWriteStream(path, { flags: 'wx', mode }), { signal });
+      }
+    }
+    await chmod(draft, 0o755);
+  }
+}
+
+function isThere(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+}
