@@ -154,6 +154,10 @@ export class DockerEngine {
     }
   }
 
+  async hasRunOutOfMemory(id: string, signal: AbortSignal): Promise<boolean> {
+    return (await this.inspect(id, signal)).State.OOMKilled;
+  }
+
   /** Undefined when the engine doesn't have it. */
   async imageId(image: string, signal: AbortSignal): Promise<string | undefined> {
     const found = this.docker.getImage(image);

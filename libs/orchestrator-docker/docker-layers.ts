@@ -30,7 +30,6 @@ const CLEAN_MS = 30_000;
 const PULL_MS = 600_000;
 /** Of a report or a lock. */
 const LARGEST_TEXT = 4 * MIB;
-const KILLED = 137;
 
 /** Builds layers in containers of their own: on a network of their own, without anything of a function or a manager. */
 export class DockerLayers implements LayerEngine {
@@ -138,11 +137,11 @@ export class DockerLayers implements LayerEngine {
       return { report, lock: report.includes('"built"') ? await read('lock.txt') : '' };
     } catch (error) {
       if (!(error instanceof EngineRefusal)) throw error;
-      const why =
-        status === KILLED
-          ? `It was killed, probably for want of memory: it had ${this.rules.memoryMiB} MiB (BUILD_MEMORY_MIB).`
-          : `It ended with status ${status} and without a result.`;
-      throw new BuildFailed(status === KILLED ? 'too_large' : 'unavailable', `The build failed. ${why}`);
+      if (await this.engine.hasRunOutOfMemory(id, signal)) {
+        const most = `${this.rules.memoryMiB} MiB (BUILD_MEMORY_MIB)`;
+        throw new BuildFailed('too_large', `The build took more memory than ${most}.`);
+      }
+      throw new BuildFailed('unavailable', `The build ended with status ${status} and without a result.`);
     }
   }
 
