@@ -26,6 +26,7 @@ describeOnEachLocalEngine('Packages that can’t be built', (engine) => {
   });
   afterEach(() => {
     index.mood = 'sound';
+    index.letGo();
   });
   afterAll(() => index.close());
 
@@ -89,7 +90,7 @@ describeOnEachLocalEngine('Packages that can’t be built', (engine) => {
 
   it('are tried again after whatever built them was killed', async () => {
     index.add(wheel('killedpkg'));
-    const letGo = index.hold();
+    index.hold();
     const asking = add('killedpkg', { code: uses('killedpkg') });
     await vi.waitFor(() => expect(index.asked.some((path) => path.includes('/killedpkg-'))).toBe(true), {
       timeout: 30_000,
@@ -97,7 +98,7 @@ describeOnEachLocalEngine('Packages that can’t be built', (engine) => {
     await killBuilds(stage);
     expectProblem(await asking, 503, 'build_unavailable');
     await nothingIsBuilt(stage);
-    letGo();
+    index.letGo();
     const id = idOf(await add('killedpkg', { code: uses('killedpkg') }));
     expect((await manager.call(id)).json()).toEqual({ result: '1.0' });
     await manager.remove(id);
@@ -120,14 +121,14 @@ describeOnEachLocalEngine('Packages that can’t be built', (engine) => {
   it('are taken over by another manager when theirs leaves', async () => {
     index.add(wheel('leftpkg'));
     const leaving = await stage.start({ PYTHON_INDEX_URL: index.url, DRAIN_TIMEOUT_MS: '500' });
-    const letGo = index.hold();
+    index.hold();
     const lost = add('leftpkg', { by: leaving }).catch(() => undefined);
     await vi.waitFor(() => expect(index.asked.some((path) => path.includes('/leftpkg-'))).toBe(true), {
       timeout: 30_000,
     });
     const asking = add('leftpkg', { code: uses('leftpkg') });
     await leaving.stop();
-    letGo();
+    index.letGo();
     await lost;
     // Whoever waited for the build of the other hears that it ended, and may ask again.
     const first = await asking;

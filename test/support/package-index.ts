@@ -48,14 +48,15 @@ export class PackageIndex {
     this.wheels.push(...wheels);
   }
 
-  /** Files aren't sent until the answer is called. */
-  hold(): () => void {
+  /** Files aren't sent until they are let go. */
+  hold(): void {
     this.held = true;
-    return () => {
-      this.held = false;
-      for (const resolve of this.waiting) resolve();
-      this.waiting.clear();
-    };
+  }
+
+  letGo(): void {
+    this.held = false;
+    for (const resolve of this.waiting) resolve();
+    this.waiting.clear();
   }
 
   close(): void {
