@@ -81,7 +81,8 @@ export function describeUpdateCrashes(
           await delay(downFor);
           await stage.postgres.restart();
           return;
-        default:
+        case 'manager':
+        case 'managers':
           await Promise.all(killed.map((manager) => manager.kill()));
           await delay(downFor);
           await Promise.all(killed.map((manager) => manager.start()));

@@ -1,15 +1,20 @@
 import { InvalidRequest } from '#libs/errors/errors.js';
-import type { IncomingMessage } from 'node:http';
 import type { Choice } from '../traffic/traffic.js';
 
+/** What a request says of it. */
+interface Asked {
+  readonly headers: Readonly<Record<string, unknown>>;
+  readonly query?: Readonly<Record<string, unknown>>;
+}
+
 /** The revision that a call asks for, by its query or by a key; undefined: it leaves that to its function. */
-export function choiceOf(request: IncomingMessage & { readonly query?: Record<string, unknown> }): Choice | undefined {
+export function choiceOf(request: Asked): Choice | undefined {
   const { 'x-faas-sticky': key } = request.headers;
   // Calls without a query come straight from Node's server.
   const { revision, tag } = request.query ?? {};
   if (revision !== undefined) return { revision: numberIn(revision) };
   if (tag !== undefined) return { tag: textIn(tag) };
-  return key === undefined ? undefined : { stickyKey: String(key) };
+  return typeof key === 'string' ? { stickyKey: key } : undefined;
 }
 
 function numberIn(value: unknown): number {

@@ -2,8 +2,15 @@ import { ApiProperty, PartialType } from '@nestjs/swagger';
 import { DocumentSettings, FunctionSpec } from './function-spec.js';
 import type { BuildRow } from '../layers/layer.repository.js';
 import type { RevisionState } from './revision.entity.js';
-import { isServing } from '../functions/function.entity.js';
-import type { RevisionOf } from './revisions.service.js';
+import { type FunctionEntity, isServing } from '../functions/function.entity.js';
+import type { RevisionRow } from './revision.repository.js';
+
+export interface RevisionOf {
+  readonly row: FunctionEntity;
+  readonly revision: RevisionRow;
+  /** How far its packages are, while it waits for them. */
+  readonly build?: BuildRow | undefined;
+}
 
 export const REVISION_STATES = ['pending', 'ready', 'failed', 'superseded'] as const satisfies RevisionState[];
 

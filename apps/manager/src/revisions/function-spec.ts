@@ -247,3 +247,10 @@ export function propertyOf(name: SettingName): keyof SpecColumns {
     .replace(/_mib$/, 'MiB')
     .replace(/_(.)/g, (_, letter: string) => letter.toUpperCase()) as keyof SpecColumns;
 }
+
+/** The settings of a revision: those that are named, and all of them. */
+export interface Resolved {
+  readonly said: readonly string[];
+  readonly spec: FunctionSpec;
+}
+export type Resolve = (named: Partial<FunctionSpec>) => Resolved;

@@ -2,8 +2,7 @@ import type { FunctionDefaults, ScaleConfig } from '#libs/config/config.js';
 import { FUNCTION_DEFAULTS, SCALE_CONFIG } from '#libs/config/config.module.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { Inject, Injectable } from '@nestjs/common';
-import { type FunctionSpec, resolveSpec, saidIn, type SpecPolicy } from './function-spec.js';
-import type { Resolved } from './revision.repository.js';
+import { type FunctionSpec, type Resolved, resolveSpec, saidIn, type SpecPolicy } from './function-spec.js';
 
 /** What this installation adds to the settings of uploads. */
 @Injectable()

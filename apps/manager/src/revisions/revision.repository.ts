@@ -8,7 +8,7 @@ import { DELETED } from '../functions/function.repository.js';
 import { isLive } from '../traffic/traffic.js';
 import { addWorkload } from '../traffic/workloads.js';
 import { RevisionInUse, RevisionNotFound } from './errors.js';
-import { type FunctionSpec, SETTING_NAMES, specOf } from './function-spec.js';
+import { type FunctionSpec, type Resolve, type Resolved, SETTING_NAMES, specOf } from './function-spec.js';
 import { RevisionEntity, type RevisionError, type RevisionState } from './revision.entity.js';
 
 export type RevisionRow = Omit<RevisionEntity, 'code'>;
@@ -28,13 +28,6 @@ export type RevisionLayer =
   | { readonly kind: 'former' | 'named' | 'none' }
   | { readonly kind: 'ready'; readonly digest: string }
   | { readonly kind: 'build'; readonly key: string };
-
-/** The settings of a revision: those that are named, and all of them. */
-export interface Resolved {
-  readonly said: readonly string[];
-  readonly spec: FunctionSpec;
-}
-export type Resolve = (named: Partial<FunctionSpec>) => Resolved;
 
 const COLUMNS = getMetadataArgsStorage()
   .filterColumns(RevisionEntity)

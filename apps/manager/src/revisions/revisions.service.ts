@@ -10,7 +10,7 @@ import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { FunctionRemoved, InvalidUpdate } from '../functions/errors.js';
 import { FunctionChanges } from '../functions/function-changes.js';
-import { type FunctionEntity, isDivided } from '../functions/function.entity.js';
+import { isDivided } from '../functions/function.entity.js';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { FunctionsService, UPLOAD_TIMES } from '../functions/functions.service.js';
 import { readRevision } from '../functions/upload.js';
@@ -21,6 +21,7 @@ import { MemoryBudget } from '../memory/memory-budget.js';
 import { SecretsService } from '../secrets/secrets.service.js';
 import { failureOf, RevisionNotFound, RevisionSuperseded } from './errors.js';
 import { TrafficService } from '../traffic/traffic.service.js';
+import type { RevisionOf } from './dto.js';
 import { InstallationPolicy } from './installation-policy.js';
 import type { FunctionSpec, SettingName } from './function-spec.js';
 import type { RevisionError } from './revision.entity.js';
@@ -29,13 +30,6 @@ import { type RevisionLayer, RevisionRepository, type RevisionRow } from './revi
 /** If the manager crashes, the loop gives a revision up this much later than its maker's wait would have ended. */
 const ROLLOUT_MARGIN_MS = 15_000;
 const NUMBER = /^[1-9]\d{0,8}$/;
-
-export interface RevisionOf {
-  readonly row: FunctionEntity;
-  readonly revision: RevisionRow;
-  /** How far its packages are, while it waits for them. */
-  readonly build?: BuildRow | undefined;
-}
 
 /** Who asks, and for which version of the function. */
 interface Asking {

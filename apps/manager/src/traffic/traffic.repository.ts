@@ -7,12 +7,14 @@ import { DELETED } from '../functions/function.repository.js';
 import { RevisionNotFound } from '../revisions/errors.js';
 import { InstallationPolicy } from '../revisions/installation-policy.js';
 import type { RevisionError } from '../revisions/revision.entity.js';
-import { type Resolved, RevisionRepository } from '../revisions/revision.repository.js';
+import type { Resolved } from '../revisions/function-spec.js';
+import { RevisionRepository } from '../revisions/revision.repository.js';
 import {
   isLive,
   loadOf,
   replicasFor,
   type SeenWorkload,
+  type ServedTarget,
   settling,
   type Target,
   type Traffic,
@@ -129,7 +131,7 @@ export class TrafficRepository {
         return this.givenUp(locked, wanted, (isAuto && (await this.errorOf(row.id, targets, ask))) || LOST);
       case 'served': {
         if (isAuto) return { traffic: null, wanted: null };
-        const shares = targets.map(({ replicas: _, ...target }) => target);
+        const shares = targets.map(servedOf);
         const numbers = shares.filter(({ percent }) => percent > 0).map(({ revision }) => revision);
         const sql = 'UPDATE revisions SET served_at = now() WHERE function_id = $1 AND number = ANY ($2)';
         await ask(sql, [row.id, numbers]);
@@ -226,6 +228,10 @@ function seen(row: FunctionEntity): SeenWorkload {
   const isAsWanted = row.observedGeneration === row.generation && row.reason === null;
   const ready = isAsWanted ? Math.max(endpoints.length, replicas) : endpoints.length;
   return { id, revision, ready, isProven: provisionalUntil === null && servingRevision === null };
+}
+
+function servedOf({ revision, percent, tag, workload }: WantedTarget): ServedTarget {
+  return { revision, percent, ...(tag !== undefined && { tag }), workload };
 }
 
 /** The rows whose workers some traffic needs. */

@@ -3,9 +3,8 @@ import { newFunctionId } from '../functions/function-id.js';
 import type { Ask, LockedFunction } from '../functions/function-lock.js';
 import type { FunctionEntity } from '../functions/function.entity.js';
 import { DELETED } from '../functions/function.repository.js';
-import { SETTING_NAMES } from '../revisions/function-spec.js';
+import { type Resolved, SETTING_NAMES } from '../revisions/function-spec.js';
 import { TARGET_FILL } from '../scaling/desired-replicas.js';
-import type { Resolved } from '../revisions/revision.repository.js';
 
 /** Whose demand it is while no manager has seen it. */
 const NOBODY = '00000000-0000-0000-0000-000000000000';
