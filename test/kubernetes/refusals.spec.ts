@@ -7,7 +7,7 @@ import { whyNoControlPlane } from './control-plane/shared.js';
 
 const noCluster = whyNoControlPlane() !== undefined;
 
-const KINDS = ['configmaps', 'services', 'deployments', 'horizontalpodautoscalers', 'pods'];
+const KINDS = ['configmaps', 'secrets', 'services', 'deployments', 'horizontalpodautoscalers', 'pods'];
 
 describe.skipIf(noCluster)('a cluster that refuses [kubernetes]', () => {
   const suite = ProviderSuite.on();
@@ -24,7 +24,8 @@ describe.skipIf(noCluster)('a cluster that refuses [kubernetes]', () => {
     const { stage, cluster } = suite;
     await refusing(resource, 'CREATE', `no ${resource} on a Monday`);
     const manager = await stage.manager();
-    const workload = stage.workload(answering('one'));
+    const secrets = { variables: { A: 'a' }, files: {}, digest: 'one' };
+    const workload = stage.workload(answering('one'), { secrets });
     const seen = await stage.settle(manager, workload, ({ reason }) => reason?.code === 'rejected');
     expect(seen.reason).toEqual(rejected(`denied request: no ${resource} on a Monday`));
     expect(seen.ready).toBe(0);
