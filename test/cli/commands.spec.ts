@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { FunctionDetailDto, FunctionDto, LogRecordDto, RevisionDto } from '../client/index.js';
 import { describeOnProcesses } from '../support/engines.js';
 import { freePort } from '../support/http.js';
+import { newKey } from '../support/secrets.js';
 import { Stage } from '../support/stage.js';
 import { InstalledCli } from './support/installed-cli.js';
 
@@ -23,7 +24,10 @@ def handle(payload):
 `;
 
 describeOnProcesses('the command line, piped', (engine) => {
-  const stage = Stage.on(engine, { API_KEYS: `${KEY},caller:invoke:${INVOKE_KEY}` });
+  const stage = Stage.on(engine, {
+    SECRETS_KEYS: newKey('k1'),
+    API_KEYS: `${KEY},caller:invoke:${INVOKE_KEY}`,
+  });
   let cli: InstalledCli;
   beforeAll(async () => {
     cli = await InstalledCli.install({ FAAS_API_KEY: KEY, FAAS_URL: stage.manager.url });
@@ -116,6 +120,26 @@ describeOnProcesses('the command line, piped', (engine) => {
     expect(await cli.json('traffic', 'greet')).toMatchObject({ mode: 'auto', pending: null });
     expect(await cli.json('remove', 'greet', '--yes')).toEqual({ ref: 'greet', removed: true });
     expect(await cli.json('list')).toEqual([]);
+  });
+
+  it('keeps secrets whose values are in no argument and no answer', { timeout: 60_000 }, async () => {
+    const set = async (value: string) => {
+      const { stdout } = await shell(`printf '%s\\n' '${value}' | faas secrets set db-password --json`);
+      expect(stdout).not.toContain(value);
+      return JSON.parse(stdout) as { name: string };
+    };
+    expect(await set('first secret')).toMatchObject({ name: 'db-password', functions: [] });
+    await cli.json('deploy', 'greet.py', '--name', 'safe', '--secrets', 'ANSWER=db-password');
+    expect(await cli.json('invoke', 'safe')).toEqual({ result: 'first secret' });
+    expect((await cli.run(['get', 'safe'])).out).toMatch(/secrets +ANSWER=db-password/);
+    await set('second secret');
+    await vi.waitFor(async () => expect(await cli.json('invoke', 'safe')).toEqual({ result: 'second secret' }), LOGGED);
+    expect(await cli.json('secrets')).toMatchObject([{ name: 'db-password', functions: [{ name: 'safe' }] }]);
+    expect((await cli.run(['secrets'])).out).toMatch(/db-password +\S+ +safe/);
+    expect(await cli.run(['secrets', 'remove', 'db-password'])).toMatchObject({ code: 4 });
+    expect(await cli.run(['secrets', 'set'])).toMatchObject({ code: 2 });
+    await cli.json('remove', 'safe', '--yes');
+    expect(await cli.json('secrets', 'remove', 'db-password')).toEqual({ name: 'db-password', removed: true });
   });
 
   it('writes results to stdout, the rest to stderr, and no colours', { timeout: 60_000 }, async () => {

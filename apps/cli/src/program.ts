@@ -12,6 +12,7 @@ import { addLogs } from './logs/logs.command.js';
 import { Output } from './output.js';
 import { addRevisions } from './revisions/revisions.command.js';
 import { addRollback } from './revisions/rollback.command.js';
+import { addSecrets } from './secrets/secrets.command.js';
 import { addTraffic } from './traffic/traffic.command.js';
 
 /** In the order of `faas --help`. */
@@ -25,6 +26,7 @@ const COMMANDS = [
   addRevisions,
   addRollback,
   addTraffic,
+  addSecrets,
   addRemove,
   addCompletion,
 ];

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { describe, expect, it } from 'vitest';
-import { addSettings, type Setting, SETTINGS, settingsOf } from './settings.js';
+import { addSettings, checkedValue, type Setting, SETTINGS, settingsOf } from './settings.js';
 
 interface Document {
   readonly components: { readonly schemas: Record<string, { readonly properties: Record<string, unknown> }> };
@@ -29,6 +29,18 @@ describe('Settings', () => {
       timeout_ms: 5000,
       env: { A: '1', B: 'x=y', C: '' },
     });
+  });
+
+  it('name secrets for variables and for files', () => {
+    expect(parsed(['--secrets', 'DB_PASSWORD=db-password', '--secrets', 'tls.pem=file:db-cert'])).toEqual({
+      secrets: { DB_PASSWORD: 'db-password', 'tls.pem': { file: 'db-cert' } },
+    });
+    const secrets = SETTINGS.find(({ name }) => name === 'secrets')!;
+    const good = { A: 'a', 'b.pem': { file: 'b' } };
+    expect(checkedValue(secrets, good)).toEqual({ value: good });
+    for (const bad of ['a', ['a'], { A: 1 }, { A: {} }, { A: { file: 1 } }, { A: { file: 'a', mode: 7 } }]) {
+      expect(checkedValue(secrets, bad)).toMatchObject({ fault: expect.stringContaining('names of secrets') });
+    }
   });
 
   it.each([

@@ -4,12 +4,13 @@ import type { JsonRevisionUploadDto } from '../client/index.js';
 import { Failure } from '../failure.js';
 
 export type Settings = Omit<JsonRevisionUploadDto, 'function_name' | 'code' | 'message'>;
-type Value = number | string | Readonly<Record<string, string>> | null;
+type Sources = NonNullable<Settings['secrets']>;
+type Value = number | string | Sources | null;
 
 export interface Setting {
   readonly name: string;
-  /** `text`: the flag names a file, faas.yaml holds the text. */
-  readonly kind: 'integer' | 'map' | 'text';
+  /** `text`: the flag names a file, faas.yaml holds the text. `sources`: names of secrets, for variables and files. */
+  readonly kind: 'integer' | 'map' | 'text' | 'sources';
   readonly what: string;
 }
 
@@ -23,9 +24,16 @@ export const SETTINGS = [
   { name: 'memory_mib', kind: 'integer', what: 'memory of one replica' },
   { name: 'cpu_millis', kind: 'integer', what: 'processor time of one replica, in thousandths of a core' },
   { name: 'env', kind: 'map', what: 'a variable of the environment; may be repeated' },
+  { name: 'secrets', kind: 'sources', what: 'a variable with the value of a secret, or a file of it; may be repeated' },
+  { name: 'requirements', kind: 'text', what: 'the packages that the code imports, as a requirements file' },
 ] as const satisfies readonly (Setting & { name: keyof Settings })[];
 
-const PLACEHOLDERS = { integer: '<n>', map: '<key=value>', text: '<file>' } as const;
+const PLACEHOLDERS = {
+  integer: '<n>',
+  map: '<key=value>',
+  text: '<file>',
+  sources: '<key=secret|key=file:secret>',
+} as const;
 
 export function addSettings(command: Command, settings: readonly Setting[] = SETTINGS): Command {
   for (const setting of settings) command.addOption(optionOf(setting));
@@ -41,6 +49,8 @@ function optionOf({ name, kind, what }: Setting): Option {
       return option.argParser(pair);
     case 'text':
       return option.argParser(textOf);
+    case 'sources':
+      return option.argParser(source);
   }
 }
 
@@ -63,7 +73,22 @@ export function checkedValue({ kind }: Setting, value: unknown): { value: Value 
       return typeof value === 'string' ? { value } : { fault: 'must be a text' };
     case 'map':
       return checkedMap(value);
+    case 'sources':
+      return checkedSources(value);
   }
+}
+
+function checkedSources(value: unknown): { value: Sources } | { fault: string } {
+  const fault = 'must be a map of names of secrets, or of {file: NAME}';
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return { fault };
+  const isSource = (one: unknown) => typeof one === 'string' || isFile(one);
+  return Object.values(value).every(isSource) ? { value: value as Sources } : { fault };
+}
+
+function isFile(one: unknown): boolean {
+  if (typeof one !== 'object' || one === null) return false;
+  const { file, ...others } = one as { readonly file?: unknown };
+  return typeof file === 'string' && Object.keys(others).length === 0;
 }
 
 export function checkedMap(value: unknown): { value: Readonly<Record<string, string>> } | { fault: string } {
@@ -84,6 +109,15 @@ export function pair(text: string, former: Readonly<Record<string, string>> = {}
   const sign = text.indexOf('=');
   if (sign > 0) return { ...former, [text.slice(0, sign)]: text.slice(sign + 1) };
   throw new InvalidArgumentError('It must be written key=value.');
+}
+
+const OF_FILE = 'file:';
+
+function source(text: string, former: Sources = {}): Sources {
+  const sources = Object.entries(pair(text)).map(([name, from]) => {
+    return [name, from.startsWith(OF_FILE) ? { file: from.slice(OF_FILE.length) } : from] as const;
+  });
+  return { ...former, ...Object.fromEntries(sources) };
 }
 
 function textOf(path: string): string {

@@ -42,15 +42,17 @@ function described(output: Output, found: FunctionDetailDto): string {
   return [...lines, '', fault, ...(detail === null ? [] : [printable(detail)])].join('\n');
 }
 
-function valueOf(value: number | string | Readonly<Record<string, string>> | null): string {
+type Named = Readonly<Record<string, string | { readonly file: string }>>;
+
+function valueOf(value: number | string | Named | null): string {
   if (value === null) return '';
   return typeof value === 'object' ? pairs(value) : String(value);
 }
 
-function pairs(map: Readonly<Record<string, string>>): string {
+function pairs(map: Named): string {
   return printable(
     Object.entries(map)
-      .map(([key, value]) => `${key}=${value}`)
+      .map(([key, value]) => `${key}=${typeof value === 'string' ? value : `file:${value.file}`}`)
       .join(' '),
   );
 }

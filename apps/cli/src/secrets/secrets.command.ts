@@ -1,0 +1,62 @@
+import { text } from 'node:stream/consumers';
+import type { Command } from 'commander';
+import type { SecretDto } from '../client/index.js';
+import { command } from '../command.js';
+import { answered, connect, SOON } from '../connection.js';
+import { Failure } from '../failure.js';
+import { askHidden, hasTerminal } from '../login/prompt.js';
+import type { Output } from '../output.js';
+
+const HEAD = ['SECRET', 'UPDATED', 'USED BY'];
+
+/** Values come from stdin or the terminal alone: other users of the machine can read arguments. */
+export function addSecrets(program: Command): void {
+  const made = command(program, 'secrets', 'list the secrets, set one, or remove one')
+    .argument('[action]', 'set or remove; the list if left out')
+    .argument('[name]', "the secret's name")
+    .action(async (action: string | undefined, name: string | undefined) => {
+      const output = made.output();
+      if (action === undefined) return list(output);
+      if (name === undefined) throw new Failure('usage', `Say which secret: faas secrets ${action} NAME.`);
+      switch (action) {
+        case 'set':
+          return set(name, output);
+        case 'remove':
+          return remove(name, output);
+        default:
+          throw new Failure('usage', `There is no action ${action}: it is set or remove.`);
+      }
+    });
+}
+
+async function list(output: Output): Promise<void> {
+  const { client, api } = await connect(SOON);
+  const { data } = await answered(api.listSecrets({ client }));
+  output.show(data, () => output.table(HEAD, data.map(rowOf)));
+}
+
+async function set(name: string, output: Output): Promise<void> {
+  const value = await readValue(name);
+  const { client, api } = await connect(SOON);
+  const { data, response } = await answered(api.putSecret({ client, path: { name }, body: { value } }));
+  const what = response.status === 201 ? 'is made' : 'is set';
+  output.show(data, () => `${output.paint('green', '✓')} ${name} ${what}`);
+}
+
+async function remove(name: string, output: Output): Promise<void> {
+  const { client, api } = await connect(SOON);
+  await answered(api.removeSecret({ client, path: { name } }));
+  output.show({ name, removed: true }, () => `${output.paint('green', '✓')} ${name} is removed`);
+}
+
+/** One line end that a shell has put at the end is no part of it. */
+async function readValue(name: string): Promise<string> {
+  const value = hasTerminal() ? await askHidden(`Value of ${name}: `) : await text(process.stdin);
+  const read = value.replace(/\r?\n$/, '');
+  if (read === '') throw new Failure('usage', 'The value is empty: write it to stdin, or type it in a terminal.');
+  return read;
+}
+
+function rowOf({ name, updated_at: updatedAt, functions }: SecretDto): string[] {
+  return [name, updatedAt, functions.map((one) => one.name).join(', ')];
+}
