@@ -11,8 +11,8 @@ const MODE = {
   enum: MODES,
   enumName: 'TrafficMode',
   description: 'auto: the revision that was last made has all calls. targets: they are divided as users say.',
-  example: 'targets' as TrafficMode,
 };
+const SHOWN_MODE = { ...MODE, example: 'targets' as TrafficMode };
 
 export class TargetDto {
   @ApiProperty({ type: 'integer', minimum: 1, maximum: 999_999_999, example: 3 })
@@ -27,7 +27,6 @@ export class TargetDto {
     type: String,
     pattern: '^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$',
     description: 'What calls may name in place of the number.',
-    example: 'canary',
   })
   tag?: string | null;
 }
@@ -64,7 +63,7 @@ export class ServedTargetDto {
 }
 
 export class PendingTrafficDto {
-  @ApiProperty(MODE)
+  @ApiProperty(SHOWN_MODE)
   mode: TrafficMode;
 
   @ApiProperty({ type: [TargetDto] })
@@ -75,7 +74,7 @@ export class PendingTrafficDto {
 }
 
 export class TrafficDto {
-  @ApiProperty(MODE)
+  @ApiProperty(SHOWN_MODE)
   mode: TrafficMode;
 
   @ApiProperty({ type: [ServedTargetDto], description: 'The revisions that have calls, or a tag.' })
