@@ -13,6 +13,7 @@ import {
   type BuildRequest,
   type Built,
   jobFor,
+  largestArchive,
   type LayerEngine,
   reportIn,
 } from '#libs/orchestrator/layers.js';
@@ -69,10 +70,14 @@ export class DockerLayers implements LayerEngine {
       await this.engine.putArchive(id, '/build', await this.job(request), signal);
       const status = await this.run(id, onLine, signal);
       const files = await this.texts(id, status, signal);
-      const archive = async () => fileIn(await this.engine.getArchive(id as string, '/build/out/layer.tar', signal));
+      const most = largestArchive(this.rules);
+      const archive = async () =>
+        fileIn(await this.engine.getArchive(id as string, '/build/out/layer.tar', signal), most);
       return await keep({ ...reportIn(files.report), lock: files.lock, archive });
     } catch (error) {
       if (isImageMissing(error)) throw new BuildFailed('unavailable', `The image ${this.rules.image} is missing.`);
+      // The network may have been removed between builds, and an index have another address by now.
+      if (error instanceof EngineRefusal || (error instanceof BuildFailed && error.fault === 'index')) this.close();
       if (error instanceof NetworkUnusable) throw new BuildFailed('unavailable', error.message);
       throw error;
     } finally {
@@ -98,6 +103,7 @@ export class DockerLayers implements LayerEngine {
 
   close(): void {
     void this.network?.then((network) => network.close()).catch(() => undefined);
+    this.network = undefined;
   }
 
   private async run(id: string, onLine: (line: string) => void, signal: AbortSignal): Promise<number> {
@@ -249,7 +255,7 @@ async function rangesOf(urls: readonly (string | undefined)[]): Promise<EgressRa
 }
 
 /** The one file of an archive that the engine has made of it. */
-async function fileIn(archive: Readable, most = Infinity): Promise<Readable> {
+async function fileIn(archive: Readable, most: number): Promise<Readable> {
   const entries = extract();
   archive.once('error', (error: Error) => entries.destroy(error));
   archive.pipe(entries);

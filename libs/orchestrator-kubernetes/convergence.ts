@@ -42,10 +42,12 @@ export class Convergence {
     await apply(cache.code, known === undefined ? code : ownedBy(code, known));
     if (known !== undefined) {
       await this.noteFormerSecrets(known, secrets, signal);
-      await this.applySecrets(functionId, secrets, known, signal);
+      // Another manager may have removed what this one wrote.
+      const isReferenced = secretsOf(known).includes(secrets?.metadata?.name ?? '');
+      await this.applySecrets(functionId, secrets, known, { isReferenced, signal });
     }
     const applied = await apply(cache.deployments, deployment);
-    if (known === undefined) await this.applySecrets(functionId, secrets, applied, signal);
+    if (known === undefined) await this.applySecrets(functionId, secrets, applied, { isReferenced: false, signal });
     const rest: Promise<unknown>[] = [apply(cache.services, ownedBy(service, applied))];
     if (autoscaler !== undefined) rest.push(apply(cache.autoscalers, ownedBy(autoscaler, applied)));
     if (known === undefined) rest.push(apply(cache.code, ownedBy(code, applied)));
@@ -110,12 +112,12 @@ export class Convergence {
     functionId: FunctionId,
     secrets: V1Secret | undefined,
     deployment: V1Deployment,
-    signal: AbortSignal,
+    { isReferenced, signal }: { readonly isReferenced: boolean; readonly signal: AbortSignal },
   ): Promise<void> {
     const name = secrets?.metadata?.name ?? '';
     const { readyReplicas = 0, replicas = 0 } = deployment.status ?? {};
     if (secrets === undefined) this.written.delete(functionId);
-    else if (this.written.get(functionId) !== name || readyReplicas < replicas) {
+    else if (!isReferenced || this.written.get(functionId) !== name || readyReplicas < replicas) {
       await this.api.apply(SECRET, ownedBy(secrets, deployment), signal);
       this.written.set(functionId, name);
     }

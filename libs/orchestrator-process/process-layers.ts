@@ -2,7 +2,7 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { constants, existsSync } from 'node:fs';
-import { chmod, chown, cp, lstat, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, chown, cp, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { delimiter, dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
@@ -15,6 +15,7 @@ import {
   type BuildRequest,
   type Built,
   jobFor,
+  largestArchive,
   type LayerEngine,
   reportIn,
 } from '#libs/orchestrator/layers.js';
@@ -65,7 +66,11 @@ export class ProcessLayers implements LayerEngine {
       await this.run(place, onLine, signal);
       const report = reportIn(await this.read(join(place, 'out', 'result.json')));
       const lock = await this.read(join(place, 'out', 'lock.txt'));
-      return await keep({ ...report, lock, archive: () => this.stream(join(place, 'out', 'layer.tar')) });
+      return await keep({
+        ...report,
+        lock,
+        archive: () => this.stream(join(place, 'out', 'layer.tar'), largestArchive(this.rules)),
+      });
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code;
       if (code !== 'ENOSPC') throw error;
@@ -154,10 +159,11 @@ export class ProcessLayers implements LayerEngine {
   }
 
   /** Not by way of a link, which the code of a source distribution may have made. */
-  private async stream(path: string, most = Infinity): Promise<Readable> {
-    const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
-    const { size } = await file.stat();
-    if (!(await lstat(path)).isFile() || size > most) {
+  private async stream(path: string, most: number): Promise<Readable> {
+    // Nor may a pipe in its place hold the thread that opens it.
+    const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const found = await file.stat();
+    if (!found.isFile() || found.size > most) {
       await file.close();
       throw new BuildFailed('unavailable', 'The build left something else than what it is for.');
     }

@@ -9,6 +9,7 @@ import type { Layer } from '#libs/orchestrator/layers.js';
 import { removeTrees } from './clean-up.js';
 
 const DRAFT = '.in-';
+const GONE = '.gone-';
 /** Longer than unpacking takes, and than a layer that was made just now takes to be in the list of those that are kept. */
 const YOUNG_MS = 10 * 60_000;
 
@@ -45,7 +46,15 @@ export class UnpackedLayers {
     for (const name of names) {
       const path = join(this.folder, name);
       const found = kept.has(name) ? undefined : await stat(path).catch(() => undefined);
-      if (found !== undefined && Date.now() - found.ctimeMs > YOUNG_MS) gone.push(path);
+      if (found === undefined || Date.now() - found.ctimeMs <= YOUNG_MS) continue;
+      // Half of a layer must never be found under its name.
+      const aside = join(this.folder, `${GONE}${randomBytes(6).toString('hex')}`);
+      gone.push(
+        await rename(path, aside).then(
+          () => aside,
+          () => path,
+        ),
+      );
     }
     await removeTrees(gone);
   }

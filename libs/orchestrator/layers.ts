@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import type { LayersConfig } from '#libs/config/config.js';
 
 /**
  * Packages that a function's code imports, built once and shared by all that ask for the same: a folder that workers
@@ -142,4 +143,12 @@ export function jobFor(request: BuildRequest, rules: BuildRules, { uv, cache, wh
     most_files: rules.mostFiles,
     seconds: Math.ceil(rules.timeoutMs / 1_000) + 1,
   });
+}
+
+/** Its header and what fills its last block, and a name that is too long for them. */
+const ENTRY_BYTES = 4_096;
+
+/** The most bytes that a layer's archive may have: its files, and what an entry takes beside. */
+export function largestArchive({ largestMiB, mostFiles }: Pick<LayersConfig, 'largestMiB' | 'mostFiles'>): number {
+  return largestMiB * 1024 * 1024 + mostFiles * ENTRY_BYTES;
 }

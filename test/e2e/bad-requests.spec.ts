@@ -98,7 +98,7 @@ describeOnAnyEngine('a request', (engine) => {
     ['limit[]', 'GET', '/functions?limit[]=1', 'Known: name, label, status, limit, after.'],
     ['verbose', 'GET', '/livez?verbose', 'This takes none.'],
     ['timeout', 'POST', '/functions?timeout=5', 'This takes none.'],
-    ['timeout', 'POST', '/functions/aaaaaaaaaaaaaaaa/execute?timeout=5', 'This takes none.'],
+    ['timeout', 'POST', '/functions/aaaaaaaaaaaaaaaa/execute?timeout=5', 'Known: revision, tag.'],
     ['x', 'GET', '/functions/aaaaaaaaaaaaaaaa/code?x=1', 'This takes none.'],
     ['exclude', 'GET', '/readyz?exclude=databse', 'Known: database, engine.'],
     ['exclude', 'GET', '/readyz?exclude=engine&exclude=', 'Known: database, engine.'],

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping, MutableMapping
 
 MASK = "***"
@@ -17,8 +16,10 @@ _FEWEST_CHARS = 4
 # Of a value of several lines, such as a key in PEM: a log has them one by one.
 _FEWEST_CHARS_OF_LINE = 8
 
-_text: re.Pattern[str] | None = None
-_bytes: re.Pattern[bytes] | None = None
+# The longest first: of a value nothing must be left around a part of it. No pattern: compiling
+# one of values as large as they may be takes more memory than a small worker has.
+_text: list[str] = []
+_bytes: list[bytes] = []
 
 
 def hide(environ: MutableMapping[str, str], folder: str) -> None:
@@ -30,18 +31,20 @@ def hide(environ: MutableMapping[str, str], folder: str) -> None:
     if names is not None:
         environ.setdefault("FAAS_SECRETS_DIR", folder)
         values = [*_variables(environ, names), *_files(folder)]
-    forms = sorted(set(_forms_of(values)), key=len, reverse=True)
-    pattern = "|".join(map(re.escape, forms))
-    _text = re.compile(pattern) if forms else None
-    _bytes = re.compile(pattern.encode()) if forms else None
+    _text = sorted(set(_forms_of(values)), key=len, reverse=True)
+    _bytes = [form.encode(errors="surrogateescape") for form in _text]
 
 
 def masked(text: str) -> str:
-    return text if _text is None else _text.sub(MASK, text)
+    for form in _text:
+        text = text.replace(form, MASK)
+    return text
 
 
 def masked_bytes(text: bytes) -> bytes:
-    return text if _bytes is None else _bytes.sub(MASK.encode(), text)
+    for form in _bytes:
+        text = text.replace(form, MASK.encode())
+    return text
 
 
 def lay_files_out(folder: str, files: Mapping[str, bytes]) -> None:

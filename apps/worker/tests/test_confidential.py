@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
+import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,3 +104,21 @@ def test_short_values_are_left_alone_and_quoted_ones_found() -> None:
     finally:
         confidential.hide({}, "/nowhere")
     assert confidential.masked("ends") == "ends"
+
+
+def test_values_as_large_as_they_may_be_are_masked_in_little_time_and_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [f"{number:04d} " + "x" * 58 for number in range(16 * 1024)]
+    (tmp_path / "bundle.pem").write_text("\n".join(lines))
+    monkeypatch.setattr(confidential, "_text", [])
+    monkeypatch.setattr(confidential, "_bytes", [])
+    began = time.monotonic()
+    tracemalloc.start()
+    confidential.hide({"FAAS_SECRETS": ""}, str(tmp_path))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert confidential.masked(f"it is {lines[7]}!") == "it is ***!"
+    assert confidential.masked_bytes(lines[9].encode()) == b"***"
+    assert most < 32 * 1024 * 1024
+    assert time.monotonic() - began < 5

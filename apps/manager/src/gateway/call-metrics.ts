@@ -77,7 +77,7 @@ export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdow
     const series = functionId === undefined ? this.unrouted : this.seriesOf(functionId);
     series.usedAt = now;
     series.outcomes.set(code, (series.outcomes.get(code) ?? 0) + 1);
-    if (timing.dividedTo !== undefined) series.countDivided(timing.dividedTo, code);
+    if (timing.dividedTo !== undefined && functionId !== undefined) series.countDivided(timing.dividedTo, code);
     series.durations.observe((now - timing.startedAt) / 1_000);
     if (isAnswered) this.overhead.observe(timing.overheadMs(now) / 1_000);
     if (!isCold) return;

@@ -14,6 +14,7 @@ import type { Cancellation } from './cancellation.js';
 import {
   CallCancelled,
   FunctionDisabled,
+  FunctionNotRunnable,
   FunctionOverloaded,
   HandlerResultInvalid,
   HandlerTimeout,
@@ -95,7 +96,6 @@ export class Invoker {
     const { split } = route;
     const { timing, choice } = call;
     if (route.workloadOf !== null) throw new FunctionNotFound(reference);
-    timing.functionId = route.id;
     if (split === undefined) {
       if (choice !== undefined && !isChosen(route, choice)) throw new RevisionWithoutTraffic(route.id, named(choice));
       return route;
@@ -129,6 +129,7 @@ export class Invoker {
 
   private async run(first: Route, body: Buffer, call: Call): Promise<Buffer | 'streamed'> {
     // It may have changed, or gone, while the payload arrived.
+    call.timing.functionId = first.workloadOf ?? first.id;
     let route = this.router.knownRoute(first.id) ?? (await this.again(first, call));
     const giveUpAt = performance.now() + Math.max(route.timeoutMs, SHORTEST_WAIT_MS);
     let refusals = 0;
@@ -141,7 +142,15 @@ export class Invoker {
         call.timing.isCold = true;
         if (route.sleeps) this.activator.wake(route);
       }
-      const result = await this.attempt(route, body, call, giveUpAt);
+      let result: Outcome;
+      try {
+        result = await this.attempt(route, body, call, giveUpAt);
+      } catch (error) {
+        // Its revision lost its traffic while the call waited for one of its workers.
+        if (!(error instanceof FunctionNotRunnable) || !route.leaving || route.workloadOf === null) throw error;
+        route = await this.again(route, call);
+        continue;
+      }
       if (result instanceof Buffer || result === 'streamed') return result;
       if (result === 'refused') refusals += 1;
       if (refusals > MOST_REFUSALS)
@@ -247,6 +256,7 @@ function requestOf({ id, timeoutMs }: Route, body: Buffer, call: Call): WorkerCa
 /** Throws {@link FunctionOverloaded} when the queue for these workers is full, before anything is read. */
 function refuseIfFull(route: Route, timing: CallTiming): void {
   if (route.refusal !== undefined || !route.pool.isFull) return;
+  timing.functionId = route.workloadOf ?? route.id;
   timing.isCold = route.pool.isEmpty;
   throw overload(route, route.pool.waiting);
 }

@@ -103,7 +103,8 @@ export class LayerBuilder implements OnApplicationShutdown {
   private async keep(built: Built, { key, token }: Begun, lines: readonly string[]): Promise<string> {
     const { lock, python, machine, bytes, files } = built;
     const digest = createHash('sha256')
-      .update(JSON.stringify([FORMAT, python, machine, lock]))
+      // Code of a source distribution could write any lock: what it made counts for its own requirements alone.
+      .update(JSON.stringify([FORMAT, python, machine, lock, ...(this.config.allowSdists ? [key] : [])]))
       .digest('hex');
     await this.layers.keep({ digest, lock, python, machine, bytes, files }, piecesOf(built.archive), {
       key,

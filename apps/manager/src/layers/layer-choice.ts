@@ -15,22 +15,25 @@ export interface Said {
  * requirements were named by the field, since a block in its code went with the code.
  */
 export type LayerChoice =
-  | { readonly kind: 'none' | 'former' | 'named' }
+  | { readonly kind: 'former' | 'named' }
+  | { readonly kind: 'none'; readonly from: 'field' | 'code' }
   | { readonly kind: 'build'; readonly requirements: Requirements; readonly from: 'field' | 'code' };
 
 /** Throws {@link InvalidUpload} for a block that can't be read. */
 export function layerChoice({ requirements, code }: Said): LayerChoice {
-  if (requirements === null) return { kind: 'none' };
+  if (requirements === null) return { kind: 'none', from: 'field' };
   if (requirements !== undefined) {
     const parsed = parseRequirements(requirements);
     if ('fault' in parsed) throw new InvalidUpload('requirements', parsed.fault);
-    return parsed.lines === '' ? { kind: 'none' } : { kind: 'build', requirements: parsed, from: 'field' };
+    return parsed.lines === ''
+      ? { kind: 'none', from: 'field' }
+      : { kind: 'build', requirements: parsed, from: 'field' };
   }
   if (code === undefined) return { kind: 'former' };
   // The characters of a block are the same in every encoding that Python reads.
   const metadata = metadataIn(code.toString('latin1').includes('# /// script') ? code.toString() : '');
   if (metadata === undefined) return { kind: 'named' };
   if ('fault' in metadata) throw new InvalidUpload('code', metadata.fault);
-  if (metadata.lines === '' && metadata.requiresPython === '') return { kind: 'none' };
+  if (metadata.lines === '' && metadata.requiresPython === '') return { kind: 'none', from: 'code' };
   return { kind: 'build', requirements: metadata, from: 'code' };
 }

@@ -32,6 +32,11 @@ const BUILD = `state, digest, error, last_lines AS "lastLines",
   (extract(epoch FROM COALESCE(ended_at, now()) - began_at) * 1000)::float8 AS "elapsedMs",
   (state = 'building' AND lease_until < now()) AS "isAbandoned"`;
 
+/** In one go. */
+const MOST_COLLECTED = 50;
+/** A layer that was found may take so long to be named by its revision. */
+const YOUNG_MS = 20 * 60_000;
+
 /** All SQL about layers and their builds. */
 @Injectable()
 export class LayerRepository {
@@ -131,13 +136,17 @@ export class LayerRepository {
       `UPDATE layers SET used_at = now() WHERE digest IN (SELECT layer FROM revisions WHERE layer IS NOT NULL)
          AND used_at < now() - interval '1 hour'`,
     );
-    await this.database.query(
-      `DELETE FROM layers WHERE digest IN (
-         SELECT digest FROM layers WHERE used_at < now() - $1 * interval '1 millisecond'
-           AND NOT EXISTS (SELECT FROM revisions WHERE layer = layers.digest) FOR UPDATE SKIP LOCKED)
-         AND NOT EXISTS (SELECT FROM revisions WHERE layer = layers.digest)`,
-      [retentionMs],
-    );
+    // One at a time: a statement that removed gigabytes would take too long, and be made again for ever.
+    for (let removed = 0; removed < MOST_COLLECTED; removed += 1) {
+      const gone = await this.database.query(
+        `DELETE FROM layers WHERE digest = (
+           SELECT digest FROM layers WHERE used_at < now() - GREATEST($1::float8, $2) * interval '1 millisecond'
+             AND NOT EXISTS (SELECT FROM revisions WHERE layer = layers.digest) LIMIT 1 FOR UPDATE SKIP LOCKED)
+           AND NOT EXISTS (SELECT FROM revisions WHERE layer = layers.digest) RETURNING digest`,
+        [retentionMs, YOUNG_MS],
+      );
+      if (gone.length === 0) break;
+    }
     await this.database.query(
       `DELETE FROM layer_builds WHERE digest IS NULL AND COALESCE(ended_at, lease_until) < now() - interval '1 day'`,
     );

@@ -18,6 +18,8 @@ const LOOKED_UP_MS = 60 * 60_000;
 const LOOK_MS = 150;
 /** Beyond the build itself: for a place to build in, and for keeping what was built. */
 const MARGIN_MS = 60_000;
+/** Requests that a manager lets wait: each keeps its file in memory. */
+const MOST_WAITING = 16;
 const PLATFORM_MS = 30_000;
 const FORMAT = 1;
 
@@ -32,6 +34,8 @@ export interface Wanted {
 /** The packages of functions: requirements → lock → layer, each built once for all who ask for the same. */
 @Injectable()
 export class LayersService {
+  private waiting = 0;
+
   constructor(
     private readonly layers: LayerRepository,
     private readonly builder: LayerBuilder,
@@ -67,6 +71,8 @@ export class LayersService {
   async obtain({ key, request, digest }: Wanted): Promise<string> {
     if (digest !== undefined) return digest;
     const engine = this.engine();
+    if (this.waiting >= MOST_WAITING) throw new BuildUnavailable(`${MOST_WAITING} builds are waited for already.`);
+    using _waiting = this.wait();
     const deadline = Date.now() + this.longestMs;
     // What failed before this was asked for is tried again.
     let isAwaited = false;
@@ -76,12 +82,20 @@ export class LayersService {
       if (isAwaited && build !== undefined && build.state !== 'building') return outcomeOf(build);
       if (!isUnderWay) {
         using begun = await this.builder.begin(key);
-        if (begun?.isOurs === true) return await this.builder.build(begun, request, engine, deadline);
+        // Waiting for a place costs the build nothing of its own time.
+        if (begun?.isOurs === true) {
+          return await this.builder.build(begun, request, engine, Date.now() + this.longestMs);
+        }
       }
       isAwaited ||= isUnderWay;
       await delay(LOOK_MS);
     }
     throw new BuildUnavailable(`The packages were not there within ${this.longestMs} ms.`);
+  }
+
+  private wait(): Disposable {
+    this.waiting += 1;
+    return { [Symbol.dispose]: () => void (this.waiting -= 1) };
   }
 
   find(digest: string): Promise<LayerRow | undefined> {

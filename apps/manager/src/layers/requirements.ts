@@ -38,7 +38,7 @@ export function parseRequirements(text: string): Requirements | { readonly fault
   for (const { number, line } of logicalLines(physical)) {
     // Of long rows of blanks the pattern would try every way to share them out.
     const requirement = line
-      .replace(/(^|\s)#.*$/, '')
+      .replace(/(?:^|\s)#[^]*$/, '')
       .replaceAll(/\s+/g, ' ')
       .trim();
     if (requirement === '') continue;

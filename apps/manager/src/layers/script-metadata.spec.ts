@@ -56,6 +56,11 @@ describe('Script metadata', () => {
     const beganAt = performance.now();
     expect(metadataIn('# /// script\n'.repeat(200_000))).toBeUndefined();
     expect(metadataIn(`# /// script\n${'# dependencies = [\n'.repeat(1_500)}# ///\n`)).toHaveProperty('fault');
+    const long = `"a",`.repeat(8);
+    expect(metadataIn(block('dependencies = [', ...Array.from({ length: 1_900 }, () => long)))).toHaveProperty('fault');
+    expect(metadataIn(block('dependencies = [', ...Array.from({ length: 1_200 }, () => long), ']'))).toHaveProperty(
+      'lines',
+    );
     expect(performance.now() - beganAt).toBeLessThan(2_000);
   });
 });

@@ -73,13 +73,13 @@ function requirementsIn(lines: readonly string[]): Read {
     if (key === 'requires-python') {
       const value = stringsIn(start, 'one');
       if (value === undefined) return unreadable(line);
-      [requiresPython = ''] = value;
+      [requiresPython = ''] = value.found;
     } else if (key === 'dependencies') {
-      let text = start;
-      while (stringsIn(text, 'list') === undefined && at + 1 < lines.length) text += `\n${lines[(at += 1)] ?? ''}`;
+      const text = [start, ...lines.slice(at + 1)].join('\n');
       const values = stringsIn(text, 'list');
       if (values === undefined) return unreadable(line);
-      dependencies = values;
+      dependencies = values.found;
+      at += text.slice(0, values.end).split('\n').length - 1;
     } else return { fault: `Its script metadata (PEP 723) has an unknown member ${JSON.stringify(key.slice(0, 60))}.` };
   }
   if (!/^[\d\s.,*<>=!~]{0,200}$/.test(requiresPython)) return unreadable(requiresPython);
@@ -89,18 +89,16 @@ function requirementsIn(lines: readonly string[]): Read {
   return { ...NOTHING, ...parsed, requiresPython: requiresPython.replaceAll(/\s+/g, '') };
 }
 
-/** Undefined: it is not, or not yet, one string or a whole list of strings. */
-function stringsIn(text: string, kind: 'one' | 'list'): string[] | undefined {
+const BLANK = /\s*(?:#[^\n]*\s*)*/y;
+const REST_OF_LINE = /[^\S\n]*(?:#[^\n]*)?(?=\n|$)/y;
+
+/** One string, or a whole list of strings, and where its last line ends; undefined: there is none. */
+function stringsIn(text: string, kind: 'one' | 'list'): { found: string[]; end: number } | undefined {
   const found: string[] = [];
   let at = 0;
   const skip = () => {
-    for (;;) {
-      const blank = /[\s]*(#[^\n]*)?/y;
-      blank.lastIndex = at;
-      const length = blank.exec(text)?.[0].length ?? 0;
-      if (length === 0) return;
-      at += length;
-    }
+    BLANK.lastIndex = at;
+    at += BLANK.exec(text)?.[0].length ?? 0;
   };
   const take = () => {
     STRING.lastIndex = at;
@@ -123,8 +121,9 @@ function stringsIn(text: string, kind: 'one' | 'list'): string[] | undefined {
     if (text[at] !== ']') return undefined;
     at += 1;
   } else if (!take()) return undefined;
-  skip();
-  return at === text.length ? found : undefined;
+  REST_OF_LINE.lastIndex = at;
+  const rest = REST_OF_LINE.exec(text);
+  return rest === null ? undefined : { found, end: at + rest[0].length };
 }
 
 function unreadable(line: string): { readonly fault: string } {

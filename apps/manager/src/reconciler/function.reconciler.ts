@@ -120,8 +120,10 @@ export class FunctionReconciler {
     try {
       workload = await this.workloadOf(claim);
     } catch (error) {
-      if (!(error instanceof SecretUnreadable) || claim.row.replicas === 0) throw error;
-      return lackingSecret(claim.row, error);
+      if (!(error instanceof SecretUnreadable)) throw error;
+      if (claim.row.replicas > 0) return lackingSecret(claim.row, error);
+      // Who falls asleep needs no values.
+      workload = await this.workloadOf({ ...claim, row: { ...claim.row, secrets: {} } });
     }
     return within('a step', { ms: stepTimeoutMs, graceMs: ABORT_GRACE_MS, signal }, (bounded) =>
       this.orchestrator.ensure(workload, bounded, onReady),

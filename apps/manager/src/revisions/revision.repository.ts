@@ -5,9 +5,9 @@ import { getMetadataArgsStorage } from 'typeorm';
 import { type FunctionEntity, isDivided, newestServing, servingOf } from '../functions/function.entity.js';
 import { type Ask, FunctionLock, type LockedFunction } from '../functions/function-lock.js';
 import { DELETED } from '../functions/function.repository.js';
-import { isLive } from '../traffic/traffic.js';
+import { isLive, workersIn } from '../traffic/traffic.js';
 import { addWorkload } from '../traffic/workloads.js';
-import { RevisionInUse, RevisionNotFound } from './errors.js';
+import { RevisionInUse, RevisionNotFound, RevisionSuperseded } from './errors.js';
 import { type FunctionSpec, type Resolve, type Resolved, SETTING_NAMES, specOf } from './function-spec.js';
 import { RevisionEntity, type RevisionError, type RevisionState } from './revision.entity.js';
 
@@ -100,6 +100,7 @@ export class RevisionRepository {
       const { number } = added as { number: number };
       if (layer.kind === 'build') {
         await ask('UPDATE functions SET last_revision = GREATEST(last_revision, $2) WHERE id = $1', [id, number]);
+        await this.prune({ row, workloads, ask }, number, kept);
         return number;
       }
       await this.bringUp({ row, workloads, ask }, number, resolved, { rolloutMs, kept });
@@ -121,7 +122,9 @@ export class RevisionRepository {
     await this.lock.changing(id, undefined, async (locked) => {
       const { row, ask } = locked;
       const sql = `UPDATE revisions SET layer = $3 WHERE function_id = $1 AND number = $2 AND state = 'pending' RETURNING number`;
-      if ((await ask(sql, [id, number, digest])).length === 0) throw new RevisionNotFound(id, number);
+      if ((await ask(sql, [id, number, digest])).length === 0) {
+        throw new RevisionSuperseded(id, number, row.activeRevision);
+      }
       if (Math.max(row.activeRevision, newestServing(row)) > number) {
         await ask(`UPDATE revisions SET state = 'superseded' WHERE function_id = $1 AND number = $2`, [id, number]);
         return;
@@ -158,8 +161,18 @@ export class RevisionRepository {
       if (number === row.activeRevision && row.servingRevision === null) return found;
       const resolved = resolve(await this.settingsOf(row, number, ask));
       await this.activate(row, number, serving, resolved, number === serving ? null : rolloutMs, ask);
+      await this.supersedeBuilds(id, number, ask);
       return found;
     });
+  }
+
+  /** Whoever goes back doesn't want what is still waiting for its packages. */
+  private async supersedeBuilds(id: FunctionId, number: number, ask: Ask): Promise<void> {
+    await ask(
+      `UPDATE revisions SET state = 'superseded' WHERE function_id = $1 AND number <> $2
+         AND state = 'pending' AND layer_build IS NOT NULL AND layer IS NULL`,
+      [id, number],
+    );
   }
 
   /** Gives up a revision that could not take over: the one that has the calls is wanted again. */
@@ -187,8 +200,11 @@ export class RevisionRepository {
     number: number,
     { code, message: why }: RevisionError,
   ): Promise<RevisionError | undefined> {
-    return this.lock.with(id, async ({ workloads, ask }) => {
-      const made = workloads.filter(({ activeRevision }) => activeRevision === number);
+    return this.lock.with(id, async ({ row, workloads, ask }) => {
+      // What traffic waits for by now has time of its own.
+      const needed = isLive(row.wantedTraffic) ? workersIn(row.wantedTraffic) : [];
+      const made = workloads.filter((one) => one.activeRevision === number && !needed.includes(one.id));
+      if (made.length === 0 && workloads.some(({ activeRevision }) => activeRevision === number)) return undefined;
       const { message, detail } = made.find(({ reason }) => reason !== null)?.reason ?? { message: '' };
       const error: RevisionError = {
         code,
@@ -285,6 +301,10 @@ export class RevisionRepository {
       await this.activate(row, number, servingOf(row), resolved, rolloutMs, ask);
       await this.followAuto(row, number, rolloutMs, ask);
     }
+    await this.prune({ row, workloads, ask }, number, kept);
+  }
+
+  private async prune({ row, workloads, ask }: LockedFunction, number: number, kept: number): Promise<void> {
     await ask(
       `DELETE FROM revisions WHERE function_id = $1 AND number <> ALL ($2) AND number <= (
          SELECT number FROM revisions WHERE function_id = $1 ORDER BY number DESC OFFSET $3 LIMIT 1)`,

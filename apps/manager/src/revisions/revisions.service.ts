@@ -105,10 +105,7 @@ export class RevisionsService {
     });
     const wanted = choice.kind === 'build' ? await this.layers.look(choice.requirements) : undefined;
     // What the code names takes the place of what was named before.
-    const forgotten = [
-      ...unset,
-      ...(choice.kind === 'build' && choice.from === 'code' ? ['requirements' as const] : []),
-    ];
+    const forgotten = [...unset, ...('from' in choice && choice.from === 'code' ? ['requirements' as const] : [])];
     const paces = { rolloutMs: this.rolloutMs, kept: this.config.revisionsKept };
     const number = await this.revisions.add(
       id,

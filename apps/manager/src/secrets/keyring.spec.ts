@@ -97,6 +97,9 @@ describe('a manager’s own key', () => {
     const later = await Keyring.open(config([NEW], false), logger);
     expect(later.primaryId).toBe('new');
     expect(later.open(sealed, OF)).toBe('value');
+    // Also where that very key is configured, by whatever id.
+    const key = Buffer.from((await readFile(join(folder, 'secrets-key'), 'utf8')).trim(), 'base64url');
+    expect((await Keyring.open(config([{ id: 'main', key }], false), logger)).open(sealed, OF)).toBe('value');
     expect((await Keyring.open(config([], false), logger)).primaryId).toBeUndefined();
   });
 

@@ -50,7 +50,8 @@ export class Keyring {
         'secrets are encrypted with a key that this manager has made, in a file beside its database: that protects copies of the database, not the disk. Set SECRETS_KEYS to keep the key elsewhere',
       );
     }
-    const others = own === undefined || keys.some(({ key }) => key.equals(own.key)) ? [] : [own];
+    // Also where the same key is configured by another id: what it has encrypted bears this one.
+    const others = own === undefined || keys.some(({ id }) => id === own.id) ? [] : [own];
     return new Keyring([...keys, ...others], keys.length > 0 || mayMakeKey);
   }
 

@@ -76,8 +76,8 @@ export class SecretRepository {
   }
 
   /** By function and secret; of one secret or of all. */
-  users(secret: string | null): Promise<SecretUser[]> {
-    return this.database.query<SecretUser>(
+  users(secret: string | null, ask: Ask = (sql, values) => this.database.query(sql, values)): Promise<SecretUser[]> {
+    return ask<SecretUser>(
       `WITH used AS (
          SELECT COALESCE(workload_of, id) AS id, active_revision AS number, secrets FROM functions WHERE secrets <> '{}'
          UNION ALL SELECT function_id, number, settings -> 'secrets' FROM revisions
@@ -130,7 +130,8 @@ export class SecretRepository {
     return this.database.transaction(async (manager) => {
       const ask = askOf(manager);
       if ((await this.locked(name, ask)) === undefined) return false;
-      inUse(await this.users(name));
+      // By the same connection: of several removals at once each would wait for one that another holds.
+      inUse(await this.users(name, ask));
       await ask('DELETE FROM secrets WHERE name = $1', [name]);
       return true;
     });

@@ -142,6 +142,11 @@ export class TrafficRepository {
 
   /** What is divided stays as it is, so the function's own workers must keep the revision that they have. */
   private async givenUp({ row, ask }: LockedFunction, wanted: WantedTraffic, fault: RevisionError): Promise<Settled> {
+    const isTaken = row.servingRevision === null && row.activeRevision === wanted.targets[0]?.revision;
+    // Too late to go back: they have answered with it.
+    if (wanted.isAuto && isTaken && wanted.targets[0]?.revision !== ownIn(row.traffic, row.id)) {
+      return { traffic: null, wanted: null };
+    }
     if (wanted.isAuto) await this.keepOwn(row, ask);
     return { traffic: row.traffic, wanted: { ...wanted, fault } };
   }
@@ -232,6 +237,11 @@ function seen(row: FunctionEntity): SeenWorkload {
 
 function servedOf({ revision, percent, tag, workload }: WantedTarget): ServedTarget {
   return { revision, percent, ...(tag !== undefined && { tag }), workload };
+}
+
+/** The revision that the function's own workers have by its traffic. */
+function ownIn(traffic: Traffic | null, id: FunctionId): number | undefined {
+  return traffic?.targets.find(({ workload }) => workload === id)?.revision;
 }
 
 /** The rows whose workers some traffic needs. */

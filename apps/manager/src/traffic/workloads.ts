@@ -8,8 +8,13 @@ import { TARGET_FILL } from '../scaling/desired-replicas.js';
 
 /** Whose demand it is while no manager has seen it. */
 const NOBODY = '00000000-0000-0000-0000-000000000000';
-/** A call may have been given to a sleeping revision at the moment when that lost its traffic, and wakes it then. */
-const GRACE_MS = 10_000;
+/**
+ * A call may have been given to a sleeping revision at the moment when that lost its traffic, and wakes it then; one that
+ * waits for a worker does so for its time limit.
+ */
+const IS_UNUSED = `GREATEST(resting_since, last_used_at)
+  < now() - GREATEST(10000, CASE WHEN phase = 'idle' THEN 0 ELSE timeout_ms END) * interval '1 millisecond'`;
+const LOOK_AGAIN = `now() + interval '5 seconds'`;
 
 export interface NewWorkload {
   readonly number: number;
@@ -52,9 +57,11 @@ export async function keepWorkload(id: FunctionId, { said, spec }: Resolved, nee
   await ask(
     `UPDATE functions SET replicas = GREATEST(replicas, $2::integer), said = $3, ${settings.join(', ')},
        generation = generation + 1, phase = CASE WHEN phase = 'idle' AND $2::integer > 0 THEN 'creating' ELSE phase END,
-       resting_since = NULL, last_used_at = now(), reconcile_at = now(), not_before = NULL, wakes = wakes + 1
+       resting_since = NULL, provisional_until = GREATEST(provisional_until,
+         CASE WHEN provisional_until IS NOT NULL THEN now() + $${4 + SETTING_NAMES.length}::float8 * interval '1 millisecond' END),
+       last_used_at = now(), reconcile_at = now(), not_before = NULL, wakes = wakes + 1
      WHERE id = $1`,
-    [id, replicas, said, ...SETTING_NAMES.map((name) => spec[name])],
+    [id, replicas, said, ...SETTING_NAMES.map((name) => spec[name]), needed.withinMs],
   );
   await expectCalls(id, needed, ask);
 }
@@ -77,21 +84,18 @@ export async function letRest(
   if (began.length > 0) await ask('UPDATE functions SET resting_since = now() WHERE id = ANY ($1)', [isOf(began)]);
   const useless = resting.filter(({ phase, endpoints }) => phase !== 'running' && endpoints.length === 0);
   if (useless.length === 0) return;
-  await ask(
-    `UPDATE functions SET reconcile_at = LEAST(COALESCE(reconcile_at, 'infinity'), resting_since + $2 * interval '1 millisecond')
-     WHERE id = ANY ($1) AND workload_of IS NOT NULL AND resting_since > now() - $2 * interval '1 millisecond'`,
-    [isOf(useless), GRACE_MS],
-  );
-  await ask(
-    `UPDATE functions SET ${DELETED}
-     WHERE id = ANY ($1) AND workload_of IS NOT NULL AND resting_since <= now() - $2 * interval '1 millisecond'`,
-    [isOf(useless), GRACE_MS],
-  );
+  const ids = isOf(useless);
+  await ask(`UPDATE functions SET ${DELETED} WHERE id = ANY ($1) AND workload_of IS NOT NULL AND ${IS_UNUSED}`, [ids]);
   // The function's own row stays.
   await ask(
     `UPDATE functions SET replicas = 0, generation = generation + 1, reconcile_at = now(), wakes = wakes + 1
-     WHERE id = ANY ($1) AND workload_of IS NULL AND replicas > 0`,
-    [isOf(useless)],
+     WHERE id = ANY ($1) AND workload_of IS NULL AND replicas > 0 AND ${IS_UNUSED}`,
+    [ids],
+  );
+  await ask(
+    `UPDATE functions SET reconcile_at = LEAST(COALESCE(reconcile_at, 'infinity'), ${LOOK_AGAIN})
+     WHERE id = ANY ($1) AND deleted_at IS NULL AND (workload_of IS NOT NULL OR replicas > 0)`,
+    [ids],
   );
 }
 
