@@ -52,6 +52,8 @@ describeOnEachEngine('the four operations', (engine) => {
       memory_mib: 512,
       cpu_millis: 1_000,
       env: {},
+      secrets: {},
+      requirements: null,
     });
     const { id, created_at, host_port } = added.data!;
     expect(Math.abs(Date.parse(created_at) - before)).toBeLessThan(10_000);
