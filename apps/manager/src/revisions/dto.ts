@@ -27,7 +27,8 @@ export class RevisionErrorDto {
 
 /** How far the packages of a revision are that waits for them. */
 export class BuildDto {
-  @ApiProperty({ enum: ['building', 'ready', 'failed'], enumName: 'BuildStatus', example: 'building' })
+  // Without a name: clients in Go would have two constants of one.
+  @ApiProperty({ enum: ['building', 'ready', 'failed'], example: 'building' })
   status: BuildRow['state'];
 
   @ApiProperty({ type: 'integer', minimum: 0, description: 'Since it began, in milliseconds.', example: 1_800 })
