@@ -73,7 +73,7 @@ describe('docker-compose.socket-proxy.yml', () => {
     ['POST', '/containers/abc/exec'],
     ['POST', '/exec/abc/start'],
     ['POST', '/v1.41/containers/abc/attach'],
-    ['GET', '/containers/abc/archive'],
+    ['GET', '/containers/abc/top'],
     ['GET', '/containers/abc/export'],
     ['POST', '/build'],
     ['POST', '/images/load'],
