@@ -21,7 +21,7 @@ import {
   WorkerCrashed,
 } from './errors.js';
 import { PostMortem } from './post-mortem.js';
-import { type Route, Router } from './router.js';
+import { functionOf, type Route, Router } from './router.js';
 import { type Replica, Slot } from './slot-pool.js';
 import { isResult, meaningOf } from './worker-answer.js';
 import { type AnswerSink, callWorker, type WorkerAnswer, type WorkerCall } from './worker-client.js';
@@ -119,8 +119,8 @@ export class Invoker {
   }
 
   /** The route of a call whose own may have gone: a revision may have lost its traffic meanwhile. */
-  private async again({ id, workloadOf }: Route, call: Call): Promise<Route> {
-    const functionId = workloadOf ?? id;
+  private async again(former: Route, call: Call): Promise<Route> {
+    const functionId = functionOf(former);
     await this.router.refresh(functionId);
     const route = await this.chosen(functionId, call);
     if (route.refusal) throw route.refusal;
@@ -129,7 +129,7 @@ export class Invoker {
 
   private async run(first: Route, body: Buffer, call: Call): Promise<Buffer | 'streamed'> {
     // It may have changed, or gone, while the payload arrived.
-    call.timing.functionId = first.workloadOf ?? first.id;
+    call.timing.functionId = functionOf(first);
     let route = this.router.knownRoute(first.id) ?? (await this.again(first, call));
     const giveUpAt = performance.now() + Math.max(route.timeoutMs, SHORTEST_WAIT_MS);
     let refusals = 0;
@@ -153,8 +153,7 @@ export class Invoker {
       }
       if (result instanceof Buffer || result === 'streamed') return result;
       if (result === 'refused') refusals += 1;
-      if (refusals > MOST_REFUSALS)
-        throw new FunctionNotReady(route.workloadOf ?? route.id, 'its workers take no calls.');
+      if (refusals > MOST_REFUSALS) throw new FunctionNotReady(functionOf(route), 'its workers take no calls.');
     }
   }
 
@@ -256,7 +255,7 @@ function requestOf({ id, timeoutMs }: Route, body: Buffer, call: Call): WorkerCa
 /** Throws {@link FunctionOverloaded} when the queue for these workers is full, before anything is read. */
 function refuseIfFull(route: Route, timing: CallTiming): void {
   if (route.refusal !== undefined || !route.pool.isFull) return;
-  timing.functionId = route.workloadOf ?? route.id;
+  timing.functionId = functionOf(route);
   timing.isCold = route.pool.isEmpty;
   throw overload(route, route.pool.waiting);
 }
@@ -287,10 +286,11 @@ function refusal(route: Route, why: 'queue_full' | 'waited_too_long' | 'cancelle
     case 'waited_too_long':
       return route.pool.size > 0
         ? overload(route, waiting)
-        : new FunctionNotReady(route.workloadOf ?? route.id, 'no replica answered in time.');
+        : new FunctionNotReady(functionOf(route), 'no replica answered in time.');
   }
 }
 
-function overload({ id, workloadOf, pool, serviceTime }: Route, waiting: number): FunctionOverloaded {
-  return new FunctionOverloaded(workloadOf ?? id, waiting, serviceTime.retryAfterSeconds(waiting, pool.slots));
+function overload(route: Route, waiting: number): FunctionOverloaded {
+  const { pool, serviceTime } = route;
+  return new FunctionOverloaded(functionOf(route), waiting, serviceTime.retryAfterSeconds(waiting, pool.slots));
 }

@@ -2,7 +2,7 @@ import { Metrics } from '#libs/observability/metrics.js';
 import { Injectable } from '@nestjs/common';
 import { Gauge } from 'prom-client';
 import { CallMetrics } from './call-metrics.js';
-import { Router } from './router.js';
+import { functionOf, Router } from './router.js';
 import type { SlotPool } from './slot-pool.js';
 
 /** How many calls there are at this moment, read from the slots at each scrape. */
@@ -17,8 +17,8 @@ export class LoadGauges {
         registers: [registry],
         collect() {
           this.reset();
-          for (const { id, workloadOf, pool } of router.known()) {
-            this.inc({ function: calls.labelOf(workloadOf ?? id) }, of(pool));
+          for (const route of router.known()) {
+            this.inc({ function: calls.labelOf(functionOf(route)) }, of(route.pool));
           }
         },
       });

@@ -53,6 +53,11 @@ export interface Route {
   revision: number;
 }
 
+/** The function whose revision these workers run: what users know, and what is counted. */
+export function functionOf({ id, workloadOf }: Pick<Route, 'id' | 'workloadOf'>): FunctionId {
+  return workloadOf ?? id;
+}
+
 /** `again`: it has changed once more meanwhile. */
 interface Reloading {
   again: boolean;

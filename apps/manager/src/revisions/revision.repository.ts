@@ -110,7 +110,7 @@ export class RevisionRepository {
 
   /**
    * Has a revision take over whose packages are there now, unless a newer one has come before. Throws
-   * {@link RevisionNotFound} or {@link RevisionSuperseded} too.
+   * {@link RevisionSuperseded} too, where it is no longer waited for.
    */
   async take(
     id: FunctionId,

@@ -1,3 +1,4 @@
+import { applyDecorators } from '@nestjs/common';
 import { IsOptional } from 'class-validator';
 import { ApiProperty, ApiPropertyOptional, IntersectionType, PartialType } from '@nestjs/swagger';
 import { isUtf8 } from 'node:buffer';
@@ -33,13 +34,7 @@ export class UploadDto extends UploadMembers {
   @Faultless(fileFault)
   python_file: Buffer | undefined;
 
-  @ApiPropertyOptional({
-    type: 'string',
-    format: 'binary',
-    description: 'A requirements file, or a lock with hashes, in place of the field requirements.',
-  })
-  @IsOptional()
-  @Faultless(requirementsFileFault)
+  @RequirementsFile()
   requirements_file?: Buffer;
 
   // A form has only texts: an object among its fields is sent by each client in a way of its own.
@@ -100,13 +95,7 @@ export class RevisionUploadDto extends RevisionMembers {
   @Faultless(fileFault)
   python_file: Buffer | undefined;
 
-  @ApiPropertyOptional({
-    type: 'string',
-    format: 'binary',
-    description: 'A requirements file, or a lock with hashes, in place of the field requirements.',
-  })
-  @IsOptional()
-  @Faultless(requirementsFileFault)
+  @RequirementsFile()
   requirements_file?: Buffer;
 }
 
@@ -130,6 +119,19 @@ function fileFault(file: unknown): string | undefined {
     return 'python_file is not UTF-8 text, and its first two lines name no other encoding (# coding: latin-1).';
   }
   return file.includes(0) ? 'python_file holds a NUL byte, which Python source may not.' : undefined;
+}
+
+/** The part of a form that holds what its field requirements would. */
+function RequirementsFile(): PropertyDecorator {
+  return applyDecorators(
+    ApiPropertyOptional({
+      type: 'string',
+      format: 'binary',
+      description: 'A requirements file, or a lock with hashes, in place of the field requirements.',
+    }),
+    IsOptional(),
+    Faultless(requirementsFileFault),
+  );
 }
 
 function requirementsFileFault(file: unknown): string | undefined {
