@@ -1,9 +1,11 @@
 import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { Injectable } from '@nestjs/common';
-import type { Pool } from 'pg';
+import pg, { type Pool } from 'pg';
 import { DataSource, type EntityManager } from 'typeorm';
 import { isConnectionFault } from './connection-fault.js';
 import { StatementNames } from './statement-names.js';
+
+const MOST_TRIES = 5;
 
 /**
  * The one way to PostgreSQL: connection faults become {@link DatabaseUnavailable}. The pool opens new connections by
@@ -31,7 +33,15 @@ export class Database {
 
   /** Rows of one explicit statement, whose text should hold no values. */
   query<Row>(sql: string, parameters: readonly unknown[] = []): Promise<Row[]> {
-    return this.run(() => this.ask<Row>(sql, [...parameters]));
+    return this.run(async () => {
+      for (let tries = 1; ; tries += 1) {
+        try {
+          return await this.ask<Row>(sql, [...parameters]);
+        } catch (error) {
+          if (!isDeadlock(error) || tries === MOST_TRIES) throw error;
+        }
+      }
+    });
   }
 
   /** By TypeORM's pool and past its query runner, which can't prepare a statement. */
@@ -60,4 +70,13 @@ export class Database {
   async ping(): Promise<void> {
     await this.query('SELECT 1');
   }
+}
+
+/**
+ * Two statements that wait for the same version of a row can do so for each other, in whichever order they lock rows;
+ * PostgreSQL undoes all of one of them
+ * (https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-DEADLOCKS).
+ */
+function isDeadlock(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === '40P01';
 }

@@ -49,6 +49,8 @@ class Filter {
   });
 
   async open(): Promise<void> {
+    // As the engine, it leaves it to the client when a connection ends.
+    this.server.keepAliveTimeout = 0;
     await new Promise<void>((resolve) => this.server.listen(this.path, resolve));
   }
 

@@ -51,8 +51,10 @@ describeOnAnyEngine('a client that closes its sending side once its request is s
   });
 
   it('gets a 400 when its request isn’t whole', async () => {
-    const whole = call('aaaaaaaaaaaaaaaa', 'x');
+    const { id } = await stage.manager.add(SLEEPY);
+    const whole = call(id, 'sleep 0');
     expect(await ask(whole.subarray(0, whole.length - 3))).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n/);
+    await stage.manager.remove(id);
   });
 
   it('and then closes the other side too cancels its call', async () => {
