@@ -99,11 +99,11 @@ export default defineConfig({
         ...sources,
         test: {
           ...whole,
-          // They wait half of their time and more: twice as many at once as CI has processors.
+          // They wait half of their time: more at once than CI has processors.
           name: 'whole',
           include: ['test/**/*.spec.ts'],
           exclude: [...ALONE, 'test/kubernetes-cluster/**'],
-          maxWorkers: 4,
+          maxWorkers: 3,
           sequence: { groupOrder: 2 },
         },
       },

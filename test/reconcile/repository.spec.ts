@@ -3,7 +3,7 @@ import { loadConfig } from '#libs/config/load-config.js';
 import { dataSourceOptions, openDataSource } from '#libs/database/data-source.js';
 import type { Database } from '#libs/database/database.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { FunctionEntity } from '../../apps/manager/src/functions/function.entity.js';
 import { type Claim, FunctionRepository, type Outcome } from '../../apps/manager/src/functions/function.repository.js';
 import { InstallationRepository } from '../../apps/manager/src/orchestrator/installation.repository.js';
@@ -314,6 +314,22 @@ describe('FunctionRepository', () => {
       ]);
     }
     expect(await due()).toHaveLength(10);
+  });
+
+  it('repeats a statement that the database undid since it and another waited for each other', async () => {
+    const [first = '', second = ''] = (await Promise.all([here.add(), here.add()])).toSorted();
+    const use = 'UPDATE functions SET last_used_at = now() WHERE id = $1';
+    const waiting = `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+    const touched = await here.database.transaction(async (other) => {
+      // The one whose time is over first finds the deadlock, and is undone.
+      await other.query(`SET LOCAL deadlock_timeout = '1min'`);
+      await other.query(use, [second]);
+      const touch = { over: new DemandRepository(here.database).touch([first, second]) };
+      await vi.waitFor(async () => expect(await here.database.query(waiting)).toHaveLength(1));
+      await other.query(use, [first]);
+      return touch;
+    });
+    await expect(touched.over).resolves.toBeUndefined();
   });
 
   it('forgets code and revisions with the function', async () => {

@@ -12,6 +12,8 @@ export type Env = Readonly<Record<string, string>>;
 export type Client = ReturnType<typeof createClient>;
 
 const LOG_MS = 30_000;
+/** Lines that tell why an upload has failed. */
+const LOGGED = 60;
 
 const lines: string[] = [];
 
@@ -72,7 +74,9 @@ export class TestManager {
     }
     const headers = this.key === undefined ? {} : { 'X-Api-Key': this.key };
     const answer = await fetch(`${this.url}/functions`, { method: 'POST', headers, body });
-    if (answer.status !== 201) throw new Error(`The upload failed: ${await answer.text()}`);
+    if (answer.status !== 201) {
+      throw new Error(`The upload failed: ${await answer.text()}\nLogged:\n${lines.slice(-LOGGED).join('')}`);
+    }
     return (await answer.json()) as FunctionDto;
   }
 
