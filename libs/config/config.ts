@@ -79,6 +79,8 @@ export interface FunctionDefaults {
   readonly minReplicas: number;
   /** Revisions of a function that are kept beside those in use. */
   readonly revisionsKept: number;
+  /** How long revisions are kept that have no calls, in milliseconds; 0: while there are few enough. */
+  readonly revisionRetentionMs: number;
   /** How long an upload may take to become ready, in milliseconds. */
   readonly readyTimeoutMs: number;
 }

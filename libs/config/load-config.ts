@@ -140,6 +140,7 @@ const environment = z.object({
   DEFAULT_TIMEOUT_MS: integer(30_000, 1, LONGEST_TIMEOUT_MS),
   MAX_TIMEOUT_MS: integer(900_000, 1, LONGEST_TIMEOUT_MS),
   REVISIONS_KEPT: integer(20, 1, 1_000),
+  REVISION_RETENTION_MS: integer(0, 0, Number.MAX_SAFE_INTEGER),
   READY_TIMEOUT_MS: integer(60_000, 100, 3_600_000),
   IDLE_TIMEOUT_MS: integer(600_000, 0, LONGEST_IDLE_MS),
   MIN_REPLICAS: integer(0, 0, 100),
@@ -315,6 +316,7 @@ function parse(given: NodeJS.ProcessEnv): Config {
       idleTimeoutMs: env.IDLE_TIMEOUT_MS,
       minReplicas: env.MIN_REPLICAS,
       revisionsKept: env.REVISIONS_KEPT,
+      revisionRetentionMs: env.REVISION_RETENTION_MS,
       readyTimeoutMs: env.READY_TIMEOUT_MS,
     },
     orchestrator: {

@@ -136,6 +136,38 @@ describeOnEachEngine('updates of a function', (engine) => {
   });
 });
 
+describeOnAnyEngine('revisions that have had no calls for long', (engine) => {
+  const stage = Stage.on(engine, { REVISION_RETENTION_MS: '1500', ORPHAN_SWEEP_MS: '500' });
+
+  it('go, and those in use stay', { timeout: 90_000 }, async () => {
+    const { manager } = stage;
+    const { id } = await manager.add(answering('1'));
+    const numbers = async () =>
+      ((await manager.send(`/functions/${id}/revisions`)).json() as RevisionDto[]).map(({ revision }) => revision);
+    const left = (wanted: number[]) =>
+      vi.waitFor(async () => expect(await numbers()).toEqual(wanted), { timeout: 30_000, interval: 100 });
+    const spread = (traffic: object) =>
+      manager.send(`/functions/${id}/traffic`, {
+        method: 'PUT',
+        headers: { 'Content-Type': 'application/json' },
+        body: JSON.stringify(traffic),
+      });
+    await revised(manager, id, { code: answering('2') });
+    await left([2]);
+    await revised(manager, id, { code: answering('3') });
+    const targets = [
+      { revision: 2, percent: 50 },
+      { revision: 3, percent: 50 },
+    ];
+    expect((await spread({ targets })).status).toBe(200);
+    expectProblem(await post(manager, `${id}/revisions`, { code: BROKEN }), 422, 'handler_not_loadable');
+    await left([3, 2]);
+    expect((await spread({ targets: [{ revision: 2, percent: 100 }] })).status).toBe(200);
+    expect(resultOf(await manager.call(id))).toBe('2');
+    await manager.remove(id);
+  });
+});
+
 describeOnAnyEngine('revisions', (engine) => {
   const stage = Stage.on(engine, { READY_TIMEOUT_MS: '8000', REVISIONS_KEPT: '3' });
 

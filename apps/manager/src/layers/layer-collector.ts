@@ -1,5 +1,6 @@
 import type { LayersConfig, ReconcileConfig } from '#libs/config/config.js';
 import { LAYERS_CONFIG, RECONCILE_CONFIG } from '#libs/config/config.module.js';
+import { Repeating } from '#libs/deadlines/repeating.js';
 import { within } from '#libs/deadlines/within.js';
 import { AppError } from '#libs/errors/app-error.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
@@ -11,9 +12,7 @@ import { LayersService } from './layers.service.js';
 /** Removes layers that nobody needs any more, from the database and then from where the engine has unpacked them. */
 @Injectable()
 export class LayerCollector implements OnApplicationBootstrap, OnApplicationShutdown {
-  private readonly stopping = new AbortController();
-  private timer: NodeJS.Timeout | undefined;
-  private sweeping: Promise<void> | undefined;
+  private readonly sweeps: Repeating;
 
   constructor(
     private readonly layers: LayerRepository,
@@ -22,21 +21,19 @@ export class LayerCollector implements OnApplicationBootstrap, OnApplicationShut
     @Inject(LAYERS_CONFIG) private readonly config: LayersConfig,
     @Inject(RECONCILE_CONFIG) private readonly pace: Pick<ReconcileConfig, 'orphanSweepMs' | 'stepTimeoutMs'>,
     @InjectPinoLogger(LayerCollector.name) private readonly logger: PinoLogger,
-  ) {}
+  ) {
+    this.sweeps = new Repeating(pace.orphanSweepMs, (signal) => this.sweep(signal));
+  }
 
   onApplicationBootstrap(): void {
-    const begin = () => (this.sweeping ??= this.sweep().finally(() => (this.sweeping = undefined)));
-    this.timer = setInterval(() => void begin(), this.pace.orphanSweepMs);
+    this.sweeps.start('later');
   }
 
-  async onApplicationShutdown(): Promise<void> {
-    clearInterval(this.timer);
-    this.stopping.abort();
-    await this.sweeping;
+  onApplicationShutdown(): Promise<void> {
+    return this.sweeps.stop();
   }
 
-  private async sweep(): Promise<void> {
-    const { signal } = this.stopping;
+  private async sweep(signal: AbortSignal): Promise<void> {
     try {
       const failed = await this.layers.giveUpAbandoned(2 * this.service.longestMs);
       if (failed > 0) this.logger.info({ revisions: failed }, 'revisions given up whose packages nobody builds');

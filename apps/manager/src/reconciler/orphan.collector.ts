@@ -1,5 +1,6 @@
 import type { ReconcileConfig } from '#libs/config/config.js';
 import { RECONCILE_CONFIG } from '#libs/config/config.module.js';
+import { Repeating } from '#libs/deadlines/repeating.js';
 import { DeadlinePassed, within } from '#libs/deadlines/within.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { AppError } from '#libs/errors/app-error.js';
@@ -18,56 +19,52 @@ const ABORT_GRACE_MS = 3_000;
  */
 @Injectable()
 export class OrphanCollector implements OnApplicationBootstrap {
-  private readonly stopping = new AbortController();
-  private timer: NodeJS.Timeout | undefined;
-  private sweeping: Promise<void> | undefined;
+  private readonly sweeps: Repeating;
 
   constructor(
     private readonly repository: FunctionRepository,
     private readonly orchestrator: Orchestrator,
     @Inject(RECONCILE_CONFIG) private readonly config: ReconcileConfig,
     @InjectPinoLogger(OrphanCollector.name) private readonly logger: PinoLogger,
-  ) {}
+  ) {
+    this.sweeps = new Repeating(config.orphanSweepMs, (signal) => this.sweep(signal));
+  }
 
   onApplicationBootstrap(): void {
-    const begin = () => (this.sweeping ??= this.sweep().finally(() => (this.sweeping = undefined)));
-    this.timer = setInterval(() => void begin(), this.config.orphanSweepMs);
-    void begin();
+    this.sweeps.start('now');
   }
 
-  async stop(): Promise<void> {
-    clearInterval(this.timer);
-    this.stopping.abort();
-    await this.sweeping;
+  stop(): Promise<void> {
+    return this.sweeps.stop();
   }
 
-  private async sweep(): Promise<void> {
-    const { signal } = this.stopping;
-    await this.reported('sweep for orphans', () =>
+  private async sweep(signal: AbortSignal): Promise<void> {
+    const list = (bounded: AbortSignal) => this.orchestrator.list(bounded);
+    await this.reported('sweep for orphans', signal, () =>
       this.repository.exclusively(SWEEP_LOCK, async () => {
-        const present = await this.bounded('the list of functions', (bounded) => this.orchestrator.list(bounded));
+        const present = await this.bounded('the list of functions', signal, list);
         const known = new Set(await this.repository.existing(present));
         for (const id of present) {
           if (known.has(id) || signal.aborted) continue;
           this.logger.warn({ functionId: id }, 'removing what is left of a function that no longer exists');
           // A removal that fails must not stop the others.
           const what = `removal of ${id}`;
-          await this.reported(what, () => this.bounded(what, (bounded) => this.orchestrator.remove(id, 0, bounded)));
+          const remove = (bounded: AbortSignal) => this.orchestrator.remove(id, 0, bounded);
+          await this.reported(what, signal, () => this.bounded(what, signal, remove));
         }
       }),
     );
   }
 
-  private bounded<T>(what: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    const { signal } = this.stopping;
+  private bounded<T>(what: string, signal: AbortSignal, work: (bounded: AbortSignal) => Promise<T>): Promise<T> {
     return within(what, { ms: this.config.stepTimeoutMs, graceMs: ABORT_GRACE_MS, signal }, work);
   }
 
-  private async reported(what: string, work: () => Promise<unknown>): Promise<void> {
+  private async reported(what: string, signal: AbortSignal, work: () => Promise<unknown>): Promise<void> {
     try {
       await work();
     } catch (error) {
-      if (this.stopping.signal.aborted) return;
+      if (signal.aborted) return;
       if (error instanceof AppError || error instanceof DeadlinePassed)
         this.logger.warn({ reason: error.message }, `${what} postponed`);
       else this.logger.error({ err: error }, `${what} failed`);

@@ -29,6 +29,14 @@ export type RevisionLayer =
   | { readonly kind: 'ready'; readonly digest: string }
   | { readonly kind: 'build'; readonly key: string };
 
+/** Whether a revision is one of {@link usedBy}. */
+const IS_USED = `(number IN (active_revision, COALESCE(serving_revision, active_revision))
+  OR jsonb_path_exists(jsonb_build_array(traffic, CASE WHEN wanted_traffic->'fault' = 'null' THEN wanted_traffic END), '$[*].targets[*] ? (@.revision == $n)',
+    jsonb_build_object('n', number))
+  OR EXISTS (SELECT FROM functions AS workload WHERE workload_of = function_id AND workload.active_revision = number))`;
+const IS_EXPIRED = `state <> 'pending' AND unused_since < now() - $1::float8 * interval '1 millisecond'
+  AND COALESCE(served_at, revisions.created_at) < now() - $1::float8 * interval '1 millisecond'`;
+
 const COLUMNS = getMetadataArgsStorage()
   .filterColumns(RevisionEntity)
   .filter(({ propertyName }) => propertyName !== 'code')
@@ -310,6 +318,30 @@ export class RevisionRepository {
          SELECT number FROM revisions WHERE function_id = $1 ORDER BY number DESC OFFSET $3 LIMIT 1)`,
       [row.id, [number, ...usedBy({ row, workloads })], kept],
     );
+  }
+
+  /** Functions with revisions that have been without calls for so long, as far as this and former looks have seen. */
+  async withExpired(retentionMs: number): Promise<FunctionId[]> {
+    await this.database.query(
+      `UPDATE revisions SET unused_since = CASE WHEN unused_since IS NULL THEN now() END FROM functions
+       WHERE functions.id = function_id AND (unused_since IS NOT NULL) = ${IS_USED}`,
+    );
+    const rows = await this.database.query<{ id: FunctionId }>(
+      `SELECT DISTINCT function_id AS id FROM revisions WHERE ${IS_EXPIRED}`,
+      [retentionMs],
+    );
+    return rows.map(({ id }) => id);
+  }
+
+  /** Resolves with the numbers of those that are gone. */
+  async removeExpired(id: FunctionId, retentionMs: number): Promise<number[]> {
+    const gone = await this.lock.with(id, ({ row, workloads, ask }) =>
+      ask<{ number: number }>(
+        `DELETE FROM revisions WHERE ${IS_EXPIRED} AND function_id = $2 AND number <> ALL ($3) RETURNING number`,
+        [retentionMs, id, [...usedBy({ row, workloads })]],
+      ),
+    );
+    return gone?.map(({ number }) => number) ?? [];
   }
 
   async note(id: FunctionId, number: number, state: RevisionState, error: RevisionError, ask: Ask) {
