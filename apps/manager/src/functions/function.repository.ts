@@ -118,7 +118,7 @@ function ofRevision(setting: string): string {
   return `COALESCE((SELECT (settings->>'${setting}')::integer FROM revisions
     WHERE function_id = COALESCE(workload_of, functions.id) AND number = active_revision), ${setting})`;
 }
-const DUE_NOW = 'reconcile_at = now(), wakes = wakes + 1';
+export const DUE_NOW = 'reconcile_at = now(), wakes = wakes + 1';
 /** What a removal writes to a row. */
 export const DELETED = `
   phase_since = CASE WHEN deleted_at IS NULL THEN now() ELSE phase_since END,

@@ -1,7 +1,7 @@
 import { Database } from '#libs/database/database.js';
 import { Injectable } from '@nestjs/common';
 import { type Ask, askOf } from '../functions/function-lock.js';
-import { IN_LOCK_ORDER } from '../functions/function.repository.js';
+import { DUE_NOW, IN_LOCK_ORDER } from '../functions/function.repository.js';
 import type { Sealed } from './keyring.js';
 
 /** A secret as everybody may see it. */
@@ -42,6 +42,9 @@ function names(column: string, parameter: string): string {
   return `EXISTS (SELECT FROM jsonb_each(${column}) AS used (target, source)
     WHERE ${parameter} IN (source #>> '{}', source ->> 'file'))`;
 }
+
+/** Functions that use a secret, in the order in which they are locked. */
+const USERS = `SELECT id FROM functions WHERE deleted_at IS NULL AND ${names('secrets', '$1')} ${IN_LOCK_ORDER}`;
 
 /** All SQL about secrets. No statement's text holds a value, and no value is ever in the clear here. */
 @Injectable()
@@ -99,13 +102,13 @@ export class SecretRepository {
    * Writes a value, unless `isSame` says that it is there already, and has the functions that use it replaced. All or
    * nothing of it. `most`: how many secrets there may be; undefined is answered where that is reached.
    */
-  write(
+  async write(
     name: string,
     by: string | null,
     { isSame, seal }: { isSame: (there: SealedSecret) => boolean; seal: (name: string) => SealedSecret },
     most: number,
   ): Promise<Written | undefined> {
-    return this.database.transaction(async (manager) => {
+    const written = await this.database.transaction(async (manager) => {
       const ask = askOf(manager);
       const found = await this.locked(name, ask);
       if (found !== undefined && isSame(found)) {
@@ -123,6 +126,11 @@ export class SecretRepository {
       await this.replaceUsers(name, ask);
       return { row: row as SecretRow, outcome: found === undefined ? 'made' : 'changed' } as const;
     });
+    // One that came meanwhile may have read the former value, and wasn't there to be replaced.
+    if (written?.outcome === 'changed') {
+      await this.database.query(`UPDATE functions SET ${DUE_NOW} WHERE id IN (${USERS}) AND phase <> 'idle'`, [name]);
+    }
+    return written;
   }
 
   /** False: there is none. `inUse` is asked while nobody can change it, and throws where it must stay. */
@@ -163,7 +171,7 @@ export class SecretRepository {
            AND observed_generation = generation THEN 1 ELSE 0 END,
          reconcile_at = CASE WHEN phase = 'idle' AND replicas = 0 THEN reconcile_at ELSE now() END,
          wakes = wakes + 1
-       WHERE id IN (SELECT id FROM functions WHERE deleted_at IS NULL AND ${names('secrets', '$1')} ${IN_LOCK_ORDER})`,
+       WHERE id IN (${USERS})`,
       [name],
     );
   }
