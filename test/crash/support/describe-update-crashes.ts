@@ -6,6 +6,8 @@ import type { BuildCopy } from './build-copy.js';
 import { type Caller, type Reply, shown } from './caller.js';
 import { killProcess } from './processes.js';
 import { Random } from './random.js';
+import { PackageIndex } from '../../support/package-index.js';
+import { wheel } from '../../support/wheels.js';
 import type { CrashSite } from './site.js';
 import { Stage } from './stage.js';
 import { planUpdate, type UpdateRound } from './update-round.js';
@@ -31,8 +33,9 @@ export function describeUpdateCrashes(
   const seed = process.env['CRASH_SEED'] || randomBytes(4).toString('hex');
   const rounds = Math.max(1, Math.round(Number(process.env['CRASH_ROUNDS'] || ROUNDS) * share));
 
-  describe(`updates, rollbacks and divided traffic on the ${engine} engine, among crashes (seed ${seed})`, () => {
+  describe(`updates, packages, rollbacks and divided traffic on the ${engine} engine, among crashes (seed ${seed})`, () => {
     let stage: Stage;
+    let index: PackageIndex;
     let id: string;
     let last = 1;
     const random = new Random(`updates ${seed}`);
@@ -40,13 +43,19 @@ export function describeUpdateCrashes(
 
     beforeAll(async () => {
       process.stdout.write(`updates among crashes on the ${engine} engine: ${rounds} rounds, CRASH_SEED=${seed}\n`);
-      stage = await Stage.open(open);
+      stage = await Stage.open(open, async ({ builds }) => {
+        index = await PackageIndex.open(builds?.indexHost);
+        return { PYTHON_INDEX_URL: index.url };
+      });
       const code = Buffer.from('def handle(payload):\n    return 1\n');
       const reply = await callerOf(0).upload({ code, functionName: 'handle', scaling: {} }, 10_000);
       id = bodyOf<{ id: string }>(reply).id;
     }, OPEN_MS);
 
-    afterAll(async () => stage?.close(), OPEN_MS);
+    afterAll(async () => {
+      index?.close();
+      await stage?.close();
+    }, OPEN_MS);
 
     const traffic = async () => bodyOf<TrafficDto>(await callerOf(0).show(id, 'traffic'));
     const revisions = async () => bodyOf<RevisionDto[]>(await callerOf(0).show(id, 'revisions'));
@@ -76,6 +85,12 @@ export function describeUpdateCrashes(
           if (workers.length > 0) killProcess(random.pick(workers).pid);
           return;
         }
+        case 'builds':
+          return stage.site.builds?.kill();
+        case 'engine':
+          await stage.site.daemon?.kill();
+          await delay(downFor);
+          return stage.site.daemon?.restart(true);
         case 'database':
           await stage.postgres.kill();
           await delay(downFor);
@@ -97,6 +112,7 @@ export function describeUpdateCrashes(
       const { change, victim, asked } = plan;
       const allowed = new Set([...serving(await traffic()), ...change.allows]);
       const told: string[] = [];
+      if (change.needs !== undefined) index.add(wheel(change.needs));
       const calling = new AbortController();
       const callers = stage.callers.map(async (caller) => {
         while (!calling.signal.aborted) {

@@ -13,7 +13,9 @@ const LINKS = '/sys/class/net';
 const LINK_MAKING_MS = 3_000;
 /** A default bridge of its own: with none, or with an address pool of its own, dockerd deletes the machine's docker0. */
 const BRIDGE = 'faascrash0';
-const BRIDGE_ADDRESS = '10.214.0.1/24';
+/** This machine's own address on it. */
+export const BRIDGE_HOST = '10.214.0.1';
+const BRIDGE_ADDRESS = `${BRIDGE_HOST}/24`;
 
 export interface Shim {
   readonly pid: number;

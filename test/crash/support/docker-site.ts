@@ -2,12 +2,14 @@ import { join } from 'node:path';
 import type Docker from 'dockerode';
 import { LABEL } from '#libs/orchestrator-docker/labels.js';
 import { functionIdOf } from '#libs/orchestrator-docker/replica.js';
-import { docker, WORKER_IMAGE } from '../../docker/support/docker-tests.js';
-import { DockerDaemon } from './docker-daemon.js';
+import { BUILDER_IMAGE, docker, WORKER_IMAGE } from '../../docker/support/docker-tests.js';
+import { BRIDGE_HOST, DockerDaemon } from './docker-daemon.js';
 import { processes } from './processes.js';
-import type { CrashSite, EngineDaemon, WorkerView } from './site.js';
+import type { Builds, CrashSite, EngineDaemon, WorkerView } from './site.js';
 
 const NETWORK = 'faas-crash';
+/** What is built is kept, by its digest. */
+const LAYERS = 'faas-crash-layers';
 const POOL_SIZE = 2;
 /** What a container from the pool serves stands on a volume of its name. */
 const CLAIM = 'faas-claim-';
@@ -17,6 +19,19 @@ export class DockerSite implements CrashSite {
   readonly engine = 'docker';
   readonly env: Readonly<Record<string, string>>;
   readonly daemon: EngineDaemon;
+  readonly builds: Builds = {
+    indexHost: BRIDGE_HOST,
+    kill: async () => {
+      const filters = { network: [`${NETWORK}-build`] };
+      for (const { Id } of await this.own.docker.listContainers({ filters })) {
+        // It may end by itself.
+        await this.own.docker
+          .getContainer(Id)
+          .kill()
+          .catch(() => undefined);
+      }
+    },
+  };
   readonly pool = { size: POOL_SIZE, waiting: () => this.running((functionId) => functionId === undefined) };
 
   private constructor(private readonly own: DockerDaemon) {
@@ -25,6 +40,8 @@ export class DockerSite implements CrashSite {
       DOCKER_HOST: own.host,
       DOCKER_NETWORK: NETWORK,
       WORKER_IMAGE,
+      BUILDER_IMAGE,
+      DOCKER_LAYERS_VOLUME: LAYERS,
       WARM_POOL_SIZE: String(POOL_SIZE),
     };
     this.daemon = { kill: () => own.kill(), restart: (keepWorkers) => own.start(keepWorkers) };
@@ -34,7 +51,7 @@ export class DockerSite implements CrashSite {
     const daemon = new DockerDaemon(join(folder, 'd'));
     try {
       await daemon.start(false);
-      await daemon.loadImage(WORKER_IMAGE, docker);
+      for (const image of [WORKER_IMAGE, BUILDER_IMAGE]) await daemon.loadImage(image, docker);
     } catch (error) {
       await daemon.close();
       throw error;
@@ -75,7 +92,7 @@ export class DockerSite implements CrashSite {
         .filter(({ State }) => State !== 'running')
         .map(({ Id, Names, State }) => `container ${Id.slice(0, 12)} ${Names[0]} is ${State}`),
       ...volumes
-        .filter(({ Name }) => !used.has(Name) && !this.isClaim(Name, containers))
+        .filter(({ Name }) => !used.has(Name) && !Name.startsWith(LAYERS) && !this.isClaim(Name, containers))
         .map(({ Name }) => `volume ${Name} belongs to no container`),
       ...endpoints.filter((id) => !ids.has(id)).map((id) => `network endpoint of ${id}, which is gone`),
       ...this.bereft(ids),

@@ -2,11 +2,13 @@ import { mkdir, readdir } from 'node:fs/promises';
 import { join, relative, resolve, sep } from 'node:path';
 import type { BuildCopy } from './build-copy.js';
 import { killProcess, processes, type ProcessView } from './processes.js';
-import type { CrashSite, WorkerView } from './site.js';
+import type { Builds, CrashSite, WorkerView } from './site.js';
 
 /** Of a worker from the pool its function stands in its folder's path only. */
 const TAG = /^faas_replica=([^/]+)\/(?:[a-z2-7]{16}|\.pool)-([0-9a-f]+)$/;
 const POOL = '.pool';
+/** What is built, and what builds. */
+const KEPT: ReadonlySet<string> = new Set(['.layers', '.builder']);
 const POOL_SIZE = 2;
 
 /** Workers as processes of this machine, known by the tag in their command lines and by their runtime folder. */
@@ -16,6 +18,13 @@ export class ProcessSite implements CrashSite {
   readonly pool = {
     size: POOL_SIZE,
     waiting: async () => (await this.all()).filter(({ functionId }) => functionId === ''),
+  };
+
+  readonly builds: Builds = {
+    indexHost: '127.0.0.1',
+    kill: async () => {
+      for (const { pid } of this.ours().filter(({ command }) => command.includes('faas_builder'))) killProcess(pid);
+    },
   };
 
   private constructor(
@@ -89,6 +98,7 @@ export class ProcessSite implements CrashSite {
     const dir = join(this.runtimeDir, owner);
     const leaks: string[] = [];
     for (const name of await readdir(dir).catch(() => [])) {
+      if (KEPT.has(name)) continue;
       if (!functionIds.has(name) && name !== POOL) {
         leaks.push(`folder ${name} belongs to no function`);
         continue;

@@ -27,9 +27,17 @@ export interface CrashSite {
   kill?(worker: WorkerView): Promise<void>;
   /** Cuts every connection that tells managers of changes. */
   cutWatches?(): Promise<void>;
+  /** Where packages of functions are built, which an index at this address can be reached from. */
+  readonly builds?: Builds;
   /** Only where the engine is a process of its own. */
   readonly daemon?: EngineDaemon;
   close(): Promise<void>;
+}
+
+export interface Builds {
+  readonly indexHost: string;
+  /** Whatever builds at this moment. */
+  kill(): Promise<void>;
 }
 
 export interface EngineDaemon {

@@ -34,13 +34,18 @@ export class Stage {
     readonly postgres: CrashPostgres,
     readonly site: CrashSite,
     build: BuildCopy,
+    more: Readonly<Record<string, string>>,
   ) {
-    const env = { ...ENVIRONMENT, DATABASE_URL: postgres.databaseUrl, ...site.env };
+    const env = { ...ENVIRONMENT, DATABASE_URL: postgres.databaseUrl, ...site.env, ...more };
     this.managers = ['A', 'B'].map((name) => new ManagerProcess(name, build, env));
     this.callers = this.managers.map((manager) => new Caller(manager));
   }
 
-  static async open(openSite: (folder: string, build: BuildCopy) => Promise<CrashSite>): Promise<Stage> {
+  /** @param envOf what managers need to know beside what the site says */
+  static async open(
+    openSite: (folder: string, build: BuildCopy) => Promise<CrashSite>,
+    envOf: (site: CrashSite) => Promise<Readonly<Record<string, string>>> = () => Promise.resolve({}),
+  ): Promise<Stage> {
     const folder = await mkdtemp(join(tmpdir(), 'crash-'));
     await chmod(folder, 0o755);
     const undo: (() => Promise<void>)[] = [() => rm(folder, { recursive: true, force: true })];
@@ -50,7 +55,7 @@ export class Stage {
       undo.unshift(() => postgres.stop());
       const site = await openSite(folder, build);
       undo.unshift(() => site.close());
-      const stage = new Stage(folder, postgres, site, build);
+      const stage = new Stage(folder, postgres, site, build, await envOf(site));
       undo.unshift(() => stage.killManagers());
       await Promise.all(stage.managers.map((manager) => manager.start()));
       return stage;

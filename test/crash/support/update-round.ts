@@ -1,6 +1,6 @@
 import type { Random } from './random.js';
 
-export type Victim = 'manager' | 'managers' | 'worker' | 'database' | 'nobody';
+export type Victim = 'manager' | 'managers' | 'worker' | 'database' | 'engine' | 'builds' | 'nobody';
 
 /** What a user asks for while something is killed. */
 export interface Change {
@@ -9,6 +9,8 @@ export interface Change {
   readonly body: object;
   /** What calls may answer because of it; a revision answers with its number. */
   readonly allows: readonly number[];
+  /** A package of that name is to be built for it. */
+  readonly needs?: string;
 }
 
 export interface UpdateRound {
@@ -23,7 +25,10 @@ export interface UpdateRound {
 }
 
 const VICTIMS: readonly Victim[] = ['manager', 'manager', 'managers', 'worker', 'database', 'nobody'];
+const VICTIMS_OF_BUILDS: readonly Victim[] = [...VICTIMS, 'builds', 'builds', 'engine'];
 const LONGEST_MS = 400;
+/** By then most builds are through. */
+const LONGEST_BUILD_MS = 2_500;
 const CODE = (number: number) => `def handle(payload):\n    return ${number}\n`;
 
 /**
@@ -31,10 +36,12 @@ const CODE = (number: number) => `def handle(payload):\n    return ${number}\n`;
  * @param last the highest number that was ever given
  */
 export function planUpdate(random: Random, ready: readonly number[], last: number): UpdateRound {
+  const change = changeOf(random, ready, last);
+  const isBuilt = change.needs !== undefined;
   return {
-    change: changeOf(random, ready, last),
-    victim: random.pick(VICTIMS),
-    at: random.integer(0, LONGEST_MS),
+    change,
+    victim: random.pick(isBuilt ? VICTIMS_OF_BUILDS : VICTIMS),
+    at: random.integer(0, isBuilt ? LONGEST_BUILD_MS : LONGEST_MS),
     downFor: random.integer(0, LONGEST_MS),
     asked: random.integer(0, 1),
     which: random.integer(0, 1),
@@ -43,7 +50,7 @@ export function planUpdate(random: Random, ready: readonly number[], last: numbe
 
 function changeOf(random: Random, ready: readonly number[], last: number): Change {
   const [one, other] = [random.pick(ready), random.pick(ready)];
-  switch (random.integer(0, 5)) {
+  switch (random.integer(0, 7)) {
     case 0:
     case 1:
       return { method: 'POST', path: 'revisions', body: { code: CODE(last + 1) }, allows: [last + 1] };
@@ -52,6 +59,12 @@ function changeOf(random: Random, ready: readonly number[], last: number): Chang
     case 3:
       return { method: 'POST', path: 'rollback', body: { revision: one }, allows: [one] };
     case 4:
+    case 5: {
+      const needs = `crash${last + 1}`;
+      const body = { code: `import ${needs}\n${CODE(last + 1)}`, requirements: needs };
+      return { method: 'POST', path: 'revisions', body, allows: [last + 1], needs };
+    }
+    case 6:
       return { method: 'PUT', path: 'traffic', body: { mode: 'auto' }, allows: ready };
     default: {
       const percent = random.integer(1, 99);

@@ -7,7 +7,6 @@ import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { LayerRepository } from './layer.repository.js';
-import { LayersService } from './layers.service.js';
 
 /** Removes layers that nobody needs any more, from the database and then from where the engine has unpacked them. */
 @Injectable()
@@ -16,7 +15,6 @@ export class LayerCollector implements OnApplicationBootstrap, OnApplicationShut
 
   constructor(
     private readonly layers: LayerRepository,
-    private readonly service: LayersService,
     private readonly orchestrator: Orchestrator,
     @Inject(LAYERS_CONFIG) private readonly config: LayersConfig,
     @Inject(RECONCILE_CONFIG) private readonly pace: Pick<ReconcileConfig, 'orphanSweepMs' | 'stepTimeoutMs'>,
@@ -35,8 +33,6 @@ export class LayerCollector implements OnApplicationBootstrap, OnApplicationShut
 
   private async sweep(signal: AbortSignal): Promise<void> {
     try {
-      const failed = await this.layers.giveUpAbandoned(2 * this.service.longestMs);
-      if (failed > 0) this.logger.info({ revisions: failed }, 'revisions given up whose packages nobody builds');
       const { layers: engine } = this.orchestrator;
       if (engine === undefined) return;
       const kept = new Set(await this.layers.collect(this.config.retentionMs));

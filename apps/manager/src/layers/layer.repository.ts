@@ -153,20 +153,6 @@ export class LayerRepository {
     const rows = await this.database.query<{ digest: string }>('SELECT digest FROM layers');
     return rows.map(({ digest }) => digest);
   }
-
-  /** Revisions whose layer nobody builds any more can't take over; how many there were. */
-  async giveUpAbandoned(waitMs: number): Promise<number> {
-    const rows = await this.database.query(
-      `UPDATE revisions SET state = 'failed', error = $2
-       WHERE state = 'pending' AND layer_build IS NOT NULL AND layer IS NULL
-         AND created_at < now() - $1 * interval '1 millisecond'
-         AND NOT EXISTS (SELECT FROM functions 
-           WHERE (id = function_id OR workload_of = function_id) AND active_revision = number)
-       RETURNING number`,
-      [waitMs, { code: 'build_unavailable', message: 'The manager that waited for its packages has ended.' }],
-    );
-    return rows.length;
-  }
 }
 
 async function addParts(manager: EntityManager, digest: string, parts: AsyncIterable<Buffer>): Promise<void> {

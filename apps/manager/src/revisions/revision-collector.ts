@@ -6,7 +6,7 @@ import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShut
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { RevisionRepository } from './revision.repository.js';
 
-/** Removes revisions that nobody has called or gone back to for long. */
+/** Gives up revisions whose makers are gone, and removes those that nobody has called or gone back to for long. */
 @Injectable()
 export class RevisionCollector implements OnApplicationBootstrap, OnApplicationShutdown {
   private readonly sweeps: Repeating;
@@ -21,7 +21,7 @@ export class RevisionCollector implements OnApplicationBootstrap, OnApplicationS
   }
 
   onApplicationBootstrap(): void {
-    if (this.config.revisionRetentionMs > 0) this.sweeps.start('later');
+    this.sweeps.start('later');
   }
 
   onApplicationShutdown(): Promise<void> {
@@ -31,6 +31,9 @@ export class RevisionCollector implements OnApplicationBootstrap, OnApplicationS
   private async sweep(signal: AbortSignal): Promise<void> {
     const { revisionRetentionMs } = this.config;
     try {
+      const failed = await this.revisions.giveUpAbandoned();
+      if (failed > 0) this.logger.info({ revisions: failed }, 'revisions given up for whose packages nobody waits');
+      if (revisionRetentionMs === 0) return;
       for (const id of await this.revisions.withExpired(revisionRetentionMs)) {
         if (signal.aborted) return;
         const removed = await this.revisions.removeExpired(id, revisionRetentionMs);

@@ -58,6 +58,10 @@ export class RevisionEntity {
   @Column({ name: 'served_at', type: 'timestamptz', nullable: true })
   servedAt: Date | null;
 
+  /** Until when whoever made it waits for its packages, unless that is said again. */
+  @Column({ name: 'awaited_until', type: 'timestamptz', nullable: true })
+  awaitedUntil: Date | null;
+
   /** Since when it has been seen without calls; null: it has some, or nobody has looked yet. */
   @Column({ name: 'unused_since', type: 'timestamptz', nullable: true })
   unusedSince: Date | null;

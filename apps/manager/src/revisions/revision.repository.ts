@@ -29,6 +29,9 @@ export type RevisionLayer =
   | { readonly kind: 'ready'; readonly digest: string }
   | { readonly kind: 'build'; readonly key: string };
 
+/** A manager that is gone is missed this soon, and one whose database is away isn't for as long. */
+export const AWAITED_MS = 15_000;
+
 /** Whether a revision is one of {@link usedBy}. */
 const IS_USED = `(number IN (active_revision, COALESCE(serving_revision, active_revision))
   OR jsonb_path_exists(jsonb_build_array(traffic, CASE WHEN wanted_traffic->'fault' = 'null' THEN wanted_traffic END), '$[*].targets[*] ? (@.revision == $n)',
@@ -83,12 +86,12 @@ export class RevisionRepository {
       const { functionName, code, message, createdBy, layer = { kind: 'former' } } = made;
       const [added] = await ask<{ number: number }>(
         `INSERT INTO revisions (function_id, number, function_name, code, code_sha256, settings, message, created_by, state,
-           layer, layer_build)
+           layer, layer_build, awaited_until)
          SELECT $1, GREATEST($9, (SELECT max(number) FROM revisions WHERE function_id = $1)) + 1,
            COALESCE($3, function_name),
            COALESCE($4, code), COALESCE($5, code_sha256), $6, $7, $8, 'pending',
            CASE WHEN $10::text IS NOT NULL THEN $10 WHEN $11 = 'former' OR $11 = 'named' AND settings ? 'requirements' THEN layer END,
-           $12
+           $12, CASE WHEN $12::text IS NOT NULL THEN now() + $13::float8 * interval '1 millisecond' END
          FROM revisions WHERE function_id = $1 AND number = $2 RETURNING number`,
         [
           id,
@@ -103,6 +106,7 @@ export class RevisionRepository {
           layer.kind === 'ready' ? layer.digest : null,
           layer.kind,
           layer.kind === 'build' ? layer.key : null,
+          AWAITED_MS,
         ],
       );
       const { number } = added as { number: number };
@@ -114,6 +118,29 @@ export class RevisionRepository {
       await this.bringUp({ row, workloads, ask }, number, resolved, { rolloutMs, kept });
       return number;
     });
+  }
+
+  /** Says that somebody goes on waiting for its packages. */
+  async awaits(id: FunctionId, number: number): Promise<void> {
+    await this.database.query(
+      `UPDATE revisions SET awaited_until = now() + $3::float8 * interval '1 millisecond'
+       WHERE function_id = $1 AND number = $2 AND state = 'pending'`,
+      [id, number, AWAITED_MS],
+    );
+  }
+
+  /** Revisions for whose packages nobody waits any more can't take over; how many there were. */
+  async giveUpAbandoned(): Promise<number> {
+    const rows = await this.database.query(
+      `UPDATE revisions SET state = 'failed', error = $1
+       WHERE state = 'pending' AND layer_build IS NOT NULL AND layer IS NULL
+         AND COALESCE(awaited_until, created_at + interval '20 minutes') < now()
+         AND NOT EXISTS (SELECT FROM functions
+           WHERE (id = function_id OR workload_of = function_id) AND active_revision = number)
+       RETURNING number`,
+      [{ code: 'build_unavailable', message: 'The manager that waited for its packages has ended.' }],
+    );
+    return rows.length;
   }
 
   /**

@@ -1,5 +1,6 @@
 import type { FunctionDefaults, LimitsConfig } from '#libs/config/config.js';
 import { FUNCTION_DEFAULTS, LIMITS_CONFIG } from '#libs/config/config.module.js';
+import { Repeating } from '#libs/deadlines/repeating.js';
 import { AppError } from '#libs/errors/app-error.js';
 import { InternalError } from '#libs/errors/errors.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
@@ -25,7 +26,7 @@ import type { RevisionOf } from './dto.js';
 import { InstallationPolicy } from './installation-policy.js';
 import type { FunctionSpec, SettingName } from './function-spec.js';
 import type { RevisionError } from './revision.entity.js';
-import { type RevisionLayer, RevisionRepository, type RevisionRow } from './revision.repository.js';
+import { AWAITED_MS, type RevisionLayer, RevisionRepository, type RevisionRow } from './revision.repository.js';
 
 /** If the manager crashes, the loop gives a revision up this much later than its maker's wait would have ended. */
 const ROLLOUT_MARGIN_MS = 15_000;
@@ -131,13 +132,17 @@ export class RevisionsService {
     wanted: Wanted,
     paces: { rolloutMs: number; kept: number },
   ): Promise<void> {
+    const waiting = new Repeating(AWAITED_MS / 5, () => this.revisions.awaits(id, number).catch(() => undefined));
+    waiting.start('later');
     try {
       await this.revisions.take(id, number, await this.layers.obtain(wanted), this.policy.asMade, paces);
     } catch (error) {
       const { code, message } = error instanceof AppError ? error : new InternalError(error);
-      // Where that can't be written either, the collector of layers does it later.
+      // Where that can't be written either, the collector does it later.
       await this.revisions.fail(id, number, { code, message }).catch(() => undefined);
       throw error;
+    } finally {
+      await waiting.stop();
     }
   }
 
