@@ -15,6 +15,7 @@ import { Names1764110000000 } from './migrations/1764110000000-names.js';
 import { Revisions1764140000000 } from './migrations/1764140000000-revisions.js';
 import { Traffic1764170000000 } from './migrations/1764170000000-traffic.js';
 import { RevisionTimes1764175000000 } from './migrations/1764175000000-revision-times.js';
+import { Runs1764176000000 } from './migrations/1764176000000-runs.js';
 import { Secrets1764150000000 } from './migrations/1764150000000-secrets.js';
 import { Settings1764100000000 } from './migrations/1764100000000-settings.js';
 import { Spec1764130000000 } from './migrations/1764130000000-spec.js';
@@ -74,6 +75,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
       Layers1764160000000,
       Traffic1764170000000,
       RevisionTimes1764175000000,
+      Runs1764176000000,
       Secrets1764150000000,
     ],
     migrationsTransactionMode: 'each',

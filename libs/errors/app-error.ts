@@ -29,7 +29,7 @@ export abstract class AppError extends Error {
   abstract readonly kind: ErrorKind;
   /** Seconds after which trying again makes sense; becomes `Retry-After`. */
   readonly retryAfterSeconds?: number;
-  readonly extras: ProblemExtras;
+  extras: ProblemExtras;
 
   /**
    * `isMany`: made by the thousand when callers are too many. Nobody reads where, and noting it takes longer than
@@ -42,5 +42,11 @@ export abstract class AppError extends Error {
     if (options.isMany) Error.stackTraceLimit = stackTraceLimit;
     this.name = new.target.name;
     this.extras = options.extras ?? {};
+  }
+
+  /** The same error, which tells this, too. */
+  with(extras: ProblemExtras): this {
+    this.extras = { ...this.extras, ...extras };
+    return this;
   }
 }

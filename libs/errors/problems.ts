@@ -75,6 +75,11 @@ export const PROBLEM_MEMBERS = {
     items: { type: 'string' },
     description: 'secret_in_use: the functions that use it, and in which revisions; at most 20.',
   },
+  logs: {
+    type: 'array',
+    items: { type: 'string' },
+    description: 'Of a run, once its code was called: what it had printed.',
+  },
   log: {
     type: ['string', 'null'],
     description: 'function_not_ready: what the worker wrote last.',

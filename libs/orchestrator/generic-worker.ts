@@ -61,13 +61,14 @@ export const SECRETS_DIR = '/run/secrets';
 
 /** What every worker of this function is told, wherever it runs: of its secrets, which variables are some. */
 export function workerVariables(workload: Workload): Record<string, string> {
-  const { functionId, functionName, limits, environment, secrets } = workload;
+  const { functionId, functionName, limits, environment, secrets, tellsEnd } = workload;
   return {
     ...environment,
     FAAS_FUNCTION: functionId,
     HANDLER_FUNCTION: `function.handler.${functionName}`,
     FAAS_TIMEOUT_MS: String(limits.timeoutMs),
     FAAS_CONCURRENCY: String(limits.concurrency),
+    ...(tellsEnd && { FAAS_TELLS_END: 'yes' }),
     ...(secrets && { FAAS_SECRETS: Object.keys(secrets.variables).join(',') }),
   };
 }

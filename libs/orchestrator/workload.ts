@@ -28,6 +28,8 @@ export interface Workload {
   readonly environment?: Readonly<Record<string, string>>;
   /** Unset: none. */
   readonly secrets?: WorkloadSecrets;
+  /** The worker says in its log when a call has printed all that it will; unset: it doesn't. */
+  readonly tellsEnd?: boolean;
   /** Packages that the code may import; unset: none. */
   readonly layer?: Layer;
   /** Time limit of calls on replicas of a former spec, in milliseconds; unset: the same. No part of the spec. */

@@ -300,6 +300,14 @@ describe('ReconcileLoop', () => {
     expect(here.world.started).toBe(1);
   });
 
+  it('removes a run at its end whose manager was killed', async () => {
+    here.start();
+    const { id } = await here.repository.insert(newFunction({ provisionalForMs: 1_500, isRun: true }));
+    await here.ready(id);
+    await here.gone(id, 10_000);
+    expect(here.replicasOf(id)).toEqual([]);
+  });
+
   it('survives the database going away and coming back', async () => {
     here.start();
     const id = await here.add();

@@ -19,6 +19,7 @@ import { HealthModule } from './health/health.module.js';
 import { KnownParameters } from './http/query.js';
 import { LogsModule } from './logs/logs.module.js';
 import { ScrapeModule } from './metrics/scrape.module.js';
+import { RunsModule } from './runs/runs.module.js';
 import { SecretsModule } from './secrets/secrets.module.js';
 import { ReconcilerModule } from './reconciler/reconciler.module.js';
 
@@ -44,6 +45,7 @@ export class AppModule {
         TrafficModule,
         SecretsModule,
         GatewayModule,
+        RunsModule,
         LogsModule,
         ReconcilerModule,
         HealthModule,

@@ -44,6 +44,8 @@ class Settings:
     call_sha256: str | None
     # Folders, and "ipc": what holds nothing but what handlers leave.
     scratch: tuple[str, ...]
+    # Says in its log when a call has printed all that it will.
+    tells_end: bool
     # Where the handler finds those of its secrets that are files.
     secrets_dir: str
     # The handler's file, when it was handed over instead of laid out.
@@ -113,6 +115,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         most_tasks=read.optional_number("FAAS_MOST_TASKS"),
         event_loop=read.choice("FAAS_EVENT_LOOP", ("uvloop", "asyncio")),
         layer=read.folder("FAAS_LAYER"),
+        tells_end=read.choice("FAAS_TELLS_END", ("no", "yes")) == "yes",
         specialise_sha256=read.digest("FAAS_SPECIALISE_SHA256"),
         scratch=tuple(filter(None, read.text("FAAS_SCRATCH", "").split(":"))),
         lease_ms=read.optional_number("FAAS_GENERIC_LEASE_MS", most=86_400_000),

@@ -9,6 +9,7 @@ import type { Principal } from './authenticator.js';
 
 type Action =
   | 'add'
+  | 'run'
   | 'update'
   | 'remove'
   | 'add revision'

@@ -168,6 +168,10 @@ export class FunctionEntity {
   createdAt: Date;
 
   /** Set until the function was ready for the first time. One that isn't ready by then is removed. */
+  /** It is there for one call, provisional for as long as that may take, and no function to anybody else. */
+  @Column({ name: 'is_run', type: 'boolean', default: false })
+  isRun: boolean;
+
   @Column({ name: 'provisional_until', type: 'timestamptz', nullable: true })
   provisionalUntil: Date | null;
 

@@ -26,6 +26,7 @@ export type NewFunction = Pick<FunctionEntity, 'id' | 'functionName' | 'replicas
     readonly codeSha256: string;
     readonly createdBy: string | null;
     readonly provisionalForMs: number;
+    readonly isRun?: boolean;
     /** The digest of its first revision's layer. */
     readonly layerDigest?: string | null;
   };
@@ -153,18 +154,18 @@ export class FunctionRepository {
       created.name,
       `WITH added AS (
          INSERT INTO functions (id, function_name, active_revision, replicas, pids, phase,
-           provisional_until, reconcile_at, lease_token, lease_until, said, name, description, labels, enabled,
+           provisional_until, reconcile_at, lease_token, lease_until, said, name, description, labels, enabled, is_run,
            ${SETTING_NAMES.join(', ')})
          VALUES ($1, $2, 1, $3, $4, 'creating', now() + $5 * interval '1 millisecond', now(),
            CASE WHEN ${areNewest('$11')} THEN $6::uuid END,
            CASE WHEN ${areNewest('$11')} THEN now() + $7 * interval '1 millisecond' END,
-           $10, $12, $13, $14, $15, ${settings.map((_, index) => `$${16 + index}`).join(', ')})
+           $10, $12, $13, $14, $15, $16, ${settings.map((_, index) => `$${17 + index}`).join(', ')})
          RETURNING *
        ), code AS (
          INSERT INTO revisions (function_id, number, function_name, code, code_sha256, settings, created_by, served_at,
            layer)
-         SELECT id, 1, function_name, $8, $9, $${16 + settings.length}::jsonb, $${17 + settings.length}, now(),
-           $${18 + settings.length} FROM added
+         SELECT id, 1, function_name, $8, $9, $${17 + settings.length}::jsonb, $${18 + settings.length}, now(),
+           $${19 + settings.length} FROM added
        ) SELECT ${ALL_COLUMNS} FROM added`,
       [
         created.id,
@@ -182,6 +183,7 @@ export class FunctionRepository {
         created.description,
         JSON.stringify(created.labels),
         created.enabled,
+        created.isRun ?? false,
         ...settings,
         JSON.stringify(namedSettings),
         created.createdBy,
@@ -199,7 +201,7 @@ export class FunctionRepository {
   async findBy(reference: string): Promise<FunctionEntity | null> {
     if (isFunctionId(reference)) {
       const row = await this.find(reference);
-      return row?.workloadOf === null ? row : null;
+      return row?.workloadOf === null && !row.isRun ? row : null;
     }
     return isName(reference) ? this.named.add(reference) : null;
   }
@@ -246,7 +248,7 @@ export class FunctionRepository {
   list({ limit, after, name, status, labels = {}, keys = [] }: Page & Filter = {}): Promise<ListedFunction[]> {
     return this.database.query<ListedFunction>(
       `SELECT ${LISTED_COLUMNS} FROM functions
-       WHERE workload_of IS NULL AND position > $1 AND ($3::text IS NULL OR name = $3 OR id = $3) AND ($4::text IS NULL OR phase = $4)
+       WHERE workload_of IS NULL AND NOT is_run AND position > $1 AND ($3::text IS NULL OR name = $3 OR id = $3) AND ($4::text IS NULL OR phase = $4)
          AND labels @> $5 AND labels ?& $6
        ORDER BY position LIMIT $2`,
       [after ?? '0', limit ?? null, name ?? null, status ?? null, JSON.stringify(labels), keys],
@@ -285,7 +287,7 @@ export class FunctionRepository {
   /** How many functions and replicas there are, by phase. */
   countsByPhase(): Promise<PhaseCount[]> {
     return this.database.query<PhaseCount>(
-      `SELECT phase, (count(*) FILTER (WHERE workload_of IS NULL))::integer AS functions, sum(replicas)::integer AS "replicasWanted",
+      `SELECT phase, (count(*) FILTER (WHERE workload_of IS NULL AND NOT is_run))::integer AS functions, sum(replicas)::integer AS "replicasWanted",
          sum(jsonb_array_length(endpoints))::integer AS "replicasReady"
        FROM functions GROUP BY phase`,
     );

@@ -9,12 +9,12 @@ import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isDeepStrictEqual } from 'node:util';
-import { MemoryBudget } from '../memory/memory-budget.js';
+import { MemoryBudget, type MemoryReservation } from '../memory/memory-budget.js';
 import { columnsOf } from '../revisions/function-spec.js';
 import { InstallationPolicy } from '../revisions/installation-policy.js';
 import { noteUncounted } from '../http/client-connection.js';
 import { FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
-import { metadataOf } from './dto/metadata.dto.js';
+import { type Metadata, metadataOf, UNNAMED } from './dto/metadata.dto.js';
 import { layerChoice } from '../layers/layer-choice.js';
 import { LayersService } from '../layers/layers.service.js';
 import { CodeReader } from '../revisions/code-reader.js';
@@ -28,7 +28,7 @@ import { FunctionRepository, type NewFunction } from './function.repository.js';
 import { type Filter, linkToNext, type Page } from './page.js';
 import { readUpdate, updated } from './update.js';
 import { uploadFailure, uploadVerdict } from './upload-verdict.js';
-import { readUpload } from './upload.js';
+import { readRun, readUpload, type Upload } from './upload.js';
 
 /** How long a removal may take before it is answered with 202 and goes on by itself. */
 const REMOVAL_WAIT_MS = 20_000;
@@ -47,6 +47,14 @@ export const UPLOAD_TIMES = 3.5;
 export interface Removal {
   readonly finished: boolean;
   readonly row: FunctionEntity;
+}
+
+interface Start extends Metadata {
+  readonly createdBy: string | null;
+  /** Called with the id as soon as there is one. */
+  readonly named: (id: FunctionId) => void;
+  /** It is there for one call, which takes so long at most. */
+  readonly run?: { readonly forMs: number };
 }
 
 /** What users do with functions: writes what is wanted and waits until the reconcile loop has made it so. */
@@ -80,10 +88,45 @@ export class FunctionsService {
     named: (id: FunctionId) => void,
   ): Promise<FunctionEntity> {
     using reservation = this.memory.reserve();
+    const { fileBytes, counted } = this.bounds(reservation);
+    const upload = await readUpload(request, fileBytes, this.policy, counted);
+    return this.start(upload, { createdBy, named, ...upload.metadata });
+  }
+
+  /**
+   * Has `work` use the code once it is ready, as a function that nobody else sees, and removes it whatever becomes of
+   * that.
+   */
+  async once<T>(
+    request: IncomingMessage,
+    createdBy: string | null,
+    work: (id: FunctionId, payload: string) => Promise<T>,
+  ): Promise<T> {
+    using reservation = this.memory.reserve();
+    const { fileBytes, counted } = this.bounds(reservation);
+    const upload = await readRun(request, fileBytes, this.policy, counted);
+    let id: FunctionId | undefined;
+    const forMs = upload.spec.timeout_ms;
+    await this.start(upload, { createdBy, named: (given) => (id = given), run: { forMs }, ...UNNAMED });
+    const made = id as unknown as FunctionId;
+    try {
+      return await work(made, upload.payload);
+    } finally {
+      // It need not be waited for, and goes by itself at its end should that not be written down.
+      void this.removeLater(made);
+    }
+  }
+
+  private bounds(reservation: MemoryReservation) {
     const fileBytes = Math.min(this.limits.uploadBytes, this.orchestrator.capabilities.largestCodeBytes);
     const times = this.memory.timesOf(UPLOAD_TIMES, fileBytes);
-    const counted = { add: (bytes: number) => reservation.add(Math.ceil(bytes * times)) };
-    const { functionName, code, metadata, spec, said } = await readUpload(request, fileBytes, this.policy, counted);
+    return { fileBytes, counted: { add: (bytes: number) => reservation.add(Math.ceil(bytes * times)) } };
+  }
+
+  private async start(
+    { functionName, code, spec, said }: Omit<Upload, 'metadata'>,
+    { createdBy, named, run, ...metadata }: Start,
+  ): Promise<FunctionEntity> {
     await this.secrets.require(spec.secrets);
     const layer = await this.layerOf(said.includes('requirements') ? spec.requirements : undefined, code);
     const { pids, readyTimeoutMs } = this.defaults;
@@ -102,7 +145,8 @@ export class FunctionsService {
       codeSha256,
       createdBy,
       layerDigest: layer,
-      provisionalForMs: readyTimeoutMs + PROVISIONAL_MARGIN_MS,
+      isRun: run !== undefined,
+      provisionalForMs: readyTimeoutMs + PROVISIONAL_MARGIN_MS + (run?.forMs ?? 0),
     };
     const revision = { number: 1, functionName, code, codeSha256, layer };
     await this.inline.write(id, async (lease) => ({
@@ -236,13 +280,12 @@ export class FunctionsService {
     await this.gone(id, waitMs);
   }
 
-  /** The database went away before the failure could be recorded. The function must not become ready later. */
+  /** Also where the database is away now. */
   private async removeLater(id: FunctionId): Promise<void> {
     const recorded = await this.changes
       .until(id, REMOVE_LATER_MS, async () => ((await this.repository.markDeleted(id)) === null ? 'gone' : 'marked'))
       .catch(() => undefined);
-    if (recorded === undefined)
-      this.logger.error({ functionId: id }, 'the function of a failed upload could not be removed');
+    if (recorded === undefined) this.logger.error({ functionId: id }, 'a function could not be removed');
   }
 
   private async gone(id: FunctionId, waitMs = REMOVAL_WAIT_MS): Promise<boolean> {

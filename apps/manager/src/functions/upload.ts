@@ -14,7 +14,15 @@ import {
   type SpecPolicy,
 } from '../revisions/function-spec.js';
 import { type Metadata, METADATA_NAMES, metadataOf, UNNAMED } from './dto/metadata.dto.js';
-import { JsonRevisionUploadDto, JsonUploadDto, RevisionUploadDto, UploadDto } from './dto/upload.dto.js';
+import {
+  FIXED_OF_RUNS,
+  JsonRevisionUploadDto,
+  JsonRunDto,
+  JsonUploadDto,
+  RevisionUploadDto,
+  RunDto,
+  UploadDto,
+} from './dto/upload.dto.js';
 import { InvalidUpload, UploadTooLarge } from './errors.js';
 import { asPythonReads } from './function-name.js';
 import { FILE, FORM_OVERHEAD_BYTES, readForm, REQUIREMENTS_FILE, unknownField } from './upload-form.js';
@@ -39,7 +47,12 @@ export interface RevisionUpload {
   readonly unset: readonly SettingName[];
 }
 
-type Dto = UploadDto | JsonUploadDto | RevisionUploadDto | JsonRevisionUploadDto;
+/** Code that is called once. */
+export interface RunUpload extends Omit<Upload, 'metadata'> {
+  readonly payload: string;
+}
+
+type Dto = UploadDto | JsonUploadDto | RevisionUploadDto | JsonRevisionUploadDto | RunDto | JsonRunDto;
 
 /** What may be sent, as a form and as JSON. */
 interface Kind<Form extends Dto, Json extends Dto> {
@@ -57,6 +70,8 @@ const REVISION = {
   json: JsonRevisionUploadDto,
   members: [NAME, 'message', ...SETTING_NAMES],
 };
+const RUN_SETTINGS = SETTING_NAMES.filter((name) => !(FIXED_OF_RUNS as readonly string[]).includes(name));
+const RUN = { form: RunDto, json: JsonRunDto, members: [NAME, 'payload', ...RUN_SETTINGS] };
 /** Fields whose text is JSON. */
 const OBJECTS: ReadonlySet<string> = new Set(['labels', 'env', 'secrets']);
 const MULTIPART = /^multipart\/form-data\b/i;
@@ -79,6 +94,24 @@ export async function readUpload(
     metadata: metadataOf({ ...UNNAMED, ...definedOf(dto) }),
     spec: resolveSpec(settings, policy),
     said: saidIn(settings),
+  };
+}
+
+/** Reads and checks code that is to be called once, as {@link readUpload} does. */
+export async function readRun(
+  request: IncomingMessage,
+  fileBytes: number,
+  policy: SpecPolicy,
+  reservation: Pick<MemoryReservation, 'add'>,
+): Promise<RunUpload> {
+  const { dto, code, settings } = await read(request, fileBytes, reservation, RUN);
+  const asked = { ...settings, concurrency: 1, min_replicas: 0, max_replicas: 1, idle_timeout_ms: 0 };
+  return {
+    code: code as Buffer,
+    functionName: asPythonReads(dto.function_name as string),
+    payload: dto.payload ?? '',
+    spec: resolveSpec(asked, policy),
+    said: saidIn(asked),
   };
 }
 
@@ -161,7 +194,7 @@ function checked<T extends Dto>(dto: T): T {
   return dto;
 }
 
-function settingsIn(dto: Dto): Partial<FunctionSpec> {
+function settingsIn(dto: Partial<FunctionSpec>): Partial<FunctionSpec> {
   return Object.fromEntries(saidIn(dto).map((name) => [name, dto[name]]));
 }
 

@@ -45,6 +45,11 @@ export class CallTiming {
     return took;
   }
 
+  /** All requests to workers together. */
+  get workerMs(): number {
+    return this.workingMs;
+  }
+
   queueMs(now: number): number {
     return this.waitingSince === 0 ? this.waitedMs : this.waitedMs + now - this.waitingSince;
   }

@@ -14,6 +14,6 @@ import { Router } from './router.js';
   imports: [FunctionsModule, ScalingModule],
   controllers: [ExecutionController],
   providers: [Router, CallMetrics, LoadGauges, PostMortem, DemandRecorder, Invoker, ExecutionHttp],
-  exports: [ExecutionHttp],
+  exports: [ExecutionHttp, Invoker],
 })
 export class GatewayModule {}

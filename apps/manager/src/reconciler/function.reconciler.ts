@@ -208,6 +208,7 @@ export class FunctionReconciler {
       ...(secrets && { secrets }),
       ...(revision.layer !== null && { layer: this.layers.layer(revision.layer) }),
       ...(row.formerTimeoutMs === null ? {} : { formerTimeoutMs: Math.max(row.formerTimeoutMs, timeoutMs) }),
+      ...(row.isRun && { tellsEnd: true }),
       ...(isFresh && { isFresh }),
       ...(row.notBefore === null ? {} : { replaceEndedFrom: row.notBefore }),
     };

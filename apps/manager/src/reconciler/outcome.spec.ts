@@ -167,6 +167,12 @@ describe('decide', () => {
     });
   });
 
+  it('abandons a run at its end, though its replica is ready', () => {
+    const row = rowOf({ provisionalUntil: from(7_000), isRun: true });
+    expect(decide(row, seen(1), OPTIONS)).toMatchObject({ phase: 'running', provisional: true, nextMs: 7_000 });
+    expect(decide(row, seen(1), { ...OPTIONS, now: from(7_000) })).toMatchObject({ abandon: true, nextMs: 1 });
+  });
+
   it('forgets failures once a function was ready for twice the pause they cost it', () => {
     const ready = (ms: number, overrides: Partial<FunctionEntity> = {}) =>
       rowOf({ failures: 3, phase: 'running', phaseSince: from(-ms), ...overrides });

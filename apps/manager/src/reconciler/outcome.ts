@@ -55,7 +55,7 @@ export function decide(row: FunctionEntity, observed: Observed, options: DecideO
   const leaving = (observed.leaving ?? 0) > 0;
   const queued = observed.replicas === 0 && fault?.code === 'starting';
   const backoff = backoffAfter(row, failures, fresh, options);
-  const provisional = row.provisionalUntil !== null && !(satisfied || serving);
+  const provisional = row.provisionalUntil !== null && (row.isRun || !(satisfied || serving));
   const isRollout = row.rolloutUntil !== null;
   return {
     phase,
@@ -134,7 +134,7 @@ function nextMs(
     return Math.max(1, untilAbandoned === null ? recheck : Math.min(recheck, untilAbandoned));
   }
   if (state.terminal) return untilAbandoned === null ? null : Math.max(1, untilAbandoned);
-  if (row.replicas > 0) return resync;
+  if (row.replicas > 0) return untilAbandoned === null ? resync : Math.max(1, Math.min(resync, untilAbandoned));
   // Until its last replicas are gone: the manager that removes them may end before that.
   return row.phase === 'idle' && !state.leaving ? null : row.timeoutMs + GOING_TO_SLEEP_MS;
 }

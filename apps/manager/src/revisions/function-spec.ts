@@ -186,9 +186,13 @@ export function saidIn(settings: Partial<FunctionSpec>): SettingName[] {
  * Documents the settings of a class after its own properties: as fields of a form, members of a JSON body, or members of
  * an answer. What is sent has no examples, because Swagger UI would send those as values.
  */
-export function DocumentSettings(as: 'fields' | 'json' | 'members'): ClassDecorator {
+export function DocumentSettings(
+  as: 'fields' | 'json' | 'members',
+  without: readonly SettingName[] = [],
+): ClassDecorator {
   return ({ prototype }) => {
     for (const [name, { member, text, example }] of SETTINGS) {
+      if (without.includes(name as SettingName)) continue;
       const options =
         as === 'members' ? { ...member, example } : { ...(as === 'fields' ? text : member), required: false };
       ApiProperty(options as ApiPropertyOptions)(prototype as object, name);

@@ -145,7 +145,7 @@ class FunctionApp:
             self.runner.retire(Reason.DAMAGED)
             raise
         finally:
-            call.output.finish(self.runner.streams.pipes)
+            call.output.finish(self.runner.streams.pipes, tells_end=self.settings.tells_end)
             self.calls.leave(call)
         if call.settled:
             await asyncio.sleep(0)  # see _wait_turn

@@ -19,6 +19,8 @@ CALL_BYTES = 1024 * 1024
 # A pipe that polls as writable takes this much at once.
 _ATOMIC_BYTES = 4096
 _PIECE_BYTES = 3840
+# After it nothing of a call follows: see docs/worker-protocol.md, Log.
+_END = b'{"faas": "end of call"}'
 # A call waits so long at once, and in all, for somebody to read what it prints.
 _WAIT_SECONDS = 0.1
 _WRITE_LIMIT_SECONDS = 1.0
@@ -104,9 +106,10 @@ class CallOutput:
                 unfinished[pipe] = b""
                 self._put(pipe, [], rest)
 
-    def finish(self, pipes: tuple[_Pipe, _Pipe]) -> None:
-        """Ends the call's last lines, and tells how much was left out."""
-        if not self._unfinished and not self.dropped:
+    def finish(self, pipes: tuple[_Pipe, _Pipe], *, tells_end: bool = False) -> None:
+        """Ends the call's last lines, and tells how much was left out. `tells_end`: the last line
+        of each stream says that it is."""
+        if not self._unfinished and not self.dropped and not tells_end:
             return
         with _LOCK:
             unfinished, self._unfinished = self._unfinished or {}, None
@@ -116,6 +119,9 @@ class CallOutput:
                 note = f"[{self.dropped} bytes of this call's output dropped]"
                 self.dropped = 0
                 self._put(pipes[0], [note.encode()])
+            if tells_end:
+                for pipe in pipes:
+                    self._put(pipe, [_END])
 
     def _put(self, pipe: _Pipe, lines: list[bytes], rest: bytes = b"") -> None:
         """`rest`: the beginning of a line whose end is still to come."""

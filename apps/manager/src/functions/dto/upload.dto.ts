@@ -1,6 +1,6 @@
 import { applyDecorators } from '@nestjs/common';
 import { IsOptional } from 'class-validator';
-import { ApiProperty, ApiPropertyOptional, IntersectionType, PartialType } from '@nestjs/swagger';
+import { ApiProperty, ApiPropertyOptional, IntersectionType, OmitType, PartialType } from '@nestjs/swagger';
 import { isUtf8 } from 'node:buffer';
 import { DocumentSettings, FunctionSpec } from '../../revisions/function-spec.js';
 import { LONGEST_NAME, parseFunctionName } from '../function-name.js';
@@ -59,6 +59,58 @@ export class JsonUploadDto extends UploadMembers {
 
   @ApiPropertyOptional(LABELS)
   declare labels?: Record<string, string>;
+}
+
+/** Settings that make no sense for one call. */
+export const FIXED_OF_RUNS = ['concurrency', 'idle_timeout_ms', 'min_replicas', 'max_replicas'] as const;
+
+/** What both forms of a run hold beside the code. */
+class RunMembers extends OmitType(PartialType(FunctionSpec), FIXED_OF_RUNS) {
+  @ApiProperty({
+    type: String,
+    minLength: 1,
+    maxLength: LONGEST_NAME,
+    description: 'The callable inside the file that takes the payload.',
+    example: 'handle',
+  })
+  @Faultless(functionNameFault)
+  function_name: string | undefined;
+
+  @ApiPropertyOptional({
+    type: String,
+    description: 'What the callable gets; empty where it is left out. At most 64 KiB; upload a function for more.',
+  })
+  @IsOptional()
+  @Faultless((payload) => (typeof payload === 'string' ? undefined : 'payload must be a text.'))
+  payload?: string;
+}
+
+/** The form of a run. */
+@DocumentSettings('fields', FIXED_OF_RUNS)
+export class RunDto extends RunMembers {
+  @ApiProperty({
+    type: 'string',
+    format: 'binary',
+    description: 'One Python source file, UTF-8 unless it names another encoding (PEP 263). Its own name is ignored.',
+  })
+  @Faultless(fileFault)
+  python_file: Buffer | undefined;
+
+  @RequirementsFile()
+  requirements_file?: Buffer;
+}
+
+/** The same as JSON. */
+@DocumentSettings('json', FIXED_OF_RUNS)
+export class JsonRunDto extends RunMembers {
+  @ApiProperty({
+    type: String,
+    minLength: 1,
+    description: 'The text of one Python source file.',
+    example: 'def handle(payload: str):\n    return payload\n',
+  })
+  @Faultless(codeFault)
+  code: string | undefined;
 }
 
 /** What both forms of a further revision hold beside the code. */

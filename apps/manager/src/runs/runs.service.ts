@@ -1,0 +1,60 @@
+import { AppError } from '#libs/errors/app-error.js';
+import { requestIdOf } from '#libs/errors/request-id.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { Injectable } from '@nestjs/common';
+import type { Request, Response } from 'express';
+import { FunctionsService } from '../functions/functions.service.js';
+import { CallTiming } from '../gateway/call-timing.js';
+import { Cancellation } from '../gateway/cancellation.js';
+import { Invoker } from '../gateway/invoker.js';
+import { MemoryBudget } from '../memory/memory-budget.js';
+import { RunLog } from './run-log.js';
+
+/** How long is waited for the end of the log: of a call that was answered, and of one whose worker may be gone. */
+const LOG_MS = { answered: 1_000, failed: 200 };
+
+/** Code that is called once, by a worker of its own, which nothing is left of. */
+@Injectable()
+export class RunsService {
+  constructor(
+    private readonly functions: FunctionsService,
+    private readonly invoker: Invoker,
+    private readonly log: RunLog,
+    private readonly memory: MemoryBudget,
+  ) {}
+
+  /**
+   * The body of the answer: {@link RunResultDto}. Throws what an upload or a call of a function would; of a call with
+   * what it has printed.
+   */
+  run(request: Request, response: Response, createdBy: string | null): Promise<Buffer> {
+    return this.functions.once(request, createdBy, (id, payload) => this.call(id, payload, request, response));
+  }
+
+  private async call(id: FunctionId, payload: string, request: Request, response: Response): Promise<Buffer> {
+    const requestId = requestIdOf(request);
+    const reservation = this.memory.reserveUntilClosed(response);
+    const cancellation = new Cancellation();
+    response.once('close', () => cancellation.cancel());
+    if (response.destroyed) cancellation.cancel();
+    const timing = new CallTiming();
+    const readPayload = () => Promise.resolve(Buffer.from(JSON.stringify({ payload })));
+    try {
+      const body = await this.invoker.invoke(id, { requestId, cancellation, timing, reservation, readPayload });
+      const tookMs = timing.workerMs;
+      // Without a sink every result is kept whole.
+      return answerOf(body as Buffer, tookMs, await this.log.of(id, requestId, LOG_MS.answered));
+    } catch (error) {
+      if (!(error instanceof AppError) || cancellation.isCancelled) throw error;
+      const lines = await this.log.of(id, requestId, LOG_MS.failed);
+      throw error.with({ logs: lines.map(({ line }) => line) });
+    }
+  }
+}
+
+/** @param body `{"result": …}` as the worker wrote it */
+function answerOf(body: Buffer, tookMs: number, logs: readonly object[]): Buffer {
+  const open = body.subarray(0, body.lastIndexOf('}'));
+  const rest = JSON.stringify({ duration_ms: Math.round(tookMs * 1_000) / 1_000, logs });
+  return Buffer.concat([open, Buffer.from(`,${rest.slice(1)}`)]);
+}

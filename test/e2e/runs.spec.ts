@@ -1,0 +1,123 @@
+import { expect, it, vi } from 'vitest';
+import type { RunResultDto } from '../client/index.js';
+import { describeOnAnyEngine, describeOnEachEngine } from '../support/engines.js';
+import { type Answer, expectProblem } from '../support/http.js';
+import type { TestManager } from '../support/manager.js';
+import { newKey, putSecret } from '../support/secrets.js';
+import { Stage } from '../support/stage.js';
+import { field, file, form } from '../support/uploads.js';
+
+function run(manager: TestManager, body: object): Promise<Answer> {
+  const headers = { 'Content-Type': 'application/json' };
+  return manager.send('/runs', {
+    method: 'POST',
+    headers,
+    body: JSON.stringify({ function_name: 'handle', ...body }),
+  });
+}
+
+const resultOf = (answer: Answer): RunResultDto => {
+  expect(answer.status, answer.text).toBe(200);
+  return answer.json() as RunResultDto;
+};
+
+describeOnEachEngine('a run', (engine) => {
+  const stage = Stage.on(engine);
+
+  it('answers with the result and what was printed, and leaves nothing', { timeout: 120_000 }, async () => {
+    const { manager } = stage;
+    const code = [
+      'import sys',
+      'print("loading")',
+      'def handle(payload):',
+      '    print("one")',
+      '    print("two", file=sys.stderr)',
+      '    print("three", end="")',
+      '    return {"got": payload}',
+    ].join('\n');
+    const { result, logs, duration_ms: took } = resultOf(await run(manager, { code, payload: 'Ada' }));
+    expect(result).toEqual({ got: 'Ada' });
+    expect(took).toBeGreaterThan(0);
+    expect(logs.map(({ line }) => line).toSorted()).toEqual(['loading', 'one', 'three', 'two']);
+    expect((await manager.send('/functions')).json()).toEqual([]);
+    await vi.waitFor(async () => expect(await stage.room.workers()).toEqual([]), { timeout: 60_000 });
+  });
+
+  it('that fails says why, and what was printed until then', { timeout: 120_000 }, async () => {
+    const { manager } = stage;
+    const raising = 'def handle(payload):\n    print("before")\n    raise ValueError(payload)\n';
+    const problem = expectProblem(await run(manager, { code: raising, payload: 'oh' }), 500, 'handler_error');
+    expect(problem).toMatchObject({ python_type: 'ValueError', python_message: 'oh', logs: ['before'] });
+    const slow = 'import time\ndef handle(payload):\n    print("begun", flush=True)\n    time.sleep(60)\n';
+    expectProblem(await run(manager, { code: slow, timeout_ms: 500 }), 504, 'handler_timeout');
+    expectProblem(await run(manager, { code: 'import nowhere_to_be_found' }), 422, 'handler_not_loadable');
+    expect((await manager.send('/functions')).json()).toEqual([]);
+    await vi.waitFor(async () => expect(await stage.room.workers()).toEqual([]), { timeout: 60_000 });
+  });
+});
+
+describeOnAnyEngine('runs', (engine) => {
+  const stage = Stage.on(engine, { SECRETS_KEYS: newKey('one'), WARM_POOL_SIZE: '2' });
+
+  it('see nothing of each other', async () => {
+    const code = [
+      'import builtins, os, pathlib',
+      'mark = pathlib.Path(os.environ["HOME"]) / "mark"',
+      'def handle(payload):',
+      '    seen = [hasattr(builtins, "mark"), mark.exists(), os.environ.get("MARK")]',
+      '    builtins.mark = 1; mark.write_text("x"); os.environ["MARK"] = "1"',
+      '    return seen',
+    ].join('\n');
+    const { manager } = stage;
+    for (let round = 0; round < 6; round += 1) {
+      expect(resultOf(await run(manager, { code })).result).toEqual([false, false, null]);
+    }
+  });
+
+  it('take settings, variables and secrets as functions do, and forms', async () => {
+    const { manager } = stage;
+    expect((await putSecret(manager, 'token', 'hush hush')).status).toBeLessThan(300);
+    const code =
+      'import os\ndef handle(p):\n    print(os.environ["T"])\n    return [os.environ["A"], len(os.environ["T"])]\n';
+    const given = resultOf(await run(manager, { code, env: { A: 'a' }, secrets: { T: 'token' }, memory_mib: 256 }));
+    expect(given.result).toEqual(['a', 9]);
+    expect(JSON.stringify(given.logs)).not.toContain('hush');
+    const parts = form(
+      file('def other(p):\n    return p * 2\n'),
+      field('function_name', 'other'),
+      field('payload', 'ab'),
+    );
+    const sent = await manager.send('/runs', { method: 'POST', ...parts });
+    expect(resultOf(sent).result).toBe('abab');
+    expect((await manager.send('/secrets/token', { method: 'DELETE' })).status).toBe(204);
+  });
+
+  it.each([
+    [{ code: '' }, 'code'],
+    [{ code: 'x', payload: 1 }, 'payload'],
+    [{ code: 'x', name: 'orders' }, 'name'],
+    [{ code: 'x', concurrency: 2 }, 'concurrency'],
+    [{ code: 'x', timeout_ms: 0 }, 'timeout_ms'],
+    [{ code: 'x', function_name: 'not a name' }, 'function_name'],
+  ])('are refused with the member at fault: %j', async (body, member) => {
+    expect(expectProblem(await run(stage.manager, body), 400, 'invalid_upload')).toMatchObject({ field: member });
+  });
+
+  it('end with whoever asked for them', async () => {
+    const { manager } = stage;
+    const leaving = new AbortController();
+    const code = 'import time\ndef handle(p):\n    time.sleep(60)\n';
+    const body = JSON.stringify({ function_name: 'handle', code });
+    const asked = fetch(`${manager.url}/runs`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body,
+      signal: leaving.signal,
+    }).catch(() => undefined);
+    const isRunning = async () => /^faas_calls_in_flight\{.* [1-9]/m.test((await manager.send('/metrics')).text);
+    await vi.waitFor(async () => expect(await isRunning()).toBe(true), { timeout: 30_000 });
+    leaving.abort();
+    await asked;
+    await vi.waitFor(async () => expect(await isRunning()).toBe(false), { timeout: 30_000 });
+  });
+});
