@@ -7,6 +7,7 @@ import { measureMany } from './many.mjs';
 import { measureMemory } from './memory.mjs';
 import { measureNeighbour } from './neighbour.mjs';
 import { measureOverhead } from './overhead.mjs';
+import { measureRuns } from './runs.mjs';
 import { measureScale } from './scale.mjs';
 import { measureScaleFromZero } from './scale-from-zero.mjs';
 import { measureStorm } from './storm.mjs';
@@ -22,6 +23,7 @@ export const FIGURES = {
   wakes: measureWakes,
   deploy: measureDeploy,
   updates: measureUpdates,
+  runs: measureRuns,
   overhead: measureOverhead,
   throughput: measureThroughput,
   worker: measureWorker,
