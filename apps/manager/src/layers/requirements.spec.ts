@@ -34,6 +34,11 @@ a==1.0.post1 \\
     expect(linesOf(' \r\n# none\r\n')).toBe('');
   });
 
+  it('end with their line where a comment does with a backslash', () => {
+    expect(linesOf('# from C:\\wheels\\\nrequests # why \\\nidna')).toBe('requests\nidna\n');
+    expect(linesOf('a==1 \\\n# why \\\nb')).toBe('a==1\nb\n');
+  });
+
   it('are a lock where each is pinned and has hashes', () => {
     const lock = `idna==3.11 \\\n    ${HASH} \\\n    ${OTHER_HASH}\n`;
     const parsed = parseRequirements(lock);

@@ -37,10 +37,7 @@ export function parseRequirements(text: string): Requirements | { readonly fault
   const found: { readonly line: string; readonly isLocked: boolean }[] = [];
   for (const { number, line } of logicalLines(physical)) {
     // Of long rows of blanks the pattern would try every way to share them out.
-    const requirement = line
-      .replace(/(?:^|\s)#[^]*$/, '')
-      .replaceAll(/\s+/g, ' ')
-      .trim();
+    const requirement = line.replaceAll(/\s+/g, ' ').trim();
     if (requirement === '') continue;
     const one = requirementIn(requirement);
     if ('fault' in one) return { fault: `requirements, line ${number}: ${one.fault}` };
@@ -57,10 +54,11 @@ export function parseRequirements(text: string): Requirements | { readonly fault
   return { lines: lines.map((line) => `${line}\n`).join(''), isLock, requiresPython: '' };
 }
 
-/** Lines that end with a backslash go on in the next one. */
+/** Lines that end with a backslash go on in the next one, but not from within a comment. */
 function* logicalLines(physical: readonly string[]): Generator<{ readonly number: number; readonly line: string }> {
   let begun: { readonly number: number; readonly line: string } | undefined;
-  for (const [index, text] of physical.entries()) {
+  for (const [index, written] of physical.entries()) {
+    const text = written.replace(/(?:^|\s)#[^]*$/, '');
     const { number, line } = begun ?? { number: index + 1, line: '' };
     begun = text.endsWith('\\') ? { number, line: `${line}${text.slice(0, -1)} ` } : undefined;
     if (begun === undefined) yield { number, line: line + text };

@@ -22,6 +22,12 @@ describe('Script metadata', () => {
     expect(metadataIn(block('dependencies = []'))).toMatchObject({ lines: '', requiresPython: '' });
   });
 
+  it('is read of lists and texts as TOML has them', () => {
+    const texts = block('dependencies = ["a\t>=1", \'b\t; os_name == "nt"\', "c; os_name == \\"nt\\""]');
+    expect(metadataIn(texts)).toMatchObject({ lines: 'a>=1\nb ; os_name == "nt"\nc ; os_name == "nt"\n' });
+    expect(metadataIn(`\uFEFF${block('dependencies = ["a"]')}`)).toMatchObject({ lines: 'a\n' });
+  });
+
   it('is none where there is no whole block of its kind', () => {
     for (const code of [
       '',
@@ -42,6 +48,10 @@ describe('Script metadata', () => {
     [`${block('dependencies = []')}\n${block('dependencies = []')}`, /more than one block/],
     [block('dependencies = ["a"'), /can't be read/],
     [block('dependencies = "a"'), /can't be read/],
+    [block('dependencies = ["a', 'b"]'), /can't be read/],
+    [block("dependencies = ['a", "b']"), /can't be read/],
+    [block('dependencies = ["a\u0001"]'), /can't be read/],
+    [block('dependencies = ["a\\\\", "b"]'), /can't be read/],
     [block('dependencies = ["git+https://example.org/a"]'), /names a URL/],
     [block('dependencies = ["a --hash=sha256:00"]'), /can't be read/],
     [block('dependencies = ["a"]', 'dependencies = ["b"]'), /names dependencies twice/],

@@ -33,7 +33,8 @@ interface Block {
 function blocksIn(code: string): Block[] {
   if (!code.includes('# /// ')) return [];
   const blocks: Block[] = [];
-  const lines = code.split(/\r\n|\r|\n/, MOST_CODE_LINES);
+  // Python passes over a byte order mark too.
+  const lines = code.replace(/^\uFEFF/, '').split(/\r\n|\r|\n/, MOST_CODE_LINES);
   for (let at = 0; at < lines.length; at += 1) {
     const type = OPENING.exec(lines[at] ?? '')?.[1];
     if (type === undefined) continue;
@@ -55,7 +56,8 @@ function blocksIn(code: string): Block[] {
   return blocks;
 }
 
-const STRING = /"(?:[^"\\]|\\["\\])*"|'[^']*'/y;
+/** On one line; a tab may stand in it as it is. */
+const STRING = /"(?:[^"\\\p{Cc}]|\t|\\["\\])*"|'(?:[^'\p{Cc}]|\t)*'/uy;
 
 /** The part of TOML in which such blocks are written; what else there may be (`[tool.…]`) is left alone. */
 function requirementsIn(lines: readonly string[]): Read {
@@ -83,7 +85,7 @@ function requirementsIn(lines: readonly string[]): Read {
     } else return { fault: `Its script metadata (PEP 723) has an unknown member ${JSON.stringify(key.slice(0, 60))}.` };
   }
   if (!/^[\d\s.,*<>=!~]{0,200}$/.test(requiresPython)) return unreadable(requiresPython);
-  if (dependencies.some((one) => /[\r\n#]/.test(one) || one.includes('--'))) return unreadable('dependencies');
+  if (dependencies.some((one) => /[#\\]/.test(one) || one.includes('--'))) return unreadable('dependencies');
   const parsed = parseRequirements(dependencies.join('\n'));
   if ('fault' in parsed) return { fault: `Its script metadata (PEP 723): ${parsed.fault}` };
   return { ...NOTHING, ...parsed, requiresPython: requiresPython.replaceAll(/\s+/g, '') };
@@ -105,7 +107,8 @@ function stringsIn(text: string, kind: 'one' | 'list'): { found: string[]; end: 
     const string = STRING.exec(text)?.[0];
     if (string === undefined) return false;
     at += string.length;
-    found.push(string.startsWith("'") ? string.slice(1, -1) : (JSON.parse(string) as string));
+    const inner = string.slice(1, -1);
+    found.push(string.startsWith("'") ? inner : inner.replaceAll(/\\(["\\])/g, '$1'));
     return true;
   };
   if (kind === 'list') {
