@@ -165,6 +165,10 @@ describeOnProcesses('the command line, piped', (engine) => {
     const port = freePort();
     const cases: [number, string, string[], NodeJS.ProcessEnv?][] = [
       [2, 'usage', ['list', '--no-such-option']],
+      [2, 'usage', ['get', '']],
+      [2, 'usage', ['remove', '.', '--yes']],
+      [2, 'usage', ['secrets', 'remove', '..']],
+      [2, 'usage', ['deploy', 'greet.py', '--name', '']],
       [2, 'usage', ['deploy', 'greet.py', '--memory-mib', '1']],
       [2, 'usage', ['remove', 'failing']],
       [2, 'usage', ['list'], { FAAS_URL: 'manager' }],

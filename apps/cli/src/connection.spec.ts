@@ -54,5 +54,7 @@ describe('An answer', () => {
     expect(await kindOf(new SyntaxError('Unexpected token'), new Response('<html>'))).toBe('unexpected');
     expect(await kindOf(new Error('aborted'), new Response('{'))).toBe('unavailable');
     expect(await kindOf(new Failure('unavailable', 'nobody'))).toBe('unavailable');
+    const page = answered(Promise.resolve({ data: '<html>', response: new Response('<html>') }));
+    await expect(page).rejects.toMatchObject({ kind: 'unexpected' });
   });
 });

@@ -57,6 +57,8 @@ export function managerUrl(text: string): string {
   return url.href.replace(/\/+$/, '');
 }
 
+const TYPE = 'its Content-Type is another one';
+
 interface Asked<T> {
   readonly data?: T | undefined;
   readonly error?: unknown;
@@ -66,7 +68,12 @@ interface Asked<T> {
 /** What the manager answered; its problem documents, and its silence, are failures. */
 export async function answered<T>(asking: Promise<Asked<T>>): Promise<{ data: T; response: Response }> {
   const { data, error, response } = await asking;
-  if (response?.ok === true && error === undefined) return { data: data as T, response };
+  if (response?.ok === true && error === undefined) {
+    // What is asked for here is JSON, a stream or nothing.
+    if (data instanceof Blob || (typeof data === 'string' && data !== ''))
+      throw strange(response, new SyntaxError(TYPE));
+    return { data: data as T, response };
+  }
   if (isProblem(error)) throw failureOf(error);
   if (response === undefined || response.ok) throw error instanceof Failure ? error : strange(response, error);
   throw strange(response, error);

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { buffer } from 'node:stream/consumers';
 import { type Command, InvalidArgumentError } from 'commander';
-import { command } from '../command.js';
+import { command, REF } from '../command.js';
 import { answered, connect } from '../connection.js';
 import { describeFault } from '../deploy/python-fault.js';
 import { integer } from '../deploy/settings.js';
@@ -21,7 +21,7 @@ interface InvokeOptions {
 
 export function addInvoke(program: Command): void {
   const made = command(program, 'invoke', 'call a function')
-    .argument('<ref>', "the function's name or id")
+    .argument(...REF)
     .argument('[payload]', 'what its handler gets; - reads it from stdin; empty if left out')
     .option('-f, --file <path>', 'reads the payload from a file')
     .option('--revision <n>', 'the revision that shall answer, of those that the calls are divided among', integer)

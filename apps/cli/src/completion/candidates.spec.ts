@@ -25,6 +25,7 @@ describe('Completion', () => {
     expect(after('logs', 'greet', '--re')).toEqual(['--revision', '--request-id']);
     expect(after('list', '--status', 'i')).toEqual(['idle']);
     expect(after('completion', '')).toEqual(['bash', 'zsh', 'fish']);
+    expect(after('secrets', '')).toEqual(['set', 'remove']);
   });
 
   it('leaves files to the shell', () => expect(after('deploy', 'he')).toEqual([]));

@@ -10,6 +10,12 @@ const faults = (text: string): string => {
   throw new Error('It was taken.');
 };
 
+/** Aliases of aliases of aliases. */
+const BOMB = [
+  'a: &a [x]',
+  ...'abcdef'.split('').map((of, at) => `${'bcdefg'[at]}: &${'bcdefg'[at]} [${`*${of},`.repeat(9)}]`),
+].join('\n');
+
 describe('faas.yaml', () => {
   it('says what a function is', () => {
     const text = `# Ours
@@ -52,6 +58,10 @@ faas.yaml:7: "name" must be a text`,
 
   it.each([
     ['a: [\n', /^faas\.yaml:\d+: /],
-    ['name: a\nname: b\n', /^faas\.yaml:2: .*unique/],
+    ['name: a\nname: b\n', /^faas\.yaml:2: .*unique$/],
+    ['file: a.py\n---\nfile: b.py\n', /^faas\.yaml:2: there may be one document/],
+    ['? [a]\n: b\n', /^faas\.yaml: a field must have a name/],
+    ['name: *nothing\n', /^faas\.yaml/],
+    [BOMB, /^faas\.yaml can't be read: Excessive alias count/],
   ])('must be YAML, unlike %j', (text, message) => expect(faults(text)).toMatch(message));
 });

@@ -1,4 +1,13 @@
-import { LineCounter, type Pair, parseDocument, Scalar, isMap } from 'yaml';
+import {
+  type Document,
+  isMap,
+  isScalar,
+  LineCounter,
+  type Pair,
+  parseDocument,
+  type Scalar,
+  type YAMLError,
+} from 'yaml';
 import { Failure } from '../failure.js';
 import { nearest } from './nearest.js';
 import { checkedMap, checkedValue, type Setting, SETTINGS, type Settings } from './settings.js';
@@ -20,10 +29,12 @@ export function parseFaasFile(text: string, path: string, settings: readonly Set
   const document = parseDocument(text, { lineCounter: lines });
   const at = (offset: number) => `${path}:${lines.linePos(offset).line}`;
   const [broken] = document.errors;
-  if (broken !== undefined) throw new Failure('usage', `${at(broken.pos[0])}: ${broken.message.split('\n')[0]}`);
+  if (broken !== undefined) throw new Failure('usage', `${at(broken.pos[0])}: ${reasonOf(broken)}`);
   const { contents } = document;
   if (!isMap<Scalar>(contents)) throw new Failure('usage', `${path} must hold fields, such as "file: hello.py".`);
-  const values = document.toJS() as Readonly<Record<string, unknown>>;
+  const nameless = contents.items.find(({ key }) => !isScalar(key));
+  if (nameless !== undefined) throw new Failure('usage', `${path}: a field must have a name, not "${nameless.key}".`);
+  const values = valuesOf(document, path);
   const faults: string[] = [];
   const found: Record<string, unknown> = {};
   const foundSettings: Record<string, unknown> = {};
@@ -36,6 +47,21 @@ export function parseFaasFile(text: string, path: string, settings: readonly Set
   }
   if (faults.length > 0) throw new Failure('usage', faults.join('\n'));
   return { ...found, settings: foundSettings };
+}
+
+function reasonOf({ code, message }: YAMLError): string {
+  if (code === 'MULTIPLE_DOCS') return 'there may be one document only.';
+  // The place comes before it.
+  return (message.split('\n')[0] ?? '').replace(/ at line \d+, column \d+:?$/, '');
+}
+
+function valuesOf(document: Document, path: string): Readonly<Record<string, unknown>> {
+  try {
+    return document.toJS() as Readonly<Record<string, unknown>>;
+  } catch (error) {
+    // Such as aliases that refer to nothing, or to too much.
+    throw new Failure('usage', `${path} can't be read: ${(error as Error).message}`);
+  }
 }
 
 function checkedField(

@@ -54,6 +54,10 @@ describe('What is deployed', () => {
     [`${'x'.repeat(80)}.py`, 'x'.repeat(63)],
   ])('is named after its file: %s', (path, name) => expect(nameOf(path)).toBe(name));
 
+  it.each(['', '.', '..'])('has no name such as %j', async (name) => {
+    await expect(planOf(at('my_greeter.py'), { name })).rejects.toMatchObject({ kind: 'usage' });
+  });
+
   it('needs a name where its file has none', () => expect(() => nameOf('___.py')).toThrow(Failure));
 });
 

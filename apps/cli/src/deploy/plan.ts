@@ -1,5 +1,6 @@
 import { readFileSync, statSync } from 'node:fs';
 import { basename, dirname, extname, isAbsolute, join, relative } from 'node:path';
+import { isName } from '../command.js';
 import { Failure } from '../failure.js';
 import type { FaasFile } from './faas-file.js';
 import { type Settings, settingsOf } from './settings.js';
@@ -35,11 +36,13 @@ export async function planOf(path: string | undefined, options: DeployOptions): 
   const file: FaasFile = target.endsWith('.py') ? { settings: {} } : await readFaasFile(target);
   const source = target.endsWith('.py') ? target : sourceOf(file, target);
   const flags = settingsOf(options);
+  const name = options.name ?? file.name ?? nameOf(source);
+  if (!isName(name)) throw new Failure('usage', `${JSON.stringify(name)} is no name of a function.`);
   const env = file.settings.env === undefined && flags.env === undefined ? {} : envOf(file.settings, flags);
   return {
     path: source,
     code: readCode(source),
-    name: options.name ?? file.name ?? nameOf(source),
+    name,
     handler: options.handler ?? file.handler,
     description: options.description ?? file.description,
     labels: labelsOf(file.labels, options.label),
@@ -69,7 +72,7 @@ async function readFaasFile(path: string): Promise<FaasFile> {
 function sourceOf({ file }: FaasFile, target: string): string {
   if (file === undefined) throw new Failure('usage', `${target}: "file" is missing, such as "file: hello.py".`);
   const path = isAbsolute(file) ? file : join(dirname(target), file);
-  return relative('.', path);
+  return relative('.', path) || '.';
 }
 
 /** Byte for byte: a byte order mark stays. */

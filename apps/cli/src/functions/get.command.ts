@@ -1,13 +1,13 @@
 import type { Command } from 'commander';
 import type { FunctionDetailDto } from '../client/index.js';
-import { command } from '../command.js';
+import { command, REF } from '../command.js';
 import { answered, connect, SOON } from '../connection.js';
 import { SETTINGS } from '../deploy/settings.js';
 import { type Output, printable } from '../output.js';
 
 export function addGet(program: Command): void {
   const made = command(program, 'get', 'show a function and why it is in its state')
-    .argument('<ref>', "the function's name or id")
+    .argument(...REF)
     .action(async (ref: string) => {
       const { client, api } = await connect(SOON);
       const { data } = await answered(api.getFunction({ client, path: { id: ref } }));

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { command } from '../command.js';
+import { command, REF } from '../command.js';
 import { answered, connect, type Connection } from '../connection.js';
 import { Failure } from '../failure.js';
 import { confirm, hasTerminal } from '../login/prompt.js';
@@ -10,7 +10,7 @@ const BOUNDS = { ms: 120_000 };
 export function addRemove(program: Command): void {
   const made = command(program, 'remove', 'remove a function, its code and its revisions')
     .alias('rm')
-    .argument('<ref>', "the function's name or id")
+    .argument(...REF)
     .option('-y, --yes', "don't ask")
     .action(async (ref: string, { yes = false }: { yes?: boolean }) => {
       const connection = await connect(BOUNDS);

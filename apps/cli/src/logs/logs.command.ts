@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { GetFunctionLogsData } from '../client/index.js';
-import { command } from '../command.js';
+import { command, REF } from '../command.js';
 import { integer } from '../deploy/settings.js';
 import { readLogs } from './read-logs.js';
 
@@ -19,7 +19,7 @@ const SECONDS = { s: 1, m: 60, h: 3_600, d: 86_400 };
 
 export function addLogs(program: Command): void {
   const made = command(program, 'logs', 'show what a function and its workers print', 'each line as JSON on stdout')
-    .argument('<ref>', "the function's name or id")
+    .argument(...REF)
     .option('-f, --follow', 'goes on with new lines until the function is removed')
     .option('-n, --tail <n>', 'at most so many of the newest lines; 100 if left out', integer)
     .option('--since <when>', 'none older than this: 90s, 10m, 2h, 1d, or an RFC 3339 time', (text) => sinceOf(text))

@@ -1,13 +1,13 @@
 import type { Command } from 'commander';
 import type { RevisionDto } from '../client/index.js';
-import { command } from '../command.js';
+import { command, REF } from '../command.js';
 import { answered, connect, SOON } from '../connection.js';
 
 const HEAD = ['REVISION', 'STATUS', 'CREATED', 'BY', 'MESSAGE'];
 
 export function addRevisions(program: Command): void {
   const made = command(program, 'revisions', 'list the revisions of a function, the newest first')
-    .argument('<ref>', "the function's name or id")
+    .argument(...REF)
     .action(async (ref: string) => {
       const { client, api } = await connect(SOON);
       const { data } = await answered(api.listRevisions({ client, path: { id: ref } }));

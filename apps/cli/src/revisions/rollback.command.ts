@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import { command } from '../command.js';
+import { command, REF } from '../command.js';
 import { answered, connect } from '../connection.js';
 import { withProgress } from '../deploy/progress.js';
 import { integer } from '../deploy/settings.js';
@@ -9,7 +9,7 @@ const WAIT_MS = 15 * 60_000;
 
 export function addRollback(program: Command): void {
   const made = command(program, 'rollback', 'have a former revision take the calls over again')
-    .argument('<ref>', "the function's name or id")
+    .argument(...REF)
     .argument('[revision]', 'its number; the last that had the calls if left out', positive)
     .option('--wait-ms <n>', 'how long to wait for it', integer, WAIT_MS)
     .action(async (ref: string, revision: number | undefined, { waitMs }: { waitMs: number }) => {

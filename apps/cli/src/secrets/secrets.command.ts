@@ -1,31 +1,25 @@
 import { text } from 'node:stream/consumers';
-import type { Command } from 'commander';
+import { Argument, type Command } from 'commander';
 import type { SecretDto } from '../client/index.js';
-import { command } from '../command.js';
+import { command, nameIn } from '../command.js';
 import { answered, connect, SOON } from '../connection.js';
 import { Failure } from '../failure.js';
 import { askHidden, hasTerminal } from '../login/prompt.js';
 import type { Output } from '../output.js';
 
+const ACTIONS = ['set', 'remove'] as const;
 const HEAD = ['SECRET', 'UPDATED', 'USED BY'];
 
 /** Values come from stdin or the terminal alone: other users of the machine can read arguments. */
 export function addSecrets(program: Command): void {
   const made = command(program, 'secrets', 'list the secrets, set one, or remove one')
-    .argument('[action]', 'set or remove; the list if left out')
-    .argument('[name]', "the secret's name")
-    .action(async (action: string | undefined, name: string | undefined) => {
+    .addArgument(new Argument('[action]', 'set or remove; the list if left out').choices(ACTIONS))
+    .argument('[name]', "the secret's name", nameIn)
+    .action(async (action: (typeof ACTIONS)[number] | undefined, name: string | undefined) => {
       const output = made.output();
       if (action === undefined) return list(output);
       if (name === undefined) throw new Failure('usage', `Say which secret: faas secrets ${action} NAME.`);
-      switch (action) {
-        case 'set':
-          return set(name, output);
-        case 'remove':
-          return remove(name, output);
-        default:
-          throw new Failure('usage', `There is no action ${action}: it is set or remove.`);
-      }
+      return action === 'set' ? set(name, output) : remove(name, output);
     });
 }
 

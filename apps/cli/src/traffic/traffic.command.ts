@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import type { SetTrafficDto, TrafficDto } from '../client/index.js';
-import { command } from '../command.js';
+import { command, REF } from '../command.js';
 import { answered, connect, SOON } from '../connection.js';
 import { withProgress } from '../deploy/progress.js';
 import { integer } from '../deploy/settings.js';
@@ -15,7 +15,7 @@ const HEAD = ['REVISION', 'PERCENT', 'TAG', 'STATUS', 'REPLICAS'];
 
 export function addTraffic(program: Command): void {
   const made = command(program, 'traffic', "show which revisions have a function's calls, or divide them")
-    .argument('<ref>', "the function's name or id")
+    .argument(...REF)
     .argument('[division...]', 'auto, or REVISION=PERCENT[:TAG] for each revision, such as 3=90 4=10:canary', collect)
     .option('--wait-ms <n>', 'how long to wait for it', integer, WAIT_MS)
     .action(async (ref: string, division: readonly (Target | 'auto')[], { waitMs }: { waitMs: number }) => {
