@@ -3,6 +3,7 @@ import type { LogRange, PlainLine, ReplicaLog } from '#libs/orchestrator/replica
 import type { DockerEngine } from './docker-engine.js';
 import { engineFault, isConflict, isMissing } from './engine-fault.js';
 import { LogFrames } from './log-frames.js';
+import { RepeatedLines } from './repeated-lines.js';
 import type { Replica } from './replica.js';
 
 /** The log of a container, which goes with it. */
@@ -19,11 +20,15 @@ async function* linesOf(engine: DockerEngine, id: string, range: LogRange): Asyn
   const { tail, since, follow, signal } = range;
   if (tail === 0) return;
   const frames = new LogFrames();
+  const repeated = new RepeatedLines();
   const seconds = since === undefined ? undefined : `${Math.floor(Date.parse(since) / 1_000)}.${since.slice(20, 29)}`;
   const stream = await engine.logStream(id, { tail, since: seconds, follow }, signal).catch(unlessGone);
   if (stream === undefined) return;
   try {
-    for await (const chunk of stream as AsyncIterable<Buffer>) yield* frames.push(chunk);
+    for await (const chunk of stream as AsyncIterable<Buffer>) {
+      const lines = frames.push(chunk);
+      yield* follow ? lines.filter((line) => !repeated.has(line)) : lines;
+    }
   } catch (error) {
     signal.throwIfAborted();
     throw engineFault(error) ?? error;
