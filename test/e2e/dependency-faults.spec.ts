@@ -104,6 +104,36 @@ describeOnEachLocalEngine('Packages that can’t be built', (engine) => {
     await manager.remove(id);
   });
 
+  it('come too late for a revision, or a function, that was removed meanwhile', async () => {
+    const json = (method: string, path: string, body: object) =>
+      manager.send(path, { method, headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) });
+    const id = idOf(await add(''));
+    const revised = async (requirements: string) => {
+      index.add(wheel(requirements));
+      index.hold();
+      const answer = json('POST', `/functions/${id}/revisions`, { requirements });
+      await vi.waitFor(() => expect(index.asked.join(' ')).toContain(`/${requirements}-`), {
+        timeout: 60_000,
+      });
+      // A promise that is returned as it is would be waited for.
+      return { answer };
+    };
+
+    const removed = await revised('lostpkg');
+    const back = await json('POST', `/functions/${id}/rollback`, { revision: 2 });
+    expect(expectProblem(back, 404, 'revision_not_found').detail).toMatch(/packages are not installed/);
+    const divided = await json('PUT', `/functions/${id}/traffic`, { targets: [{ revision: 2, percent: 100 }] });
+    expect(expectProblem(divided, 404, 'revision_not_found').detail).toMatch(/packages are not installed/);
+    expect((await manager.send(`/functions/${id}/revisions/2`, { method: 'DELETE' })).status).toBe(204);
+    index.letGo();
+    expect(expectProblem(await removed.answer, 404, 'revision_not_found').detail).toMatch(/has no revision 2/);
+
+    const late = await revised('latepkg');
+    await manager.remove(id);
+    index.letGo();
+    expectProblem(await late.answer, 409, 'function_removed');
+  });
+
   it('are built once for all who ask for them at once', async () => {
     index.add(wheel('sharedpkg'));
     const other = await stage.start({ PYTHON_INDEX_URL: index.url, MAX_LAYER_MIB: '1' });

@@ -6,13 +6,12 @@ import type { RevisionError } from './revision.entity.js';
 export class RevisionNotFound extends AppError {
   readonly code = 'revision_not_found';
   readonly kind = 'not_found';
-  /** `number` is undefined where any other ready one would do. */
-  constructor(id: FunctionId, number?: number | string) {
-    super(
-      number === undefined
-        ? `Function ${id} has no other revision that was ever ready.`
-        : `Function ${id} has no revision ${JSON.stringify(number).slice(0, 40)}.`,
-    );
+  /** `number` is undefined where any other ready one would do. `isBare`: it is there, without its packages. */
+  constructor(id: FunctionId, number?: number | string, isBare = false) {
+    const shown = JSON.stringify(number)?.slice(0, 40);
+    if (shown === undefined) super(`Function ${id} has no other revision that was ever ready.`);
+    else if (isBare) super(`Revision ${shown} of function ${id} can't serve: its packages are not installed.`);
+    else super(`Function ${id} has no revision ${shown}.`);
   }
 }
 

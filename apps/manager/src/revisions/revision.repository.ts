@@ -145,7 +145,7 @@ export class RevisionRepository {
 
   /**
    * Has a revision take over whose packages are there now, unless a newer one has come before. Throws
-   * {@link RevisionSuperseded} too, where it is no longer waited for.
+   * {@link RevisionSuperseded} too, where it is no longer waited for, or {@link RevisionNotFound}.
    */
   async take(
     id: FunctionId,
@@ -158,7 +158,8 @@ export class RevisionRepository {
       const { row, ask } = locked;
       const sql = `UPDATE revisions SET layer = $3 WHERE function_id = $1 AND number = $2 AND state = 'pending' RETURNING number`;
       if ((await ask(sql, [id, number, digest])).length === 0) {
-        throw new RevisionSuperseded(id, number, row.activeRevision);
+        const isThere = await this.exists(id, number, ask);
+        throw isThere ? new RevisionSuperseded(id, number, row.activeRevision) : new RevisionNotFound(id, number);
       }
       if (Math.max(row.activeRevision, newestServing(row)) > number) {
         await ask(`UPDATE revisions SET state = 'superseded' WHERE function_id = $1 AND number = $2`, [id, number]);
@@ -190,7 +191,7 @@ export class RevisionRepository {
          ORDER BY served_at DESC NULLS LAST, number DESC LIMIT 1`,
         [id, wanted, serving],
       );
-      if (found === undefined) throw new RevisionNotFound(id, to);
+      if (found === undefined) throw await this.unusable(id, to, ask);
       const { number } = found;
       // It has the calls, and nothing is on its way to take them.
       if (number === row.activeRevision && row.servingRevision === null) return found;
@@ -199,6 +200,16 @@ export class RevisionRepository {
       await this.supersedeBuilds(id, number, ask);
       return found;
     });
+  }
+
+  /** Why a revision can't be gone back to: there is none, or it has no packages. */
+  async unusable(id: FunctionId, number: number | undefined, ask: Ask): Promise<RevisionNotFound> {
+    return new RevisionNotFound(id, number, number !== undefined && (await this.exists(id, number, ask)));
+  }
+
+  private async exists(id: FunctionId, number: number, ask: Ask): Promise<boolean> {
+    const sql = 'SELECT number FROM revisions WHERE function_id = $1 AND number = $2';
+    return (await ask(sql, [id, number])).length > 0;
   }
 
   /** Whoever goes back doesn't want what is still waiting for its packages. */

@@ -9,7 +9,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import { FunctionRemoved, InvalidUpdate } from '../functions/errors.js';
+import { FunctionNotFound, FunctionRemoved, InvalidUpdate } from '../functions/errors.js';
 import { FunctionChanges } from '../functions/function-changes.js';
 import { isDivided } from '../functions/function.entity.js';
 import { FunctionRepository } from '../functions/function.repository.js';
@@ -140,7 +140,7 @@ export class RevisionsService {
       const { code, message } = error instanceof AppError ? error : new InternalError(error);
       // Where that can't be written either, the collector does it later.
       await this.revisions.fail(id, number, { code, message }).catch(() => undefined);
-      throw error;
+      throw error instanceof FunctionNotFound ? new FunctionRemoved(id) : error;
     } finally {
       await waiting.stop();
     }

@@ -4,7 +4,6 @@ import { Injectable } from '@nestjs/common';
 import { type Ask, FunctionLock, type LockedFunction } from '../functions/function-lock.js';
 import { type FunctionEntity, servingOf } from '../functions/function.entity.js';
 import { DELETED } from '../functions/function.repository.js';
-import { RevisionNotFound } from '../revisions/errors.js';
 import { InstallationPolicy } from '../revisions/installation-policy.js';
 import type { RevisionError } from '../revisions/revision.entity.js';
 import type { Resolved } from '../revisions/function-spec.js';
@@ -215,7 +214,7 @@ export class TrafficRepository {
   private async namedBy(row: FunctionEntity, number: number, ask: Ask) {
     const sql =
       'SELECT number FROM revisions WHERE function_id = $1 AND number = $2 AND (layer_build IS NULL OR layer IS NOT NULL) FOR KEY SHARE';
-    if ((await ask(sql, [row.id, number])).length === 0) throw new RevisionNotFound(row.id, number);
+    if ((await ask(sql, [row.id, number])).length === 0) throw await this.revisions.unusable(row.id, number, ask);
     return this.revisions.settingsOf(row, number, ask);
   }
 
