@@ -32,8 +32,8 @@ export function parseFaasFile(text: string, path: string, settings: readonly Set
   if (broken !== undefined) throw new Failure('usage', `${at(broken.pos[0])}: ${reasonOf(broken)}`);
   const { contents } = document;
   if (!isMap<Scalar>(contents)) throw new Failure('usage', `${path} must hold fields, such as "file: hello.py".`);
-  const nameless = contents.items.find(({ key }) => !isScalar(key));
-  if (nameless !== undefined) throw new Failure('usage', `${path}: a field must have a name, not "${nameless.key}".`);
+  if (!contents.items.every(({ key }) => isScalar(key)))
+    throw new Failure('usage', `${path}: a field must have a name.`);
   const values = valuesOf(document, path);
   const faults: string[] = [];
   const found: Record<string, unknown> = {};
