@@ -84,3 +84,17 @@ it('goes on from where it was cut, for whoever follows it', async () => {
   expect(await reader.next()).toMatchObject({ value: { text: 'after' } });
   await reader.return?.();
 });
+
+it('shows whoever follows it what was written just before the cut, once', async () => {
+  const stamped = (second: number, text: string) => `2026-01-02T03:04:0${second}.000000000Z stdout ${text}\n`;
+  await writeFile(store.log(record), `${'x'.repeat(1023)}\n`.repeat(5 * 1024) + stamped(1, 'seen'));
+  const lines = logs.of(record).lines({ tail: 1, follow: true, signal: AbortSignal.timeout(5_000) });
+  const reader = lines[Symbol.asyncIterator]();
+  expect(await reader.next()).toMatchObject({ value: { text: 'seen' } });
+  await appendFile(store.log(record), stamped(2, 'before'));
+  await logs.rotate(record);
+  await appendFile(store.log(record), stamped(3, 'after'));
+  expect(await reader.next()).toMatchObject({ value: { text: 'before' } });
+  expect(await reader.next()).toMatchObject({ value: { text: 'after' } });
+  await reader.return?.();
+});

@@ -75,15 +75,27 @@ export class WorkerLogs {
     }
     yield* newest;
     if (!follow) return;
+    let last = newest.at(-1)?.time ?? timeAt(new Date());
     while (!signal.aborted) {
       await delay(FOLLOW_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
       if (signal.aborted || !(await this.store.has(place))) return;
+      if (await isCut(path, position)) {
+        // What was written between the last look and the cut.
+        const unread = { tail: Infinity, since: nextTime(last, 1), signal };
+        for (const line of await newestOf(`${path}.1`, { from: 1 }, unread)) if (line.time >= since) yield line;
+      }
       for await (const text of textsOf(path, position)) {
         const line = stamps.read(text);
+        last = line.time;
         if (line.time >= since) yield line;
       }
     }
   }
+}
+
+/** A file that is shorter than what has been read of it begins anew. */
+async function isCut(path: string, { from }: { readonly from: number }): Promise<boolean> {
+  return ((await stat(path).catch(() => undefined))?.size ?? from) < from;
 }
 
 /** The last lines of a file, from a place in it that may be within a line: what is left of that is no line. */

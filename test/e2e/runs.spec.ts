@@ -1,5 +1,5 @@
 import { expect, it, vi } from 'vitest';
-import type { RunResultDto } from '../client/index.js';
+import type { RunResult } from '../client/index.js';
 import { describeOnAnyEngine, describeOnEachEngine } from '../support/engines.js';
 import { type Answer, expectProblem } from '../support/http.js';
 import type { TestManager } from '../support/manager.js';
@@ -16,9 +16,9 @@ function run(manager: TestManager, body: object): Promise<Answer> {
   });
 }
 
-const resultOf = (answer: Answer): RunResultDto => {
+const resultOf = (answer: Answer): RunResult => {
   expect(answer.status, answer.text).toBe(200);
-  return answer.json() as RunResultDto;
+  return answer.json() as RunResult;
 };
 
 describeOnEachEngine('a run', (engine) => {

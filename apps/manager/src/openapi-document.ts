@@ -3,6 +3,7 @@ import type { INestApplication } from '@nestjs/common';
 import { DocumentBuilder, type OpenAPIObject, SwaggerModule } from '@nestjs/swagger';
 import { PROBLEM_COMPONENTS } from '#libs/errors/api-problems.js';
 import { EXECUTION_COMPONENTS } from './gateway/dto.js';
+import { RUN_COMPONENTS } from './runs/dto.js';
 
 const DESCRIPTION = `Upload one Python file and run it as a function in an isolated, scalable worker. This document: [JSON](/docs/doc.json), [YAML](/docs/doc.yaml).
 
@@ -53,7 +54,7 @@ export function openApiDocument(app: INestApplication): OpenAPIObject {
   config.components = {
     ...config.components,
     ...PROBLEM_COMPONENTS,
-    schemas: { ...PROBLEM_COMPONENTS.schemas, ...EXECUTION_COMPONENTS.schemas },
+    schemas: { ...PROBLEM_COMPONENTS.schemas, ...EXECUTION_COMPONENTS.schemas, ...RUN_COMPONENTS.schemas },
     headers: { ...PROBLEM_COMPONENTS.headers, 'X-Request-Id': REQUEST_ID },
   };
   const document = SwaggerModule.createDocument(app, config);

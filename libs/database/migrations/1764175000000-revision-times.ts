@@ -5,7 +5,9 @@ export class RevisionTimes1764175000000 implements MigrationInterface {
   readonly name = 'RevisionTimes1764175000000';
 
   async up(runner: QueryRunner): Promise<void> {
-    await runner.query('ALTER TABLE revisions ADD COLUMN unused_since timestamptz, ADD COLUMN awaited_until timestamptz');
+    await runner.query(
+      'ALTER TABLE revisions ADD COLUMN unused_since timestamptz, ADD COLUMN awaited_until timestamptz',
+    );
   }
 
   async down(runner: QueryRunner): Promise<void> {

@@ -5,7 +5,7 @@ import type { Request, Response } from 'express';
 import { Audit, keyOf } from '../auth/audit.js';
 import { Needs } from '../auth/auth.guard.js';
 import { JsonRunDto, RunDto } from '../functions/dto/upload.dto.js';
-import { RunResultDto } from './dto.js';
+import { LogRecordDto } from '../logs/dto/log-record.dto.js';
 import { RunsService } from './runs.service.js';
 
 const RUN = {
@@ -37,8 +37,8 @@ export class RunsController {
       'Calls it by a worker of its own that nothing else has used and nothing else will, and answers with its result and what it printed. Nothing of it is kept.',
     requestBody: RUN,
   })
-  @ApiExtraModels(RunDto, JsonRunDto)
-  @ApiOkResponse({ type: RunResultDto, description: 'What came of it.' })
+  @ApiExtraModels(RunDto, JsonRunDto, LogRecordDto)
+  @ApiOkResponse({ schema: { $ref: '#/components/schemas/RunResult' }, description: 'What came of it.' })
   @ApiProblems(
     'invalid_upload',
     'secret_unreadable',

@@ -24,7 +24,7 @@ export class RunsService {
   ) {}
 
   /**
-   * The body of the answer: {@link RunResultDto}. Throws what an upload or a call of a function would; of a call with
+   * The body of the answer, `RunResult` of the document. Throws what an upload or a call of a function would; of a call with
    * what it has printed.
    */
   run(request: Request, response: Response, createdBy: string | null): Promise<Buffer> {
