@@ -1,9 +1,12 @@
 import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { Injectable } from '@nestjs/common';
-import pg, { type Pool } from 'pg';
-import { DataSource, type EntityManager } from 'typeorm';
+import pg, { type Pool, type PoolClient } from 'pg';
+import { DataSource } from 'typeorm';
 import { isConnectionFault } from './connection-fault.js';
 import { StatementNames } from './statement-names.js';
+
+/** A statement inside of a transaction. */
+export type Ask = <Row>(sql: string, parameters?: readonly unknown[]) => Promise<Row[]>;
 
 const MOST_TRIES = 5;
 
@@ -17,18 +20,49 @@ export class Database {
 
   constructor(private readonly source: DataSource) {}
 
-  /** Runs `work` with an entity manager outside a transaction. */
-  async run<T>(work: (manager: EntityManager) => Promise<T>): Promise<T> {
+  /** Runs `work`, which asks the database for something. */
+  async run<T>(work: () => Promise<T>): Promise<T> {
     try {
-      return await work(this.source.manager);
+      return await work();
     } catch (error) {
       throw isConnectionFault(error) ? new DatabaseUnavailable(error) : error;
     }
   }
 
-  /** Runs `work` inside one transaction. */
-  async transaction<T>(work: (manager: EntityManager) => Promise<T>): Promise<T> {
-    return this.run(() => this.source.transaction(work));
+  /**
+   * Runs `work` inside one transaction.
+   *
+   * @param work with `isRepeatable` its statements are prepared, and all of it is done anew where one of them fails for
+   * that, or to end a deadlock: nothing of it may be felt outside of the transaction
+   */
+  transaction<T>(work: (ask: Ask) => Promise<T>, { isRepeatable = false } = {}): Promise<T> {
+    return this.run(() =>
+      this.connected(async (client) => {
+        for (let tries = 1; ; tries += 1) {
+          const mayFail = isRepeatable && tries < MOST_TRIES;
+          let isToBlame = false;
+          const ask: Ask = async <Row>(text: string, parameters: readonly unknown[] = []) => {
+            const name = mayFail ? this.names.of(text) : undefined;
+            try {
+              return await rowsOf<Row>(client, text, parameters, name);
+            } catch (error) {
+              if (name !== undefined) isToBlame ||= this.names.areToBlame(error, name);
+              throw error;
+            }
+          };
+          await client.query('BEGIN');
+          try {
+            const result = await work(ask);
+            await client.query('COMMIT');
+            return result;
+          } catch (error) {
+            if (isConnectionFault(error)) throw error;
+            await client.query('ROLLBACK');
+            if (!isToBlame && !(mayFail && isDeadlock(error))) throw error;
+          }
+        }
+      }),
+    );
   }
 
   /** Rows of one explicit statement, whose text should hold no values. */
@@ -36,7 +70,7 @@ export class Database {
     return this.run(async () => {
       for (let tries = 1; ; tries += 1) {
         try {
-          return await this.ask<Row>(sql, [...parameters]);
+          return await this.connected((client) => this.ask<Row>(client, sql, parameters));
         } catch (error) {
           if (!isDeadlock(error) || tries === MOST_TRIES) throw error;
         }
@@ -44,20 +78,22 @@ export class Database {
     });
   }
 
+  private async ask<Row>(client: PoolClient, text: string, values: readonly unknown[]): Promise<Row[]> {
+    const name = this.names.of(text);
+    return rowsOf<Row>(client, text, values, name).catch((error: unknown) => {
+      if (name !== undefined && this.names.areToBlame(error, name)) return rowsOf<Row>(client, text, values);
+      throw error;
+    });
+  }
+
   /** By TypeORM's pool and past its query runner, which can't prepare a statement. */
-  private async ask<Row>(text: string, values: unknown[]): Promise<Row[]> {
+  private async connected<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
     const { master: pool } = this.source.driver as unknown as { readonly master: Pool | undefined };
     if (pool === undefined) throw new DatabaseUnavailable(new Error('The connections have been closed.'));
     const client = await pool.connect();
     let broken: Error | undefined;
-    const send = async (name?: string) =>
-      (await client.query({ text, values, ...(name !== undefined && { name }) })).rows as Row[];
     try {
-      const name = this.names.of(text);
-      return await send(name).catch((error: unknown) => {
-        if (name !== undefined && this.names.areToBlame(error, name)) return send();
-        throw error;
-      });
+      return await work(client);
     } catch (error) {
       // Its answer may still come, to the next one's question.
       if (isConnectionFault(error)) broken = error as Error;
@@ -70,6 +106,10 @@ export class Database {
   async ping(): Promise<void> {
     await this.query('SELECT 1');
   }
+}
+
+async function rowsOf<Row>(client: PoolClient, text: string, values: readonly unknown[], name?: string) {
+  return (await client.query({ text, values: [...values], ...(name !== undefined && { name }) })).rows as Row[];
 }
 
 /**

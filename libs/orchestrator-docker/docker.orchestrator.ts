@@ -24,12 +24,12 @@ import { followEvents } from './event-stream.js';
 import { ImagePulls } from './image-pulls.js';
 import { LayerVolume } from './layer-volume.js';
 import { ownedBy } from './labels.js';
-import { observedOf, seenReady } from './observe.js';
+import { observedOf, seenOf, seenReady } from './observe.js';
 import type { Reach } from './reach.js';
 import { type PoolContainer, PoolContainers } from './pool-containers.js';
 import { addressOf, functionIdOf, hasAddress, type Replica } from './replica.js';
 import { logOf } from './replica-logs.js';
-import { type Plan, planReplicas, type Seen } from './replica-plan.js';
+import { planReplicas, type Seen } from './replica-plan.js';
 import { faultOf, ReplicaStarter } from './replica-starter.js';
 import { ReplicaObserver } from './replica-observer.js';
 import { type Place, type WarmReplica, WarmStarter } from './warm-starter.js';
@@ -42,6 +42,12 @@ const CONFIRM_TIMEOUT_MS = 2_000;
 
 type Tell = ((replica?: WarmReplica) => void) | undefined;
 type Listener = (functionId: FunctionId | undefined) => void;
+
+/** What came of starting a replica: it answers already, it can't be, or it is on its way. */
+interface Started {
+  readonly ready?: WarmReplica;
+  readonly fault?: WorkloadFault | undefined;
+}
 
 /** Runs workers as containers of one Docker engine, local or remote. */
 export class DockerOrchestrator extends Orchestrator {
@@ -233,7 +239,7 @@ export class DockerOrchestrator extends Orchestrator {
     const look = () => this.observer.observe(functionId, spec, place.reach, signal);
     const seen = await look();
     const holdEnded = workload.replaceEndedFrom !== undefined && workload.replaceEndedFrom.getTime() > Date.now();
-    const wanted = { spec, replicas, holdEnded };
+    const wanted = { ...workload, spec, holdEnded };
     const plan = planReplicas(wanted, seen);
 
     await settled(plan.discard.map((replica) => this.drainer.discard(replica, signal)));
@@ -251,19 +257,25 @@ export class DockerOrchestrator extends Orchestrator {
       start.map((slot) => this.start(workload, spec, { slot, isFirst: slot === first, hasNothing }, signal, tell)),
     );
 
-    const after = isStill(plan) ? plan : planReplicas(wanted, await look());
-    // A warm replica is ready at once: with it, this may be the last step for long.
+    this.observer.markTold(seen);
+    const tells = {
+      wanted: replicas,
+      faults: [...plan.faults, ...refused, ...started.flatMap(({ fault }) => fault ?? [])].toSorted(mostTelling),
+      addressOf: ({ replica }: Seen) => addressOf(replica, network, place.reach),
+    };
+    const made = started.flatMap(({ ready }) => (ready === undefined ? [] : [seenOf(ready, workload, spec, network)]));
+    const isAsPlanned = plan.discard.length === 0 && plan.promote === undefined;
+    if (isAsPlanned && start.length > 0 && made.length === start.length) {
+      // What is there now is known, and the calls that wait for it come before what the others are called.
+      const after = planReplicas(wanted, [...plan.keep, ...plan.former, ...made]);
+      const isUnfinished = after.leave.length > 0 || after.promote !== undefined;
+      return { ...observedOf({ ...tells, ...after, leaving: plan.leave.length + after.leave.length }), isUnfinished };
+    }
+
+    const after = isAsPlanned && start.length === 0 ? plan : planReplicas(wanted, await look());
     await settled(after.leave.map((replica) => this.drainer.drain(replica, graceOf(replica), signal)));
     if (after.promote !== undefined) await this.starter.promote(after.promote, signal);
-    this.observer.markTold(seen);
-    return observedOf({
-      wanted: replicas,
-      keep: after.keep,
-      former: after.former,
-      leaving: after.leave.length + after.discard.length,
-      faults: [...plan.faults, ...refused, ...started.filter((fault) => fault !== undefined)].toSorted(mostTelling),
-      addressOf: ({ replica }: Seen) => addressOf(replica, network, place.reach),
-    });
+    return observedOf({ ...tells, ...after, leaving: after.leave.length + after.discard.length });
   }
 
   /**
@@ -295,25 +307,24 @@ export class DockerOrchestrator extends Orchestrator {
     place: Place & { readonly hasNothing: boolean },
     signal: AbortSignal,
     onReady: Tell,
-  ): Promise<WorkloadFault | undefined> {
+  ): Promise<Started> {
     const { functionId } = workload;
     // A function that waits for a slot was counted among those that asked the pool.
     if (!this.coldStarts.isWaiting(functionId) || this.warmStarter.hasReady) {
       const warm = await this.startWarm(workload, spec, place, signal, onReady);
-      if (warm !== undefined) return undefined;
+      if (warm !== undefined) return warm.isReady ? { ready: warm } : {};
     }
-    if (!this.coldStarts.begin(functionId, place.hasNothing)) return waitingForSlot();
+    if (!this.coldStarts.begin(functionId, place.hasNothing)) return { fault: waitingForSlot() };
     let isStarted = false;
     try {
       if (workload.layer !== undefined) await this.builds?.volume.ready(workload.layer, signal);
       if (workload.secrets !== undefined) {
-        return await this.starter.attempted(functionId, () =>
-          this.warmStarter.startCold(workload, spec, place.slot, signal),
-        );
+        const starting = () => this.warmStarter.startCold(workload, spec, place.slot, signal);
+        return { fault: await this.starter.attempted(functionId, starting) };
       }
       const fault = await this.starter.start(workload, spec, place.slot, signal);
       isStarted = fault === undefined;
-      return fault;
+      return { fault };
     } finally {
       if (!isStarted) this.coldStarts.ended(functionId);
     }
@@ -367,10 +378,6 @@ function unlessRefused(error: unknown): undefined {
 
 function unlessMissing(error: unknown): undefined {
   if (!isMissing(error)) throw error;
-}
-
-function isStill({ discard, leave, promote, start }: Plan): boolean {
-  return discard.length + leave.length + start.length === 0 && promote === undefined;
 }
 
 /** Terminal before passing, faults before progress, newer before older. */

@@ -1,4 +1,5 @@
-import type { EndpointAddress, Observed, WorkloadFault } from '#libs/orchestrator/workload.js';
+import type { EndpointAddress, Observed, Workload, WorkloadFault } from '#libs/orchestrator/workload.js';
+import { slotName } from './replica.js';
 import { bySeniority, type Seen } from './replica-plan.js';
 import type { WarmReplica } from './warm-starter.js';
 
@@ -45,7 +46,7 @@ export function observedOf({ wanted, keep, former, leaving, faults, addressOf }:
 }
 
 /** The only replica of its function, which has just answered. Only our own worker can have been given its function. */
-export function seenReady({ id, address, hostPort, call }: Omit<WarmReplica, 'isReady'>, revision: number): Observed {
+export function seenReady({ id, address, hostPort, call }: WarmReplica, revision: number): Observed {
   return {
     replicas: 1,
     ready: 1,
@@ -53,6 +54,28 @@ export function seenReady({ id, address, hostPort, call }: Omit<WarmReplica, 'is
     primary: id,
     hostPort,
   };
+}
+
+/** One that has just answered, as the engine would list it. */
+export function seenOf(made: WarmReplica, { functionId, revision }: Workload, spec: string, network: string): Seen {
+  const { id, address, hostPort, call, slot } = made;
+  const replica = {
+    id,
+    name: slotName(functionId, slot),
+    functionId,
+    spec,
+    revision,
+    state: 'running',
+    slot,
+    leaving: false,
+    createdAt: Math.trunc(Date.now() / 1000),
+    hostPort,
+    networks: address.kind === 'tcp' ? { [network]: address.host } : {},
+    volume: undefined,
+    credential: call.credential,
+    fromPool: true,
+  } as const;
+  return { replica, health: 'ready', guard: 'worker', told: false };
 }
 
 function isReady({ health }: Seen): boolean {

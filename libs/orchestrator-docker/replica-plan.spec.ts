@@ -2,13 +2,14 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ReplicaHealth } from '#libs/orchestrator/health-probe.js';
 import { leavingName, type Replica, type ReplicaState, slotName } from './replica.js';
-import { planReplicas, type Seen } from './replica-plan.js';
+import { planReplicas, type Seen, type Wanted } from './replica-plan.js';
 
 const ID = 'abcdefghijklmnop';
 
 interface Shape {
   readonly id: string;
   readonly spec?: string;
+  readonly revision?: number | undefined;
   readonly state?: ReplicaState;
   readonly slot?: number;
   readonly leaving?: boolean;
@@ -19,7 +20,8 @@ interface Shape {
 
 function seen(shape: Shape): Seen {
   const { id, spec = 'new', state = 'running', slot = 1, leaving = false, health = 'ready', told = false } = shape;
-  const facts = { id, functionId: ID, spec, state, createdAt: 1, hostPort: 1, networks: {}, fromPool: false };
+  const revision = 'revision' in shape ? shape.revision : spec === 'new' ? 2 : 1;
+  const facts = { id, functionId: ID, spec, revision, state, createdAt: 1, hostPort: 1, networks: {}, fromPool: false };
   const named = { ...facts, name: slotName(ID, slot), volume: undefined, credential: undefined };
   const replica: Replica = { ...named, slot: leaving ? undefined : slot, leaving };
   const code = shape.terminal ? 'handler_not_loadable' : 'worker_crashed';
@@ -34,8 +36,10 @@ function seen(shape: Shape): Seen {
 
 const ids = (some: readonly Replica[]) => some.map(({ id }) => id).toSorted();
 
-function plan(replicas: number, shapes: Shape[], holdEnded = false) {
-  const planned = planReplicas({ spec: 'new', replicas, holdEnded }, shapes.map(seen));
+const WANTED = { spec: 'new', revision: 2, formerRevision: 1 };
+
+function plan(replicas: number, shapes: Shape[], holdEnded = false, rest: Partial<Wanted> = {}) {
+  const planned = planReplicas({ ...WANTED, replicas, holdEnded, ...rest }, shapes.map(seen));
   return {
     discard: ids(planned.discard),
     leave: ids(planned.leave),
@@ -77,6 +81,20 @@ describe('planReplicas', () => {
       leave: ['old'],
       promote: 'new',
     });
+  });
+
+  it('never has a revision answer that has lost its calls, though the one that has them is not ready', () => {
+    const former = { id: 'old', spec: 'old', slot: 1 };
+    const taken = { formerRevision: undefined };
+    expect(plan(1, [former], false, taken)).toEqual({ ...NOTHING, leave: ['old'], start: [1] });
+    expect(plan(1, [former, { id: 'new', slot: 2, health: 'starting' }], false, taken)).toMatchObject({
+      leave: ['old'],
+      former: [],
+    });
+    // Of the same revision with other settings, or of one that nobody has noted.
+    for (const revision of [2, undefined]) {
+      expect(plan(1, [{ ...former, revision }], false, taken)).toMatchObject({ former: ['old'] });
+    }
   });
 
   it('keeps a terminal proof, starts nothing more, and leaves the former spec answering', () => {
@@ -137,7 +155,7 @@ describe('planReplicas', () => {
     const shapes = fc.uniqueArray(shape, { selector: ({ slot }) => slot, maxLength: 6 });
     fc.assert(
       fc.property(fc.integer({ min: 0, max: 5 }), shapes, fc.boolean(), (wanted, all, holdEnded) => {
-        const planned = planReplicas({ spec: 'new', replicas: wanted, holdEnded }, all.map(seen));
+        const planned = planReplicas({ ...WANTED, replicas: wanted, holdEnded }, all.map(seen));
         expect(planned.keep.length + planned.start.length).toBeLessThanOrEqual(wanted);
         const acted = [...planned.discard, ...planned.leave].map(({ id }) => id);
         const kept = [...planned.keep, ...planned.former].map(({ replica }) => replica.id);

@@ -1,5 +1,5 @@
 import type { ReplicaHealth } from '#libs/orchestrator/health-probe.js';
-import type { EndpointGuard, WorkloadFault } from '#libs/orchestrator/workload.js';
+import { type EndpointGuard, mayServe, type WorkloadFault } from '#libs/orchestrator/workload.js';
 import type { Replica } from './replica.js';
 
 /** A replica and what this manager knows of it beyond the engine's list. */
@@ -15,6 +15,9 @@ export interface Seen {
 
 export interface Wanted {
   readonly spec: string;
+  readonly revision: number;
+  /** The revision that has the calls until this one takes over. */
+  readonly formerRevision?: number | undefined;
   readonly replicas: number;
   /** Ended replicas are not replaced yet. */
   readonly holdEnded: boolean;
@@ -53,7 +56,9 @@ export function planReplicas(wanted: Wanted, seen: readonly Seen[]): Plan {
   const stay = endedThatStay(ended, terminal, wanted, vacant);
   const held = wanted.holdEnded ? stay.length : 0;
 
-  const staysUntilReady = others.filter(({ replica }) => replica.state === 'running' && !replica.leaving);
+  const staysUntilReady = others.filter(
+    ({ replica }) => replica.state === 'running' && !replica.leaving && mayServe(replica.revision, wanted),
+  );
   const former = ready < wanted.replicas ? staysUntilReady : [];
   const leave = [...running, ...others]
     .filter((one) => one.replica.state === 'running' && !keep.includes(one) && !former.includes(one))

@@ -26,6 +26,7 @@ export interface WarmReplica {
   readonly address: EndpointAddress;
   readonly hostPort: number;
   readonly call: CallToken;
+  readonly slot: number;
   /** It has loaded its handler. */
   readonly isReady: boolean;
 }
@@ -118,30 +119,39 @@ export class WarmStarter {
     const { functionId, revision } = workload;
     const { id, address, hostPort, call } = member;
     let isReady = false;
+    let isTold = false;
     try {
       await this.limit(member, workload, signal);
-      isReady = await this.giveFunction(member, workload, signal);
-      if (isReady && onReady !== undefined) {
-        onReady({ id, address, hostPort, call, isReady });
-        // The calls that it has now need the processor more than the engine does.
-        await delay(CALLS_FIRST_MS);
+      const taking = () => this.takePlace(member, workload, spec, slot, signal);
+      if (onReady === undefined) {
+        // The engine writes to a disk while the worker loads its handler.
+        [isReady] = await settled([this.giveFunction(member, workload, signal), taking()]);
+      } else {
+        isReady = await this.giveFunction(member, workload, signal);
+        if (isReady) {
+          isTold = true;
+          onReady({ id, address, hostPort, call, slot, isReady });
+          // The calls that it has now need the processor more than the engine does.
+          await delay(CALLS_FIRST_MS);
+        }
+        await taking();
       }
-      await this.takePlace(member, workload, spec, slot, signal);
       this.observer.started(functionId, id, isReady ? member : undefined);
     } catch (error) {
       onReady?.();
-      if (isReady) await this.letGo(member, functionId);
+      if (isTold) await this.letGo(member, functionId);
       else await this.discard(member);
       throw error;
     }
     this.logger.info({ functionId, revision, replica: id.slice(0, 12), warm }, 'replica started');
-    return { id, address, hostPort, call, isReady };
+    return { id, address, hostPort, call, slot, isReady };
   }
 
   /**
-   * Only now, for the engine is slow at it and a call may have waited for the worker. When this manager is killed before
-   * the end, so are the calls that it alone has led there: without its name the container is swept, and without its claim
-   * it serves as a replica of a former spec does, until another one has replaced it.
+   * The engine is slow at it, so a call that waits for the worker comes first. When this manager is killed before the end,
+   * so are the calls that it alone has led there: without its name the container is swept, without its function it is
+   * discarded by the next step, and without its claim it serves as a replica of a former spec does, until another one has
+   * replaced it.
    */
   private async takePlace(
     { id }: PoolContainer,

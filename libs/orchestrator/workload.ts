@@ -32,6 +32,11 @@ export interface Workload {
   readonly tellsEnd?: boolean;
   /** Packages that the code may import; unset: none. */
   readonly layer?: Layer;
+  /**
+   * The revision that has the calls until this one takes over; unset: this one. Replicas of any other get none, whatever
+   * becomes of these. No part of the spec.
+   */
+  readonly formerRevision?: number;
   /** Time limit of calls on replicas of a former spec, in milliseconds; unset: the same. No part of the spec. */
   readonly formerTimeoutMs?: number;
   /**
@@ -110,6 +115,13 @@ export interface Observed {
    * itself.
    */
   readonly leaving?: number;
+  /** Something that no call waits for was left to another step, which is to be made soon. */
+  readonly isUnfinished?: boolean;
+}
+
+/** Whether a replica of a former spec may have calls until those of the wanted one are ready; unknown: it may. */
+export function mayServe(revision: number | undefined, wanted: Pick<Workload, 'revision' | 'formerRevision'>): boolean {
+  return revision === undefined || revision === wanted.revision || revision === wanted.formerRevision;
 }
 
 export type WorkloadFaultCode =

@@ -2,7 +2,7 @@ import { Database } from '#libs/database/database.js';
 import { MemoryOrchestrator } from '#libs/orchestrator/testing/memory.orchestrator.js';
 import type { MemoryWorld } from '#libs/orchestrator/testing/memory.world.js';
 import type { FunctionId, Observed, Workload } from '#libs/orchestrator/workload.js';
-import type { DataSource, EntityManager } from 'typeorm';
+import type { DataSource } from 'typeorm';
 
 /**
  * How long a manager lives, counted in the moments just before and just after each of its calls to the database and
@@ -45,7 +45,7 @@ export class MortalDatabase extends Database {
     super(source);
   }
 
-  override async run<T>(work: (manager: EntityManager) => Promise<T>): Promise<T> {
+  override async run<T>(work: () => Promise<T>): Promise<T> {
     await this.life.moment();
     const result = await super.run(work);
     await this.life.moment();

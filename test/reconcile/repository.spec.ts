@@ -322,11 +322,11 @@ describe('FunctionRepository', () => {
     const waiting = `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
     const touched = await here.database.transaction(async (other) => {
       // The one whose time is over first finds the deadlock, and is undone.
-      await other.query(`SET LOCAL deadlock_timeout = '1min'`);
-      await other.query(use, [second]);
+      await other(`SET LOCAL deadlock_timeout = '1min'`);
+      await other(use, [second]);
       const touch = { over: new DemandRepository(here.database).touch([first, second]) };
       await vi.waitFor(async () => expect(await here.database.query(waiting)).toHaveLength(1));
-      await other.query(use, [first]);
+      await other(use, [first]);
       return touch;
     });
     await expect(touched.over).resolves.toBeUndefined();

@@ -30,7 +30,7 @@ it('has a function look for the new value that was made while its secret changed
   await write();
   const early = await here.add({ secrets: { TOKEN: 'token' } });
   const { changed, late } = await here.database.transaction(async (other) => {
-    await other.query('SELECT FROM functions WHERE id = $1 FOR UPDATE', [early]);
+    await other('SELECT FROM functions WHERE id = $1 FOR UPDATE', [early]);
     const writing = { over: write() };
     await vi.waitFor(async () => expect(await here.database.query(WAITING)).toHaveLength(1));
     const made = await here.add({ secrets: { TOKEN: 'token' } });

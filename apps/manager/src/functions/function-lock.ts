@@ -1,13 +1,9 @@
-import { Database } from '#libs/database/database.js';
+import { type Ask, Database } from '#libs/database/database.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
-import type { EntityManager } from 'typeorm';
 import { FunctionNotFound, FunctionNotReady, VersionOutdated } from './errors.js';
 import { ALL_COLUMNS, type FunctionEntity } from './function.entity.js';
 import { IN_LOCK_ORDER } from './function.repository.js';
-
-/** A statement inside of a transaction. */
-export type Ask = <Row>(sql: string, parameters: readonly unknown[]) => Promise<Row[]>;
 
 /** A function whose rows nobody else changes while a transaction lasts. */
 export interface LockedFunction {
@@ -25,17 +21,17 @@ const LOCKED = `SELECT ${ALL_COLUMNS} FROM functions WHERE id = $1 OR workload_o
 export class FunctionLock {
   constructor(private readonly database: Database) {}
 
-  /** Runs `work` unless the function is gone. */
+  /** Runs `work` unless the function is gone. It may be run twice, and must do nothing but ask. */
   async with<T>(id: FunctionId, work: (locked: LockedFunction) => Promise<T>): Promise<T | undefined> {
-    return this.database.transaction(async (manager) => {
-      const ask = askOf(manager);
+    const locked = async (ask: Ask) => {
       // What waits for a lock sees the locked row as it is, but none that were added meanwhile.
       await ask(LOCK, [id]);
       const rows = await ask<FunctionEntity>(LOCKED, [id]);
       const row = rows.find((one) => one.id === id);
       if (row === undefined) return undefined;
       return work({ row, workloads: rows.filter((one) => one !== row && one.deletedAt === null), ask });
-    });
+    };
+    return this.database.transaction(locked, { isRepeatable: true });
   }
 
   /**
@@ -57,12 +53,4 @@ export class FunctionLock {
     if (done === undefined) throw new FunctionNotFound(id);
     return done.result;
   }
-}
-
-/** TypeORM answers some statements with rows and their count. */
-export function askOf(manager: EntityManager): Ask {
-  return async <Row>(sql: string, parameters: readonly unknown[]) => {
-    const answer = await manager.query<Row[] | [Row[], number]>(sql, [...parameters]);
-    return Array.isArray(answer[0]) ? answer[0] : (answer as Row[]);
-  };
 }

@@ -527,8 +527,8 @@ export class FunctionRepository {
 
   /** Runs `work` on one manager at a time; false: another one is running it. */
   async exclusively(lock: number, work: () => Promise<void>): Promise<boolean> {
-    return this.database.transaction(async (manager) => {
-      const [row] = await manager.query<{ taken: boolean }[]>('SELECT pg_try_advisory_xact_lock($1) AS taken', [lock]);
+    return this.database.transaction(async (ask) => {
+      const [row] = await ask<{ taken: boolean }>('SELECT pg_try_advisory_xact_lock($1) AS taken', [lock]);
       if (row?.taken === true) await work();
       return row?.taken === true;
     });

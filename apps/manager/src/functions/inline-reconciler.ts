@@ -11,7 +11,7 @@ import { type Claim, FunctionRepository, type Lease } from './function.repositor
  */
 const LEASE_MS = 3_000;
 
-/** What a statement wrote under a lease, or would have: `undefined` when there was nothing to write. */
+/** What a statement wrote under a lease, or would have. */
 export type Written = Pick<Claim, 'row' | 'revision' | 'isFresh'>;
 
 /** How many steps this manager makes at once. */
@@ -64,16 +64,22 @@ export class InlineReconciler {
     @Inject(RECONCILE_CONFIG) private readonly config: Pick<ReconcileConfig, 'leaseMs'>,
   ) {}
 
-  async write(id: string, statement: (lease: Lease | undefined) => Promise<Written | undefined>) {
+  /** Resolves with what `statement` does: without a row when there was nothing to write. */
+  async write<T extends Partial<Written> | undefined>(
+    id: string,
+    statement: (lease: Lease | undefined) => Promise<T>,
+  ): Promise<T> {
     if (!this.slots.takeForRequest()) return statement(undefined);
     const { settingsSha256 } = this.slots;
     const lease = { token: randomUUID(), ms: Math.min(this.config.leaseMs, LEASE_MS), settingsSha256 };
     let isClaimed = false;
     try {
       const written = await statement(lease);
-      if (written?.row.leaseToken === lease.token) {
+      const { row, revision, isFresh } = written ?? {};
+      if (row?.leaseToken === lease.token) {
         isClaimed = true;
-        this.bus.emit('claimed', { ...written, token: lease.token, lateMs: 0 }, lease.ms);
+        const { token } = lease;
+        this.bus.emit('claimed', { row, ...(revision && { revision }), isFresh, token, lateMs: 0 }, lease.ms);
       }
       return written;
     } catch (error) {

@@ -1,6 +1,5 @@
-import { Database } from '#libs/database/database.js';
+import { type Ask, Database } from '#libs/database/database.js';
 import { Injectable } from '@nestjs/common';
-import type { EntityManager } from 'typeorm';
 
 /** Why a build failed, as its maker is told. */
 export interface BuildError {
@@ -99,15 +98,15 @@ export class LayerRepository {
     parts: AsyncIterable<Buffer>,
     { key, token, lines }: { key: string; token: string; lines: readonly string[] },
   ): Promise<void> {
-    await this.database.transaction(async (manager) => {
+    await this.database.transaction(async (ask) => {
       const { digest, lock, python, machine, bytes, files } = layer;
-      const added: unknown[] = await manager.query(
+      const [added] = await ask<{ isNew: boolean }>(
         `INSERT INTO layers (digest, lock, python, machine, bytes, files) VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (digest) DO UPDATE SET used_at = now() RETURNING xmax = 0 AS "isNew"`,
         [digest, lock, python, machine, bytes, files],
       );
-      if ((added[0] as { isNew: boolean }).isNew) await addParts(manager, digest, parts);
-      await manager.query(
+      if (added?.isNew === true) await addParts(ask, digest, parts);
+      await ask(
         `UPDATE layer_builds SET state = 'ready', digest = $3, last_lines = $4, ended_at = now(), lease_token = NULL
          WHERE key = $1 AND lease_token = $2`,
         [key, token, digest, JSON.stringify(lines)],
@@ -155,11 +154,11 @@ export class LayerRepository {
   }
 }
 
-async function addParts(manager: EntityManager, digest: string, parts: AsyncIterable<Buffer>): Promise<void> {
+async function addParts(ask: Ask, digest: string, parts: AsyncIterable<Buffer>): Promise<void> {
   let number = 0;
   for await (const part of parts) {
     const sql = 'INSERT INTO layer_parts (digest, number, content) VALUES ($1, $2, $3)';
-    await manager.query(sql, [digest, number, part]);
+    await ask(sql, [digest, number, part]);
     number += 1;
   }
 }

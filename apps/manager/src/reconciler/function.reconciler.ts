@@ -207,6 +207,7 @@ export class FunctionReconciler {
       environment: row.env,
       ...(secrets && { secrets }),
       ...(revision.layer !== null && { layer: this.layers.layer(revision.layer) }),
+      ...(row.servingRevision !== null && { formerRevision: row.servingRevision }),
       ...(row.formerTimeoutMs === null ? {} : { formerTimeoutMs: Math.max(row.formerTimeoutMs, timeoutMs) }),
       ...(row.isRun && { tellsEnd: true }),
       ...(isFresh && { isFresh }),

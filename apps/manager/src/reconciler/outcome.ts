@@ -14,6 +14,8 @@ const FAILURES_UNTIL_GIVEN_UP = 2;
  */
 const FORGIVEN_AFTER_BACKOFFS = 2;
 const STARTING_RECHECK_MS = 1_000;
+/** The calls that have just been given to other replicas need the processors first. */
+const UNFINISHED_RECHECK_MS = 100;
 /** For functions that wait for a start slot: there may be hundreds, and the engine tells when one starts. */
 const QUEUED_RECHECK_MS = 5_000;
 /** How much longer than its longest call a function's last replicas may take to go. */
@@ -57,6 +59,8 @@ export function decide(row: FunctionEntity, observed: Observed, options: DecideO
   const backoff = backoffAfter(row, failures, fresh, options);
   const provisional = row.provisionalUntil !== null && (row.isRun || !(satisfied || serving));
   const isRollout = row.rolloutUntil !== null;
+  const state = { waiting: waiting || isRollout, queued, provisional, terminal, leaving, backoff };
+  const next = nextMs(row, state, options);
   return {
     phase,
     reason: asWanted ? null : fault,
@@ -68,7 +72,7 @@ export function decide(row: FunctionEntity, observed: Observed, options: DecideO
     provisional,
     failures,
     backoffMs: backoff,
-    nextMs: nextMs(row, { waiting: waiting || isRollout, queued, provisional, terminal, leaving, backoff }, options),
+    nextMs: observed.isUnfinished === true ? Math.min(next ?? Infinity, UNFINISHED_RECHECK_MS) : next,
     takesOver: isRollout && satisfied && row.replicas > 0 && (observed.former ?? 0) === 0,
     abandon: provisional && row.provisionalUntil !== null && row.provisionalUntil <= options.now,
   };

@@ -1,10 +1,11 @@
-import { Database } from '#libs/database/database.js';
+import { type Ask, Database } from '#libs/database/database.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { getMetadataArgsStorage } from 'typeorm';
-import { type FunctionEntity, isDivided, newestServing, servingOf } from '../functions/function.entity.js';
-import { type Ask, FunctionLock, type LockedFunction } from '../functions/function-lock.js';
-import { DELETED } from '../functions/function.repository.js';
+import { ALL_COLUMNS, type FunctionEntity, isDivided, newestServing, servingOf } from '../functions/function.entity.js';
+import { FunctionLock, type LockedFunction } from '../functions/function-lock.js';
+import { areNewest, DELETED, type Lease, type Revision } from '../functions/function.repository.js';
+import type { Written } from '../functions/inline-reconciler.js';
 import { isLive, workersIn } from '../traffic/traffic.js';
 import { addWorkload } from '../traffic/workloads.js';
 import { RevisionInUse, RevisionNotFound, RevisionSuperseded } from './errors.js';
@@ -40,6 +41,28 @@ const IS_USED = `(number IN (active_revision, COALESCE(serving_revision, active_
 const IS_EXPIRED = `state <> 'pending' AND unused_since < now() - $1::float8 * interval '1 millisecond'
   AND COALESCE(served_at, revisions.created_at) < now() - $1::float8 * interval '1 millisecond'`;
 
+/** How a revision takes over. */
+export interface Paces {
+  readonly rolloutMs: number;
+  /** Of the manager that makes the step of it at once. */
+  readonly lease?: Lease | undefined;
+}
+
+/** How many revisions of a function are kept beside those in use. */
+interface Keeping {
+  readonly kept: number;
+}
+
+interface Asked {
+  readonly versions?: readonly number[] | undefined;
+}
+
+/** What a step needs of a revision. */
+const STEP_COLUMNS = 'number, function_name AS "functionName", code, code_sha256 AS "codeSha256", layer';
+/** It waits for its packages. */
+const IS_BUILT = `function_id = $1 AND state = 'pending' AND layer_build IS NOT NULL AND layer IS NULL`;
+const CAN_LEASE = `(lease_until IS NULL OR lease_until < now())`;
+
 const COLUMNS = getMetadataArgsStorage()
   .filterColumns(RevisionEntity)
   .filter(({ propertyName }) => propertyName !== 'code')
@@ -69,22 +92,22 @@ export class RevisionRepository {
   }
 
   /**
-   * Writes one more revision, which is to take over. One that was on its way is superseded. `kept`: how many of the
-   * function's are kept beside those in use. Throws {@link FunctionNotFound}, {@link VersionOutdated}, or what `resolve`
-   * throws for its settings. One whose packages are being built waits: {@link take} has it take over.
+   * Writes one more revision, which is to take over. One that was on its way is superseded. Throws
+   * {@link FunctionNotFound}, {@link VersionOutdated}, or what `resolve` throws for its settings. One whose packages are
+   * being built waits: {@link take} has it take over.
    */
   add(
     id: FunctionId,
     made: NewRevision,
     resolve: Resolve,
-    { versions, rolloutMs, kept }: { versions?: readonly number[] | undefined; rolloutMs: number; kept: number },
-  ): Promise<number> {
-    return this.lock.changing(id, versions, async ({ row, workloads, ask }) => {
+    paces: Asked & Paces & Keeping,
+  ): Promise<{ readonly number: number } & Partial<Written>> {
+    return this.lock.changing(id, paces.versions, async ({ row, workloads, ask }) => {
       const serving = newestServing(row);
       const resolved = resolve(await this.settingsOf(row, serving, ask));
       const named = namedIn(resolved);
       const { functionName, code, message, createdBy, layer = { kind: 'former' } } = made;
-      const [added] = await ask<{ number: number }>(
+      const [added] = await ask<Revision & { code: Buffer | null; others: number }>(
         `INSERT INTO revisions (function_id, number, function_name, code, code_sha256, settings, message, created_by, state,
            layer, layer_build, awaited_until)
          SELECT $1, GREATEST($9, (SELECT max(number) FROM revisions WHERE function_id = $1)) + 1,
@@ -92,7 +115,10 @@ export class RevisionRepository {
            COALESCE($4, code), COALESCE($5, code_sha256), $6, $7, $8, 'pending',
            CASE WHEN $10::text IS NOT NULL THEN $10 WHEN $11 = 'former' OR $11 = 'named' AND settings ? 'requirements' THEN layer END,
            $12, CASE WHEN $12::text IS NOT NULL THEN now() + $13::float8 * interval '1 millisecond' END
-         FROM revisions WHERE function_id = $1 AND number = $2 RETURNING number`,
+         FROM revisions WHERE function_id = $1 AND number = $2
+         RETURNING number, function_name AS "functionName", CASE WHEN $4 IS NULL THEN code END AS code,
+           code_sha256 AS "codeSha256", layer,
+           (SELECT count(*) FROM revisions WHERE function_id = $1)::integer AS others`,
         [
           id,
           serving,
@@ -109,14 +135,17 @@ export class RevisionRepository {
           AWAITED_MS,
         ],
       );
-      const { number } = added as { number: number };
+      const { others, ...revision } = added as Revision & { others: number };
+      const { number } = revision;
+      let written: Written | undefined;
       if (layer.kind === 'build') {
         await ask('UPDATE functions SET last_revision = GREATEST(last_revision, $2) WHERE id = $1', [id, number]);
-        await this.prune({ row, workloads, ask }, number, kept);
-        return number;
+      } else {
+        const whole = { ...revision, code: code?.bytes ?? revision.code };
+        written = await this.bringUp({ row, workloads, ask }, whole, resolved, paces);
       }
-      await this.bringUp({ row, workloads, ask }, number, resolved, { rolloutMs, kept });
-      return number;
+      if (others + 1 > paces.kept) await this.prune({ row, workloads, ask }, number, paces.kept);
+      return { number, ...written };
     });
   }
 
@@ -147,25 +176,32 @@ export class RevisionRepository {
    * Has a revision take over whose packages are there now, unless a newer one has come before. Throws
    * {@link RevisionSuperseded} too, where it is no longer waited for, or {@link RevisionNotFound}.
    */
-  async take(
+  take(
     id: FunctionId,
     number: number,
     digest: string,
     resolve: Resolve,
-    { rolloutMs, kept }: { rolloutMs: number; kept: number },
-  ): Promise<void> {
-    await this.lock.changing(id, undefined, async (locked) => {
+    paces: Paces & Keeping,
+  ): Promise<Written | undefined> {
+    return this.lock.changing(id, undefined, async (locked) => {
       const { row, ask } = locked;
-      const sql = `UPDATE revisions SET layer = $3 WHERE function_id = $1 AND number = $2 AND state = 'pending' RETURNING number`;
-      if ((await ask(sql, [id, number, digest])).length === 0) {
+      const [revision] = await ask<Revision>(
+        `UPDATE revisions SET layer = $3 WHERE function_id = $1 AND number = $2 AND state = 'pending'
+         RETURNING ${STEP_COLUMNS}`,
+        [id, number, digest],
+      );
+      if (revision === undefined) {
         const isThere = await this.exists(id, number, ask);
         throw isThere ? new RevisionSuperseded(id, number, row.activeRevision) : new RevisionNotFound(id, number);
       }
       if (Math.max(row.activeRevision, newestServing(row)) > number) {
         await ask(`UPDATE revisions SET state = 'superseded' WHERE function_id = $1 AND number = $2`, [id, number]);
-        return;
+        return undefined;
       }
-      await this.bringUp(locked, number, resolve(await this.settingsOf(row, number, ask)), { rolloutMs, kept });
+      const resolved = resolve(await this.settingsOf(row, number, ask));
+      const written = await this.bringUp(locked, revision, resolved, paces);
+      await this.prune(locked, number, paces.kept);
+      return written;
     });
   }
 
@@ -177,29 +213,39 @@ export class RevisionRepository {
     id: FunctionId,
     to: number | undefined,
     resolve: Resolve,
-    { versions, rolloutMs }: { versions?: readonly number[] | undefined; rolloutMs: number },
-  ): Promise<{ number: number; servedAt: Date | null } | undefined> {
+    { versions, ...paces }: Asked & Paces,
+  ): Promise<({ readonly number: number; readonly servedAt: Date | null } & Partial<Written>) | undefined> {
     return this.lock.changing(id, versions, async ({ row, ask }) => {
       if (row.traffic !== null || isDivided(row)) return undefined;
       const serving = servingOf(row);
       // Of one that is on its way the last that had the calls is the one that still has them.
       const wanted = to ?? (row.servingRevision === null ? null : serving);
-      const [found] = await ask<{ number: number; servedAt: Date | null }>(
-        `SELECT number, served_at AS "servedAt" FROM revisions WHERE function_id = $1 AND CASE WHEN $2::integer IS NULL
+      const [chosen] = await ask<{ number: number; servedAt: Date | null; areBuilt: boolean }>(
+        `SELECT number, served_at AS "servedAt", EXISTS (SELECT FROM revisions WHERE ${IS_BUILT}) AS "areBuilt"
+         FROM revisions WHERE function_id = $1 AND CASE WHEN $2::integer IS NULL
            THEN number <> $3 AND (state = 'ready' OR state <> 'failed' AND served_at IS NOT NULL) ELSE number = $2 END
            AND (layer_build IS NULL OR layer IS NOT NULL)
          ORDER BY served_at DESC NULLS LAST, number DESC LIMIT 1`,
         [id, wanted, serving],
       );
-      if (found === undefined) throw await this.unusable(id, to, ask);
+      if (chosen === undefined) throw await this.unusable(id, to, ask);
+      const { areBuilt, ...found } = chosen;
       const { number } = found;
       // It has the calls, and nothing is on its way to take them.
       if (number === row.activeRevision && row.servingRevision === null) return found;
       const resolved = resolve(await this.settingsOf(row, number, ask));
-      await this.activate(row, number, serving, resolved, number === serving ? null : rolloutMs, ask);
-      await this.supersedeBuilds(id, number, ask);
-      return found;
+      const revision = number === serving ? undefined : await this.makePending(id, number, ask);
+      const activated = await this.activate(row, number, serving, resolved, revision && paces, ask);
+      if (areBuilt) await this.supersedeBuilds(id, number, ask);
+      return { ...found, row: activated, ...(revision && { revision }) };
     });
+  }
+
+  /** One that failed, or had the calls before, gets another try. */
+  async makePending(id: FunctionId, number: number, ask: Ask): Promise<Revision | undefined> {
+    const sql = `UPDATE revisions SET state = 'pending', error = NULL WHERE function_id = $1 AND number = $2
+      RETURNING ${STEP_COLUMNS}`;
+    return (await ask<Revision>(sql, [id, number]))[0];
   }
 
   /** Why a revision can't be gone back to: there is none, or it has no packages. */
@@ -214,11 +260,7 @@ export class RevisionRepository {
 
   /** Whoever goes back doesn't want what is still waiting for its packages. */
   private async supersedeBuilds(id: FunctionId, number: number, ask: Ask): Promise<void> {
-    await ask(
-      `UPDATE revisions SET state = 'superseded' WHERE function_id = $1 AND number <> $2
-         AND state = 'pending' AND layer_build IS NOT NULL AND layer IS NULL`,
-      [id, number],
-    );
+    await ask(`UPDATE revisions SET state = 'superseded' WHERE ${IS_BUILT} AND number <> $2`, [id, number]);
   }
 
   /** Gives up a revision that could not take over: the one that has the calls is wanted again. */
@@ -227,7 +269,7 @@ export class RevisionRepository {
       if (row.servingRevision === null || row.activeRevision !== number) return;
       await this.note(id, number, 'failed', error, ask);
       const resolved = resolve(await this.settingsOf(row, row.servingRevision, ask));
-      await this.activate(row, row.servingRevision, row.servingRevision, resolved, null, ask);
+      await this.activate(row, row.servingRevision, row.servingRevision, resolved, undefined, ask);
       if (isLive(row.wantedTraffic) && row.wantedTraffic.isAuto) {
         await ask('UPDATE functions SET wanted_traffic = $2 WHERE id = $1', [
           id,
@@ -296,15 +338,19 @@ export class RevisionRepository {
     return revision?.settings ?? ofRow;
   }
 
-  /** @param rolloutMs how long it has to take over; null: it needn't, as it has the calls */
+  /**
+   * Has the function's own workers get a revision. Resolves with the row, and the lease in it where it could be had.
+   *
+   * @param paces of its taking over; unset: it needn't, as it has the calls
+   */
   async activate(
     row: FunctionEntity,
     number: number,
     serving: number,
     { said, spec }: Resolved,
-    rolloutMs: number | null,
+    paces: Paces | undefined,
     ask: Ask,
-  ): Promise<void> {
+  ): Promise<FunctionEntity> {
     const { id } = row;
     if (row.servingRevision !== null && row.activeRevision !== number) {
       await ask(
@@ -312,44 +358,59 @@ export class RevisionRepository {
         [id, row.activeRevision],
       );
     }
-    if (number !== serving) {
-      const sql = `UPDATE revisions SET state = 'pending', error = NULL WHERE function_id = $1 AND number = $2`;
-      await ask(sql, [id, number]);
-    }
-    const settings = SETTING_NAMES.map((name, index) => `${name} = $${6 + index}`);
+    const settings = SETTING_NAMES.map((name, index) => `${name} = $${9 + index}`);
+    const canLease = `$6::uuid IS NOT NULL AND ${CAN_LEASE} AND ${areNewest('$8')}`;
     // It needs a replica to show that it can serve.
-    await ask(
+    const [activated] = await ask<FunctionEntity>(
       `UPDATE functions SET active_revision = $2, serving_revision = NULLIF($3::integer, $2::integer),
          rollout_until = now() + $4::float8 * interval '1 millisecond', said = $5, ${settings.join(', ')},
          former_timeout_ms = GREATEST(timeout_ms, CASE WHEN rollout_until IS NOT NULL THEN former_timeout_ms END),
          last_revision = GREATEST(last_revision, $2::integer),
          function_name = (SELECT function_name FROM revisions WHERE function_id = $1 AND number = $2),
-         replicas = GREATEST(replicas, $${6 + SETTING_NAMES.indexOf('min_replicas')}::integer,
+         replicas = GREATEST(replicas, $${9 + SETTING_NAMES.indexOf('min_replicas')}::integer,
            CASE WHEN $4::float8 IS NULL THEN 0 ELSE 1 END),
          phase = CASE WHEN phase IN ('error', 'stopped') OR (phase = 'idle' AND $4::float8 IS NOT NULL) THEN 'creating'
            ELSE phase END,
          generation = generation + 1, version = version + 1, failures = 0, postponed = 0, reason = NULL,
-         last_used_at = now(), reconcile_at = now(), not_before = NULL, wakes = wakes + 1
-       WHERE id = $1`,
-      [id, number, serving, rolloutMs, said, ...SETTING_NAMES.map((name) => spec[name])],
+         last_used_at = now(), reconcile_at = now(), not_before = NULL, wakes = wakes + 1,
+         lease_token = CASE WHEN ${canLease} THEN $6::uuid ELSE lease_token END,
+         lease_until = CASE WHEN ${canLease} THEN clock_timestamp() + $7::float8 * interval '1 millisecond'
+           ELSE lease_until END
+       WHERE id = $1 RETURNING ${ALL_COLUMNS}`,
+      [
+        id,
+        number,
+        serving,
+        paces?.rolloutMs ?? null,
+        said,
+        paces?.lease?.token ?? null,
+        paces?.lease?.ms ?? null,
+        paces?.lease?.settingsSha256 ?? null,
+        ...SETTING_NAMES.map((name) => spec[name]),
+      ],
     );
+    return activated as FunctionEntity;
   }
 
-  /** Has a revision take over, or gives it workers beside those of others; the oldest that nobody needs go. */
+  /** Has a revision take over, or gives it workers beside those of others. */
   private async bringUp(
-    { row, workloads, ask }: LockedFunction,
-    number: number,
+    { row, ask }: LockedFunction,
+    revision: Revision,
     resolved: Resolved,
-    { rolloutMs, kept }: { rolloutMs: number; kept: number },
-  ): Promise<void> {
-    if (isDivided(row)) await addWorkload(row, { number, resolved, replicas: 1, withinMs: rolloutMs }, ask);
-    else {
-      await this.activate(row, number, servingOf(row), resolved, rolloutMs, ask);
-      await this.followAuto(row, number, rolloutMs, ask);
+    paces: Paces,
+  ): Promise<Written | undefined> {
+    const { number } = revision;
+    const { rolloutMs } = paces;
+    if (isDivided(row)) {
+      await addWorkload(row, { number, resolved, replicas: 1, withinMs: rolloutMs }, ask);
+      return undefined;
     }
-    await this.prune({ row, workloads, ask }, number, kept);
+    const activated = await this.activate(row, number, servingOf(row), resolved, paces, ask);
+    await this.followAuto(row, number, rolloutMs, ask);
+    return { row: activated, revision };
   }
 
+  /** The oldest that nobody needs go. */
   private async prune({ row, workloads, ask }: LockedFunction, number: number, kept: number): Promise<void> {
     await ask(
       `DELETE FROM revisions WHERE function_id = $1 AND number <> ALL ($2) AND number <= (

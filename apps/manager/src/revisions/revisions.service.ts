@@ -13,6 +13,7 @@ import { FunctionNotFound, FunctionRemoved, InvalidUpdate } from '../functions/e
 import { FunctionChanges } from '../functions/function-changes.js';
 import { isDivided } from '../functions/function.entity.js';
 import { FunctionRepository } from '../functions/function.repository.js';
+import { InlineReconciler } from '../functions/inline-reconciler.js';
 import { FunctionsService, UPLOAD_TIMES } from '../functions/functions.service.js';
 import { readRevision } from '../functions/upload.js';
 import { type LayerChoice, layerChoice } from '../layers/layer-choice.js';
@@ -52,6 +53,7 @@ export class RevisionsService {
     private readonly memory: MemoryBudget,
     private readonly secrets: SecretsService,
     private readonly layers: LayersService,
+    private readonly inline: InlineReconciler,
     @Inject(FUNCTION_DEFAULTS) private readonly config: FunctionDefaults,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     @InjectPinoLogger(RevisionsService.name) private readonly logger: PinoLogger,
@@ -108,17 +110,17 @@ export class RevisionsService {
     // What the code names takes the place of what was named before.
     const forgotten = [...unset, ...('from' in choice && choice.from === 'code' ? ['requirements' as const] : [])];
     const paces = { rolloutMs: this.rolloutMs, kept: this.config.revisionsKept };
-    const number = await this.revisions.add(
-      id,
-      {
-        functionName,
-        code: code && { bytes: code, sha256: createHash('sha256').update(code).digest('hex') },
-        message,
-        createdBy,
-        layer: layerOf(choice, wanted),
-      },
-      (former) => this.policy.resolve({ ...without(former, forgotten), ...settings }),
-      { versions, ...paces },
+    const made = {
+      functionName,
+      code: code && { bytes: code, sha256: createHash('sha256').update(code).digest('hex') },
+      message,
+      createdBy,
+      layer: layerOf(choice, wanted),
+    };
+    const resolve = (former: Partial<FunctionSpec>) =>
+      this.policy.resolve({ ...without(former, forgotten), ...settings });
+    const { number } = await this.inline.write(id, (lease) =>
+      this.revisions.add(id, made, resolve, { versions, ...paces, lease }),
     );
     this.logger.info({ functionId: id, revision: number }, 'revision added');
     if (wanted !== undefined && wanted.digest === undefined) await this.installed(id, number, wanted, paces);
@@ -135,7 +137,10 @@ export class RevisionsService {
     const waiting = new Repeating(AWAITED_MS / 5, () => this.revisions.awaits(id, number).catch(() => undefined));
     waiting.start('later');
     try {
-      await this.revisions.take(id, number, await this.layers.obtain(wanted), this.policy.asMade, paces);
+      const digest = await this.layers.obtain(wanted);
+      await this.inline.write(id, (lease) =>
+        this.revisions.take(id, number, digest, this.policy.asMade, { ...paces, lease }),
+      );
     } catch (error) {
       const { code, message } = error instanceof AppError ? error : new InternalError(error);
       // Where that can't be written either, the collector does it later.
@@ -152,22 +157,25 @@ export class RevisionsService {
 
   /** The same of a former revision; `to` undefined: the one that had the calls before. */
   async rollBack(reference: string, to: number | undefined, { versions, named }: Asking): Promise<RevisionOf> {
-    const { id } = await this.functions.find(reference);
+    const { id, traffic, wantedTraffic } = await this.functions.find(reference);
     named(id);
-    const asked = { versions, rolloutMs: this.rolloutMs };
-    const chosen = await this.revisions.rollBack(id, to, this.policy.asMade, asked);
-    if (chosen === undefined) return this.giveAll(id, to, { versions, named });
+    if (traffic !== null || isDivided({ traffic, wantedTraffic })) return this.giveAll(id, to, versions);
+    const paces = { versions, rolloutMs: this.rolloutMs };
+    const chosen = await this.inline.write(id, (lease) =>
+      this.revisions.rollBack(id, to, this.policy.asMade, { ...paces, lease }),
+    );
+    if (chosen === undefined) return this.giveAll(id, to, versions);
     const { number, servedAt } = chosen;
     this.logger.info({ functionId: id, revision: number }, 'rolling back');
     return this.takenOver(id, number, servedAt);
   }
 
   /** Where users divide the calls, all of them go to the revision that they name. */
-  private async giveAll(id: FunctionId, number: number | undefined, asking: Asking): Promise<RevisionOf> {
+  private async giveAll(id: FunctionId, number: number | undefined, versions: Asking['versions']): Promise<RevisionOf> {
     if (number === undefined) {
       throw new InvalidUpdate('revision', 'The traffic of this function is divided: say which revision shall have it.');
     }
-    const { row } = await this.traffic.set(id, [{ revision: number, percent: 100 }], asking);
+    const row = await this.traffic.serve(id, [{ revision: number, percent: 100 }], versions);
     const revision = await this.revisions.find(id, number);
     if (revision === null) throw new RevisionNotFound(id, number);
     return { row, revision };
@@ -187,8 +195,7 @@ export class RevisionsService {
       verdict = (await look()) ?? failure;
     }
     if (verdict instanceof AppError) throw verdict;
-    // The next call must not find the former one.
-    await this.changes.followed(id);
+    if (verdict.row.activeRevision !== number) await this.changes.followed(id);
     return verdict;
   }
 
@@ -219,7 +226,11 @@ export class RevisionsService {
     const row = await this.repository.find(id);
     if (row === null || row.deletedAt !== null) return new FunctionRemoved(id);
     if (row.activeRevision === number && row.servingRevision !== null) return undefined;
-    const revision = await this.revisions.find(id, number);
+    const [revision] = await Promise.all([
+      this.revisions.find(id, number),
+      // The next call must not find the former one.
+      row.activeRevision === number && this.changes.followed(id),
+    ]);
     if (revision === null) return new RevisionNotFound(id, number);
     // One that has been followed already has taken over too.
     const hasServed = revision.servedAt?.getTime() !== servedAt?.getTime();

@@ -1,6 +1,5 @@
-import { Database } from '#libs/database/database.js';
+import { type Ask, Database } from '#libs/database/database.js';
 import { Injectable } from '@nestjs/common';
-import { type Ask, askOf } from '../functions/function-lock.js';
 import { DUE_NOW, IN_LOCK_ORDER } from '../functions/function.repository.js';
 import type { Sealed } from './keyring.js';
 
@@ -108,8 +107,7 @@ export class SecretRepository {
     { isSame, seal }: { isSame: (there: SealedSecret) => boolean; seal: (name: string) => SealedSecret },
     most: number,
   ): Promise<Written | undefined> {
-    const written = await this.database.transaction(async (manager) => {
-      const ask = askOf(manager);
+    const written = await this.database.transaction(async (ask) => {
       const found = await this.locked(name, ask);
       if (found !== undefined && isSame(found)) {
         return { row: await this.shown(name, ask), outcome: 'same' } as const;
@@ -135,8 +133,7 @@ export class SecretRepository {
 
   /** False: there is none. `inUse` is asked while nobody can change it, and throws where it must stay. */
   async remove(name: string, inUse: (users: readonly SecretUser[]) => void): Promise<boolean> {
-    return this.database.transaction(async (manager) => {
-      const ask = askOf(manager);
+    return this.database.transaction(async (ask) => {
       if ((await this.locked(name, ask)) === undefined) return false;
       // By the same connection: of several removals at once each would wait for one that another holds.
       inUse(await this.users(name, ask));

@@ -1,7 +1,7 @@
-import { Database } from '#libs/database/database.js';
+import { type Ask, Database } from '#libs/database/database.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
-import { type Ask, FunctionLock, type LockedFunction } from '../functions/function-lock.js';
+import { FunctionLock, type LockedFunction } from '../functions/function-lock.js';
 import { type FunctionEntity, servingOf } from '../functions/function.entity.js';
 import { DELETED } from '../functions/function.repository.js';
 import { InstallationPolicy } from '../revisions/installation-policy.js';
@@ -50,8 +50,8 @@ export class TrafficRepository {
   ) {}
 
   /**
-   * Writes down which traffic is wanted, and makes the workers that it needs. What was wanted before is forgotten.
-   * Resolves with the version by which it is known. Throws {@link RevisionNotFound} and what {@link FunctionLock}
+   * Writes down which traffic is wanted, and makes the workers that it needs; where they are ready already, it is served
+   * from then on. What was wanted before is forgotten. Resolves with the version by which it is known. Throws {@link RevisionNotFound} and what {@link FunctionLock}
    * throws.
    */
   want(id: FunctionId, wish: Wish, { versions, withinMs }: Asked): Promise<number> {
@@ -67,10 +67,15 @@ export class TrafficRepository {
       const targets = isAuto ? [await this.takeBack(locked, withinMs)] : await this.provide(locked, wish, withinMs);
       const until = new Date(Date.now() + withinMs + MARGIN_MS).toISOString();
       const wanted: WantedTraffic = { version, isAuto, targets, until, fault: null };
+      const isServed = settling(wanted, [row, ...locked.workloads].map(seen), new Date()) === 'served';
+      const next = isServed ? await serve(row.id, wanted, ask) : { traffic: row.traffic, wanted };
       await ask(
-        `UPDATE functions SET wanted_traffic = $2, version = $3, reconcile_at = now(), wakes = wakes + 1 WHERE id = $1`,
-        [id, wanted, version],
+        `UPDATE functions SET traffic = $2, wanted_traffic = $3, version = $4,
+           reconcile_at = CASE WHEN $5 THEN reconcile_at ELSE now() END, wakes = wakes + CASE WHEN $5 THEN 0 ELSE 1 END
+         WHERE id = $1`,
+        [id, next.traffic, next.wanted, version, isServed],
       );
+      if (isServed) await letRest(locked, neededBy(row, next), ask);
       return version;
     });
   }
@@ -119,7 +124,7 @@ export class TrafficRepository {
   /** What the present traffic and the wanted one become; undefined: they stay. */
   private async settled(locked: LockedFunction, wanted: WantedTraffic, isOver: boolean): Promise<Settled | undefined> {
     const { row, workloads, ask } = locked;
-    const { version, isAuto, targets } = wanted;
+    const { isAuto, targets } = wanted;
     const all = [row, ...workloads];
     switch (settling(wanted, all.map(seen), new Date())) {
       case 'waits':
@@ -128,14 +133,8 @@ export class TrafficRepository {
         return this.givenUp(locked, wanted, lateFault(wanted, all));
       case 'lost':
         return this.givenUp(locked, wanted, (isAuto && (await this.errorOf(row.id, targets, ask))) || LOST);
-      case 'served': {
-        if (isAuto) return { traffic: null, wanted: null };
-        const shares = targets.map(servedOf);
-        const numbers = shares.filter(({ percent }) => percent > 0).map(({ revision }) => revision);
-        const sql = 'UPDATE revisions SET served_at = now() WHERE function_id = $1 AND number = ANY ($2)';
-        await ask(sql, [row.id, numbers]);
-        return { traffic: { version, targets: shares }, wanted: null };
-      }
+      case 'served':
+        return serve(row.id, wanted, ask);
     }
   }
 
@@ -154,7 +153,7 @@ export class TrafficRepository {
     const { servingRevision: former } = row;
     if (former === null) return;
     const resolved = this.policy.asMade(await this.revisions.settingsOf(row, former, ask));
-    await this.revisions.activate(row, former, former, resolved, null, ask);
+    await this.revisions.activate(row, former, former, resolved, undefined, ask);
   }
 
   private async errorOf(id: FunctionId, targets: readonly Target[], ask: Ask): Promise<RevisionError | null> {
@@ -176,7 +175,9 @@ export class TrafficRepository {
     const revision = newest?.number ?? row.activeRevision;
     const resolved = this.policy.asMade(await this.revisions.settingsOf(row, revision, ask));
     if (revision !== row.activeRevision) {
-      await this.revisions.activate(row, revision, servingOf(row), resolved, withinMs, ask);
+      const serving = servingOf(row);
+      if (revision !== serving) await this.revisions.makePending(row.id, revision, ask);
+      await this.revisions.activate(row, revision, serving, resolved, { rolloutMs: withinMs }, ask);
     }
     const replicas = this.replicasOf(100, locked, resolved);
     await keepWorkload(row.id, resolved, { replicas, withinMs }, ask);
@@ -236,6 +237,15 @@ function seen(row: FunctionEntity): SeenWorkload {
 
 function servedOf({ revision, percent, tag, workload }: WantedTarget): ServedTarget {
   return { revision, percent, ...(tag !== undefined && { tag }), workload };
+}
+
+/** What was wanted has the calls from now on. */
+async function serve(id: FunctionId, { version, isAuto, targets }: WantedTraffic, ask: Ask): Promise<Settled> {
+  if (isAuto) return { traffic: null, wanted: null };
+  const shares = targets.map(servedOf);
+  const numbers = shares.filter(({ percent }) => percent > 0).map(({ revision }) => revision);
+  await ask('UPDATE revisions SET served_at = now() WHERE function_id = $1 AND number = ANY ($2)', [id, numbers]);
+  return { traffic: { version, targets: shares }, wanted: null };
 }
 
 /** The revision that the function's own workers have by its traffic. */

@@ -46,11 +46,14 @@ export class TrafficService {
   ): Promise<ShownTraffic> {
     const { id } = await this.functions.find(reference);
     named(id);
+    return this.shown(await this.serve(id, wish, versions));
+  }
+
+  /** The same of one that is known; resolves with the row that says so. */
+  async serve(id: FunctionId, wish: Wish, versions: readonly number[] | undefined): Promise<FunctionEntity> {
     const asked = { versions, withinMs: this.config.readyTimeoutMs };
     const version = await this.traffic.want(id, wish, asked);
     this.logger.info({ functionId: id, targets: wish }, 'traffic asked for');
-    // Workers that are ready already need no step.
-    await this.traffic.settle(id);
     const look = async () => verdictOf(id, await this.repository.find(id), version);
     let verdict = await this.changes.until(id, this.config.readyTimeoutMs, look);
     if (verdict === undefined) {
@@ -60,7 +63,7 @@ export class TrafficService {
     if (verdict instanceof AppError) throw verdict;
     // The next call must find it so.
     await this.changes.followed(id);
-    return this.shown(verdict);
+    return verdict;
   }
 
   private async shown(row: FunctionEntity): Promise<ShownTraffic> {

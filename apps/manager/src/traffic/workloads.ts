@@ -1,6 +1,7 @@
+import type { Ask } from '#libs/database/database.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { newFunctionId } from '../functions/function-id.js';
-import type { Ask, LockedFunction } from '../functions/function-lock.js';
+import type { LockedFunction } from '../functions/function-lock.js';
 import type { FunctionEntity } from '../functions/function.entity.js';
 import { DELETED } from '../functions/function.repository.js';
 import { type Resolved, SETTING_NAMES } from '../revisions/function-spec.js';
@@ -50,18 +51,23 @@ export async function addWorkload(row: FunctionEntity, made: NewWorkload, ask: A
 /** What traffic asks of a workload. */
 type Needed = Pick<NewWorkload, 'replicas' | 'withinMs'>;
 
-/** Gives a workload that was about to go, or has too little, what traffic asks of it. */
+/** Gives a workload that was about to go, or has too little, what traffic asks of it. One that has it all stays as it is. */
 export async function keepWorkload(id: FunctionId, { said, spec }: Resolved, needed: Needed, ask: Ask): Promise<void> {
-  const { replicas } = needed;
-  const settings = SETTING_NAMES.map((name, index) => `${name} = $${4 + index}`);
+  const { replicas, withinMs } = needed;
+  const settings = SETTING_NAMES.map((name, index) => `${name} = $${5 + index}`);
+  const values = SETTING_NAMES.map((_, index) => `$${5 + index}`);
+  const lacks = `(replicas < $2 OR phase <> 'running' OR not_before IS NOT NULL
+    OR (${SETTING_NAMES.join(', ')}) IS DISTINCT FROM (${values.join(', ')}))`;
   await ask(
     `UPDATE functions SET replicas = GREATEST(replicas, $2::integer), said = $3, ${settings.join(', ')},
-       generation = generation + 1, phase = CASE WHEN phase = 'idle' AND $2::integer > 0 THEN 'creating' ELSE phase END,
+       phase = CASE WHEN phase = 'idle' AND $2::integer > 0 THEN 'creating' ELSE phase END,
        resting_since = NULL, provisional_until = GREATEST(provisional_until,
-         CASE WHEN provisional_until IS NOT NULL THEN now() + $${4 + SETTING_NAMES.length}::float8 * interval '1 millisecond' END),
-       last_used_at = now(), reconcile_at = now(), not_before = NULL, wakes = wakes + 1
+         CASE WHEN provisional_until IS NOT NULL THEN now() + $4::float8 * interval '1 millisecond' END),
+       last_used_at = now(), not_before = NULL, generation = generation + CASE WHEN ${lacks} THEN 1 ELSE 0 END,
+       reconcile_at = CASE WHEN ${lacks} THEN now() ELSE reconcile_at END,
+       wakes = wakes + CASE WHEN ${lacks} THEN 1 ELSE 0 END
      WHERE id = $1`,
-    [id, replicas, said, ...SETTING_NAMES.map((name) => spec[name]), needed.withinMs],
+    [id, replicas, said, withinMs, ...SETTING_NAMES.map((name) => spec[name])],
   );
   await expectCalls(id, needed, ask);
 }
