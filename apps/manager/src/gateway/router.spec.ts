@@ -16,6 +16,8 @@ import { CallCancelled } from './errors.js';
 import { type Route, Router } from './router.js';
 
 const ID = 'aaaaaaaaaaaaaaaa';
+/** Workers of one of its revisions beside its own. */
+const FURTHER = 'cccccccccccccccc';
 const READY: Endpoint = { replica: 'r1', address: { kind: 'tcp', host: '127.0.0.1', port: 1 }, guard: 'worker' };
 const silent = pino({ level: 'silent' });
 
@@ -64,9 +66,9 @@ beforeEach(async () => {
   changes = new FunctionChanges(new Notifications('postgresql://127.0.0.1:1/none', silent));
   bus = new FunctionBus();
   reads = 0;
-  const find = () => {
+  const find = (id: string) => {
     reads += 1;
-    return reading.then(() => row);
+    return reading.then(() => (id === FURTHER ? { ...sleeping(), id, workloadOf: ID } : row));
   };
   reading = Promise.resolve();
   const repository = { find } as unknown as FunctionRepository;
@@ -107,6 +109,22 @@ describe('A route', () => {
     change({ replicas: 1, phase: 'running', endpoints: [READY] });
     await expect.poll(() => route.sleeps).toBe(false);
     expect(reads).toBe(2);
+  });
+});
+
+describe('A route whose function is switched off', () => {
+  it('refuses the calls that wait for a further revision of it, too', async () => {
+    const { pool } = await router.route(FURTHER);
+    const waiting = Promise.resolve(
+      pool.acquire({ waitMs: 5_000, cancellation: new Cancellation(), refused: () => new CallCancelled() }),
+    );
+    const refused = expect(waiting).rejects.toMatchObject({ code: 'function_disabled' });
+    change({
+      enabled: false,
+      traffic: { version: 2, targets: [{ revision: 2, percent: 100, workload: FURTHER }] },
+    });
+    changes.tell(ID);
+    await refused;
   });
 });
 

@@ -271,9 +271,15 @@ export class Router implements OnApplicationShutdown {
     route.isFixed = row.maxReplicas !== null && row.maxReplicas <= Math.max(1, row.minReplicas);
     // A worker that drains ends as soon as it has no connection left.
     this.serve(route, route.leaving ? [] : endpointsOf(route, row), route.concurrency);
+    if (route.isDisabled) this.rejectFurther(route, new FunctionDisabled(row.id));
     if (route.refusal) route.pool.rejectWaiters(route.refusal);
     // Calls that wait asked before it fell asleep, and don't ask again.
     else if (route.sleeps && route.pool.waiting > 0) this.activator.wake(route);
+  }
+
+  /** The calls that its further revisions have wait with those. */
+  private rejectFurther({ split }: Route, error: AppError): void {
+    for (const { workload } of split?.targets ?? []) this.routes.get(workload)?.pool.rejectWaiters(error);
   }
 
   /** Another function may have got its former name meanwhile. */
