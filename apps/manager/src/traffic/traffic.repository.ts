@@ -2,7 +2,7 @@ import { type Ask, Database } from '#libs/database/database.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { FunctionLock, type LockedFunction } from '../functions/function-lock.js';
-import { type FunctionEntity, servingOf } from '../functions/function.entity.js';
+import { ALL_COLUMNS, type FunctionEntity, servingOf } from '../functions/function.entity.js';
 import { DELETED } from '../functions/function.repository.js';
 import { InstallationPolicy } from '../revisions/installation-policy.js';
 import type { RevisionError } from '../revisions/revision.entity.js';
@@ -51,16 +51,20 @@ export class TrafficRepository {
 
   /**
    * Writes down which traffic is wanted, and makes the workers that it needs; where they are ready already, it is served
-   * from then on. What was wanted before is forgotten. Resolves with the version by which it is known. Throws {@link RevisionNotFound} and what {@link FunctionLock}
-   * throws.
+   * from then on. What was wanted before is forgotten. Resolves with the function's row, and the version by which what is
+   * wanted is known. Throws {@link RevisionNotFound} and what {@link FunctionLock} throws.
    */
-  want(id: FunctionId, wish: Wish, { versions, withinMs }: Asked): Promise<number> {
+  want(
+    id: FunctionId,
+    wish: Wish,
+    { versions, withinMs }: Asked,
+  ): Promise<{ readonly row: FunctionEntity; readonly version: number }> {
     return this.lock.changing(id, versions, async (locked) => {
       const { row, ask } = locked;
       if (wish === 'auto' && row.traffic === null && !isLive(row.wantedTraffic)) {
         // It is so already; what was asked for before and failed is no longer of interest.
         await ask('UPDATE functions SET wanted_traffic = NULL WHERE id = $1', [id]);
-        return row.version;
+        return { row: { ...row, wantedTraffic: null }, version: row.version };
       }
       const version = row.version + 1;
       const isAuto = wish === 'auto';
@@ -69,14 +73,14 @@ export class TrafficRepository {
       const wanted: WantedTraffic = { version, isAuto, targets, until, fault: null };
       const isServed = settling(wanted, [row, ...locked.workloads].map(seen), new Date()) === 'served';
       const next = isServed ? await serve(row.id, wanted, ask) : { traffic: row.traffic, wanted };
-      await ask(
+      const [written] = await ask<FunctionEntity>(
         `UPDATE functions SET traffic = $2, wanted_traffic = $3, version = $4,
            reconcile_at = CASE WHEN $5 THEN reconcile_at ELSE now() END, wakes = wakes + CASE WHEN $5 THEN 0 ELSE 1 END
-         WHERE id = $1`,
+         WHERE id = $1 RETURNING ${ALL_COLUMNS}`,
         [id, next.traffic, next.wanted, version, isServed],
       );
       if (isServed) await letRest(locked, neededBy(row, next), ask);
-      return version;
+      return { row: written as FunctionEntity, version };
     });
   }
 

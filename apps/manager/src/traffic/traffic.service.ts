@@ -52,10 +52,10 @@ export class TrafficService {
   /** The same of one that is known; resolves with the row that says so. */
   async serve(id: FunctionId, wish: Wish, versions: readonly number[] | undefined): Promise<FunctionEntity> {
     const asked = { versions, withinMs: this.config.readyTimeoutMs };
-    const version = await this.traffic.want(id, wish, asked);
+    const { row, version } = await this.traffic.want(id, wish, asked);
     this.logger.info({ functionId: id, targets: wish }, 'traffic asked for');
     const look = async () => verdictOf(id, await this.repository.find(id), version);
-    let verdict = await this.changes.until(id, this.config.readyTimeoutMs, look);
+    let verdict = verdictOf(id, row, version) ?? (await this.changes.until(id, this.config.readyTimeoutMs, look));
     if (verdict === undefined) {
       await this.traffic.settle(id, version);
       verdict = (await look()) ?? new TrafficSuperseded(id);
