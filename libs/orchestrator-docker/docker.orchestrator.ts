@@ -269,13 +269,14 @@ export class DockerOrchestrator extends Orchestrator {
       // What is there now is known, and the calls that wait for it come before what the others are called.
       const after = planReplicas(wanted, [...plan.keep, ...plan.former, ...made]);
       const isUnfinished = after.leave.length > 0 || after.promote !== undefined;
-      return { ...observedOf({ ...tells, ...after, leaving: plan.leave.length + after.leave.length }), isUnfinished };
+      const observed = observedOf({ ...after, ...tells, leaving: plan.leave.length + after.leave.length });
+      return { ...observed, ...(isUnfinished && { isUnfinished }) };
     }
 
     const after = isAsPlanned && start.length === 0 ? plan : planReplicas(wanted, await look());
     await settled(after.leave.map((replica) => this.drainer.drain(replica, graceOf(replica), signal)));
     if (after.promote !== undefined) await this.starter.promote(after.promote, signal);
-    return observedOf({ ...tells, ...after, leaving: after.leave.length + after.discard.length });
+    return observedOf({ ...after, ...tells, leaving: after.leave.length + after.discard.length });
   }
 
   /**

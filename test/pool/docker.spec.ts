@@ -36,6 +36,17 @@ describe.skipIf(reason !== undefined)('warm pool: what a killed manager leaves o
   });
   afterAll(() => site.harness.close());
 
+  const nameOf = async (id: string) => (await docker.getContainer(id).inspect()).Name.slice(1);
+
+  /** A function that serves, and its next revision, for which workers wait. */
+  const replacedFrom = async () => {
+    const manager = await stage.manager();
+    const former = stage.workload(answering('one'));
+    const before = await stage.settleReady(manager, former);
+    await vi.waitFor(() => expect(manager.warmPool?.counts().ready).toBeGreaterThan(0), { timeout: 60_000 });
+    return { manager, former, before, next: stage.revised(former, answering('two')) };
+  };
+
   it('never counts a worker that was taken and not given its function', async () => {
     const manager = await stage.manager();
     const workload = stage.workload(answering('one'));
@@ -71,6 +82,36 @@ describe.skipIf(reason !== undefined)('warm pool: what a killed manager leaves o
       ({ endpoints, ready }) => ready === 1 && endpoints[0]?.replica !== before.primary,
     );
     expect((await stage.call(after.endpoints[0], 'x')).body).toEqual({ result: 'one:x' });
+  });
+
+  it('lets the former revision go, and takes over its name, after the new one has answered', async () => {
+    const { manager, former, before, next } = await replacedFrom();
+    const seen = await stage.ensure(manager, next);
+    expect(seen).toMatchObject({ replicas: 1, ready: 1, isUnfinished: true });
+    expect((await stage.call(seen.endpoints[0], 'x')).body).toEqual({ result: 'two:x' });
+
+    // The manager dies here, and the revision that has taken over is what the next one is told of.
+    const { formerRevision: _, ...taken } = next;
+    const successor = await stage.restart(manager);
+    const after = await stage.ensure(successor, taken);
+    expect(after).toMatchObject({ replicas: 1, ready: 1 });
+    expect(after.isUnfinished).toBeUndefined();
+    expect(after.endpoints.map(({ replica }) => replica)).toEqual([seen.primary]);
+    expect(await nameOf(seen.primary)).toBe(slotName(former.functionId, 1));
+    await stage.untilGone(before.endpoints[0]);
+  });
+
+  it('gives the former revision no calls back when the new one is lost before that', async () => {
+    const { manager, before, next } = await replacedFrom();
+    const seen = await stage.ensure(manager, next);
+    const { formerRevision: _, ...taken } = next;
+    const successor = await stage.restart(manager);
+    await docker.getContainer(seen.primary).remove({ force: true });
+    const after = await stage.settle(successor, taken, ({ endpoints, ready }) => {
+      expect(endpoints.map(({ replica }) => replica)).not.toContain(before.primary);
+      return ready === 1;
+    });
+    expect((await stage.call(after.endpoints[0], 'x')).body).toEqual({ result: 'two:x' });
   });
 
   it('sweeps a worker that was given a function and not its name, after a moment', async () => {

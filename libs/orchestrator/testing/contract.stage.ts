@@ -80,10 +80,11 @@ export class Stage {
     };
   }
 
-  /** The next revision of the same function. */
+  /** The next revision of a workload, on its way to take the calls over. */
   revised(workload: Workload, handler: ContractHandler): Workload {
     const { code, codeSha256, functionName } = this.workload(handler);
-    return { ...workload, code, codeSha256, functionName, revision: workload.revision + 1 };
+    const { revision } = workload;
+    return { ...workload, code, codeSha256, functionName, revision: revision + 1, formerRevision: revision };
   }
 
   signal(): AbortSignal {

@@ -275,6 +275,14 @@ describe('A revision that is to take over', () => {
     expect(outcomeOf(rowOf(), seen(1))).toMatchObject({ takesOver: false, fault: undefined });
   });
 
+  it('is looked at soon after it has taken over, where its step has left the former workers to another', () => {
+    const row = rowOf({ rolloutUntil: from(60_000), servingRevision: 1 });
+    const left = { ...seen(1), isUnfinished: true };
+    expect(decide(row, left, OPTIONS)).toMatchObject({ takesOver: true, nextMs: 100 });
+    expect(decide(rowOf(), left, OPTIONS).nextMs).toBe(100);
+    expect(decide(rowOf(), seen(1), OPTIONS).nextMs).toBe(60_000);
+  });
+
   it('does not take over by being asleep', () => {
     expect(outcomeOf(rollout({ replicas: 0 }), seen(0))).toMatchObject({ takesOver: false });
   });
