@@ -31,6 +31,35 @@ it('goes on when a release that follows adds a column to a table that a prepared
   for (const answer of answers) expect(answer).toEqual([{ id: 1, name: 'a' }]);
 });
 
+it('makes a transaction anew whose prepared statement a release that follows has changed the answer of', async () => {
+  const some = 'UPDATE things SET id = id WHERE id = $1 RETURNING things.*';
+  let made = 0;
+  const transact = () =>
+    here.database.transaction(
+      async (ask) => {
+        made += 1;
+        await ask('INSERT INTO things (id) VALUES ($1)', [100]);
+        return (await ask(some, [1])).length;
+      },
+      { isRepeatable: true },
+    );
+  for (const _ of MANY) await transact();
+  expect(made).toBe(MANY.length);
+  await here.database.query('ALTER TABLE things ADD COLUMN size integer');
+  expect(await transact()).toBe(1);
+  const [{ count } = { count: 0 }] = await here.database.query<{ count: number }>(
+    'SELECT count(*)::integer AS count FROM things WHERE id = 100',
+  );
+  expect(count).toBe(MANY.length + 1);
+  await expect(
+    here.database.transaction(async (ask) => {
+      await ask('DELETE FROM things');
+      throw new Error('no');
+    }),
+  ).rejects.toThrow('no');
+  expect(await here.database.query('SELECT id FROM things WHERE id = 1')).toEqual([{ id: 1 }]);
+});
+
 it('goes without where a pooler gives each transaction another session', async () => {
   const one = 'SELECT $1::integer AS one';
   const answers = [];

@@ -91,6 +91,54 @@ describe('A step that begins with the request for it', () => {
     });
   });
 
+  it('brings up a revision the same way, and the one that is gone back to', async () => {
+    const manager = here.start(NO_POLL, { deaf: true });
+    const id = await manager.add();
+    await here.ready(id);
+    await expect.poll(async () => (await here.row(id)).leaseToken).toBeNull();
+    const asked = askedBy(manager);
+    const served = async () => {
+      const { activeRevision, servingRevision } = await here.row(id);
+      return servingRevision === null ? activeRevision : undefined;
+    };
+    const code = Buffer.from('def handle(payload):\n    return 2\n');
+    expect(await manager.revise(id, code)).toBe(2);
+    await expect.poll(served, { timeout: 10_000 }).toBe(2);
+    expect(asked[0]).toMatchObject({ revision: 2, formerRevision: 1, code, looks: 0 });
+    await expect.poll(async () => (await here.row(id)).leaseToken).toBeNull();
+
+    asked.length = 0;
+    await manager.rollBack(id, 1);
+    await expect.poll(served, { timeout: 10_000 }).toBe(1);
+    expect(asked[0]).toMatchObject({ revision: 1, formerRevision: 2 });
+    expect(asked[0]?.code.equals(code)).toBe(false);
+  });
+
+  it('is not needed for traffic whose workers are ready', async () => {
+    const manager = here.start();
+    const id = await manager.add();
+    await here.ready(id);
+    await manager.revise(id, Buffer.from('def handle(payload):\n    return 2\n'));
+    await expect.poll(async () => (await here.row(id)).servingRevision, { timeout: 10_000 }).toBeNull();
+    const shares = (first: number) => [
+      { revision: 1, percent: first },
+      { revision: 2, percent: 100 - first },
+    ];
+    const asked = { versions: undefined, withinMs: 60_000 };
+    await manager.traffic.want(id, shares(10), asked);
+    await expect.poll(async () => (await here.row(id)).traffic?.targets, { timeout: 10_000 }).toMatchObject(shares(10));
+    await manager.stop();
+    const requests = async () => {
+      const rows = await Promise.all((await here.repository.idsOf(id)).map((one) => here.row(one)));
+      return rows.map(({ reconcileRequests }) => reconcileRequests);
+    };
+    const before = await requests();
+
+    const { row } = await manager.traffic.want(id, shares(40), asked);
+    expect(row).toMatchObject({ traffic: { targets: shares(40) }, wantedTraffic: null });
+    expect(await requests()).toEqual(before);
+  });
+
   it('is not taken for a fresh start while the last replica is still on its way out', async () => {
     const manager = here.start();
     const id = await manager.add();

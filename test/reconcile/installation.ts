@@ -18,7 +18,11 @@ import { InlineReconciler, StepSlots } from '../../apps/manager/src/functions/in
 import { FunctionChanges } from '../../apps/manager/src/functions/function-changes.js';
 import { FunctionEntity } from '../../apps/manager/src/functions/function.entity.js';
 import { newFunctionId } from '../../apps/manager/src/functions/function-id.js';
-import { FunctionRepository, type NewFunction } from '../../apps/manager/src/functions/function.repository.js';
+import {
+  FunctionRepository,
+  type Lease,
+  type NewFunction,
+} from '../../apps/manager/src/functions/function.repository.js';
 import { InstallationPolicy } from '../../apps/manager/src/revisions/installation-policy.js';
 import { RevisionRepository } from '../../apps/manager/src/revisions/revision.repository.js';
 import { TrafficRepository } from '../../apps/manager/src/traffic/traffic.repository.js';
@@ -55,6 +59,9 @@ export class RunningManager {
   readonly orchestrator: MortalOrchestrator;
   readonly slots: StepSlots;
   readonly notifications: Notifications;
+  readonly revisions: RevisionRepository;
+  readonly traffic: TrafficRepository;
+  readonly policy: InstallationPolicy;
   readonly loop: ReconcileLoop;
   private readonly orphans: OrphanCollector;
 
@@ -69,19 +76,20 @@ export class RunningManager {
     this.demands = new DemandRepository(new MortalDatabase(installation.source, this.life));
     const database = new MortalDatabase(installation.source, this.life);
     const lock = new FunctionLock(database);
-    const revisions = new RevisionRepository(database, lock);
+    this.revisions = new RevisionRepository(database, lock);
     const metrics = new ReconcileMetrics(new Metrics());
     const { functions, scale } = loadConfig({});
-    const policy = new InstallationPolicy(functions, scale, this.orchestrator);
+    this.policy = new InstallationPolicy(functions, scale, this.orchestrator);
+    this.traffic = new TrafficRepository(database, lock, this.revisions, this.policy);
     const reconciler = new FunctionReconciler(
       this.repository,
       this.orchestrator,
       this.changes,
       bus,
       metrics,
-      revisions,
-      new TrafficRepository(database, lock, revisions, policy),
-      policy,
+      this.revisions,
+      this.traffic,
+      this.policy,
       { of: async () => undefined } as unknown as SecretsService,
       { layer: (digest) => ({ digest, open: () => Promise.reject(new Error('no function here has one')) }) },
       logger,
@@ -122,6 +130,23 @@ export class RunningManager {
   /** As a call here does that finds its function without replicas; false when somebody else was faster. */
   async wake(id: FunctionId): Promise<boolean> {
     return (await this.inline.write(id, (lease) => this.demands.wake(id, lease))) !== undefined;
+  }
+
+  /** As a revision that is sent here does; resolves with its number. */
+  async revise(id: FunctionId, code: Buffer): Promise<number> {
+    const sha256 = createHash('sha256').update(code).digest('hex');
+    const made = { functionName: undefined, code: { bytes: code, sha256 }, message: '', createdBy: null };
+    const paces = { rolloutMs: 60_000, kept: 20 };
+    const write = (lease: Lease | undefined) =>
+      this.revisions.add(id, made, (settings) => this.policy.resolve(settings), { ...paces, lease });
+    return (await this.inline.write(id, write)).number;
+  }
+
+  /** As going back here does. */
+  async rollBack(id: FunctionId, to: number): Promise<void> {
+    const write = (lease: Lease | undefined) =>
+      this.revisions.rollBack(id, to, this.policy.asMade, { rolloutMs: 60_000, lease });
+    await this.inline.write(id, write);
   }
 
   /** As the start of a shutdown does, which may take long. */
