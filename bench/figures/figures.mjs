@@ -7,6 +7,7 @@ import { measureMany } from './many.mjs';
 import { measureMemory } from './memory.mjs';
 import { measureNeighbour } from './neighbour.mjs';
 import { measureOverhead } from './overhead.mjs';
+import { measurePackages } from './packages.mjs';
 import { measureRuns } from './runs.mjs';
 import { measureScale } from './scale.mjs';
 import { measureScaleFromZero } from './scale-from-zero.mjs';
@@ -24,6 +25,7 @@ export const FIGURES = {
   deploy: measureDeploy,
   updates: measureUpdates,
   runs: measureRuns,
+  packages: measurePackages,
   overhead: measureOverhead,
   throughput: measureThroughput,
   worker: measureWorker,

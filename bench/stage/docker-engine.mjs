@@ -1,9 +1,13 @@
 import { randomBytes } from 'node:crypto';
+import { PassThrough } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import Docker from 'dockerode';
 import { pack } from 'tar-stream';
+import { indexEnvironment, uvEnvironment } from './package-index.mjs';
 import { isGeneric, isHealthy, untilGeneric, untilHealthy } from './health.mjs';
 
+const BUILDER = process.env.BUILDER_IMAGE || 'faas-builder:local';
 const IMAGE = process.env.WORKER_IMAGE || 'faas-worker:local';
 const PORT = 8000;
 const PORT_KEY = `${PORT}/tcp`;
@@ -23,6 +27,7 @@ export class DockerEngine {
       DEPLOYMENT_ENV: 'docker',
       DOCKER_NETWORK: this.#network,
       WORKER_IMAGE: IMAGE,
+      BUILDER_IMAGE: BUILDER,
     };
   }
 
@@ -39,6 +44,70 @@ export class DockerEngine {
 
   async describe() {
     return `docker ${(await this.#docker.version()).Version}`;
+  }
+
+  /** What a manager is told of where packages come from. */
+  indexEnvironment() {
+    return indexEnvironment();
+  }
+
+  /** How many milliseconds a container with uv takes for a package and what it needs, with nothing in its cache. */
+  async installByHand(requirement) {
+    const environment = { UV_CACHE_DIR: '/tmp/cache', UV_NO_CONFIG: '1', UV_SYSTEM_CERTS: '1', ...uvEnvironment() };
+    const began = performance.now();
+    const container = await this.#docker.createContainer({
+      Image: BUILDER,
+      Env: Object.entries(environment).map(([name, value]) => `${name}=${value}`),
+      Cmd: ['/opt/builder/bin/uv', 'pip', 'install', '--target', '/tmp/packages', '--python', 'python3', requirement],
+    });
+    try {
+      const ended = container.wait({ condition: 'next-exit' });
+      await container.start();
+      const { StatusCode } = await ended;
+      const took = Math.round((performance.now() - began) * 10) / 10;
+      if (StatusCode === 0) return took;
+      throw new Error(String(await container.logs({ stdout: true, stderr: true })).slice(-500));
+    } finally {
+      await container.remove({ force: true, v: true }).catch(ignoreMissing);
+    }
+  }
+
+  /**
+   * What is in the volume of layers of an installation, and for each worker of a function: which file it has of a layer,
+   * from where it has it, and how many bytes it has written beside.
+   */
+  async layersUse(id) {
+    const found = await this.#docker.listContainers({ filters: { name: [`^/?faas-worker-${id}(-|$)`] } });
+    const replicas = await Promise.all(found.map(({ Id }) => this.#layerOf(Id)));
+    return { layers: Number(await this.#printed(replicas[0].container, SIZE)), replicas };
+  }
+
+  async #layerOf(Id) {
+    const container = this.#docker.getContainer(Id);
+    const { Mounts, SizeRw } = await container.inspect({ size: true });
+    const mount = Mounts.find(({ Destination }) => Destination === '/layers');
+    return { container: Id, source: mount.Source, written: SizeRw ?? 0, file: await this.#printed(Id, IDENTITY) };
+  }
+
+  async #printed(container, program) {
+    const Env = [];
+    const exec = await this.#docker.getContainer(container).exec({
+      Cmd: ['python3', '-c', program],
+      User: '0:0',
+      AttachStdout: true,
+      AttachStderr: true,
+      Env,
+    });
+    const stream = await exec.start({});
+    const [output, errors] = [new PassThrough(), new PassThrough()];
+    this.#docker.modem.demuxStream(stream, output, errors);
+    stream.on('end', () => {
+      output.end();
+      errors.end();
+    });
+    const [said, wrong] = await Promise.all([text(output), text(errors)]);
+    if (wrong !== '') throw new Error(wrong);
+    return said.trim();
   }
 
   /** The worker of a function, by the way that the manager takes. */
@@ -99,7 +168,9 @@ export class DockerEngine {
     for (let tries = 1; ; tries += 1) {
       await this.#removeAll(await this.#containers());
       try {
-        await this.#docker.getNetwork(this.#network).remove().catch(ignoreMissing);
+        for (const name of [this.#network, `${this.#network}-build`]) {
+          await this.#docker.getNetwork(name).remove().catch(ignoreMissing);
+        }
         return;
       } catch (error) {
         // A container that was on its way has joined meanwhile, or one that is gone has yet to leave.
@@ -178,6 +249,15 @@ export class DockerEngine {
     return { origin: `http://127.0.0.1:${port}`, path: '/' };
   }
 }
+
+/** What the folder of layers takes. */
+const SIZE = `import os
+print(sum(os.lstat(os.path.join(at, name)).st_blocks * 512 for at, _, files in os.walk("/layers") for name in files))`;
+/** Device and number of the largest file of a layer. */
+const IDENTITY = `import os
+found = [os.stat(os.path.join(at, name)) for at, _, files in os.walk("/layers") for name in files]
+file = max(found, key=lambda one: one.st_size)
+print(file.st_dev, file.st_ino)`;
 
 async function memoryOf(container) {
   const { memory_stats: memory } = await container.stats({ stream: false, 'one-shot': true });

@@ -1,12 +1,16 @@
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { glob, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
 import { Child, freePort } from './child.mjs';
+import { indexEnvironment, uvEnvironment } from './package-index.mjs';
 import { isGeneric, untilGeneric, untilHealthy } from './health.mjs';
 import { memoryBytes, processesWhere } from './process-use.mjs';
 
 /** Where the provider puts workers without a function. */
 const POOL = '.pool';
+const run = promisify(execFile);
 
 /** Functions as processes of this machine, in a folder that only this run uses. */
 export class ProcessEngine {
@@ -34,6 +38,24 @@ export class ProcessEngine {
 
   async describe() {
     return 'process';
+  }
+
+  /** What a manager is told of where packages come from, and what uv is told by hand. */
+  indexEnvironment() {
+    return indexEnvironment();
+  }
+
+  /** How many milliseconds uv takes for a package and what it needs, with nothing in its cache. */
+  async installByHand(requirement) {
+    const folder = await this.#folderOf({});
+    const uv = process.env.BUILDER_UV || join(this.#root, '.cache', 'builder', 'bin', 'uv');
+    const places = ['--cache-dir', join(folder, 'cache'), '--target', join(folder, 'packages')];
+    const began = performance.now();
+    const env = { PATH: process.env.PATH, HOME: folder, UV_NO_CONFIG: '1', UV_SYSTEM_CERTS: '1', ...uvEnvironment() };
+    await run(uv, ['pip', 'install', ...places, '--python', this.#python, requirement], { env });
+    const took = Math.round((performance.now() - began) * 10) / 10;
+    await rm(folder, { recursive: true, force: true });
+    return took;
   }
 
   /** The worker of a function: its socket is where the process provider puts it. */

@@ -11,6 +11,7 @@ import { DockerEngine } from './docker-engine.mjs';
 import { untilHealthy } from './health.mjs';
 import { Manager } from './manager.mjs';
 import { ProcessEngine } from './process-engine.mjs';
+import { Undo } from './undo.mjs';
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const reference = join(root, 'bench', 'reference');
@@ -46,6 +47,25 @@ export class Stage {
     const stage = new Stage(this.undo, this.folder, engine, this.options);
     stage.discarded = this.discarded;
     return stage;
+  }
+
+  /** Has something measured; what it starts is ended after it. */
+  async part(work) {
+    const scope = new Undo();
+    const end = () => scope.all();
+    await this.undo.add(end);
+    const stage = new Stage(scope, this.folder, this.engine, this.options);
+    stage.discarded = this.discarded;
+    try {
+      return await work(stage);
+    } finally {
+      await this.undo.now(end);
+    }
+  }
+
+  /** The Python that workers have where they are processes. */
+  get python() {
+    return workerPython();
   }
 
   /** How much of the usual counts and times is measured. */
