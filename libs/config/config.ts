@@ -134,6 +134,8 @@ export interface LayersConfig {
   readonly mostFiles: number;
   /** How many are built at once. */
   readonly concurrency: number;
+  /** What builds may leave for later ones in their cache; it is emptied when there is more. */
+  readonly cacheMiB: number;
   /** A layer that no revision names is kept for this long after its last use, in milliseconds. */
   readonly retentionMs: number;
   /** The image that they are built in, and the volume that they are unpacked to; undefined: one of this installation. */

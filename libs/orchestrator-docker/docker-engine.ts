@@ -124,8 +124,13 @@ export class DockerEngine {
     return (await this.call('wait for a container', signal, wait, timeoutMs)).StatusCode;
   }
 
-  async putArchive(id: string, path: string, archive: Buffer | Readable, signal: AbortSignal): Promise<void> {
-    const timeoutMs = Buffer.isBuffer(archive) ? CALL_TIMEOUT_MS : START_TIMEOUT_MS;
+  async putArchive(
+    id: string,
+    path: string,
+    archive: Buffer | Readable,
+    signal: AbortSignal,
+    timeoutMs = Buffer.isBuffer(archive) ? CALL_TIMEOUT_MS : START_TIMEOUT_MS,
+  ): Promise<void> {
     await this.call(
       'copy files',
       signal,

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import type { ContainerCreateOptions } from 'dockerode';
+import type { ContainerCreateOptions, MountSettings } from 'dockerode';
 import type { Logger } from 'pino';
 import { extract, pack } from 'tar-stream';
 import type { DockerConfig, LayersConfig } from '#libs/config/config.js';
@@ -18,6 +18,7 @@ import {
   reportIn,
 } from '#libs/orchestrator/layers.js';
 import { buffer } from 'node:stream/consumers';
+import { Leaving } from '#libs/orchestrator/leaving.js';
 import type { DockerEngine } from './docker-engine.js';
 import { EngineRefusal, isImageMissing } from './engine-fault.js';
 import { LABEL } from './labels.js';
@@ -27,14 +28,18 @@ import { NetworkUnusable, WorkerNetwork } from './worker-network.js';
 
 const USER = 65_532;
 const MIB = 1024 * 1024;
+const UV = '/opt/builder/bin/uv';
 const CLEAN_MS = 30_000;
+const SWEEP_MS = 60_000;
 const PULL_MS = 600_000;
 /** Of a report or a lock. */
 const LARGEST_TEXT = 4 * MIB;
 
 /** Builds layers in containers of their own: on a network of their own, without anything of a function or a manager. */
 export class DockerLayers implements LayerEngine {
-  private network: Promise<WorkerNetwork> | undefined;
+  private network: Promise<WorkerNetwork | undefined> | undefined;
+  private readonly leaving = new Leaving();
+  private hasBuilt = false;
 
   constructor(
     private readonly engine: DockerEngine,
@@ -66,7 +71,7 @@ export class DockerLayers implements LayerEngine {
     const name = `${buildPrefix(this.owner)}${randomBytes(8).toString('hex')}`;
     let id: string | undefined;
     try {
-      id = await this.engine.create(name, this.container(name, await this.place(signal)), signal);
+      id = await this.engine.create(name, this.builder(name, await this.place(signal)), signal);
       await this.engine.putArchive(id, '/build', await this.job(request), signal);
       const status = await this.run(id, onLine, signal);
       const files = await this.texts(id, status, signal);
@@ -77,14 +82,13 @@ export class DockerLayers implements LayerEngine {
     } catch (error) {
       if (isImageMissing(error)) throw new BuildFailed('unavailable', `The image ${this.rules.image} is missing.`);
       // The network may have been removed between builds, and an index have another address by now.
-      if (error instanceof EngineRefusal || (error instanceof BuildFailed && error.fault === 'index')) this.close();
+      if (error instanceof EngineRefusal || (error instanceof BuildFailed && error.fault === 'index')) this.forget();
       if (error instanceof NetworkUnusable) throw new BuildFailed('unavailable', error.message);
       throw error;
     } finally {
-      await this.clean(id ?? name, name).catch((error: unknown) =>
-        // A sweep does it later.
-        this.logger.debug({ err: error, build: name }, 'what a build has left was not removed'),
-      );
+      this.hasBuilt = true;
+      // The one who asked for it need not wait for that.
+      this.leaving.add(this.clean(id ?? name, name));
     }
   }
 
@@ -99,11 +103,28 @@ export class DockerLayers implements LayerEngine {
     const unused = await this.engine.unusedVolumes(buildPrefix(this.owner), signal);
     for (const volume of unused) await this.engine.removeVolume(volume, signal);
     await this.volume.sweep(kept, signal);
+    await this.sweepCache(signal);
   }
 
-  close(): void {
-    void this.network?.then((network) => network.close()).catch(() => undefined);
+  /** Waits for what is being removed. */
+  async close(): Promise<void> {
+    this.forget();
+    await Promise.all([this.leaving.gone(), this.volume.close()]);
+  }
+
+  private forget(): void {
+    void this.network?.then((network) => network?.close()).catch(() => undefined);
     this.network = undefined;
+  }
+
+  /** Only after builds, which fill it. uv waits for those that are at work with it. */
+  private async sweepCache(signal: AbortSignal): Promise<void> {
+    if (!this.hasBuilt || this.rules.allowSdists) return;
+    this.hasBuilt = false;
+    const config = this.container('none', [this.cacheVolume()], {
+      Cmd: ['python3', '-m', 'faas_builder.cache', UV, '/cache', String(this.rules.cacheMiB * MIB)],
+    });
+    await this.engine.runToEnd({ ...config, HostConfig: { ...config.HostConfig, AutoRemove: true } }, SWEEP_MS, signal);
   }
 
   private async run(id: string, onLine: (line: string) => void, signal: AbortSignal): Promise<number> {
@@ -158,40 +179,59 @@ export class DockerLayers implements LayerEngine {
 
   /** Where the index is reached; nowhere where there is none. */
   private async place(signal: AbortSignal): Promise<string> {
-    if (this.rules.indexUrl === undefined && this.rules.extraIndexUrls.length === 0) return 'none';
     this.network ??= this.open().catch((error: unknown) => {
       this.network = undefined;
       throw error;
     });
     const network = await this.network;
+    if (network === undefined) return 'none';
     await within('the network of builds', { signal }, () => network.ready());
     return networkOf(this.config);
   }
 
-  /** Closed like that of the workers, but for the indexes. */
-  private async open(): Promise<WorkerNetwork> {
-    const { firewall } = this.config;
-    const allow = [...firewall.allow, ...(await rangesOf([this.rules.indexUrl, ...this.rules.extraIndexUrls]))];
-    const network = networkOf(this.config);
-    const own = { ...this.config, network, internal: false, firewall: { ...firewall, allow } };
-    return new WorkerNetwork(this.engine, own, this.logger);
+  private async open(): Promise<WorkerNetwork | undefined> {
+    const own = await buildNetworkOf(this.config, this.rules);
+    return own && new WorkerNetwork(this.engine, own, this.logger);
   }
 
-  private container(name: string, network: string): ContainerCreateOptions {
-    const { image, memoryMiB, wheelsDir, allowSdists } = this.rules;
-    const volume = (Source: string, Target: string) => ({
-      Type: 'volume' as const,
-      Source,
-      Target,
-      ReadOnly: false,
-      VolumeOptions: { NoCopy: false, Labels: { [LABEL.owner]: this.owner }, DriverConfig: { Name: '', Options: {} } },
-    });
+  private builder(name: string, network: string): ContainerCreateOptions {
+    const { wheelsDir, allowSdists } = this.rules;
     const wheels = { Type: 'bind' as const, Source: wheelsDir ?? '', Target: '/wheels', ReadOnly: true };
+    const mounts = [
+      this.mount(name, '/build'),
+      // Code of a source distribution could put other packages there for the next builds.
+      ...(allowSdists ? [] : [this.cacheVolume()]),
+      ...(wheelsDir === undefined ? [] : [wheels]),
+    ];
+    return this.container(network, mounts, {
+      Cmd: ['python3', '-m', 'faas_builder', '/build'],
+      Env: ['HOME=/build/tmp', 'TMPDIR=/build/tmp'],
+    });
+  }
+
+  private cacheVolume(): MountSettings {
+    return this.mount(`${this.volume.volume}-cache`, '/cache');
+  }
+
+  private mount(Source: string, Target: string): MountSettings {
+    const VolumeOptions = {
+      NoCopy: false,
+      Labels: { [LABEL.owner]: this.owner },
+      DriverConfig: { Name: '', Options: {} },
+    };
+    return { Type: 'volume', Source, Target, ReadOnly: false, VolumeOptions };
+  }
+
+  private container(
+    network: string,
+    mounts: MountSettings[],
+    config: Pick<ContainerCreateOptions, 'Cmd' | 'Env'>,
+  ): ContainerCreateOptions {
+    const { image, memoryMiB } = this.rules;
     return {
       Image: image,
       User: `${USER}:${USER}`,
-      Cmd: ['python3', '-m', 'faas_builder', '/build'],
-      Env: ['HOME=/build/tmp', 'TMPDIR=/build/tmp'],
+      ...config,
       Labels: { [LABEL.owner]: this.owner, [LABEL.layers]: 'build' },
       StopTimeout: 1,
       HostConfig: {
@@ -208,12 +248,7 @@ export class DockerLayers implements LayerEngine {
         Ulimits: [{ Name: 'core', Soft: 0, Hard: 0 }],
         RestartPolicy: { Name: 'no' },
         LogConfig: { Type: 'json-file', Config: { 'max-size': '2m', 'max-file': '1' } },
-        Mounts: [
-          volume(name, '/build'),
-          // Code of a source distribution could put other packages there for the next builds.
-          ...(allowSdists ? [] : [volume(`${this.volume.volume}-cache`, '/cache')]),
-          ...(wheelsDir === undefined ? [] : [wheels]),
-        ],
+        Mounts: mounts,
       },
     };
   }
@@ -221,7 +256,7 @@ export class DockerLayers implements LayerEngine {
   private async job(request: BuildRequest): Promise<Buffer> {
     const cache = this.rules.allowSdists ? '/build/cache' : '/cache';
     const wheels = this.rules.wheelsDir === undefined ? undefined : '/wheels';
-    const job = jobFor(request, this.rules, { uv: '/opt/builder/bin/uv', cache, wheels });
+    const job = jobFor(request, this.rules, { uv: UV, cache, wheels });
     const archive = pack();
     const own = { uid: USER, gid: USER, mtime: new Date() };
     for (const name of ['in', 'out', 'tmp', 'cache']) archive.entry({ ...own, name, type: 'directory', mode: 0o700 });
@@ -235,8 +270,22 @@ function buildPrefix(owner: string): string {
   return `faas-build-${owner}-`;
 }
 
-export function networkOf({ network }: Pick<DockerConfig, 'network'>): string {
+function networkOf({ network }: Pick<DockerConfig, 'network'>): string {
   return `${network}-build`;
+}
+
+/**
+ * The network of builds as that of workers is configured: closed like it, but for the indexes. Undefined where there is
+ * no index to reach.
+ */
+export async function buildNetworkOf(
+  config: DockerConfig,
+  { indexUrl, extraIndexUrls }: Pick<LayersConfig, 'indexUrl' | 'extraIndexUrls'>,
+): Promise<DockerConfig | undefined> {
+  if (indexUrl === undefined && extraIndexUrls.length === 0) return undefined;
+  const { firewall } = config;
+  const allow = [...firewall.allow, ...(await rangesOf([indexUrl, ...extraIndexUrls]))];
+  return { ...config, network: networkOf(config), internal: false, firewall: { ...firewall, allow } };
 }
 
 /** Where the hosts of indexes are now, as the firewall has it: a company's own is mostly at a private address. */

@@ -218,10 +218,9 @@ export class DockerOrchestrator extends Orchestrator {
     this.coldStarts.stop();
     this.images.close();
     this.network.close();
-    this.builds?.close();
     this.drainer.close();
     this.listeners.clear();
-    await this.pool.close();
+    await Promise.all([this.pool.close(), this.builds?.close()]);
   }
 
   private async step(workload: Workload, signal: AbortSignal, onReady: Tell): Promise<Observed> {

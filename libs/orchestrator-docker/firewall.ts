@@ -1,14 +1,28 @@
 import { pino } from 'pino';
+import type { DockerConfig } from '#libs/config/config.js';
 import { loadConfig } from '#libs/config/load-config.js';
 import { connectDocker } from './create-docker-orchestrator.js';
 import { DockerEngine } from './docker-engine.js';
+import { buildNetworkOf } from './docker-layers.js';
 import { shellScript } from './rule-scripts.js';
 import { families } from './packet-filter.js';
 import { bridgeOf, policyOf } from './worker-firewall.js';
 import { WorkerNetwork } from './worker-network.js';
 
-/** Prints the commands that keep workers from the engine's machine, for those who run the manager without that right. */
+/**
+ * Prints the commands that keep workers, and builds of packages, from the engine's machine, for those who run the manager
+ * without that right.
+ */
 const { docker } = loadConfig(process.env).orchestrator;
-const config = { ...docker, firewall: { ...docker.firewall, mode: 'off' as const } };
-const network = new WorkerNetwork(new DockerEngine(connectDocker()), config, pino({ level: 'silent' }));
-process.stdout.write(shellScript(bridgeOf(await network.inspect()), await policyOf(docker), families()));
+const engine = new DockerEngine(connectDocker());
+const logger = pino({ level: 'silent' });
+const builds = docker.layers && (await buildNetworkOf(docker, docker.layers));
+
+/** The network is made if there is none. */
+async function rulesOf(config: DockerConfig) {
+  const network = new WorkerNetwork(engine, { ...config, firewall: { ...config.firewall, mode: 'off' } }, logger);
+  return { bridge: bridgeOf(await network.inspect()), policy: await policyOf(config) };
+}
+
+const networks = [await rulesOf(docker), ...(builds === undefined ? [] : [await rulesOf(builds)])];
+process.stdout.write(shellScript(networks, families()));

@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
-import { buffer } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import type { ContainerCreateOptions } from 'dockerode';
 import { pack, type Pack } from 'tar-stream';
 import type { LayersConfig } from '#libs/config/config.js';
-import { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
+import { within } from '#libs/deadlines/within.js';
 import { layerEntries, type LayerEntry } from '#libs/orchestrator/layer-archive.js';
-import type { Layer } from '#libs/orchestrator/layers.js';
+import { Leaving } from '#libs/orchestrator/leaving.js';
+import { type Layer, longestUnpackingMs } from '#libs/orchestrator/layers.js';
 import type { DockerEngine } from './docker-engine.js';
 import { isImageMissing } from './engine-fault.js';
 import { LABEL } from './labels.js';
@@ -20,7 +20,7 @@ const SWEEP_MS = 60_000;
 /** Without anything known to be there in vain. */
 const SWEEP_EVERY_MS = 24 * 3_600_000;
 /** Longer than a layer that was made just now takes to be in the list of those that are kept. */
-const YOUNG_S = 600;
+const YOUNG_MS = 10 * 60_000;
 const FOLDER = { type: 'directory', mode: 0o755, uid: 0, gid: 0, mtime: new Date(0) } as const;
 
 /** Links that aren't kept, and folders that no link leads to. */
@@ -58,7 +58,10 @@ export function layersMount(owner: string, volume: string, isReader = true) {
  */
 export class LayerVolume {
   private readonly known = new Set<string>();
-  private readonly mutex = new KeyedMutex();
+  private readonly filling = new Map<string, Promise<void>>();
+  private readonly closing = new AbortController();
+  private readonly longestMs: number;
+  private readonly leaving = new Leaving();
   private sweptAt = Date.now();
 
   constructor(
@@ -67,7 +70,9 @@ export class LayerVolume {
     private readonly image: string,
     readonly volume: string,
     private readonly limits: Pick<LayersConfig, 'largestMiB' | 'mostFiles'>,
-  ) {}
+  ) {
+    this.longestMs = longestUnpackingMs(limits);
+  }
 
   pathOf(digest: string): string {
     return `${LAYERS_DIR}/${digest}`;
@@ -76,10 +81,19 @@ export class LayerVolume {
   /** Unpacks it unless it is there, or was when it was last looked at. */
   async ready(layer: Layer, signal: AbortSignal): Promise<void> {
     if (this.known.has(layer.digest)) return;
-    await this.mutex.run(layer.digest, signal, async () => {
-      if (this.known.has(layer.digest)) return;
-      if (await this.fill(layer, signal)) this.known.add(layer.digest);
-    });
+    const work = this.filling.get(layer.digest) ?? this.begin(layer);
+    await within('unpacking a layer', { signal }, () => work);
+  }
+
+  /** Whoever waits for it may stop, and find it there the next time: a large layer takes longer than a step may. */
+  private begin(layer: Layer): Promise<void> {
+    const bounded = AbortSignal.any([this.closing.signal, AbortSignal.timeout(this.longestMs)]);
+    const work = this.fill(layer, bounded)
+      .then((isThere) => void (isThere && this.known.add(layer.digest)))
+      .finally(() => this.filling.delete(layer.digest));
+    work.catch(() => undefined);
+    this.filling.set(layer.digest, work);
+    return work;
   }
 
   /** A worker didn't find it, or may not have: it is looked for again. */
@@ -87,12 +101,20 @@ export class LayerVolume {
     this.known.delete(digest);
   }
 
+  /** Ends what is being unpacked, and waits for what is being removed. */
+  async close(): Promise<void> {
+    this.closing.abort(new Error('The engine is closed.'));
+    await Promise.allSettled(this.filling.values());
+    await this.leaving.gone();
+  }
+
   async sweep(kept: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
     const gone = [...this.known].filter((digest) => !kept.has(digest));
     if (gone.length === 0 && Date.now() - this.sweptAt < SWEEP_EVERY_MS) return;
     for (const digest of gone) this.known.delete(digest);
     this.sweptAt = Date.now();
-    const Entrypoint = ['python3', '-c', SWEEP, LAYERS_DIR, String(YOUNG_S), ...kept];
+    const young = String((YOUNG_MS + this.longestMs) / 1_000);
+    const Entrypoint = ['python3', '-c', SWEEP, LAYERS_DIR, young, ...kept];
     const config = this.container({ Entrypoint, Cmd: [] });
     await this.engine.runToEnd({ ...config, HostConfig: { ...config.HostConfig, AutoRemove: true } }, SWEEP_MS, signal);
   }
@@ -111,16 +133,13 @@ export class LayerVolume {
       if (await this.engine.hasPath(porter, `${this.pathOf(layer.digest)}/.`, signal)) return true;
       const folder = `in-${randomBytes(8).toString('hex')}`;
       await this.unpack(porter, layer, folder, signal);
-      await this.engine.putArchive(porter, LAYERS_DIR, await linkTo(folder, layer.digest), signal);
       return true;
     } finally {
-      await this.engine
-        .remove({ id: porter, volume: undefined }, true, AbortSignal.timeout(REMOVE_MS))
-        .catch(() => undefined);
+      this.leaving.add(this.engine.remove({ id: porter, volume: undefined }, true, AbortSignal.timeout(REMOVE_MS)));
     }
   }
 
-  /** Puts everything below `folder`, whatever the archive says of owners and modes. */
+  /** Puts everything below `folder`, whatever the archive says of owners and modes, and at last the link to it. */
   private async unpack(porter: string, layer: Layer, folder: string, signal: AbortSignal): Promise<void> {
     const archive = pack();
     const failing = new AbortController();
@@ -133,10 +152,11 @@ export class LayerVolume {
         either.throwIfAborted();
         await add(archive, `layers/${folder}/${entry.name}`, entry);
       }
+      archive.entry({ ...FOLDER, name: `layers/${layer.digest}`, type: 'symlink', linkname: folder, mode: 0o777 });
       archive.finalize();
     };
     packing().catch((error: unknown) => failing.abort(error));
-    await this.engine.putArchive(porter, '/', Readable.from(archive as AsyncIterable<Buffer>), either);
+    await this.engine.putArchive(porter, '/', Readable.from(archive as AsyncIterable<Buffer>), either, this.longestMs);
   }
 
   private container(config: Partial<ContainerCreateOptions>): ContainerCreateOptions {
@@ -164,11 +184,4 @@ async function add(archive: Pack, name: string, { kind, isExecutable, size, cont
   }
   const header = { name, size, mode: isExecutable ? 0o755 : 0o644, uid: 0, gid: 0, mtime: new Date(0) };
   await pipeline(content, archive.entry(header) as unknown as NodeJS.WritableStream);
-}
-
-async function linkTo(folder: string, name: string): Promise<Buffer> {
-  const archive = pack();
-  archive.entry({ name, type: 'symlink', linkname: folder, mode: 0o777, uid: 0, gid: 0, mtime: new Date(0) });
-  archive.finalize();
-  return buffer(archive);
 }

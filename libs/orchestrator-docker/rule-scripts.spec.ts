@@ -83,7 +83,7 @@ describe('repairs', () => {
 
 describe('shellScript', () => {
   it('sets the same rules in both families', () => {
-    const script = shellScript(BRIDGE, POLICY, [4, 6]);
+    const script = shellScript([{ bridge: BRIDGE, policy: POLICY }], [4, 6]);
     for (const family of [4, 6] as const)
       for (const { name, rules } of chainsFor(BRIDGE, POLICY, family))
         for (const rule of rules) expect(script).toContain(`-A ${name} ${rule}\n`);

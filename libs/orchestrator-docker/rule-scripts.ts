@@ -93,15 +93,21 @@ function removal(there: Saved, names: readonly string[]): string[] {
 }
 
 /** The same for a person to run as root where the manager may not. Safe to repeat. */
-export function shellScript(bridge: Bridge, policy: FirewallPolicy, families: readonly Family[]): string {
+export function shellScript(
+  networks: readonly { readonly bridge: Bridge; readonly policy: FirewallPolicy }[],
+  families: readonly Family[],
+): string {
+  const bridges = networks.map(({ bridge }) => bridge.name).join(' and ');
   return [
     '#!/bin/sh',
-    `# Keeps the workers on ${bridge.name} from this machine and from private addresses. Run as root, after each start of`,
+    `# Keeps the containers on ${bridges} from this machine and from private addresses. Run as root, after each start of`,
     '# the machine; safe to repeat.',
     'set -eu',
     'PATH=$PATH:/usr/sbin:/sbin',
-    ...families.flatMap((family) =>
-      commands(chainsFor(bridge, policy, family), family === 4 ? 'iptables' : 'ip6tables'),
+    ...networks.flatMap(({ bridge, policy }) =>
+      families.flatMap((family) =>
+        commands(chainsFor(bridge, policy, family), family === 4 ? 'iptables' : 'ip6tables'),
+      ),
     ),
     '',
   ].join('\n');

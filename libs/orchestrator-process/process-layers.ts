@@ -1,9 +1,9 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash, randomBytes, randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { constants, existsSync } from 'node:fs';
 import { chmod, chown, cp, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { delimiter, dirname, join } from 'node:path';
+import { basename, delimiter, dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
@@ -19,29 +19,36 @@ import {
   type LayerEngine,
   reportIn,
 } from '#libs/orchestrator/layers.js';
-import { removeTrees } from './clean-up.js';
+import { Leaving } from '#libs/orchestrator/leaving.js';
+import { removeLeftovers, removeTrees } from './clean-up.js';
 import type { Interpreter } from './interpreter.js';
 import { identityOf } from './process-table.js';
 import { killAll } from './worker-process.js';
 import type { UnpackedLayers } from './unpacked-layers.js';
+import { type BuilderUsers, processesOf } from './users.js';
 
 const END_MS = 3_000;
 const LOOK_MS = 20_000;
 /** Of a report or a lock. */
-const LARGEST_TEXT = 4 * 1024 * 1024;
+const MIB = 1024 * 1024;
+const LARGEST_TEXT = 4 * MIB;
+/** What the folder of a build with a user of its own is called, before the user's number. */
+const OWN_USER = 'user-';
 const DESCRIBE = `import platform, sys
 print(sys.implementation.cache_tag, platform.machine(), *platform.libc_ver())`;
 
 /** Builds layers as processes of this machine, under a user of their own where there is one. */
 export class ProcessLayers implements LayerEngine {
   private described: Promise<string> | undefined;
+  private readonly leaving = new Leaving();
+  private hasBuilt = false;
 
-  /** @param uid of builds; undefined: they run as the manager's user */
+  /** @param users of builds; undefined: they run as the manager's user */
   constructor(
     private readonly config: ProcessConfig,
     private readonly rules: LayersConfig,
     private readonly folder: string,
-    private readonly uid: number | undefined,
+    private readonly users: BuilderUsers | undefined,
     private readonly interpreter: () => Promise<Interpreter>,
     readonly unpacked: UnpackedLayers,
   ) {}
@@ -60,10 +67,10 @@ export class ProcessLayers implements LayerEngine {
     keep: (built: Built) => Promise<T>,
     signal: AbortSignal,
   ): Promise<T> {
-    const place = join(this.folder, 'builds', randomBytes(8).toString('hex'));
+    const { place, uid } = await this.claim();
     try {
-      await this.layOut(place, request);
-      await this.run(place, onLine, signal);
+      await this.layOut(place, uid, request);
+      await this.run(place, uid, onLine, signal);
       const report = reportIn(await this.read(join(place, 'out', 'result.json')));
       const lock = await this.read(join(place, 'out', 'lock.txt'));
       return await keep({
@@ -76,67 +83,152 @@ export class ProcessLayers implements LayerEngine {
       if (code !== 'ENOSPC') throw error;
       throw new BuildFailed('unavailable', 'There is no space left to build in.', { cause: error });
     } finally {
-      await removeTrees([place]);
+      this.hasBuilt = true;
+      // The one who asked for it need not wait for that.
+      this.leaving.add(this.clean(place));
     }
   }
 
-  async sweep(kept: ReadonlySet<string>): Promise<void> {
+  async sweep(kept: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
     await this.unpacked.sweep(kept);
-    const builds = join(this.folder, 'builds');
-    for (const name of await readdir(builds).catch(() => [])) {
-      const found = await stat(join(builds, name)).catch(() => undefined);
+    for (const name of await readdir(this.buildsDir).catch(() => [])) {
+      const place = join(this.buildsDir, name);
+      const found = await stat(place).catch(() => undefined);
       const isOver = found !== undefined && Date.now() - found.mtimeMs > 2 * this.rules.timeoutMs + LOOK_MS;
-      if (isOver) await removeTrees([join(builds, name)]);
+      if (isOver) await this.clean(place);
     }
+    await this.sweepCache(signal);
   }
 
-  private async layOut(place: string, request: BuildRequest): Promise<void> {
-    const { uid } = this;
-    const cache = join(this.folder, this.rules.allowSdists ? `builds/${place.split('/').at(-1)}/cache` : 'cache');
-    for (const folder of [this.folder, join(this.folder, 'builds')]) {
+  /** Waits for what is being removed. */
+  close(): Promise<void> {
+    return this.leaving.gone();
+  }
+
+  private get buildsDir(): string {
+    return join(this.folder, 'builds');
+  }
+
+  private get cacheDir(): string {
+    return join(this.folder, 'cache');
+  }
+
+  /**
+   * A folder for one build. Where packages run code of their own while they are built, it bears the name of a user that
+   * no other build has: whatever they have started ends with that user.
+   */
+  private async claim(): Promise<{ readonly place: string; readonly uid: number | undefined }> {
+    for (const folder of [this.folder, this.buildsDir]) {
       await mkdir(folder, { recursive: true, mode: 0o711 });
       await chmod(folder, 0o711);
     }
+    if (this.users === undefined || !this.rules.allowSdists) {
+      const place = join(this.buildsDir, randomBytes(8).toString('hex'));
+      await mkdir(place, { mode: 0o700 });
+      return { place, uid: this.users?.shared };
+    }
+    const { first, count } = this.users.own;
+    for (let attempt = 0; attempt < count; attempt += 1) {
+      const uid = first + randomInt(count);
+      const place = join(this.buildsDir, `${OWN_USER}${uid}`);
+      try {
+        await mkdir(place, { mode: 0o700 });
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'EEXIST') continue;
+        throw error;
+      }
+      // Another installation of this machine may have it.
+      if ((await processesOf(uid)).length === 0) return { place, uid };
+      await removeTrees([place]);
+    }
+    throw new BuildFailed('unavailable', 'No user is free for a build.');
+  }
+
+  /** What is left of a build: its files, and with a user of its own whatever that has anywhere. */
+  private async clean(place: string): Promise<void> {
+    const uid = ownUserOf(place);
+    if (uid !== undefined) {
+      await killAll(undefined, uid);
+      await removeLeftovers(uid);
+    }
+    await removeTrees([place]);
+  }
+
+  /** Only after builds, which fill it. uv waits for those that are at work with it. */
+  private async sweepCache(signal: AbortSignal): Promise<void> {
+    if (!this.hasBuilt || this.rules.allowSdists) return;
+    this.hasBuilt = false;
+    const { command, env } = await this.interpreter();
+    const most = String(this.rules.cacheMiB * MIB);
+    const user = this.users && { uid: this.users.shared, gid: this.users.shared };
+    await promisify(execFile)(command, ['-m', 'faas_builder.cache', await this.uv(), this.cacheDir, most], {
+      env: { ...(await this.environment(env)), HOME: this.cacheDir },
+      cwd: this.cacheDir,
+      signal,
+      ...user,
+    });
+  }
+
+  private async layOut(place: string, uid: number | undefined, request: BuildRequest): Promise<void> {
+    const cache = this.rules.allowSdists ? join(place, 'cache') : this.cacheDir;
     for (const folder of [place, join(place, 'in'), join(place, 'out'), join(place, 'tmp'), cache]) {
       await mkdir(folder, { recursive: true, mode: 0o700 });
       if (uid !== undefined) await chown(folder, uid, uid);
     }
-    const places = { uv: await this.uv(), cache, wheels: this.rules.wheelsDir };
+    const { wheelsDir: wheels, memoryMiB } = this.rules;
+    const places = { uv: await this.uv(), cache, wheels, memoryMiB };
     const job = join(place, 'in', 'job.json');
     await writeFile(job, jobFor(request, this.rules, places), { mode: 0o600, flag: 'wx' });
     if (uid !== undefined) await chown(job, uid, uid);
   }
 
-  private async run(place: string, onLine: (line: string) => void, signal: AbortSignal): Promise<void> {
+  private async environment(env: Readonly<Record<string, string>>): Promise<Record<string, string>> {
+    return {
+      PATH: '/usr/local/bin:/usr/bin:/bin',
+      LANG: 'C.UTF-8',
+      PYTHONDONTWRITEBYTECODE: '1',
+      ...env,
+      PYTHONPATH: [await this.builder(), env['PYTHONPATH']].filter(Boolean).join(delimiter),
+      ...(process.env['SSL_CERT_FILE'] && { SSL_CERT_FILE: process.env['SSL_CERT_FILE'] }),
+    };
+  }
+
+  private async run(
+    place: string,
+    uid: number | undefined,
+    onLine: (line: string) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { command, env } = await this.interpreter();
-    const { uid, rules } = this;
+    const { rules } = this;
     const child = spawn(command, ['-m', 'faas_builder', place], {
       cwd: join(place, 'tmp'),
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: {
-        PATH: '/usr/local/bin:/usr/bin:/bin',
-        LANG: 'C.UTF-8',
-        HOME: join(place, 'tmp'),
-        TMPDIR: join(place, 'tmp'),
-        PYTHONDONTWRITEBYTECODE: '1',
-        ...env,
-        PYTHONPATH: [await this.builder(), env['PYTHONPATH']].filter(Boolean).join(delimiter),
-        ...(process.env['SSL_CERT_FILE'] && { SSL_CERT_FILE: process.env['SSL_CERT_FILE'] }),
-      },
+      env: { ...(await this.environment(env)), HOME: join(place, 'tmp'), TMPDIR: join(place, 'tmp') },
       ...(uid === undefined ? {} : { uid, gid: uid }),
     });
     const errors = text(child.stderr);
     errors.catch(() => undefined);
     createInterface({ input: child.stdout }).on('line', onLine);
-    const status = await this.ended(child, AbortSignal.any([signal, AbortSignal.timeout(rules.timeoutMs)]), signal);
+    const status = await this.ended(
+      child,
+      ownUserOf(place),
+      AbortSignal.any([signal, AbortSignal.timeout(rules.timeoutMs)]),
+      signal,
+    );
     if (status !== 0) {
       const said = (await within('the last words of a build', { ms: END_MS }, () => errors)).slice(-2_000);
       throw new BuildFailed('unavailable', `The build ended with ${status ?? 'a signal'}: ${said}`);
     }
   }
 
-  private async ended(child: ChildProcess, over: AbortSignal, leaving: AbortSignal): Promise<number | null> {
+  private async ended(
+    child: ChildProcess,
+    uid: number | undefined,
+    over: AbortSignal,
+    leaving: AbortSignal,
+  ): Promise<number | null> {
     const exit = once(child, 'exit') as Promise<[number | null]>;
     exit.catch(() => undefined);
     // It leads a group of its own, by which all that it starts is ended.
@@ -149,7 +241,7 @@ export class ProcessLayers implements LayerEngine {
       leaving.throwIfAborted();
       throw new BuildFailed('timed_out', `The build took longer than ${this.rules.timeoutMs} ms (BUILD_TIMEOUT_MS).`);
     } finally {
-      await killAll(family, undefined);
+      await killAll(family, uid);
     }
   }
 
@@ -192,7 +284,7 @@ export class ProcessLayers implements LayerEngine {
 
   /** A copy of a folder, or of one folder in it, that other users may read; made once for each state of it. */
   private async readable(name: string, source: string, only = ''): Promise<string> {
-    if (this.uid === undefined) return source;
+    if (this.users === undefined) return source;
     const from = join(source, only);
     const hash = createHash('sha256').update(from);
     for (const file of (await readdir(from)).toSorted()) {
@@ -210,4 +302,9 @@ export class ProcessLayers implements LayerEngine {
     });
     return target;
   }
+}
+
+function ownUserOf(place: string): number | undefined {
+  const name = basename(place);
+  return name.startsWith(OWN_USER) ? Number(name.slice(OWN_USER.length)) : undefined;
 }

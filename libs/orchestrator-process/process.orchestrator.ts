@@ -20,7 +20,7 @@ import { ProcessPool } from './process-pool.js';
 import { type ReplicaRecord, ReplicaStore } from './replica-store.js';
 import { Replicas } from './replicas.js';
 import { UnpackedLayers } from './unpacked-layers.js';
-import { builderUid, workerUids } from './users.js';
+import { builderUsers, workerUids } from './users.js';
 import { WorkerLogs } from './worker-log.js';
 
 /** Linux keeps a UNIX socket's path in 108 bytes, the last of them a NUL. */
@@ -147,7 +147,7 @@ export class ProcessOrchestrator extends Orchestrator {
   /** Ends this manager's timers, and its workers that have no function. The others go on. */
   override async close(): Promise<void> {
     this.replicas.close();
-    await this.pool.workers.close();
+    await Promise.all([this.pool.workers.close(), this.builds?.close()]);
   }
 
   /** What the machine refuses, such as a full disk or no more processes, may pass: the port's word for that. */
@@ -193,7 +193,7 @@ export class ProcessOrchestrator extends Orchestrator {
     if (layers === undefined) return undefined;
     const unpacked = new UnpackedLayers(this.store.layersDir, layers);
     const folder = join(this.store.ownerDir, '.builder');
-    return new ProcessLayers(this.config, layers, folder, builderUid(), () => this.prepared(), unpacked);
+    return new ProcessLayers(this.config, layers, folder, builderUsers(), () => this.prepared(), unpacked);
   }
 
   private standing(records: readonly ReplicaRecord[]): Standing[] {

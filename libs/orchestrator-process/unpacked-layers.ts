@@ -4,13 +4,14 @@ import { chmod, mkdir, readdir, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { LayersConfig } from '#libs/config/config.js';
+import { within } from '#libs/deadlines/within.js';
 import { layerEntries } from '#libs/orchestrator/layer-archive.js';
-import type { Layer } from '#libs/orchestrator/layers.js';
+import { type Layer, longestUnpackingMs } from '#libs/orchestrator/layers.js';
 import { removeTrees } from './clean-up.js';
 
 const DRAFT = '.in-';
 const GONE = '.gone-';
-/** Longer than unpacking takes, and than a layer that was made just now takes to be in the list of those that are kept. */
+/** Longer than a layer that was made just now takes to be in the list of those that are kept. */
 const YOUNG_MS = 10 * 60_000;
 
 /**
@@ -19,11 +20,14 @@ const YOUNG_MS = 10 * 60_000;
  */
 export class UnpackedLayers {
   private readonly unpacking = new Map<string, Promise<void>>();
+  private readonly longestMs: number;
 
   constructor(
     private readonly folder: string,
     private readonly limits: Pick<LayersConfig, 'largestMiB' | 'mostFiles'>,
-  ) {}
+  ) {
+    this.longestMs = longestUnpackingMs(limits);
+  }
 
   pathOf(digest: string): string {
     return join(this.folder, digest);
@@ -32,11 +36,18 @@ export class UnpackedLayers {
   /** Unpacks it unless it is there. Looks each time: somebody may have removed it. */
   async ready(layer: Layer, signal: AbortSignal): Promise<void> {
     if (await isThere(this.pathOf(layer.digest))) return;
-    const known = this.unpacking.get(layer.digest);
-    if (known !== undefined) return known;
-    const work = this.unpack(layer, signal).finally(() => this.unpacking.delete(layer.digest));
+    const work = this.unpacking.get(layer.digest) ?? this.begin(layer);
+    await within('unpacking a layer', { signal }, () => work);
+  }
+
+  /** Whoever waits for it may stop, and find it there the next time: a large layer takes longer than a step may. */
+  private begin(layer: Layer): Promise<void> {
+    const work = this.unpack(layer, AbortSignal.timeout(this.longestMs)).finally(() =>
+      this.unpacking.delete(layer.digest),
+    );
+    work.catch(() => undefined);
     this.unpacking.set(layer.digest, work);
-    await work;
+    return work;
   }
 
   /** Removes those that aren't kept, and what a manager that was killed has left half unpacked. */
@@ -46,7 +57,7 @@ export class UnpackedLayers {
     for (const name of names) {
       const path = join(this.folder, name);
       const found = kept.has(name) ? undefined : await stat(path).catch(() => undefined);
-      if (found === undefined || Date.now() - found.ctimeMs <= YOUNG_MS) continue;
+      if (found === undefined || Date.now() - found.ctimeMs <= YOUNG_MS + this.longestMs) continue;
       // Half of a layer must never be found under its name.
       const aside = join(this.folder, `${GONE}${randomBytes(6).toString('hex')}`);
       gone.push(

@@ -17,8 +17,9 @@ const RANGES: readonly UidRange[] = [
   { first: 30_000, count: 30_000 },
 ];
 export const LEAST_WORKER_UID = 30_000;
-/** Users of a range that are no worker's. */
-const OTHERS = 2;
+/** Users of a range that are no worker's: of builds that run code of packages, and the last two. */
+const BUILDERS = 256;
+const OTHERS = BUILDERS + 2;
 const LOOK_MS = 10_000;
 const SETPRIV = '/usr/bin/setpriv';
 /** The loader takes these out of the environment of a process with two users; the worker gets them as arguments. */
@@ -45,13 +46,20 @@ export function workerUids(): UidRange | undefined {
 /** The last of the range: the real user of every supervisor, and of nothing else. */
 function supervisorUid(): number | undefined {
   const range = workerUids();
-  return range && range.first + range.count + 1;
+  return range && range.first + range.count + OTHERS - 1;
 }
 
-/** The one before: the user of builds of layers. */
-export function builderUid(): number | undefined {
+/** `shared`: of builds that run no code of packages; they have one cache. `own`: for one build each. */
+export interface BuilderUsers {
+  readonly shared: number;
+  readonly own: UidRange;
+}
+
+export function builderUsers(): BuilderUsers | undefined {
   const range = workerUids();
-  return range && range.first + range.count;
+  if (range === undefined) return undefined;
+  const first = range.first + range.count;
+  return { shared: first + BUILDERS, own: { first, count: BUILDERS } };
 }
 
 /**

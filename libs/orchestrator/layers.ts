@@ -57,8 +57,8 @@ export interface LayerEngine {
   platform(signal: AbortSignal): Promise<string>;
 
   /**
-   * Builds, calls `keep` with what came of it, and leaves nothing behind, whatever becomes of either. Throws
-   * {@link BuildFailed}.
+   * Builds, calls `keep` with what came of it, and has what is left of it removed, whatever becomes of either: soon, or
+   * when the engine is closed. Throws {@link BuildFailed}.
    *
    * @param onLine told of what is printed meanwhile
    */
@@ -84,6 +84,7 @@ export type BuildReport =
     }
   | { readonly status: 'failed'; readonly kind: string; readonly message: string };
 
+const MIB = 1024 * 1024;
 const LONGEST_MESSAGE = 8_000;
 
 /** Reads the builder's report, which code of a source distribution may have written in its place. */
@@ -117,6 +118,8 @@ export interface BuildPlaces {
   readonly uv: string;
   readonly cache: string;
   readonly wheels: string | undefined;
+  /** The builder sees to it by itself; undefined: its container does. */
+  readonly memoryMiB?: number | undefined;
 }
 
 export interface BuildRules {
@@ -128,7 +131,8 @@ export interface BuildRules {
   readonly timeoutMs: number;
 }
 
-export function jobFor(request: BuildRequest, rules: BuildRules, { uv, cache, wheels }: BuildPlaces): string {
+export function jobFor(request: BuildRequest, rules: BuildRules, places: BuildPlaces): string {
+  const { uv, cache, wheels, memoryMiB } = places;
   return JSON.stringify({
     requirements: request.requirements,
     is_lock: request.isLock,
@@ -139,9 +143,10 @@ export function jobFor(request: BuildRequest, rules: BuildRules, { uv, cache, wh
     extra_index_urls: rules.extraIndexUrls,
     wheels: wheels ?? null,
     allow_sdists: rules.allowSdists,
-    most_bytes: rules.largestMiB * 1024 * 1024,
+    most_bytes: rules.largestMiB * MIB,
     most_files: rules.mostFiles,
     seconds: Math.ceil(rules.timeoutMs / 1_000) + 1,
+    ...(memoryMiB !== undefined && { most_memory: memoryMiB * MIB }),
   });
 }
 
@@ -150,5 +155,14 @@ const ENTRY_BYTES = 4_096;
 
 /** The most bytes that a layer's archive may have: its files, and what an entry takes beside. */
 export function largestArchive({ largestMiB, mostFiles }: Pick<LayersConfig, 'largestMiB' | 'mostFiles'>): number {
-  return largestMiB * 1024 * 1024 + mostFiles * ENTRY_BYTES;
+  return largestMiB * MIB + mostFiles * ENTRY_BYTES;
+}
+
+const UNPACKING_MS = 90_000;
+/** What a slow disk writes in a second. */
+const LEAST_BYTES_PER_S = 4 * MIB;
+
+/** How long it may take to unpack the largest layer, in milliseconds. */
+export function longestUnpackingMs(limits: Pick<LayersConfig, 'largestMiB' | 'mostFiles'>): number {
+  return UNPACKING_MS + Math.ceil((largestArchive(limits) / LEAST_BYTES_PER_S) * 1_000);
 }

@@ -83,7 +83,7 @@ describe.skipIf(reason !== undefined)('the rules that keep workers from the mach
   it('can be set by hand with what is printed, again and again, and are the same', async () => {
     const { bridge, check } = await place();
     expect(await hostIsOpen(engine, check, signal())).toBe('workers reach this machine');
-    const script = shellScript(bridge, await policyOf(config), families());
+    const script = shellScript([{ bridge, policy: await policyOf(config) }], families());
     for (let times = 0; times < 2; times += 1) execFileSync('sh', { input: script });
     expect(await hostIsOpen(engine, check, signal())).toBeUndefined();
     const printed = rules('iptables', bridge.network);

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import platform
+import py_compile
 import re
 import signal
 import subprocess
 import sys
 import tarfile
 import threading
+import warnings
 from typing import Any
 
 from .job import Job
 from .pythons import admits
-from .sizes import Intake, files_in
+from .sizes import Intake, files_in, memory_of_family
 
-_LOOK_SECONDS = 0.5
+#: Memory is sooner gone than disk, and sooner counted.
+_LOOK_SECONDS = 0.1
+_LOOKS_PER_INTAKE = 5
 _MESSAGE_CHARS = 6_000
-_MANY_FILES = 400
+_COMPILERS = 2
 _PR_SET_PDEATHSIG = 1
 #: What uv says when it is the index that is at fault, and not what was asked for.
 _INDEX_FAULT = re.compile(
@@ -30,6 +35,7 @@ _INDEX_FAULT = re.compile(
 )
 _NO_SPACE = re.compile(r"No space left on device|os error 28|Disk quota exceeded", re.IGNORECASE)
 _LIBC = ctypes.CDLL(None)
+_MODE = py_compile.PycInvalidationMode.UNCHECKED_HASH
 
 
 class Failed(Exception):  # noqa: N818 - named for what happened
@@ -112,15 +118,22 @@ def run_uv(job: Job, arguments: list[str], *, echoes_result: bool = False) -> No
         preexec_fn=lambda: _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
     )
     said: list[str] = []
-    is_done, is_over = threading.Event(), threading.Event()
+    is_done = threading.Event()
+    excess: list[Failed] = []
 
     def watch() -> None:
-        intake = Intake(job)
-        while not is_done.wait(_LOOK_SECONDS):
-            if intake.is_too_much():
-                is_over.set()
-                uv.kill()
+        intake = Intake(job, uv.pid)
+        for look in itertools.count():
+            if is_done.wait(_LOOK_SECONDS):
                 return
+            if job.most_memory is not None and memory_of_family(os.getpid()) > job.most_memory:
+                excess.append(too_much_memory(job.most_memory))
+            elif look % _LOOKS_PER_INTAKE == 0 and intake.is_too_much():
+                excess.append(too_large(job))
+            else:
+                continue
+            uv.kill()
+            return
 
     watching = threading.Thread(target=watch, daemon=True)
     watching.start()
@@ -133,8 +146,8 @@ def run_uv(job: Job, arguments: list[str], *, echoes_result: bool = False) -> No
     status = uv.wait()
     is_done.set()
     watching.join()
-    if is_over.is_set():
-        raise too_large(job)
+    if excess:
+        raise excess[0]
     if status == 0:
         return
     # From where it says what is wrong.
@@ -151,18 +164,31 @@ def too_large(job: Job) -> Failed:
     return Failed("too_large", f"The packages take more than {limits}.")
 
 
+def too_much_memory(most: int) -> Failed:
+    limit = f"{most // 2**20} MiB (BUILD_MEMORY_MIB)"
+    return Failed("too_large", f"The build took more memory than {limit}.")
+
+
 def compile_all(layer: str) -> None:
     """Not by times, which an archive need not keep. What isn't of this Python stays as it is."""
-    count = sum(1 for _ in files_in(layer))
-    jobs = "1" if count < _MANY_FILES else "2"
-    arguments = ["-q", "-q", "-j", jobs, "--invalidation-mode", "unchecked-hash", layer]
-    subprocess.run(
-        [sys.executable, "-m", "compileall", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    )
+    paths = [entry.path for entry in files_in(layer) if entry.name.endswith(".py")]
+    # Forks, which take less time than many a layer does. A file may end one of them, such as one nested too deeply.
+    compilers = [fork_compiler(paths[share::_COMPILERS]) for share in range(_COMPILERS)]
+    for pid in compilers:
+        os.waitpid(pid, 0)
+
+
+def fork_compiler(paths: list[str]) -> int:
+    pid = os.fork()
+    if pid != 0:
+        return pid
+    try:
+        warnings.simplefilter("ignore")
+        for path in paths:
+            with contextlib.suppress(Exception):
+                py_compile.compile(path, doraise=True, invalidation_mode=_MODE)
+    finally:
+        os._exit(0)
 
 
 def measured(job: Job, layer: str) -> tuple[int, int]:

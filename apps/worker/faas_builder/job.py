@@ -30,6 +30,8 @@ class Job:
     most_bytes: int
     most_files: int
     seconds: int
+    #: None: a container sees to it.
+    most_memory: int | None = None
 
     @classmethod
     def read(cls, given: dict[str, Any], folder: str) -> Job:
@@ -38,6 +40,10 @@ class Job:
 
     def path(self, *names: str) -> str:
         return os.path.join(self.folder, *names)
+
+    @property
+    def shares_cache(self) -> bool:
+        return not self.cache.startswith(f"{self.folder}/")
 
     def environment(self) -> dict[str, str]:
         """Of uv: nothing of whoever started this, and no file of settings."""

@@ -13,8 +13,8 @@ const LEASE_MS = 10_000;
 const RENEW_MS = 1_000;
 const LINES_SHOWN = 10;
 const LONGEST_LINE = 300;
-/** Of the layers' own form: a change of how they are made gives all of them another digest. */
-const FORMAT = 1;
+/** Of the layers' own form: a change of how they are made gives all of them another digest, and has them built again. */
+export const LAYER_FORMAT = 1;
 
 /** A build that this manager may make; disposed of, its place here is free. */
 export interface Begun extends Disposable {
@@ -104,7 +104,7 @@ export class LayerBuilder implements OnApplicationShutdown {
     const { lock, python, machine, bytes, files } = built;
     const digest = createHash('sha256')
       // Code of a source distribution could write any lock: what it made counts for its own requirements alone.
-      .update(JSON.stringify([FORMAT, python, machine, lock, ...(this.config.allowSdists ? [key] : [])]))
+      .update(JSON.stringify([LAYER_FORMAT, python, machine, lock, ...(this.config.allowSdists ? [key] : [])]))
       .digest('hex');
     await this.layers.keep({ digest, lock, python, machine, bytes, files }, piecesOf(built.archive), {
       key,

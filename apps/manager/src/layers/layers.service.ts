@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BuildUnavailable, RequirementsNotInstallable, RequirementsUnsupported } from './errors.js';
-import { LayerBuilder } from './layer-builder.js';
+import { LAYER_FORMAT, LayerBuilder } from './layer-builder.js';
 import { archiveOf } from './layer-pieces.js';
 import { type BuildRow, LayerRepository, type LayerRow } from './layer.repository.js';
 import type { Requirements } from './requirements.js';
@@ -21,7 +21,6 @@ const MARGIN_MS = 60_000;
 /** Requests that a manager lets wait: each keeps its file in memory. */
 const MOST_WAITING = 16;
 const PLATFORM_MS = 30_000;
-const FORMAT = 1;
 
 /** Requirements that are to be had, and by which key they are found. */
 export interface Wanted {
@@ -57,7 +56,7 @@ export class LayersService {
     });
     const { indexUrl, extraIndexUrls, wheelsDir, allowSdists } = this.config;
     const indexes = [indexUrl, ...extraIndexUrls].map((url) => url && withoutLogin(url));
-    const what = [FORMAT, request, indexes, wheelsDir, allowSdists, platform];
+    const what = [LAYER_FORMAT, request, indexes, wheelsDir, allowSdists, platform];
     const key = createHash('sha256').update(JSON.stringify(what)).digest('hex');
     // What a lock says doesn't change.
     const digest = await this.layers.ready(key, isLock ? null : LOOKED_UP_MS);
