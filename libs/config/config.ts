@@ -128,6 +128,8 @@ export interface LayersConfig {
   readonly wheelsDir: string | undefined;
   /** Packages without a wheel may be built, which runs code of theirs. */
   readonly allowSdists: boolean;
+  /** Requirements may name wheels by https:// URLs. */
+  readonly allowUrls: boolean;
   readonly timeoutMs: number;
   readonly memoryMiB: number;
   readonly largestMiB: number;

@@ -276,13 +276,13 @@ function networkOf({ network }: Pick<DockerConfig, 'network'>): string {
 
 /**
  * The network of builds as that of workers is configured: closed like it, but for the indexes. Undefined where there is
- * no index to reach.
+ * nothing to reach.
  */
 export async function buildNetworkOf(
   config: DockerConfig,
-  { indexUrl, extraIndexUrls }: Pick<LayersConfig, 'indexUrl' | 'extraIndexUrls'>,
+  { indexUrl, extraIndexUrls, allowUrls }: Pick<LayersConfig, 'indexUrl' | 'extraIndexUrls' | 'allowUrls'>,
 ): Promise<DockerConfig | undefined> {
-  if (indexUrl === undefined && extraIndexUrls.length === 0) return undefined;
+  if (indexUrl === undefined && extraIndexUrls.length === 0 && !allowUrls) return undefined;
   const { firewall } = config;
   const allow = [...firewall.allow, ...(await rangesOf([indexUrl, ...extraIndexUrls]))];
   return { ...config, network: networkOf(config), internal: false, firewall: { ...firewall, allow } };

@@ -160,7 +160,7 @@ export class FunctionsService {
 
   /** The digest of the layer with what the upload asks for, which is built first. */
   private async layerOf(requirements: string | null | undefined, code: Buffer): Promise<string | null> {
-    const choice = layerChoice({ requirements, code });
+    const choice = layerChoice({ requirements, code, allowsUrls: this.layers.allowsUrls });
     return choice.kind === 'build' ? this.layers.obtain(await this.layers.look(choice.requirements)) : null;
   }
 

@@ -8,6 +8,8 @@ export interface Said {
   readonly requirements: string | null | undefined;
   /** Undefined: as before. */
   readonly code: Buffer | undefined;
+  /** Packages may come from URLs that it names. */
+  readonly allowsUrls: boolean;
 }
 
 /**
@@ -20,11 +22,12 @@ export type LayerChoice =
   | { readonly kind: 'build'; readonly requirements: Requirements; readonly from: 'field' | 'code' };
 
 /** Throws {@link InvalidUpload} for a block that can't be read. */
-export function layerChoice({ requirements, code }: Said): LayerChoice {
+export function layerChoice({ requirements, code, allowsUrls }: Said): LayerChoice {
   if (requirements === null) return { kind: 'none', from: 'field' };
   if (requirements !== undefined) {
     const parsed = parseRequirements(requirements);
     if ('fault' in parsed) throw new InvalidUpload('requirements', parsed.fault);
+    if (parsed.urlFault !== undefined && !allowsUrls) throw new InvalidUpload('requirements', parsed.urlFault);
     return parsed.lines === ''
       ? { kind: 'none', from: 'field' }
       : { kind: 'build', requirements: parsed, from: 'field' };
@@ -34,6 +37,7 @@ export function layerChoice({ requirements, code }: Said): LayerChoice {
   const metadata = metadataIn(code.toString('latin1').includes('# /// script') ? code.toString() : '');
   if (metadata === undefined) return { kind: 'named' };
   if ('fault' in metadata) throw new InvalidUpload('code', metadata.fault);
+  if (metadata.urlFault !== undefined && !allowsUrls) throw new InvalidUpload('code', metadata.urlFault);
   if (metadata.lines === '' && metadata.requiresPython === '') return { kind: 'none', from: 'code' };
   return { kind: 'build', requirements: metadata, from: 'code' };
 }

@@ -42,6 +42,11 @@ export class LayersService {
     @Inject(LAYERS_CONFIG) private readonly config: LayersConfig,
   ) {}
 
+  /** Requirements may name URLs. */
+  get allowsUrls(): boolean {
+    return this.config.allowUrls;
+  }
+
   /** How long a build may take, from asking for it until it is kept. */
   get longestMs(): number {
     return this.config.timeoutMs + MARGIN_MS;

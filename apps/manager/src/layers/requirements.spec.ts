@@ -50,13 +50,30 @@ a==1.0.post1 \\
     expect(faultOf(`idna>=3 ${HASH}`)).toMatch(/some have hashes/);
   });
 
+  it('may name URLs, which is told of for where they are not taken', () => {
+    const url = 'https://example.org/a/pkg-1.0-py3-none-any.whl';
+    const named = parseRequirements(`idna\npkg[x]@${url} ; python_version > "3"`);
+    expect(named).toMatchObject({
+      lines: `idna\npkg[x] @ ${url} ; python_version > "3"\n`,
+      isLock: false,
+      urlFault: expect.stringMatching(/^requirements, line 2: .*names a URL/) as string,
+    });
+    expect(parseRequirements(`pkg @ ${url} ${HASH}`)).toMatchObject({ isLock: true });
+    expect(linesOf(`pkg @ ${url}#sha256=${'0'.repeat(64)}`)).toBe(`pkg @ ${url}#sha256=${'0'.repeat(64)}\n`);
+    expect(parseRequirements('idna')).not.toHaveProperty('urlFault');
+  });
+
   it.each([
     ['-r other.txt', /line 1: options such as/],
     ['ok\n\n-e .', /line 3: options such as/],
     ['--index-url https://example.org', /options/],
-    ['pkg @ https://example.org/pkg.whl', /names a URL/],
     ['pkg[x]@file:///etc/passwd', /names a URL/],
-    ['git+https://example.org/pkg', /names a URL/],
+    ['git+https://example.org/pkg', /names a repository/],
+    ['pkg @ git+https://example.org/pkg', /names a repository/],
+    ['pkg @ https://user:word@example.org/pkg.whl', /names a URL/],
+    ['pkg @ https://example.org/${UV_DEFAULT_INDEX}', /names a URL/],
+    ['pkg @ http://example.org/pkg.whl', /names a URL/],
+    ['pkg @ https://example.org/pkg.whl#egg=pkg', /names a URL/],
     ['https://example.org/pkg.whl', /names a URL/],
     ['./pkg', /names a file/],
     ['/etc/passwd', /names a file/],

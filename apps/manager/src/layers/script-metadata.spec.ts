@@ -28,6 +28,13 @@ describe('Script metadata', () => {
     expect(metadataIn(`\uFEFF${block('dependencies = ["a"]')}`)).toMatchObject({ lines: 'a\n' });
   });
 
+  it('may name URLs, which is told of for where they are not taken', () => {
+    expect(metadataIn(block('dependencies = ["a @ https://example.org/a-1.0-py3-none-any.whl"]'))).toMatchObject({
+      lines: 'a @ https://example.org/a-1.0-py3-none-any.whl\n',
+      urlFault: expect.stringMatching(/PEP 723.*names a URL/) as string,
+    });
+  });
+
   it('is none where there is no whole block of its kind', () => {
     for (const code of [
       '',
@@ -52,7 +59,7 @@ describe('Script metadata', () => {
     [block("dependencies = ['a", "b']"), /can't be read/],
     [block('dependencies = ["a\u0001"]'), /can't be read/],
     [block('dependencies = ["a\\\\", "b"]'), /can't be read/],
-    [block('dependencies = ["git+https://example.org/a"]'), /names a URL/],
+    [block('dependencies = ["git+https://example.org/a"]'), /names a repository/],
     [block('dependencies = ["a --hash=sha256:00"]'), /can't be read/],
     [block('dependencies = ["a"]', 'dependencies = ["b"]'), /names dependencies twice/],
     [block('requires-python = ">=3; import os"'), /can't be read/],

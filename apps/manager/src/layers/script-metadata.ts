@@ -88,7 +88,13 @@ function requirementsIn(lines: readonly string[]): Read {
   if (dependencies.some((one) => /[#\\]/.test(one) || one.includes('--'))) return unreadable('dependencies');
   const parsed = parseRequirements(dependencies.join('\n'));
   if ('fault' in parsed) return { fault: `Its script metadata (PEP 723): ${parsed.fault}` };
-  return { ...NOTHING, ...parsed, requiresPython: requiresPython.replaceAll(/\s+/g, '') };
+  const { urlFault } = parsed;
+  return {
+    ...NOTHING,
+    ...parsed,
+    requiresPython: requiresPython.replaceAll(/\s+/g, ''),
+    ...(urlFault !== undefined && { urlFault: `Its script metadata (PEP 723): ${urlFault}` }),
+  };
 }
 
 const BLANK = /\s*(?:#[^\n]*\s*)*/y;

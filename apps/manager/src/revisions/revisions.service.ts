@@ -105,6 +105,7 @@ export class RevisionsService {
     const choice = layerChoice({
       requirements: unset.includes('requirements') ? null : settings.requirements,
       code,
+      allowsUrls: this.layers.allowsUrls,
     });
     const wanted = choice.kind === 'build' ? await this.layers.look(choice.requirements) : undefined;
     // What the code names takes the place of what was named before.
