@@ -223,7 +223,7 @@ const environment = z.object({
   BUILD_TIMEOUT_MS: integer(300_000, 1_000, 3_600_000),
   BUILD_MEMORY_MIB: integer(1_024, 64, MOST_MEMORY_MIB),
   BUILD_CONCURRENCY: integer(2, 1, 64),
-  BUILD_CACHE_MIB: integer(4_096, 64, 1_048_576),
+  BUILD_CACHE_MIB: integer(4_096, 1, 1_048_576),
   MAX_LAYER_MIB: integer(512, 1, 16_384),
   MAX_LAYER_FILES: integer(50_000, 1, 1_000_000),
   LAYER_RETENTION_MS: integer(7 * 24 * 3_600_000, 0, Number.MAX_SAFE_INTEGER),

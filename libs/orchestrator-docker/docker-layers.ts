@@ -74,11 +74,11 @@ export class DockerLayers implements LayerEngine {
       id = await this.engine.create(name, this.builder(name, await this.place(signal)), signal);
       await this.engine.putArchive(id, '/build', await this.job(request), signal);
       const status = await this.run(id, onLine, signal);
-      const files = await this.texts(id, status, signal);
+      const outcome = await this.outcome(id, status, signal);
       const most = largestArchive(this.rules);
       const archive = async () =>
         fileIn(await this.engine.getArchive(id as string, '/build/out/layer.tar', signal), most);
-      return await keep({ ...reportIn(files.report), lock: files.lock, archive });
+      return await keep({ ...outcome, archive });
     } catch (error) {
       if (isImageMissing(error)) throw new BuildFailed('unavailable', `The image ${this.rules.image} is missing.`);
       // The network may have been removed between builds, and an index have another address by now.
@@ -154,20 +154,26 @@ export class DockerLayers implements LayerEngine {
     }
   }
 
-  private async texts(id: string, status: number, signal: AbortSignal): Promise<{ report: string; lock: string }> {
+  private async outcome(
+    id: string,
+    status: number,
+    signal: AbortSignal,
+  ): Promise<ReturnType<typeof reportIn> & Pick<Built, 'lock'>> {
     const read = async (file: string) => {
       const found = await fileIn(await this.engine.getArchive(id, `/build/out/${file}`, signal), LARGEST_TEXT);
       return text(found);
     };
     try {
-      const report = await read('result.json');
-      return { report, lock: report.includes('"built"') ? await read('lock.txt') : '' };
+      return { ...reportIn(await read('result.json')), lock: await read('lock.txt') };
     } catch (error) {
-      if (!(error instanceof EngineRefusal)) throw error;
+      const isMissing = error instanceof EngineRefusal;
+      if (!isMissing && !(error instanceof BuildFailed && error.fault === 'refused')) throw error;
+      // The kernel may have ended a program that uv has started, which is all that uv knows.
       if (await this.engine.hasRunOutOfMemory(id, signal)) {
         const most = `${this.rules.memoryMiB} MiB (BUILD_MEMORY_MIB)`;
         throw new BuildFailed('too_large', `The build took more memory than ${most}.`);
       }
+      if (!isMissing) throw error;
       throw new BuildFailed('unavailable', `The build ended with status ${status} and without a result.`);
     }
   }
