@@ -172,7 +172,7 @@ def too_much_memory(most: int) -> Failed:
 def compile_all(layer: str) -> None:
     """Not by times, which an archive need not keep. What isn't of this Python stays as it is."""
     paths = [entry.path for entry in files_in(layer) if entry.name.endswith(".py")]
-    # Forks, which take less time than many a layer does. A file may end one of them, such as one nested too deeply.
+    # Forks, which start at once. A file may end one of them, such as one nested too deeply.
     compilers = [fork_compiler(paths[share::_COMPILERS]) for share in range(_COMPILERS)]
     for pid in compilers:
         os.waitpid(pid, 0)

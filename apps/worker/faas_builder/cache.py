@@ -1,7 +1,7 @@
-"""`python -m faas_builder.cache <uv> <folder> <bytes>`: empties uv's cache when it holds more than that.
+"""`python -m faas_builder.cache <uv> <folder> <bytes>`: empties a cache that holds more than that.
 
-uv itself waits until no build is at work with it, here no longer than a moment: the end of that build has it tried
-again.
+uv itself waits until no build is at work with it, here no longer than a moment: the end of that
+build has it tried again.
 """
 
 from __future__ import annotations

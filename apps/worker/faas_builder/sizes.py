@@ -47,7 +47,8 @@ class Intake:
             return True
         written = _written_by(self._uv) if self._job.shares_cache else None
         if written is not None:
-            # Other builds fill the same cache: what counts is what this one writes, but for its own copy of it.
+            # Other builds fill the same cache: what counts is what this one writes, but for its
+            # own copy of it.
             return written - layer > most + _INDEX_BYTES
         # Source distributions are unpacked and compiled beside.
         return size_of(self._job.path("tmp")) > most or self._added() > most

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from faas_builder import sizes
 from faas_builder.build import Failed, build, compile_all, run_uv
 from faas_builder.job import Job
@@ -56,7 +57,8 @@ class Writer:
 
     def write(self, size: int) -> None:
         stdin, stdout = self.process.stdin, self.process.stdout
-        assert stdin is not None and stdout is not None
+        assert stdin is not None
+        assert stdout is not None
         stdin.write(f"{size}\n")
         stdin.flush()
         assert stdout.readline() == "\n"
