@@ -124,7 +124,10 @@ export class DockerLayers implements LayerEngine {
     const config = this.container('none', [this.cacheVolume()], {
       Cmd: ['python3', '-m', 'faas_builder.cache', UV, '/cache', String(this.rules.cacheMiB * MIB)],
     });
-    await this.engine.runToEnd({ ...config, HostConfig: { ...config.HostConfig, AutoRemove: true } }, SWEEP_MS, signal);
+    const HostConfig = { ...config.HostConfig, AutoRemove: true };
+    const status = await this.engine.runToEnd({ ...config, HostConfig }, SWEEP_MS, signal);
+    if (status === 0) return;
+    throw new Error(`The builds' cache can't be emptied (status ${status}): is ${this.rules.image} of this release?`);
   }
 
   private async run(id: string, onLine: (line: string) => void, signal: AbortSignal): Promise<number> {

@@ -163,7 +163,7 @@ export class ProcessLayers implements LayerEngine {
     const user = this.users && { uid: this.users.shared, gid: this.users.shared };
     await promisify(execFile)(command, ['-m', 'faas_builder.cache', await this.uv(), this.cacheDir, most], {
       env: { ...(await this.environment(env)), HOME: this.cacheDir },
-      cwd: this.cacheDir,
+      cwd: '/',
       signal,
       ...user,
     });

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { chmod, mkdir, readdir, rename, stat } from 'node:fs/promises';
+import { chmod, mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { LayersConfig } from '#libs/config/config.js';
@@ -9,6 +9,7 @@ import { layerEntries } from '#libs/orchestrator/layer-archive.js';
 import { type Layer, longestUnpackingMs } from '#libs/orchestrator/layers.js';
 import { removeTrees } from './clean-up.js';
 
+const SMALL_BYTES = 256 * 1024;
 const DRAFT = '.in-';
 const GONE = '.gone-';
 /** Longer than a layer that was made just now takes to be in the list of those that are kept. */
@@ -92,14 +93,20 @@ export class UnpackedLayers {
       await mkdir(path, { recursive: true, mode: 0o755 });
       made.add(path);
     };
-    for await (const { name, kind, isExecutable, content } of layerEntries(await layer.open(signal), this.limits)) {
+    for await (const { name, kind, isExecutable, size, content } of layerEntries(
+      await layer.open(signal),
+      this.limits,
+    )) {
       signal.throwIfAborted();
       const path = join(draft, name);
       if (kind === 'folder') await folder(path);
       else {
         await folder(join(path, '..'));
         const mode = isExecutable ? 0o555 : 0o444;
-        await pipeline(content, createWriteStream(path, { flags: 'wx', mode }), { signal });
+        // Nearly all are small, for which a stream costs more than the file.
+        if (size <= SMALL_BYTES)
+          await writeFile(path, Buffer.concat(await Array.fromAsync(content)), { flag: 'wx', mode });
+        else await pipeline(content, createWriteStream(path, { flags: 'wx', mode }), { signal });
       }
     }
     await chmod(draft, 0o755);

@@ -150,6 +150,8 @@ async function killUser(identity: ProcessIdentity | undefined, uid: number): Pro
 /** Whether any of them was still there. */
 async function killFamily(identity: ProcessIdentity | undefined): Promise<boolean> {
   if (identity === undefined) return false;
+  // Spares reading what thousands of processes are.
+  if (!hasGroup(identity.pid) && !(await isAlive(identity))) return false;
   const entries = await processes.read();
   const leader = entries.find((entry) => isSame(entry, identity));
   // No new process gets a pid that is still the id of a group, so members of the group are ours even without its leader.
@@ -160,6 +162,16 @@ async function killFamily(identity: ProcessIdentity | undefined): Promise<boolea
   if (leader !== undefined) signalTo(leader.pid, family.size > 1 ? 'SIGSTOP' : 'SIGKILL');
   for (const entry of family) if (entry !== leader) signalTo(entry.pid, 'SIGKILL');
   return family.size > 0;
+}
+
+/** Whether any process is in the group, zombies included. */
+function hasGroup(id: number): boolean {
+  try {
+    process.kill(-id, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
+  }
 }
 
 function signalTo(pid: number, signal: NodeJS.Signals): void {

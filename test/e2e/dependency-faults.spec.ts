@@ -134,13 +134,16 @@ describeOnEachLocalEngine('Packages that can’t be built', (engine) => {
     expectProblem(await late.answer, 409, 'function_removed');
   });
 
-  it('are built once for all who ask for them at once', async () => {
-    index.add(wheel('sharedpkg'));
+  it.each(['a name', 'a lock'])('are built once for all who ask for them at once, by %s', async (form) => {
+    const name = form === 'a lock' ? 'lockedpkg' : 'sharedpkg';
+    const shared = wheel(name);
+    index.add(shared);
+    const requirements = form === 'a lock' ? `${name}==1.0 --hash=sha256:${shared.sha256}` : name;
     const other = await stage.start({ PYTHON_INDEX_URL: index.url, MAX_LAYER_MIB: '1' });
     const built = () => manager.log.split('"msg":"layer built"').length;
     const before = built();
     const managers = [manager, other, manager, other];
-    const answers = await Promise.all(managers.map((by) => add('sharedpkg', { code: uses('sharedpkg'), by })));
+    const answers = await Promise.all(managers.map((by) => add(requirements, { code: uses(name), by })));
     const ids = answers.map(idOf);
     for (const id of ids) expect((await manager.call(id)).json()).toEqual({ result: '1.0' });
     expect(built()).toBe(before + 1);

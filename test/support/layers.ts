@@ -1,27 +1,52 @@
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, vi } from 'vitest';
-import { docker } from '../docker/support/docker-tests.js';
+import { docker, WORKER_IMAGE } from '../docker/support/docker-tests.js';
 import type { Stage } from './stage.js';
 
 /** Has everything vanish that is unpacked for workers, behind the manager's back. */
-export async function wipeLayers({ engine, room }: Stage): Promise<void> {
-  if (engine.name !== 'docker') {
-    const owners = await readdir(room.env['PROCESS_RUNTIME_DIR']!);
-    for (const owner of owners.filter((name) => !name.startsWith('.'))) {
-      await rm(join(room.env['PROCESS_RUNTIME_DIR']!, owner, '.layers'), { recursive: true, force: true });
-    }
-    return;
+export async function wipeLayers(stage: Stage): Promise<void> {
+  if (stage.engine.name === 'docker') await inVolume(volumeOf(stage), 'rm -rf /volume/*');
+  else for (const owner of await ownersOf(stage)) await rm(join(owner, '.layers'), { recursive: true, force: true });
+}
+
+/** How many bytes builds have left for later ones. */
+export async function cachedBytes(stage: Stage): Promise<number> {
+  if (stage.engine.name === 'docker') {
+    return Number(/^\d+/.exec(await inVolume(`${volumeOf(stage)}-cache`, 'du -sb /volume'))?.[0]);
   }
+  let bytes = 0;
+  for (const owner of await ownersOf(stage)) {
+    const cache = join(owner, '.builder', 'cache');
+    for (const entry of await readdir(cache, { recursive: true, withFileTypes: true }).catch(() => [])) {
+      if (entry.isFile()) bytes += (await stat(join(entry.parentPath, entry.name)).catch(() => undefined))?.size ?? 0;
+    }
+  }
+  return bytes;
+}
+
+function volumeOf({ room }: Stage): string {
+  return room.env['DOCKER_LAYERS_VOLUME']!;
+}
+
+async function ownersOf({ room }: Stage): Promise<string[]> {
+  const folder = room.env['PROCESS_RUNTIME_DIR']!;
+  return (await readdir(folder)).filter((name) => !name.startsWith('.')).map((name) => join(folder, name));
+}
+
+/** What a command prints in a container that has the volume at `/volume`. */
+async function inVolume(volume: string, command: string): Promise<string> {
   const container = await docker.createContainer({
-    Image: room.env['WORKER_IMAGE']!,
+    Image: WORKER_IMAGE,
     User: '0:0',
-    Entrypoint: ['sh', '-c', 'rm -rf /layers/*'],
-    HostConfig: { NetworkMode: 'none', Binds: [`${room.env['DOCKER_LAYERS_VOLUME']}:/layers`] },
+    Entrypoint: ['sh', '-c', command],
+    Tty: true,
+    HostConfig: { NetworkMode: 'none', Binds: [`${volume}:/volume`] },
   });
   try {
     await container.start();
     expect(await container.wait()).toMatchObject({ StatusCode: 0 });
+    return String(await container.logs({ stdout: true }));
   } finally {
     await container.remove({ force: true });
   }

@@ -77,7 +77,8 @@ function nameIn(url: string): string {
   return url.slice(url.lastIndexOf('/') + 1);
 }
 
-async function onServer(url: string, statement: string): Promise<void> {
+/** One statement, on a connection of its own. */
+export async function onServer(url: string, statement: string): Promise<void> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   try {

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import itertools
 import os
-import platform
 import py_compile
 import re
 import signal
@@ -61,10 +60,16 @@ def build(job: Job) -> dict[str, Any]:
     tell(f"Packed {count} files, {size // 1024} KiB")
     return {
         "python": f"{sys.implementation.name}-{sys.version_info[0]}.{sys.version_info[1]}",
-        "machine": f"{platform.machine()}-{platform.libc_ver()[0] or 'musl'}",
+        "machine": f"{os.uname().machine}-{libc()}",
         "bytes": size,
         "files": count,
     }
+
+
+def libc() -> str:
+    with contextlib.suppress(OSError, ValueError):
+        return (os.confstr("CS_GNU_LIBC_VERSION") or "musl").split()[0]
+    return "musl"
 
 
 def check_python(job: Job) -> None:

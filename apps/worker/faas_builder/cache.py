@@ -25,8 +25,18 @@ def main() -> int:
         "UV_CACHE_DIR": folder,
         "UV_LOCK_TIMEOUT": str(_LOCK_SECONDS),
     }
-    subprocess.run([uv, "cache", "clean", "--quiet"], env=environment, check=False)
-    return 0
+    # uv minds being inside of what it removes.
+    cleaning = subprocess.run(
+        [uv, "cache", "clean"],
+        env=environment,
+        cwd="/",
+        check=False,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    sys.stderr.write(cleaning.stderr)
+    is_in_use = "waiting for lock" in cleaning.stderr
+    return 0 if is_in_use else cleaning.returncode
 
 
 if __name__ == "__main__":

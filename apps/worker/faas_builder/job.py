@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
 
 _USERINFO = re.compile(r"(?<=//)[^/@\s]+(?=@)")
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     folder: str
     #: The lines of a requirements file.
     requirements: str
@@ -82,9 +79,10 @@ class Job:
 
     def without_secrets(self, text: str) -> str:
         for url in (self.index_url, *self.extra_index_urls):
-            parts = urlsplit(url or "")
-            for secret in (parts.password, parts.username):
-                if secret and len(secret) > 2:
+            found = _USERINFO.search(url or "")
+            user, _, password = found[0].partition(":") if found else ("", "", "")
+            for secret in (password, user):
+                if len(secret) > 2:
                     text = text.replace(secret, "***")
         text = _USERINFO.sub("***", text)
         # Paths of this machine say nothing to the one who reads it.
