@@ -20,7 +20,7 @@ def handle(payload):
 const missing = await whyUnreachable();
 
 if (missing !== undefined) {
-  console.log(`skipped: ${TITLE}: ${missing}`);
+  process.stderr.write(`skipped: ${TITLE}: ${missing}\n`);
   describeSkipped(TITLE, missing);
 } else {
   describeOnEachLocalEngine(TITLE, (engine) => {
