@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { chmod, mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { LayersConfig } from '#libs/config/config.js';
 import { within } from '#libs/deadlines/within.js';
@@ -10,6 +10,7 @@ import { type Layer, longestUnpackingMs } from '#libs/orchestrator/layers.js';
 import { removeTrees } from './clean-up.js';
 
 const SMALL_BYTES = 256 * 1024;
+const MOST_AT_ONCE = 16;
 const DRAFT = '.in-';
 const GONE = '.gone-';
 /** Longer than a layer that was made just now takes to be in the list of those that are kept. */
@@ -93,23 +94,51 @@ export class UnpackedLayers {
       await mkdir(path, { recursive: true, mode: 0o755 });
       made.add(path);
     };
-    for await (const { name, kind, isExecutable, size, content } of layerEntries(
-      await layer.open(signal),
-      this.limits,
-    )) {
-      signal.throwIfAborted();
-      const path = join(draft, name);
-      if (kind === 'folder') await folder(path);
-      else {
-        await folder(join(path, '..'));
+    const small = new SmallFiles();
+    try {
+      const entries = layerEntries(await layer.open(signal), this.limits);
+      for await (const { name, kind, isExecutable, size, content } of entries) {
+        signal.throwIfAborted();
+        const path = join(draft, name);
         const mode = isExecutable ? 0o555 : 0o444;
-        // Nearly all are small, for which a stream costs more than the file.
-        if (size <= SMALL_BYTES)
-          await writeFile(path, Buffer.concat(await Array.fromAsync(content)), { flag: 'wx', mode });
-        else await pipeline(content, createWriteStream(path, { flags: 'wx', mode }), { signal });
+        if (kind === 'folder') {
+          await folder(path);
+          continue;
+        }
+        await folder(dirname(path));
+        if (size > SMALL_BYTES) await pipeline(content, createWriteStream(path, { flags: 'wx', mode }), { signal });
+        else await small.write(path, Buffer.concat(await Array.fromAsync(content)), mode);
       }
+    } finally {
+      await small.ended();
     }
+    small.throwIfFailed();
     await chmod(draft, 0o755);
+  }
+}
+
+/** Writes several files at a time, since each of them mostly waits. */
+class SmallFiles {
+  private readonly writing = new Set<Promise<void>>();
+  private readonly failures: Error[] = [];
+
+  /** Resolves when the next one may be written. */
+  async write(path: string, content: Buffer, mode: number): Promise<void> {
+    this.throwIfFailed();
+    const writing = writeFile(path, content, { flag: 'wx', mode })
+      .catch((error: Error) => void this.failures.push(error))
+      .finally(() => this.writing.delete(writing));
+    this.writing.add(writing);
+    if (this.writing.size >= MOST_AT_ONCE) await Promise.race(this.writing);
+  }
+
+  async ended(): Promise<void> {
+    await Promise.all(this.writing);
+  }
+
+  throwIfFailed(): void {
+    const [failure] = this.failures;
+    if (failure !== undefined) throw failure;
   }
 }
 
