@@ -146,6 +146,16 @@ export interface LayersConfig {
   /** The same where workers are processes: the program, and the folder; undefined: one beside the workers' own. */
   readonly uv: string;
   readonly dir: string | undefined;
+  /** Where workers fetch layers that no folder of their machine has; undefined: they can't. */
+  readonly served: ServedLayers | undefined;
+}
+
+/** The manager's own port for layers, which serves nothing else. */
+export interface ServedLayers {
+  readonly host: string;
+  readonly port: number;
+  /** By which workers reach that port of any manager, without a slash at its end. */
+  readonly url: string;
 }
 
 export interface DockerConfig {
@@ -173,6 +183,8 @@ export interface FirewallConfig {
 }
 
 export interface KubernetesConfig {
+  /** Unset: functions can't have layers. */
+  readonly layers?: LayersConfig;
   /** Paths of kubeconfig files, parted by `:`; undefined: the cluster this process is a pod of, else the user's own file. */
   readonly kubeconfig: string | undefined;
   /** This process is a pod. */

@@ -15,6 +15,7 @@ import {
   type LimitsConfig,
   type RegistryLogin,
   type SecretsConfig,
+  type ServedLayers,
   type ServerConfig,
   LONGEST_IDLE_MS,
   LONGEST_TIMEOUT_MS,
@@ -230,6 +231,8 @@ const environment = z.object({
   BUILDER_IMAGE: z.string().default('faas-builder:local'),
   BUILDER_UV: z.string().default('.cache/builder/bin/uv'),
   LAYERS_DIR: z.string().optional(),
+  LAYERS_ADDR: z.string().optional(),
+  LAYERS_URL: z.string().optional(),
   DOCKER_LAYERS_VOLUME: z
     .string()
     .regex(/^[a-zA-Z0-9][\w.-]{1,200}$/, { error: 'must be the name of a Docker volume' })
@@ -334,7 +337,7 @@ function parse(given: NodeJS.ProcessEnv): Config {
         runtime: env.WORKER_RUNTIME,
         layers,
       },
-      kubernetes: kubernetesOf(env),
+      kubernetes: kubernetesOf(env, layers),
       process: {
         python: resolve(env.WORKER_PYTHON),
         workerDir: resolve(env.WORKER_DIR),
@@ -373,8 +376,9 @@ function parse(given: NodeJS.ProcessEnv): Config {
 
 const SERVICE_ACCOUNT_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 
-function kubernetesOf(env: Environment): KubernetesConfig {
+function kubernetesOf(env: Environment, layers: LayersConfig): KubernetesConfig {
   return {
+    layers,
     kubeconfig: env.KUBECONFIG,
     insideCluster: env.KUBERNETES_SERVICE_HOST !== undefined && existsSync(SERVICE_ACCOUNT_TOKEN),
     namespace: env.KUBERNETES_NAMESPACE,
@@ -577,7 +581,21 @@ function layersOf(env: Environment, faults: string[]): LayersConfig {
     volume: env.DOCKER_LAYERS_VOLUME,
     uv: resolve(env.BUILDER_UV),
     dir: env.LAYERS_DIR && resolve(env.LAYERS_DIR),
+    served: servedLayersOf(env, faults),
   };
+}
+
+function servedLayersOf({ LAYERS_ADDR, LAYERS_URL }: Environment, faults: string[]): ServedLayers | undefined {
+  if (LAYERS_ADDR === undefined && LAYERS_URL === undefined) return undefined;
+  if (LAYERS_ADDR === undefined || LAYERS_URL === undefined) {
+    faults.push('LAYERS_ADDR and LAYERS_URL belong together: set both or neither');
+    return undefined;
+  }
+  const address = parseListenAddress(LAYERS_ADDR);
+  if (!address) faults.push('LAYERS_ADDR must be host:port, [ipv6]:port or :port');
+  const isUrl = /^https?:\/\/[^\s?#@]+$/.test(LAYERS_URL) && URL.canParse(LAYERS_URL);
+  if (!isUrl) faults.push('LAYERS_URL must be a plain http:// or https:// URL, without a login, a query or a fragment');
+  return address && isUrl ? { ...address, url: LAYERS_URL.replace(/\/+$/, '') } : undefined;
 }
 
 function withLogin(index: string, user: string | undefined, password: string | undefined): string {

@@ -10,6 +10,7 @@ import { Engines1764050000000 } from './migrations/1764050000000-engines.js';
 import { Postponed1764060000000 } from './migrations/1764060000000-postponed.js';
 import { Scale1764070000000 } from './migrations/1764070000000-scale.js';
 import { Leased1764080000000 } from './migrations/1764080000000-leased.js';
+import { LayerArchives1764180000000 } from './migrations/1764180000000-layer-archives.js';
 import { Layers1764160000000 } from './migrations/1764160000000-layers.js';
 import { Names1764110000000 } from './migrations/1764110000000-names.js';
 import { Revisions1764140000000 } from './migrations/1764140000000-revisions.js';
@@ -77,6 +78,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
       RevisionTimes1764175000000,
       Runs1764176000000,
       Secrets1764150000000,
+      LayerArchives1764180000000,
     ],
     migrationsTransactionMode: 'each',
     synchronize: false,

@@ -246,7 +246,7 @@ export const PROBLEMS = {
   requirements_unsupported: {
     status: 422,
     detail:
-      "Functions of this installation can't have requirements: its engine (kubernetes) has no way to give them any.",
+      "Functions of this installation can't have requirements with its engine (kubernetes): LAYERS_ADDR and LAYERS_URL, by which workers fetch packages, are not set.",
   },
   function_overloaded: {
     status: 429,

@@ -4,7 +4,7 @@ import { type DockerConfig, NO_POOL, type PoolConfig } from '#libs/config/config
 import { EngineNotConfigured } from '#libs/orchestrator/errors.js';
 import { HealthProber } from '#libs/orchestrator/health-probe.js';
 import { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
-import { type OnReady, Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
+import { type Capabilities, type OnReady, Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
 import type { ReplicaLog } from '#libs/orchestrator/replica-log.js';
 import type { LayerEngine } from '#libs/orchestrator/layers.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
@@ -52,7 +52,12 @@ interface Started {
 /** Runs workers as containers of one Docker engine, local or remote. */
 export class DockerOrchestrator extends Orchestrator {
   readonly engine = 'docker';
-  readonly capabilities = { scalesItself: false, isolates: true, largestCodeBytes: Infinity };
+  readonly capabilities: Capabilities = {
+    scalesItself: false,
+    isolates: true,
+    largestCodeBytes: Infinity,
+    layers: 'mounted',
+  };
   private readonly docker: DockerEngine;
   private readonly network: WorkerNetwork;
   private readonly seccomp: WorkerSeccomp;

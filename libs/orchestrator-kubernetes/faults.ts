@@ -1,5 +1,6 @@
-import type { V1Deployment, V1Pod, V1PodCondition } from '@kubernetes/client-node';
+import type { V1ContainerStateWaiting, V1Deployment, V1Pod, V1PodCondition } from '@kubernetes/client-node';
 import type { WorkloadFault } from '#libs/orchestrator/workload.js';
+import { LAYER_CONTAINER } from './names.js';
 import type { Replica } from './replica.js';
 
 const IMAGE_REASONS = new Set([
@@ -32,17 +33,32 @@ export function replicaFailure(deployment: V1Deployment | undefined): WorkloadFa
 export function waitingFault({ pod, status }: Replica, patienceMs: number, now: Date): WorkloadFault | undefined {
   const condition = unscheduled(pod);
   if (condition !== undefined) return unschedulable(condition, patienceMs, now);
-  const waiting = status?.state?.waiting;
+  const first = pod.status?.initContainerStatuses?.find(({ name }) => name === LAYER_CONTAINER);
+  const waiting = (first?.ready === false ? first.state?.waiting : undefined) ?? status?.state?.waiting;
   const reason = waiting?.reason ?? '';
   const at = moment(pod.metadata?.creationTimestamp);
   const message = [reason, waiting?.message].filter(Boolean).join(': ');
-  if (IMAGE_REASONS.has(reason)) {
-    return { code: 'image_unavailable', message: `The worker's image can't be had: ${message}`, terminal: false, at };
+  const image = imageFault(waiting);
+  if (image !== undefined) {
+    return { code: 'image_unavailable', message: `The worker's image can't be had: ${image}`, terminal: false, at };
+  }
+  const unfetched = first?.state?.terminated ?? first?.lastState?.terminated;
+  if (first?.ready === false && unfetched !== undefined && unfetched.exitCode !== 0) {
+    const said = (unfetched.message ?? '').trim().split('\n').at(-1) ?? '';
+    const why = said === '' ? `status ${unfetched.exitCode}` : said;
+    const message = `The function's packages did not get to the worker: ${why}`;
+    return { code: 'rejected', message, terminal: false, at: moment(unfetched.finishedAt) };
   }
   if (REFUSED_REASONS.has(reason)) {
     return { code: 'rejected', message: `The worker can't be started: ${message}`, terminal: false, at };
   }
   return undefined;
+}
+
+/** Why an image isn't there, as a container that waits for it tells. */
+export function imageFault(waiting: V1ContainerStateWaiting | undefined): string | undefined {
+  const { reason = '', message } = waiting ?? {};
+  return IMAGE_REASONS.has(reason) ? [reason, message].filter(Boolean).join(': ') : undefined;
 }
 
 /** What the scheduler says of a pod that no node has room for. */

@@ -4,7 +4,9 @@ import type { Logger } from 'pino';
 import { type KubernetesConfig, NO_POOL, type PoolConfig } from '#libs/config/config.js';
 import { settled } from '#libs/deadlines/within.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
-import { Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
+import { fetchedLayer } from '#libs/orchestrator/layer-server.js';
+import type { FetchedLayer, LayerEngine } from '#libs/orchestrator/layers.js';
+import { type Capabilities, Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
 import type { ReplicaLog } from '#libs/orchestrator/replica-log.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
 import { WarmPool } from '#libs/orchestrator/warm-pool.js';
@@ -26,6 +28,7 @@ import { Terminations } from './terminations.js';
 import { ranked, replicaFailure, waitingFault } from './faults.js';
 import { OWNED, POD } from './kinds.js';
 import { KubeApi } from './kube-api.js';
+import { KubernetesLayers } from './kubernetes-layers.js';
 import { LABEL, ownedBy } from './labels.js';
 import { isAutoscaled, manifestsFor } from './manifests.js';
 import { deploymentName } from './names.js';
@@ -46,6 +49,12 @@ const LARGEST_CODE_BYTES = 1024 * 1024;
 /** After a pod of the pool has begun to serve, so that the call which woke the function goes first. */
 const OWN_PODS_AFTER_MS = 100;
 
+/** What replicas are made from, besides the workload itself. */
+interface Made {
+  readonly spec: string;
+  readonly layer: FetchedLayer | undefined;
+}
+
 interface Converged {
   readonly deployment: V1Deployment;
   /** The most telling first. */
@@ -55,7 +64,7 @@ interface Converged {
 /** Runs each function as a Deployment with a Service and an autoscaler, in one namespace of one cluster. */
 export class KubernetesOrchestrator extends Orchestrator {
   readonly engine = 'kubernetes';
-  readonly capabilities = { scalesItself: true, isolates: true, largestCodeBytes: LARGEST_CODE_BYTES };
+  readonly capabilities: Capabilities;
   private readonly api: KubeApi;
   private readonly cache: ClusterCache;
   private readonly convergence: Convergence;
@@ -68,6 +77,7 @@ export class KubernetesOrchestrator extends Orchestrator {
   private readonly pool: WarmPool<PoolPod>;
   private readonly poolReplicas: PoolReplicas;
   private readonly departing: DepartingPods;
+  private readonly builds: KubernetesLayers | undefined;
 
   /** `owner` names this installation in the namespace; two that share it must differ. */
   constructor(
@@ -91,6 +101,21 @@ export class KubernetesOrchestrator extends Orchestrator {
     this.pool = new WarmPool<PoolPod>(this.poolPods, this.routing.routesByName ? 0 : pool.size, logger, pool.leaseMs);
     this.poolReplicas = new PoolReplicas(this.api, this.cache, this.pool, this.poolPods, tokens, pool, logger);
     this.departing = new DepartingPods(this.api, this.cache, this.departures);
+    const why = whyNoBuilds(config, this.routing.routesByName);
+    this.capabilities = {
+      scalesItself: true,
+      isolates: true,
+      largestCodeBytes: LARGEST_CODE_BYTES,
+      layers: config.layers?.served === undefined ? 'none' : 'fetched',
+      ...(why !== undefined && { buildsNoLayers: why }),
+    };
+    if (config.layers !== undefined && why === undefined) {
+      this.builds = new KubernetesLayers(this.api, this.cache, owner, config, config.layers);
+    }
+  }
+
+  override get layers(): LayerEngine | undefined {
+    return this.builds;
   }
 
   override get warmPool(): PoolReport {
@@ -101,11 +126,15 @@ export class KubernetesOrchestrator extends Orchestrator {
     await this.cache.current(signal);
     this.pool.start();
     this.departing.start();
-    const spec = this.specOf(workload);
+    const layer = await this.layerOf(workload, signal);
+    const spec = this.specOf(workload, layer);
+    if (workload.layer !== undefined && layer === undefined) {
+      return this.see(workload, spec, this.deploymentOf(workload), [rejection({ message: NO_LAYERS })]);
+    }
     const held = this.rejections.held(workload, spec, new Date());
     if (held !== undefined) return this.see(workload, spec, this.deploymentOf(workload), [held]);
     try {
-      const observed = await this.step(workload, spec, signal);
+      const observed = await this.step(workload, { spec, layer }, signal);
       this.rejections.forget(workload.functionId);
       return observed;
     } catch (error) {
@@ -179,24 +208,28 @@ export class KubernetesOrchestrator extends Orchestrator {
     this.access.close();
   }
 
-  private async step(workload: Workload, spec: string, signal: AbortSignal): Promise<Observed> {
+  private async step(workload: Workload, made: Made, signal: AbortSignal): Promise<Observed> {
     const { functionId } = workload;
+    const { spec, layer } = made;
     const deployment = this.deploymentOf(workload);
     const isWaking = this.isWaking(workload, spec, deployment);
-    const served = isWaking ? this.poolReplicas.begin(workload, spec, signal) : this.poolReplicas.look(functionId);
+    const served = isWaking
+      ? this.poolReplicas.begin(workload, spec, layer, signal)
+      : this.poolReplicas.look(functionId);
     // Returns at once: starting the function's own pods now would take the processor from the call that waits.
     if (isWaking && deployment !== undefined && (await served) === true) {
       setTimeout(() => this.cache.hint(functionId), OWN_PODS_AFTER_MS).unref();
       return this.see(workload, spec, deployment, []);
     }
-    const [{ deployment: applied, faults }] = await settled([this.converge(workload, spec, signal), served]);
+    const [{ deployment: applied, faults }] = await settled([this.converge(workload, made, signal), served]);
     await this.poolReplicas.retire(workload, surplusPoolReplicas(workload, spec, this.replicasOf(functionId)), signal);
     return this.see(workload, spec, applied, faults);
   }
 
-  private async converge(workload: Workload, spec: string, signal: AbortSignal): Promise<Converged> {
+  private async converge(workload: Workload, { spec, layer }: Made, signal: AbortSignal): Promise<Converged> {
     const { functionId, replicas: wanted } = workload;
-    const manifests = manifestsFor(workload, { owner: this.owner, spec, config: this.config, tokens: this.tokens });
+    const { owner, config, tokens } = this;
+    const manifests = manifestsFor(workload, { owner, spec, config, tokens, layer });
     const applied = await this.convergence.apply(functionId, manifests, signal);
     const replicas = this.replicasOf(functionId);
     const runs = replicas.some((replica) => replica.spec === spec && replica.ready);
@@ -273,11 +306,27 @@ export class KubernetesOrchestrator extends Orchestrator {
   }
 
   /** Names the whole pod, so that another image, class or policy replaces the pods as another revision does. */
-  private specOf(workload: Workload): string {
-    return specHash(workload, {
-      pod: podTemplate(workload, { owner: this.owner, spec: '', config: this.config, tokens: this.tokens }),
-    });
+  private specOf(workload: Workload, layer: FetchedLayer | undefined): string {
+    const { owner, config, tokens } = this;
+    return specHash(workload, { pod: podTemplate(workload, { owner, spec: '', config, tokens, layer }) });
   }
+
+  /** Undefined where it has none, and where there is no way for them. */
+  private async layerOf({ layer }: Workload, signal: AbortSignal): Promise<FetchedLayer | undefined> {
+    const url = this.config.layers?.served?.url;
+    return layer === undefined || url === undefined ? undefined : fetchedLayer(layer, url, this.tokens, signal);
+  }
+}
+
+const NO_LAYERS = 'it has packages, and LAYERS_ADDR and LAYERS_URL, by which workers fetch them, are not set';
+
+/** Of an installation; what has packages already needs the first alone. */
+function whyNoBuilds({ layers }: KubernetesConfig, routesByName: boolean): string | undefined {
+  if (layers?.served === undefined) return 'LAYERS_ADDR and LAYERS_URL, by which workers fetch packages, are not set';
+  if (routesByName) return 'building takes a manager that reaches pods at their own addresses (KUBERNETES_REACH=pod)';
+  return layers.wheelsDir === undefined
+    ? undefined
+    : "a folder of wheels (PYTHON_WHEELS_DIR) can't be had in pods: name an index";
 }
 
 /** Where there is no workload to report it on: missing rights, an admission webhook that forbids a deletion. */

@@ -8,6 +8,8 @@ export const LABEL = {
   spec: 'faas.spec',
   /** On pods of the pool, also on those that have become a function's. */
   pool: 'faas.pool',
+  /** On pods that build packages. */
+  build: 'faas.build',
 } as const;
 
 /** Notes on a Deployment why its handler can't be loaded, so that no manager tries the same code again. */
@@ -23,9 +25,9 @@ export const FORMER_SECRETS_ANNOTATION = 'faas.former-secrets';
 export const CREDENTIAL_ANNOTATION = 'faas.credential';
 
 /** What tools that know nothing of us show and select by: https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/ */
-function commonLabels(instance: string, component: 'function' | 'pool'): Record<string, string> {
+function commonLabels(instance: string, component: 'function' | 'pool' | 'build'): Record<string, string> {
   return {
-    'app.kubernetes.io/name': 'faas-worker',
+    'app.kubernetes.io/name': component === 'build' ? 'faas-builder' : 'faas-worker',
     'app.kubernetes.io/instance': instance,
     'app.kubernetes.io/component': component,
     'app.kubernetes.io/part-of': 'service-faas',
@@ -45,6 +47,16 @@ export function poolSelector(): Record<string, string> {
 
 export function poolLabels(owner: string): Record<string, string> {
   return { ...commonLabels('pool', 'pool'), ...poolSelector(), [LABEL.owner]: owner };
+}
+
+/** Never those of workers: the policies of k8s/functions tell them apart. */
+export function buildLabels(owner: string): Record<string, string> {
+  return { ...commonLabels('build', 'build'), app: 'faas-builder', [LABEL.build]: 'true', [LABEL.owner]: owner };
+}
+
+/** Selects them, as list takes it. */
+export function buildsOf(owner: string): string {
+  return `${LABEL.owner}=${owner},${LABEL.build}`;
 }
 
 /** Give a pod of the pool to a function, for as long as the function's own pods aren't ready. */

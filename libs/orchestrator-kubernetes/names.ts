@@ -3,6 +3,10 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 export const WORKER_PORT = 8000;
 export const SERVICE_PORT = 80;
 export const CONTAINER = 'worker';
+/** Of a pod that builds. */
+export const BUILDER = 'builder';
+/** Comes before the worker, and fetches its function's packages. */
+export const LAYER_CONTAINER = 'layer';
 export const CODE_KEY = 'handler.py';
 
 export const deploymentName = (functionId: FunctionId): string => `faas-worker-${functionId}`;

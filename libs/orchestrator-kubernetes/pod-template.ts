@@ -1,11 +1,13 @@
 import type { V1PodTemplateSpec, V1Probe, V1Volume } from '@kubernetes/client-node';
 import type { KubernetesConfig } from '#libs/config/config.js';
 import { SECRETS_DIR, workerVariables } from '#libs/orchestrator/generic-worker.js';
+import type { FetchedLayer } from '#libs/orchestrator/layers.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { FunctionId, Workload, WorkloadSecrets } from '#libs/orchestrator/workload.js';
 import { CREDENTIAL_ANNOTATION, podLabels, podSelector } from './labels.js';
 import { CODE_KEY, codeName, secretsName, WORKER_PORT } from './names.js';
-import { workerPodSpec } from './worker-pod.js';
+import { memoryQuantity } from './quantities.js';
+import { LAYER_VOLUME, layerMiB, layerPath, LAYERS_DIR, workerPodSpec } from './worker-pod.js';
 
 const CODE_DIR = '/app/function';
 const READ_ONLY_FILE = 0o444;
@@ -18,10 +20,12 @@ export interface Placement {
   readonly spec: string;
   readonly config: KubernetesConfig;
   readonly tokens: WorkerTokens;
+  /** What the workload's packages are fetched by; undefined: it has none. */
+  readonly layer?: FetchedLayer | undefined;
 }
 
 /** What every replica of a workload is made from. */
-export function podTemplate(workload: Workload, { owner, spec, config, tokens }: Placement): V1PodTemplateSpec {
+export function podTemplate(workload: Workload, { owner, spec, config, tokens, layer }: Placement): V1PodTemplateSpec {
   const { functionId, revision, limits, secrets } = workload;
   const files = secrets === undefined ? [] : secretFiles(functionId, secrets);
   const items = [{ key: CODE_KEY, path: CODE_KEY }];
@@ -30,7 +34,8 @@ export function podTemplate(workload: Workload, { owner, spec, config, tokens }:
   const pod = {
     timeoutMs: limits.timeoutMs,
     apart: podSelector(functionId),
-    environment: workerVariables(workload),
+    environment: variablesOf(workload, layer),
+    layer,
     secretVariables: secrets && {
       secret: secretsName(functionId, secrets.digest),
       names: Object.keys(secrets.variables),
@@ -45,16 +50,27 @@ export function podTemplate(workload: Workload, { owner, spec, config, tokens }:
     mounts: [
       { name: 'code', mountPath: CODE_DIR, readOnly: true },
       ...files.map(({ name }) => ({ name, mountPath: SECRETS_DIR, readOnly: true })),
+      ...(layer === undefined ? [] : [{ name: LAYER_VOLUME, mountPath: LAYERS_DIR, readOnly: true }]),
     ],
     volumes: [
       { name: 'code', configMap: { name: codeName(functionId, revision), defaultMode: READ_ONLY_FILE, items } },
       ...files,
+      ...(layer === undefined ? [] : [layerVolume(layerMiB(layer))]),
     ],
   };
   const added = config.workerPods;
   const annotations = { ...added.annotations, [CREDENTIAL_ANNOTATION]: call.credential };
   const labels = { ...added.labels, ...podLabels(owner, workload, spec) };
   return { metadata: { labels, annotations }, spec: workerPodSpec(pod, config) };
+}
+
+/** What every worker of it is told, in a pod of its own or of the pool. */
+export function variablesOf(workload: Workload, layer: FetchedLayer | undefined): Record<string, string> {
+  return { ...workerVariables(workload), ...(layer && { FAAS_LAYER: layerPath(layer) }) };
+}
+
+export function layerVolume(mib: number): V1Volume {
+  return { name: LAYER_VOLUME, emptyDir: { sizeLimit: memoryQuantity(mib) } };
 }
 
 /** A volume in memory with those that are files; none where none is. */

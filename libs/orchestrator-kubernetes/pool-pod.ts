@@ -1,11 +1,15 @@
 import type { V1ConfigMap, V1OwnerReference, V1Pod } from '@kubernetes/client-node';
 import type { KubernetesConfig, PoolConfig } from '#libs/config/config.js';
 import { type OneTimeToken, SECRETS_DIR } from '#libs/orchestrator/generic-worker.js';
+import { largestArchive } from '#libs/orchestrator/layers.js';
 import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import { CONFIG_MAP } from './kinds.js';
 import { CREDENTIAL_ANNOTATION, poolLabels, poolSelector } from './labels.js';
 import { POOL_OWNER } from './names.js';
-import { workerPodSpec } from './worker-pod.js';
+import { layerVolume } from './pod-template.js';
+import { LAYER_VOLUME, LAYERS_DIR, workerPodSpec } from './worker-pod.js';
+
+const MIB = 1024 * 1024;
 
 /** Beyond any function's; once it has one, the worker itself bounds its leaving by that one's. */
 const LONGEST_CALL_MS = 3_600_000;
@@ -32,6 +36,8 @@ export function poolPod(
   ownerUid: string,
 ): V1Pod {
   const { owner, config, limits } = placement;
+  // It fetches packages itself, once it has a function.
+  const packages = config.layers?.served && { mib: Math.ceil(largestArchive(config.layers) / MIB) };
   const pod = {
     timeoutMs: LONGEST_CALL_MS,
     apart: poolSelector(),
@@ -41,8 +47,15 @@ export function poolPod(
     // It has no health before it has a function, and its manager asks for that itself: probes would but leave events.
     probes: {},
     // For what its function gets as files.
-    mounts: [{ name: 'secrets', mountPath: SECRETS_DIR }],
-    volumes: [{ name: 'secrets', emptyDir: { medium: 'Memory', sizeLimit: '2Mi' } }],
+    mounts: [
+      { name: 'secrets', mountPath: SECRETS_DIR },
+      ...(packages === undefined ? [] : [{ name: LAYER_VOLUME, mountPath: LAYERS_DIR }]),
+    ],
+    volumes: [
+      { name: 'secrets', emptyDir: { medium: 'Memory', sizeLimit: '2Mi' } },
+      ...(packages === undefined ? [] : [layerVolume(packages.mib)]),
+    ],
+    ...(packages !== undefined && { diskMiB: packages.mib }),
   };
   return {
     apiVersion: 'v1',
@@ -78,6 +91,6 @@ export function poolOwner(namespace: string): V1ConfigMap {
 }
 
 /** Called its controller, though it controls nothing: drains leave alone what has none. */
-function controllerOf(uid: string): V1OwnerReference {
+export function controllerOf(uid: string): V1OwnerReference {
   return { apiVersion: CONFIG_MAP.apiVersion, kind: CONFIG_MAP.kind, name: POOL_OWNER, uid, controller: true };
 }

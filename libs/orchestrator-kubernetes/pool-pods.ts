@@ -46,12 +46,8 @@ export class PoolPods implements PoolSource<PoolPod> {
     const call = this.tokens.issue();
     const name = `faas-pool-${randomBytes(8).toString('hex')}`;
     try {
-      const { api } = this;
-      const there = await api.find(CONFIG_MAP, POOL_OWNER, signal);
-      const owner = there ?? (await api.apply(CONFIG_MAP, poolOwner(api.namespace), signal));
-      const pod = await this.make((placement) =>
-        poolPod(name, sha256, leaseMs, call, placement, owner.metadata?.uid ?? ''),
-      );
+      const owner = await ownerOfPods(this.api, signal);
+      const pod = await this.make((placement) => poolPod(name, sha256, leaseMs, call, placement, owner));
       this.cache.pods.learn(pod);
       const address = await this.addressOf(name, signal);
       return { id: name, uid: pod.metadata?.uid ?? '', address, token, call };
@@ -127,6 +123,13 @@ export class PoolPods implements PoolSource<PoolPod> {
       if (!isConflict(error)) throw error;
     });
   }
+}
+
+/** The uid of what pods without a controller hang on. */
+export async function ownerOfPods(api: KubeApi, signal: AbortSignal): Promise<string> {
+  const there = await api.find(CONFIG_MAP, POOL_OWNER, signal);
+  const owner = there ?? (await api.apply(CONFIG_MAP, poolOwner(api.namespace), signal));
+  return owner.metadata?.uid ?? '';
 }
 
 function lacksPriorityClass(error: unknown): boolean {

@@ -3,6 +3,7 @@ import { settled } from '#libs/deadlines/within.js';
 import type { PoolConfig } from '#libs/config/config.js';
 import { specialisationOf } from '#libs/orchestrator/generic-worker.js';
 import { HealthProber, probeHealth } from '#libs/orchestrator/health-probe.js';
+import type { FetchedLayer } from '#libs/orchestrator/layers.js';
 import type { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { EndpointAddress, FunctionId, Workload } from '#libs/orchestrator/workload.js';
@@ -10,6 +11,7 @@ import { isConflict } from './api-fault.js';
 import { POD } from './kinds.js';
 import type { KubeApi } from './kube-api.js';
 import { functionLabels } from './labels.js';
+import { variablesOf } from './pod-template.js';
 import type { PoolPod, PoolPods } from './pool-pods.js';
 import { type Replica, replicasOf } from './replica.js';
 import type { ClusterCache } from './cluster-cache.js';
@@ -44,7 +46,12 @@ export class PoolReplicas {
    * Gives a pod to a workload that nothing serves yet. True when it answers already; false where there is none that
    * fits, so that the function's own pods must be waited for.
    */
-  async begin(workload: Workload, spec: string, signal: AbortSignal): Promise<boolean> {
+  async begin(
+    workload: Workload,
+    spec: string,
+    layer: FetchedLayer | undefined,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     if (!this.fits(workload)) return false;
     const member = this.pool.take();
     if (member === undefined) return false;
@@ -54,7 +61,7 @@ export class PoolReplicas {
       // its other pods, as the pool's it is swept.
       const [, isReady] = await settled([
         this.claim(member, workload, spec, signal),
-        this.giveFunction(member, workload, signal),
+        this.giveFunction(member, workload, layer, signal),
       ]);
       this.logger.info({ functionId, revision, pod: member.id, warm: true }, 'replica started');
       return isReady;
@@ -115,9 +122,15 @@ export class PoolReplicas {
   }
 
   /** True when it has loaded it already. */
-  private async giveFunction(member: PoolPod, workload: Workload, signal: AbortSignal): Promise<boolean> {
+  private async giveFunction(
+    member: PoolPod,
+    workload: Workload,
+    layer: FetchedLayer | undefined,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     const { id, address, call } = member;
-    await this.pool.specialise(member, specialisationOf(workload), signal);
+    const specialisation = specialisationOf(workload, variablesOf(workload, layer));
+    await this.pool.specialise(member, { ...specialisation, layer }, signal);
     const { good } = await probeHealth(address, LOAD_MS, call.token);
     const pod = this.cache.pods.find(id);
     const [replica] = pod === undefined ? [] : replicasOf([pod], []);

@@ -1,8 +1,9 @@
 import type { V1Container, V1EnvVar, V1PodSpec } from '@kubernetes/client-node';
 import type { KubernetesConfig, WorkerPodSettings } from '#libs/config/config.js';
+import type { FetchedLayer } from '#libs/orchestrator/layers.js';
 import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import { LEAVING_MS, type WorkloadLimits } from '#libs/orchestrator/workload.js';
-import { CONTAINER, WORKER_PORT } from './names.js';
+import { CONTAINER, LAYER_CONTAINER, WORKER_PORT } from './names.js';
 import { cpuQuantity, memoryQuantity } from './quantities.js';
 
 /** No user of a Debian, Alpine or distroless image. */
@@ -14,6 +15,11 @@ const NOTICE_SECONDS = 2;
  * since it last looked, seconds ago.
  */
 const DISK_MIB = { request: 64, limit: 512 } as const;
+const BYTES_PER_FILE = 8_192;
+const MIB = 1024 * 1024;
+/** Where packages are in a pod that has fetched them. */
+export const LAYERS_DIR = '/layers';
+export const LAYER_VOLUME = 'layer';
 /** The kubelet counts whole seconds from before it tells the worker. */
 const ENDING_SECONDS = LEAVING_MS / 1000 + 1;
 
@@ -35,6 +41,10 @@ export interface WorkerPod {
   readonly probes: Probes;
   readonly mounts: NonNullable<V1Container['volumeMounts']>;
   readonly volumes: NonNullable<V1PodSpec['volumes']>;
+  /** Packages that the pod fetches before its worker starts. */
+  readonly layer?: FetchedLayer | undefined;
+  /** What it may write to its node's disk besides. */
+  readonly diskMiB?: number;
 }
 
 /** Seconds from being told to leave until the last call is done and the worker has ended. */
@@ -46,17 +56,8 @@ export function graceSeconds(timeoutMs: number): number {
 export function workerPodSpec(pod: WorkerPod, config: KubernetesConfig): V1PodSpec {
   const { labels: _, annotations: __, ...placement } = config.workerPods as PodPlacement;
   return {
-    serviceAccountName: config.workerServiceAccount,
-    automountServiceAccountToken: false,
-    enableServiceLinks: false,
-    ...(!config.hostUsers && { hostUsers: false }),
+    ...podHardening(config),
     terminationGracePeriodSeconds: graceSeconds(pod.timeoutMs),
-    securityContext: {
-      runAsNonRoot: true,
-      runAsUser: NON_ROOT,
-      runAsGroup: NON_ROOT,
-      seccompProfile: { type: 'RuntimeDefault' },
-    },
     topologySpreadConstraints: [
       {
         maxSkew: 1,
@@ -66,11 +67,68 @@ export function workerPodSpec(pod: WorkerPod, config: KubernetesConfig): V1PodSp
       },
     ],
     ...placement,
+    ...(pod.layer !== undefined && { initContainers: [layerContainer(pod.layer, pod, config)] }),
     containers: [container(pod, config)],
     volumes: [...pod.volumes, { name: 'tmp', emptyDir: { medium: 'Memory', sizeLimit: '64Mi' } }],
+  };
+}
+
+/** Of every pod in which code of others may run. */
+export function podHardening(config: KubernetesConfig) {
+  return {
+    serviceAccountName: config.workerServiceAccount,
+    automountServiceAccountToken: false,
+    enableServiceLinks: false,
+    ...(!config.hostUsers && { hostUsers: false }),
+    securityContext: {
+      runAsNonRoot: true,
+      runAsUser: NON_ROOT,
+      runAsGroup: NON_ROOT,
+      seccompProfile: { type: 'RuntimeDefault' },
+    },
     ...(config.runtimeClass !== undefined && { runtimeClassName: config.runtimeClass }),
     ...(config.imagePullSecret !== undefined && { imagePullSecrets: [{ name: config.imagePullSecret }] }),
   };
+}
+
+export function hardening() {
+  return { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ['ALL'] } };
+}
+
+/** Fetches the function's packages, before its worker starts. What opens them stays out of the worker's environment. */
+function layerContainer(layer: FetchedLayer, pod: WorkerPod, config: KubernetesConfig): V1Container {
+  const environment = {
+    FAAS_LAYER: layerPath(layer),
+    FAAS_LAYER_URL: layer.url,
+    FAAS_LAYER_TOKEN: layer.token,
+    FAAS_LAYER_SHA256: layer.sha256,
+    FAAS_LAYER_BYTES: String(layer.bytes),
+    FAAS_LAYER_FILES: String(layer.files),
+  };
+  return {
+    name: LAYER_CONTAINER,
+    image: config.image,
+    imagePullPolicy: config.imagePullPolicy,
+    command: ['python3', '-m', 'faas_worker.fetched_layer'],
+    env: Object.entries(environment).map(([name, value]) => ({ name, value })),
+    resources: resources(pod, config),
+    securityContext: hardening(),
+    terminationMessagePolicy: 'FallbackToLogsOnError',
+    volumeMounts: [
+      { name: LAYER_VOLUME, mountPath: LAYERS_DIR },
+      { name: 'tmp', mountPath: '/tmp' },
+    ],
+  };
+}
+
+/** Where the worker has it. */
+export function layerPath({ digest }: Pick<FetchedLayer, 'digest'>): string {
+  return `${LAYERS_DIR}/${digest}`;
+}
+
+/** What it takes of a node's disk: files fill whole blocks, and lie in folders. */
+export function layerMiB({ bytes, files }: Pick<FetchedLayer, 'bytes' | 'files'>): number {
+  return Math.ceil((bytes + files * BYTES_PER_FILE) / MIB) + DISK_MIB.request;
 }
 
 function container(pod: WorkerPod, config: KubernetesConfig): V1Container {
@@ -94,11 +152,7 @@ function container(pod: WorkerPod, config: KubernetesConfig): V1Container {
       ...secretVariables(pod),
     ],
     resources: resources(pod, config),
-    securityContext: {
-      allowPrivilegeEscalation: false,
-      readOnlyRootFilesystem: true,
-      capabilities: { drop: ['ALL'] },
-    },
+    securityContext: hardening(),
     ...pod.probes,
     lifecycle: { preStop: { sleep: { seconds: NOTICE_SECONDS } } },
     terminationMessagePolicy: 'FallbackToLogsOnError',
@@ -113,17 +167,21 @@ function secretVariables({ secretVariables: from }: WorkerPod): V1EnvVar[] {
 }
 
 /** A request above the limit would be refused, so small limits pull their requests down. */
-function resources({ limits }: WorkerPod, { requests }: KubernetesConfig): V1Container['resources'] {
+function resources(
+  { limits, layer, diskMiB = 0 }: WorkerPod,
+  { requests }: KubernetesConfig,
+): V1Container['resources'] {
+  const packages = layer === undefined ? 0 : layerMiB(layer);
   return {
     requests: {
       cpu: cpuQuantity(Math.min(requests.cpuMillis, limits.cpuMillis)),
       memory: memoryQuantity(Math.min(requests.memoryMiB, limits.memoryMiB)),
-      'ephemeral-storage': memoryQuantity(DISK_MIB.request),
+      'ephemeral-storage': memoryQuantity(DISK_MIB.request + packages),
     },
     limits: {
       cpu: cpuQuantity(limits.cpuMillis),
       memory: memoryQuantity(limits.memoryMiB),
-      'ephemeral-storage': memoryQuantity(DISK_MIB.limit),
+      'ephemeral-storage': memoryQuantity(DISK_MIB.limit + packages + diskMiB),
     },
   };
 }

@@ -8,7 +8,7 @@ import { makeFolder } from '#libs/files/make-folder.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import type { LayerEngine } from '#libs/orchestrator/layers.js';
 import { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
-import { Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
+import { type Capabilities, Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
 import { observedOf, planFor, type Standing, withheldOf } from '#libs/orchestrator/replica-plan.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
@@ -36,7 +36,12 @@ const LONGEST_PLACE = { functionId: 'x'.repeat(16), replica: `${'x'.repeat(16)}-
  */
 export class ProcessOrchestrator extends Orchestrator {
   readonly engine = 'process';
-  readonly capabilities = { scalesItself: false, isolates: false, largestCodeBytes: Infinity };
+  readonly capabilities: Capabilities = {
+    scalesItself: false,
+    isolates: false,
+    largestCodeBytes: Infinity,
+    layers: 'mounted',
+  };
   private readonly changes = new EventEmitter().setMaxListeners(0);
   private readonly steps = new KeyedMutex();
   private readonly uids = workerUids();

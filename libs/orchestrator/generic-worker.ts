@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { askHealth } from './health-probe.js';
 import { requestOfWorker } from './worker-request.js';
 import { tokenHeader } from './worker-tokens.js';
+import type { FetchedLayer } from './layers.js';
 import type { EndpointAddress, Workload } from './workload.js';
 
 /** What a worker that was started without a function is told: docs/worker-protocol.md. */
@@ -12,6 +13,8 @@ export interface Specialisation {
   readonly code?: Buffer;
   /** Of secrets, by the name of each; absent: none. */
   readonly files?: Readonly<Record<string, string>>;
+  /** Packages that the worker is to fetch; absent: they lie where its environment says, or there are none. */
+  readonly layer?: FetchedLayer | undefined;
 }
 
 /** A worker has taken its function and left its secrets: its image knows nothing of them. */
@@ -38,6 +41,8 @@ const ASK_MS = 2_000;
 const CONNECT_MS = 1_000;
 /** The worker itself waits no longer for a body. */
 const SPECIALISE_MS = 10_000;
+/** The worker itself gives up sooner. */
+const FETCH_MS = 35_000;
 const SPECIALISED = 202;
 
 export function oneTimeToken(): OneTimeToken {
@@ -88,7 +93,7 @@ export function specialisationOf(workload: Workload, variables = workerVariables
 export async function specialise(
   address: EndpointAddress,
   token: string,
-  { environment, code, files = {} }: Specialisation,
+  { environment, code, files = {}, layer }: Specialisation,
   signal: AbortSignal,
 ): Promise<void> {
   const secrets = Object.keys(files).length;
@@ -97,8 +102,8 @@ export async function specialise(
     method: 'POST',
     path: '/specialise',
     headers: { Authorization: `Bearer ${token}` },
-    body: JSON.stringify({ environment, code: code?.toString('base64'), ...(secrets > 0 && { files }) }),
-    timeoutMs: SPECIALISE_MS,
+    body: JSON.stringify({ environment, code: code?.toString('base64'), ...(secrets > 0 && { files }), layer }),
+    timeoutMs: layer === undefined ? SPECIALISE_MS : FETCH_MS,
     connectMs: CONNECT_MS,
     signal,
   });

@@ -10,6 +10,25 @@ export interface Layer {
   readonly digest: string;
   /** Its archive (tar), for an engine that hasn't unpacked it or has lost it. Rejects when there is none any more. */
   readonly open: (signal: AbortSignal) => Promise<Readable>;
+  /** What that archive is, for whoever gets it from elsewhere. Rejects likewise. */
+  readonly describe: (signal: AbortSignal) => Promise<LayerArchive>;
+}
+
+/** What a layer's archive must be when it arrives. */
+export interface LayerArchive {
+  /** Of the archive, in lower-case hexadecimal. */
+  readonly sha256: string;
+  /** Of its files. */
+  readonly bytes: number;
+  readonly files: number;
+}
+
+/** A layer that its worker fetches itself. */
+export interface FetchedLayer extends LayerArchive {
+  readonly digest: string;
+  readonly url: string;
+  /** Opens this layer alone. */
+  readonly token: string;
 }
 
 /** What is to be built. */

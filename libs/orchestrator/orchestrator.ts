@@ -13,6 +13,10 @@ export interface Capabilities {
   readonly isolates: boolean;
   /** The largest handler file that it can hand to a replica. */
   readonly largestCodeBytes: number;
+  /** `mounted`: workers have a folder with all layers. `fetched`: each fetches its own from a manager. */
+  readonly layers: 'mounted' | 'fetched' | 'none';
+  /** Why no layers can be built, and what to do about it; unset: they can. */
+  readonly buildsNoLayers?: string;
 }
 
 /**

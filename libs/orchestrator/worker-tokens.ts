@@ -36,8 +36,17 @@ export class WorkerTokens {
     return credential === undefined ? undefined : this.make(credential);
   }
 
+  /** Opens the archive of one layer, for the workers that need it. */
+  forLayer(digest: string): string {
+    return this.hmac(`layer ${digest}`);
+  }
+
   private make(credential: string): string {
-    return createHmac('sha256', this.#key).update(`worker ${credential}`).digest('base64url');
+    return this.hmac(`worker ${credential}`);
+  }
+
+  private hmac(text: string): string {
+    return createHmac('sha256', this.#key).update(text).digest('base64url');
   }
 }
 

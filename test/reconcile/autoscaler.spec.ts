@@ -72,7 +72,7 @@ function autoscalerOn(engine: MemoryOrchestrator): Autoscaler {
 
 /** An engine with an autoscaler of its own. */
 class ScalingOrchestrator extends MemoryOrchestrator {
-  override readonly capabilities = { scalesItself: true, isolates: true, largestCodeBytes: Infinity };
+  override readonly capabilities = { ...new MemoryOrchestrator().capabilities, scalesItself: true };
 }
 
 const looks = () => database.count('AS awake');

@@ -37,6 +37,8 @@ class Settings:
     event_loop: str
     # A folder of packages that the handler may import.
     layer: str | None
+    # Where such folders come that this worker fetches itself.
+    layers_dir: str
     # Set: starts without a function, and takes one from whoever knows the token of this digest.
     specialise_sha256: str | None
     lease_ms: int | None
@@ -116,6 +118,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         event_loop=read.choice("FAAS_EVENT_LOOP", ("uvloop", "asyncio")),
         layer=read.folder("FAAS_LAYER"),
         tells_end=read.choice("FAAS_TELLS_END", ("no", "yes")) == "yes",
+        layers_dir=read.text("FAAS_LAYERS_DIR", "/layers"),
         specialise_sha256=read.digest("FAAS_SPECIALISE_SHA256"),
         scratch=tuple(filter(None, read.text("FAAS_SCRATCH", "").split(":"))),
         lease_ms=read.optional_number("FAAS_GENERIC_LEASE_MS", most=86_400_000),

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { Orchestrator } from '../orchestrator.js';
+import { type Capabilities, Orchestrator } from '../orchestrator.js';
 import { observedOf, planFor, type Standing, withheldOf } from '../replica-plan.js';
 import type { ReplicaLog } from '../replica-log.js';
 import { specHash } from '../spec-hash.js';
@@ -15,7 +15,12 @@ const FOLLOW_INTERVAL_MS = 20;
  */
 export class MemoryOrchestrator extends Orchestrator {
   readonly engine = 'memory';
-  readonly capabilities = { scalesItself: false, isolates: true, largestCodeBytes: Infinity };
+  readonly capabilities: Capabilities = {
+    scalesItself: false,
+    isolates: true,
+    largestCodeBytes: Infinity,
+    layers: 'mounted',
+  };
 
   constructor(
     readonly world: MemoryWorld = new MemoryWorld(),

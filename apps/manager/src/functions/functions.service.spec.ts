@@ -24,7 +24,9 @@ async function upload(bytes: number, largestCodeBytes: number, uploadBytes: numb
   const { functions, limits } = loadConfig({});
   const none = { concurrency: 0, leaseMs: 0 };
   const repository = { insert: (): never => throwing('about to be stored') };
-  const orchestrator = { capabilities: { scalesItself: false, isolates: true, largestCodeBytes } } as Orchestrator;
+  const orchestrator = {
+    capabilities: { scalesItself: false, isolates: true, largestCodeBytes, layers: 'none' },
+  } as Orchestrator;
   const service = new FunctionsService(
     repository as unknown as FunctionRepository,
     {} as FunctionChanges,

@@ -12,10 +12,8 @@ export class RequirementsNotInstallable extends AppError {
 export class RequirementsUnsupported extends AppError {
   readonly code = 'requirements_unsupported';
   readonly kind = 'unprocessable';
-  constructor(engine: string) {
-    super(
-      `Functions of this installation can't have requirements: its engine (${engine}) has no way to give them any.`,
-    );
+  constructor(engine: string, why = 'it has no way to give them any') {
+    super(`Functions of this installation can't have requirements with its engine (${engine}): ${why}.`);
   }
 }
 

@@ -6,7 +6,7 @@ import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { createHash, randomUUID } from 'node:crypto';
 import { BuildUnavailable, RequirementsNotInstallable } from './errors.js';
-import { piecesOf } from './layer-pieces.js';
+import { packed } from './layer-pieces.js';
 import { type BuildError, LayerRepository } from './layer.repository.js';
 
 const LEASE_MS = 10_000;
@@ -106,7 +106,7 @@ export class LayerBuilder implements OnApplicationShutdown {
       // Code of a source distribution could write any lock: what it made counts for its own requirements alone.
       .update(JSON.stringify([LAYER_FORMAT, python, machine, lock, ...(this.config.allowSdists ? [key] : [])]))
       .digest('hex');
-    await this.layers.keep({ digest, lock, python, machine, bytes, files }, piecesOf(built.archive), {
+    await this.layers.keep({ digest, lock, python, machine, bytes, files }, packed(built.archive), {
       key,
       token,
       lines,

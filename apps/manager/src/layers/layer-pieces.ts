@@ -1,4 +1,5 @@
-import { PassThrough, Readable } from 'node:stream';
+import { createHash, type Hash } from 'node:crypto';
+import { PassThrough, Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { constants, createZstdCompress, createZstdDecompress } from 'node:zlib';
 
@@ -7,12 +8,31 @@ const PIECE_BYTES = 2 * 1024 * 1024;
 /** Faster than a disk, and half of what packages take. */
 const LEVEL = 2;
 
-/** An archive as it is kept: compressed, in pieces. Opened when the first of them is asked for. */
-export async function* piecesOf(open: () => Promise<Readable>): AsyncGenerator<Buffer> {
+/** An archive as it is kept: compressed, in pieces. */
+export interface Packed {
+  readonly pieces: AsyncIterable<Buffer>;
+  /** Of the archive, once all its pieces have been taken. */
+  readonly sha256: () => string;
+}
+
+/** Opened when the first piece is asked for. */
+export function packed(open: () => Promise<Readable>): Packed {
+  const hash = createHash('sha256');
+  let digest: string | undefined;
+  return { pieces: piecesOf(open, hash), sha256: () => (digest ??= hash.digest('hex')) };
+}
+
+async function* piecesOf(open: () => Promise<Readable>, hash: Hash): AsyncGenerator<Buffer> {
   const archive = await open();
   const packed = new PassThrough();
   const compress = createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: LEVEL } });
-  const working = pipeline(archive, compress, packed);
+  const seen = new Transform({
+    transform: (chunk: Buffer, _encoding, done) => {
+      hash.update(chunk);
+      done(null, chunk);
+    },
+  });
+  const working = pipeline(archive, seen, compress, packed);
   working.catch(() => undefined);
   let held: Buffer[] = [];
   let bytes = 0;

@@ -1,5 +1,6 @@
 import { type Ask, Database } from '#libs/database/database.js';
 import { Injectable } from '@nestjs/common';
+import type { Packed } from './layer-pieces.js';
 
 /** Why a build failed, as its maker is told. */
 export interface BuildError {
@@ -25,6 +26,8 @@ export interface LayerRow {
   readonly machine: string;
   readonly bytes: number;
   readonly files: number;
+  /** Of its archive; null: one that was kept before it was asked for. */
+  readonly archiveSha256?: string | null;
 }
 
 const BUILD = `state, digest, error, last_lines AS "lastLines",
@@ -95,7 +98,7 @@ export class LayerRepository {
    */
   async keep(
     layer: LayerRow,
-    parts: AsyncIterable<Buffer>,
+    { pieces, sha256 }: Packed,
     { key, token, lines }: { key: string; token: string; lines: readonly string[] },
   ): Promise<void> {
     await this.database.transaction(async (ask) => {
@@ -105,7 +108,10 @@ export class LayerRepository {
          ON CONFLICT (digest) DO UPDATE SET used_at = now() RETURNING xmax = 0 AS "isNew"`,
         [digest, lock, python, machine, bytes, files],
       );
-      if (added?.isNew === true) await addParts(ask, digest, parts);
+      if (added?.isNew === true) {
+        await addParts(ask, digest, pieces);
+        await ask('UPDATE layers SET archive_sha256 = $2 WHERE digest = $1', [digest, sha256()]);
+      }
       await ask(
         `UPDATE layer_builds SET state = 'ready', digest = $3, last_lines = $4, ended_at = now(), lease_token = NULL
          WHERE key = $1 AND lease_token = $2`,
@@ -116,10 +122,15 @@ export class LayerRepository {
 
   async find(digest: string): Promise<LayerRow | undefined> {
     const [row] = await this.database.query<LayerRow>(
-      'SELECT digest, lock, python, machine, bytes::float8 AS bytes, files FROM layers WHERE digest = $1',
+      `SELECT digest, lock, python, machine, bytes::float8 AS bytes, files, archive_sha256 AS "archiveSha256"
+       FROM layers WHERE digest = $1`,
       [digest],
     );
     return row;
+  }
+
+  async noteArchive(digest: string, sha256: string): Promise<void> {
+    await this.database.query('UPDATE layers SET archive_sha256 = $2 WHERE digest = $1', [digest, sha256]);
   }
 
   /** Undefined past the last one. */

@@ -1,7 +1,7 @@
 import type { LayersConfig } from '#libs/config/config.js';
 import { LAYERS_CONFIG } from '#libs/config/config.module.js';
 import { AppError } from '#libs/errors/app-error.js';
-import type { BuildRequest, Layer, LayerEngine } from '#libs/orchestrator/layers.js';
+import type { BuildRequest, Layer, LayerArchive, LayerEngine } from '#libs/orchestrator/layers.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { Inject, Injectable } from '@nestjs/common';
 import { createHash } from 'node:crypto';
@@ -21,6 +21,7 @@ const MARGIN_MS = 60_000;
 /** Requests that a manager lets wait: each keeps its file in memory. */
 const MOST_WAITING = 16;
 const PLATFORM_MS = 30_000;
+const MOST_DESCRIBED = 1_000;
 
 /** Requirements that are to be had, and by which key they are found. */
 export interface Wanted {
@@ -34,6 +35,8 @@ export interface Wanted {
 @Injectable()
 export class LayersService {
   private waiting = 0;
+  /** By digest; they never change. */
+  private readonly described = new Map<string, LayerArchive>();
 
   constructor(
     private readonly layers: LayerRepository,
@@ -112,12 +115,38 @@ export class LayersService {
 
   /** As the engine gets it. */
   layer(digest: string): Layer {
-    return { digest, open: (signal) => this.open(digest, signal) };
+    return {
+      digest,
+      open: (signal) => this.open(digest, signal),
+      describe: (signal) => this.describe(digest, signal),
+    };
+  }
+
+  private async describe(digest: string, signal: AbortSignal): Promise<LayerArchive> {
+    const known = this.described.get(digest);
+    if (known !== undefined) return known;
+    const row = await this.layers.find(digest);
+    if (row === undefined) throw missing(digest);
+    const sha256 = row.archiveSha256 ?? (await this.digestOf(digest, signal));
+    const archive = { sha256, bytes: row.bytes, files: row.files };
+    const [oldest] = this.described.keys();
+    if (this.described.size >= MOST_DESCRIBED && oldest !== undefined) this.described.delete(oldest);
+    this.described.set(digest, archive);
+    return archive;
+  }
+
+  /** Of a layer that is older than the question. */
+  private async digestOf(digest: string, signal: AbortSignal): Promise<string> {
+    const hash = createHash('sha256');
+    for await (const chunk of (await this.open(digest, signal)) as AsyncIterable<Buffer>) hash.update(chunk);
+    const sha256 = hash.digest('hex');
+    await this.layers.noteArchive(digest, sha256);
+    return sha256;
   }
 
   private async open(digest: string, signal: AbortSignal): Promise<Readable> {
     const first = await this.layers.part(digest, 0);
-    if (first === undefined) throw new Error(`The layer ${digest} is not in the database.`);
+    if (first === undefined) throw missing(digest);
     const { layers } = this;
     async function* pieces(): AsyncGenerator<Buffer> {
       for (let number = 0; ; number += 1) {
@@ -131,10 +160,14 @@ export class LayersService {
   }
 
   private engine(): LayerEngine {
-    const { layers, engine } = this.orchestrator;
-    if (layers === undefined) throw new RequirementsUnsupported(engine);
+    const { layers, engine, capabilities } = this.orchestrator;
+    if (layers === undefined) throw new RequirementsUnsupported(engine, capabilities.buildsNoLayers);
     return layers;
   }
+}
+
+function missing(digest: string): Error {
+  return new Error(`The layer ${digest} is not in the database.`);
 }
 
 /** Of a build that somebody else has made. */

@@ -182,11 +182,12 @@ function sha256Of(
   secretsKeys: string,
 ) {
   const { image, network, internal, seccomp, firewall, runtime } = docker;
-  const { kubeconfig: _, insideCluster: __, ...cluster } = kubernetes;
+  // Of packages workers get to see where they are fetched from, and nothing else.
+  const { kubeconfig: _, insideCluster: __, layers, ...cluster } = kubernetes;
   const { timeoutMs, concurrency, memoryMiB, cpuMillis, pids, idleTimeoutMs, minReplicas } = defaults;
   const byEngine: Readonly<Record<string, unknown>> = {
     docker: { image, network, internal, seccomp, firewall, runtime },
-    kubernetes: cluster,
+    kubernetes: { ...cluster, layersUrl: layers?.served?.url },
     process: { python: process.python, workerDir: process.workerDir },
   };
   const own = { timeoutMs, concurrency, memoryMiB, cpuMillis, pids, idleTimeoutMs, minReplicas };

@@ -40,6 +40,8 @@ from .reports import log
 from .runner_process import RunnerProcess, fork_runner
 
 _BODY_SECONDS = 10.0
+# For the packages of a function, where no folder has them.
+_FETCH_SECONDS = 25.0
 # What the end of a process and its supervisor's turn cost would hold up the first call.
 _FLUSH_SECONDS = 0.05
 # So long after its last word it is certain to have answered.
@@ -49,6 +51,7 @@ _SPECIALISED_ALONE = b'{"status":"specialised"}'
 # So that its manager knows that it has not ignored them.
 _SPECIALISED = b'{"status":"specialised","files":%d}'
 _FILE_NAME = re.compile(r"(?!\.\.?$)[A-Za-z0-9._-]{1,128}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _WRONG_TOKEN = refused(403, "The token is wrong.")
 
 
@@ -196,7 +199,8 @@ class Specialiser:
         await self.server.start()
         self.renew_lease()
         # So that the first request finds what reads it in memory of this process's own.
-        pickle.dumps(specialised_settings(b'{"environment": {}, "code": ""}', self.environ))
+        first = document_of(b'{"environment": {}, "code": ""}')
+        pickle.dumps(specialised_settings(first, self.environ))
         await asyncio.Event().wait()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -232,7 +236,7 @@ class Specialiser:
         self.renew_lease(_BODY_SECONDS, Exit.CUT_OFF)
         body = await read_body(receive, content_length(headers), self.settings.max_body_bytes)
         if isinstance(body, bytes):
-            status, answer = self.take(body)
+            status, answer = await self.take(body)
         else:
             log("not_specialised", message="The request was cut off or too large.")
             status, answer = Exit.CUT_OFF, body
@@ -242,9 +246,11 @@ class Specialiser:
         await asyncio.sleep(_FLUSH_SECONDS)
         return self.leave(status)
 
-    def take(self, body: bytes) -> tuple[int, Answer]:
+    async def take(self, body: bytes) -> tuple[int, Answer]:
         try:
-            settings, environment, files = specialised_settings(body, self.environ)
+            document = document_of(body)
+            await self.fetch_layer(document)
+            settings, environment, files = specialised_settings(document, self.environ)
         except BodyRefused as error:
             log("not_specialised", message=str(error))
             return Exit.UNUSABLE, refused(422, str(error))
@@ -264,6 +270,30 @@ class Specialiser:
         with open(self.out, "wb") as pipe:
             pickle.dump((settings, environment), pipe)
         return Exit.DONE, Answer(202, _SPECIALISED % len(files) if files else _SPECIALISED_ALONE)
+
+    async def fetch_layer(self, document: dict[str, Any]) -> None:
+        """Has the function's packages here, and its environment say where."""
+        given = document.get("layer")
+        if given is None:
+            return
+        # Few workers ever need it, and it takes as long to load as all else.
+        from ..fetched_layer import Archive, NotFetched, fetch
+
+        try:
+            archive, name = Archive.of(given), given["digest"]
+            if not _DIGEST.fullmatch(name):
+                raise ValueError
+        except (KeyError, TypeError, ValueError):
+            raise BodyRefused('"layer" must say where its archive is, and what it is.') from None
+        folder = os.path.join(self.settings.layers_dir, name)
+        self.renew_lease(_FETCH_SECONDS + _BODY_SECONDS, Exit.CUT_OFF)
+        try:
+            await asyncio.to_thread(fetch, archive, folder, _FETCH_SECONDS)
+        except NotFetched as error:
+            raise BodyRefused(str(error)) from None
+        environment = document.setdefault("environment", {})
+        if type(environment) is dict:
+            environment["FAAS_LAYER"] = folder
 
     def on_term(self) -> None:
         # Otherwise it leaves by itself, when it has told the rest of the worker.
@@ -298,16 +328,21 @@ class BodyRefused(ValueError):  # noqa: N818 - named for what happened
     """The body can't be used; the message says why."""
 
 
-def specialised_settings(
-    body: bytes, environ: Mapping[str, str]
-) -> tuple[Settings, dict[str, str], dict[str, bytes]]:
-    """The settings, the whole environment and the secrets' files of the function's worker. Raises
-    BodyRefused."""
+def document_of(body: bytes) -> dict[str, Any]:
+    """Raises BodyRefused."""
     document: Any = None
     with contextlib.suppress(ValueError, RecursionError):
         document = json.loads(body)
     if type(document) is not dict:
         raise BodyRefused("The body must be a JSON object.")
+    return document
+
+
+def specialised_settings(
+    document: Mapping[str, Any], environ: Mapping[str, str]
+) -> tuple[Settings, dict[str, str], dict[str, bytes]]:
+    """The settings, the whole environment and the secrets' files of the function's worker. Raises
+    BodyRefused."""
     given = document.get("environment", {})
     if type(given) is not dict or not all(map(_is_variable, given.items())):
         raise BodyRefused('"environment" must be an object of strings.')

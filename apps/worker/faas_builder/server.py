@@ -1,0 +1,159 @@
+"""`python -m faas_builder.server <folder>`: builds once, for whoever knows the token, and ends.
+
+Where a manager can't lay files out beside a builder. `POST /build` with the job is answered with
+lines of JSON: `{"line": …}` for each that is printed, at last `{"result": …, "lock": …,
+"archive": <bytes>}`, and then the archive. The build ends with the connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NoReturn
+
+#: For the job, and for handing out what was built.
+_WAIT_SECONDS = 120
+_REQUEST_SECONDS = 10
+_LARGEST_JOB = 1024 * 1024
+_CHUNK = 1024 * 1024
+_EVENTS = "/sys/fs/cgroup/memory.events"
+_KILLED = re.compile(r"oom_kill [1-9]\d*\s*")
+#: uv lies beside this package in its image.
+_UV = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin", "uv")
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, folder: str, sha256: str) -> None:
+        is_dual = not host and socket.has_dualstack_ipv6()
+        self.address_family = socket.AF_INET6 if is_dual or ":" in host else socket.AF_INET
+        self.folder = folder
+        self.digest = bytes.fromhex(sha256)
+        self._lock = threading.Lock()
+        self._is_taken = False
+        super().__init__((host, port), Handler)
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+    def take(self) -> bool:
+        """True for the first who asks."""
+        with self._lock:
+            is_first, self._is_taken = not self._is_taken, True
+        return is_first
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+    timeout = _REQUEST_SECONDS
+
+    def do_POST(self) -> None:
+        scheme, _, token = (self.headers.get("Authorization") or "").partition(" ")
+        shown = hashlib.sha256(token.encode("latin-1", "replace")).digest()
+        if scheme != "Bearer" or not hmac.compare_digest(shown, self.server.digest):
+            return self.send_error(HTTPStatus.FORBIDDEN)
+        length = self.headers.get("Content-Length") or ""
+        if self.path != "/build" or not length.isdecimal() or int(length) > _LARGEST_JOB:
+            return self.send_error(HTTPStatus.BAD_REQUEST)
+        if not self.server.take():
+            return self.send_error(HTTPStatus.CONFLICT)
+        try:
+            self.build(json.loads(self.rfile.read(int(length))))
+        finally:
+            os._exit(1)
+
+    def build(self, job: dict[str, Any]) -> NoReturn:
+        folder = self.server.folder
+        signal.alarm(job["seconds"] + _WAIT_SECONDS)
+        job |= {"uv": os.environ.get("FAAS_UV", _UV), "cache": os.path.join(folder, "cache")}
+        for name in ("in", "out", "tmp", "cache"):
+            os.makedirs(os.path.join(folder, name), 0o700, exist_ok=True)
+        with open(os.path.join(folder, "in", "job.json"), "w", encoding="utf-8") as file:
+            json.dump(job, file)
+        self.connection.settimeout(None)
+        builder = subprocess.Popen(
+            [sys.executable, "-m", "faas_builder", folder],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+        threading.Thread(target=self.end_with_connection, args=(builder,), daemon=True).start()
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        for line in builder.stdout or ():
+            self.tell({"line": line.rstrip("\n")})
+        self.hand_out(builder.wait())
+        self.connection.shutdown(socket.SHUT_WR)
+        # What is under way to the manager would be lost with this network.
+        with contextlib.suppress(OSError):
+            self.connection.recv(1)
+        os._exit(0)
+
+    def end_with_connection(self, builder: subprocess.Popen[str]) -> None:
+        """Whoever asked is gone: nobody wants it any more."""
+        poll = select.poll()
+        poll.register(self.connection, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+        poll.poll()
+        builder.kill()
+        os._exit(1)
+
+    def hand_out(self, status: int) -> None:
+        out = os.path.join(self.server.folder, "out")
+        if status != 0:
+            result = {"status": "failed", **fault_of(status)}
+        else:
+            with open(os.path.join(out, "result.json"), encoding="utf-8") as file:
+                result = json.load(file)
+        if result["status"] != "built":
+            return self.tell({"result": result, "lock": "", "archive": 0})
+        with open(os.path.join(out, "lock.txt"), encoding="utf-8") as file:
+            lock = file.read()
+        with open(os.path.join(out, "layer.tar"), "rb") as archive:
+            size = os.fstat(archive.fileno()).st_size
+            self.tell({"result": result, "lock": lock, "archive": size})
+            shutil.copyfileobj(archive, self.wfile, _CHUNK)
+
+    def tell(self, what: dict[str, Any]) -> None:
+        self.wfile.write(json.dumps(what).encode() + b"\n")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def fault_of(status: int) -> dict[str, str]:
+    with contextlib.suppress(OSError), open(_EVENTS, encoding="ascii") as events:
+        if status == -signal.SIGKILL and any(re.fullmatch(_KILLED, line) for line in events):
+            return {"kind": "too_large", "message": "The build took more memory than it may."}
+    return {"kind": "failed", "message": f"The builder ended with status {status}."}
+
+
+def main() -> int:
+    # The first process of a container is ended by no signal that it doesn't take.
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, lambda *_: os._exit(1))
+    signal.alarm(_WAIT_SECONDS)
+    host, port = os.environ.get("FAAS_HOST", ""), int(os.environ.get("FAAS_PORT", "8000"))
+    Server(host, port, sys.argv[1], os.environ["FAAS_BUILD_SHA256"]).serve_forever()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

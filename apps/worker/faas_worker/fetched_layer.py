@@ -1,0 +1,162 @@
+"""`python -m faas_worker.fetched_layer`: fetches the packages of a function, where no folder has
+them, and unpacks them before its worker starts.
+
+They come over plain HTTP from a manager. What counts is that they have the digest that was told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import os
+import shutil
+import signal
+import sys
+import tarfile
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+_CONNECT_SECONDS = 10.0
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 2.0
+_CHUNK = 1024 * 1024
+#: A header and what fills the last block, for each file and for each folder on the way to it.
+_ENTRY_BYTES = 8192
+_PARTS_PER_FILE = 2
+_DEFAULT_SECONDS = 300
+
+
+class NotFetched(Exception):  # noqa: N818 - named for what happened
+    """Trying again leads to the same; the message says why."""
+
+
+class Archive(NamedTuple):
+    """Where a layer's archive is, and what it must be."""
+
+    url: str
+    token: str
+    sha256: str
+    most_bytes: int
+    most_files: int
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Archive:
+        """Raises KeyError, TypeError or ValueError for what isn't one."""
+        texts = [given[name] for name in ("url", "token", "sha256")]
+        if not all(type(text) is str for text in texts):
+            raise TypeError
+        return cls(*texts, int(given["bytes"]), int(given["files"]))
+
+
+def fetch(archive: Archive, folder: str, seconds: float) -> None:
+    """Has it in this folder, whole or not at all. Raises NotFetched."""
+    deadline = time.monotonic() + seconds
+    pause = _FIRST_PAUSE
+    while not os.path.isdir(folder):
+        draft = f"{folder}.{os.getpid()}"
+        try:
+            unpack(archive, draft, deadline)
+            os.rename(draft, folder)
+        except (http.client.HTTPException, tarfile.TarError, OSError) as error:
+            # A manager that leaves, or has too much to do; another one may answer.
+            left = deadline - time.monotonic()
+            if getattr(error, "errno", None) == 28 or left < pause:
+                raise NotFetched(f"The packages can't be fetched: {error!r}") from None
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def unpack(archive: Archive, folder: str, deadline: float) -> None:
+    url = urlsplit(archive.url)
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    connection = kind(url.netloc, timeout=_CONNECT_SECONDS)
+    with contextlib.closing(connection):
+        headers = {"Authorization": f"Bearer {archive.token}", "Connection": "close"}
+        connection.request("GET", url.path, headers=headers)
+        response = connection.getresponse()
+        if response.status in (403, 404):
+            raise NotFetched(f"The manager has no such packages ({response.status}).")
+        if response.status != 200:
+            raise http.client.HTTPException(f"status {response.status}")
+        most = archive.most_bytes + archive.most_files * _ENTRY_BYTES + _CHUNK
+        source = _Source(response, most, deadline)
+        with tarfile.open(fileobj=source, mode="r|") as entries:
+            lay_out(entries, folder, archive)
+        while source.read(_CHUNK):
+            pass
+        if source.digest.hexdigest() != archive.sha256:
+            raise NotFetched("The packages that came are others than were asked for.")
+
+
+def lay_out(entries: tarfile.TarFile, folder: str, archive: Archive) -> None:
+    """Files and folders alone, inside of this one."""
+    os.mkdir(folder, 0o755)
+    made = {folder}
+    left, count = archive.most_bytes, 0
+    for entry in entries:
+        count += 1
+        left -= entry.size
+        if left < 0 or count > archive.most_files * _PARTS_PER_FILE:
+            raise NotFetched("The packages are larger than they may be.")
+        parts = entry.name.rstrip("/").split("/")
+        is_plain = (entry.isfile() and not entry.issparse()) or entry.isdir()
+        if not is_plain or any(part in ("", ".", "..") for part in parts):
+            raise NotFetched(f"The packages hold what can't be unpacked: {entry.name[:200]!r}.")
+        path = os.path.join(folder, *parts)
+        parent = path if entry.isdir() else os.path.dirname(path)
+        if parent not in made:
+            os.makedirs(parent, 0o755, exist_ok=True)
+            made.add(parent)
+        if entry.isfile():
+            write(entries, entry, path)
+
+
+def write(entries: tarfile.TarFile, entry: tarfile.TarInfo, path: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    mode = 0o555 if entry.mode & 0o100 else 0o444
+    content = entries.extractfile(entry)
+    with open(os.open(path, flags, mode), "wb") as file:
+        if content is not None:
+            shutil.copyfileobj(content, file, _CHUNK)
+
+
+class _Source:
+    """What comes, counted and digested."""
+
+    def __init__(self, response: http.client.HTTPResponse, most: int, deadline: float) -> None:
+        self.response = response
+        self.left = most
+        self.deadline = deadline
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        chunk = self.response.read(size)
+        self.left -= len(chunk)
+        if self.left < 0:
+            raise NotFetched("The packages are larger than they may be.")
+        if time.monotonic() > self.deadline:
+            raise NotFetched("The packages did not come in time.")
+        self.digest.update(chunk)
+        return chunk
+
+
+def main() -> int:
+    # As the first process of a container it would not be ended by a signal otherwise.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
+    prefix = "FAAS_LAYER_"
+    given = {name[len(prefix) :].lower(): value for name, value in os.environ.items()}
+    try:
+        fetch(Archive.of(given), os.environ["FAAS_LAYER"], _DEFAULT_SECONDS)
+    except NotFetched as error:
+        print(error, file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+import { once } from 'node:events';
+import { type IncomingMessage, request } from 'node:http';
+import { Readable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
+import type { EndpointAddress } from '#libs/orchestrator/workload.js';
+
+/** Of a line that the builder prints, a report or a lock. */
+const LARGEST_LINE_BYTES = 8 * 1024 * 1024;
+const RETRY_MS = 100;
+const CONNECT_MS = 10_000;
+const NEWLINE = 10;
+
+/** What the builder sends at last (`apps/worker/faas_builder/server.py`); code of a source distribution may have made it up. */
+export interface Outcome {
+  /** The builder's report, as it has written it. */
+  readonly report: string;
+  readonly lock: string;
+  readonly archive: () => Readable;
+}
+
+/** The connection ended before there was a result: whatever builds has ended. */
+export class BuildCutOff extends Error {}
+
+export interface ExchangeOptions {
+  readonly onLine: (line: string) => void;
+  /** Bytes of an archive. */
+  readonly most: number;
+  /** Whether the pod can't take a job any more. */
+  readonly hasEnded: () => boolean;
+}
+
+/**
+ * Has one pod build one job, all of it in one exchange, with which the build ends: tells `onLine` what is printed, and
+ * answers when there is a result. The archive can be read until the signal aborts.
+ */
+export async function exchange(
+  address: EndpointAddress & { kind: 'tcp' },
+  { token }: Pick<OneTimeToken, 'token'>,
+  job: string,
+  { onLine, most, hasEnded }: ExchangeOptions,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const reply = new Reply(await ask(address, token, job, hasEnded, signal));
+  for (;;) {
+    const said = messageIn(await reply.line());
+    if (typeof said.line === 'string') onLine(said.line);
+    if (said.result === undefined) continue;
+    const { lock, archive: bytes } = said;
+    if (typeof lock !== 'string' || !Number.isSafeInteger(bytes) || (bytes as number) > most) {
+      throw new BuildCutOff('The build left something else than what it is for.');
+    }
+    return { report: JSON.stringify(said.result), lock, archive: () => reply.archive(bytes as number) };
+  }
+}
+
+/** Whatever runs in the pod may not listen yet. */
+async function ask(
+  { host, port }: { readonly host: string; readonly port: number },
+  token: string,
+  job: string,
+  hasEnded: () => boolean,
+  signal: AbortSignal,
+): Promise<IncomingMessage> {
+  const headers = { Authorization: `Bearer ${token}`, 'Content-Length': Buffer.byteLength(job) };
+  for (;;) {
+    const outgoing = request({ host, port, method: 'POST', path: '/build', headers, agent: false, signal });
+    const unheard = setTimeout(() => {
+      outgoing.destroy(new Error(`The pod that builds can't be reached at ${host}:${port}.`));
+    }, CONNECT_MS);
+    outgoing.once('socket', (socket) => socket.once('connect', () => clearTimeout(unheard)));
+    try {
+      outgoing.end(job);
+      const [response] = (await once(outgoing, 'response', { signal })) as [IncomingMessage];
+      if (response.statusCode === 200) return response;
+      response.destroy();
+      throw new BuildCutOff(`The pod that builds refused its job with ${response.statusCode}.`);
+    } catch (error) {
+      signal.throwIfAborted();
+      const { code, message } = error as NodeJS.ErrnoException;
+      if (error instanceof BuildCutOff) throw error;
+      if (code !== 'ECONNREFUSED' || hasEnded()) throw new BuildCutOff(message, { cause: error });
+      await delay(RETRY_MS, undefined, { signal });
+    } finally {
+      clearTimeout(unheard);
+    }
+  }
+}
+
+interface Message {
+  readonly line?: unknown;
+  readonly result?: unknown;
+  readonly lock?: unknown;
+  readonly archive?: unknown;
+}
+
+function messageIn(line: Buffer): Message {
+  const message: unknown = JSON.parse(line.toString('utf8'));
+  return typeof message === 'object' && message !== null ? message : {};
+}
+
+/** Lines, and then bytes. */
+class Reply {
+  private rest: Buffer = Buffer.alloc(0);
+  private readonly chunks: AsyncIterator<Buffer>;
+
+  constructor(response: IncomingMessage) {
+    this.chunks = (response as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
+  }
+
+  async line(): Promise<Buffer> {
+    for (let searched = 0; ;) {
+      const end = this.rest.indexOf(NEWLINE, searched);
+      if (end !== -1) {
+        const line = this.rest.subarray(0, end);
+        this.rest = this.rest.subarray(end + 1);
+        return line;
+      }
+      searched = this.rest.length;
+      if (searched > LARGEST_LINE_BYTES) throw new BuildCutOff('The build sends a line without end.');
+      const { value, done } = await this.next();
+      if (done === true) throw new BuildCutOff('The build has ended without a result.');
+      this.rest = Buffer.concat([this.rest, value]);
+    }
+  }
+
+  archive(bytes: number): Readable {
+    return Readable.from(this.exactly(bytes), { objectMode: false });
+  }
+
+  private async *exactly(bytes: number): AsyncGenerator<Buffer> {
+    let left = bytes;
+    for (let chunk: Buffer = this.rest; left > 0;) {
+      left -= chunk.length;
+      if (left < 0) throw new BuildCutOff('The build sends more than it has announced.');
+      if (chunk.length > 0) yield chunk;
+      if (left === 0) return;
+      const { value, done } = await this.next();
+      if (done === true) throw new BuildCutOff('The build was cut off.');
+      chunk = value;
+    }
+  }
+
+  private async next(): Promise<IteratorResult<Buffer>> {
+    try {
+      return await this.chunks.next();
+    } catch (error) {
+      throw new BuildCutOff('The build was cut off.', { cause: error });
+    }
+  }
+}

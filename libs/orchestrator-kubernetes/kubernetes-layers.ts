@@ -1,0 +1,188 @@
+import { randomBytes } from 'node:crypto';
+import type { V1ContainerState, V1Pod } from '@kubernetes/client-node';
+import type { KubernetesConfig, LayersConfig } from '#libs/config/config.js';
+import { within } from '#libs/deadlines/within.js';
+import { type OneTimeToken, oneTimeToken } from '#libs/orchestrator/generic-worker.js';
+import {
+  BuildFailed,
+  type BuildRequest,
+  type Built,
+  jobFor,
+  largestArchive,
+  type LayerEngine,
+  reportIn,
+} from '#libs/orchestrator/layers.js';
+import type { EndpointAddress } from '#libs/orchestrator/workload.js';
+import { ApiRefusal } from './api-fault.js';
+import { BuildCutOff, exchange, type Outcome } from './build-exchange.js';
+import { BUILD_MARGIN_MS, buildPod } from './build-pod.js';
+import type { ClusterCache } from './cluster-cache.js';
+import { imageFault, moment, unscheduled } from './faults.js';
+import { POD } from './kinds.js';
+import type { KubeApi } from './kube-api.js';
+import { buildsOf } from './labels.js';
+import { BUILDER, WORKER_PORT } from './names.js';
+import { ownerOfPods } from './pool-pods.js';
+import { isEnded } from './replica.js';
+
+/** A node may have to pull the image. */
+const START_MS = 55_000;
+const CLEAN_MS = 20_000;
+const LOOK_AGAIN_MS = 1_000;
+/** Until the cluster shows why a pod has ended. */
+const VERDICT_MS = 5_000;
+/** Whoever waits for a pod that has ended has looked at it by then. */
+const LOOKED_AT_MS = 10_000;
+/** Pods of builds belong to no function. */
+const NOBODY = '';
+
+/** Builds layers in pods of their own. Their workers fetch them, so that nothing is kept on the cluster. */
+export class KubernetesLayers implements LayerEngine {
+  private readonly building = new Set<string>();
+
+  constructor(
+    private readonly api: KubeApi,
+    private readonly cache: ClusterCache,
+    private readonly owner: string,
+    private readonly config: KubernetesConfig,
+    private readonly rules: LayersConfig,
+  ) {}
+
+  /** What a node makes of the image's name is not known before one has it. */
+  platform(): Promise<string> {
+    const { nodeSelector = {} } = this.config.workerPods;
+    return Promise.resolve(JSON.stringify([this.rules.image, nodeSelector]));
+  }
+
+  async build<T>(
+    request: BuildRequest,
+    onLine: (line: string) => void,
+    keep: (built: Built) => Promise<T>,
+    signal: AbortSignal,
+  ): Promise<T> {
+    const name = `faas-build-${randomBytes(8).toString('hex')}`;
+    this.building.add(name);
+    // Ends the exchange, and with it the build, however this ends.
+    const leaving = new AbortController();
+    try {
+      const token = oneTimeToken();
+      const address = await this.start(name, token, signal);
+      const ending = AbortSignal.any([signal, leaving.signal]);
+      const hasEnded = () => stateOf(this.cache.pods.get(NOBODY, name))?.running === undefined;
+      const { report, lock, archive } = await this.run(address, token, { request, onLine, hasEnded }, ending);
+      return await keep({ ...reportIn(report), lock, archive: () => Promise.resolve(archive()) });
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof BuildCutOff) throw await this.verdict(name, error);
+      if (error instanceof ApiRefusal) {
+        throw new BuildFailed('unavailable', `Kubernetes refuses the pod that builds: ${error.message}`);
+      }
+      throw error;
+    } finally {
+      leaving.abort();
+      // A sweep does it later where it can't be done now.
+      await this.end(name).catch(() => undefined);
+      this.building.delete(name);
+    }
+  }
+
+  /** Removes pods whose manager has died: they end with it, or in their time. Layers are nowhere but in the database. */
+  async sweep(_kept: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
+    const { items } = await this.api.list<V1Pod>(POD, buildsOf(this.owner), signal);
+    const now = Date.now();
+    for (const pod of items) {
+      const { name = '', creationTimestamp } = pod.metadata ?? {};
+      if (this.building.has(name)) continue;
+      const finishedAt = stateOf(pod)?.terminated?.finishedAt;
+      const age = now - moment(creationTimestamp).getTime();
+      const isOver = isEnded(pod.status) && now - moment(finishedAt ?? creationTimestamp).getTime() > LOOKED_AT_MS;
+      if (isOver || age > this.rules.timeoutMs + BUILD_MARGIN_MS) await this.end(name);
+    }
+  }
+
+  /** A pod that runs, and what lets it be given a job. */
+  private async start(name: string, { sha256 }: OneTimeToken, signal: AbortSignal): Promise<Address> {
+    await this.cache.current(signal);
+    const { api, owner, config, rules } = this;
+    const hangsOn = await ownerOfPods(api, signal);
+    // Not aborted: nobody would know whether the pod was made.
+    const making = AbortSignal.timeout(START_MS);
+    this.cache.pods.learn(await api.apply(POD, buildPod(name, sha256, { owner, config, rules }, hangsOn), making));
+    return this.addressOf(name, signal);
+  }
+
+  private async addressOf(name: string, signal: AbortSignal): Promise<Address> {
+    const deadline = Date.now() + START_MS;
+    for (;;) {
+      const pod = this.cache.pods.get(NOBODY, name);
+      const host = pod?.status?.podIP;
+      if (pod === undefined || isEnded(pod.status)) throw new BuildCutOff('The pod that builds has ended.');
+      if (host !== undefined && stateOf(pod)?.running !== undefined) return { kind: 'tcp', host, port: WORKER_PORT };
+      const fault = imageFault(stateOf(pod)?.waiting);
+      if (fault !== undefined) {
+        throw new BuildFailed('unavailable', `The image ${this.rules.image} (BUILDER_IMAGE) can't be had: ${fault}`);
+      }
+      if (Date.now() > deadline) {
+        const why = unscheduled(pod)?.message ?? stateOf(pod)?.waiting?.reason ?? 'the cluster does not say why';
+        throw new BuildFailed('unavailable', `The pod that builds did not start within ${START_MS} ms: ${why}`);
+      }
+      await this.cache.change(NOBODY, LOOK_AGAIN_MS, signal);
+    }
+  }
+
+  private async run(
+    address: Address,
+    token: OneTimeToken,
+    { request, onLine, hasEnded }: { request: BuildRequest; onLine: (line: string) => void; hasEnded: () => boolean },
+    signal: AbortSignal,
+  ): Promise<Outcome> {
+    const { rules } = this;
+    const job = jobFor(request, rules, { uv: '', cache: '', wheels: undefined });
+    const options = { onLine, most: largestArchive(rules), hasEnded };
+    const over = AbortSignal.timeout(rules.timeoutMs);
+    const giveUp = new AbortController();
+    const ending = AbortSignal.any([signal, giveUp.signal]);
+    const work = exchange(address, token, job, options, ending);
+    try {
+      return await within('a build', { signal: AbortSignal.any([signal, over]) }, () => work);
+    } catch (error) {
+      giveUp.abort();
+      work.catch(() => undefined);
+      signal.throwIfAborted();
+      if (!over.aborted) throw error;
+      throw new BuildFailed('timed_out', `The build took longer than ${rules.timeoutMs} ms (BUILD_TIMEOUT_MS).`);
+    }
+  }
+
+  /** Why a build ended without a result, as far as the cluster tells. */
+  private async verdict(name: string, { message }: BuildCutOff): Promise<BuildFailed> {
+    const deadline = AbortSignal.timeout(VERDICT_MS);
+    for (;;) {
+      const pod = this.cache.pods.get(NOBODY, name);
+      const ended = stateOf(pod)?.terminated;
+      if (ended?.reason === 'OOMKilled') {
+        const most = `${this.rules.memoryMiB} MiB (BUILD_MEMORY_MIB)`;
+        return new BuildFailed('too_large', `The build took more memory than ${most}.`);
+      }
+      const { reason, message: said } = pod?.status ?? {};
+      if (reason !== undefined)
+        return new BuildFailed('unavailable', `The pod that builds has ended: ${said ?? reason}`);
+      if (ended !== undefined) {
+        const status = `status ${ended.exitCode}`;
+        return new BuildFailed('unavailable', `The build ended with ${status} and without a result.`);
+      }
+      if (pod === undefined || deadline.aborted) return new BuildFailed('unavailable', message);
+      await this.cache.change(NOBODY, LOOK_AGAIN_MS, deadline).catch(() => undefined);
+    }
+  }
+
+  private async end(name: string): Promise<void> {
+    await this.api.delete(POD, name, { gracePeriodSeconds: 0 }, AbortSignal.timeout(CLEAN_MS));
+  }
+}
+
+type Address = EndpointAddress & { readonly kind: 'tcp' };
+
+function stateOf(pod: V1Pod | undefined): V1ContainerState | undefined {
+  return pod?.status?.containerStatuses?.find(({ name }) => name === BUILDER)?.state;
+}
