@@ -76,7 +76,8 @@ describe('containerConfig', () => {
     const generic = genericConfig(placement, WORKLOAD.limits, 'f'.repeat(64), 30_000, OWN);
     expect(generic.HostConfig?.Mounts).toMatchObject([mount]);
     expect(containerConfig(WORKLOAD, placement, OWN).HostConfig?.Mounts).toHaveLength(1);
-    const layer = { digest: 'd'.repeat(64), open: () => Promise.reject(new Error('not asked for')) };
+    const unasked = () => Promise.reject(new Error('not asked for'));
+    const layer = { digest: 'd'.repeat(64), open: unasked, describe: unasked };
     const { HostConfig: host, Env } = containerConfig({ ...WORKLOAD, layer }, placement, OWN);
     expect(host?.Mounts?.[1]).toMatchObject(mount);
     expect(Env).toContain(`FAAS_LAYER=/layers/${'d'.repeat(64)}`);

@@ -2,6 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { specHash } from './spec-hash.js';
 import type { Workload } from './workload.js';
 
+const unasked = () => Promise.reject(new Error('not asked for'));
+
 const WORKLOAD: Workload = {
   functionId: 'aaaaaaaaaaaaaaaa',
   revision: 1,
@@ -49,7 +51,7 @@ describe('specHash', () => {
       { ...WORKLOAD, environment: { B: '1' } },
       { ...WORKLOAD, secrets: { variables: {}, files: {}, digest: 'one' } },
       { ...WORKLOAD, secrets: { variables: {}, files: {}, digest: 'two' } },
-      { ...WORKLOAD, layer: { digest: 'a', open: () => Promise.reject(new Error('not asked for')) } },
+      { ...WORKLOAD, layer: { digest: 'a', open: unasked, describe: unasked } },
       ...Object.keys(limits).map((limit) => ({ ...WORKLOAD, limits: { ...limits, [limit]: 99 } })),
     ];
     const hashes = [WORKLOAD, ...variants].map((workload) => specHash(workload));

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
-import { describeOnEachLocalEngine } from '../support/engines.js';
+import { describeOnEachEngineWithLayers } from '../support/engines.js';
 import { expectProblem } from '../support/http.js';
 import type { TestManager } from '../support/manager.js';
 import { PackageIndex } from '../support/package-index.js';
@@ -38,7 +38,7 @@ const WHEELS = [
   wheel('click', { version: '99.0', files: { 'click/__init__.py': 'VERSION = "99.0"\n' } }),
 ];
 
-describeOnEachLocalEngine('Packages of functions', (engine) => {
+describeOnEachEngineWithLayers('Packages of functions', (engine) => {
   let index: PackageIndex;
   let manager: TestManager;
   const stage = Stage.on(engine);

@@ -4,7 +4,7 @@ import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
-import { describeOnEachLocalEngine } from '../support/engines.js';
+import { describeOnEachEngineWithLayers } from '../support/engines.js';
 import { type Answer, expectProblem } from '../support/http.js';
 import { killBuilds, nothingIsBuilt, wipeLayers } from '../support/layers.js';
 import type { TestManager } from '../support/manager.js';
@@ -16,7 +16,7 @@ import { wheel } from '../support/wheels.js';
 const uses = (name: string) => `import ${name}\ndef handle(payload):\n    return ${name}.VERSION\n`;
 const MIB = 1024 * 1024;
 
-describeOnEachLocalEngine('Packages that can’t be built', (engine) => {
+describeOnEachEngineWithLayers('Packages that can’t be built', (engine) => {
   let index: PackageIndex;
   let manager: TestManager;
   const stage = Stage.on(engine);

@@ -91,7 +91,7 @@ export class RunningManager {
       this.traffic,
       this.policy,
       { of: async () => undefined } as unknown as SecretsService,
-      { layer: (digest) => ({ digest, open: () => Promise.reject(new Error('no function here has one')) }) },
+      { layer: (digest) => ({ digest, open: withoutLayers, describe: withoutLayers }) },
       logger,
     );
     this.loop = new ReconcileLoop(
@@ -288,6 +288,10 @@ export function newFunction(overrides: Partial<NewFunction> = {}): NewFunction {
     provisionalForMs: 60_000,
     ...overrides,
   };
+}
+
+function withoutLayers(): Promise<never> {
+  return Promise.reject(new Error('no function here has one'));
 }
 
 function same(one: readonly string[], other: readonly string[]): boolean {

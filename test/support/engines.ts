@@ -69,6 +69,13 @@ export function describeOnProcesses(title: string, suite: (engine: TestEngine) =
   describeOn(ofProcesses, title, suite);
 }
 
+/** The same where functions can have packages. */
+export function describeOnEachEngineWithLayers(title: string, suite: (engine: TestEngine) => void): void {
+  const missing = 'pods of the cluster have no way to the manager of a test';
+  const engines = ON_CLUSTER ? [{ ...ofCluster, missing }] : [ofDocker, ofProcesses, ofSmallCluster];
+  for (const engine of engines) describeOn(engine, title, suite);
+}
+
 /** Runs a suite on Docker, or skips it by a name that says why. */
 export function describeOnDocker(title: string, suite: (engine: TestEngine) => void): void {
   describeOn(ofDocker, title, suite);

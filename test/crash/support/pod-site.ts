@@ -17,7 +17,14 @@ export abstract class PodSite implements CrashSite {
     private readonly room: KubernetesRoom,
     { env, hasPool }: PodSiteOptions,
   ) {
-    this.env = { ...room.env, ...(hasPool && { WARM_POOL_SIZE: String(POOL_SIZE) }), ...env };
+    // Its managers are processes with one environment, and none has functions with packages.
+    this.env = {
+      ...room.env,
+      LAYERS_ADDR: '',
+      LAYERS_URL: '',
+      ...(hasPool && { WARM_POOL_SIZE: String(POOL_SIZE) }),
+      ...env,
+    };
     if (hasPool) this.pool = { size: POOL_SIZE, waiting: () => this.views(isWaiting) };
   }
 

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ContainerLog } from './log.js';
 import type { MemoryLimits } from './memory-limits.js';
@@ -22,6 +22,8 @@ export interface RunOptions {
   readonly port: number;
   readonly env: Readonly<Record<string, string>>;
   readonly memoryLimit: number | undefined;
+  /** A module of the image and what it is told; unset: the worker. */
+  readonly command?: readonly string[] | undefined;
   /** Found in the process list when all else is lost. */
   readonly tag: string;
 }
@@ -52,9 +54,9 @@ export class ContainerRun {
   private outOfMemory = false;
 
   constructor(options: RunOptions, memory: MemoryLimits) {
-    const { image, root, address, port, env, memoryLimit, tag } = options;
+    const { image, root, address, port, env, memoryLimit, command = ['faas_worker'], tag } = options;
     // Python ignores an -X it doesn't know; it is there to be found in the process list.
-    this.child = spawn(image.python, ['-X', `kube_pod=${tag}`, '-m', 'faas_worker'], {
+    this.child = spawn(image.python, ['-X', `kube_pod=${tag}`, '-m', ...command], {
       cwd: root,
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -68,6 +70,8 @@ export class ContainerRun {
         TMPDIR: join(root, 'tmp'),
         FAAS_APP_DIR: join(root, 'app'),
         FAAS_SECRETS_DIR: join(root, 'run', 'secrets'),
+        FAAS_LAYERS_DIR: join(root, 'layers'),
+        FAAS_UV: resolve('.cache/builder/bin/uv'),
         ...env,
         FAAS_HOST: address,
         FAAS_PORT: String(port),

@@ -23,6 +23,9 @@ export interface NodeSettings {
 }
 
 export const PORT = 8000;
+/** Its packages lie beside the worker's. */
+const BUILDER_IMAGE = 'faas-builder:local';
+const MODULE = ['python3', '-m'];
 /** The pod shows the end before it shows what follows. */
 const SHOWN_MS = 20;
 
@@ -45,11 +48,16 @@ export class Container {
     private readonly files: PodFiles,
     private readonly node: NodeSettings,
     private readonly onChange: () => void,
+    /** The pod's other containers wait until it has ended well. */
+    private readonly isFirst = false,
   ) {
     this.view = {
       name: spec.name,
       image: spec.image ?? '',
-      state: { kind: 'waiting', reason: 'ContainerCreating' },
+      state: {
+        kind: 'waiting',
+        reason: pod.spec?.initContainers === undefined ? 'ContainerCreating' : 'PodInitializing',
+      },
       last: undefined,
       containerID: undefined,
       restarts: 0,
@@ -60,6 +68,11 @@ export class Container {
 
   get isRunning(): boolean {
     return this.view.state.kind === 'running';
+  }
+
+  get hasEndedWell(): boolean {
+    const { state } = this.view;
+    return state.kind === 'terminated' && state.exit.exitCode === 0;
   }
 
   log(previous: boolean): ContainerLog | undefined {
@@ -74,8 +87,9 @@ export class Container {
 
   private async tryToStart(): Promise<void> {
     if (this.stopping) return;
-    if (this.spec.command !== undefined || this.spec.args !== undefined) {
-      return this.wait('RunContainerError', 'this node runs images only as they are, without command or args');
+    const { command, args } = this.spec;
+    if (args !== undefined || (command !== undefined && !isModule(command))) {
+      return this.wait('RunContainerError', 'this node runs images as they are, or one of their modules, without args');
     }
     if (!this.hasImage()) return this.failPull();
     const root = join(this.node.folder, this.pod.metadata?.uid ?? '', this.view.name);
@@ -117,7 +131,7 @@ export class Container {
 
   private hasImage(): boolean {
     const plain = (name: string) => name.replace(/^docker\.io\/(library\/)?/, '');
-    return plain(this.view.image) === plain(this.node.image.name);
+    return [this.node.image.name, BUILDER_IMAGE].some((name) => plain(this.view.image) === plain(name));
   }
 
   private failPull(): void {
@@ -148,6 +162,7 @@ export class Container {
       port: PORT,
       env,
       memoryLimit: quantity(limit),
+      command: this.spec.command?.slice(MODULE.length).map((word) => this.files.pathOf(root, this.spec, word)),
       tag: `${namespace}/${name}`,
     };
     const run = new ContainerRun(options, memory);
@@ -208,7 +223,8 @@ export class Container {
     const last: Terminated = { ...exit, containerID: `containerd://${run.id}`, ...this.lastWords(run, exit) };
     this.show({ state: { kind: 'terminated', exit: last }, started: false, ready: false });
     const restartPolicy = this.pod.spec?.restartPolicy;
-    const isDone = restartPolicy === 'Never' || (restartPolicy === 'OnFailure' && exit.exitCode === 0);
+    const isDone =
+      restartPolicy === 'Never' || ((restartPolicy === 'OnFailure' || this.isFirst) && exit.exitCode === 0);
     if (this.stopping || isDone) return;
     const { backOffMs } = this.node;
     const pause = backOffMs[Math.min(this.failures, backOffMs.length - 1)] ?? 0;
@@ -238,4 +254,8 @@ export class Container {
     this.view = { ...this.view, ...change };
     this.onChange();
   }
+}
+
+function isModule(command: readonly string[]): boolean {
+  return command.length > MODULE.length && MODULE.every((word, at) => command[at] === word);
 }

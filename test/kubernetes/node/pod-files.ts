@@ -1,5 +1,6 @@
-import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { mkdir, symlink, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import {
   ApiException,
   type CoreV1Api,
@@ -28,6 +29,8 @@ export class PodFiles {
     private readonly core: CoreV1Api,
     private readonly pod: V1Pod,
     private readonly podIP: string,
+    /** Of volumes that all containers of the pod share. */
+    private readonly folder: string,
   ) {}
 
   /** Lays out a container's own root: what its volumes hold, at the paths where they are mounted. */
@@ -35,6 +38,13 @@ export class PodFiles {
     const volumes = new Map(this.pod.spec?.volumes?.map((volume) => [volume.name, volume]));
     for (const { mountPath, name } of volumeMounts) {
       const folder = join(root, mountPath);
+      if (volumes.get(name)?.emptyDir !== undefined && !existsSync(folder)) {
+        const shared = join(this.folder, name);
+        await mkdir(shared, { recursive: true });
+        await mkdir(dirname(folder), { recursive: true });
+        await symlink(shared, folder);
+        continue;
+      }
       await mkdir(folder, { recursive: true });
       const files = await this.filesOf(volumes.get(name));
       for (const [name, content] of files) await writeFile(join(folder, name), content);
@@ -45,14 +55,19 @@ export class PodFiles {
    * A container's environment, with variables in the place of `$(NAME)` as the kubelet puts them there. A value that is a path inside one of its mounts becomes that path below the container's
    * root, since its process sees this machine's.
    */
-  async environment(root: string, { env = [], volumeMounts = [] }: V1Container): Promise<Record<string, string>> {
-    const isMounted = (value: string) =>
-      volumeMounts.some(({ mountPath }) => value === mountPath || value.startsWith(`${mountPath}/`));
+  async environment(root: string, container: V1Container): Promise<Record<string, string>> {
+    const { env = [] } = container;
     const entries = env.map(async ({ name, value, valueFrom }) => {
       const given = (value && expanded(value, env)) ?? (await this.referred(valueFrom)) ?? '';
-      return [name, isMounted(given) ? join(root, given) : given] as const;
+      return [name, this.pathOf(root, container, given)] as const;
     });
     return Object.fromEntries(await Promise.all(entries));
+  }
+
+  /** What a container calls a path inside one of its mounts, as its process sees it; anything else as it is. */
+  pathOf(root: string, { volumeMounts = [] }: V1Container, word: string): string {
+    const isMounted = volumeMounts.some(({ mountPath }) => word === mountPath || word.startsWith(`${mountPath}/`));
+    return isMounted ? join(root, word) : word;
   }
 
   private async filesOf(volume: V1Volume | undefined): Promise<[string, Buffer][]> {

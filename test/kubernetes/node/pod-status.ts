@@ -31,6 +31,7 @@ export function podStatus(
   podIP: string,
   startTime: Date,
   views: readonly ContainerView[],
+  first: readonly ContainerView[] = [],
 ): V1PodStatus {
   const unready = views.filter(({ ready }) => !ready).map(({ name }) => name);
   const isReady = unready.length === 0;
@@ -47,11 +48,11 @@ export function podStatus(
   const kept = (pod.status?.conditions ?? []).filter(({ type }) => type === 'DisruptionTarget');
   return {
     observedGeneration: pod.metadata?.generation,
-    phase: phaseOf(pod, views),
+    phase: first.every(hasEndedWell) ? phaseOf(pod, views) : 'Pending',
     conditions: [
       ...kept,
       condition('PodReadyToStartContainers', true),
-      condition('Initialized', true),
+      condition('Initialized', first.every(hasEndedWell)),
       condition('Ready', isReady, why),
       condition('ContainersReady', isReady, why),
       condition('PodScheduled', true),
@@ -61,8 +62,15 @@ export function podStatus(
     podIP,
     podIPs: [{ ip: podIP }],
     startTime,
+    ...(first.length > 0 && {
+      initContainerStatuses: first.map((view) => ({ ...containerStatus(view), ready: hasEndedWell(view) })),
+    }),
     containerStatuses: views.map(containerStatus),
   };
+}
+
+function hasEndedWell({ state }: ContainerView): boolean {
+  return state.kind === 'terminated' && state.exit.exitCode === 0;
 }
 
 /** As precise as the API keeps times. */

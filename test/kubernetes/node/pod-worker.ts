@@ -2,7 +2,14 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
-import { ApiException, PatchStrategy, setHeaderOptions, type V1Pod, type V1PodStatus } from '@kubernetes/client-node';
+import {
+  ApiException,
+  PatchStrategy,
+  setHeaderOptions,
+  type V1Container,
+  type V1Pod,
+  type V1PodStatus,
+} from '@kubernetes/client-node';
 import { Container, type NodeSettings } from './container.js';
 import { PodFiles } from './pod-files.js';
 import { podStatus, seconds } from './pod-status.js';
@@ -12,7 +19,10 @@ const RETRY_MS = 200;
 /** One pod on this node, from its first container to its last. */
 export class PodWorker {
   readonly containers: readonly Container[];
+  /** One after the other, before all others. */
+  private readonly first: readonly Container[];
   private readonly startTime = seconds(new Date());
+  private readonly startNext: () => void;
   private status: V1PodStatus | undefined;
   private isReported = true;
   private reporting: Promise<void> | undefined;
@@ -25,10 +35,28 @@ export class PodWorker {
     private readonly address: string,
     private readonly node: NodeSettings,
   ) {
-    const files = new PodFiles(node.core, pod, address);
-    this.containers = (pod.spec?.containers ?? []).map(
-      (spec) => new Container(pod, spec, address, files, node, () => this.report()),
-    );
+    const files = new PodFiles(node.core, pod, address, join(node.folder, pod.metadata?.uid ?? '', 'volumes'));
+    const begun = new Set<Container>();
+    const startNext = () => {
+      this.report();
+      const next = this.first.find((one) => !one.hasEndedWell);
+      for (const one of next === undefined ? this.containers : [next]) {
+        if (begun.has(one)) continue;
+        begun.add(one);
+        void one.start();
+      }
+    };
+    const made = (specs: readonly V1Container[] = [], isFirst: boolean) =>
+      specs.map(
+        (spec) => new Container(pod, spec, address, files, node, isFirst ? startNext : () => this.report(), isFirst),
+      );
+    this.first = made(pod.spec?.initContainers, true);
+    this.containers = made(pod.spec?.containers, false);
+    this.startNext = startNext;
+  }
+
+  private get all(): readonly Container[] {
+    return [...this.first, ...this.containers];
   }
 
   get name(): string {
@@ -40,8 +68,7 @@ export class PodWorker {
   }
 
   start(): void {
-    this.report();
-    for (const container of this.containers) void container.start();
+    this.startNext();
   }
 
   /** Its object has changed. */
@@ -54,14 +81,14 @@ export class PodWorker {
     const deadline = Date.now() + graceSeconds * 1000;
     if (this.deadline !== undefined && this.deadline <= deadline) return;
     this.deadline = deadline;
-    const stopped = Promise.all(this.containers.map((container) => container.stop(graceSeconds * 1000)));
+    const stopped = Promise.all(this.all.map((container) => container.stop(graceSeconds * 1000)));
     this.ending ??= stopped.then(() => this.finish());
   }
 
   /** Its object is gone, or the node goes: nothing is reported any more. */
   async abort(): Promise<void> {
     this.isGone = true;
-    await Promise.all(this.containers.map((container) => container.stop(0)));
+    await Promise.all(this.all.map((container) => container.stop(0)));
     await this.removeFiles();
   }
 
@@ -88,8 +115,8 @@ export class PodWorker {
     const { name = '', namespace = '', uid } = this.pod.metadata ?? {};
     while (!this.isReported && !this.isGone) {
       this.isReported = true;
-      const views = this.containers.map(({ view }) => view);
-      const status = podStatus(this.pod, this.status, this.address, this.startTime, views);
+      const [first, views] = [this.first, this.containers].map((some) => some.map(({ view }) => view));
+      const status = podStatus(this.pod, this.status, this.address, this.startTime, views!, first!);
       if (isDeepStrictEqual(status, this.status)) continue;
       this.status = status;
       const body = { metadata: { uid }, status };

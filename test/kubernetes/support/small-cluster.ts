@@ -8,6 +8,7 @@ import { controlPlane } from '../control-plane/shared.js';
 import { type NodeOptions, VirtualNode } from '../node/node.js';
 import { ApiProxy } from './api-proxy.js';
 import { FunctionsNamespace } from './functions-namespace.js';
+import { LayersService } from './layers-service.js';
 import { policy, type Refused } from './policy.js';
 
 const IMAGE = 'faas-worker:local';
@@ -20,6 +21,8 @@ export class SmallCluster extends FunctionsNamespace {
   node!: VirtualNode;
   /** What is between managers and the API server. */
   proxy!: ApiProxy;
+  /** Between pods and the managers that serve them layers. */
+  layers!: LayersService;
   private readonly folder = mkdtempSync(join(tmpdir(), 'faas-kubeconfig-'));
   private readonly policies: AsyncDisposable[] = [];
   private files = 0;
@@ -30,6 +33,7 @@ export class SmallCluster extends FunctionsNamespace {
     admin.loadFromString(kubeconfig);
     const cluster = new SmallCluster(admin);
     const name = cluster.namespace;
+    cluster.layers = await LayersService.open();
     cluster.proxy = await ApiProxy.to(admin.getCurrentCluster()!);
     cluster.node = await VirtualNode.start({ name, admin, certificate, addresses }, options);
     await cluster.install({ 'scheduler.alpha.kubernetes.io/node-selector': `kubernetes.io/hostname=${name}` });
@@ -56,6 +60,9 @@ export class SmallCluster extends FunctionsNamespace {
       KUBERNETES_NAMESPACE: this.namespace,
       KUBERNETES_REACH: 'pod',
       WORKER_IMAGE: IMAGE,
+      LAYERS_URL: this.layers.url,
+      // Each manager has one of its own.
+      LAYERS_ADDR: this.layers.nextAddress(),
     };
   }
 
@@ -81,6 +88,7 @@ export class SmallCluster extends FunctionsNamespace {
   async close(): Promise<void> {
     await this.admitAll();
     await this.proxy.cut();
+    this.layers.close();
     await this.core.deleteNamespace({ name: this.namespace });
     await this.core.deleteCollectionNamespacedPod({ namespace: this.namespace, gracePeriodSeconds: 0 });
     await this.node.stop();

@@ -16,7 +16,9 @@ export async function openSmallRoom(options: NodeOptions = {}): Promise<SmallRoo
     cluster,
     kubeconfig,
     // One worker for each function, whatever load a test makes, and none beside them.
-    env: { DEPLOYMENT_ENV: 'kubernetes', ...cluster.env, HPA_MAX_REPLICAS: '1', WARM_POOL_SIZE: '0' },
+    get env() {
+      return { DEPLOYMENT_ENV: 'kubernetes', ...cluster.env, HPA_MAX_REPLICAS: '1', WARM_POOL_SIZE: '0' };
+    },
     nowhere: { KUBECONFIG: await kubeconfig(nobodysConfig()) },
     workers: async () => (await cluster.ours(POD)).map(({ metadata }) => metadata?.name ?? '').toSorted(),
     clear: () => cluster.close(),
