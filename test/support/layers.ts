@@ -1,16 +1,32 @@
 import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, vi } from 'vitest';
+import type { V1Pod } from '@kubernetes/client-node';
+import { POD } from '#libs/orchestrator-kubernetes/kinds.js';
+import { LABEL } from '#libs/orchestrator-kubernetes/labels.js';
 import { docker, WORKER_IMAGE } from '../docker/support/docker-tests.js';
+import type { SmallRoom } from '../kubernetes/support/small-room.js';
+import type { EngineRoom } from './engine.js';
 import type { Stage } from './stage.js';
 
 /** Has everything vanish that is unpacked for workers, behind the manager's back. */
 export async function wipeLayers(stage: Stage): Promise<void> {
-  if (stage.engine.name === 'docker') await inVolume(volumeOf(stage), 'rm -rf /volume/*');
-  else for (const owner of await ownersOf(stage)) await rm(join(owner, '.layers'), { recursive: true, force: true });
+  switch (stage.engine.name) {
+    case 'kubernetes': {
+      // Each pod has its own, and goes with it.
+      const { core, namespace } = clusterOf(stage.room);
+      await core.deleteCollectionNamespacedPod({ namespace, labelSelector: 'func', gracePeriodSeconds: 0 });
+      return;
+    }
+    case 'docker':
+      await inVolume(volumeOf(stage), 'rm -rf /volume/*');
+      return;
+    case 'process':
+      for (const owner of await ownersOf(stage)) await rm(join(owner, '.layers'), { recursive: true, force: true });
+  }
 }
 
-/** How many bytes builds have left for later ones. */
+/** How many bytes builds on this machine have left for later ones. */
 export async function cachedBytes(stage: Stage): Promise<number> {
   if (stage.engine.name === 'docker') {
     return Number(/^\d+/.exec(await inVolume(`${volumeOf(stage)}-cache`, 'du -sb /volume'))?.[0]);
@@ -61,6 +77,12 @@ export async function killBuilds({ engine, room }: Stage): Promise<void> {
     await Promise.all(builds.map(({ Id }) => docker.getContainer(Id).kill()));
     return;
   }
+  if (engine.name === 'kubernetes') {
+    const pods = await podsOfBuilds(room);
+    expect(pods).not.toEqual([]);
+    for (const pod of pods) expect(await clusterOf(room).node.kill(pod)).toBe(1);
+    return;
+  }
   const found = await builders(room.env['PROCESS_RUNTIME_DIR']!);
   expect(found).not.toEqual([]);
   for (const pid of found) process.kill(pid, 'SIGKILL');
@@ -69,12 +91,22 @@ export async function killBuilds({ engine, room }: Stage): Promise<void> {
 export async function nothingIsBuilt({ engine, room }: Stage): Promise<void> {
   await vi.waitFor(
     async () => {
+      if (engine.name === 'kubernetes') return expect(await podsOfBuilds(room)).toEqual([]);
       if (engine.name !== 'docker') return expect(await builders(room.env['PROCESS_RUNTIME_DIR']!)).toEqual([]);
       const network = `${room.env['DOCKER_NETWORK']}-build`;
       expect(await docker.listContainers({ all: true, filters: { network: [network] } })).toEqual([]);
     },
     { timeout: 20_000 },
   );
+}
+
+export async function podsOfBuilds(room: EngineRoom): Promise<string[]> {
+  const pods = (await clusterOf(room).ours(POD)) as V1Pod[];
+  return pods.flatMap(({ metadata }) => (metadata?.labels?.[LABEL.build] === undefined ? [] : (metadata.name ?? [])));
+}
+
+function clusterOf(room: EngineRoom): SmallRoom['cluster'] {
+  return (room as SmallRoom).cluster;
 }
 
 async function builders(folder: string): Promise<number[]> {
