@@ -61,14 +61,22 @@ describe.skipIf(missing).each(['overlays/dev', 'overlays/prod'])('The manager in
     expect(grace - server.shutdownDelayMs - server.drainTimeoutMs).toBeGreaterThanOrEqual(10_000);
   });
 
-  it('is reached at the Service’s port 80 on the port it listens on', () => {
+  it('is reached at the Service’s ports on those it listens on', () => {
     const service = named(objects, 'Service', 'faas-manager').spec!;
-    expect(service.ports).toEqual([{ name: 'http', port: 80, targetPort: 'http' }]);
+    expect(service.ports).toEqual([
+      { name: 'http', port: 80, targetPort: 'http' },
+      { name: 'layers', port: 8081, targetPort: 'layers' },
+    ]);
     expect(selects({ matchLabels: service.selector ?? {} }, deployment.spec?.template.metadata?.labels ?? {})).toBe(
       true,
     );
     expect(settings()['LISTEN_ADDR']).toBe(':8080');
-    expect(container().ports).toEqual([{ name: 'http', containerPort: 8080 }]);
+    expect(settings()['LAYERS_ADDR']).toBe(':8081');
+    expect(settings()['LAYERS_URL']).toBe('http://faas-manager.faas-system.svc:8081');
+    expect(container().ports).toEqual([
+      { name: 'http', containerPort: 8080 },
+      { name: 'layers', containerPort: 8081 },
+    ]);
   });
 
   it('reads its settings and its secrets, before and after the migration', () => {
@@ -182,6 +190,7 @@ describe.skipIf(missing)('What is particular to an overlay', () => {
     const service = named(objects, 'Service', 'faas-manager');
     expect(monitor.metadata?.namespace).toBe(service.metadata?.namespace);
     expect(selects(monitor.spec.selector, service.metadata?.labels ?? {})).toBe(true);
-    expect(monitor.spec.endpoints.map(({ port }) => port)).toEqual(service.spec?.ports?.map(({ name }) => name));
+    expect(service.spec?.ports?.map(({ name }) => name)).toEqual(['http', 'layers']);
+    expect(monitor.spec.endpoints.map(({ port }) => port)).toEqual(['http']);
   });
 });

@@ -1,6 +1,6 @@
 import type { KubernetesObject } from '@kubernetes/client-node';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { poolSelector } from '#libs/orchestrator-kubernetes/labels.js';
+import { buildLabels, poolSelector } from '#libs/orchestrator-kubernetes/labels.js';
 import { ofKind } from './objects.js';
 import { letsThrough, type Party } from './walls.js';
 import { renderOverlay, whyNoKustomize } from './rendering.js';
@@ -9,6 +9,7 @@ const MANAGER: Party = { namespace: 'faas-system', labels: { 'app.kubernetes.io/
 const POSTGRES: Party = { namespace: 'faas-system', labels: { 'app.kubernetes.io/name': 'faas-postgres' } };
 const WORKER: Party = { namespace: 'scadable-faas', labels: { app: 'faas-worker', func: 'mfrggzdfmztwq2lk' } };
 const OTHER_WORKER: Party = { namespace: 'scadable-faas', labels: { app: 'faas-worker', func: 'mfrggzdfmztwq2lm' } };
+const BUILD: Party = { namespace: 'scadable-faas', labels: buildLabels('owner') };
 const POOL_POD: Party = { namespace: 'scadable-faas', labels: poolSelector() };
 const NEIGHBOUR: Party = { namespace: 'faas-system', labels: { app: 'neighbour' } };
 const IMPOSTOR: Party = { namespace: 'elsewhere', labels: { 'app.kubernetes.io/name': 'faas-manager' } };
@@ -70,6 +71,11 @@ describe.skipIf(whyNoKustomize() !== undefined)('The network policies', () => {
       ['a worker resolves names', WORKER, DNS, udp(53)],
       ['a worker resolves long names', WORKER, DNS, tcp(53)],
       ['the manager resolves names', MANAGER, DNS, udp(53)],
+      ['a worker fetches packages', WORKER, MANAGER, tcp(8081)],
+      ['the manager has packages built', MANAGER, BUILD, tcp(8000)],
+      ['a build resolves names', BUILD, DNS, udp(53)],
+      ['a build asks an index', BUILD, SITE, tcp(443)],
+      ['a build asks an index by IPv6', BUILD, SITE6, tcp(443)],
       ['the manager stores functions', MANAGER, POSTGRES, tcp(5432)],
       ['the manager asks the API server', MANAGER, API_SERVER, tcp(6443)],
       ['a client calls the manager', SITE, MANAGER, tcp(8080)],
@@ -92,6 +98,17 @@ describe.skipIf(whyNoKustomize() !== undefined)('The network policies', () => {
       ['a worker calls another pod of the cluster', WORKER, STRANGER, tcp(443)],
       ['a worker calls the cluster’s DNS on another port', WORKER, DNS, tcp(9153)],
       ['a worker asks the API server', WORKER, API_SERVER, tcp(6443)],
+      ['a worker calls a build', WORKER, BUILD, tcp(8000)],
+      ['somebody elsewhere fetches packages', STRANGER, MANAGER, tcp(8081)],
+      ['somebody outside fetches packages', SITE, MANAGER, tcp(8081)],
+      ['a build calls a worker', BUILD, WORKER, tcp(8000)],
+      ['a build calls another', BUILD, { ...BUILD, labels: buildLabels('other') }, tcp(8000)],
+      ['a build calls the manager', BUILD, MANAGER, tcp(8080)],
+      ['a build fetches packages', BUILD, MANAGER, tcp(8081)],
+      ['a build calls the database', BUILD, POSTGRES, tcp(5432)],
+      ['a build asks the API server', BUILD, API_SERVER, tcp(6443)],
+      ['a build calls out on another port', BUILD, SITE, tcp(22)],
+      ['a neighbour of the manager calls a build', NEIGHBOUR, BUILD, tcp(8000)],
       ['somebody else calls the database', NEIGHBOUR, POSTGRES, tcp(5432)],
       ['the database calls out', POSTGRES, SITE, tcp(443)],
       ['the manager calls out', MANAGER, SITE, tcp(443)],
@@ -121,7 +138,7 @@ describe.skipIf(whyNoKustomize() !== undefined)('The network policies', () => {
     const blocks = ofKind(withInternet, 'NetworkPolicy')
       .flatMap(({ spec }) => (spec?.egress ?? []).flatMap(({ to = [] }) => to))
       .flatMap(({ ipBlock }) => (ipBlock === undefined ? [] : [ipBlock]));
-    expect(blocks.filter(({ except }) => except !== undefined)).toHaveLength(2);
+    expect(blocks.filter(({ except }) => except !== undefined)).toHaveLength(4);
     for (const { cidr, except = [] } of blocks) {
       expect(new Set(except).size).toBe(except.length);
       for (const range of except) {
@@ -132,9 +149,9 @@ describe.skipIf(whyNoKustomize() !== undefined)('The network policies', () => {
     }
   });
 
-  it.each(INNER)('never let workers reach %s', (address) => {
+  it.each(INNER)('never let workers and builds reach %s', (address) => {
     for (const port of [tcp(80), tcp(443), tcp(6443), udp(53)]) {
-      for (const worker of [WORKER, POOL_POD]) {
+      for (const worker of [WORKER, POOL_POD, BUILD]) {
         expect(letsThrough(without, worker, { address }, port)).toBe(false);
         expect(letsThrough(withInternet, worker, { address }, port)).toBe(false);
       }
@@ -143,13 +160,13 @@ describe.skipIf(whyNoKustomize() !== undefined)('The network policies', () => {
 });
 
 describe.skipIf(whyNoKustomize() !== undefined)('The network policies of overlays/prod', () => {
-  it('let the manager call its database, its API server, workers and DNS, and nothing else', async () => {
+  it('let the manager call its database, its API server, workers, builds and DNS, and nothing else', async () => {
     const objects = await renderOverlay({ resources: ['overlays/prod'] });
     const rules = ofKind(objects, 'NetworkPolicy')
       .filter(({ spec }) => spec?.policyTypes?.includes('Egress') && spec.podSelector?.matchLabels !== undefined)
       .filter(({ metadata }) => metadata?.namespace === 'faas-system')
       .flatMap(({ spec }) => spec?.egress ?? []);
-    expect(rules).toHaveLength(4);
+    expect(rules).toHaveLength(5);
     for (const { to = [], ports = [] } of rules) {
       expect(to).toHaveLength(1);
       expect(ports.length).toBeGreaterThan(0);
