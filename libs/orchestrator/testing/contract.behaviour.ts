@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Workload } from '../workload.js';
 import {
   CONFIDING,
+  IMPORTING,
   NOT_LOADABLE,
   NOT_LOADABLE_LINE,
   NOT_LOADABLE_TYPE,
@@ -10,6 +11,7 @@ import {
   SLOW_TO_LOAD,
   TALKATIVE,
 } from './contract.handlers.js';
+import { LAYER_WORDS } from './contract.layers.js';
 import { ECHO, type MemoryBehaviour } from './memory.replica.js';
 
 /** Plays the suite's own handler files in memory. */
@@ -26,6 +28,12 @@ export function contractBehaviour(workload: Workload): MemoryBehaviour {
         ...ECHO,
         notLoadable: { message, detail: 'Traceback (most recent call last): …', line: NOT_LOADABLE_LINE },
       };
+    }
+    case IMPORTING.source: {
+      const word = LAYER_WORDS.get(workload.layer?.digest ?? '');
+      if (word !== undefined) return { call: () => word };
+      const message = "ModuleNotFoundError: No module named 'contract_words'";
+      return { ...ECHO, notLoadable: { message, detail: message, line: 1 } };
     }
     case CONFIDING.source:
       return { call: (payload) => workload.secrets?.variables[payload] ?? workload.secrets?.files[payload] };

@@ -72,6 +72,17 @@ export const TALKATIVE: ContractHandler = {
 `,
 };
 
+/** Answers the word of its layer. */
+export const IMPORTING: ContractHandler = {
+  functionName: 'handle',
+  source: `from contract_words import WORD
+
+
+def handle(payload: str) -> str:
+    return WORD
+`,
+};
+
 /** Answers what its variable or its file of this name holds. */
 export const CONFIDING: ContractHandler = {
   functionName: 'handle',

@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { newestLines } from '../function-log.js';
+import type { Layer } from '../layers.js';
 import type { Orchestrator } from '../orchestrator.js';
 import type { LogLine } from '../replica-log.js';
 import type { Endpoint, FunctionId, Observed, Workload } from '../workload.js';
@@ -17,6 +18,8 @@ export interface ContractHarness {
   readonly restartsByItself?: boolean;
   /** Managers act on a function only while they hold its row's lease: the engine itself keeps no two of them apart. */
   readonly needsLease?: boolean;
+  /** A layer that workloads of the suite have, for an engine whose workers fetch theirs from somewhere. */
+  offer?(layer: Layer): void;
   /** `POST /` of one replica. Rejects when it can't be reached or the connection is cut. */
   call(endpoint: Endpoint, payload: string, signal: AbortSignal): Promise<CallAnswer>;
   /** Ends a replica without warning and without asking the provider. */

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe } from 'vitest';
 import { faultBehaviour } from './contract.faults.js';
+import { layerBehaviour } from './contract.layers.js';
 import { logBehaviour } from './contract.logs.js';
 import { ownershipBehaviour } from './contract.ownership.js';
 import { removalBehaviour } from './contract.removal.js';
@@ -40,6 +41,7 @@ export function describeOrchestratorContract(
     revisionBehaviour(stage);
     removalBehaviour(stage);
     secretBehaviour(stage);
+    layerBehaviour(stage);
     faultBehaviour(stage);
     ownershipBehaviour(stage);
     logBehaviour(stage);

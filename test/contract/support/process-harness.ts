@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path';
 import { pino } from 'pino';
 import { expect, vi } from 'vitest';
 import { NO_POOL, type PoolConfig, type ProcessConfig } from '#libs/config/config.js';
+import { loadConfig } from '#libs/config/load-config.js';
 import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { ProcessOrchestrator } from '#libs/orchestrator-process/process.orchestrator.js';
 import { POOL, ReplicaStore, type ReplicaRecord } from '#libs/orchestrator-process/replica-store.js';
@@ -28,6 +29,7 @@ export function processHarness(
     python: resolve(process.env['WORKER_PYTHON'] ?? '.cache/worker-venv/bin/python'),
     workerDir: resolve('apps/worker'),
     runtimeDir,
+    layers: loadConfig({}).layers,
   };
   const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
   return {

@@ -8,7 +8,7 @@ import type { DockerOrchestrator } from '#libs/orchestrator-docker/docker.orches
 import type Docker from 'dockerode';
 import { type DockerConfig, NO_POOL, type PoolConfig } from '#libs/config/config.js';
 import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
-import { docker, openDocker, PLAIN_IMAGE, removeNetwork } from './docker-tests.js';
+import { docker, ignoreMissing, openDocker, PLAIN_IMAGE, removeNetwork } from './docker-tests.js';
 
 const FILL_TIMEOUT_MS = 60_000;
 /** By another function's worker, and by another replica of the same one. */
@@ -32,7 +32,11 @@ export function dockerHarness(
       return answer;
     },
     kill: (_functionId, replica) => docker.getContainer(replica).kill(),
-    close: () => removeNetwork(config.network),
+    close: async () => {
+      await removeNetwork(config.network);
+      const volume = config.layers?.volume;
+      if (volume !== undefined) await docker.getVolume(volume).remove().catch(ignoreMissing);
+    },
   };
 }
 

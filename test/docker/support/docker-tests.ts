@@ -3,6 +3,7 @@ import Docker from 'dockerode';
 import { pino } from 'pino';
 import { vi } from 'vitest';
 import { type DockerConfig, NO_POOL, type PoolConfig } from '#libs/config/config.js';
+import { loadConfig } from '#libs/config/load-config.js';
 import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
 import { ensureChains, families } from '#libs/orchestrator-docker/packet-filter.js';
@@ -62,6 +63,11 @@ export function testConfig(changes: Partial<DockerConfig> = {}): DockerConfig {
     runtime: '',
     ...changes,
   };
+}
+
+/** The same with a volume for packages, which goes with the network. */
+export function withLayers(config: DockerConfig): DockerConfig {
+  return { ...config, layers: { ...loadConfig({}).layers, volume: `${config.network}-layers` } };
 }
 
 /** Of other limits than the workloads of tests, so that they have to be changed. */
