@@ -123,7 +123,8 @@ class Handler(BaseHTTPRequestHandler):
             with open(os.path.join(out, "result.json"), encoding="utf-8") as file:
                 result = json.load(file)
         if result["status"] != "built":
-            return self.tell({"result": result, "lock": "", "archive": 0})
+            self.tell({"result": result, "lock": "", "archive": 0})
+            return
         with open(os.path.join(out, "lock.txt"), encoding="utf-8") as file:
             lock = file.read()
         with open(os.path.join(out, "layer.tar"), "rb") as archive:

@@ -62,8 +62,8 @@ def fetch(archive: Archive, folder: str, seconds: float) -> None:
             os.rename(draft, folder)
         except (http.client.HTTPException, tarfile.TarError, OSError) as error:
             # A manager that leaves, or has too much to do; another one may answer.
-            left = deadline - time.monotonic()
-            if getattr(error, "errno", None) == 28 or left < pause:
+            is_of_disk = getattr(error, "filename", None) or getattr(error, "errno", None) == 28
+            if is_of_disk or deadline - time.monotonic() < pause:
                 raise NotFetched(f"The packages can't be fetched: {error!r}") from None
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
@@ -97,9 +97,8 @@ def lay_out(entries: tarfile.TarFile, folder: str, archive: Archive) -> None:
     """Files and folders alone, inside of this one."""
     os.mkdir(folder, 0o755)
     made = {folder}
-    left, count = archive.most_bytes, 0
-    for entry in entries:
-        count += 1
+    left = archive.most_bytes
+    for count, entry in enumerate(entries, 1):
         left -= entry.size
         if left < 0 or count > archive.most_files * _PARTS_PER_FILE:
             raise NotFetched("The packages are larger than they may be.")

@@ -29,7 +29,15 @@ RECOVERY_SECONDS = 0.25
 TOKEN = "a-token-that-is-used-once"
 CALL_TOKEN = "a-token-for-every-call"
 # What a generic worker is started with; the rest comes with its function.
-_PLACE = ("PATH", "PYTHONPATH", "FAAS_SOCKET", "FAAS_HOST", "FAAS_PORT", "FAAS_TEST_PIDS")
+_PLACE = (
+    "PATH",
+    "PYTHONPATH",
+    "FAAS_SOCKET",
+    "FAAS_HOST",
+    "FAAS_PORT",
+    "FAAS_TEST_PIDS",
+    "FAAS_LAYERS_DIR",
+)
 
 
 def eventually(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
@@ -193,6 +201,7 @@ class Worker:
         code: bytes | None = None,
         token: str = TOKEN,
         files: dict[str, str] | None = None,
+        layer: dict[str, Any] | None = None,
         **environment: str,
     ) -> Answer:
         given = {n: v for n, v in self.environ.items() if n not in _PLACE and "GENERIC" not in n}
@@ -203,6 +212,8 @@ class Worker:
             document["code"] = base64.b64encode(code).decode()
         if files is not None:
             document["files"] = files
+        if layer is not None:
+            document["layer"] = layer
         return self.specialise_with(json.dumps(document).encode(), token)
 
     def specialise_with(self, body: bytes, token: str = TOKEN) -> Answer:
