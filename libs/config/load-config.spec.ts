@@ -216,6 +216,24 @@ describe('loadConfig', () => {
       }
     });
 
+    it('has pods fetch packages at an address that is told with the port', () => {
+      expect(loadConfig({}).layers.served).toBeUndefined();
+      const url = 'http://faas-manager.faas-system.svc:8081/';
+      const { layers, orchestrator } = loadConfig({ LAYERS_ADDR: ':8081', LAYERS_URL: url });
+      expect(layers.served).toEqual({ host: '::', port: 8081, url: url.slice(0, -1) });
+      expect(orchestrator.kubernetes.layers).toEqual(layers);
+      for (const faulty of [
+        { LAYERS_ADDR: ':8081' },
+        { LAYERS_URL: url },
+        { LAYERS_ADDR: 'nowhere', LAYERS_URL: url },
+        { LAYERS_ADDR: ':8081', LAYERS_URL: 'ftp://manager' },
+        { LAYERS_ADDR: ':8081', LAYERS_URL: 'http://user:password@manager' },
+        { LAYERS_ADDR: ':8081', LAYERS_URL: 'http://manager/?a=b' },
+      ]) {
+        expect(faultsOf(faulty)).toEqual([expect.stringMatching(/^LAYERS_(ADDR|URL)/)]);
+      }
+    });
+
     it('is taken for this process’s own only with a token to show there', () => {
       const outside = loadConfig({ KUBERNETES_SERVICE_HOST: '10.96.0.1' }).orchestrator.kubernetes;
       expect(outside.insideCluster).toBe(false);

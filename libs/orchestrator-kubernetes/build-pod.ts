@@ -6,7 +6,7 @@ import { buildLabels } from './labels.js';
 import { BUILDER, WORKER_PORT } from './names.js';
 import { controllerOf } from './pool-pod.js';
 import { memoryQuantity } from './quantities.js';
-import { hardening, podHardening } from './worker-pod.js';
+import { accountOf, hardening, POD_USER, runtimeOf } from './worker-pod.js';
 
 const BUILD_DIR = '/build';
 const MIB = 1024 * 1024;
@@ -44,7 +44,9 @@ export function buildPod(
       restartPolicy: 'Never',
       activeDeadlineSeconds: Math.ceil((rules.timeoutMs + BUILD_MARGIN_MS) / 1_000),
       terminationGracePeriodSeconds: 1,
-      ...podHardening(config),
+      ...accountOf(config),
+      securityContext: POD_USER,
+      ...runtimeOf(config),
       // Packages are built for the machines that workers run on.
       ...({ nodeSelector, tolerations, affinity } as object),
       containers: [

@@ -1,4 +1,4 @@
-import type { V1ContainerStateWaiting, V1Deployment } from '@kubernetes/client-node';
+import type { V1ContainerStateWaiting, V1ContainerStatus, V1Deployment } from '@kubernetes/client-node';
 import { describe, expect, it } from 'vitest';
 import { replicasOf } from './replica.js';
 import { at, podOf } from './testing/objects.js';
@@ -35,6 +35,27 @@ describe('waitingFault', () => {
 
   it.each(['ContainerCreating', 'PodInitializing', 'CrashLoopBackOff', undefined])('finds no fault in %s', (reason) => {
     expect(waiting(reason === undefined ? {} : { reason })).toBeUndefined();
+  });
+
+  it('says why a function’s packages did not get to its worker', () => {
+    const terminated = {
+      exitCode: 1,
+      message: 'Traceback\nThe packages did not come in time.\n',
+      finishedAt: at('2026-06-01T12:00:03Z'),
+    };
+    const first = (state: V1ContainerStatus['state'], lastState?: V1ContainerStatus['lastState'], ready = false) => {
+      const status = { name: 'layer', image: 'worker:1', imageID: '', ready, restartCount: 0, state, lastState };
+      const pod = podOf({ ready: false, state: { waiting: { reason: 'PodInitializing' } } });
+      const initContainerStatuses = [status as V1ContainerStatus];
+      const [replica] = replicasOf([{ ...pod, status: { ...pod.status, initContainerStatuses } }], []);
+      return waitingFault(replica!, 5_000, NOW);
+    };
+    const why = { code: 'rejected', terminal: false, message: expect.stringMatching(/: The packages did not come in/) };
+    expect(first({ terminated })).toMatchObject(why);
+    expect(first({ waiting: { reason: 'CrashLoopBackOff' } }, { terminated })).toMatchObject(why);
+    expect(first({ waiting: { reason: 'ErrImagePull' } })).toMatchObject({ code: 'image_unavailable' });
+    expect(first({ running: { startedAt: at('2026-06-01T12:00:03Z') } })).toBeUndefined();
+    expect(first({ terminated: { exitCode: 0 } }, { terminated }, true)).toBeUndefined();
   });
 
   const unscheduled = (since: string, reason = 'Unschedulable') => {

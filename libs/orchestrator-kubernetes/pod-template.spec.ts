@@ -169,4 +169,42 @@ describe('podTemplate', () => {
     });
     expect(workerOf({}, { imagePullPolicy: 'Always' }).imagePullPolicy).toBe('Always');
   });
+
+  describe('of a function with packages', () => {
+    const layer = {
+      digest: 'd'.repeat(64),
+      url: 'http://manager/layers/d',
+      token: 'the-token-of-the-layer',
+      sha256: 'e'.repeat(64),
+      bytes: 300 * 1024 * 1024,
+      files: 1_000,
+    };
+    const pod = podTemplate(workloadOf(), { ...placementOf(), layer }).spec!;
+    const [first] = pod.initContainers!;
+    const [worker] = pod.containers;
+
+    it('fetches them first, walled in and bounded as the worker is', () => {
+      expect(pod.initContainers).toHaveLength(1);
+      expect(first).toMatchObject({ image: 'worker:1', command: ['python3', '-m', 'faas_worker.fetched_layer'] });
+      expect(first?.securityContext).toEqual(worker?.securityContext);
+      expect(first?.resources).toEqual(worker?.resources);
+      expect(first?.env).toContainEqual({ name: 'FAAS_LAYER_SHA256', value: layer.sha256 });
+    });
+
+    it('has the worker read them, and keeps from it what opens them', () => {
+      expect(worker?.volumeMounts).toContainEqual({ name: 'layer', mountPath: '/layers', readOnly: true });
+      expect(worker?.env).toContainEqual({ name: 'FAAS_LAYER', value: `/layers/${layer.digest}` });
+      expect(JSON.stringify(worker)).not.toContain(layer.token);
+      expect(first?.volumeMounts).toContainEqual({ name: 'layer', mountPath: '/layers' });
+    });
+
+    it('asks its node for the room that they take, and for no more', () => {
+      const { requests, limits: most } = worker!.resources!;
+      const volume = pod.volumes?.find(({ name }) => name === 'layer')?.emptyDir?.sizeLimit;
+      expect(mebibytesOf(volume)).toBeGreaterThan(300);
+      expect(mebibytesOf(volume)).toBeLessThan(400);
+      expect(mebibytesOf(requests?.['ephemeral-storage'])).toBe(64 + mebibytesOf(volume));
+      expect(mebibytesOf(most?.['ephemeral-storage'])).toBe(512 + mebibytesOf(volume));
+    });
+  });
 });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { V1PodSpec } from '@kubernetes/client-node';
+import { loadConfig } from '#libs/config/load-config.js';
 import { oneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { poolPod } from './pool-pod.js';
@@ -29,6 +30,18 @@ const walls = (spec: V1PodSpec) => {
 };
 
 describe('poolPod', () => {
+  it('has room of its own for packages, where there are some to fetch', () => {
+    const volumes = (changes = {}) => made(changes).spec!.volumes?.map(({ name }) => name);
+    expect(volumes()).toEqual(['secrets', 'tmp']);
+    const env = { LAYERS_ADDR: ':8081', LAYERS_URL: 'http://manager:8081', MAX_LAYER_MIB: '100' };
+    const { layers } = loadConfig(env);
+    expect(volumes({ layers })).toEqual(['secrets', 'layer', 'tmp']);
+    const { volumes: [, packages] = [], containers } = made({ layers }).spec!;
+    expect(packages?.emptyDir?.sizeLimit).toMatch(/^\d+Mi$/);
+    expect(containers[0]?.volumeMounts).toContainEqual({ name: 'layer', mountPath: '/layers' });
+    expect(parseInt(containers[0]?.resources?.limits?.['ephemeral-storage'] ?? '')).toBeGreaterThan(612);
+  });
+
   it('is walled in and bounded as a function’s own pod is', () => {
     const changes = { runtimeClass: 'gvisor', workerServiceAccount: 'nobody', hostUsers: false };
     expect(walls(made(changes).spec!)).toEqual(walls(podTemplate(workloadOf(), placementOf(changes)).spec!));

@@ -56,8 +56,9 @@ export function graceSeconds(timeoutMs: number): number {
 export function workerPodSpec(pod: WorkerPod, config: KubernetesConfig): V1PodSpec {
   const { labels: _, annotations: __, ...placement } = config.workerPods as PodPlacement;
   return {
-    ...podHardening(config),
+    ...accountOf(config),
     terminationGracePeriodSeconds: graceSeconds(pod.timeoutMs),
+    securityContext: POD_USER,
     topologySpreadConstraints: [
       {
         maxSkew: 1,
@@ -70,24 +71,31 @@ export function workerPodSpec(pod: WorkerPod, config: KubernetesConfig): V1PodSp
     ...(pod.layer !== undefined && { initContainers: [layerContainer(pod.layer, pod, config)] }),
     containers: [container(pod, config)],
     volumes: [...pod.volumes, { name: 'tmp', emptyDir: { medium: 'Memory', sizeLimit: '64Mi' } }],
+    ...runtimeOf(config),
   };
 }
 
-/** Of every pod in which code of others may run. */
-export function podHardening(config: KubernetesConfig) {
+/** An account that may do nothing, and nothing that leads to others. */
+export function accountOf(config: KubernetesConfig) {
   return {
     serviceAccountName: config.workerServiceAccount,
     automountServiceAccountToken: false,
     enableServiceLinks: false,
     ...(!config.hostUsers && { hostUsers: false }),
-    securityContext: {
-      runAsNonRoot: true,
-      runAsUser: NON_ROOT,
-      runAsGroup: NON_ROOT,
-      seccompProfile: { type: 'RuntimeDefault' },
-    },
-    ...(config.runtimeClass !== undefined && { runtimeClassName: config.runtimeClass }),
-    ...(config.imagePullSecret !== undefined && { imagePullSecrets: [{ name: config.imagePullSecret }] }),
+  };
+}
+
+export const POD_USER: V1PodSpec['securityContext'] = {
+  runAsNonRoot: true,
+  runAsUser: NON_ROOT,
+  runAsGroup: NON_ROOT,
+  seccompProfile: { type: 'RuntimeDefault' },
+};
+
+export function runtimeOf({ runtimeClass, imagePullSecret }: KubernetesConfig) {
+  return {
+    ...(runtimeClass !== undefined && { runtimeClassName: runtimeClass }),
+    ...(imagePullSecret !== undefined && { imagePullSecrets: [{ name: imagePullSecret }] }),
   };
 }
 

@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { pipeline } from 'node:stream/promises';
 import type { Logger } from 'pino';
 import type { FetchedLayer, Layer } from './layers.js';
@@ -11,6 +11,8 @@ const PATH = /^\/layers\/([0-9a-f]{64})$/;
 /** Each reads the database for as long as it lasts; whoever finds no place tries again. */
 const MOST_AT_ONCE = 8;
 const MOST_CONNECTIONS = 256;
+/** Functions can connect, though they can ask for nothing: one must not take the place of all others. */
+const MOST_OF_ONE_ADDRESS = 16;
 const REQUEST_MS = 10_000;
 /** Of one that takes nothing. */
 const STALL_MS = 30_000;
@@ -32,6 +34,7 @@ export async function fetchedLayer(
 export class LayerServer {
   private readonly closing = new AbortController();
   private open = 0;
+  private readonly connections = new Map<string, number>();
 
   private constructor(
     private readonly server: Server,
@@ -57,6 +60,7 @@ export class LayerServer {
     http.maxRequestsPerSocket = 1;
     http.timeout = STALL_MS;
     const server = new LayerServer(http, tokens, layer, logger);
+    http.on('connection', (socket) => server.admit(socket));
     http.on('request', (request, response) => void server.answer(request, response));
     http.listen({ host, port });
     await once(http, 'listening');
@@ -72,6 +76,18 @@ export class LayerServer {
     this.closing.abort();
     this.server.close();
     this.server.closeAllConnections();
+  }
+
+  private admit(socket: Socket): void {
+    const { remoteAddress = '' } = socket;
+    const count = (this.connections.get(remoteAddress) ?? 0) + 1;
+    if (count > MOST_OF_ONE_ADDRESS) return void socket.destroy();
+    this.connections.set(remoteAddress, count);
+    socket.once('close', () => {
+      const left = (this.connections.get(remoteAddress) ?? 1) - 1;
+      if (left === 0) this.connections.delete(remoteAddress);
+      else this.connections.set(remoteAddress, left);
+    });
   }
 
   private async answer({ method, url = '', headers }: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -21,6 +21,17 @@ describe('The tokens of workers', () => {
     expect(new WorkerTokens(Buffer.alloc(32, 8)).tokenFor(one.credential)).not.toBe(one.token);
   });
 
+  it('of layers open one each, and no worker', () => {
+    const tokens = new WorkerTokens(key);
+    expect(tokens.forLayer('one')).toBe(new WorkerTokens(key).forLayer('one'));
+    const others = [
+      tokens.forLayer('two'),
+      tokens.tokenFor('one'),
+      new WorkerTokens(Buffer.alloc(32, 8)).forLayer('one'),
+    ];
+    expect(others).not.toContain(tokens.forLayer('one'));
+  });
+
   it('are none where nothing was written down', () => {
     expect(new WorkerTokens(key).tokenFor(undefined)).toBeUndefined();
   });

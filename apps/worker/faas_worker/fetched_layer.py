@@ -26,7 +26,9 @@ _CHUNK = 1024 * 1024
 #: A header and what fills the last block, for each file and for each folder on the way to it.
 _ENTRY_BYTES = 8192
 _PARTS_PER_FILE = 2
-_DEFAULT_SECONDS = 300
+#: As a program: for all of it, and for tries. Whoever started it starts it again.
+_LONGEST_SECONDS = 300
+_PATIENCE_SECONDS = 40
 
 
 class NotFetched(Exception):  # noqa: N818 - named for what happened
@@ -51,9 +53,11 @@ class Archive(NamedTuple):
         return cls(*texts, int(given["bytes"]), int(given["files"]))
 
 
-def fetch(archive: Archive, folder: str, seconds: float) -> None:
-    """Has it in this folder, whole or not at all. Raises NotFetched."""
+def fetch(archive: Archive, folder: str, seconds: float, patience: float | None = None) -> None:
+    """Has it in this folder, whole or not at all. What fails after `patience` is not tried again.
+    Raises NotFetched."""
     deadline = time.monotonic() + seconds
+    tries_until = time.monotonic() + (seconds if patience is None else patience)
     pause = _FIRST_PAUSE
     while not os.path.isdir(folder):
         draft = f"{folder}.{os.getpid()}"
@@ -63,7 +67,7 @@ def fetch(archive: Archive, folder: str, seconds: float) -> None:
         except (http.client.HTTPException, tarfile.TarError, OSError) as error:
             # A manager that leaves, or has too much to do; another one may answer.
             is_of_disk = getattr(error, "filename", None) or getattr(error, "errno", None) == 28
-            if is_of_disk or deadline - time.monotonic() < pause:
+            if is_of_disk or tries_until - time.monotonic() < pause:
                 raise NotFetched(f"The packages can't be fetched: {error!r}") from None
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
@@ -150,7 +154,7 @@ def main() -> int:
     prefix = "FAAS_LAYER_"
     given = {name[len(prefix) :].lower(): value for name, value in os.environ.items()}
     try:
-        fetch(Archive.of(given), os.environ["FAAS_LAYER"], _DEFAULT_SECONDS)
+        fetch(Archive.of(given), os.environ["FAAS_LAYER"], _LONGEST_SECONDS, _PATIENCE_SECONDS)
     except NotFetched as error:
         print(error, file=sys.stderr, flush=True)
         return 1
