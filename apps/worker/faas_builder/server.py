@@ -60,7 +60,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    server: Server
+    server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
     timeout = _REQUEST_SECONDS
 
     def do_POST(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import io
 import os
 import shutil
 import signal
@@ -47,10 +48,10 @@ class Archive(NamedTuple):
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Archive:
         """Raises KeyError, TypeError or ValueError for what isn't one."""
-        texts = [given[name] for name in ("url", "token", "sha256")]
-        if not all(type(text) is str for text in texts):
+        url, token, sha256 = given["url"], given["token"], given["sha256"]
+        if not all(type(text) is str for text in (url, token, sha256)):
             raise TypeError
-        return cls(*texts, int(given["bytes"]), int(given["files"]))
+        return cls(url, token, sha256, int(given["bytes"]), int(given["files"]))
 
 
 def fetch(archive: Archive, folder: str, seconds: float, patience: float | None = None) -> None:
@@ -128,7 +129,7 @@ def write(entries: tarfile.TarFile, entry: tarfile.TarInfo, path: str) -> None:
             shutil.copyfileobj(content, file, _CHUNK)
 
 
-class _Source:
+class _Source(io.RawIOBase):
     """What comes, counted and digested."""
 
     def __init__(self, response: http.client.HTTPResponse, most: int, deadline: float) -> None:
@@ -137,7 +138,7 @@ class _Source:
         self.deadline = deadline
         self.digest = hashlib.sha256()
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         chunk = self.response.read(size)
         self.left -= len(chunk)
         if self.left < 0:

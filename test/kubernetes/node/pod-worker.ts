@@ -115,8 +115,9 @@ export class PodWorker {
     const { name = '', namespace = '', uid } = this.pod.metadata ?? {};
     while (!this.isReported && !this.isGone) {
       this.isReported = true;
-      const [first, views] = [this.first, this.containers].map((some) => some.map(({ view }) => view));
-      const status = podStatus(this.pod, this.status, this.address, this.startTime, views!, first!);
+      const shown = (containers: readonly Container[]) => containers.map(({ view }) => view);
+      const [views, first] = [shown(this.containers), shown(this.first)];
+      const status = podStatus(this.pod, this.status, this.address, this.startTime, views, first);
       if (isDeepStrictEqual(status, this.status)) continue;
       this.status = status;
       const body = { metadata: { uid }, status };
