@@ -79,9 +79,12 @@ describe.skipIf(noCluster)('packages on a cluster [kubernetes]', { timeout: 120_
     const layer = await layerOf(`word of ${stage.owner}`);
     offered.offer(layer);
     const workload = stage.workload(IMPORTING, { layer });
-    const first = await stage.ensure(manager, workload);
+    // Its own pods don't come up yet.
+    await suite.cluster.refuse({ plural: 'pods' }, 'not now');
+    const first = await stage.settle(manager, workload, ({ endpoints }) => endpoints.length > 0);
     expect(podOf(first.endpoints[0]?.replica ?? '')).toMatch(/^faas-pool-/);
     expect((await stage.call(first.endpoints[0], '')).body).toEqual({ result: `word of ${stage.owner}` });
+    await suite.cluster.admitAll();
     const own = await stage.settle(manager, workload, ({ endpoints }) =>
       endpoints.some(({ replica }) => podOf(replica).startsWith('faas-worker-')),
     );
