@@ -16,7 +16,11 @@ function layerOf(files: readonly (readonly [string, string | Buffer])[]): Layer 
   const archive = pack();
   for (const [name, content] of files) archive.entry({ name, mode: name.startsWith('bin/') ? 0o755 : 0o644 }, content);
   archive.finalize();
-  return { digest, open: () => Promise.resolve(Readable.from(archive as AsyncIterable<Buffer>)) };
+  return {
+    digest,
+    open: () => Promise.resolve(Readable.from(archive as AsyncIterable<Buffer>)),
+    describe: () => Promise.reject(new Error('Nobody fetches it from elsewhere here.')),
+  };
 }
 
 describe('UnpackedLayers', () => {
@@ -54,7 +58,7 @@ describe('UnpackedLayers', () => {
   it('goes on for others when the one who waited first gives up', async () => {
     const { promise: held, resolve: letGo } = Promise.withResolvers<void>();
     const whole = layerOf([['a.py', '1']]);
-    const slow: Layer = { digest, open: async (bounded) => held.then(() => whole.open(bounded)) };
+    const slow: Layer = { ...whole, open: async (bounded) => held.then(() => whole.open(bounded)) };
     const leaving = new AbortController();
     const first = layers.ready(slow, leaving.signal);
     const second = layers.ready(slow, signal);
