@@ -47,6 +47,8 @@ export interface AuthConfig {
   readonly disabled: boolean;
   /** Origins whose pages may call, and read the answers. */
   readonly origins: readonly string[];
+  /** Names below it are functions; empty: there is none. */
+  readonly functionsDomain: string;
   /** Where a key is kept that the manager makes for itself where it needs one and none is configured. */
   readonly keyFile: string;
 }
@@ -60,6 +62,8 @@ export interface LimitsConfig {
   readonly payloadBytes: number;
   /** Calls that may wait for a slot of one function. */
   readonly queuePerFunction: number;
+  /** How long an answer to an HTTP call that has begun may pause, in milliseconds. */
+  readonly streamIdleMs: number;
   /** What all requests under way together may keep in memory. */
   readonly heldBytes: number;
 }

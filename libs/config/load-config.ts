@@ -114,6 +114,13 @@ const environment = z.object({
   API_KEYS: z.string().default(''),
   AUTH_DISABLED: flag(false),
   CORS_ORIGINS: z.string().default(''),
+  FUNCTIONS_DOMAIN: z
+    .string()
+    .toLowerCase()
+    .regex(/^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)?$/, {
+      error: 'must be a domain, such as functions.example.org',
+    })
+    .default(''),
   REQUEST_TIMEOUT_MS: integer(60_000, 1_000, 3_600_000),
   SHUTDOWN_DELAY_MS: integer(0, 0, 120_000),
   DRAIN_TIMEOUT_MS: integer(30_000, 0, 3_600_000),
@@ -135,6 +142,7 @@ const environment = z.object({
 
   MAX_UPLOAD_BYTES: integer(10 * MIB, 1, 256 * MIB),
   MAX_PAYLOAD_BYTES: integer(6 * MIB, 1, 64 * MIB),
+  STREAM_IDLE_TIMEOUT_MS: integer(60_000, 100, LONGEST_TIMEOUT_MS),
   QUEUE_PER_FUNCTION: integer(256, 0, 100_000),
   MAX_HELD_BYTES: whole(1, Number.MAX_SAFE_INTEGER).optional(),
 
@@ -434,7 +442,13 @@ function authOf(env: Environment, faults: string[]): AuthConfig {
   for (const origin of origins.filter((text) => !isOrigin(text))) {
     faults.push(`CORS_ORIGINS: "${origin}" must be an exact origin such as https://console.example.org:8443`);
   }
-  return { keys, disabled: env.AUTH_DISABLED, origins, keyFile: resolve(env.FUNCTION_STORAGE_DIR, 'api-key') };
+  return {
+    keys,
+    disabled: env.AUTH_DISABLED,
+    origins,
+    functionsDomain: env.FUNCTIONS_DOMAIN,
+    keyFile: resolve(env.FUNCTION_STORAGE_DIR, 'api-key'),
+  };
 }
 
 /** As browsers send it: scheme, host and a port that isn't the scheme's own, in lower case, and nothing after it. */
@@ -467,6 +481,7 @@ function limitsOf(env: Environment, faults: string[]): LimitsConfig {
     uploadBytes: env.MAX_UPLOAD_BYTES,
     payloadBytes: env.MAX_PAYLOAD_BYTES,
     queuePerFunction: env.QUEUE_PER_FUNCTION,
+    streamIdleMs: env.STREAM_IDLE_TIMEOUT_MS,
     heldBytes,
   };
 }

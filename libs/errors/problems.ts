@@ -288,6 +288,15 @@ export const PROBLEMS = {
     status: 501,
     detail: 'Transfer-Encoding "gzip, chunked" is not supported: only chunked is.',
   },
+  http_unsupported: {
+    status: 501,
+    detail:
+      "Function mfrggzdfmztwq2lk can't be called over HTTP: the image of its workers knows only calls with a payload (WORKER_IMAGE).",
+  },
+  handler_response_invalid: {
+    status: 502,
+    detail: "The handler's answer can't be sent: it has more than 128 headers.",
+  },
   worker_crashed: {
     status: 502,
     detail: 'The worker ended while it ran the call: it reached its memory limit.',

@@ -66,10 +66,11 @@ export const SECRETS_DIR = '/run/secrets';
 
 /** What every worker of this function is told, wherever it runs: of its secrets, which variables are some. */
 export function workerVariables(workload: Workload): Record<string, string> {
-  const { functionId, functionName, limits, environment, secrets, tellsEnd } = workload;
+  const { functionId, functionName, revision, limits, environment, secrets, tellsEnd } = workload;
   return {
     ...environment,
     FAAS_FUNCTION: functionId,
+    FAAS_REVISION: String(revision),
     HANDLER_FUNCTION: `function.handler.${functionName}`,
     FAAS_TIMEOUT_MS: String(limits.timeoutMs),
     FAAS_CONCURRENCY: String(limits.concurrency),

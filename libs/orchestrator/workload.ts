@@ -24,7 +24,7 @@ export interface Workload {
   /** Engines that scale by themselves may go up to this many; unset: to their own limit. No part of the spec. */
   readonly maxReplicas?: number;
   readonly limits: WorkloadLimits;
-  /** Variables of the handler's environment, none of which the worker goes by; unset: none. */
+  /** Variables of the handler's environment, and what the worker is told of how to call it; unset: none. */
   readonly environment?: Readonly<Record<string, string>>;
   /** Unset: none. */
   readonly secrets?: WorkloadSecrets;

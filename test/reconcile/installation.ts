@@ -282,6 +282,8 @@ export function newFunction(overrides: Partial<NewFunction> = {}): NewFunction {
     env: {},
     secrets: {},
     requirements: null,
+    public: false,
+    handlerKind: 'auto',
     code,
     codeSha256: createHash('sha256').update(code).digest('hex'),
     createdBy: null,

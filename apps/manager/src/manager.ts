@@ -16,6 +16,7 @@ import { Access } from './auth/access.js';
 import { Attempts } from './auth/attempts.js';
 import { unframed } from './http/unframed.js';
 import { ExecutionHttp } from './gateway/execution.http.js';
+import { HttpCalls } from './gateway/http-calls.js';
 import { GracefulShutdown } from './http/graceful-shutdown.js';
 import { Indicators } from './health/indicators.js';
 import { openApiDocument } from './openapi-document.js';
@@ -24,7 +25,7 @@ import { NewestSettings } from './reconciler/newest-settings.js';
 import { LogsService } from './logs/logs.service.js';
 import { allowOrigins } from './http/cors.js';
 import { serveDocs } from './http/docs.js';
-import { createHttpServer, executeAhead, listen } from './http/server.js';
+import { callsAhead, createHttpServer, listen, publicAhead } from './http/server.js';
 
 /** How long closed connections may take to be gone. */
 const CUT_MS = 2_000;
@@ -58,8 +59,9 @@ export class Manager {
       serveDocs(app, openApiDocument(app));
       await app.init();
       const shutdown = new GracefulShutdown();
-      const all = executeAhead(app.get(ExecutionHttp), app.get(Access), handler);
-      const listener = allowOrigins(config.auth.origins, all);
+      const calls = app.get(HttpCalls);
+      const all = callsAhead(app.get(ExecutionHttp), calls, app.get(Access), handler);
+      const listener = publicAhead(calls, allowOrigins(config.auth.origins, all));
       const server = createHttpServer(shutdown.wrap(listener), config.server, app.get(MemoryBudget));
       shutdown.watch(server);
       await listen(server, config.server);

@@ -29,14 +29,42 @@ class Exit(IntEnum):
 
 
 class Header:
-    """Of requests, but for RUNNER."""
+    """Of requests, but for RUNNER and ANSWER."""
 
     TOKEN = b"x-faas-token"
     FUNCTION = b"x-faas-function"
     TIMEOUT_MS = b"x-faas-timeout-ms"
     REQUEST_ID = b"x-request-id"
     LEASE = b"x-faas-lease"
+    #: It is an HTTP call: its method, path, query, headers and body are the handler's.
+    HTTP = b"x-faas-http"
+    #: Of an HTTP call: the path that the function is mounted at.
+    ROOT = b"x-faas-root"
+    #: Of an HTTP call: its sender waits with the body until somebody reads it.
+    HOLD = b"x-faas-hold"
+    #: Of an HTTP call: the largest body that may be a payload.
+    PAYLOAD_BYTES = b"x-faas-payload-bytes"
+    #: How often the call has been tried, with this time.
+    ATTEMPT = b"x-faas-attempt"
     RUNNER = "x-faas-runner"
+    #: Of answers: it is the handler's own answer to an HTTP call.
+    ANSWER = b"x-faas-answer"
+
+
+class Kind(StrEnum):
+    """What a handler is called with."""
+
+    #: One parameter.
+    PAYLOAD = "payload"
+    #: Two: the payload and what there is to know of the call.
+    CONTEXT = "context"
+    ASGI = "asgi"
+    WSGI = "wsgi"
+
+
+#: It is found by the signature.
+AUTO = "auto"
+KINDS = (AUTO, *Kind)
 
 
 #: More than any sensible handler runs at once; they are ended before they fill the machine.

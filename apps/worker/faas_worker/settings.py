@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .protocol import LINGER_SECONDS
+from .protocol import KINDS, LINGER_SECONDS
 
 # Told to a worker without a function, and to nobody after it has one.
 GENERIC_VARIABLES = frozenset({"FAAS_SPECIALISE_SHA256", "FAAS_GENERIC_LEASE_MS"})
@@ -44,6 +44,9 @@ class Settings:
     lease_ms: int | None
     # Set: answers whoever shows the token of this digest, and nobody else.
     call_sha256: str | None
+    # What the handler is called with.
+    kind: str
+    revision: int | None
     # Folders, and "ipc": what holds nothing but what handlers leave.
     scratch: tuple[str, ...]
     # Says in its log when a call has printed all that it will.
@@ -120,6 +123,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         tells_end=read.choice("FAAS_TELLS_END", ("no", "yes")) == "yes",
         layers_dir=read.text("FAAS_LAYERS_DIR", "/layers"),
         specialise_sha256=read.digest("FAAS_SPECIALISE_SHA256"),
+        kind=read.choice("FAAS_HANDLER_KIND", KINDS),
+        revision=read.optional_number("FAAS_REVISION", most=2**31),
         scratch=tuple(filter(None, read.text("FAAS_SCRATCH", "").split(":"))),
         lease_ms=read.optional_number("FAAS_GENERIC_LEASE_MS", most=86_400_000),
         call_sha256=read.digest("FAAS_CALL_SHA256"),

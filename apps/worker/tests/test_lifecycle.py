@@ -127,7 +127,7 @@ def test_an_exception_at_import_is_reported_from_the_handlers_file_on(
         ("def other(payload): pass", "AttributeError", "handle"),
         ("handle = 3", "TypeError", "not callable"),
         ("def handle(): pass", "TypeError", "one positional argument"),
-        ("def handle(a, b): pass", "TypeError", "one positional argument"),
+        ("def handle(a, b, c): pass", "TypeError", "one positional argument"),
         ("def handle(*, payload): pass", "TypeError", "one positional argument"),
         ("raise ValueError('x' * 10_000_000)", "ValueError", "xxx"),
         ("raise ValueError('\\N{SNAKE}' * 1_000_000)", "ValueError", "\N{SNAKE}"),

@@ -10,7 +10,7 @@ type Value = number | string | Sources | null;
 export interface Setting {
   readonly name: string;
   /** `text`: the flag names a file, faas.yaml holds the text. `sources`: names of secrets, for variables and files. */
-  readonly kind: 'integer' | 'map' | 'text' | 'sources';
+  readonly kind: 'integer' | 'map' | 'text' | 'sources' | 'word';
   readonly what: string;
 }
 
@@ -25,6 +25,7 @@ export const SETTINGS = [
   { name: 'cpu_millis', kind: 'integer', what: 'processor time of one replica, in thousandths of a core' },
   { name: 'env', kind: 'map', what: 'a variable of the environment; may be repeated' },
   { name: 'secrets', kind: 'sources', what: 'a variable with the value of a secret, or a file of it; may be repeated' },
+  { name: 'handler_kind', kind: 'word', what: 'what the handler is called with: auto, payload, context, asgi or wsgi' },
   { name: 'requirements', kind: 'text', what: 'the packages that the code imports, as a requirements file' },
 ] as const satisfies readonly (Setting & { name: keyof Settings })[];
 
@@ -33,6 +34,7 @@ const PLACEHOLDERS = {
   map: '<key=value>',
   text: '<file>',
   sources: '<key=secret|key=file:secret>',
+  word: '<kind>',
 } as const;
 
 export function addSettings(command: Command, settings: readonly Setting[] = SETTINGS): Command {
@@ -47,6 +49,8 @@ function optionOf({ name, kind, what }: Setting): Option {
       return option.argParser(integer);
     case 'map':
       return option.argParser(pair);
+    case 'word':
+      return option;
     case 'text':
       return option.argParser(textOf);
     case 'sources':
@@ -69,6 +73,7 @@ export function checkedValue({ kind }: Setting, value: unknown): { value: Value 
   switch (kind) {
     case 'integer':
       return Number.isSafeInteger(value) ? { value: value as number } : { fault: 'must be a whole number' };
+    case 'word':
     case 'text':
       return typeof value === 'string' ? { value } : { fault: 'must be a text' };
     case 'map':

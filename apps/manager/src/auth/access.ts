@@ -56,6 +56,11 @@ export class Access implements OnApplicationShutdown {
     }
   }
 
+  /** The names of headers of the request that hold an API key, which is nobody else's to see. */
+  keyHeaders(request: IncomingMessage): readonly string[] {
+    return this.authenticator.keyHeaders(request);
+  }
+
   onApplicationShutdown(): void {
     this.lines.end();
   }

@@ -41,6 +41,16 @@ export class Authenticator {
     return principal;
   }
 
+  /** The names of the headers that hold one of the keys. */
+  keyHeaders({ headers }: IncomingMessage): readonly string[] {
+    const { authorization, 'x-api-key': header } = headers;
+    if (this.known.length === 0 || (authorization ?? header) === undefined) return [];
+    const found = { authorization: bearerOf(authorization), 'x-api-key': header };
+    return Object.entries(found).flatMap(([name, value]) =>
+      typeof value === 'string' && this.holderOf(value) !== undefined ? [name] : [],
+    );
+  }
+
   private principal(request: IncomingMessage): Principal {
     if (this.known.length === 0) {
       if (!this.isWelcome(request)) throw new ForeignOrigin();
@@ -72,7 +82,10 @@ export class Authenticator {
 
 function keyOf(request: IncomingMessage): string | undefined {
   const { authorization, 'x-api-key': header } = request.headers;
-  if (typeof header === 'string') return header;
+  return typeof header === 'string' ? header : bearerOf(authorization);
+}
+
+function bearerOf(authorization: string | undefined): string | undefined {
   return /^Bearer +(?<key>\S+)$/i.exec(authorization ?? '')?.groups?.['key'];
 }
 

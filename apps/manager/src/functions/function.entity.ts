@@ -1,7 +1,13 @@
 import type { Endpoint, FunctionId, WorkloadFault } from '#libs/orchestrator/workload.js';
 import { isLive, type Traffic, type WantedTraffic } from '../traffic/traffic.js';
 import type { SecretTargets } from '../revisions/secret-targets.js';
-import { propertyOf, SETTING_NAMES, type SettingName, type SpecColumns } from '../revisions/function-spec.js';
+import {
+  type HandlerKind,
+  propertyOf,
+  SETTING_NAMES,
+  type SettingName,
+  type SpecColumns,
+} from '../revisions/function-spec.js';
 import { Column, CreateDateColumn, Entity, getMetadataArgsStorage, PrimaryColumn } from 'typeorm';
 
 /** The state of a function as it was last seen. */
@@ -38,6 +44,10 @@ export class FunctionEntity {
   /** False: calls are refused. */
   @Column({ type: 'boolean' })
   enabled: boolean;
+
+  /** It may be called over HTTP without a key. */
+  @Column({ type: 'boolean', default: false })
+  public: boolean;
 
   /** Grows with every change of what users say of the function. */
   @Column({ type: 'integer', default: 1 })
@@ -132,6 +142,10 @@ export class FunctionEntity {
   /** Packages that its upload has named. */
   @Column({ type: 'text', nullable: true })
   requirements: string | null;
+
+  /** What its handler is called with. */
+  @Column({ name: 'handler_kind', type: 'text' })
+  handlerKind: HandlerKind;
 
   /** Grows whenever what is wanted changes. */
   @Column({ type: 'integer', default: 1 })
@@ -237,6 +251,7 @@ const LISTED = [
   'description',
   'labels',
   'enabled',
+  'public',
   'functionName',
   'primaryReplica',
   'hostPort',

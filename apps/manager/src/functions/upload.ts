@@ -172,8 +172,8 @@ function valuesOf(fields: ReadonlyMap<string, string>): Record<string, unknown> 
   const values = [...fields].map(([name, text]) => {
     // What is null would count as left out.
     if (OBJECTS.has(name)) return [name, objectIn(text) ?? text];
-    if (name === 'enabled') return [name, booleanIn(text)];
-    if (name === 'requirements') return [name, text];
+    if (name === 'enabled' || name === 'public') return [name, booleanIn(text)];
+    if (name === 'requirements' || name === 'handler_kind') return [name, text];
     return [name, (SETTING_NAMES as readonly string[]).includes(name) ? numberIn(text) : text];
   });
   return Object.fromEntries(values) as Record<string, unknown>;

@@ -17,12 +17,20 @@ export function choiceOf(request: Asked): Choice | undefined {
   return typeof key === 'string' ? { stickyKey: key } : undefined;
 }
 
-function numberIn(value: unknown): number {
-  if (typeof value === 'string' && /^[1-9]\d{0,8}$/.test(value)) return Number(value);
-  throw new InvalidRequest('The query parameter revision must be the number of a revision.', 'revision');
+/** The same of an HTTP call, whose query is its function's. */
+export function headerChoiceOf({ headers }: Asked): Choice | undefined {
+  const { 'x-faas-revision': revision, 'x-faas-tag': tag, 'x-faas-sticky': key } = headers;
+  if (revision !== undefined) return { revision: numberIn(revision, 'header X-Faas-Revision') };
+  if (tag !== undefined) return { tag: textIn(tag, 'header X-Faas-Tag') };
+  return typeof key === 'string' ? { stickyKey: key } : undefined;
 }
 
-function textIn(value: unknown): string {
+function numberIn(value: unknown, where = 'query parameter revision'): number {
+  if (typeof value === 'string' && /^[1-9]\d{0,8}$/.test(value)) return Number(value);
+  throw new InvalidRequest(`The ${where} must be the number of a revision.`, 'revision');
+}
+
+function textIn(value: unknown, where = 'query parameter tag'): string {
   if (typeof value === 'string' && value.length <= 63) return value;
-  throw new InvalidRequest('The query parameter tag must be the tag of a target of the traffic.', 'tag');
+  throw new InvalidRequest(`The ${where} must be the tag of a target of the traffic.`, 'tag');
 }

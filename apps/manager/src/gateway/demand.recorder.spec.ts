@@ -44,6 +44,7 @@ beforeEach(() => {
     published: [],
     name: null,
     isDisabled: false,
+    isPublic: false,
     workloadOf: null,
     split: undefined,
     revision: 1,

@@ -9,6 +9,22 @@ export class ExecuteRequestDto {
   payload: string;
 }
 
+/** What every answer to a call says of it. */
+export const TIMING_HEADERS = {
+  'Server-Timing': {
+    description: 'Milliseconds: waiting for a slot, in the worker, and altogether.',
+    schema: { type: 'string' as const, example: 'queue;dur=0.01, worker;dur=1.52, total;dur=1.74' },
+  },
+  'X-Cold-Start': {
+    description: 'Whether the call found no replica of its function and waited for one.',
+    schema: { type: 'string' as const, enum: ['true', 'false'] },
+  },
+  'X-Faas-Revision': {
+    description: 'The revision that ran it.',
+    schema: { type: 'integer' as const, minimum: 1, example: 3 },
+  },
+};
+
 /** Not a class: whatever decorators say of a property, they give it a type, and a result may have any. */
 export const EXECUTION_COMPONENTS: NonNullable<OpenAPIObject['components']> = {
   schemas: {

@@ -76,6 +76,35 @@ export class HandlerResultInvalid extends AppError {
   }
 }
 
+/** What a handler answers to an HTTP call is no answer, or is out of bounds. */
+export class HandlerResponseInvalid extends AppError {
+  readonly code = 'handler_response_invalid';
+  readonly kind = 'crashed';
+  constructor(message: string) {
+    super(message);
+  }
+}
+
+/** The payload of a handler is text. */
+export class PayloadNotText extends AppError {
+  readonly code = 'invalid_payload';
+  readonly kind = 'invalid';
+  constructor(message: string) {
+    super(message, { extras: { field: 'body' } });
+  }
+}
+
+/** The image of its workers offers no more than the bare contract. */
+export class HttpUnsupported extends AppError {
+  readonly code = 'http_unsupported';
+  readonly kind = 'not_implemented';
+  constructor(id: FunctionId) {
+    super(
+      `Function ${id} can't be called over HTTP: the image of its workers knows only calls with a payload (WORKER_IMAGE).`,
+    );
+  }
+}
+
 export class HandlerTimeout extends AppError {
   readonly code = 'handler_timeout';
   readonly kind = 'timed_out';

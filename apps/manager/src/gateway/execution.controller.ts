@@ -5,23 +5,8 @@ import type { Request, Response } from 'express';
 import { Needs } from '../auth/auth.guard.js';
 import { FUNCTION_ID } from '../functions/dto/function.dto.js';
 import { QueryParameter } from '../http/query.js';
-import { ExecuteRequestDto } from './dto.js';
+import { ExecuteRequestDto, TIMING_HEADERS } from './dto.js';
 import { ExecutionHttp } from './execution.http.js';
-
-const TIMING_HEADERS = {
-  'Server-Timing': {
-    description: 'Milliseconds: waiting for a slot, in the worker, and altogether.',
-    schema: { type: 'string', example: 'queue;dur=0.01, worker;dur=1.52, total;dur=1.74' },
-  },
-  'X-Cold-Start': {
-    description: 'Whether the call found no replica of its function and waited for one.',
-    schema: { type: 'string', enum: ['true', 'false'] },
-  },
-  'X-Faas-Revision': {
-    description: 'The revision that ran it.',
-    schema: { type: 'integer', minimum: 1, example: 3 },
-  },
-};
 
 @ApiTags('execution')
 @Needs('invoke')

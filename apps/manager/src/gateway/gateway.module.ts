@@ -5,6 +5,8 @@ import { CallMetrics } from './call-metrics.js';
 import { DemandRecorder } from './demand.recorder.js';
 import { ExecutionController } from './execution.controller.js';
 import { ExecutionHttp } from './execution.http.js';
+import { HttpCallsController } from './http-calls.controller.js';
+import { HttpCalls } from './http-calls.js';
 import { Invoker } from './invoker.js';
 import { LoadGauges } from './load-gauges.js';
 import { PostMortem } from './post-mortem.js';
@@ -12,8 +14,8 @@ import { Router } from './router.js';
 
 @Module({
   imports: [FunctionsModule, ScalingModule],
-  controllers: [ExecutionController],
-  providers: [Router, CallMetrics, LoadGauges, PostMortem, DemandRecorder, Invoker, ExecutionHttp],
-  exports: [ExecutionHttp, Invoker],
+  controllers: [ExecutionController, HttpCallsController],
+  providers: [Router, CallMetrics, LoadGauges, PostMortem, DemandRecorder, Invoker, ExecutionHttp, HttpCalls],
+  exports: [ExecutionHttp, HttpCalls, Invoker],
 })
 export class GatewayModule {}

@@ -16,14 +16,17 @@ import {
   FunctionDisabled,
   FunctionNotRunnable,
   FunctionOverloaded,
+  HandlerResponseInvalid,
   HandlerResultInvalid,
   HandlerTimeout,
+  HttpUnsupported,
   WorkerCrashed,
 } from './errors.js';
+import { exchangeHttp, type HttpRequest } from './http-exchange.js';
 import { PostMortem } from './post-mortem.js';
 import { functionOf, type Route, Router } from './router.js';
 import { type Replica, Slot } from './slot-pool.js';
-import { isResult, meaningOf } from './worker-answer.js';
+import { isExplained, isResult, meaningOf } from './worker-answer.js';
 import { type AnswerSink, callWorker, type WorkerAnswer, type WorkerCall } from './worker-client.js';
 
 /** One call of a function, whoever makes it. */
@@ -42,6 +45,8 @@ export interface Call {
   readonly choice?: Choice | undefined;
   /** Takes a result that is too large to be kept. Without it every result is kept whole. */
   readonly sink?: AnswerSink;
+  /** It is an HTTP call, whose answer goes where this says. `readPayload` reads the beginning of its body. */
+  readonly http?: HttpRequest;
 }
 
 /** What became of one try. */
@@ -152,6 +157,9 @@ export class Invoker {
         continue;
       }
       if (result instanceof Buffer || result === 'streamed') return result;
+      if (call.http?.body.isUsed === true) {
+        throw new FunctionNotReady(functionOf(route), 'its worker let go of the call when it had a part of the body.');
+      }
       if (result === 'refused') refusals += 1;
       if (refusals > MOST_REFUSALS) throw new FunctionNotReady(functionOf(route), 'its workers take no calls.');
     }
@@ -175,13 +183,17 @@ export class Invoker {
     try {
       timing.sends(performance.now());
       timing.revision = slot.replica.endpoint.revision ?? route.revision;
-      const answer = await callWorker(slot.replica.connections, requestOf(route, body, call));
+      const { connections } = slot.replica;
+      const request = requestOf(route, body, call);
+      const answer = await (call.http === undefined
+        ? callWorker(connections, request)
+        : exchangeHttp(connections, call.http, request));
       const took = timing.returns(performance.now());
       if (answer.kind === 'cut_off') {
         const startedAt = new Date(Date.now() - took);
         throw await this.postMortem.of(route.id, slot.replica.endpoint, startedAt, call.cancellation, answer.reason);
       }
-      return this.outcome(route, slot.replica, answer, timing, took);
+      return this.outcome(route, slot.replica, answer, call, took);
     } finally {
       slot[Symbol.dispose]();
     }
@@ -191,12 +203,12 @@ export class Invoker {
     route: Route,
     replica: Replica,
     answer: Exclude<WorkerAnswer, { kind: 'cut_off' }>,
-    timing: CallTiming,
+    { timing, http }: Call,
     took: number,
   ): Outcome {
     switch (answer.kind) {
       case 'answered': {
-        const meaning = meaningFor(answer, route.timeoutMs);
+        const meaning = http === undefined ? meaningFor(answer, route.timeoutMs) : meaningOfHttp(answer, route);
         if (meaning === 'refused') {
           this.setAside(route, replica);
           return 'refused';
@@ -210,6 +222,8 @@ export class Invoker {
         timing.isAnswered = true;
         route.serviceTime.note(took);
         return 'streamed';
+      case 'invalid':
+        throw new HandlerResponseInvalid(`The handler's answer can't be sent: ${answer.reason}.`);
       case 'broken_off':
         throw new WorkerCrashed('unknown', `the answer broke off: ${answer.reason}`);
       case 'given_up':
@@ -275,6 +289,11 @@ function named({ revision, tag }: Choice): string {
 function meaningFor({ status, body }: { status: number; body: Buffer }, timeoutMs: number) {
   if (status !== 200) return meaningOf(status, body, timeoutMs);
   return isResult(body) ? body : new HandlerResultInvalid('The worker did not answer {"result": …}.');
+}
+
+/** Why there is no answer of the handler, or that the worker refused the call. */
+function meaningOfHttp({ status, body }: { status: number; body: Buffer }, route: Route) {
+  return isExplained(body) ? meaningOf(status, body, route.timeoutMs) : new HttpUnsupported(functionOf(route));
 }
 
 function refusal(route: Route, why: 'queue_full' | 'waited_too_long' | 'cancelled', waiting: number): AppError {

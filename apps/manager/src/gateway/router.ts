@@ -36,6 +36,8 @@ export interface Route {
   leaving: boolean;
   lastUsed: number;
   isDisabled: boolean;
+  /** It may be called over HTTP without a key. */
+  isPublic: boolean;
   /** It has no replicas, and gets them when it is called. */
   sleeps: boolean;
   idleTimeoutMs: number;
@@ -179,6 +181,7 @@ export class Router implements OnApplicationShutdown {
       refusal: undefined,
       leaving: false,
       isDisabled: false,
+      isPublic: false,
       lastUsed: Date.now(),
       sleeps: false,
       idleTimeoutMs: 0,
@@ -262,6 +265,7 @@ export class Router implements OnApplicationShutdown {
     this.rename(route, route.leaving ? null : row.name);
     route.revision = servingOf(row);
     route.isDisabled = !row.enabled;
+    route.isPublic = row.public && row.workloadOf === null;
     if (row.traffic === null) route.split = undefined;
     else if (route.split === undefined || !isDeepStrictEqual(route.split.targets, row.traffic.targets)) {
       route.split = new Split(row.id, row.traffic.targets);

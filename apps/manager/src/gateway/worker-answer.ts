@@ -1,5 +1,13 @@
 import type { AppError } from '#libs/errors/app-error.js';
-import { HandlerError, HandlerResultInvalid, HandlerTimeout, InvalidPayload, PayloadTooLarge } from './errors.js';
+import {
+  HandlerError,
+  HandlerResponseInvalid,
+  HandlerResultInvalid,
+  HandlerTimeout,
+  InvalidPayload,
+  PayloadNotText,
+  PayloadTooLarge,
+} from './errors.js';
 import { CLOSE_BRACE, lastByte, namesMember, PARSED_BYTES } from '#libs/json/json-scan.js';
 
 interface WorkerError {
@@ -27,6 +35,12 @@ export function meaningOf(status: number, body: Buffer, timeoutMs: number): AppE
       return 'refused';
     case 'handler_timeout':
       return new HandlerTimeout(timeoutMs);
+    case 'handler_response_invalid':
+      return new HandlerResponseInvalid(detail ?? "The handler's answer can't be sent.");
+    case 'payload_not_text':
+      return new PayloadNotText(detail ?? 'The body is not UTF-8.');
+    case 'payload_too_large':
+      return new PayloadTooLarge(undefined, detail ?? 'The body is too large.');
     case 'handler_result_invalid':
       return new HandlerResultInvalid(detail ?? message ?? "The handler's result is not JSON.", {
         path: text(parsed.error.path),
@@ -43,6 +57,11 @@ export function meaningOf(status: number, body: Buffer, timeoutMs: number): AppE
     default:
       return plainMeaning(status, detail ?? beginningOf(body));
   }
+}
+
+/** Whether a worker says in its own words why there is no answer of the handler. */
+export function isExplained(body: Buffer): boolean {
+  return parse(body)?.error?.code !== undefined;
 }
 
 /** Images that offer the bare contract: 400 with a `detail` means that the handler raised. */

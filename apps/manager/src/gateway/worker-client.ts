@@ -46,6 +46,8 @@ export type WorkerAnswer =
   | { readonly kind: 'cut_off'; readonly reason: string; readonly runner: string | undefined }
   /** The manager ended an answer that passes its bounds; the worker lives. */
   | { readonly kind: 'given_up'; readonly reason: string }
+  /** What the handler answers to an HTTP call can't be sent. */
+  | { readonly kind: 'invalid'; readonly reason: string }
   | { readonly kind: 'timed_out' }
   | { readonly kind: 'cancelled' };
 

@@ -16,7 +16,8 @@ import type { MemoryBudget } from '../memory/memory-budget.js';
 import { Access, type ProtectedRoute } from '../auth/access.js';
 import { noteUncounted } from './client-connection.js';
 import { ClientConnections } from './client-connections.js';
-import { ExecutionHttp } from '../gateway/execution.http.js';
+import type { ExecutionHttp } from '../gateway/execution.http.js';
+import { HTTP_CALL, type HttpCalls } from '../gateway/http-calls.js';
 import { problemWith, sendProblem } from '#libs/errors/problem.js';
 import { asAppError } from '#libs/errors/problem.filter.js';
 import { areTooManyPieces } from '../memory/chunks.js';
@@ -158,12 +159,36 @@ export function listen(server: Server, { host, port }: ServerConfig): Promise<vo
   });
 }
 
+/** Runs calls of functions that everybody may call, whatever page they come from: that is for their handlers to say. */
+export function publicAhead(calls: HttpCalls, others: RequestListener): RequestListener {
+  return (request, response): void => {
+    const target = calls.targetOf(request);
+    const isPublic = target !== undefined && calls.isPublic(target);
+    const go = (mayCall: boolean): void => {
+      if (target !== undefined && mayCall) void calls.handle(target, request, response);
+      else others(request, response);
+    };
+    if (isPublic instanceof Promise) void isPublic.then(go);
+    else go(isPublic);
+  };
+}
+
 /**
  * Runs calls ahead of the framework's router, which takes more time than everything else that the manager does for
- * them. The controller of the same route documents it; access, limits and errors are the same objects.
+ * them. The controllers of the same routes document them; access, limits and errors are the same objects.
  */
-export function executeAhead(http: ExecutionHttp, access: Access, others: RequestListener): RequestListener {
+export function callsAhead(
+  http: ExecutionHttp,
+  calls: HttpCalls,
+  access: Access,
+  others: RequestListener,
+): RequestListener {
   return (request, response): void => {
+    const target = calls.targetOf(request);
+    if (target !== undefined) {
+      if (isLetIn(access, HTTP_CALL, request, response)) void calls.handle(target, request, response);
+      return;
+    }
     const url = request.url ?? '';
     const matched = request.method === 'POST' ? EXECUTE_PATH.exec(url) : null;
     if (!matched) {
@@ -172,15 +197,18 @@ export function executeAhead(http: ExecutionHttp, access: Access, others: Reques
       others(request, response);
       return;
     }
-    const principal = access.authenticate(request, response, EXECUTE);
-    if (principal instanceof Promise) {
-      principal.catch((thrown: unknown) => {
-        sendProblem(response, asAppError(thrown, 'POST', EXECUTE.route), requestIdOf(request));
-      });
-      return;
-    }
-    void http.handle(decoded(matched[1] as string), request, response);
+    if (isLetIn(access, EXECUTE, request, response)) void http.handle(decoded(matched[1] as string), request, response);
   };
+}
+
+/** Answers a request that is not. */
+function isLetIn(access: Access, to: ProtectedRoute, request: IncomingMessage, response: ServerResponse): boolean {
+  const principal = access.authenticate(request, response, to);
+  if (!(principal instanceof Promise)) return true;
+  principal.catch((thrown: unknown) => {
+    sendProblem(response, asAppError(thrown, request.method ?? '', to.route), requestIdOf(request));
+  });
+  return false;
 }
 
 /** An id that can't be decoded stays as it is: no function has it. */

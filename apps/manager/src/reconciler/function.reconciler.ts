@@ -204,7 +204,8 @@ export class FunctionReconciler {
       replicas: row.replicas,
       ...(row.maxReplicas === null ? {} : { maxReplicas: row.maxReplicas }),
       limits: { timeoutMs, concurrency, memoryMiB, cpuMillis, pids },
-      environment: row.env,
+      // A worker of a former version knows nothing of kinds, and its functions name none.
+      environment: row.handlerKind === 'auto' ? row.env : { ...row.env, FAAS_HANDLER_KIND: row.handlerKind },
       ...(secrets && { secrets }),
       ...(revision.layer !== null && { layer: this.layers.layer(revision.layer) }),
       ...(row.servingRevision !== null && { formerRevision: row.servingRevision }),

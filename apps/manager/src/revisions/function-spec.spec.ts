@@ -12,6 +12,7 @@ const DEFAULTS: FunctionSpec = {
   env: {},
   secrets: {},
   requirements: null,
+  handler_kind: 'auto',
 };
 const POLICY: SpecPolicy = {
   defaults: DEFAULTS,

@@ -87,6 +87,26 @@ function Packages(): PropertyDecorator {
   };
 }
 
+/** What handlers may be called with: docs/http.md. */
+export const HANDLER_KINDS = ['auto', 'payload', 'context', 'asgi', 'wsgi'] as const;
+export type HandlerKind = (typeof HANDLER_KINDS)[number];
+
+/** How an upload's handler is called. */
+function Kind(): PropertyDecorator {
+  return (target, name) => {
+    const description =
+      'What the handler is called with: the payload; the payload and a context; or as a web application (ASGI, WSGI). By default its parameters tell.';
+    const schema = { type: 'string', enum: [...HANDLER_KINDS], description } as const;
+    SETTINGS.set(name as string, { member: schema, text: schema, example: 'auto' });
+    for (const rule of [IsOptional(), Faultless(kindFault)]) rule(target, name);
+  };
+}
+
+function kindFault(kind: unknown): string | undefined {
+  if (HANDLER_KINDS.some((known) => known === kind)) return undefined;
+  return `handler_kind must be one of ${HANDLER_KINDS.join(', ')}.`;
+}
+
 function requirementsFault(text: unknown): string | undefined {
   if (typeof text !== 'string') return 'requirements must be text: the lines of a requirements file.';
   const parsed = parseRequirements(text);
@@ -172,6 +192,9 @@ export class FunctionSpec {
 
   @Packages()
   requirements: string | null;
+
+  @Kind()
+  handler_kind: HandlerKind;
 }
 
 export type SettingName = keyof FunctionSpec;
@@ -212,7 +235,10 @@ export interface SpecPolicy {
 /** All settings of a function. Throws {@link InvalidUpload} with the field and the limit that it passes. */
 export function resolveSpec(asked: Partial<FunctionSpec>, { defaults, ceilings }: SpecPolicy): FunctionSpec {
   const limits = ceilings(asked.memory_mib ?? defaults.memory_mib);
-  for (const [name, maximum] of MAXIMA as Map<Exclude<SettingName, 'env' | 'secrets' | 'requirements'>, number>) {
+  for (const [name, maximum] of MAXIMA as Map<
+    Exclude<SettingName, 'env' | 'secrets' | 'requirements' | 'handler_kind'>,
+    number
+  >) {
     const { most, why } = limits[name] ?? { most: Infinity };
     if ((asked[name] ?? 0) <= Math.min(maximum, most)) continue;
     const reason = most < maximum && why !== undefined ? `: ${why}` : '.';

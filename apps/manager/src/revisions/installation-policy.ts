@@ -25,6 +25,7 @@ export class InstallationPolicy implements SpecPolicy {
       env: {},
       secrets: {},
       requirements: null,
+      handler_kind: 'auto',
     };
   }
 

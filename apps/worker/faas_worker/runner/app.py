@@ -1,4 +1,4 @@
-"""The application: its two routes are plain ASGI, and come before FastAPI's router."""
+"""The application: its routes and HTTP calls are plain ASGI, and come before FastAPI's router."""
 
 from __future__ import annotations
 
@@ -11,12 +11,24 @@ from json import loads
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from ..protocol import PROTOCOL, Header, Reason
+from ..protocol import PROTOCOL, Header, Kind, Reason
+from .asgi import AsgiCall, AsgiHttpCall
 from .calls import Call, Send
 from .exchange import Receive, Scope, content_length, read_body, read_rest, respond
 from .gate import Gate, may_look
-from .results import Answer, handler_timeout, refused, worker_draining, worker_misdirected
+from .http import HttpCall, posted, request_of
+from .payloads import Context, ContextCall, PayloadHttpCall
+from .results import (
+    Answer,
+    handler_timeout,
+    payload_not_text,
+    payload_too_large,
+    refused,
+    worker_draining,
+    worker_misdirected,
+)
 from .streams import CallOutput
+from .wsgi import WsgiCall, WsgiHttpCall
 
 if TYPE_CHECKING:
     from .runner import Runner
@@ -57,16 +69,22 @@ class FunctionApp:
         self.calls = self.runner.calls
         self.heartbeat = self.runner.heartbeat
         self.invoker = self.runner.invoker
+        self.kind = self.runner.kind
+        self._http_kind = _HTTP_KINDS[self.kind]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            headers = dict(scope["headers"])
             path, method = scope["path"], scope["method"]
+            if Header.HTTP in headers:
+                return await self.http(scope, headers, receive, send)
             if path == "/" and method == "POST":
-                return await self.execute(scope, receive, send)
+                return await self.execute(scope, headers, receive, send)
             if path == "/health" and method in ("GET", "HEAD"):
-                return await self.health(scope, receive, send)
-            if not self.gate.admits(scope, dict(scope["headers"])):
+                return await self.health(scope, headers, receive, send)
+            if not self.gate.admits(scope, headers):
                 return await self.gate.turn_away(receive, send)
+            del headers
         router = self.router
         if router is None:
             # On a thread of its own: calls in flight go on meanwhile.
@@ -82,27 +100,37 @@ class FunctionApp:
         app = FastAPI(title="service-faas worker", docs_url=None, redoc_url=None, openapi_url=None)
         # Another method is refused there (405), not unknown (404); its own never gets here.
         for path, method in ("/", "POST"), ("/health", "GET"):
-            app.router.routes.append(Route(path, self.health, methods=[method]))
+            app.router.routes.append(Route(path, self._never, methods=[method]))
         return app
 
-    async def execute(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started_ns = monotonic_ns()
-        headers = dict(scope["headers"])
+    async def _never(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("It was answered before.")
+
+    async def _is_turned_away(
+        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> bool:
         is_admitted = self.gate.admits(scope, headers)
         function = headers.get(Header.FUNCTION)
         # Whatever its token: a call for whoever had this address goes elsewhere at once.
         if function is not None and self.function is not None and function != self.function:
             await read_rest(receive)
-            return await respond(send, worker_misdirected())
+            await respond(send, worker_misdirected())
+            return True
         if not is_admitted:
-            return await self.gate.turn_away(receive, send)
-        limit_ms = self.settings.timeout_ms
-        asked_ms = headers.get(Header.TIMEOUT_MS, b"")
-        if asked_ms.isdigit() and len(asked_ms) < 16:
-            limit_ms = min(limit_ms, int(asked_ms))
+            await self.gate.turn_away(receive, send)
+        return not is_admitted
+
+    async def execute(
+        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        started_ns = monotonic_ns()
+        if await self._is_turned_away(scope, headers, receive, send):
+            return None
+        limit_ms = self._limit_ms(headers)
         request_id = _printable(headers.get(Header.REQUEST_ID, b""))
+        attempt = _number(headers.get(Header.ATTEMPT, b""))
         length = content_length(headers)
-        del headers  # The token is in there, and the handler can look at this frame.
+        headers.clear()  # The token is in there, and the handler can look at these frames.
         body = await read_body(receive, length, self.settings.max_body_bytes)
         if not isinstance(body, bytes):
             if body is not None:
@@ -114,10 +142,88 @@ class FunctionApp:
             return await respond(send, PAYLOAD_REFUSED)
         if self.draining:
             return await respond(send, worker_draining())
-        deadline_ns = started_ns + limit_ms * 1_000_000
-        call = Call(payload, limit_ms, deadline_ns, CallOutput(request_id), send)
+        limits = limit_ms, started_ns + limit_ms * 1_000_000
+        if self.kind is Kind.PAYLOAD:
+            call = Call(payload, *limits, CallOutput(request_id), send)
+        else:
+            call = self._call_of_kind(payload, limits, request_id, attempt, send)
+        return await self._serve(call, scope, started_ns)
+
+    def _call_of_kind(
+        self,
+        payload: str,
+        limits: tuple[int, int],
+        request_id: str | None,
+        attempt: int | None,
+        send: Send,
+    ) -> Call:
+        output = CallOutput(request_id)
+        if self.kind is Kind.CONTEXT:
+            context = self._context(request_id, limits[1], attempt)
+            return ContextCall(payload, limits, output, send, context)
+        request = posted(payload, request_id)
+        if self.kind is Kind.WSGI:
+            multithread = self.settings.concurrency > 1
+            return WsgiCall(payload, limits, output, send, request, multithread=multithread)
+        most = self.settings.max_result_bytes
+        return AsgiCall(payload, limits, output, send, request, self.runner.state, most)
+
+    def _context(
+        self, request_id: str | None, deadline_ns: int, attempt: int | None, *http: Any
+    ) -> Context:
+        function, revision = self.settings.function, self.settings.revision
+        return Context(request_id, function, revision, deadline_ns, attempt or 1, *http)
+
+    async def http(
+        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        """A call whose method, path, query, headers and body are the handler's to read."""
+        started_ns = monotonic_ns()
+        if await self._is_turned_away(scope, headers, receive, send):
+            return None
+        if self.draining:
+            return await respond(send, worker_draining())
+        limit_ms = self._limit_ms(headers)
+        limits = limit_ms, started_ns + limit_ms * 1_000_000
+        request_id = _printable(headers.get(Header.REQUEST_ID, b""))
+        attempt = _number(headers.get(Header.ATTEMPT, b""))
+        most = _number(headers.get(Header.PAYLOAD_BYTES, b"")) or self.settings.max_body_bytes
+        length = content_length(headers)
+        request = request_of(scope, headers)
+        headers.clear()
+        call = self._http_kind(
+            request, receive, send, self.loop, self._is_closing, limits, CallOutput(request_id)
+        )
+        if isinstance(call, PayloadHttpCall):
+            body = await read_body(call.receive, length, most)
+            if not isinstance(body, bytes):
+                return None if body is None else await respond(send, payload_too_large(most))
+            if self.kind is Kind.CONTEXT:
+                call.payload = body.decode(errors="replace")
+                call.context = self._context(request_id, limits[1], attempt, request, body)
+            else:
+                try:
+                    call.payload = body.decode()
+                except UnicodeDecodeError:
+                    return await respond(send, payload_not_text())
+            del body
+        elif isinstance(call, AsgiHttpCall):
+            call.state = self.runner.state
+        elif isinstance(call, WsgiHttpCall):
+            call.multithread = self.settings.concurrency > 1
+        return await self._serve(call, scope, started_ns)
+
+    def _is_closing(self) -> bool:
+        return self.closing
+
+    def _limit_ms(self, headers: dict[bytes, bytes]) -> int:
+        asked = _number(headers.get(Header.TIMEOUT_MS, b""))
+        limit = self.settings.timeout_ms
+        return limit if asked is None else min(limit, asked)
+
+    async def _serve(self, call: Call, scope: Scope, started_ns: int) -> None:
         self.runner.on_start()
-        seconds = (deadline_ns - monotonic_ns()) / 1e9 + _GRACE_SECONDS
+        seconds = (call.deadline_ns - monotonic_ns()) / 1e9 + _GRACE_SECONDS
         call.timer = self.loop.call_later(max(seconds, 0), self._expire, call)
         scope["faas.on_disconnect"] = lambda: self._abandon(call)
         try:
@@ -130,7 +236,6 @@ class FunctionApp:
             call.timer.cancel()
             # Or the connection would keep the payload until its next request.
             scope.pop("faas.on_disconnect", None)
-        return None
 
     async def _run(self, call: Call, started_ns: int) -> None:
         answer: Answer | None
@@ -151,12 +256,15 @@ class FunctionApp:
             await asyncio.sleep(0)  # see _wait_turn
         elif answer is not None:
             call.settled = True
-            if answer.status == 200:
+            if answer.is_good:
                 self.heartbeat.good += 1
             await respond(call.send, answer, close=self.closing)
+        elif call.is_complete:
+            self.heartbeat.good += 1
 
-    async def health(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
+    async def health(
+        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
         is_admitted = self.gate.admits(scope, headers)
         if not is_admitted and not may_look(headers):
             return await self.gate.turn_away(receive, send)
@@ -186,6 +294,13 @@ class FunctionApp:
         return not call.settled
 
     def _expire(self, call: Call) -> None:
+        waited_ns = call.take_waited_ns()
+        if waited_ns > 0:
+            # The time of its reader is not its own.
+            call.deadline_ns = monotonic_ns() + waited_ns
+            call.timer = self.loop.call_later(waited_ns / 1e9 + _GRACE_SECONDS, self._expire, call)
+            self.calls.refresh()
+            return None
         call.overdue = True
         is_thread = call.cancel is None
         if not call.settled:
@@ -233,6 +348,18 @@ def health_answer(status: int, name: str, worker: dict[str, Any] | None) -> Answ
     if worker is not None:
         document["worker"] = {"protocol": PROTOCOL} | worker
     return Answer(status, json.dumps(document).encode())
+
+
+_HTTP_KINDS: dict[Kind, type[HttpCall]] = {
+    Kind.PAYLOAD: PayloadHttpCall,
+    Kind.CONTEXT: PayloadHttpCall,
+    Kind.ASGI: AsgiHttpCall,
+    Kind.WSGI: WsgiHttpCall,
+}
+
+
+def _number(value: bytes) -> int | None:
+    return int(value) if value.isdigit() and len(value) < 16 else None
 
 
 def _payload_of(body: bytes) -> str | None:

@@ -9,6 +9,7 @@ from time import monotonic_ns
 from typing import Any
 
 from ..protocol import Heartbeat
+from .results import Answer, handler_error, result_answer, result_answer_on_loop
 from .streams import CallOutput
 
 Send = Callable[[Any], Awaitable[None]]
@@ -33,6 +34,29 @@ class Call:
     cancel: Callable[[], object] | None = None
     done: asyncio.Future[Any] | None = None
     timer: asyncio.TimerHandle | None = None
+
+    def start(self, function: Any) -> Any:
+        """Calls the handler. What comes of it may have to be awaited."""
+        return function(self.payload)
+
+    def answer(self, value: Any, max_bytes: int) -> Answer | None:
+        """Of what the handler has returned; None: it has been sent."""
+        return result_answer(value, max_bytes)
+
+    async def answer_on_loop(self, value: Any, max_bytes: int) -> Answer | None:
+        return await result_answer_on_loop(value, max_bytes)
+
+    def failed(self, error: BaseException, file: str | None) -> Answer | None:
+        return handler_error(error, file)
+
+    @property
+    def is_complete(self) -> bool:
+        """Its answer has been sent."""
+        return False
+
+    def take_waited_ns(self) -> int:
+        """How long, since it was last asked, it waited for its answer to be read."""
+        return 0
 
 
 class CallTable:

@@ -7,14 +7,19 @@ from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
 
+from ..protocol import Header
 from .calls import Send
-from .results import Answer, refused
+from .results import Answer, Reply, refused
 from .uvicorn_parts import STATUS_LINE
 
 # How long the rest of a request is read that is refused whatever comes.
 _REST_SECONDS = 1.0
 # One piece is written faster than two, but a large one is not copied for it.
 _COPIED_BYTES = 64 * 1024
+_JSON = b"content-type: application/json\r\n"
+
+#: No body may follow these (RFC 9110, 6.4.1).
+NO_BODY = frozenset({204, 205, 304})
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Any]
@@ -27,26 +32,49 @@ async def respond(send: Send, answer: Answer, *, close: bool = False) -> None:
         await cycle.flow.drain()
     if cycle.disconnected or cycle.response_complete:
         return
+    if cycle.response_started:
+        # What has begun can only be broken off.
+        hang_up(send)
+        return
     if answer.close or close:
         cycle.keep_alive = False
     ((name, runner),) = cycle.default_headers
-    head = b"%bcontent-type: application/json\r\n%b: %b\r\ncontent-length: %d\r\n%b\r\n" % (
+    head = b"%b%b%b: %b\r\n%b%b\r\n" % (
         STATUS_LINE[answer.status],
+        b"%b: 1\r\n%b" % (Header.ANSWER, answer.head) if isinstance(answer, Reply) else _JSON,
         name,
         runner,
-        len(answer.body),
+        _length_of(answer),
         b"" if cycle.keep_alive else b"connection: close\r\n",
     )
     cycle.response_started = cycle.response_complete = True
     cycle.waiting_for_100_continue = False
-    if len(answer.body) > _COPIED_BYTES:
+    if cycle.scope["method"] == "HEAD" or answer.status in NO_BODY:
+        cycle.transport.write(head)
+    elif len(answer.body) > _COPIED_BYTES:
         cycle.transport.writelines((head, answer.body))
     else:
-        cycle.transport.write(head if cycle.scope["method"] == "HEAD" else head + answer.body)
+        cycle.transport.write(head + answer.body)
     cycle.message_event.set()
     if not cycle.keep_alive:
         cycle.transport.close()
     cycle.on_response()
+
+
+def _length_of(answer: Answer) -> bytes:
+    if not isinstance(answer, Reply):
+        return b"content-length: %d\r\n" % len(answer.body)
+    if answer.status in NO_BODY:
+        return b""
+    length = len(answer.body) if answer.length is None else answer.length
+    return b"content-length: %d\r\n" % length
+
+
+def hang_up(send: Any) -> None:
+    """Ends the connection of a request instead of an answer."""
+    cycle = send.__self__
+    cycle.disconnected = True
+    cycle.transport.abort()
 
 
 def content_length(headers: Mapping[bytes, bytes]) -> int:

@@ -13,9 +13,9 @@ from hmac import compare_digest
 
 from ..protocol import Header
 from .calls import Send
-from .exchange import Receive, Scope, read_rest, respond
+from .exchange import Receive, Scope, hang_up, read_rest, respond
 from .results import Answer, worker_misdirected
-from .server import CONNECTION, hang_up
+from .server import CONNECTION
 
 _PAUSE_SECONDS = 0.5
 # Who is turned away waits in memory; further ones get no answer.

@@ -7,19 +7,21 @@ import threading
 from _thread import start_new_thread as _start_new_thread
 from asyncio import AbstractEventLoop, current_task, sleep
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from contextvars import Context, copy_context
 from inspect import isawaitable, iscoroutine
 from os import _exit, getpid
 from queue import SimpleQueue
+from types import AsyncGeneratorType
 from typing import Any
 
 from ..protocol import Exit
 from .calls import Call
 from .failures import describe
+from .http import HttpCall
 from .loading import Handler
-from .results import Answer, handler_error, result_answer, result_answer_on_loop, worker_draining
+from .results import Answer, worker_draining
 from .streams import CURRENT_OUTPUT, Streams
 
 _Anything = BaseException
@@ -56,7 +58,7 @@ class Invoker:
     async def _answer_on_loop(self, call: Call) -> Answer | None:
         # The request's own task has a copy of the context already: the server was started in it.
         CURRENT_OUTPUT.set(call.output)
-        return await self._finish_on_loop(call, self._handler.call, call.payload)
+        return await self._finish_on_loop(call, call.start, self._handler.call)
 
     async def _answer_from_thread(self, call: Call) -> Answer | None:
         if self.main_loop is not None and self._busy:
@@ -68,25 +70,27 @@ class Invoker:
             self.start_thread()
         self._calls.put(call)
         outcome = await call.done
-        if type(outcome) is Answer or outcome is None:
+        if outcome is None or isinstance(outcome, Answer):
             return outcome
         awaitable, context = outcome
         task = self._finish_on_loop(call, _identity, awaitable)
         return await self._loop.create_task(task, context=context)
 
     async def _finish_on_loop(
-        self, call: Call, function: Callable[[Any], Awaitable[Any]], argument: Any
+        self, call: Call, function: Callable[[Any], Any], argument: Any
     ) -> Answer | None:
         task = current_task()
         call.cancel = task.cancel if task else None
         try:
-            value = await function(argument)
+            value = function(argument)
+            if isawaitable(value):
+                value = await value
             # What it has left on the loop gets its turn, and blocks this call if it blocks one.
             await sleep(0)
-            answer = await result_answer_on_loop(value, self._max_result_bytes)
+            answer = await call.answer_on_loop(value, self._max_result_bytes)
         except _Anything as error:
             self._end_copy(error)
-            answer = None if call.settled else self._failed(error)
+            answer = None if call.settled else call.failed(error, self._handler.file)
         finally:
             call.cancel = None
         self._end_copy()
@@ -131,15 +135,18 @@ class Invoker:
             return None
         CURRENT_OUTPUT.set(call.output)
         try:
-            value = self._handler.call(call.payload)
-            if isawaitable(value):
+            value = call.start(self._handler.call)
+            streams = type(value) is AsyncGeneratorType and isinstance(call, HttpCall)
+            if streams and self.main_loop is not None:
+                value = self._in_turn(call, value)
+            elif streams or isawaitable(value):
                 if self.main_loop is None:
                     return value, copy_context()
                 value = self._run_in_main_thread(call, value)
-            return result_answer(value, self._max_result_bytes)
+            return call.answer(value, self._max_result_bytes)
         except _Anything as error:
             self._end_copy(error)
-            return self._failed(error)
+            return call.failed(error, self._handler.file)
         finally:
             self._end_copy()
             Streams.flush()
@@ -149,12 +156,18 @@ class Invoker:
         # The file may run its thread's loop elsewhere, or have closed it.
         if loop is None or loop.is_closed() or loop.is_running():
             loop = self.main_loop = type(self._loop)()
-        task = loop.create_task(_identity(value), context=copy_context())
+        task = loop.create_task(_awaited(value), context=copy_context())
         call.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
         try:
             return loop.run_until_complete(task)
         finally:
             call.cancel = None
+
+    def _in_turn(self, call: Call, values: AsyncIterator[Any]) -> Iterator[Any]:
+        """In the thread that has called the handler."""
+        with suppress(StopAsyncIteration):
+            while True:
+                yield self._run_in_main_thread(call, anext(values))
 
     def _deliver(self) -> None:
         # Lowered first: a result that comes in meanwhile sends its own wake-up.
@@ -167,9 +180,6 @@ class Invoker:
                 call.done.set_result(outcome)
             elif type(outcome) is tuple and iscoroutine(outcome[0]):
                 outcome[0].close()
-
-    def _failed(self, error: BaseException) -> Answer:
-        return handler_error(error, self._handler.file)
 
     def _end_copy(self, error: BaseException | None = None) -> None:
         """A copy of this process made by the handler must not answer in its place. It ends as a
@@ -196,5 +206,9 @@ def start_thread(target: Callable[[], None], name: str) -> None:
         threading.Thread(target=target, name=name, daemon=True).start()
 
 
-async def _identity(value: Awaitable[Any]) -> Any:
+def _identity(value: Any) -> Any:
+    return value
+
+
+async def _awaited(value: Awaitable[Any]) -> Any:
     return await value

@@ -1,11 +1,10 @@
-"""Imports the handler and checks that it can be called with one argument."""
+"""Imports the handler and finds out what it can be called with."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.machinery
 import importlib.util
-import inspect
 import json
 import os
 import re
@@ -16,7 +15,9 @@ from dataclasses import asdict, dataclass, replace
 from types import CodeType, ModuleType
 from typing import Any
 
+from ..protocol import AUTO, Kind
 from .failures import MESSAGE_CHARS, TRACEBACK_CHARS, Failure, cut, describe
+from .kinds import Uncallable, is_async, kind_of
 
 # What one message to the supervisor may hold.
 REPORT_BYTES = 60_000
@@ -54,9 +55,10 @@ class Handler:
     call: Callable[[Any], Any]
     is_async: bool
     file: str | None
+    kind: Kind
 
 
-def load_handler(path: str, app_dir: str, code: bytes | None = None) -> Handler:
+def load_handler(path: str, app_dir: str, code: bytes | None = None, kind: str = AUTO) -> Handler:
     """`code`: the file's content, when it is not to be read from where it lies."""
     module_name, _, name = path.rpartition(".")
     if not module_name or not all(part.isidentifier() for part in path.split(".")):
@@ -73,15 +75,15 @@ def load_handler(path: str, app_dir: str, code: bytes | None = None) -> Handler:
     try:
         function = _defined(module, name)
         file = getattr(module, "__file__", None)
-        problem = _problem(function, name)
-        is_async = _is_async(function)
+        found = kind_of(function, name, kind)
+        on_loop = found is Kind.ASGI or (found is not Kind.WSGI and is_async(function))
+    except Uncallable as error:
+        raise HandlerNotLoadable(Failure("TypeError", str(error), "")) from None
     except _NotDefined as error:
         raise HandlerNotLoadable(_absence(module, name, str(error))) from None
     except BaseException as error:
         raise HandlerNotLoadable(describe(error, source)) from None
-    if problem is not None:
-        raise HandlerNotLoadable(Failure("TypeError", problem, ""))
-    return Handler(function, is_async, file if type(file) is str else None)
+    return Handler(function, on_loop, file if type(file) is str else None, found)
 
 
 def _defined(module: Any, name: str) -> Any:
@@ -195,26 +197,6 @@ class _GivenFinder:
         spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
         spec.submodule_search_locations = [folder]
         return spec
-
-
-def _problem(function: Any, name: str) -> str | None:
-    if not callable(function):
-        return f"{name} is not callable: it is a {type(function).__name__}"
-    try:
-        signature = inspect.signature(function)
-    except (ValueError, TypeError):
-        return None  # Many callables written in C don't tell their signature.
-    try:
-        signature.bind("payload")
-    except TypeError as error:
-        return f"{name}{signature} can't be called with one positional argument: {error}"
-    return None
-
-
-def _is_async(function: Any) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - not a test of callability
-    )
 
 
 def report_line(failure: Failure) -> bytes:

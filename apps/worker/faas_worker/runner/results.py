@@ -1,4 +1,4 @@
-"""The bytes of every answer on `POST /`."""
+"""The bytes of every answer."""
 
 from __future__ import annotations
 
@@ -20,11 +20,54 @@ _SHORTER_CHARS = (2 * 1024, 1024)
 _TURN_NS = 5_000_000
 
 
+_RESULT, _RESULT_END = b'{"result":', b"}"
+_SHOWN_CHARS = 500
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
+    """Of the worker: a result, or why there is none."""
+
     status: int
     body: bytes
     close: bool = False
+
+    @property
+    def is_good(self) -> bool:
+        return self.status == 200
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Answer):
+    """Of the handler, to an HTTP call."""
+
+    #: Lines of headers.
+    head: bytes = b""
+    #: That the handler has announced, which may be another one than that of the body (HEAD).
+    length: int | None = None
+
+    @property
+    def is_good(self) -> bool:
+        return True
+
+
+def json_in(answer: Answer) -> bytes:
+    """Of a result."""
+    return answer.body[len(_RESULT) : -len(_RESULT_END)]
+
+
+def application_answer(status: int, media_type: bytes, body: bytes, max_bytes: int) -> Answer:
+    """Of a web application that was executed: its answer's JSON or text is the result."""
+    if status >= 400:
+        shown = cut(body.decode("utf-8", "replace"), _SHOWN_CHARS)
+        failure = Failure("ApplicationError", f"The application answered {status}: {shown}", "")
+        return _handler_error(failure)
+    try:
+        is_json = media_type.partition(b";")[0].strip().lower() in (b"application/json",)
+        return result_answer(json.loads(body) if is_json else body.decode(), max_bytes)
+    except ValueError as error:
+        kind = "JSON" if isinstance(error, json.JSONDecodeError) else "text"
+        return _invalid(Failure(type(error).__name__, f"the answer is no {kind}", ""))
 
 
 def result_answer(value: Any, max_bytes: int) -> Answer:
@@ -56,7 +99,7 @@ def _plain_answer(value: Any, max_bytes: int) -> Answer | None:
         return None
     if len(text) > max_bytes:
         return _too_large(f"it takes {len(text)} bytes and may take {max_bytes}")
-    return Answer(200, b'{"result":%b}' % text.encode("ascii"))
+    return Answer(200, b"%b%b%b" % (_RESULT, text.encode("ascii"), _RESULT_END))
 
 
 async def _converted_answer(value: Any, max_bytes: int, *, takes_turns: bool) -> Answer:
@@ -72,7 +115,7 @@ async def _converted_answer(value: Any, max_bytes: int, *, takes_turns: bool) ->
                 end_ns = monotonic_ns() + _TURN_NS
     except NoJsonForm as error:
         return _invalid(Failure(error.type, masked(str(error)), ""), path=masked(error.path))
-    return Answer(200, b'{"result":%b}' % text)
+    return Answer(200, b"%b%b%b" % (_RESULT, text, _RESULT_END))
 
 
 def _too_large(message: str) -> Answer:
@@ -86,10 +129,31 @@ def _invalid(failure: Failure, *, path: str | None = None) -> Answer:
 
 
 def handler_error(error: BaseException, handler_file: str | None) -> Answer:
-    failure = describe(error, handler_file)
+    return _handler_error(describe(error, handler_file))
+
+
+def _handler_error(failure: Failure) -> Answer:
     return _error(
         400, f"Error executing handler function: {failure.message}", "handler_error", failure
     )
+
+
+def response_invalid(message: str) -> Answer:
+    """Of a handler whose answer can't be one of HTTP."""
+    detail = f"The handler's answer can't be sent: {cut(message, 1024)}."
+    failure = Failure("ResponseInvalid", message, "")
+    return _error(502, detail, "handler_response_invalid", failure)
+
+
+def payload_not_text() -> Answer:
+    message = "The body is not UTF-8, which the payload of this handler must be."
+    return _error(400, message, "payload_not_text", Failure("UnicodeDecodeError", message, ""))
+
+
+def payload_too_large(limit: int) -> Answer:
+    message = f"The body may have at most {limit} bytes."
+    failure = Failure("PayloadTooLarge", message, "")
+    return _error(413, message, "payload_too_large", failure, close=True)
 
 
 def handler_timeout(limit_ms: int, *, close: bool) -> Answer:

@@ -26,6 +26,7 @@ from ..protocol import (
     LINGER_SECONDS,
     Exit,
     Heartbeat,
+    Kind,
     News,
     Notice,
     Order,
@@ -35,7 +36,9 @@ from ..protocol import (
 )
 from ..settings import Settings
 from .app import FunctionApp
+from .asgi import Lifespan, LifespanFailed
 from .calls import Call, CallTable
+from .failures import MESSAGE_CHARS, Failure, cut
 from .forks import MAKING_PROCESSES, Forks, ignore_signals
 from .health import SETTING_LIMITS, Health, warm_up
 from .invoker import Invoker, start_thread
@@ -44,6 +47,8 @@ from .loading import Handler, HandlerNotLoadable, load_handler, report_line
 from .server import Server
 from .streams import Streams
 
+#: What handlers may import from here.
+_OFFERED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "offered")
 BEAT_SECONDS = 0.04
 RESTING_BEAT_SECONDS = 0.5
 # Since its last call began. Looking 25 times a second takes a twentieth of a processor, with what
@@ -83,6 +88,10 @@ class Runner:
 
     def __post_init__(self) -> None:
         self.pid = os.getpid()
+        self.kind = Kind.PAYLOAD
+        #: Of an ASGI application.
+        self.lifespan: Lifespan | None = None
+        self.state: dict[str, Any] = {}
 
     def run(self, function: Callable[[socket.socket], Settings] | None = None) -> None:
         """`function`: waits for the function that isn't known yet. Does not return."""
@@ -100,6 +109,7 @@ class Runner:
             self.loop = self.new_event_loop()
         asyncio.set_event_loop(self.loop)
         handler = self.load()
+        self.kind = handler.kind
         self.leave_if_forked()
         context = copy_context()
         self.streams.keep()
@@ -154,6 +164,7 @@ class Runner:
         handler = load_handler("faas_rehearsal.handle", "/", b"def handle(payload): return payload")
         del sys.path[0], sys.meta_path[0], sys.modules["faas_rehearsal"]
         invoker = Invoker(handler, copy_context(), self.loop, self.settings.max_result_bytes)
+        self.kind = handler.kind
         invoker.threads = 1
         # It ends before the function's file is loaded, which may want to be alone in its process.
         thread = threading.Thread(target=invoker.run_calls, name="faas-rehearsal", daemon=True)
@@ -169,12 +180,28 @@ class Runner:
         confidential.hide(os.environ, self.settings.secrets_dir)
         if self.settings.layer is not None:
             take_layer(self.settings.layer)
+        # Last: what the function brings along by the same name counts.
+        sys.path.append(_OFFERED)
+        settings = self.settings
         try:
-            return load_handler(self.settings.handler, self.settings.app_dir, self.settings.code)
+            handler = load_handler(settings.handler, settings.app_dir, settings.code, settings.kind)
+            if handler.kind is Kind.ASGI:
+                self.start_application(handler)
+            return handler
         except HandlerNotLoadable as error:
             self.channel.setblocking(True)
             self.channel.send(pack(News.NOT_LOADABLE, report_line(error.failure).decode()))
             return self.leave(Exit.NOT_LOADABLE)
+
+    def start_application(self, handler: Handler) -> None:
+        """Raises HandlerNotLoadable."""
+        self.lifespan = Lifespan(handler.call, self.loop)
+        try:
+            self.loop.run_until_complete(self.lifespan.start())
+        except LifespanFailed as error:
+            failure = Failure("LifespanFailed", cut(str(error), MESSAGE_CHARS), "")
+            raise HandlerNotLoadable(failure) from None
+        self.state = self.lifespan.state
 
     def serve(self, invoker: Invoker) -> None:
         """Does not return."""

@@ -155,10 +155,3 @@ class Server:
     @property
     def connections(self) -> int:
         return len(self._state.connections) + len(self._accepting)
-
-
-def hang_up(send: Any) -> None:
-    """Ends the connection of a request instead of an answer."""
-    cycle = send.__self__
-    cycle.disconnected = True
-    cycle.transport.abort()

@@ -34,6 +34,9 @@ export class FunctionDto extends FunctionSpec {
   @ApiProperty({ description: 'False: calls are refused.', example: true })
   enabled: boolean;
 
+  @ApiProperty({ description: 'True: everybody may call it over HTTP without a key.', example: false })
+  public: boolean;
+
   @ApiProperty({ description: 'The callable inside the uploaded file.', example: 'handle' })
   function_name: string;
 
@@ -71,6 +74,7 @@ export class FunctionDto extends FunctionSpec {
       description: row.description,
       labels: row.labels,
       enabled: row.enabled,
+      public: row.public,
       function_name: row.functionName,
       handler_path: `function.handler.${row.functionName}`,
       container_id: row.primaryReplica,

@@ -19,14 +19,16 @@ export interface Metadata {
   readonly description: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly enabled: boolean;
+  readonly public: boolean;
 }
 
 /** Of whatever holds more. */
-export function metadataOf({ name, description, labels, enabled }: Metadata): Metadata {
-  return { name, description, labels, enabled };
+export function metadataOf(whole: Metadata): Metadata {
+  const { name, description, labels, enabled } = whole;
+  return { name, description, labels, enabled, public: whole.public };
 }
 
-export const UNNAMED: Metadata = { name: null, description: '', labels: {}, enabled: true };
+export const UNNAMED: Metadata = { name: null, description: '', labels: {}, enabled: true, public: false };
 
 /** {@link Metadata} as requests send it, each part of it optional. How labels are sent is documented beside it. */
 export class MetadataFields {
@@ -55,8 +57,16 @@ export class MetadataFields {
     description: 'False: calls are refused with `function_disabled`, and nothing is removed.',
   })
   @IsOptional()
-  @Faultless(enabledFault)
+  @Faultless((value) => flagFault('enabled', value))
   enabled?: boolean;
+
+  @ApiPropertyOptional({
+    type: Boolean,
+    description: 'True: everybody may call it over HTTP (`/f/…`) without a key. Other routes ask for one all the same.',
+  })
+  @IsOptional()
+  @Faultless((value) => flagFault('public', value))
+  public?: boolean;
 }
 
 export const LABELS = {
@@ -72,7 +82,13 @@ export class MetadataDto extends MetadataFields {
   declare labels?: Record<string, string>;
 }
 
-export const METADATA_NAMES = ['name', 'description', 'labels', 'enabled'] as const satisfies (keyof Metadata)[];
+export const METADATA_NAMES = [
+  'name',
+  'description',
+  'labels',
+  'enabled',
+  'public',
+] as const satisfies (keyof Metadata)[];
 
 /** Whether a text has the form of a name. Others needn't be looked up. */
 export function isName(text: string): boolean {
@@ -115,6 +131,6 @@ function labelsFault(labels: unknown): string | undefined {
   return undefined;
 }
 
-function enabledFault(value: unknown): string | undefined {
-  return typeof value === 'boolean' ? undefined : 'enabled must be true or false.';
+function flagFault(name: string, value: unknown): string | undefined {
+  return typeof value === 'boolean' ? undefined : `${name} must be true or false.`;
 }

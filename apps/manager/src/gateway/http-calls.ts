@@ -1,0 +1,137 @@
+import type { AuthConfig, LimitsConfig } from '#libs/config/config.js';
+import { AUTH_CONFIG, LIMITS_CONFIG } from '#libs/config/config.module.js';
+import { ProblemLog } from '#libs/errors/problem-log.js';
+import { Inject, Injectable } from '@nestjs/common';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Writable } from 'node:stream';
+import { Access, type ProtectedRoute } from '../auth/access.js';
+import { isFunctionId } from '../functions/function-id.js';
+import { MemoryBudget } from '../memory/memory-budget.js';
+import { isName } from '../functions/dto/metadata.dto.js';
+import { CallEdge, headersOfCall } from './call-edge.js';
+import type { CallTiming } from './call-timing.js';
+import { headerChoiceOf } from './choice.js';
+import type { HttpSink } from './http-exchange.js';
+import { headersForWorker, type Mount } from './http-headers.js';
+import { Invoker } from './invoker.js';
+import { RequestBody } from './request-body.js';
+import { Router } from './router.js';
+
+/** A request for a function. */
+export interface HttpTarget extends Mount {
+  /** Its id or its name. */
+  readonly reference: string;
+  /** The path below the root, and the query. */
+  readonly target: string;
+}
+
+export const HTTP_CALL: ProtectedRoute = { scope: 'invoke', route: '/f/:id' };
+
+const UNDER_PATH = /^(\/f\/([a-z0-9-]{1,63}))((?:\/[^?#]*)?)((?:\?[^#]*)?)$/;
+const PLAIN_PATH = /^\/[^#]*$/;
+/** So many functions are looked up at once for callers of whom nobody knows yet whether they may call. */
+const MOST_STRANGERS = 16;
+/**
+ * What a function shows under the manager's own address is no page of the manager's: without an origin of its own a
+ * script in it could do whatever the manager's pages may do.
+ */
+const SANDBOX =
+  'sandbox allow-downloads allow-forms allow-modals allow-popups allow-popups-to-escape-sandbox allow-scripts';
+
+/** Calls whose method, path, query, headers and body are the handler's, as is the answer. */
+@Injectable()
+export class HttpCalls extends CallEdge {
+  private readonly domain: string;
+  private strangers = 0;
+
+  constructor(
+    private readonly invoker: Invoker,
+    private readonly router: Router,
+    private readonly access: Access,
+    memory: MemoryBudget,
+    @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
+    @Inject(AUTH_CONFIG) { functionsDomain }: Pick<AuthConfig, 'functionsDomain'>,
+    problems: ProblemLog,
+  ) {
+    super(memory, problems);
+    this.domain = functionsDomain === '' ? '' : `.${functionsDomain}`;
+  }
+
+  /** The function that a request is for; undefined: it is for the manager. */
+  targetOf(request: IncomingMessage): HttpTarget | undefined {
+    const { url = '', headers } = request;
+    if (this.domain !== '' && headers.host !== undefined) {
+      const host = headers.host.replace(/:\d*$/, '').toLowerCase();
+      if (host.endsWith(this.domain)) {
+        const reference = host.slice(0, -this.domain.length);
+        return { reference, root: '', target: PLAIN_PATH.test(url) ? url : '/' };
+      }
+    }
+    if (!url.startsWith('/f/')) return undefined;
+    const matched = UNDER_PATH.exec(url);
+    if (matched === null) return undefined;
+    const [, root, reference, path, query] = matched as unknown as [string, string, string, string, string];
+    return { reference, root, target: `${path === '' ? '/' : path}${query}` };
+  }
+
+  /** Whether everybody may call the function; what isn't known to exist is not public. */
+  isPublic({ reference }: HttpTarget): boolean | Promise<boolean> {
+    const known = this.router.knownRoute(reference);
+    if (known !== undefined) return known.isPublic;
+    if (this.strangers >= MOST_STRANGERS || !(isFunctionId(reference) || isName(reference))) return false;
+    this.strangers += 1;
+    return this.lookUp(reference).finally(() => {
+      this.strangers -= 1;
+    });
+  }
+
+  private async lookUp(reference: string): Promise<boolean> {
+    try {
+      return (await this.router.route(reference)).isPublic;
+    } catch {
+      // Whoever may call is told why.
+      return false;
+    }
+  }
+
+  /** Answers the call or its problem. Never throws. */
+  handle(to: HttpTarget, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    return this.serve(request, response, async (incoming) => {
+      const { requestId, timing, reservation } = incoming;
+      const body = new RequestBody(request);
+      const readPayload = async () => {
+        const beginning = await body.begin(reservation);
+        timing.received(performance.now());
+        return beginning;
+      };
+      const http = {
+        method: request.method ?? 'GET',
+        target: to.target,
+        mount: to,
+        headers: headersForWorker(request, to, this.access.keyHeaders(request), requestId),
+        body,
+        payloadBytes: this.limits.payloadBytes,
+        idleMs: this.limits.streamIdleMs,
+        sink: new HandlersAnswer(response, to, requestId, timing),
+      };
+      const choice = headerChoiceOf(request);
+      await this.invoker.invoke(to.reference, { ...incoming, readPayload, choice, http });
+    });
+  }
+}
+
+class HandlersAnswer implements HttpSink {
+  constructor(
+    private readonly response: ServerResponse,
+    private readonly mount: Mount,
+    private readonly requestId: string,
+    private readonly timing: CallTiming,
+  ) {}
+
+  begin(status: number, headers: readonly string[]): Writable {
+    const head = [...headers, ...headersOfCall(this.requestId, this.timing)];
+    // Beside a policy of the handler's own: a page must keep to all of them.
+    if (this.mount.root !== '') head.push('Content-Security-Policy', SANDBOX);
+    return this.response.writeHead(status, head);
+  }
+}
