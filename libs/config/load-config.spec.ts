@@ -30,7 +30,8 @@ describe('loadConfig', () => {
     expect(config.server).toMatchObject({ host: '127.0.0.1', port: 8080, narrowedToLoopback: true });
     expect(config.database.kind).toBe('embedded');
     expect(config.orchestrator.engine).toBeUndefined();
-    expect(config.auth).toEqual({ keys: [], disabled: false, origins: [], keyFile: resolve('.data/api-key') });
+    const auth = { keys: [], disabled: false, origins: [], functionsDomain: '', keyFile: resolve('.data/api-key') };
+    expect(config.auth).toEqual(auth);
   });
 
   it('keeps room for one request at least, whatever else may be held', () => {

@@ -44,6 +44,8 @@ const OF_THE_FUNCTION = new Set([
   'handler_not_loadable',
   'handler_error',
   'handler_result_invalid',
+  'handler_response_invalid',
+  'http_unsupported',
   'handler_timeout',
   'worker_crashed',
 ]);

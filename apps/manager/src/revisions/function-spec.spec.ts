@@ -85,6 +85,7 @@ describe('The columns of a spec', () => {
       env: {},
       secrets: {},
       requirements: null,
+      handlerKind: 'auto',
     });
     expect(specOf({ ...columns, ...{ id: 'more of the row' } })).toEqual(DEFAULTS);
   });
