@@ -1,0 +1,219 @@
+"""Handlers of HTTP calls, as their users write them."""
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
+import faas
+from fastapi import BackgroundTasks, FastAPI, Request
+from fastapi.responses import PlainTextResponse, StreamingResponse
+
+
+def handle(payload):
+    match payload:
+        case "json":
+            return {"a": 1}
+        case "response":
+            return faas.Response(201, {"X-A": "1"}, "made")
+        case "empty":
+            return faas.Response(204)
+        case "typed":
+            return faas.Response(200, {"content-type": "text/html"}, b"<p>")
+        case "stream":
+            return (f"{number}\n" for number in range(3))
+        case "failing stream":
+            return failing()
+        case "async stream":
+            return pieces()
+        case "endless":
+            return endless()
+        case "slow":
+            time.sleep(60)
+        case "bomb":
+            return faas.Response(200, [(f"x-{n}", "y") for n in range(500)])
+        case "length":
+            return faas.Response(200, {"content-length": "7"}, b"four")
+    return payload
+
+
+def failing():
+    yield b"first"
+    raise ValueError("in the middle")
+
+
+async def pieces():
+    for number in range(3):
+        await asyncio.sleep(0)
+        yield b"%d" % number
+
+
+def endless():
+    try:
+        while True:
+            yield b"x" * 65536
+    finally:
+        print("the stream was closed", flush=True)
+
+
+async def handle_async(payload):
+    return handle(payload)
+
+
+def with_context(payload, context):
+    return {
+        "payload": payload,
+        "request_id": context.request_id,
+        "function": context.function,
+        "revision": context.revision,
+        "attempt": context.attempt,
+        "left": context.remaining_ms(),
+        "deadline": context.deadline.tzinfo is not None,
+        "method": context.method,
+        "path": context.path,
+        "all": context.query and context.query.all("x"),
+        "last": context.query and context.query["x"],
+        "header": context.headers and context.headers.get("X-MINE"),
+        "body": context.body and list(context.body),
+    }
+
+
+state = {"started": 0, "after": 0}
+
+
+@asynccontextmanager
+async def lifespan(app):
+    state["started"] += 1
+    yield {"greeting": "hello"}
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.get("/items/{number}")
+def item(number: int, request: Request):
+    return {
+        "number": number,
+        "root": request.scope["root_path"],
+        "url": str(request.url_for("state_of")),
+    }
+
+
+@app.get("/state")
+async def state_of(request: Request):
+    return {**state, "greeting": request.state.greeting}
+
+
+@app.post("/")
+async def root(body: dict):
+    return {"got": body}
+
+
+@app.get("/text")
+async def text():
+    return PlainTextResponse("plain", headers={"x-a": "1"})
+
+
+@app.get("/after")
+async def after(tasks: BackgroundTasks):
+    async def later():
+        await asyncio.sleep(0.05)
+        state["after"] += 1
+
+    tasks.add_task(later)
+    return "before"
+
+
+@app.get("/events")
+async def events():
+    async def all_of_them():
+        for number in range(3):
+            yield f"data: {number}\n\n"
+
+    return StreamingResponse(all_of_them(), media_type="text/event-stream")
+
+
+@app.get("/large")
+async def large():
+    async def pieces():
+        for _ in range(64):
+            yield b"x" * 2**18
+
+    return StreamingResponse(pieces())
+
+
+@app.post("/upload")
+async def upload(request: Request):
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+    return size
+
+
+@app.get("/raise")
+async def raising():
+    raise ValueError("of the application")
+
+
+def wsgi(environ, start_response):
+    if environ["PATH_INFO"] == "/write":
+        write = start_response("200 OK", [])
+        write(b"written ")
+        return [b"returned"]
+    if environ["PATH_INFO"] == "/none":
+        return [b"no head"]
+    if environ["PATH_INFO"] == "/bad":
+        start_response("200 OK", [("X-A", "a\nb")])
+        return [b""]
+    body = environ["wsgi.input"].read(5) + environ["wsgi.input"].read()
+    start_response(
+        "200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    )
+    return [body]
+
+
+async def failing_lifespan(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+
+async def bare(scope, receive, send):
+    assert scope["type"] == "http", scope["type"]
+    match scope["path"]:
+        case "/nothing":
+            return
+        case "/twice":
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.start", "status": 200})
+        case "/short":
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": 200,
+                    "headers": [(b"content-length", b"9")],
+                }
+            )
+            await send({"type": "http.response.body", "body": b"four"})
+        case "/swallowed":
+            try:
+                await send(
+                    {
+                        "type": "http.response.start",
+                        "status": 200,
+                        "headers": [(b"x", b"y" * 20_000)],
+                    }
+                )
+            except ValueError:
+                await send({"type": "http.response.start", "status": 500})
+                await send({"type": "http.response.body", "body": b"own words"})
+        case "/head":
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": 200,
+                    "headers": [(b"content-length", b"9")],
+                }
+            )
+            await send({"type": "http.response.body", "body": b""})
+        case _:
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"answer"})
