@@ -20,6 +20,17 @@ await describeOnPlainImage('an image that offers the bare contract', (engine) =>
     expect((await manager.remove(coroutine.id)).status).toBe(204);
   });
 
+  it('is never called over HTTP', async () => {
+    const { manager } = stage;
+    const { id } = await manager.add(OBEDIENT);
+    const body = '{"payload": "return 1"}';
+    for (const sent of [{}, { method: 'POST', body }, { method: 'PUT', body: 'x' }]) {
+      expectProblem(await manager.send(`/f/${id}`, sent), 501, 'http_unsupported');
+    }
+    expectProblem(await manager.send(`/f/${id}/health`), 501, 'http_unsupported');
+    await manager.remove(id);
+  });
+
   it('is bound by the time limit all the same', async () => {
     const { id } = await stage.manager.add(SLEEPY, { timeoutMs: 400 });
     expectProblem(await stage.manager.call(id, 'sleep 30'), 504, 'handler_timeout');

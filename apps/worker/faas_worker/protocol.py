@@ -9,6 +9,9 @@ from typing import Self
 
 #: Of `GET /health`.
 PROTOCOL = 1
+#: Before the path of an HTTP call, so that it is for nobody who knows nothing of them: its method,
+#: the path after this, query, headers and body are the handler's.
+HTTP_PREFIX = "/.http"
 #: One message of the channel between a supervisor and a runner holds at most so many bytes.
 MESSAGE_BYTES = 65_536
 #: Connections that wait while no runner accepts any.
@@ -36,8 +39,6 @@ class Header:
     TIMEOUT_MS = b"x-faas-timeout-ms"
     REQUEST_ID = b"x-request-id"
     LEASE = b"x-faas-lease"
-    #: It is an HTTP call: its method, path, query, headers and body are the handler's.
-    HTTP = b"x-faas-http"
     #: Of an HTTP call: the path that the function is mounted at.
     ROOT = b"x-faas-root"
     #: Of an HTTP call: its sender waits with the body until somebody reads it.

@@ -23,7 +23,7 @@ Start = Callable[..., Worker]
 def http_call(
     worker: Worker, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> Answer:
-    return worker.request(method, path, body, X_Faas_Http="1", **headers)
+    return worker.request(method, f"/.http{path}", body, **headers)
 
 
 # Kinds
@@ -181,8 +181,7 @@ def test_a_stream_that_fails_is_broken_off_and_its_traceback_logged(payloads: Wo
 
 def test_a_stream_ends_with_its_reader(payloads: Worker) -> None:
     connection = payloads.connect()
-    headers = {**payloads.headers, "X-Faas-Http": "1"}
-    connection.request("POST", "/", b"endless", headers)
+    connection.request("POST", "/.http/", b"endless", payloads.headers)
     response = connection.getresponse()
     assert response.read(100_000) == b"x" * 100_000
     before = payloads.log().count("the stream was closed")
@@ -205,7 +204,7 @@ def test_a_stream_without_end_has_the_time_limit_of_calls(start: Start) -> None:
 def test_a_reader_that_pauses_costs_the_handler_no_time(start: Start) -> None:
     worker = start("web.app", FAAS_TIMEOUT_MS="1000")
     connection = worker.connect()
-    connection.request("GET", "/large", headers={**worker.headers, "X-Faas-Http": "1"})
+    connection.request("GET", "/.http/large", headers=worker.headers)
     response = connection.getresponse()
     threading.Event().wait(2.5)
     assert len(response.read()) == 64 * 2**18
@@ -342,7 +341,7 @@ def test_a_held_body_is_asked_for_when_it_is_read(start: Start) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
         caller.settimeout(15)
         caller.connect(worker.socket_path)
-        head = "POST / HTTP/1.1\r\nHost: w\r\nX-Faas-Http: 1\r\nX-Faas-Hold: 1\r\nContent-Length: 6"
+        head = "POST /.http/ HTTP/1.1\r\nHost: w\r\nX-Faas-Hold: 1\r\nContent-Length: 6"
         caller.sendall(f"{head}\r\n\r\nabc".encode())
         assert caller.recv(1000) == b"HTTP/1.1 102 Processing\r\n\r\n"
         caller.sendall(b"def")

@@ -31,6 +31,8 @@ export interface HttpSink {
   begin(status: number, headers: readonly string[]): Writable;
 }
 
+/** So that a worker that knows nothing of such calls doesn't take them for others. */
+const PREFIX = '/.http';
 /** What a stream keeps of an answer that isn't read fast enough. */
 const PASSED_BYTES = 64 * 1024;
 const MOST_INTERIM_ANSWERS = 4;
@@ -46,8 +48,6 @@ export function exchangeHttp(connections: Connections, http: HttpRequest, call: 
     const { whole, announced } = http.body;
     const headers = [
       ...http.headers,
-      'x-faas-http',
-      '1',
       'x-faas-function',
       call.functionId,
       'x-faas-timeout-ms',
@@ -63,7 +63,7 @@ export function exchangeHttp(connections: Connections, http: HttpRequest, call: 
     connection.client.dispatch(
       {
         method: http.method as Dispatcher.HttpMethod,
-        path: http.target,
+        path: `${PREFIX}${http.target}`,
         headers,
         body: whole === undefined ? exchange.pieces() : whole.length > 0 ? whole : null,
         // Or it would end the connection after HEAD, and after other methods that have a body.

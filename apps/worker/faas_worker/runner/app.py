@@ -11,7 +11,7 @@ from json import loads
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from ..protocol import PROTOCOL, Header, Kind, Reason
+from ..protocol import HTTP_PREFIX, PROTOCOL, Header, Kind, Reason
 from .asgi import AsgiCall, AsgiHttpCall
 from .calls import Call, Send
 from .exchange import Receive, Scope, content_length, read_body, read_rest, respond
@@ -76,10 +76,10 @@ class FunctionApp:
         if scope["type"] == "http":
             headers = dict(scope["headers"])
             path, method = scope["path"], scope["method"]
-            if Header.HTTP in headers:
-                return await self.http(scope, headers, receive, send)
             if path == "/" and method == "POST":
                 return await self.execute(scope, headers, receive, send)
+            if path.startswith(HTTP_PREFIX + "/"):
+                return await self.http(scope, headers, receive, send)
             if path == "/health" and method in ("GET", "HEAD"):
                 return await self.health(scope, headers, receive, send)
             if not self.gate.admits(scope, headers):

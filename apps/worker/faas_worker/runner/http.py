@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from time import monotonic_ns
 from typing import Any, Protocol
 
-from ..protocol import Header
+from ..protocol import HTTP_PREFIX, Header
 from .calls import Call, Send
 from .exchange import NO_BODY, Receive, Scope
 from .failures import cut, describe
@@ -83,8 +83,8 @@ def request_of(scope: Scope, headers: dict[bytes, bytes]) -> Request:
     return Request(
         method=scope["method"],
         root=headers.get(Header.ROOT, b"").decode("latin-1"),
-        path=scope["path"],
-        raw_path=scope["raw_path"],
+        path=scope["path"][len(HTTP_PREFIX) :],
+        raw_path=scope["raw_path"][len(HTTP_PREFIX) :],
         query=scope["query_string"],
         headers=kept,
         is_held=Header.HOLD in headers,
