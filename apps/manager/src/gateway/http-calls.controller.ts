@@ -1,12 +1,24 @@
 import { ApiProblems } from '#libs/errors/api-problems.js';
 import { applyDecorators, Controller, Delete, Get, Param, Patch, Post, Put } from '@nestjs/common';
-import { ApiBody, ApiHeader, ApiOkResponse, ApiOperation, ApiParam, ApiProduces, ApiTags } from '@nestjs/swagger';
+import {
+  ApiBody,
+  ApiConsumes,
+  ApiHeader,
+  ApiOkResponse,
+  ApiOperation,
+  ApiParam,
+  ApiProduces,
+  ApiTags,
+} from '@nestjs/swagger';
 import { Needs } from '../auth/auth.guard.js';
 import { FUNCTION_ID } from '../functions/dto/function.dto.js';
 import { FunctionNotFound } from '../functions/errors.js';
 import { TIMING_HEADERS } from './dto.js';
 
-const ANY_BYTES = { 'application/octet-stream': { schema: { type: 'string', format: 'binary' } } } as const;
+const BYTES = { type: 'string', format: 'binary' } as const;
+const ANY = 'application/octet-stream';
+/** Of no one type, so that nothing takes it for a value to send. */
+const EXAMPLES = { json: { summary: 'JSON', value: '{"name": "Ada"}' } };
 const BELOW = {
   name: 'path',
   description: 'What is below: any path, with slashes too.',
@@ -43,12 +55,12 @@ function Calls(method: keyof typeof METHODS, where: 'root' | 'below'): MethodDec
     ApiParam(FUNCTION_ID),
     ...(isBelow ? [ApiParam(BELOW)] : []),
     ApiHeader(REVISION),
-    ...(hasBody ? [ApiBody({ required: false, content: ANY_BYTES } as never)] : []),
-    ApiProduces('application/octet-stream'),
+    ...(hasBody ? [ApiConsumes(ANY), ApiBody({ required: false, schema: BYTES, examples: EXAMPLES })] : []),
+    ApiProduces(ANY),
     ApiOkResponse({
       description: "The handler's answer, of whatever status it says.",
       headers: TIMING_HEADERS,
-      content: ANY_BYTES,
+      content: { [ANY]: { schema: BYTES, examples: EXAMPLES } },
     }),
     ApiProblems(
       'invalid_payload',

@@ -190,11 +190,11 @@ export class FunctionSpec {
   @Secrets()
   secrets: SecretTargets;
 
-  @Packages()
-  requirements: string | null;
-
   @Kind()
   handler_kind: HandlerKind;
+
+  @Packages()
+  requirements: string | null;
 }
 
 export type SettingName = keyof FunctionSpec;
