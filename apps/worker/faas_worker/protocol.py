@@ -61,6 +61,10 @@ class Kind(StrEnum):
     CONTEXT = "context"
     ASGI = "asgi"
     WSGI = "wsgi"
+    #: As other platforms call them; only where they are named.
+    LAMBDA = "lambda"
+    OPENFAAS = "openfaas"
+    KNATIVE = "knative"
 
 
 #: It is found by the signature.

@@ -25,7 +25,11 @@ export const SETTINGS = [
   { name: 'cpu_millis', kind: 'integer', what: 'processor time of one replica, in thousandths of a core' },
   { name: 'env', kind: 'map', what: 'a variable of the environment; may be repeated' },
   { name: 'secrets', kind: 'sources', what: 'a variable with the value of a secret, or a file of it; may be repeated' },
-  { name: 'handler_kind', kind: 'word', what: 'what the handler is called with: auto, payload, context, asgi or wsgi' },
+  {
+    name: 'handler_kind',
+    kind: 'word',
+    what: 'what the handler is called with: auto, payload, context, asgi, wsgi, lambda, openfaas or knative',
+  },
   { name: 'requirements', kind: 'text', what: 'the packages that the code imports, as a requirements file' },
 ] as const satisfies readonly (Setting & { name: keyof Settings })[];
 

@@ -88,14 +88,14 @@ function Packages(): PropertyDecorator {
 }
 
 /** What handlers may be called with: docs/http.md. */
-export const HANDLER_KINDS = ['auto', 'payload', 'context', 'asgi', 'wsgi'] as const;
+export const HANDLER_KINDS = ['auto', 'payload', 'context', 'asgi', 'wsgi', 'lambda', 'openfaas', 'knative'] as const;
 export type HandlerKind = (typeof HANDLER_KINDS)[number];
 
 /** How an upload's handler is called. */
 function Kind(): PropertyDecorator {
   return (target, name) => {
     const description =
-      'What the handler is called with: the payload; the payload and a context; or as a web application (ASGI, WSGI). By default its parameters tell.';
+      'What the handler is called with: the payload; the payload and a context; as a web application (ASGI, WSGI); or as another platform calls it. By default its parameters tell.';
     const schema = { type: 'string', enum: [...HANDLER_KINDS], description } as const;
     SETTINGS.set(name as string, { member: schema, text: schema, example: 'auto' });
     for (const rule of [IsOptional(), Faultless(kindFault)]) rule(target, name);

@@ -18,6 +18,7 @@ from .exchange import Receive, Scope, content_length, read_body, read_rest, resp
 from .gate import Gate, may_look
 from .http import HttpCall, posted, request_of
 from .payloads import Context, ContextCall, PayloadHttpCall
+from .platforms import LambdaCall, LambdaHttpCall, OpenFaasCall, OpenFaasHttpCall
 from .results import (
     Answer,
     handler_timeout,
@@ -158,9 +159,9 @@ class FunctionApp:
         send: Send,
     ) -> Call:
         output = CallOutput(request_id)
-        if self.kind is Kind.CONTEXT:
+        if self.kind in _CONTEXT_KINDS:
             context = self._context(request_id, limits[1], attempt)
-            return ContextCall(payload, limits, output, send, context)
+            return _CONTEXT_KINDS[self.kind](payload, limits, output, send, context)
         request = posted(payload, request_id)
         if self.kind is Kind.WSGI:
             multithread = self.settings.concurrency > 1
@@ -198,7 +199,7 @@ class FunctionApp:
             body = await read_body(call.receive, length, most)
             if not isinstance(body, bytes):
                 return None if body is None else await respond(send, payload_too_large(most))
-            if self.kind is Kind.CONTEXT:
+            if self.kind is not Kind.PAYLOAD:
                 call.payload = body.decode(errors="replace")
                 call.context = self._context(request_id, limits[1], attempt, request, body)
             else:
@@ -355,6 +356,14 @@ _HTTP_KINDS: dict[Kind, type[HttpCall]] = {
     Kind.CONTEXT: PayloadHttpCall,
     Kind.ASGI: AsgiHttpCall,
     Kind.WSGI: WsgiHttpCall,
+    Kind.LAMBDA: LambdaHttpCall,
+    Kind.OPENFAAS: OpenFaasHttpCall,
+}
+#: `execute` of these.
+_CONTEXT_KINDS: dict[Kind, type[ContextCall]] = {
+    Kind.CONTEXT: ContextCall,
+    Kind.LAMBDA: LambdaCall,
+    Kind.OPENFAAS: OpenFaasCall,
 }
 
 

@@ -13,6 +13,9 @@ _ARGUMENTS = {
     Kind.CONTEXT: ("payload", "context"),
     Kind.ASGI: _ASGI,
     Kind.WSGI: _WSGI,
+    Kind.LAMBDA: ("event", "context"),
+    Kind.OPENFAAS: ("event", "context"),
+    Kind.KNATIVE: (),
 }
 
 

@@ -114,7 +114,7 @@ class PayloadHttpCall(HttpCall):
         return function(self.payload)
 
     def answer(self, value: Any, max_bytes: int) -> Answer | None:
-        status, headers, body = _parts_of(value)
+        status, headers, body = self.parts(value)
         if isinstance(body, Iterator):
             return self._stream(status, headers, body, max_bytes)
         found = _content_of(body)
@@ -123,13 +123,17 @@ class PayloadHttpCall(HttpCall):
         return self._reply(status, headers, found)
 
     async def answer_on_loop(self, value: Any, max_bytes: int) -> Answer | None:
-        status, headers, body = _parts_of(value)
+        status, headers, body = self.parts(value)
         if isinstance(body, (Iterator, AsyncIterator)):
             return await self._stream_on_loop(status, headers, body, max_bytes)
         found = _content_of(body)
         if found is None:
             found = _json_of(await result_answer_on_loop(body, max_bytes))
         return self._reply(status, headers, found)
+
+    def parts(self, value: Any) -> tuple[Any, list[tuple[bytes, bytes]], Any]:
+        """Status, headers and body of what the handler has returned."""
+        return _parts_of(value)
 
     def _reply(self, status: Any, headers: Headers, found: Any) -> Answer:
         if isinstance(found, Answer):

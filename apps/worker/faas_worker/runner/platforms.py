@@ -1,0 +1,232 @@
+"""Handlers as other platforms have them, called as those call them."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from .http import Request
+from .payloads import JSON, TEXT, Context, ContextCall, PayloadHttpCall, Values
+from .results import Answer, application_answer
+
+Pairs = list[tuple[bytes, bytes]]
+
+# AWS Lambda: https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+
+
+class LambdaContext:
+    """The second argument of a handler of AWS Lambda."""
+
+    function_version = "$LATEST"
+    identity = None
+    client_context = None
+
+    def __init__(self, context: Context) -> None:
+        name = context.function or "function"
+        self.aws_request_id = context.request_id or ""
+        self.function_name = name
+        self.invoked_function_arn = f"arn:aws:lambda:local:000000000000:function:{name}"
+        self.memory_limit_in_mb = os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+        self.log_group_name = f"/aws/lambda/{name}"
+        self.log_stream_name = str(context.revision or 1)
+        self.get_remaining_time_in_millis = context.remaining_ms
+
+
+def lambda_event(context: Context, request: Request) -> dict[str, Any]:
+    """Of API Gateway's HTTP APIs, in their version 2.0."""
+    headers, query, body = context.headers, context.query, context.body or b""
+    assert headers is not None
+    assert query is not None
+    now = datetime.now(UTC)
+    event: dict[str, Any] = {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": request.path,
+        "rawQueryString": request.query.decode("latin-1"),
+        "headers": {name: ",".join(headers.all(name)) for name in headers if name != "cookie"},
+        "requestContext": {
+            "accountId": "000000000000",
+            "apiId": context.function or "function",
+            "domainName": headers.get("host", ""),
+            "domainPrefix": headers.get("host", "").partition(".")[0],
+            "http": {
+                "method": request.method,
+                "path": request.path,
+                "protocol": "HTTP/1.1",
+                "sourceIp": headers.get("x-forwarded-for", "").rpartition(",")[2].strip(),
+                "userAgent": headers.get("user-agent", ""),
+            },
+            "requestId": context.request_id or "",
+            "routeKey": "$default",
+            "stage": "$default",
+            "time": now.strftime("%d/%b/%Y:%H:%M:%S +0000"),
+            "timeEpoch": int(now.timestamp() * 1000),
+        },
+        "isBase64Encoded": False,
+    }
+    if cookies := headers.all("cookie"):
+        event["cookies"] = [part.strip() for cookie in cookies for part in cookie.split(";")]
+    if query:
+        event["queryStringParameters"] = {name: ",".join(query.all(name)) for name in query}
+    if body:
+        try:
+            event["body"] = body.decode()
+        except UnicodeDecodeError:
+            event["body"] = base64.b64encode(body).decode()
+            event["isBase64Encoded"] = True
+    return event
+
+
+class LambdaHttpCall(PayloadHttpCall):
+    def start(self, function: Any) -> Any:
+        assert self.context is not None
+        return function(lambda_event(self.context, self.request), LambdaContext(self.context))
+
+    def parts(self, value: Any) -> tuple[Any, Pairs, Any]:
+        if not isinstance(value, dict) or "statusCode" not in value:
+            # Without a status all of it is the body.
+            return 200, [(b"content-type", JSON)], value
+        headers = [
+            *_pairs(value.get("headers")),
+            *_pairs(value.get("multiValueHeaders")),
+            *((b"set-cookie", str(one).encode("latin-1")) for one in value.get("cookies") or ()),
+        ]
+        body = value.get("body")
+        if body is None:
+            body = b""
+        elif value.get("isBase64Encoded"):
+            body = base64.b64decode(body)
+        return int(value["statusCode"]), headers, body
+
+
+class LambdaCall(ContextCall):
+    """`execute`: the payload is the event, as JSON."""
+
+    def start(self, function: Any) -> Any:
+        try:
+            event = json.loads(self.payload) if self.payload else {}
+        except ValueError as error:
+            raise ValueError(f"The payload is not JSON, which an event is: {error}") from None
+        return function(event, LambdaContext(self.context))
+
+
+# OpenFaaS, its template python3-http: https://docs.openfaas.com/languages/python/
+
+
+class OpenFaasEvent:
+    def __init__(self, method: str, path: str, query: Any, headers: Any, body: bytes) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.body = body
+
+
+class OpenFaasContext:
+    def __init__(self) -> None:
+        self.hostname = os.environ.get("HOSTNAME", "localhost")
+
+
+def openfaas_parts(value: Any) -> tuple[Any, Pairs, Any]:
+    if value is None:
+        return 200, [], b""
+    if not isinstance(value, dict):
+        return 200, [], value
+    headers = _pairs(value.get("headers"))
+    body = value.get("body", b"")
+    if not isinstance(body, (str, bytes, bytearray, dict, list)):
+        body = str(body)
+    return value.get("statusCode", 200), headers, body
+
+
+class OpenFaasHttpCall(PayloadHttpCall):
+    def start(self, function: Any) -> Any:
+        context = self.context
+        assert context is not None
+        event = OpenFaasEvent(
+            self.request.method,
+            self.request.path,
+            context.query,
+            context.headers,
+            context.body or b"",
+        )
+        return function(event, OpenFaasContext())
+
+    def parts(self, value: Any) -> tuple[Any, Pairs, Any]:
+        return openfaas_parts(value)
+
+
+class OpenFaasCall(ContextCall):
+    """`execute`: the payload is the body of a POST, and the answer's body the result."""
+
+    def start(self, function: Any) -> Any:
+        none = Values(())
+        event = OpenFaasEvent("POST", "/", none, none, self.payload.encode())
+        return function(event, OpenFaasContext())
+
+    def answer(self, value: Any, max_bytes: int) -> Answer | None:
+        status, headers, body = openfaas_parts(value)
+        found = next((value for name, value in headers if name.lower() == b"content-type"), TEXT)
+        if isinstance(body, (dict, list)):
+            return super().answer(body, max_bytes)
+        content = body.encode() if isinstance(body, str) else bytes(body)
+        return application_answer(int(status), found, content, max_bytes)
+
+    async def answer_on_loop(self, value: Any, max_bytes: int) -> Answer | None:
+        return self.answer(value, max_bytes)
+
+
+# Knative Functions: https://github.com/knative/func, its templates for Python
+
+
+class KnativeFunction:
+    """What `new` has made, as an application of ASGI."""
+
+    def __init__(self, instance: Any) -> None:
+        self._instance = instance
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await self._instance.handle(scope, receive, send)
+            return
+        await receive()
+        try:
+            await self._tell("start", dict(os.environ))
+        except Exception as error:
+            message = f"start raised {type(error).__name__}: {error}"
+            await send({"type": "lifespan.startup.failed", "message": message})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._tell("stop")
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _tell(self, what: str, *arguments: Any) -> None:
+        method = getattr(self._instance, what, None)
+        if method is None:
+            return
+        told = method(*arguments)
+        if inspect.isawaitable(told):
+            await told
+
+
+def knative_application(new: Any) -> KnativeFunction:
+    """Raises whatever the handler's file raises, and TypeError where it makes no function."""
+    instance = new()
+    if not callable(getattr(instance, "handle", None)):
+        raise TypeError("What it returns has no method handle(scope, receive, send).")
+    return KnativeFunction(instance)
+
+
+def _pairs(headers: Any) -> Pairs:
+    items = headers.items() if isinstance(headers, Mapping) else headers or ()
+    return [
+        (str(name).encode("latin-1"), str(one).encode("latin-1"))
+        for name, value in items
+        for one in (value if isinstance(value, (list, tuple)) else (value,))
+    ]
