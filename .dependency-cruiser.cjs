@@ -51,7 +51,8 @@ module.exports = {
       severity: 'error',
       from: {
         path: '^apps/manager/src/(gateway|scaling|reconciler)/',
-        pathNot: '(^apps/manager/src/gateway/(execution\\.(controller|http)|call-body)\\.ts|\\.spec\\.ts)$',
+        pathNot:
+          '(^apps/manager/src/gateway/(call-(body|edge)|execution\\.(controller|http)|http-(calls|headers)|request-body)\\.ts|\\.spec\\.ts)$',
       },
       to: { path: '^(node:)?https?$|node_modules/(@types/)?express|^apps/manager/src/http/' },
     },

@@ -62,7 +62,7 @@ export function exchangeHttp(connections: Connections, http: HttpRequest, call: 
     }
     connection.client.dispatch(
       {
-        method: http.method as Dispatcher.HttpMethod,
+        method: http.method,
         path: `${PREFIX}${http.target}`,
         headers,
         body: whole === undefined ? exchange.pieces() : whole.length > 0 ? whole : null,

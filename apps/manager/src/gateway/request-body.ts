@@ -42,7 +42,7 @@ export class RequestBody {
           done();
           // The rest of what was refused is read and forgotten.
           request.resume();
-          reject(error as Error);
+          reject(error);
           return;
         }
         chunks.add(chunk);

@@ -136,10 +136,11 @@ class Invoker:
         CURRENT_OUTPUT.set(call.output)
         try:
             value = call.start(self._handler.call)
-            streams = type(value) is AsyncGeneratorType and isinstance(call, HttpCall)
-            if streams and self.main_loop is not None:
+            if type(value) is AsyncGeneratorType and isinstance(call, HttpCall):
+                if self.main_loop is None:
+                    return value, copy_context()
                 value = self._in_turn(call, value)
-            elif streams or isawaitable(value):
+            elif isawaitable(value):
                 if self.main_loop is None:
                     return value, copy_context()
                 value = self._run_in_main_thread(call, value)

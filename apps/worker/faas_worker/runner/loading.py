@@ -53,7 +53,7 @@ class HandlerNotLoadable(Exception):  # noqa: N818 - named for what happened
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    call: Callable[[Any], Any]
+    call: Callable[..., Any]
     is_async: bool
     file: str | None
     kind: Kind
