@@ -37,6 +37,7 @@ describeOnEachEngine('the four operations', (engine) => {
       description: '',
       labels: {},
       enabled: true,
+      public: false,
       function_name: 'handle',
       handler_path: 'function.handler.handle',
       container_id: expect.stringMatching(CONTAINER_ID[engine.name]) as string,
@@ -54,6 +55,7 @@ describeOnEachEngine('the four operations', (engine) => {
       env: {},
       secrets: {},
       requirements: null,
+      handler_kind: 'auto',
     });
     const { id, created_at, host_port } = added.data!;
     expect(Math.abs(Date.parse(created_at) - before)).toBeLessThan(10_000);
