@@ -48,6 +48,7 @@ export function openApiDocument(app: INestApplication): OpenAPIObject {
     .addTag('revisions', 'Update functions, and go back.')
     .addTag('secrets', 'Values that functions get and nobody is shown.')
     .addTag('execution', 'Run functions.')
+    .addTag('runs', 'Run a file once.')
     .addTag('health', 'Probes.')
     .addTag('metrics', 'What is counted and measured.')
     .build();
