@@ -66,7 +66,7 @@ const UNLOADABLE = [
   },
   { what: 'has something else of that name', code: 'handle = 3\n', detail: /handle is not callable: it is a int/ },
   { what: 'takes no argument', code: 'def handle():\n    return 1\n', detail: /one positional argument/ },
-  { what: 'takes two arguments', code: 'def handle(a, b):\n    return 1\n', detail: /one positional argument/ },
+  { what: 'takes three arguments', code: 'def handle(a, b, c):\n    return 1\n', detail: /one positional argument/ },
   { what: 'ends its process on import', code: 'import os\nos._exit(9)\n' + ECHO, detail: /9/ },
   {
     what: 'raises with what no database keeps',
