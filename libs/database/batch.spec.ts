@@ -33,6 +33,21 @@ describe('Batch', () => {
     expect(begun).toEqual([[1], [2, 3, 2]]);
   });
 
+  it('puts no more into a statement than it may carry, but for one that alone is more', async () => {
+    const begun: (readonly number[])[] = [];
+    const weight = { of: (item: number) => item, most: 10 };
+    const batch = new Batch<number, void>(
+      async (items) => {
+        begun.push(items);
+        return items.map(() => undefined);
+      },
+      3,
+      weight,
+    );
+    await Promise.all([1, 4, 6, 1, 20, 2, 2, 2, 2].map((item) => batch.add(item)));
+    expect(begun).toEqual([[1], [4, 6], [1], [20], [2, 2, 2], [2]]);
+  });
+
   it('tries each alone when the database refuses a statement, so that one fault is not the others', async () => {
     const { batch, endNext } = statements((items) => (items.includes(3) ? new Error('unstorable') : undefined));
     const settled = Promise.allSettled([1, 2, 3, 4].map((item) => batch.add(item)));

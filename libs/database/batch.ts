@@ -8,6 +8,12 @@ interface Entry<Item, Result> {
 
 /** So that one statement stays short. */
 const MOST_ITEMS = 256;
+
+/** What the items of one statement may weigh together; one alone may weigh more. */
+interface Weight<Item> {
+  readonly of: (item: Item) => number;
+  readonly most: number;
+}
 /** https://www.postgresql.org/docs/current/errcodes-appendix.html */
 const QUERY_CANCELED = '57014';
 
@@ -23,6 +29,7 @@ export class Batch<Item, Result> {
   constructor(
     private readonly work: (items: readonly Item[]) => Promise<readonly Result[]>,
     private readonly most = MOST_ITEMS,
+    private readonly weight?: Weight<Item>,
   ) {}
 
   add(item: Item): Promise<Result> {
@@ -34,8 +41,17 @@ export class Batch<Item, Result> {
 
   private async run(): Promise<void> {
     this.isUnderWay = true;
-    while (this.waiting.length > 0) await this.settle(this.waiting.splice(0, this.most));
+    while (this.waiting.length > 0) await this.settle(this.waiting.splice(0, this.next()));
     this.isUnderWay = false;
+  }
+
+  /** How many go into the next statement. */
+  private next(): number {
+    const { most, weight, waiting } = this;
+    if (weight === undefined) return most;
+    let sum = 0;
+    const beyond = waiting.slice(0, most).findIndex(({ item }) => (sum += weight.of(item)) > weight.most);
+    return beyond < 0 ? most : Math.max(1, beyond);
   }
 
   /**

@@ -7,6 +7,7 @@ import {
   PARSED_BYTES,
   parseBounded,
   STAND_IN,
+  type Token,
 } from '#libs/json/json-scan.js';
 import { readBounded } from '../http/body.js';
 import type { MemoryReservation } from '../memory/memory-budget.js';
@@ -31,6 +32,17 @@ export function readBody(
 
 /** Checks that a body is `{"payload": "<string>"}` and nothing more, so that it can pass through untouched. */
 export function checkBody(body: Buffer, payloadBytes: number): void {
+  parseCall(body, payloadBytes);
+}
+
+/** A body that is a call: its members, of which `payload` stands for the text at `long` where that is very long. */
+export interface ParsedCall {
+  readonly members: Readonly<Record<string, unknown>>;
+  readonly long: Token | undefined;
+}
+
+/** Parses a body with a payload within its limit, and no further members than `others`. */
+export function parseCall(body: Buffer, payloadBytes: number, others: readonly string[] = []): ParsedCall {
   if (!isUtf8(body)) throw new InvalidPayload('The body is not UTF-8.');
   const parsed = parseBounded(body);
   if (parsed === 'malformed') {
@@ -39,10 +51,11 @@ export function checkBody(body: Buffer, payloadBytes: number): void {
   if (parsed === 'more_beside') {
     throw new InvalidPayload(`The body holds more than ${PARSED_BYTES} bytes beside the payload.`);
   }
-  const payload = payloadOf(parsed.value);
+  const payload = payloadOf(parsed.value, others);
   const { long } = parsed;
+  const isLong = long !== undefined && payload === STAND_IN;
   // The longest string may be that of a member of the same name, of which the last counts.
-  if (long === undefined || payload !== STAND_IN) checkSize(payload, payloadBytes);
+  if (!isLong) checkSize(payload, payloadBytes);
   // Escapes only make a text longer than it is.
   else if (
     long.end - long.start - 1 > payloadBytes &&
@@ -50,9 +63,10 @@ export function checkBody(body: Buffer, payloadBytes: number): void {
   ) {
     throw new PayloadTooLarge(payloadBytes);
   }
+  return { members: parsed.value as Record<string, unknown>, long: isLong ? long : undefined };
 }
 
-function payloadOf(body: unknown): string {
+function payloadOf(body: unknown, others: readonly string[]): string {
   if (!isJsonObject(body)) throw new InvalidPayload('The body is not a JSON object.');
   if (!Object.hasOwn(body, 'payload')) throw new InvalidPayload('The member "payload" is missing.');
   const { payload } = body;
@@ -60,8 +74,8 @@ function payloadOf(body: unknown): string {
     throw new InvalidPayload(`The member "payload" is ${kindOf(payload)}, not a string.`);
   }
   const names = Object.keys(body);
-  if (names.length === 1) return payload;
-  const unknown = names.find((name) => name !== 'payload') as string;
+  const unknown = names.length === 1 ? undefined : names.find((name) => name !== 'payload' && !others.includes(name));
+  if (unknown === undefined) return payload;
   const shown = unknown === STAND_IN ? 'of a very long name' : unknown.slice(0, 64);
   throw new InvalidPayload(`There is no member ${JSON.stringify(shown)}.`, shown);
 }

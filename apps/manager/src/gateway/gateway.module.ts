@@ -16,6 +16,6 @@ import { Router } from './router.js';
   imports: [FunctionsModule, ScalingModule],
   controllers: [ExecutionController, HttpCallsController],
   providers: [Router, CallMetrics, LoadGauges, PostMortem, DemandRecorder, Invoker, ExecutionHttp, HttpCalls],
-  exports: [ExecutionHttp, HttpCalls, Invoker],
+  exports: [ExecutionHttp, HttpCalls, Invoker, Router, CallMetrics],
 })
 export class GatewayModule {}

@@ -43,6 +43,8 @@ export interface Call {
   readonly readPayload: () => Promise<Buffer>;
   /** Which revision it wants; undefined: any that its function's traffic gives it. */
   readonly choice?: Choice | undefined;
+  /** Nobody waits for its answer, so that it lets all others go first. */
+  readonly isBackground?: boolean;
   /** Takes a result that is too large to be kept. Without it every result is kept whole. */
   readonly sink?: AnswerSink;
   /** It is an HTTP call, whose answer goes where this says. `readPayload` reads the beginning of its body. */
@@ -76,7 +78,7 @@ export class Invoker {
     const { reservation, timing } = call;
     try {
       const found = this.chosen(id, call);
-      if (!(found instanceof Promise)) refuseIfFull(found, timing);
+      if (!(found instanceof Promise) && call.isBackground !== true) refuseIfFull(found, timing);
       reservation.begin();
       const route = found instanceof Promise ? await found : found;
       // No payload is read before it is known whose share it counts in.
@@ -176,6 +178,7 @@ export class Invoker {
     const taken = route.pool.acquire({
       waitMs: Math.max(giveUpAt - now, 1),
       cancellation: call.cancellation,
+      isBackground: call.isBackground === true,
       refused: (why, waiting) => refusal(route, why, waiting),
     });
     const slot = taken instanceof Slot ? taken : await taken;

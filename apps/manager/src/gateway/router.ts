@@ -144,6 +144,14 @@ export class Router implements OnApplicationShutdown {
     return known?.leaving ? undefined : known;
   }
 
+  /** How many calls of a function its workers run at once here, those of all its revisions that have traffic. */
+  slotsOf(route: Route): number {
+    const { split } = route;
+    if (split === undefined) return route.pool.slots;
+    const slots = split.targets.map(({ workload }) => this.knownRoute(workload)?.pool.slots ?? route.concurrency);
+    return slots.reduce((sum, count) => sum + count, 0);
+  }
+
   /** Resolves when the route is as its row says. */
   refresh(id: FunctionId): Promise<void> {
     return this.changed(id);

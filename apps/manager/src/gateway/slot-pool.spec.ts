@@ -37,12 +37,61 @@ async function acquire(pool: SlotPool, { waitMs = 1_000, cancellation = new Canc
   return pool.acquire({ waitMs, cancellation, refused: (why, waiting) => new Refused(why, waiting) });
 }
 
+async function acquireInBackground(pool: SlotPool, waitMs = 1_000): Promise<Slot> {
+  const cancellation = new Cancellation();
+  return pool.acquire({ waitMs, cancellation, isBackground: true, refused: (why) => new Refused(why) });
+}
+
 const release = (slot: Slot) => slot[Symbol.dispose]();
 const settle = () => vi.advanceTimersByTimeAsync(0);
 
 describe('SlotPool', () => {
   beforeEach(() => void vi.useFakeTimers());
   afterEach(() => void vi.useRealTimers());
+
+  it('gives background calls half of its slots, and one at least', async () => {
+    const pool = poolOf([A, B], { concurrency: 3 });
+    const background = Array.from({ length: 4 }, () => acquireInBackground(pool));
+    await settle();
+    expect([pool.inFlight, pool.waiting]).toEqual([3, 1]);
+    const others = await Promise.all([acquire(pool), acquire(pool), acquire(pool)]);
+    expect([pool.inFlight, pool.waiting]).toEqual([6, 1]);
+    for (const slot of others) release(slot);
+    expect([pool.inFlight, pool.waiting]).toEqual([3, 1]);
+    release(await background[0]!);
+    release(await background[3]!);
+    expect([pool.inFlight, pool.waiting]).toEqual([2, 0]);
+    const single = poolOf([A]);
+    release(await acquireInBackground(single));
+    expect(single.inFlight).toBe(0);
+  });
+
+  it('gives a slot to a background call when no other call waits for one', async () => {
+    const pool = poolOf([A]);
+    const order: string[] = [];
+    const first = await acquire(pool);
+    const background = acquireInBackground(pool).then((slot) => (order.push('background'), slot));
+    const other = acquire(pool).then((slot) => (order.push('other'), slot));
+    release(first);
+    release(await other);
+    release(await background);
+    expect(order).toEqual(['other', 'background']);
+  });
+
+  it('counts background calls in no queue, lets them wait as long as they may, and refuses them with all others', async () => {
+    const pool = poolOf([A], { queue: 1 });
+    const slot = await acquire(pool);
+    const late = acquireInBackground(pool, 100);
+    const refused = acquireInBackground(pool);
+    expect([pool.isFull, pool.waiting]).toEqual([false, 2]);
+    const expected = expect(late).rejects.toMatchObject({ why: 'waited_too_long' });
+    await vi.advanceTimersByTimeAsync(100);
+    await expected;
+    pool.rejectWaiters(new Refused('gone'));
+    await expect(refused).rejects.toMatchObject({ why: 'gone' });
+    release(slot);
+    expect([pool.inFlight, pool.waiting]).toEqual([0, 0]);
+  });
 
   it('tells at each update of replicas that are no endpoints any more and have calls under way', async () => {
     draining.length = 0;

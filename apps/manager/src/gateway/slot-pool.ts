@@ -20,13 +20,14 @@ export class Slot implements Disposable {
 
   constructor(
     readonly replica: Replica,
-    private readonly giveBack: (replica: Replica) => void,
+    private readonly giveBack: (replica: Replica, isBackground: boolean) => void,
+    private readonly isBackground = false,
   ) {}
 
   [Symbol.dispose](): void {
     if (!this.held) return;
     this.held = false;
-    this.giveBack(this.replica);
+    this.giveBack(this.replica, this.isBackground);
   }
 }
 
@@ -38,6 +39,8 @@ interface Waiter {
 export interface AcquireOptions {
   readonly waitMs: number;
   readonly cancellation: Cancellation;
+  /** Nobody waits for its answer: it comes after all others, and has some of the slots only. */
+  readonly isBackground?: boolean;
   /** Makes the error for a full queue, a wait that took too long, and a cancelled call. */
   readonly refused: (why: 'queue_full' | 'waited_too_long' | 'cancelled', waiting: number) => AppError;
 }
@@ -50,14 +53,19 @@ export interface Links {
 }
 
 const SET_ASIDE_MS = 250;
+/** The part of the slots that background calls may have; one in any case. */
+const BACKGROUND_SHARE = 1 / 2;
 
 /**
  * The slots of one function. Each replica runs at most `concurrency` calls at once; further calls wait in a bounded
- * queue, first come, first served. A pool belongs to one manager and needs no lock.
+ * queue, first come, first served. Background calls wait apart from them, for whoever sends those bounds them: they get
+ * a slot when no other call waits, and leave some free. A pool belongs to one manager and needs no lock.
  */
 export class SlotPool {
   private replicas: Replica[] = [];
   private readonly waiters = new Set<Waiter>();
+  private readonly background = new Set<Waiter>();
+  private backgroundInFlight = 0;
   private retry: NodeJS.Timeout | undefined;
 
   constructor(
@@ -67,7 +75,7 @@ export class SlotPool {
   ) {}
 
   get waiting(): number {
-    return this.waiters.size;
+    return this.waiters.size + this.background.size;
   }
 
   get inFlight(): number {
@@ -112,12 +120,16 @@ export class SlotPool {
 
   /** A slot at once if one is free, otherwise a promise of one. */
   acquire(options: AcquireOptions): Slot | Promise<Slot> {
+    if (options.isBackground) {
+      const slot = this.waiting === 0 ? this.backgroundSlot() : undefined;
+      return slot ?? this.wait(options, this.background);
+    }
     const free = this.waiters.size === 0 ? this.pick() : undefined;
     if (free) return this.slotOn(free);
     if (this.queueIsFull) {
       return Promise.reject(options.refused('queue_full', this.waiters.size));
     }
-    return this.wait(options);
+    return this.wait(options, this.waiters);
   }
 
   /** The replica refused a call: it gets none for a moment. */
@@ -128,7 +140,7 @@ export class SlotPool {
 
   /** Refuses all calls that wait. */
   rejectWaiters(error: AppError): void {
-    for (const waiter of [...this.waiters]) waiter.reject(error);
+    for (const waiter of [...this.waiters, ...this.background]) waiter.reject(error);
   }
 
   close(error: AppError): void {
@@ -140,10 +152,10 @@ export class SlotPool {
     }
   }
 
-  private wait(options: AcquireOptions): Promise<Slot> {
+  private wait(options: AcquireOptions, queue: Set<Waiter>): Promise<Slot> {
     return new Promise((resolve, reject) => {
       const leave = () => {
-        this.waiters.delete(waiter);
+        queue.delete(waiter);
         clearTimeout(timer);
         options.cancellation.onCancel(undefined);
       };
@@ -157,12 +169,9 @@ export class SlotPool {
           reject(error);
         },
       };
-      const onCancelled = () => waiter.reject(options.refused('cancelled', this.waiters.size));
-      const timer = setTimeout(
-        () => waiter.reject(options.refused('waited_too_long', this.waiters.size)),
-        options.waitMs,
-      );
-      this.waiters.add(waiter);
+      const onCancelled = () => waiter.reject(options.refused('cancelled', this.waiting));
+      const timer = setTimeout(() => waiter.reject(options.refused('waited_too_long', this.waiting)), options.waitMs);
+      queue.add(waiter);
       if (options.cancellation.isCancelled) onCancelled();
       else options.cancellation.onCancel(onCancelled);
     });
@@ -179,8 +188,18 @@ export class SlotPool {
     return new Slot(replica, this.giveBack);
   }
 
-  private readonly giveBack = (replica: Replica): void => {
+  private backgroundSlot(): Slot | undefined {
+    const most = Math.max(1, Math.floor(this.slots * BACKGROUND_SHARE));
+    const replica = this.backgroundInFlight < most ? this.pick() : undefined;
+    if (replica === undefined) return undefined;
+    replica.inFlight += 1;
+    this.backgroundInFlight += 1;
+    return new Slot(replica, this.giveBack, true);
+  }
+
+  private readonly giveBack = (replica: Replica, isBackground: boolean): void => {
     replica.inFlight -= 1;
+    if (isBackground) this.backgroundInFlight -= 1;
     this.forgetIfDone(replica);
     this.serveWaiters();
   };
@@ -202,6 +221,11 @@ export class SlotPool {
       const replica = this.pick();
       if (!replica) return;
       waiter.resolve(this.slotOn(replica));
+    }
+    for (const waiter of this.background) {
+      const slot = this.backgroundSlot();
+      if (!slot) return;
+      waiter.resolve(slot);
     }
   }
 
