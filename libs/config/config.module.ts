@@ -3,6 +3,7 @@ import type { Config } from './config.js';
 
 export const AUTH_CONFIG = Symbol('AuthConfig');
 export const LIMITS_CONFIG = Symbol('LimitsConfig');
+export const INVOCATIONS_CONFIG = Symbol('InvocationsConfig');
 export const FUNCTION_DEFAULTS = Symbol('FunctionDefaults');
 export const SECRETS_CONFIG = Symbol('SecretsConfig');
 export const ORCHESTRATOR_CONFIG = Symbol('OrchestratorConfig');
@@ -18,6 +19,7 @@ export class ConfigModule {
     const providers = [
       { provide: AUTH_CONFIG, useValue: config.auth },
       { provide: LIMITS_CONFIG, useValue: config.limits },
+      { provide: INVOCATIONS_CONFIG, useValue: config.invocations },
       { provide: FUNCTION_DEFAULTS, useValue: config.functions },
       { provide: SECRETS_CONFIG, useValue: config.secrets },
       { provide: ORCHESTRATOR_CONFIG, useValue: config.orchestrator },

@@ -10,6 +10,9 @@ export const MOST_REPLICAS = 1_000;
 export const MOST_MEMORY_MIB = 1_048_576;
 export const MOST_CPU_MILLIS = 1_024_000;
 export const MOST_CONCURRENCY = 1_000;
+/** How long a call for later may wait before it is due, and from then on. */
+export const LONGEST_AGE_MS = 30 * 24 * 3_600_000;
+export const MOST_ATTEMPTS = 100;
 
 /** Everything the environment decides, parsed once by `loadConfig`. Each module is injected only its slice. */
 export interface Config {
@@ -17,6 +20,7 @@ export interface Config {
   readonly auth: AuthConfig;
   readonly database: DatabaseConfig;
   readonly limits: LimitsConfig;
+  readonly invocations: InvocationsConfig;
   readonly functions: FunctionDefaults;
   readonly secrets: SecretsConfig;
   readonly orchestrator: OrchestratorConfig;
@@ -66,6 +70,43 @@ export interface LimitsConfig {
   readonly streamIdleMs: number;
   /** What all requests under way together may keep in memory. */
   readonly heldBytes: number;
+}
+
+/** Calls for later. */
+export interface InvocationsConfig {
+  /** Attempts that a manager makes at once. */
+  readonly concurrency: number;
+  /** What may wait and run, of one function and in all. */
+  readonly perFunction: number;
+  readonly most: number;
+  readonly bytesPerFunction: number;
+  readonly mostBytes: number;
+  /** What counts where a call says nothing else. */
+  readonly maxAttempts: number;
+  readonly backoffMs: number;
+  readonly maxAgeMs: number;
+  /** No pause between attempts is longer, in milliseconds. */
+  readonly maxBackoffMs: number;
+  /** How long a call that has ended can be read, in milliseconds. */
+  readonly retentionMs: number;
+  /** A larger result isn't kept. */
+  readonly resultBytes: number;
+  /** How long an attempt outlives a manager that was killed, and how often is looked for what nobody told of. */
+  readonly leaseMs: number;
+  readonly pollMs: number;
+  readonly callbacks: CallbacksConfig;
+}
+
+/** Telling others of calls for later that have ended. */
+export interface CallbacksConfig {
+  /** What they are signed with, each in a signature of its own; none: there are no callbacks. */
+  readonly secrets: readonly string[];
+  /** Private addresses that they may go to all the same. */
+  readonly allow: readonly EgressRange[];
+  readonly timeoutMs: number;
+  readonly maxAttempts: number;
+  /** The longest pause after the first attempt, in milliseconds; it doubles with each. */
+  readonly backoffMs: number;
 }
 
 /** What a function gets that didn't ask for anything else. */

@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { parseApiKeys } from './api-keys.js';
 import {
   type AuthConfig,
+  type CallbacksConfig,
   type Config,
   type DatabaseConfig,
   type FirewallConfig,
@@ -17,15 +18,18 @@ import {
   type SecretsConfig,
   type ServedLayers,
   type ServerConfig,
+  type InvocationsConfig,
+  LONGEST_AGE_MS,
   LONGEST_IDLE_MS,
   LONGEST_TIMEOUT_MS,
+  MOST_ATTEMPTS,
   MOST_CONCURRENCY,
   MOST_CPU_MILLIS,
   MOST_MEMORY_MIB,
   MOST_REPLICAS,
 } from './config.js';
 import { poolSizeFor } from '#libs/orchestrator/pool-target.js';
-import { parseEgressRange } from './egress-range.js';
+import { type EgressRange, parseEgressRange } from './egress-range.js';
 import { isLoopback, isWildcard, parseListenAddress } from './listen-address.js';
 import { readSecretFiles } from './secret-files.js';
 import { parseSecretsKeys } from './secrets-keys.js';
@@ -145,6 +149,27 @@ const environment = z.object({
   STREAM_IDLE_TIMEOUT_MS: integer(60_000, 100, LONGEST_TIMEOUT_MS),
   QUEUE_PER_FUNCTION: integer(256, 0, 100_000),
   MAX_HELD_BYTES: whole(1, Number.MAX_SAFE_INTEGER).optional(),
+
+  INVOCATIONS_CONCURRENCY: integer(256, 1, 10_000),
+  INVOCATIONS_PER_FUNCTION: integer(250_000, 1, 100_000_000),
+  INVOCATIONS_MOST: integer(1_000_000, 1, 100_000_000),
+  INVOCATIONS_BYTES_PER_FUNCTION: integer(1024 * MIB, 1, Number.MAX_SAFE_INTEGER),
+  INVOCATIONS_MOST_BYTES: integer(4096 * MIB, 1, Number.MAX_SAFE_INTEGER),
+  INVOCATIONS_MAX_ATTEMPTS: integer(3, 1, MOST_ATTEMPTS),
+  INVOCATIONS_BACKOFF_MS: integer(1_000, 0, LONGEST_AGE_MS),
+  INVOCATIONS_MAX_BACKOFF_MS: integer(300_000, 1, LONGEST_AGE_MS),
+  INVOCATIONS_MAX_AGE_MS: integer(24 * 3_600_000, 1_000, LONGEST_AGE_MS),
+  INVOCATIONS_RETENTION_MS: integer(7 * 24 * 3_600_000, 1_000, 365 * 24 * 3_600_000),
+  INVOCATIONS_RESULT_BYTES: integer(MIB, 0, 64 * MIB),
+  // Together no longer than a call of a manager that was killed may take to be tried again.
+  INVOCATIONS_LEASE_MS: integer(5_000, 500, 600_000),
+  INVOCATIONS_POLL_MS: integer(2_000, 50, 600_000),
+
+  CALLBACKS_SECRETS: z.string().default(''),
+  CALLBACKS_ALLOW: z.string().default(''),
+  CALLBACKS_TIMEOUT_MS: integer(10_000, 100, 120_000),
+  CALLBACKS_MAX_ATTEMPTS: integer(10, 1, MOST_ATTEMPTS),
+  CALLBACKS_BACKOFF_MS: integer(5_000, 1, 3_600_000),
 
   DEFAULT_TIMEOUT_MS: integer(30_000, 1, LONGEST_TIMEOUT_MS),
   MAX_TIMEOUT_MS: integer(900_000, 1, LONGEST_TIMEOUT_MS),
@@ -292,6 +317,7 @@ function parse(given: NodeJS.ProcessEnv): Config {
   const firewall = firewallOf(env, faults);
   const secrets = secretsOf(env, database, faults);
   const limits = limitsOf(env, faults);
+  const callbacks = callbacksOf(env, faults);
   if (env.DEFAULT_TIMEOUT_MS > env.MAX_TIMEOUT_MS) {
     faults.push(
       `DEFAULT_TIMEOUT_MS (${env.DEFAULT_TIMEOUT_MS}) must not exceed MAX_TIMEOUT_MS (${env.MAX_TIMEOUT_MS})`,
@@ -316,6 +342,7 @@ function parse(given: NodeJS.ProcessEnv): Config {
     auth,
     database,
     limits,
+    invocations: invocationsOf(env, callbacks),
     secrets,
     functions: {
       timeoutMs: env.DEFAULT_TIMEOUT_MS,
@@ -486,6 +513,44 @@ function limitsOf(env: Environment, faults: string[]): LimitsConfig {
   };
 }
 
+function invocationsOf(env: Environment, callbacks: CallbacksConfig): InvocationsConfig {
+  return {
+    concurrency: env.INVOCATIONS_CONCURRENCY,
+    perFunction: env.INVOCATIONS_PER_FUNCTION,
+    most: env.INVOCATIONS_MOST,
+    bytesPerFunction: env.INVOCATIONS_BYTES_PER_FUNCTION,
+    mostBytes: env.INVOCATIONS_MOST_BYTES,
+    maxAttempts: env.INVOCATIONS_MAX_ATTEMPTS,
+    backoffMs: env.INVOCATIONS_BACKOFF_MS,
+    maxAgeMs: env.INVOCATIONS_MAX_AGE_MS,
+    maxBackoffMs: env.INVOCATIONS_MAX_BACKOFF_MS,
+    retentionMs: env.INVOCATIONS_RETENTION_MS,
+    resultBytes: env.INVOCATIONS_RESULT_BYTES,
+    leaseMs: env.INVOCATIONS_LEASE_MS,
+    pollMs: env.INVOCATIONS_POLL_MS,
+    callbacks,
+  };
+}
+
+/** So that nobody can try them all. */
+const SHORTEST_SECRET = 24;
+
+function callbacksOf(env: Environment, faults: string[]): CallbacksConfig {
+  const secrets = env.CALLBACKS_SECRETS.split(/[,\n]/)
+    .map((secret) => secret.trim())
+    .filter((secret) => secret !== '');
+  if (secrets.some((secret) => secret.length < SHORTEST_SECRET)) {
+    faults.push(`CALLBACKS_SECRETS must be texts of at least ${SHORTEST_SECRET} characters, parted by commas or lines`);
+  }
+  return {
+    secrets,
+    allow: rangesIn(env.CALLBACKS_ALLOW, 'CALLBACKS_ALLOW', faults),
+    timeoutMs: env.CALLBACKS_TIMEOUT_MS,
+    maxAttempts: env.CALLBACKS_MAX_ATTEMPTS,
+    backoffMs: env.CALLBACKS_BACKOFF_MS,
+  };
+}
+
 function serverOf(env: Environment, auth: AuthConfig, faults: string[]): ServerConfig | undefined {
   const address = parseListenAddress(env.LISTEN_ADDR);
   if (!address) {
@@ -552,16 +617,20 @@ function urlHostOf(host: string): string | undefined {
 }
 
 function firewallOf(env: Environment, faults: string[]): FirewallConfig {
-  const allow = listOf(env.WORKER_EGRESS_ALLOW).flatMap((entry) => {
-    const range = parseEgressRange(entry);
-    if (typeof range === 'object') return range;
-    faults.push(`WORKER_EGRESS_ALLOW: "${entry}" ${range}`);
-    return [];
-  });
+  const allow = rangesIn(env.WORKER_EGRESS_ALLOW, 'WORKER_EGRESS_ALLOW', faults);
   if (env.WORKER_FIREWALL === 'off' && allow.length > 0) {
     faults.push('WORKER_EGRESS_ALLOW and WORKER_FIREWALL=off contradict each other: everything is open without rules');
   }
   return { mode: env.WORKER_FIREWALL, allow };
+}
+
+function rangesIn(text: string, variable: string, faults: string[]): EgressRange[] {
+  return listOf(text).flatMap((entry) => {
+    const range = parseEgressRange(entry);
+    if (typeof range === 'object') return range;
+    faults.push(`${variable}: "${entry}" ${range}`);
+    return [];
+  });
 }
 
 const PUBLIC_INDEX = 'https://pypi.org/simple';

@@ -8,6 +8,7 @@ const SECRETS = [
   'HARBOR_PASS',
   'SECRETS_KEYS',
   'PYTHON_INDEX_PASSWORD',
+  'CALLBACKS_SECRETS',
 ] as const;
 
 const MOST_BYTES = 64 * 1024;

@@ -20,6 +20,7 @@ describe('what one of several processes gets', () => {
     expect(share.limits).toMatchObject({ queuePerFunction: 64, heldBytes: 100 * MIB });
     expect(share.orchestrator.pool).toEqual({ ...config.orchestrator.pool, size: 2 });
     expect(share.reconcile).toEqual({ ...config.reconcile, concurrency: 4 });
+    expect(share.invocations).toEqual({ ...config.invocations, concurrency: 64 });
   });
 
   it('is never too little for one request, one step or one worker kept ready, and never what nobody asked for', () => {

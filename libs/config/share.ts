@@ -10,7 +10,7 @@ const FEWEST_CONNECTIONS = 2;
  */
 export function shareOf(config: Config, processes: number): Config {
   const part = (whole: number) => Math.ceil(whole / processes);
-  const { database, limits, orchestrator, reconcile } = config;
+  const { database, invocations, limits, orchestrator, reconcile } = config;
   const largest = largestRequestBytes(limits.payloadBytes, limits.uploadBytes);
   return {
     ...config,
@@ -20,6 +20,7 @@ export function shareOf(config: Config, processes: number): Config {
       queuePerFunction: part(limits.queuePerFunction),
       heldBytes: Math.max(largest, part(limits.heldBytes)),
     },
+    invocations: { ...invocations, concurrency: part(invocations.concurrency) },
     orchestrator: {
       ...orchestrator,
       pool: { ...orchestrator.pool, size: part(orchestrator.pool.size) },

@@ -23,7 +23,7 @@ export const PROBLEM_MEMBERS = {
   field: {
     type: 'string',
     description:
-      'invalid_upload, invalid_update, invalid_secret, invalid_payload, name_taken, …_too_large: the field at fault; "form" or "body" for all of it.',
+      'invalid_upload, invalid_update, invalid_secret, invalid_payload, invalid_invocation, name_taken, …_too_large: the field at fault; "form" or "body" for all of it.',
   },
   parameter: { type: 'string', description: 'invalid_page, invalid_request: the query parameter at fault.' },
   limit_bytes: {
@@ -135,6 +135,11 @@ export const PROBLEMS = {
     detail: 'The member "payload" is missing. Send {"payload": "<string>"} as JSON.',
     extras: { field: 'payload' },
   },
+  invalid_invocation: {
+    status: 400,
+    detail: 'delay_ms must be a whole number from 0 to 2592000000.',
+    extras: { field: 'delay_ms' },
+  },
   invalid_secret: {
     status: 400,
     detail: 'value is empty.',
@@ -157,12 +162,24 @@ export const PROBLEMS = {
   function_not_found: { status: 404, detail: 'Function "mfrggzdfmztwq2lk" does not exist.' },
   revision_not_found: { status: 404, detail: 'Function mfrggzdfmztwq2lk has no revision 7.' },
   secret_not_found: { status: 404, detail: 'There is no secret "db-password".' },
+  invocation_not_found: {
+    status: 404,
+    detail: 'There is no invocation 019356b4-1c30-7b2e-9f4c-5d2f4a6e8b10. It may have been removed after its time.',
+  },
   method_not_allowed: { status: 405, detail: '/functions knows no PUT, only GET, HEAD, POST.' },
   request_timeout: { status: 408, detail: 'The request did not arrive in time.' },
   function_not_runnable: {
     status: 409,
     detail: "Function mfrggzdfmztwq2lk can't run now: its status is deleting (it is being removed).",
     extras: { function_status: 'deleting' },
+  },
+  idempotency_key_reused: {
+    status: 409,
+    detail: 'The Idempotency-Key order-4711 came with another request before: send the very same one, or another key.',
+  },
+  invocation_ended: {
+    status: 409,
+    detail: 'Invocation 019356b4-1c30-7b2e-9f4c-5d2f4a6e8b10 has ended already: its status is succeeded.',
   },
   function_removed: {
     status: 409,
@@ -251,6 +268,10 @@ export const PROBLEMS = {
   function_overloaded: {
     status: 429,
     detail: 'Function mfrggzdfmztwq2lk has all its slots taken and 256 calls waiting. Try again shortly.',
+  },
+  queue_full: {
+    status: 429,
+    detail: 'As many calls of function mfrggzdfmztwq2lk wait and run as may (250000 calls, 1073741824 bytes).',
   },
   too_many_followers: {
     status: 429,

@@ -105,6 +105,19 @@ const PROMISED: Record<string, string[]> = {
     '503 function_not_ready',
     '504 handler_timeout',
   ],
+  invokeLater: [
+    '400 invalid_payload',
+    '400 invalid_invocation',
+    '401 unauthorized',
+    '404 function_not_found',
+    '409 function_disabled',
+    '409 idempotency_key_reused',
+    '413 payload_too_large',
+    '429 queue_full',
+    '503 database_unavailable',
+  ],
+  getInvocation: ['401 unauthorized', '404 invocation_not_found', '503 database_unavailable'],
+  cancelInvocation: ['404 invocation_not_found', '409 invocation_ended', '503 database_unavailable'],
   putSecret: [
     '400 invalid_secret',
     '401 unauthorized',
@@ -184,7 +197,7 @@ describeOnAnyEngine('the documentation', (engine) => {
     await stage.manager.remove(id);
   });
 
-  const pages = ['functions', 'http', 'revisions', 'dependencies', 'secrets', 'logs', 'runs'].map(
+  const pages = ['functions', 'http', 'revisions', 'background-calls', 'dependencies', 'secrets', 'logs', 'runs'].map(
     (name) => `docs/${name}.md`,
   );
   it.each(['README.md', ...pages])('shows in %s what its examples print', async (page) => {

@@ -16,6 +16,7 @@ import { RevisionsModule } from './revisions/revisions.module.js';
 import { TrafficModule } from './traffic/traffic.module.js';
 import { RevisionEntity } from './revisions/revision.entity.js';
 import { HealthModule } from './health/health.module.js';
+import { InvocationsModule } from './invocations/invocations.module.js';
 import { KnownParameters } from './http/query.js';
 import { LogsModule } from './logs/logs.module.js';
 import { ScrapeModule } from './metrics/scrape.module.js';
@@ -46,6 +47,7 @@ export class AppModule {
         SecretsModule,
         GatewayModule,
         RunsModule,
+        InvocationsModule,
         LogsModule,
         ReconcilerModule,
         HealthModule,

@@ -22,6 +22,8 @@ import { Indicators } from './health/indicators.js';
 import { openApiDocument } from './openapi-document.js';
 import { ReconcileLoop } from './reconciler/reconcile.loop.js';
 import { NewestSettings } from './reconciler/newest-settings.js';
+import { Dispatcher } from './invocations/dispatcher.js';
+import { InvocationsHttp } from './invocations/invocations.http.js';
 import { LogsService } from './logs/logs.service.js';
 import { allowOrigins } from './http/cors.js';
 import { serveDocs } from './http/docs.js';
@@ -60,7 +62,7 @@ export class Manager {
       await app.init();
       const shutdown = new GracefulShutdown();
       const calls = app.get(HttpCalls);
-      const all = callsAhead(app.get(ExecutionHttp), calls, app.get(Access), handler);
+      const all = callsAhead(app.get(ExecutionHttp), calls, app.get(InvocationsHttp), app.get(Access), handler);
       const listener = publicAhead(calls, allowOrigins(config.auth.origins, all));
       const server = createHttpServer(shutdown.wrap(listener), config.server, app.get(MemoryBudget));
       shutdown.watch(server);
@@ -85,6 +87,8 @@ export class Manager {
   async stop(): Promise<void> {
     this.app.get(Indicators).shutDown();
     this.app.get(ReconcileLoop).withdraw();
+    const dispatcher = this.app.get(Dispatcher);
+    dispatcher.withdraw();
     this.app.get(NewestSettings).withdraw();
     this.app.get(Attempts).release();
     this.app.get(LogsService).release();
@@ -93,9 +97,9 @@ export class Manager {
     await delay(this.config.server.shutdownDelayMs);
     await this.shutdown.lastConnections();
     const { drainTimeoutMs } = this.config.server;
-    await orGiveUp('connections', drainTimeoutMs + CUT_MS, this.logger, () =>
-      this.shutdown.drain(this.server, drainTimeoutMs),
-    );
+    await orGiveUp('connections', drainTimeoutMs + CUT_MS, this.logger, async () => {
+      await Promise.all([this.shutdown.drain(this.server, drainTimeoutMs), dispatcher.drain(drainTimeoutMs)]);
+    });
     await orGiveUp('the application', CLOSE_MS, this.logger, () => this.app.close());
     await orGiveUp('the database server', DATABASE_MS, this.logger, () => this.database.close());
     this.logger.info('stopped');

@@ -3,6 +3,7 @@ import type { INestApplication } from '@nestjs/common';
 import { DocumentBuilder, type OpenAPIObject, SwaggerModule } from '@nestjs/swagger';
 import { PROBLEM_COMPONENTS } from '#libs/errors/api-problems.js';
 import { EXECUTION_COMPONENTS } from './gateway/dto.js';
+import { InvocationDto } from './invocations/dto.js';
 import { RUN_COMPONENTS } from './runs/dto.js';
 
 const DESCRIPTION = `Upload one Python file and run it as a function in an isolated, scalable worker. This document: [JSON](/docs/doc.json), [YAML](/docs/doc.yaml).
@@ -21,7 +22,7 @@ def handle(payload: str):
 
 Every failure is an RFC 9457 problem document with a stable \`code\`. Every answer carries \`X-Request-Id\`: the caller's own where one was sent that has up to 64 letters, digits, \`.\`, \`_\` or \`-\`.
 
-An API key has a scope: \`deploy\` for all of \`functions\`, \`invoke\` for \`execution\`, \`metrics\` for \`/metrics\`, or \`admin\` for everything.`;
+An API key has a scope: \`deploy\` for all of \`functions\`, \`invoke\` for \`execution\` and \`invocations\`, \`metrics\` for \`/metrics\`, or \`admin\` for everything.`;
 
 interface Answered {
   readonly responses: Record<string, { headers?: object }>;
@@ -49,6 +50,7 @@ export function openApiDocument(app: INestApplication): OpenAPIObject {
     .addTag('secrets', 'Values that functions get and nobody is shown.')
     .addTag('execution', 'Run functions.')
     .addTag('runs', 'Run a file once.')
+    .addTag('invocations', 'Run functions later, and see what became of it.')
     .addTag('health', 'Probes.')
     .addTag('metrics', 'What is counted and measured.')
     .build();
@@ -59,10 +61,17 @@ export function openApiDocument(app: INestApplication): OpenAPIObject {
     headers: { ...PROBLEM_COMPONENTS.headers, 'X-Request-Id': REQUEST_ID },
   };
   const document = SwaggerModule.createDocument(app, config);
+  letResultBeAnything(document, InvocationDto.name);
   for (const { responses } of Object.values(document.paths).flatMap((path) => Object.values(path) as Answered[])) {
     for (const response of Object.values(responses)) {
       response.headers = { 'X-Request-Id': { $ref: '#/components/headers/X-Request-Id' }, ...response.headers };
     }
   }
   return document;
+}
+
+/** Whatever decorators say of a property, they give it a type, and a result may be any JSON. */
+function letResultBeAnything({ components }: OpenAPIObject, name: string): void {
+  const schema = components?.schemas?.[name] as { properties: { result: { type?: string } } };
+  delete schema.properties.result.type;
 }

@@ -17,7 +17,8 @@ type Action =
   | 'roll back'
   | 'set traffic'
   | 'put secret'
-  | 'remove secret';
+  | 'remove secret'
+  | 'redrive';
 
 const PRINCIPALS = new WeakMap<IncomingMessage, Principal>();
 

@@ -41,6 +41,13 @@ export class ExecutionController {
     description: 'Calls with the same key have the same revision for as long as the traffic stays as it is.',
     schema: { type: 'string' },
   })
+  @ApiHeader({
+    name: 'Prefer',
+    required: false,
+    description:
+      '`respond-async`: the call is kept and runs later; the answer, `202`, is that of `POST /functions/{id}/invocations`.',
+    schema: { type: 'string' },
+  })
   @ApiBody({ type: ExecuteRequestDto })
   @ApiOkResponse({
     description: "The handler's return value.",

@@ -13,19 +13,24 @@ import {
 } from 'node:http';
 import type { Socket } from 'node:net';
 import type { MemoryBudget } from '../memory/memory-budget.js';
-import { Access, type ProtectedRoute } from '../auth/access.js';
+import type { Access, ProtectedRoute } from '../auth/access.js';
+import { notePrincipal } from '../auth/audit.js';
 import { noteUncounted } from './client-connection.js';
 import { ClientConnections } from './client-connections.js';
-import type { ExecutionHttp } from '../gateway/execution.http.js';
 import { HTTP_CALL, type HttpCalls } from '../gateway/http-calls.js';
 import { problemWith, sendProblem } from '#libs/errors/problem.js';
 import { asAppError } from '#libs/errors/problem.filter.js';
 import { areTooManyPieces } from '../memory/chunks.js';
 import { serveHalfClosed } from './half-closed.js';
 
-/** With a query it goes to the framework's router, which knows what parameters there are. */
+/** With a query they go to the framework's router, which knows what parameters there are. */
 const EXECUTE_PATH = /^\/functions\/([^/?#]+)\/execute\/?\??$/;
+const INVOCATIONS_PATH = /^\/functions\/([^/?#]+)\/invocations\/?\??$/;
+/** The same with any query, for calls whose answer isn't waited for. */
+const LATER_PATH = /^\/functions\/([^/?#]+)\/execute\/?(\?[^#]*)?$/;
+const RESPOND_ASYNC = /(^|[,;\s])respond-async($|[,;\s])/i;
 const EXECUTE: ProtectedRoute = { scope: 'invoke', route: '/functions/:id/execute' };
+const INVOCATIONS: ProtectedRoute = { scope: 'invoke', route: '/functions/:id/invocations' };
 const HEADER_BYTES = 16 * 1024;
 const HEADERS_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_MS = 75_000;
@@ -173,13 +178,20 @@ export function publicAhead(calls: HttpCalls, others: RequestListener): RequestL
   };
 }
 
+/** What takes calls by Node's own requests. Never throws. */
+export interface CallHandler {
+  handle(reference: string, request: IncomingMessage, response: ServerResponse): Promise<void>;
+}
+
 /**
- * Runs calls ahead of the framework's router, which takes more time than everything else that the manager does for
- * them. The controllers of the same routes document them; access, limits and errors are the same objects.
+ * Takes calls, at once and for later, ahead of the framework's router, which takes more time than everything else that
+ * the manager does for them. The controllers of the same routes document them; access, limits and errors are the same
+ * objects.
  */
 export function callsAhead(
-  http: ExecutionHttp,
+  http: CallHandler,
   calls: HttpCalls,
+  later: CallHandler,
   access: Access,
   others: RequestListener,
 ): RequestListener {
@@ -189,22 +201,46 @@ export function callsAhead(
       if (isLetIn(access, HTTP_CALL, request, response)) void calls.handle(target, request, response);
       return;
     }
+    respondAsync(request, response);
     const url = request.url ?? '';
-    const matched = request.method === 'POST' ? EXECUTE_PATH.exec(url) : null;
-    if (!matched) {
-      response.setHeader('X-Request-Id', requestIdOf(request));
-      noteUncounted(response, true);
-      others(request, response);
+    const isPost = request.method === 'POST';
+    const called = isPost ? EXECUTE_PATH.exec(url) : null;
+    if (called) {
+      if (isLetIn(access, EXECUTE, request, response))
+        void http.handle(decoded(called[1] as string), request, response);
       return;
     }
-    if (isLetIn(access, EXECUTE, request, response)) void http.handle(decoded(matched[1] as string), request, response);
+    const kept = isPost ? INVOCATIONS_PATH.exec(url) : null;
+    if (kept) {
+      if (isLetIn(access, INVOCATIONS, request, response)) {
+        void later.handle(decoded(kept[1] as string), request, response);
+      }
+      return;
+    }
+    response.setHeader('X-Request-Id', requestIdOf(request));
+    noteUncounted(response, true);
+    others(request, response);
   };
+}
+
+/** A call that prefers it (RFC 7240, section 4.1) is a call for later. */
+function respondAsync(request: IncomingMessage, response: ServerResponse): void {
+  const { prefer } = request.headers;
+  if (prefer === undefined || request.method !== 'POST' || !RESPOND_ASYNC.test(String(prefer))) return;
+  const [, id, query = ''] = LATER_PATH.exec(request.url ?? '') ?? [];
+  if (id === undefined) return;
+  request.url = `/functions/${id}/invocations${query}`;
+  response.setHeader('Preference-Applied', 'respond-async');
 }
 
 /** Answers a request that is not. */
 function isLetIn(access: Access, to: ProtectedRoute, request: IncomingMessage, response: ServerResponse): boolean {
   const principal = access.authenticate(request, response, to);
-  if (!(principal instanceof Promise)) return true;
+  if (!(principal instanceof Promise)) {
+    // The row of a call for later says whose it is.
+    if (to === INVOCATIONS) notePrincipal(request, principal);
+    return true;
+  }
   principal.catch((thrown: unknown) => {
     sendProblem(response, asAppError(thrown, request.method ?? '', to.route), requestIdOf(request));
   });

@@ -1,0 +1,248 @@
+import type { InvocationsConfig } from '#libs/config/config.js';
+import { INVOCATIONS_CONFIG } from '#libs/config/config.module.js';
+import { AppError } from '#libs/errors/app-error.js';
+import { DatabaseUnavailable } from '#libs/errors/errors.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
+import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { FunctionChanges } from '../functions/function-changes.js';
+import { Router } from '../gateway/router.js';
+import { Attempt, AttemptRunner } from './attempt-runner.js';
+import { type Claimed, InvocationRepository, type Turn } from './invocation.repository.js';
+import { InvocationSignals } from './invocation-signals.js';
+import { turnsOf } from './turns.js';
+
+/** How many calls are claimed of a function beyond its slots, so that none of those waits for the next claim. */
+const AHEAD = 2;
+const MOST_TURNS = 64;
+/** Attempts that are ended at shutdown are given back within this time. */
+const GIVE_BACK_MS = 3_000;
+
+/**
+ * Claims calls that are due and has them run. It knows of each function when to look for its calls next: it is told by
+ * those who enqueue, and a slow poll stands behind them.
+ */
+@Injectable()
+export class Dispatcher implements OnApplicationBootstrap, OnApplicationShutdown {
+  /** When to look for calls of a function, in `performance.now()` milliseconds; the longest waiting first. */
+  private readonly looks = new Map<FunctionId, number>();
+  private readonly attempts = new Map<string, Attempt>();
+  /** Attempts whose handler isn't done yet. */
+  private readonly active = new Map<FunctionId, number>();
+  private readonly ends = new Set<Promise<void>>();
+  private readonly unsubscribe: () => void;
+  private poll: NodeJS.Timeout | undefined;
+  private renewal: NodeJS.Timeout | undefined;
+  private alarm: NodeJS.Timeout | undefined;
+  private claiming: Promise<void> | undefined;
+  private claimAgain = false;
+  private isPolling = false;
+  private isRenewing = false;
+  private isWithdrawn = false;
+
+  constructor(
+    private readonly repository: InvocationRepository,
+    private readonly runner: AttemptRunner,
+    private readonly router: Router,
+    private readonly signals: InvocationSignals,
+    changes: FunctionChanges,
+    @Inject(INVOCATIONS_CONFIG) private readonly config: InvocationsConfig,
+    @InjectPinoLogger(Dispatcher.name) private readonly logger: PinoLogger,
+  ) {
+    signals.onDue((id, inMs) => (id === undefined ? void this.lookAround() : this.lookAt(id, inMs)));
+    signals.onCancelled((id) => this.attempts.get(id)?.end('cancel'));
+    // A function that could not be called may be able to be now, once the router has heard of it too.
+    this.unsubscribe = changes.subscribe((id) => {
+      if (id !== undefined && this.looks.has(id)) void this.router.refresh(id).then(() => this.kick());
+    });
+  }
+
+  onApplicationBootstrap(): void {
+    this.poll = setInterval(() => void this.lookAround(), this.config.pollMs);
+    this.renewal = setInterval(() => void this.renew(), this.config.leaseMs / 3);
+    void this.lookAround();
+  }
+
+  /** Claims nothing any more; what runs goes on. */
+  withdraw(): void {
+    this.isWithdrawn = true;
+    this.unsubscribe();
+    clearInterval(this.poll);
+    clearTimeout(this.alarm);
+  }
+
+  /** Resolves when what runs has ended and is written. What takes longer is ended and left to another manager. */
+  async drain(timeoutMs: number): Promise<void> {
+    await this.claiming;
+    const late = setTimeout(() => this.endAll(), timeoutMs);
+    while (this.ends.size > 0) await Promise.all(this.ends);
+    clearTimeout(late);
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    this.withdraw();
+    this.endAll();
+    await this.drain(GIVE_BACK_MS);
+    clearInterval(this.renewal);
+  }
+
+  private endAll(): void {
+    for (const attempt of this.attempts.values()) attempt.end('shutdown');
+  }
+
+  private lookAt(id: FunctionId, inMs: number): void {
+    const at = performance.now() + inMs;
+    const known = this.looks.get(id);
+    if (known !== undefined && known <= at) return;
+    this.looks.set(id, at);
+    this.kick();
+  }
+
+  /** For what nobody has told of, or what was told and lost: calls of managers that were killed, and due ones. */
+  private async lookAround(): Promise<void> {
+    if (this.isPolling || this.isWithdrawn) return;
+    this.isPolling = true;
+    try {
+      const upcoming = await this.repository.upcoming(this.config.pollMs);
+      for (const { functionId, inMs } of upcoming) this.lookAt(functionId, inMs);
+      if (this.looks.size > 0) this.kick();
+    } catch (error) {
+      this.report(error, 'could not look for calls for later');
+    } finally {
+      this.isPolling = false;
+    }
+  }
+
+  private kick(): void {
+    if (this.isWithdrawn) return;
+    if (this.claiming !== undefined) {
+      this.claimAgain = true;
+      return;
+    }
+    this.claiming = this.claimAll()
+      .catch((error: unknown) => this.report(error, 'could not claim calls for later'))
+      .finally(() => {
+        this.claiming = undefined;
+        if (this.claimAgain) this.kick();
+        else this.setAlarm();
+      });
+  }
+
+  private async claimAll(): Promise<void> {
+    let found = 0;
+    do {
+      this.claimAgain = false;
+      const turns = await this.turns();
+      if (turns.length === 0) return;
+      for (const { functionId } of turns) this.looks.delete(functionId);
+      const claims = await this.claim(turns);
+      for (const claim of claims) this.begin(claim);
+      const counts = Map.groupBy(claims, ({ functionId }) => functionId);
+      for (const { functionId, most } of turns) {
+        // There are probably more. Those of others come before them.
+        if (counts.get(functionId)?.length === most) this.looks.set(functionId, performance.now());
+      }
+      found = claims.length;
+    } while ((this.claimAgain || found > 0) && !this.isWithdrawn);
+  }
+
+  private async claim(turns: readonly Turn[]): Promise<Claimed[]> {
+    try {
+      return await this.repository.claim(turns, this.config.leaseMs);
+    } catch (error) {
+      for (const { functionId } of turns) this.looks.set(functionId, performance.now() + this.config.pollMs);
+      throw error;
+    }
+  }
+
+  /** What may be claimed now. */
+  private async turns(): Promise<Turn[]> {
+    const free = this.config.concurrency - this.attempts.size;
+    if (free <= 0) return [];
+    const now = performance.now();
+    const due = [...this.looks].filter(([, at]) => at <= now).slice(0, MOST_TURNS);
+    const asked = await Promise.all(
+      due.map(async ([functionId]) => {
+        const slots = await this.slotsOf(functionId);
+        const active = this.active.get(functionId) ?? 0;
+        return { functionId, active, room: slots * AHEAD - active };
+      }),
+    );
+    return turnsOf(asked, { free, concurrency: this.config.concurrency });
+  }
+
+  /** 0: its calls can't run now. It is looked at again when it changes, and at the next poll. */
+  private async slotsOf(id: FunctionId): Promise<number> {
+    try {
+      // A look is no use of the function.
+      const route = this.router.knownRoute(id) ?? (await this.router.route(id));
+      if (route.refusal === undefined && !route.isDisabled) return this.router.slotsOf(route);
+      return 0;
+    } catch (error) {
+      if (error instanceof AppError && error.kind === 'not_found') this.looks.delete(id);
+      return 0;
+    }
+  }
+
+  private begin(claim: Claimed): void {
+    const attempt = new Attempt(claim);
+    const { id, functionId } = claim;
+    this.attempts.set(id, attempt);
+    this.active.set(functionId, (this.active.get(functionId) ?? 0) + 1);
+    const ran = () => {
+      const left = (this.active.get(functionId) ?? 1) - 1;
+      if (left > 0) this.active.set(functionId, left);
+      else this.active.delete(functionId);
+      if (this.looks.has(functionId)) this.kick();
+    };
+    const end = this.runner
+      .run(attempt, ran)
+      .then((completion) => {
+        if (completion?.status === 'waiting') this.signals.due(functionId, completion.inMs ?? 0);
+        else if (completion !== undefined && claim.hasCallback) this.signals.callback();
+      })
+      .finally(() => {
+        if (this.attempts.get(id) === attempt) this.attempts.delete(id);
+        this.ends.delete(end);
+        if (this.looks.size > 0) this.kick();
+      });
+    this.ends.add(end);
+  }
+
+  /** Keeps the leases of what runs. What is lost to another manager ends here. */
+  private async renew(): Promise<void> {
+    if (this.isRenewing || this.attempts.size === 0) return;
+    this.isRenewing = true;
+    const held = [...this.attempts.values()];
+    try {
+      const renewed = await this.repository.renew(
+        held.map(({ claim }) => claim),
+        this.config.leaseMs,
+      );
+      for (const attempt of held) {
+        const found = renewed.get(attempt.claim.id);
+        // One that has ended meanwhile has no lease either, and doesn't mind.
+        if (found === undefined) attempt.end('lost_lease');
+        else if (found.isCancelled) attempt.end('cancel');
+      }
+    } catch (error) {
+      this.report(error, 'could not renew leases of calls for later');
+    } finally {
+      this.isRenewing = false;
+    }
+  }
+
+  /** For the first look that is not due yet. */
+  private setAlarm(): void {
+    clearTimeout(this.alarm);
+    const now = performance.now();
+    const next = Math.min(...[...this.looks.values()].filter((at) => at > now));
+    if (next === Infinity || this.isWithdrawn) return;
+    this.alarm = setTimeout(() => this.kick(), Math.ceil(next - now) + 1);
+  }
+
+  private report(error: unknown, message: string): void {
+    if (error instanceof DatabaseUnavailable) this.logger.warn({ reason: error.message }, message);
+    else this.logger.error({ err: error }, message);
+  }
+}

@@ -1,0 +1,300 @@
+import { LONGEST_AGE_MS, MOST_ATTEMPTS } from '#libs/config/config.js';
+import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
+import {
+  type AttemptError,
+  CALLBACK_STATUSES,
+  type CallbackStatus,
+  type Invocation,
+  PRIORITIES,
+  type Priority,
+  RETRYABLE,
+  type Retryable,
+  STATUSES,
+  type Status,
+} from './invocation.js';
+
+/** A call for later as requests ask for it. */
+export class InvokeLaterDto {
+  @ApiProperty({
+    description: 'Handed to the handler as it is. Its limit is 6 MiB of UTF-8 unless configured otherwise.',
+    maxLength: 64 * 1024 * 1024,
+    example: '{"name": "Ada"}',
+  })
+  payload: string;
+
+  @ApiPropertyOptional({
+    type: 'integer',
+    minimum: 0,
+    maximum: LONGEST_AGE_MS,
+    description: 'Not before so many milliseconds have passed.',
+  })
+  delay_ms?: number;
+
+  @ApiPropertyOptional({
+    type: String,
+    format: 'date-time',
+    description: 'Not before this moment, at most 30 days ahead; in place of `delay_ms`.',
+  })
+  not_before?: string;
+
+  @ApiPropertyOptional({
+    type: String,
+    enum: PRIORITIES,
+    description: 'Of calls that are due, those of a higher priority begin first. `normal` where it is left out.',
+  })
+  priority?: Priority;
+
+  @ApiPropertyOptional({
+    type: 'integer',
+    minimum: 1,
+    maximum: MOST_ATTEMPTS,
+    description: 'How often it is tried (INVOCATIONS_MAX_ATTEMPTS, 3).',
+  })
+  max_attempts?: number;
+
+  @ApiPropertyOptional({
+    type: [String],
+    enum: RETRYABLE,
+    description:
+      'After which failures it is tried again: the handler raised (`error`), took too long (`timeout`), or its worker ended (`crash`). All of them where it is left out.',
+  })
+  retry_on?: Retryable[];
+
+  @ApiPropertyOptional({
+    type: 'integer',
+    minimum: 0,
+    maximum: LONGEST_AGE_MS,
+    description:
+      'The longest pause before the second attempt, in milliseconds (INVOCATIONS_BACKOFF_MS, 1000). It doubles with each attempt, and the pause is any time up to it.',
+  })
+  backoff_ms?: number;
+
+  @ApiPropertyOptional({
+    type: 'integer',
+    minimum: 1,
+    maximum: LONGEST_AGE_MS,
+    description: 'It is given up when it is still waiting so long after it was due (INVOCATIONS_MAX_AGE_MS, a day).',
+  })
+  max_age_ms?: number;
+
+  @ApiPropertyOptional({
+    type: String,
+    maxLength: 2_048,
+    description:
+      'An http or https URL that is told of its end by a signed POST, where the installation has callbacks. Addresses that are private are refused.',
+  })
+  callback_url?: string;
+}
+
+export class CallbackDto {
+  @ApiProperty({ example: 'https://example.org/hooks/resized' })
+  url: string;
+
+  @ApiProperty({
+    type: String,
+    enum: CALLBACK_STATUSES,
+    nullable: true,
+    description: 'Null while the call has not ended. `failed`: it is not tried again.',
+    example: 'delivered',
+  })
+  status: CallbackStatus | null;
+
+  @ApiProperty({ type: 'integer', minimum: 0, description: 'Attempts that have begun.', example: 1 })
+  attempt: number;
+
+  @ApiProperty({
+    type: String,
+    nullable: true,
+    description: 'Why the last attempt failed.',
+    example: 'it answered 503',
+  })
+  error: string | null;
+}
+
+export class InvocationErrorDto {
+  @ApiProperty({
+    description: 'The code of a problem, or `invocation_expired`, or `attempt_lost`. More members as in that problem.',
+    example: 'handler_error',
+  })
+  code: string;
+
+  @ApiProperty({ example: 'ValueError: no name given' })
+  detail: string;
+}
+
+/** A call for later. */
+export class InvocationDto {
+  @ApiProperty({
+    pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$',
+    example: '019356b4-1c30-7b2e-9f4c-5d2f4a6e8b10',
+  })
+  id: string;
+
+  @ApiProperty({ description: "The function's id.", example: 'mfrggzdfmztwq2lk' })
+  function_id: string;
+
+  @ApiProperty({
+    type: String,
+    enum: STATUSES,
+    description: '`dead`: it has failed for good, and waits for a redrive or its end.',
+    example: 'waiting',
+  })
+  status: Status;
+
+  @ApiProperty({ type: String, enum: PRIORITIES, example: 'normal' })
+  priority: Priority;
+
+  @ApiProperty({ format: 'date-time', example: '2026-11-23T12:00:00.000Z' })
+  created_at: string;
+
+  @ApiProperty({ type: String, nullable: true, description: 'The name of the key that sent it.', example: 'ci' })
+  created_by: string | null;
+
+  @ApiProperty({
+    description: 'When it is or was due; of one that is tried again, its next attempt.',
+    format: 'date-time',
+    example: '2026-11-23T12:00:00.000Z',
+  })
+  due_at: string;
+
+  @ApiProperty({
+    description: 'When it is given up if it still waits.',
+    format: 'date-time',
+    example: '2026-11-24T12:00:00.000Z',
+  })
+  expires_at: string;
+
+  @ApiProperty({ type: 'integer', minimum: 0, description: 'Attempts that have begun and count.', example: 1 })
+  attempt: number;
+
+  @ApiProperty({ type: 'integer', minimum: 1, example: 3 })
+  max_attempts: number;
+
+  @ApiProperty({
+    type: String,
+    format: 'date-time',
+    nullable: true,
+    description: 'Of its last attempt.',
+    example: '2026-11-23T12:00:00.004Z',
+  })
+  started_at: string | null;
+
+  @ApiProperty({ type: String, format: 'date-time', nullable: true, example: '2026-11-23T12:00:00.010Z' })
+  ended_at: string | null;
+
+  @ApiProperty({
+    type: 'integer',
+    minimum: 1,
+    nullable: true,
+    description: 'The revision that ran it last.',
+    example: 3,
+  })
+  revision: number | null;
+
+  @ApiProperty({
+    type: 'integer',
+    minimum: 1,
+    description: 'The revision that had the calls when it came.',
+    example: 3,
+  })
+  enqueued_revision: number;
+
+  @ApiProperty({ type: 'integer', minimum: 0, example: 15 })
+  payload_bytes: number;
+
+  @ApiProperty({
+    type: 'integer',
+    minimum: 0,
+    nullable: true,
+    description: 'Of a result. One that is larger than INVOCATIONS_RESULT_BYTES (1 MiB) is not kept.',
+    example: 38,
+  })
+  result_bytes: number | null;
+
+  @ApiProperty({
+    type: InvocationErrorDto,
+    nullable: true,
+    description: 'What its last attempt that failed has failed with.',
+  })
+  error: InvocationErrorDto | null;
+
+  @ApiProperty({
+    type: String,
+    nullable: true,
+    description: 'The Idempotency-Key that it came with.',
+    example: 'order-4711',
+  })
+  idempotency_key: string | null;
+
+  @ApiProperty({
+    description: 'The id of the request that it came with.',
+    maxLength: 64,
+    example: '6f9619ff-8b86-4011-b42d-00cf4fc964ff',
+  })
+  request_id: string;
+
+  @ApiPropertyOptional({
+    description:
+      "The handler's return value: any JSON, null too. Only of one that succeeded, where its result is kept.",
+    example: { greeting: 'Hello, Ada!' },
+  })
+  result?: unknown;
+
+  @ApiProperty({ type: CallbackDto, nullable: true, description: 'Where somebody is to be told of its end.' })
+  callback: CallbackDto | null;
+
+  static of(row: Invocation): InvocationDto {
+    return {
+      id: row.id,
+      function_id: row.functionId,
+      status: row.status,
+      priority: PRIORITIES[row.priority] ?? 'normal',
+      created_at: row.createdAt.toISOString(),
+      created_by: row.createdBy,
+      due_at: row.dueAt.toISOString(),
+      expires_at: row.expiresAt.toISOString(),
+      attempt: row.attempt,
+      max_attempts: row.retry.maxAttempts,
+      started_at: row.startedAt?.toISOString() ?? null,
+      ended_at: row.endedAt?.toISOString() ?? null,
+      revision: row.revision,
+      enqueued_revision: row.enqueuedRevision,
+      payload_bytes: row.payloadBytes,
+      result_bytes: row.resultBytes,
+      error: row.error satisfies AttemptError | null,
+      idempotency_key: row.idempotencyKey,
+      request_id: row.requestId,
+      callback:
+        row.callbackUrl === null
+          ? null
+          : {
+              url: row.callbackUrl,
+              status: row.callbackStatus,
+              attempt: row.callbackAttempt,
+              error: row.callbackError,
+            },
+    };
+  }
+}
+
+/** Which dead calls shall wait again. */
+export class RedriveDto {
+  @ApiPropertyOptional({
+    type: [String],
+    maxItems: 1_000,
+    description: 'These only. Without it all dead ones, the oldest first.',
+  })
+  ids?: string[];
+}
+
+export class RedrivenDto {
+  @ApiProperty({ type: 'integer', minimum: 0, description: 'How many wait again.', example: 12 })
+  redriven: number;
+}
+
+/** A call as JSON, with the bytes of its result as the worker gave them, `{"result": …`, before what is known of it. */
+export function invocationJson(row: Invocation, result: Buffer | null): Buffer {
+  const shown = Buffer.from(JSON.stringify(InvocationDto.of(row)));
+  if (result === null) return shown;
+  return Buffer.concat([result.subarray(0, result.lastIndexOf(0x7d)), Buffer.from(','), shown.subarray(1)]);
+}

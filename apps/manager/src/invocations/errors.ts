@@ -1,0 +1,53 @@
+import { AppError } from '#libs/errors/app-error.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import type { Status } from './invocation.js';
+
+/** `field` is the member at fault, or the header. */
+export class InvalidInvocation extends AppError {
+  readonly code = 'invalid_invocation';
+  readonly kind = 'invalid';
+  constructor(field: string, message: string) {
+    super(message, { extras: { field } });
+  }
+}
+
+export class InvocationNotFound extends AppError {
+  readonly code = 'invocation_not_found';
+  readonly kind = 'not_found';
+  constructor(id: string) {
+    super(`There is no invocation ${id.slice(0, 64)}. It may have been removed after its time.`);
+  }
+}
+
+export class InvocationEnded extends AppError {
+  readonly code = 'invocation_ended';
+  readonly kind = 'conflict';
+  constructor(id: string, status: Status) {
+    super(`Invocation ${id} has ended already: its status is ${status}.`);
+  }
+}
+
+export class IdempotencyKeyReused extends AppError {
+  readonly code = 'idempotency_key_reused';
+  readonly kind = 'conflict';
+  constructor(key: string) {
+    super(`The Idempotency-Key ${key} came with another request before: send the very same one, or another key.`);
+  }
+}
+
+/** What a queue may hold. */
+export interface QueueBound {
+  readonly calls: number;
+  readonly bytes: number;
+}
+
+export class QueueFull extends AppError {
+  readonly code = 'queue_full';
+  readonly kind = 'saturated';
+  override readonly retryAfterSeconds = 5;
+  /** `id`: of the function whose own queue is full; undefined: all queues together are. */
+  constructor(id: FunctionId | undefined, { calls, bytes }: QueueBound) {
+    const whose = id === undefined ? 'calls for later' : `calls of function ${id}`;
+    super(`As many ${whose} wait and run as may (${calls} calls, ${bytes} bytes).`, { isMany: true });
+  }
+}

@@ -1,0 +1,83 @@
+import type { InvocationsConfig } from '#libs/config/config.js';
+import { INVOCATIONS_CONFIG } from '#libs/config/config.module.js';
+import { DatabaseUnavailable } from '#libs/errors/errors.js';
+import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
+import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { DAY_MS } from './days.js';
+import { InvocationRepository } from './invocation.repository.js';
+import { InvocationStorage } from './invocation.storage.js';
+
+/** What is late by this much has waited for long. */
+const EXPIRE_EVERY_MS = 30_000;
+const STORAGE_EVERY_MS = 10 * 60_000;
+/** Partitions are made ahead, also for managers whose clock is wrong by hours. */
+const DAYS_AHEAD = 2;
+/** So that a statement more or less doesn't matter to anybody else. */
+const MOST_ROUNDS = 100;
+
+/** Gives up calls that waited too long, makes partitions for the days to come, and forgets what is past its time. */
+@Injectable()
+export class InvocationKeeper implements OnApplicationBootstrap, OnApplicationShutdown {
+  private readonly timers = new Set<NodeJS.Timeout>();
+  private isOver = false;
+  private rounds: Promise<unknown> = Promise.resolve();
+  /** Partitions that couldn't be made were told of once. */
+  private isWarned = false;
+
+  constructor(
+    private readonly repository: InvocationRepository,
+    private readonly storage: InvocationStorage,
+    @Inject(INVOCATIONS_CONFIG) private readonly config: Pick<InvocationsConfig, 'retentionMs'>,
+    @InjectPinoLogger(InvocationKeeper.name) private readonly logger: PinoLogger,
+  ) {}
+
+  onApplicationBootstrap(): void {
+    this.every(EXPIRE_EVERY_MS, () => this.again(() => this.repository.expire()));
+    this.every(EXPIRE_EVERY_MS, () => this.again(() => this.storage.forgetFunctions()));
+    this.every(STORAGE_EVERY_MS, () => this.keepStorage());
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    this.isOver = true;
+    for (const timer of this.timers) clearInterval(timer);
+    await this.rounds;
+  }
+
+  private every(ms: number, work: () => Promise<void>): void {
+    const round = () => {
+      this.rounds = this.rounds
+        .then(() => (this.isOver ? undefined : work()))
+        .catch((error: unknown) => this.report(error));
+    };
+    this.timers.add(setInterval(round, ms).unref());
+    round();
+  }
+
+  private async again(work: () => Promise<number>): Promise<void> {
+    for (let round = 0; round < MOST_ROUNDS && !this.isOver; round += 1) if ((await work()) === 0) return;
+  }
+
+  private async keepStorage(): Promise<void> {
+    const now = Date.now();
+    const days = Array.from({ length: DAYS_AHEAD + 2 }, (_, index) => new Date(now + (index - 1) * DAY_MS));
+    const reason = await this.storage.ensure(days);
+    if (reason !== undefined && !this.isWarned) {
+      this.logger.warn({ reason }, 'a partition for calls for later could not be made: the default one takes them');
+    }
+    this.isWarned = reason !== undefined;
+    const { retentionMs } = this.config;
+    for (const partition of await this.storage.partitions()) {
+      if (partition.day.getTime() + DAY_MS + retentionMs > now || this.isOver) break;
+      if (await this.storage.drop(partition, retentionMs)) {
+        this.logger.info({ day: partition.day.toISOString().slice(0, 10) }, 'calls for later of a day forgotten');
+      }
+    }
+    await this.again(() => this.storage.forget(new Date(now - retentionMs), retentionMs));
+    await this.again(() => this.storage.forgetKeys(retentionMs));
+  }
+
+  private report(error: unknown): void {
+    if (error instanceof DatabaseUnavailable) this.logger.debug({ reason: error.message }, 'calls for later not kept');
+    else this.logger.error({ err: error }, 'calls for later not kept');
+  }
+}

@@ -1,0 +1,572 @@
+import type { InvocationsConfig } from '#libs/config/config.js';
+import { INVOCATIONS_CONFIG } from '#libs/config/config.module.js';
+import { Batch } from '#libs/database/batch.js';
+import { Database } from '#libs/database/database.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { Inject, Injectable } from '@nestjs/common';
+import { randomUUID } from 'node:crypto';
+import { IN_LOCK_ORDER, IS_UNHURRIED, unhurried } from '../functions/function.repository.js';
+import type { Choice } from '../traffic/traffic.js';
+import {
+  type AttemptError,
+  type CallbackStatus,
+  type Invocation,
+  PRIORITIES,
+  type RetryPolicy,
+  type Status,
+} from './invocation.js';
+
+export interface NewInvocation {
+  readonly id: string;
+  readonly functionId: FunctionId;
+  readonly body: Buffer;
+  readonly payloadBytes: number;
+  readonly priority: number;
+  readonly delayMs: number;
+  readonly notBefore: Date | null;
+  readonly maxAgeMs: number;
+  readonly retry: RetryPolicy;
+  readonly choice: Choice | null;
+  readonly revision: number;
+  readonly requestId: string;
+  readonly createdBy: string | null;
+  readonly callbackUrl: string | null;
+  readonly key: string | null;
+  readonly digest: Buffer;
+}
+
+/** What became of a call that was to be kept. */
+export type Enqueued =
+  | ({ readonly outcome: 'added'; readonly dueInMs: number } & Pick<Invocation, 'createdAt' | 'dueAt' | 'expiresAt'>)
+  /** The first one of its key: the same request, or another one. */
+  | { readonly outcome: 'known'; readonly id: string; readonly isSame: boolean }
+  | { readonly outcome: 'no_function' | 'function_full' | 'all_full' };
+
+type EnqueuedRow =
+  | Extract<Enqueued, { outcome: 'added' }>
+  | { readonly outcome: Exclude<Enqueued['outcome'], 'added' | 'known'> | 'key_taken' };
+
+/** The right to make one attempt, until the lease ends. */
+export interface Claimed extends Pick<Invocation, 'id' | 'functionId' | 'retry' | 'choice' | 'attempt' | 'createdBy'> {
+  readonly token: string;
+  readonly postponed: number;
+  /** Undefined: it is large, and read when its function has a slot for it. */
+  readonly body: Buffer | undefined;
+  readonly bodyBytes: number;
+  readonly isExpired: boolean;
+  readonly isCancelled: boolean;
+  readonly hasCallback: boolean;
+}
+
+/** An ended call that somebody is to be told of, with its result as the worker gave it. */
+export type DueCallback = Invocation & { readonly result: Buffer | null };
+
+/** How many calls of a function may be claimed. */
+export interface Turn {
+  readonly functionId: FunctionId;
+  readonly most: number;
+}
+
+/** What an attempt ends with. */
+export interface Completion {
+  readonly id: string;
+  readonly token: string;
+  readonly status: Exclude<Status, 'running'>;
+  /** Of one that waits again. */
+  readonly inMs?: number;
+  readonly counts?: boolean;
+  readonly revision?: number | undefined;
+  readonly result?: Buffer | undefined;
+  /** Of a result that isn't kept, too. */
+  readonly resultBytes?: number | undefined;
+  readonly error?: AttemptError | undefined;
+}
+
+/** What waits of a function that is due, now or soon. */
+export interface Upcoming {
+  readonly functionId: FunctionId;
+  readonly inMs: number;
+}
+
+export interface ListFilter {
+  readonly status?: Status | undefined;
+  readonly since?: Date | undefined;
+  readonly until?: Date | undefined;
+  readonly after?: string | undefined;
+  readonly limit: number;
+}
+
+/** What waits and runs of one function, and since when the oldest that is due waits. */
+export interface QueueDepth {
+  readonly functionId: FunctionId;
+  readonly calls: number;
+  readonly oldestMs: number | null;
+}
+
+/** Larger ones are read when they are needed. */
+const INLINE_BYTES = 16 * 1024;
+/** What one statement may carry. */
+const STATEMENT_BYTES = 8 * 1024 * 1024;
+/** A larger result is left out of a callback. */
+const LARGEST_TOLD = 1024 * 1024;
+const MOST_LOST = 10;
+const AT_ONCE = 1_000;
+
+const COLUMNS = `id, function_id AS "functionId", status, priority, created_at AS "createdAt", created_by AS "createdBy",
+  request_id AS "requestId", idempotency_key AS "idempotencyKey", due_at AS "dueAt", expires_at AS "expiresAt", retry,
+  choice, enqueued_revision AS "enqueuedRevision", payload_bytes AS "payloadBytes", attempt, started_at AS "startedAt",
+  ended_at AS "endedAt", revision, result_bytes AS "resultBytes", error, cancel_requested AS "cancelRequested",
+  callback_url AS "callbackUrl", callback_status AS "callbackStatus", callback_attempt AS "callbackAttempt",
+  callback_error AS "callbackError"`;
+
+/** Functions that are being removed have no calls any more. */
+const OF_PRESENT = `EXISTS (SELECT FROM functions WHERE functions.id = function_id AND deleted_at IS NULL)`;
+
+/** Whoever wants to be told of a call's end is, where it ends with the statement. */
+function calledBackIf(hasEnded: string): string {
+  const isWanted = `callback_url IS NOT NULL AND (${hasEnded})`;
+  return `callback_due_at = CASE WHEN ${isWanted} THEN now() END,
+    callback_status = CASE WHEN ${isWanted} THEN 'waiting' END`;
+}
+
+/** One place fewer for each call that has ended, which `ended (function_id, bytes)` names. Rows are locked in one order. */
+const COUNT_DOWN = `
+  fewer AS MATERIALIZED (
+    SELECT function_id, count(*)::integer AS calls, sum(bytes)::bigint AS bytes FROM ended GROUP BY function_id
+  ), held AS MATERIALIZED (
+    SELECT function_id FROM invocation_queues WHERE function_id IN (SELECT function_id FROM fewer)
+    ORDER BY function_id FOR UPDATE
+  ), counted AS (
+    UPDATE invocation_queues SET calls = invocation_queues.calls - fewer.calls,
+      bytes = invocation_queues.bytes - fewer.bytes
+    FROM fewer JOIN held USING (function_id) WHERE invocation_queues.function_id = fewer.function_id
+  )`;
+
+/** All SQL about calls for later. Their rows are the queue. */
+@Injectable()
+export class InvocationRepository {
+  private readonly enqueues = new Batch((calls: readonly NewInvocation[]) => this.enqueueAll(calls), 256, {
+    of: ({ body }) => body.length,
+    most: STATEMENT_BYTES,
+  });
+  private readonly completions = new Batch((all: readonly Completion[]) => this.completeAll(all), 256, {
+    of: ({ result }) => result?.length ?? 0,
+    most: STATEMENT_BYTES,
+  });
+  private readonly bodies = new Batch((ids: readonly string[]) => this.bodiesOf(ids), 8);
+
+  constructor(
+    private readonly database: Database,
+    @Inject(INVOCATIONS_CONFIG) private readonly config: InvocationsConfig,
+  ) {}
+
+  /** Resolves once the call's row is committed. Those that come at once are committed together. */
+  enqueue(call: NewInvocation): Promise<Enqueued> {
+    return this.enqueues.add(call);
+  }
+
+  private async enqueueAll(calls: readonly NewInvocation[]): Promise<Enqueued[]> {
+    const { perFunction, most, bytesPerFunction, mostBytes } = this.config;
+    const rows = await this.database.query<EnqueuedRow>(
+      `WITH asked AS MATERIALIZED (
+         SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::integer[], $5::smallint[], $6::float8[],
+           $7::timestamptz[], $8::float8[], $9::text[], $10::text[], $11::integer[], $12::text[], $13::text[],
+           $14::text[], $15::bytea[], $20::text[]) WITH ORDINALITY
+           AS asked (id, function_id, body, payload_bytes, priority, delay_ms, not_before, max_age_ms, retry, choice,
+             revision, request_id, created_by, key, digest, callback_url, place)
+       ), due AS MATERIALIZED (
+         SELECT *, COALESCE(not_before, now() + delay_ms * interval '1 millisecond') AS due_at FROM asked
+       ), held AS MATERIALIZED (
+         SELECT function_id, calls, bytes FROM invocation_queues WHERE function_id = ANY ($2)
+         ORDER BY function_id FOR UPDATE
+       ), present AS MATERIALIZED (
+         SELECT due.*, COALESCE(held.calls, 0) + count(*) OVER of_function AS calls,
+           COALESCE(held.bytes, 0) + sum(octet_length(body)) OVER of_function AS bytes,
+           count(*) OVER of_all + (SELECT COALESCE(sum(calls), 0) FROM invocation_queues) AS all_calls,
+           sum(octet_length(body)) OVER of_all + (SELECT COALESCE(sum(bytes), 0) FROM invocation_queues) AS all_bytes
+         FROM due JOIN functions ON functions.id = due.function_id AND deleted_at IS NULL
+           LEFT JOIN held ON held.function_id = due.function_id
+         WINDOW of_function AS (PARTITION BY due.function_id ORDER BY place), of_all AS (ORDER BY place)
+       ), fitting AS MATERIALIZED (
+         SELECT *, calls <= $16 AND bytes <= $17 AS fits, all_calls <= $18 AND all_bytes <= $19 AS fits_all FROM present
+       ), keyed AS (
+         INSERT INTO invocation_keys (function_id, key, digest, invocation_id)
+         SELECT function_id, key, digest, id FROM fitting WHERE fits AND fits_all AND key IS NOT NULL
+         ORDER BY function_id, key
+         ON CONFLICT DO NOTHING RETURNING invocation_id
+       ), added AS (
+         INSERT INTO invocations (id, function_id, priority, created_by, request_id, idempotency_key, due_at, max_age_ms,
+           expires_at, retry, choice, enqueued_revision, body, payload_bytes, callback_url)
+         SELECT id, function_id, priority, created_by, request_id, key, due_at, max_age_ms,
+           GREATEST(now(), due_at) + max_age_ms * interval '1 millisecond', retry::jsonb, choice::jsonb, revision, body,
+           payload_bytes, callback_url
+         FROM fitting WHERE fits AND fits_all AND (key IS NULL OR id IN (SELECT invocation_id FROM keyed))
+         RETURNING id, function_id, octet_length(body) AS bytes, created_at, expires_at
+       ), counted AS (
+         INSERT INTO invocation_queues AS queues (function_id, calls, bytes)
+         SELECT function_id, count(*), sum(bytes) FROM added GROUP BY function_id ORDER BY function_id
+         ON CONFLICT (function_id) DO UPDATE
+           SET calls = queues.calls + EXCLUDED.calls, bytes = queues.bytes + EXCLUDED.bytes
+       )
+       SELECT CASE WHEN added.id IS NOT NULL THEN 'added' WHEN fitting.id IS NULL THEN 'no_function'
+           WHEN NOT fits THEN 'function_full' WHEN NOT fits_all THEN 'all_full' ELSE 'key_taken' END AS outcome,
+         (extract(epoch FROM due.due_at - now()) * 1000)::float8 AS "dueInMs", created_at AS "createdAt",
+         due.due_at AS "dueAt", expires_at AS "expiresAt"
+       FROM due LEFT JOIN fitting USING (id) LEFT JOIN added USING (id) ORDER BY due.place`,
+      [
+        calls.map(({ id }) => id),
+        calls.map(({ functionId }) => functionId),
+        calls.map(({ body }) => body),
+        calls.map(({ payloadBytes }) => payloadBytes),
+        calls.map(({ priority }) => priority),
+        calls.map(({ delayMs }) => delayMs),
+        calls.map(({ notBefore }) => notBefore),
+        calls.map(({ maxAgeMs }) => maxAgeMs),
+        calls.map(({ retry }) => JSON.stringify(retry)),
+        calls.map(({ choice }) => choice && JSON.stringify(choice)),
+        calls.map(({ revision }) => revision),
+        calls.map(({ requestId }) => requestId),
+        calls.map(({ createdBy }) => createdBy),
+        calls.map(({ key }) => key),
+        calls.map(({ digest }) => digest),
+        perFunction,
+        bytesPerFunction,
+        most,
+        mostBytes,
+        calls.map(({ callbackUrl }) => callbackUrl),
+      ],
+    );
+    const first = await this.firstOfKeys(calls.filter((_, index) => rows[index]?.outcome !== 'added'));
+    return calls.map((call, index): Enqueued => {
+      const row = rows[index] as EnqueuedRow;
+      if (row.outcome === 'added') return row;
+      const { outcome } = row;
+      const known = call.key === null ? undefined : first.get(`${call.functionId} ${call.key}`);
+      // It is answered as it was, however full the queue is by now.
+      if (known !== undefined && outcome !== 'no_function') {
+        return { outcome: 'known', id: known.id, isSame: known.digest.equals(call.digest) };
+      }
+      // Its key was forgotten in between: another try gets it.
+      return { outcome: outcome === 'key_taken' ? 'function_full' : outcome };
+    });
+  }
+
+  private async firstOfKeys(calls: readonly NewInvocation[]): Promise<Map<string, { id: string; digest: Buffer }>> {
+    const keyed = calls.filter(({ key }) => key !== null);
+    if (keyed.length === 0) return new Map();
+    const rows = await this.database.query<{ functionId: string; key: string; id: string; digest: Buffer }>(
+      `SELECT function_id AS "functionId", key, invocation_id AS id, digest FROM invocation_keys
+       WHERE (function_id, key) IN (SELECT * FROM unnest($1::text[], $2::text[]))`,
+      [keyed.map(({ functionId }) => functionId), keyed.map(({ key }) => key)],
+    );
+    return new Map(rows.map(({ functionId, key, id, digest }) => [`${functionId} ${key}`, { id, digest }]));
+  }
+
+  /**
+   * Claims due calls for a lease: of each function at most so many, those of the highest priority first, then those that
+   * are due for the longest. Rows that are locked stay as they were found, so that nothing but their ids need be asked
+   * for again: any other condition tempts the planner to read the whole queue. An attempt counts from its claim on; whoever finds that it wasn't made gives it back.
+   */
+  async claim(turns: readonly Turn[], leaseMs: number): Promise<Claimed[]> {
+    const token = randomUUID();
+    const rows = await this.database.query<
+      Omit<Claimed, 'token' | 'body'> & {
+        readonly body: Buffer | null;
+        readonly priority: number;
+        readonly dueAt: Date;
+      }
+    >(
+      `WITH ${unhurried()}, turns AS MATERIALIZED (
+         SELECT * FROM unnest($1::text[], $2::integer[]) AS turns (function_id, most)
+         WHERE ${OF_PRESENT} AND ${IS_UNHURRIED}
+       ), due AS MATERIALIZED (
+         SELECT picked.id FROM turns CROSS JOIN LATERAL (
+           SELECT next.id FROM unnest($3::smallint[]) AS level CROSS JOIN LATERAL (
+             SELECT id FROM invocations
+             WHERE function_id = turns.function_id AND status = 'waiting' AND priority = level AND due_at <= now()
+             ORDER BY due_at LIMIT turns.most FOR UPDATE SKIP LOCKED
+           ) AS next LIMIT turns.most
+         ) AS picked
+       )
+       UPDATE invocations SET status = 'running', lease_token = $4,
+         lease_until = now() + $5 * interval '1 millisecond', attempt = attempt + 1, started_at = now()
+       WHERE id = ANY (ARRAY(SELECT id FROM due))
+       RETURNING id, function_id AS "functionId", retry, choice, attempt, postponed, created_by AS "createdBy", priority,
+         due_at AS "dueAt", CASE WHEN octet_length(body) <= ${INLINE_BYTES} THEN body END AS body,
+         octet_length(body) AS "bodyBytes", expires_at <= now() AS "isExpired", cancel_requested AS "isCancelled",
+         callback_url IS NOT NULL AS "hasCallback"`,
+      [turns.map(({ functionId }) => functionId), turns.map(({ most }) => most), LEVELS, token, leaseMs],
+    );
+    return rows
+      .toSorted((a, b) => b.priority - a.priority || a.dueAt.getTime() - b.dueAt.getTime())
+      .map(({ body, ...row }) => ({ ...row, token, body: body ?? undefined }));
+  }
+
+  /** Lengthens leases. Answers which of these are still held, and which of those shall be cancelled. */
+  async renew(
+    claims: readonly Pick<Claimed, 'id' | 'token'>[],
+    leaseMs: number,
+  ): Promise<ReadonlyMap<string, { readonly isCancelled: boolean }>> {
+    const rows = await this.database.query<{ id: string; isCancelled: boolean }>(
+      `WITH ${unhurried()}, held AS MATERIALIZED (
+         SELECT id FROM invocations WHERE id = ANY ($1) AND status = 'running' ${IN_LOCK_ORDER}
+       )
+       UPDATE invocations SET lease_until = now() + $3 * interval '1 millisecond'
+       FROM unnest($1::uuid[], $2::uuid[]) AS claims (id, token) JOIN held USING (id)
+       WHERE invocations.id = ANY ($1) AND invocations.id = claims.id AND status = 'running' AND lease_token = token
+         AND ${IS_UNHURRIED}
+       RETURNING invocations.id, cancel_requested AS "isCancelled"`,
+      [claims.map(({ id }) => id), claims.map(({ token }) => token), leaseMs],
+    );
+    return new Map(rows.map(({ id, isCancelled }) => [id, { isCancelled }]));
+  }
+
+  /** What a large call sends. */
+  async body(id: string): Promise<Buffer | null> {
+    return this.bodies.add(id);
+  }
+
+  private async bodiesOf(ids: readonly string[]): Promise<(Buffer | null)[]> {
+    const rows = await this.database.query<{ id: string; body: Buffer }>(
+      'SELECT id, body FROM invocations WHERE id = ANY ($1)',
+      [ids],
+    );
+    const found = new Map(rows.map(({ id, body }) => [id, body]));
+    return ids.map((id) => found.get(id) ?? null);
+  }
+
+  /** Writes what an attempt ended with. False: its lease was lost, and nothing was written. */
+  complete(completion: Completion): Promise<boolean> {
+    return this.completions.add(completion);
+  }
+
+  private async completeAll(all: readonly Completion[]): Promise<boolean[]> {
+    const rows = await this.database.query<{ id: string }>(
+      `WITH done AS MATERIALIZED (
+         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::float8[], $5::boolean[], $6::integer[],
+           $7::bytea[], $8::integer[], $9::text[])
+           AS done (id, token, status, in_ms, counts, revision, result, result_bytes, error)
+       ), mine AS MATERIALIZED (
+         SELECT id FROM invocations WHERE id = ANY ($1) AND status = 'running' ${IN_LOCK_ORDER}
+       ), written AS (
+         UPDATE invocations SET
+           status = CASE WHEN done.status = 'waiting' AND cancel_requested THEN 'cancelled' ELSE done.status END,
+           attempt = CASE WHEN counts THEN attempt ELSE attempt - 1 END,
+           postponed = CASE WHEN counts THEN 0 ELSE postponed + 1 END,
+           due_at = CASE WHEN in_ms IS NULL THEN due_at
+             ELSE LEAST(now() + in_ms * interval '1 millisecond', GREATEST(now(), expires_at)) END,
+           ended_at = CASE WHEN done.status <> 'waiting' OR cancel_requested THEN now() END,
+           revision = COALESCE(done.revision, invocations.revision), result = done.result,
+           result_bytes = done.result_bytes, error = COALESCE(done.error::jsonb, invocations.error),
+           ${calledBackIf("done.status <> 'waiting' OR cancel_requested")}, lease_token = NULL, lease_until = NULL
+         FROM done JOIN mine USING (id)
+         WHERE invocations.id = ANY ($1) AND invocations.id = done.id AND lease_token = token
+         RETURNING invocations.id, function_id, invocations.status, octet_length(body) AS bytes
+       ), ended AS (
+         SELECT function_id, bytes FROM written WHERE status <> 'waiting'
+       ), ${COUNT_DOWN}
+       SELECT id FROM written`,
+      [
+        all.map(({ id }) => id),
+        all.map(({ token }) => token),
+        all.map(({ status }) => status),
+        all.map(({ inMs }) => inMs ?? null),
+        all.map(({ counts = true }) => counts),
+        all.map(({ revision }) => revision ?? null),
+        all.map(({ result }) => result ?? null),
+        all.map(({ resultBytes }) => resultBytes ?? null),
+        all.map(({ error }) => (error === undefined ? null : JSON.stringify(error))),
+      ],
+    );
+    const written = new Set(rows.map(({ id }) => id));
+    return all.map(({ id }) => written.has(id));
+  }
+
+  /**
+   * Takes back calls whose manager has gone, and tells which functions have calls that are due within `aheadMs`. A call
+   * that has lost too many managers may be what ends them.
+   */
+  async upcoming(aheadMs: number): Promise<Upcoming[]> {
+    return this.database.query<Upcoming>(
+      `WITH lost AS MATERIALIZED (
+         SELECT id FROM invocations WHERE status = 'running' AND lease_until < now() LIMIT ${AT_ONCE}
+         FOR UPDATE SKIP LOCKED
+       ), back AS (
+         UPDATE invocations SET
+           status = CASE WHEN cancel_requested THEN 'cancelled' WHEN lost >= ${MOST_LOST} THEN 'dead' ELSE 'waiting' END,
+           attempt = attempt - 1, lost = lost + 1, lease_token = NULL, lease_until = NULL,
+           error = CASE WHEN lost >= ${MOST_LOST} AND NOT cancel_requested THEN jsonb_build_object('code', 'attempt_lost',
+             'detail', 'The managers that ran it ended again and again before it did.') ELSE error END,
+           ended_at = CASE WHEN cancel_requested OR lost >= ${MOST_LOST} THEN now() END,
+           ${calledBackIf(`cancel_requested OR lost >= ${MOST_LOST}`)}
+         WHERE id = ANY (ARRAY(SELECT id FROM lost))
+         RETURNING function_id, status, octet_length(body) AS bytes
+       ), ended AS (
+         SELECT function_id, bytes FROM back WHERE status <> 'waiting'
+       ), ${COUNT_DOWN}
+       SELECT function_id AS "functionId", 0::float8 AS "inMs" FROM back WHERE status = 'waiting'
+       UNION
+       SELECT queues.function_id, GREATEST(0, extract(epoch FROM next.due_at - now()) * 1000)::float8
+       FROM invocation_queues AS queues CROSS JOIN LATERAL (
+         SELECT min(first.due_at) AS due_at FROM unnest($2::smallint[]) AS level CROSS JOIN LATERAL (
+           SELECT due_at FROM invocations
+           WHERE function_id = queues.function_id AND status = 'waiting' AND priority = level
+             AND due_at <= now() + $1 * interval '1 millisecond'
+           ORDER BY due_at LIMIT 1
+         ) AS first
+       ) AS next
+       WHERE queues.calls > 0 AND next.due_at IS NOT NULL AND ${OF_PRESENT.replace('function_id', 'queues.function_id')}`,
+      [aheadMs, LEVELS],
+    );
+  }
+
+  /** A call of a function that is there. */
+  async find(id: string): Promise<Invocation | null> {
+    const [row] = await this.database.query<Invocation>(
+      `SELECT ${COLUMNS} FROM invocations WHERE id = $1 AND ${OF_PRESENT}`,
+      [id],
+    );
+    return row ?? null;
+  }
+
+  /** The worker's body of a successful call. */
+  async result(id: string): Promise<Buffer | null> {
+    const [row] = await this.database.query<{ result: Buffer | null }>('SELECT result FROM invocations WHERE id = $1', [
+      id,
+    ]);
+    return row?.result ?? null;
+  }
+
+  /** The newest first. */
+  list(functionId: FunctionId, { status, since, until, after, limit }: ListFilter): Promise<Invocation[]> {
+    return this.database.query<Invocation>(
+      `SELECT ${COLUMNS} FROM invocations
+       WHERE function_id = $1 AND ($2::text IS NULL OR status = $2) AND ($3::uuid IS NULL OR id < $3)
+         AND ($4::timestamptz IS NULL OR created_at >= $4) AND ($5::timestamptz IS NULL OR created_at < $5)
+       ORDER BY id DESC LIMIT $6`,
+      [functionId, status ?? null, after ?? null, since ?? null, until ?? null, limit],
+    );
+  }
+
+  /** Ends a call that waits, and asks for the end of one that runs. The row as it is then; null: there is none. */
+  async cancel(id: string): Promise<Invocation | null> {
+    const [row] = await this.database.query<Invocation>(
+      `WITH cancelled AS (
+         UPDATE invocations SET cancel_requested = true,
+           status = CASE WHEN status = 'waiting' THEN 'cancelled' ELSE status END,
+           ended_at = CASE WHEN status = 'waiting' THEN now() END, ${calledBackIf("status = 'waiting'")}
+         WHERE id = $1 AND status IN ('waiting', 'running') AND ${OF_PRESENT}
+         RETURNING *
+       ), ended AS (
+         SELECT function_id, octet_length(body) AS bytes FROM cancelled WHERE status = 'cancelled'
+       ), ${COUNT_DOWN}
+       SELECT ${COLUMNS} FROM cancelled`,
+      [id],
+    );
+    return row ?? null;
+  }
+
+  /** Lets dead calls wait again as if they had just come: at most so many of them, the oldest first. Answers how many. */
+  async redrive(functionId: FunctionId, ids: readonly string[] | null, most: number): Promise<number> {
+    const { perFunction, most: mostCalls } = this.config;
+    const rows = await this.database.query<{ id: string }>(
+      `WITH held AS MATERIALIZED (
+         SELECT calls FROM invocation_queues WHERE function_id = $1 FOR UPDATE
+       ), room AS MATERIALIZED (
+         SELECT LEAST($3, $4 - COALESCE((SELECT calls FROM held), 0),
+           $5 - (SELECT COALESCE(sum(calls), 0) FROM invocation_queues))::integer AS calls
+       ), dead AS MATERIALIZED (
+         SELECT id FROM invocations
+         WHERE function_id = $1 AND status = 'dead' AND ($2::uuid[] IS NULL OR id = ANY ($2))
+         ORDER BY id LIMIT GREATEST(0, (SELECT calls FROM room)) FOR UPDATE SKIP LOCKED
+       ), back AS (
+         UPDATE invocations SET status = 'waiting', attempt = 0, lost = 0, postponed = 0, due_at = now(),
+           expires_at = now() + max_age_ms * interval '1 millisecond', ended_at = NULL, cancel_requested = false,
+           callback_due_at = NULL, callback_status = NULL, callback_attempt = 0, callback_error = NULL
+         WHERE id = ANY (ARRAY(SELECT id FROM dead))
+         RETURNING id, octet_length(body) AS bytes
+       ), counted AS (
+         INSERT INTO invocation_queues AS queues (function_id, calls, bytes)
+         SELECT $1, count(*), sum(bytes) FROM back HAVING count(*) > 0
+         ON CONFLICT (function_id) DO UPDATE
+           SET calls = queues.calls + EXCLUDED.calls, bytes = queues.bytes + EXCLUDED.bytes
+       )
+       SELECT id FROM back`,
+      [functionId, ids, most, perFunction, mostCalls],
+    );
+    return rows.length;
+  }
+
+  /** Gives up calls that have waited for as long as they may and that nobody could try. Answers how many. */
+  async expire(): Promise<number> {
+    const rows = await this.database.query(
+      `WITH late AS MATERIALIZED (
+         SELECT id FROM invocations WHERE status = 'waiting' AND expires_at < now() LIMIT ${AT_ONCE}
+         FOR UPDATE SKIP LOCKED
+       ), given_up AS (
+         UPDATE invocations SET status = 'dead', ended_at = now(), error = COALESCE(error, ${EXPIRED_SQL}),
+           ${calledBackIf('true')}
+         WHERE id = ANY (ARRAY(SELECT id FROM late))
+         RETURNING id, function_id, octet_length(body) AS bytes
+       ), ended AS (SELECT function_id, bytes FROM given_up), ${COUNT_DOWN}
+       SELECT id FROM given_up`,
+    );
+    return rows.length;
+  }
+
+  /** Claims ended calls whose callbacks are due, each for so long. */
+  claimCallbacks(most: number, leaseMs: number): Promise<DueCallback[]> {
+    return this.database.query<DueCallback>(
+      `WITH ${unhurried()}, due AS MATERIALIZED (
+         SELECT id FROM invocations WHERE callback_due_at <= now() AND ${IS_UNHURRIED} ORDER BY callback_due_at LIMIT $1
+         FOR UPDATE SKIP LOCKED
+       )
+       UPDATE invocations SET callback_due_at = now() + $2 * interval '1 millisecond',
+         callback_attempt = callback_attempt + 1
+       WHERE id = ANY (ARRAY(SELECT id FROM due))
+       RETURNING ${COLUMNS}, CASE WHEN result_bytes <= ${LARGEST_TOLD} THEN result END AS result`,
+      [most, leaseMs],
+    );
+  }
+
+  /** Writes how an attempt to deliver a callback ended; `inMs`: when the next one is due, null: there is none. */
+  async recordCallback(
+    { id, callbackAttempt }: Pick<Invocation, 'id' | 'callbackAttempt'>,
+    status: CallbackStatus,
+    { error = null, inMs = null }: { readonly error?: string | null; readonly inMs?: number | null } = {},
+  ): Promise<void> {
+    // An attempt after this one, or a redrive, says more.
+    await this.database.query(
+      `UPDATE invocations SET callback_status = $3, callback_error = $4,
+         callback_due_at = now() + $5 * interval '1 millisecond'
+       WHERE id = $1 AND callback_attempt = $2 AND callback_due_at IS NOT NULL`,
+      [id, callbackAttempt, status, error, inMs],
+    );
+  }
+
+  /** What waits, of the functions that have most of it. */
+  depths(most: number): Promise<QueueDepth[]> {
+    return this.database.query<QueueDepth>(
+      `SELECT queues.function_id AS "functionId", queues.calls,
+         (extract(epoch FROM now() - oldest.due_at) * 1000)::float8 AS "oldestMs"
+       FROM (SELECT * FROM invocation_queues WHERE calls > 0 ORDER BY calls DESC LIMIT $1) AS queues
+       CROSS JOIN LATERAL (
+         SELECT min(first.due_at) AS due_at FROM unnest($2::smallint[]) AS level CROSS JOIN LATERAL (
+           SELECT due_at FROM invocations
+           WHERE function_id = queues.function_id AND status = 'waiting' AND priority = level AND due_at <= now()
+           ORDER BY due_at LIMIT 1
+         ) AS first
+       ) AS oldest`,
+      [most, LEVELS],
+    );
+  }
+}
+
+export const EXPIRED: AttemptError = {
+  code: 'invocation_expired',
+  detail: 'It waited for as long as it may (max_age_ms) and could not be tried.',
+};
+const EXPIRED_SQL = `'${JSON.stringify(EXPIRED)}'::jsonb`;
+
+/** Priorities, the highest first. */
+const LEVELS = PRIORITIES.map((_, index) => index).toReversed();

@@ -1,0 +1,174 @@
+import type { InvocationsConfig, LimitsConfig } from '#libs/config/config.js';
+import { INVOCATIONS_CONFIG, LIMITS_CONFIG } from '#libs/config/config.module.js';
+import { requestIdOf } from '#libs/errors/request-id.js';
+import { Inject, Injectable } from '@nestjs/common';
+import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { randomUUIDv7 } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { FunctionNotFound } from '../functions/errors.js';
+import type { FunctionEntity } from '../functions/function.entity.js';
+import { FunctionRepository } from '../functions/function.repository.js';
+import { choiceOf } from '../gateway/choice.js';
+import { FunctionDisabled } from '../gateway/errors.js';
+import { type Route, Router } from '../gateway/router.js';
+import { MemoryBudget } from '../memory/memory-budget.js';
+import { RevisionWithoutTraffic } from '../traffic/errors.js';
+import type { Choice } from '../traffic/traffic.js';
+import { IdempotencyKeyReused, InvocationEnded, InvocationNotFound, QueueFull } from './errors.js';
+import { type Invocation, isOver } from './invocation.js';
+import { InvocationMetrics } from './invocation-metrics.js';
+import { InvocationRepository, type ListFilter, type NewInvocation } from './invocation.repository.js';
+import { readInvocation } from './invocation-request.js';
+import { InvocationSignals } from './invocation-signals.js';
+import { isInvocationId } from './invocation-query.js';
+
+/** What one redrive may let wait again; what is left takes another. */
+const MOST_REDRIVEN = 100_000;
+const REDRIVEN_AT_ONCE = 1_000;
+
+/** Takes calls for later, and tells what became of them. */
+@Injectable()
+export class InvocationsService {
+  constructor(
+    private readonly router: Router,
+    private readonly functions: FunctionRepository,
+    private readonly repository: InvocationRepository,
+    private readonly signals: InvocationSignals,
+    private readonly metrics: InvocationMetrics,
+    private readonly memory: MemoryBudget,
+    @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
+    @Inject(INVOCATIONS_CONFIG) private readonly config: InvocationsConfig,
+    @InjectPinoLogger(InvocationsService.name) private readonly logger: PinoLogger,
+  ) {}
+
+  /** Resolves with the call once it is committed; of a request that came before, with the first one's. */
+  async enqueue(
+    reference: string,
+    request: IncomingMessage,
+    response: ServerResponse,
+    by: string | null,
+  ): Promise<{ readonly invocation: Invocation; readonly isKnown: boolean }> {
+    const choice = choiceOf(request) ?? null;
+    const route = this.router.knownRoute(reference) ?? (await this.router.route(reference));
+    const revision = callableRevision(route, reference, choice);
+    const reservation = this.memory.reserveUntilClosed(response);
+    reservation.countFor(route.share);
+    const asked = await readInvocation(request, { ...this.limits, ...this.config }, reservation);
+    const id = randomUUIDv7();
+    const requestId = requestIdOf(request);
+    const call = { ...asked, id, functionId: route.id, choice, revision, requestId, createdBy: by };
+    const enqueued = await this.repository.enqueue(call);
+    switch (enqueued.outcome) {
+      case 'added':
+        this.metrics.accepted(route.id);
+        this.signals.due(route.id, enqueued.dueInMs);
+        return { invocation: asEnqueued(call, enqueued), isKnown: false };
+      case 'known':
+        if (!enqueued.isSame) throw new IdempotencyKeyReused(asked.key ?? '');
+        return { invocation: await this.find(enqueued.id), isKnown: true };
+      case 'no_function':
+        throw new FunctionNotFound(reference);
+      case 'function_full':
+        throw new QueueFull(route.id, { calls: this.config.perFunction, bytes: this.config.bytesPerFunction });
+      case 'all_full':
+        throw new QueueFull(undefined, { calls: this.config.most, bytes: this.config.mostBytes });
+    }
+  }
+
+  async find(id: string): Promise<Invocation> {
+    const found = isInvocationId(id) ? await this.repository.find(id) : null;
+    if (found === null) throw new InvocationNotFound(id);
+    return found;
+  }
+
+  /** The call, and its result as the worker gave it where it is kept. */
+  async detail(
+    id: string,
+    response: ServerResponse,
+  ): Promise<{ readonly invocation: Invocation; readonly result: Buffer | null }> {
+    const invocation = await this.find(id);
+    if (invocation.status !== 'succeeded') return { invocation, result: null };
+    this.memory.reserveUntilClosed(response).add((invocation.resultBytes ?? 0) * 2);
+    return { invocation, result: await this.repository.result(id) };
+  }
+
+  async list(reference: string, filter: ListFilter): Promise<Invocation[]> {
+    return this.repository.list((await this.functionBy(reference)).id, filter);
+  }
+
+  /** A call that runs ends a moment later. */
+  async cancel(id: string): Promise<Invocation> {
+    const cancelled = isInvocationId(id) ? await this.repository.cancel(id) : null;
+    if (cancelled === null) {
+      const found = await this.find(id);
+      // It ended while nobody looked; one that does so twice has been cancelled before.
+      if (isOver(found.status)) throw new InvocationEnded(id, found.status);
+      return found;
+    }
+    if (cancelled.status === 'running') this.signals.cancelled(id);
+    else if (cancelled.callbackUrl !== null) this.signals.callback();
+    this.logger.info({ functionId: cancelled.functionId, invocation: id }, 'call for later cancelled');
+    return cancelled;
+  }
+
+  /** Lets dead calls wait again. Throws {@link QueueFull} where there is room for none of them. */
+  async redrive(
+    reference: string,
+    ids: readonly string[] | null,
+    named: (functionId: string) => void,
+  ): Promise<number> {
+    const { id } = await this.functionBy(reference);
+    named(id);
+    let redriven = 0;
+    for (;;) {
+      const some = await this.repository.redrive(id, ids, REDRIVEN_AT_ONCE);
+      redriven += some;
+      if (some > 0) this.signals.due(id, 0);
+      if (some < REDRIVEN_AT_ONCE || redriven >= MOST_REDRIVEN) break;
+    }
+    if (redriven === 0 && (await this.list(id, { status: 'dead', limit: 1 })).length > 0 && ids === null) {
+      throw new QueueFull(id, { calls: this.config.perFunction, bytes: this.config.bytesPerFunction });
+    }
+    this.logger.info({ functionId: id, calls: redriven }, 'dead calls wait again');
+    return redriven;
+  }
+
+  private async functionBy(reference: string): Promise<FunctionEntity> {
+    const row = await this.functions.findBy(reference);
+    if (row === null || row.deletedAt !== null) throw new FunctionNotFound(reference);
+    return row;
+  }
+}
+
+function asEnqueued(call: NewInvocation, times: Pick<Invocation, 'createdAt' | 'dueAt' | 'expiresAt'>): Invocation {
+  const { id, functionId, priority, createdBy, requestId, key, retry, choice, revision, payloadBytes } = call;
+  return {
+    ...{ id, functionId, status: 'waiting', priority, createdBy, requestId, idempotencyKey: key, retry, choice },
+    ...{ createdAt: times.createdAt, dueAt: times.dueAt, expiresAt: times.expiresAt },
+    ...{ enqueuedRevision: revision, payloadBytes, attempt: 0, startedAt: null, endedAt: null, revision: null },
+    ...{ resultBytes: null, error: null, cancelRequested: false },
+    ...{ callbackUrl: call.callbackUrl, callbackStatus: null, callbackAttempt: 0, callbackError: null },
+  };
+}
+
+/** The revision that would run the call now. Throws what a call at once is refused with. */
+function callableRevision(route: Route, reference: string, choice: Choice | null): number {
+  if (route.workloadOf !== null) throw new FunctionNotFound(reference);
+  if (route.refusal) throw route.refusal;
+  if (route.isDisabled) throw new FunctionDisabled(route.id);
+  const { split, revision } = route;
+  if (split !== undefined) {
+    const target = split.choose(choice ?? {});
+    if (target === undefined) throw new RevisionWithoutTraffic(route.id, nameOf(choice));
+    return target.revision;
+  }
+  if (choice?.tag !== undefined || (choice?.revision ?? revision) !== revision) {
+    throw new RevisionWithoutTraffic(route.id, nameOf(choice));
+  }
+  return revision;
+}
+
+function nameOf(choice: Choice | null): string {
+  if (choice?.revision !== undefined) return `revision ${choice.revision}`;
+  return choice?.tag === undefined ? 'any revision' : `the tag ${JSON.stringify(choice.tag)}`;
+}
