@@ -39,6 +39,16 @@ export class Caller {
     return this.send('POST', `/functions/${id}/execute`, CALL_MS, JSON.stringify({ payload }));
   }
 
+  /** A call for later; the same key again is the same call. */
+  later(id: string, body: object, key: string): Promise<Reply> {
+    const headers = { 'Idempotency-Key': key };
+    return this.send('POST', `/functions/${id}/invocations`, QUICK_MS, JSON.stringify(body), headers);
+  }
+
+  invocation(id: string): Promise<Reply> {
+    return this.send('GET', `/invocations/${id}`, QUICK_MS);
+  }
+
   remove(id: string): Promise<Reply> {
     return this.send('DELETE', `/functions/${id}`, REMOVE_MS);
   }
@@ -76,7 +86,13 @@ export class Caller {
     return [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
   }
 
-  private async send(method: string, path: string, limitMs: number, body?: FormData | string): Promise<Reply> {
+  private async send(
+    method: string,
+    path: string,
+    limitMs: number,
+    body?: FormData | string,
+    headers: Readonly<Record<string, string>> = {},
+  ): Promise<Reply> {
     const { url, deaths } = this.manager;
     const isExcused = () => url === undefined || this.manager.deaths !== deaths || this.manager.url === undefined;
     if (url === undefined) return { kind: 'broken', reason: 'it does not run', excused: true };
@@ -85,7 +101,7 @@ export class Caller {
       const response = await fetch(url + path, {
         method,
         signal,
-        ...(typeof body === 'string' && { headers: { 'Content-Type': 'application/json' } }),
+        ...(typeof body === 'string' && { headers: { 'Content-Type': 'application/json', ...headers } }),
         ...(body !== undefined && { body }),
       });
       const content = Buffer.from(await response.arrayBuffer());
