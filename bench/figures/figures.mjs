@@ -3,6 +3,7 @@ import { measureDeploy } from './deploy.mjs';
 import { measureDeploys } from './deploys.mjs';
 import { measureFormer } from './former.mjs';
 import { measureKubernetesWake } from './kubernetes-wake.mjs';
+import { measureLater } from './later.mjs';
 import { measureMany } from './many.mjs';
 import { measureMemory } from './memory.mjs';
 import { measureNeighbour } from './neighbour.mjs';
@@ -31,6 +32,7 @@ export const FIGURES = {
   worker: measureWorker,
   storm: measureStorm,
   neighbour: measureNeighbour,
+  later: measureLater,
   memory: measureMemory,
   many: measureMany,
   deploys: measureDeploys,

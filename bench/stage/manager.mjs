@@ -2,7 +2,7 @@ import { chmod, mkdtemp, readFile, realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TOKEN_HEADER, WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import { Child, freePort } from './child.mjs';
-import { queryDatabase } from './database.mjs';
+import { connectDatabase, queryDatabase } from './database.mjs';
 import { untilHealthy } from './health.mjs';
 import { liveBytes } from './inspector.mjs';
 import { memoryBytes } from './process-use.mjs';
@@ -94,6 +94,11 @@ export class Manager {
   /** A statement in its database. */
   query(sql, parameters) {
     return queryDatabase(this.#storage, sql, parameters);
+  }
+
+  /** Connections to its database. */
+  connections(count) {
+    return Promise.all(Array.from({ length: count }, () => connectDatabase(this.#storage)));
   }
 
   /** What its process keeps in memory: all of it, and what its program still holds on to. In bytes. */
