@@ -112,6 +112,7 @@ describeOnProcesses('the command line, piped', (engine) => {
     }, LOGGED);
     expect(await cli.json('traffic', 'greet', '1=100', '2=0:next')).toMatchObject({ mode: 'targets' });
     expect(await cli.json('invoke', 'greet', '--tag', 'next', '--sticky', 'me')).toEqual({ result: 'changed' });
+    expect(await cli.json('invoke', 'greet', 'Ada', '--later')).toMatchObject({ status: 'waiting', payload_bytes: 3 });
     expect(await cli.json('deploy', 'greet.py')).toMatchObject({ revision: 3, serving: false });
     expect((await cli.run(['deploy', 'greet.py'])).out).toContain(
       'without calls until faas traffic greet gives it some',

@@ -17,6 +17,7 @@ interface InvokeOptions {
   readonly tag?: string;
   readonly sticky?: string;
   readonly waitMs: number;
+  readonly later?: true;
 }
 
 export function addInvoke(program: Command): void {
@@ -27,6 +28,7 @@ export function addInvoke(program: Command): void {
     .option('--revision <n>', 'the revision that shall answer, of those that the calls are divided among', integer)
     .option('--tag <tag>', 'the same by its tag')
     .option('--sticky <key>', 'calls with the same key have the same revision', headerText)
+    .option('--later', 'has it run later, and prints the id that it can be asked for by')
     .option('--wait-ms <n>', 'how long to wait for the answer', integer, WAIT_MS)
     .action(async (ref: string, payload: string | undefined, options: InvokeOptions) => {
       await call(ref, { payload: await payloadOf(payload, options.file) }, options, made.output());
@@ -34,10 +36,15 @@ export function addInvoke(program: Command): void {
 }
 
 async function call(ref: string, body: { payload: string }, options: InvokeOptions, output: Output): Promise<void> {
-  const { revision, tag, sticky, waitMs } = options;
+  const { revision, tag, sticky, waitMs, later } = options;
   const { client, api } = await connect({ ms: waitMs });
   const query = { ...(revision !== undefined && { revision }), ...(tag !== undefined && { tag }) };
   const headers = sticky === undefined ? {} : { 'X-Faas-Sticky': sticky };
+  if (later) {
+    const { data } = await answered(api.invokeLater({ client, path: { id: ref }, query, headers, body }));
+    output.show(data, () => data.id);
+    return;
+  }
   try {
     const { data } = await answered(api.executeFunction({ client, path: { id: ref }, query, headers, body }));
     const { result } = data;
