@@ -104,6 +104,8 @@ function workerPods() {
 }
 
 const MIB = 1024 * 1024;
+/** A hundred years: times beyond it are none to PostgreSQL. */
+const LONGEST_RETENTION_MS = 100 * 365 * 24 * 3_600_000;
 const MOST_PROCESSES = 64;
 /** What an upload may ask for unless configured. */
 const MAX_MEMORY_MIB = 4_096;
@@ -174,7 +176,7 @@ const environment = z.object({
   DEFAULT_TIMEOUT_MS: integer(30_000, 1, LONGEST_TIMEOUT_MS),
   MAX_TIMEOUT_MS: integer(900_000, 1, LONGEST_TIMEOUT_MS),
   REVISIONS_KEPT: integer(20, 1, 1_000),
-  REVISION_RETENTION_MS: integer(0, 0, Number.MAX_SAFE_INTEGER),
+  REVISION_RETENTION_MS: integer(0, 0, LONGEST_RETENTION_MS),
   READY_TIMEOUT_MS: integer(60_000, 100, 3_600_000),
   IDLE_TIMEOUT_MS: integer(600_000, 0, LONGEST_IDLE_MS),
   MIN_REPLICAS: integer(0, 0, 100),
@@ -260,7 +262,7 @@ const environment = z.object({
   BUILD_CACHE_MIB: integer(4_096, 1, 1_048_576),
   MAX_LAYER_MIB: integer(512, 1, 16_384),
   MAX_LAYER_FILES: integer(50_000, 1, 1_000_000),
-  LAYER_RETENTION_MS: integer(7 * 24 * 3_600_000, 0, Number.MAX_SAFE_INTEGER),
+  LAYER_RETENTION_MS: integer(7 * 24 * 3_600_000, 0, LONGEST_RETENTION_MS),
   BUILDER_IMAGE: z.string().default('faas-builder:local'),
   BUILDER_UV: z.string().default('.cache/builder/bin/uv'),
   LAYERS_DIR: z.string().optional(),

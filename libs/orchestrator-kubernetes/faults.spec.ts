@@ -50,11 +50,14 @@ describe('waitingFault', () => {
       const [replica] = replicasOf([{ ...pod, status: { ...pod.status, initContainerStatuses } }], []);
       return waitingFault(replica!, 5_000, NOW);
     };
-    const why = { code: 'rejected', terminal: false, message: expect.stringMatching(/: The packages did not come in/) };
+    const message = expect.stringMatching(/: The packages did not come in/) as string;
+    const why = { code: 'worker_crashed', terminal: false, message };
     expect(first({ terminated })).toMatchObject(why);
     expect(first({ waiting: { reason: 'CrashLoopBackOff' } }, { terminated })).toMatchObject(why);
     expect(first({ waiting: { reason: 'ErrImagePull' } })).toMatchObject({ code: 'image_unavailable' });
-    expect(first({ running: { startedAt: at('2026-06-01T12:00:03Z') } })).toBeUndefined();
+    const running = { startedAt: at('2026-06-01T12:00:03Z') };
+    expect(first({ running })).toBeUndefined();
+    expect(first({ running }, { terminated })).toBeUndefined();
     expect(first({ terminated: { exitCode: 0 } }, { terminated }, true)).toBeUndefined();
   });
 

@@ -42,12 +42,14 @@ export function waitingFault({ pod, status }: Replica, patienceMs: number, now: 
   if (image !== undefined) {
     return { code: 'image_unavailable', message: `The worker's image can't be had: ${image}`, terminal: false, at };
   }
-  const unfetched = first?.state?.terminated ?? first?.lastState?.terminated;
+  // A first try that failed is no fault while the next one is under way.
+  const former = first?.state?.running === undefined ? first?.lastState?.terminated : undefined;
+  const unfetched = first?.state?.terminated ?? former;
   if (first?.ready === false && unfetched !== undefined && unfetched.exitCode !== 0) {
     const said = (unfetched.message ?? '').trim().split('\n').at(-1) ?? '';
     const why = said === '' ? `status ${unfetched.exitCode}` : said;
     const message = `The function's packages did not get to the worker: ${why}`;
-    return { code: 'rejected', message, terminal: false, at: moment(unfetched.finishedAt) };
+    return { code: 'worker_crashed', message, terminal: false, at: moment(unfetched.finishedAt) };
   }
   if (REFUSED_REASONS.has(reason)) {
     return { code: 'rejected', message: `The worker can't be started: ${message}`, terminal: false, at };

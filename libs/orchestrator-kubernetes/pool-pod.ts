@@ -1,13 +1,12 @@
 import type { V1ConfigMap, V1OwnerReference, V1Pod } from '@kubernetes/client-node';
 import type { KubernetesConfig, PoolConfig } from '#libs/config/config.js';
 import { type OneTimeToken, SECRETS_DIR } from '#libs/orchestrator/generic-worker.js';
-import { largestArchive } from '#libs/orchestrator/layers.js';
 import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import { CONFIG_MAP } from './kinds.js';
 import { CREDENTIAL_ANNOTATION, poolLabels, poolSelector } from './labels.js';
 import { POOL_OWNER } from './names.js';
 import { layerVolume } from './pod-template.js';
-import { LAYER_VOLUME, LAYERS_DIR, workerPodSpec } from './worker-pod.js';
+import { LAYER_VOLUME, layerMiB, LAYERS_DIR, workerPodSpec } from './worker-pod.js';
 
 const MIB = 1024 * 1024;
 
@@ -37,7 +36,8 @@ export function poolPod(
 ): V1Pod {
   const { owner, config, limits } = placement;
   // It fetches packages itself, once it has a function.
-  const packages = config.layers?.served && { mib: Math.ceil(largestArchive(config.layers) / MIB) };
+  const { layers } = config;
+  const packages = layers?.served && { mib: layerMiB({ bytes: layers.largestMiB * MIB, files: layers.mostFiles }) };
   const pod = {
     timeoutMs: LONGEST_CALL_MS,
     apart: poolSelector(),

@@ -29,6 +29,8 @@ import { type BuilderUsers, processesOf } from './users.js';
 
 const END_MS = 3_000;
 const LOOK_MS = 20_000;
+/** What keeping a layer may take beyond its build, twice. */
+const KEEP_MS = 2 * 60_000;
 /** Of a report or a lock. */
 const MIB = 1024 * 1024;
 const LARGEST_TEXT = 4 * MIB;
@@ -94,7 +96,7 @@ export class ProcessLayers implements LayerEngine {
     for (const name of await readdir(this.buildsDir).catch(() => [])) {
       const place = join(this.buildsDir, name);
       const found = await stat(place).catch(() => undefined);
-      const isOver = found !== undefined && Date.now() - found.mtimeMs > 2 * this.rules.timeoutMs + LOOK_MS;
+      const isOver = found !== undefined && Date.now() - found.mtimeMs > 2 * this.rules.timeoutMs + KEEP_MS;
       if (isOver) await this.clean(place);
     }
     await this.sweepCache(signal);
@@ -171,10 +173,12 @@ export class ProcessLayers implements LayerEngine {
 
   private async layOut(place: string, uid: number | undefined, request: BuildRequest): Promise<void> {
     const cache = this.rules.allowSdists ? join(place, 'cache') : this.cacheDir;
-    for (const folder of [place, join(place, 'in'), join(place, 'out'), join(place, 'tmp'), cache]) {
+    for (const folder of [join(place, 'in'), join(place, 'out'), join(place, 'tmp'), cache]) {
       await mkdir(folder, { recursive: true, mode: 0o700 });
       if (uid !== undefined) await chown(folder, uid, uid);
     }
+    // It stays the manager's: whoever could put a link in the place of `out` would have the manager read another build's.
+    await chmod(place, 0o711);
     const { wheelsDir: wheels, memoryMiB } = this.rules;
     const places = { uv: await this.uv(), cache, wheels, memoryMiB };
     const job = join(place, 'in', 'job.json');

@@ -10,10 +10,10 @@ import type { WorkerTokens } from './worker-tokens.js';
 const PATH = /^\/layers\/([0-9a-f]{64})$/;
 /** Each reads the database for as long as it lasts; whoever finds no place tries again. */
 const MOST_AT_ONCE = 8;
-const MOST_CONNECTIONS = 256;
+const MOST_CONNECTIONS = 4_096;
 /** Functions can connect, though they can ask for nothing: one must not take the place of all others. */
-const MOST_OF_ONE_ADDRESS = 16;
-const REQUEST_MS = 10_000;
+const MOST_OF_ONE_ADDRESS = 4;
+const REQUEST_MS = 2_000;
 /** Of one that takes nothing. */
 const STALL_MS = 30_000;
 const LONGEST_MS = 300_000;

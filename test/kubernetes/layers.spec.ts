@@ -105,7 +105,7 @@ describe.skipIf(noCluster)('packages on a cluster [kubernetes]', { timeout: 120_
       stage.workload(IMPORTING, { layer }),
       ({ reason }) => reason?.message.includes('packages') === true,
     );
-    expect(seen).toMatchObject({ ready: 0, endpoints: [], reason: { code: 'rejected', terminal: false } });
+    expect(seen).toMatchObject({ ready: 0, endpoints: [], reason: { code: 'worker_crashed', terminal: false } });
     expect(seen.reason?.message).toMatch(/packages did not get to the worker: .* others than were asked for/);
   });
 

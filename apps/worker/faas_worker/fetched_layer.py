@@ -62,6 +62,8 @@ def fetch(archive: Archive, folder: str, seconds: float, patience: float | None 
     pause = _FIRST_PAUSE
     while not os.path.isdir(folder):
         draft = f"{folder}.{os.getpid()}"
+        # Of a former try that was killed: the program of a container has the same number again.
+        shutil.rmtree(draft, ignore_errors=True)
         try:
             unpack(archive, draft, deadline)
             os.rename(draft, folder)
@@ -153,7 +155,8 @@ def main() -> int:
     # As the first process of a container it would not be ended by a signal otherwise.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
     prefix = "FAAS_LAYER_"
-    given = {name[len(prefix) :].lower(): value for name, value in os.environ.items()}
+    named = {name: value for name, value in os.environ.items() if name.startswith(prefix)}
+    given = {name[len(prefix) :].lower(): value for name, value in named.items()}
     try:
         fetch(Archive.of(given), os.environ["FAAS_LAYER"], _LONGEST_SECONDS, _PATIENCE_SECONDS)
     except NotFetched as error:

@@ -21,7 +21,6 @@ const MARGIN_MS = 60_000;
 /** Requests that a manager lets wait: each keeps its file in memory. */
 const MOST_WAITING = 16;
 const PLATFORM_MS = 30_000;
-const MOST_DESCRIBED = 1_000;
 
 /** Requirements that are to be had, and by which key they are found. */
 export interface Wanted {
@@ -35,8 +34,6 @@ export interface Wanted {
 @Injectable()
 export class LayersService {
   private waiting = 0;
-  /** By digest; they never change. */
-  private readonly described = new Map<string, LayerArchive>();
 
   constructor(
     private readonly layers: LayerRepository,
@@ -123,16 +120,11 @@ export class LayersService {
   }
 
   private async describe(digest: string, signal: AbortSignal): Promise<LayerArchive> {
-    const known = this.described.get(digest);
-    if (known !== undefined) return known;
+    // Asked each time: one that was collected and built anew has the same digest, and another archive.
     const row = await this.layers.find(digest);
     if (row === undefined) throw missing(digest);
     const sha256 = row.archiveSha256 ?? (await this.digestOf(digest, signal));
-    const archive = { sha256, bytes: row.bytes, files: row.files };
-    const [oldest] = this.described.keys();
-    if (this.described.size >= MOST_DESCRIBED && oldest !== undefined) this.described.delete(oldest);
-    this.described.set(digest, archive);
-    return archive;
+    return { sha256, bytes: row.bytes, files: row.files };
   }
 
   /** Of a layer that is older than the question. */

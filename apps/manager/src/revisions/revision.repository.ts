@@ -31,7 +31,7 @@ export type RevisionLayer =
   | { readonly kind: 'build'; readonly key: string };
 
 /** A manager that is gone is missed this soon, and one whose database is away isn't for as long. */
-export const AWAITED_MS = 15_000;
+export const AWAITED_MS = 30_000;
 
 /** Whether a revision is one of {@link usedBy}. */
 const IS_USED = `(number IN (active_revision, COALESCE(serving_revision, active_revision))
