@@ -12,7 +12,7 @@ const PATH = /^\/layers\/([0-9a-f]{64})$/;
 const MOST_AT_ONCE = 8;
 const MOST_CONNECTIONS = 4_096;
 /** Functions can connect, though they can ask for nothing: one must not take the place of all others. */
-const MOST_OF_ONE_ADDRESS = 4;
+const MOST_OF_ONE_ADDRESS = 16;
 const REQUEST_MS = 2_000;
 /** Of one that takes nothing. */
 const STALL_MS = 30_000;
