@@ -114,7 +114,8 @@ export class Stage {
 
   /** Ensures again and again, as the reconcile loop does, until what was seen is as wanted. */
   settle(orchestrator: Orchestrator, workload: Workload, done: (seen: Observed) => boolean): Promise<Observed> {
-    return this.until('the workload is as wanted', () => this.ensure(orchestrator, workload), done);
+    const isDone = (seen: Observed) => seen.isUnfinished !== true && done(seen);
+    return this.until('the workload is as wanted', () => this.ensure(orchestrator, workload), isDone);
   }
 
   settleReady(orchestrator: Orchestrator, workload: Workload): Promise<Observed> {
