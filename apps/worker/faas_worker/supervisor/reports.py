@@ -8,10 +8,13 @@ import os
 import signal
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Literal
 
 from ..protocol import Exit, Reason
 from .output import STDERR
+
+_AT_ONCE_SECONDS = 0.5
 
 Ending = Literal["out_of_memory", "signal", "exit", "stuck"]
 
@@ -52,16 +55,19 @@ class OomCounter:
     def __init__(self) -> None:
         self._files = _candidates()
         self._seen = self.read()
+        self._grown_at = -_AT_ONCE_SECONDS
 
     def has_grown(self) -> bool:
         """Asked without an effect on the next answer."""
         return self.read() > self._seen
 
     def grew(self) -> bool:
-        now = self.read()
-        grew = now > self._seen
-        self._seen = now
-        return grew
+        """Also for a moment after: of two that were killed at once, the second may be found when
+        both are counted."""
+        count, now = self.read(), monotonic()
+        if count > self._seen:
+            self._seen, self._grown_at = count, now
+        return now < self._grown_at + _AT_ONCE_SECONDS
 
     def read(self) -> int:
         for path in self._files:
