@@ -145,6 +145,19 @@ describe('Invoker', () => {
     });
   });
 
+  it('reads the payload of a background call only when that has a slot', async () => {
+    const first = invoker.invoke(ID, callOf('hold'));
+    await vi.waitFor(() => expect(held).toHaveLength(1));
+    const read = vi.fn(() => undefined);
+    const background = invoker.invoke(ID, { ...callOf('later', read), isBackground: true });
+    await vi.waitFor(() => expect(router.knownRoute(ID)?.pool.waiting).toBe(1));
+    expect(read).not.toHaveBeenCalled();
+    held[0]?.();
+    await first;
+    expect(String(await background)).toBe('{"result":{"payload":"later"}}');
+    expect(read).toHaveBeenCalledOnce();
+  });
+
   it('ends a call that is cancelled, while it waits and while its worker runs it', async () => {
     const running = callOf('hold');
     const first = invoker.invoke(ID, running);

@@ -51,6 +51,9 @@ export interface Call {
   readonly http?: HttpRequest;
 }
 
+/** A background call's is read when it has a slot: those that wait for one keep nothing in memory. */
+type Body = Buffer | (() => Promise<Buffer>);
+
 /** What became of one try. */
 type Outcome = Buffer | 'streamed' | 'not_sent' | 'refused';
 
@@ -83,7 +86,8 @@ export class Invoker {
       const route = found instanceof Promise ? await found : found;
       // No payload is read before it is known whose share it counts in.
       reservation.countFor(route.share);
-      const result = await this.run(route, await call.readPayload(), call);
+      const body = call.isBackground === true ? readOnce(call) : await call.readPayload();
+      const result = await this.run(route, body, call);
       this.metrics.ended('ok', timing, performance.now());
       return result;
     } catch (error) {
@@ -134,7 +138,7 @@ export class Invoker {
     return route;
   }
 
-  private async run(first: Route, body: Buffer, call: Call): Promise<Buffer | 'streamed'> {
+  private async run(first: Route, body: Body, call: Call): Promise<Buffer | 'streamed'> {
     // It may have changed, or gone, while the payload arrived.
     call.timing.functionId = functionOf(first);
     let route = this.router.knownRoute(first.id) ?? (await this.again(first, call));
@@ -171,7 +175,7 @@ export class Invoker {
    * One try on one replica. It may be tried again when nothing was sent, and when the worker says that it refused the
    * call before the handler was called.
    */
-  private async attempt(route: Route, body: Buffer, call: Call, giveUpAt: number): Promise<Outcome> {
+  private async attempt(route: Route, body: Body, call: Call, giveUpAt: number): Promise<Outcome> {
     const { timing } = call;
     const now = performance.now();
     timing.waits(now);
@@ -184,10 +188,11 @@ export class Invoker {
     const slot = taken instanceof Slot ? taken : await taken;
     // Not `using`: what that is compiled to costs more than taking and giving back the slot does.
     try {
+      const sent = typeof body === 'function' ? await body() : body;
       timing.sends(performance.now());
       timing.revision = slot.replica.endpoint.revision ?? route.revision;
       const { connections } = slot.replica;
-      const request = requestOf(route, body, call);
+      const request = requestOf(route, sent, call);
       const answer = await (call.http === undefined
         ? callWorker(connections, request)
         : exchangeHttp(connections, call.http, request));
@@ -252,6 +257,11 @@ export class Invoker {
     // A lost request is harmless: the engine's own hints and the resync say the same.
     this.repository.requestReconcile(route.id).catch(() => undefined);
   }
+}
+
+function readOnce({ readPayload }: Call): Body {
+  let body: Promise<Buffer> | undefined;
+  return () => (body ??= readPayload());
 }
 
 function requestOf({ id, timeoutMs }: Route, body: Buffer, call: Call): WorkerCall {
