@@ -54,7 +54,7 @@ export interface Links {
 
 const SET_ASIDE_MS = 250;
 /** The part of the slots that background calls may have; one in any case. */
-const BACKGROUND_SHARE = 1 / 2;
+export const BACKGROUND_SHARE = 1 / 2;
 
 /**
  * The slots of one function. Each replica runs at most `concurrency` calls at once; further calls wait in a bounded

@@ -7,14 +7,17 @@ import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShut
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { FunctionChanges } from '../functions/function-changes.js';
 import { Router } from '../gateway/router.js';
+import { BACKGROUND_SHARE } from '../gateway/slot-pool.js';
 import { Attempt, AttemptRunner } from './attempt-runner.js';
 import { type Claimed, InvocationRepository, type Turn } from './invocation.repository.js';
 import { InvocationSignals } from './invocation-signals.js';
-import { turnsOf } from './turns.js';
+import { type Asking, turnsOf } from './turns.js';
 
-/** How many calls are claimed of a function beyond its slots, so that none of those waits for the next claim. */
+/** How many calls are claimed for each slot that a function's may have, so that none of those waits for the next claim. */
 const AHEAD = 2;
 const MOST_TURNS = 64;
+/** Routes that are loaded at once, so that many functions are not all asked for together. */
+const MOST_LOADS = 16;
 /** Attempts that are ended at shutdown are given back within this time. */
 const GIVE_BACK_MS = 3_000;
 
@@ -30,6 +33,9 @@ export class Dispatcher implements OnApplicationBootstrap, OnApplicationShutdown
   /** Attempts whose handler isn't done yet. */
   private readonly active = new Map<FunctionId, number>();
   private readonly ends = new Set<Promise<void>>();
+  private readonly loading = new Set<FunctionId>();
+  /** Functions that were asked for and have no route: not again until they change, or the next poll. */
+  private readonly routeless = new Set<FunctionId>();
   private readonly unsubscribe: () => void;
   private poll: NodeJS.Timeout | undefined;
   private renewal: NodeJS.Timeout | undefined;
@@ -37,7 +43,8 @@ export class Dispatcher implements OnApplicationBootstrap, OnApplicationShutdown
   private claiming: Promise<void> | undefined;
   private claimAgain = false;
   private isPolling = false;
-  private isRenewing = false;
+  private renewing: Promise<void> | undefined;
+  private isRenewalLate = false;
   private isWithdrawn = false;
 
   constructor(
@@ -53,7 +60,9 @@ export class Dispatcher implements OnApplicationBootstrap, OnApplicationShutdown
     signals.onCancelled((id) => this.attempts.get(id)?.end('cancel'));
     // A function that could not be called may be able to be now, once the router has heard of it too.
     this.unsubscribe = changes.subscribe((id) => {
-      if (id !== undefined && this.looks.has(id)) void this.router.refresh(id).then(() => this.kick());
+      if (id === undefined || !this.looks.has(id)) return;
+      this.routeless.delete(id);
+      void this.router.refresh(id).then(() => this.kick());
     });
   }
 
@@ -91,6 +100,8 @@ export class Dispatcher implements OnApplicationBootstrap, OnApplicationShutdown
   }
 
   private lookAt(id: FunctionId, inMs: number): void {
+    // A poll finds it in time.
+    if (inMs > this.config.pollMs) return;
     const at = performance.now() + inMs;
     const known = this.looks.get(id);
     if (known !== undefined && known <= at) return;
@@ -102,7 +113,10 @@ export class Dispatcher implements OnApplicationBootstrap, OnApplicationShutdown
   private async lookAround(): Promise<void> {
     if (this.isPolling || this.isWithdrawn) return;
     this.isPolling = true;
+    this.routeless.clear();
     try {
+      // What goes on here is taken back with what others have lost, unless its lease is renewed first.
+      if (this.isRenewalLate) await this.renew();
       const upcoming = await this.repository.upcoming(this.config.pollMs);
       for (const { functionId, inMs } of upcoming) this.lookAt(functionId, inMs);
       if (this.looks.size > 0) this.kick();
@@ -132,7 +146,7 @@ export class Dispatcher implements OnApplicationBootstrap, OnApplicationShutdown
     let found = 0;
     do {
       this.claimAgain = false;
-      const turns = await this.turns();
+      const turns = this.turns();
       if (turns.length === 0) return;
       for (const { functionId } of turns) this.looks.delete(functionId);
       const claims = await this.claim(turns);
@@ -155,38 +169,49 @@ export class Dispatcher implements OnApplicationBootstrap, OnApplicationShutdown
     }
   }
 
-  /** What may be claimed now. */
-  private async turns(): Promise<Turn[]> {
+  /** What may be claimed now. Functions without room wait for it, and keep no other from its turn. */
+  private turns(): Turn[] {
     const free = this.config.concurrency - this.attempts.size;
     if (free <= 0) return [];
     const now = performance.now();
-    const due = [...this.looks].filter(([, at]) => at <= now).slice(0, MOST_TURNS);
-    const asked = await Promise.all(
-      due.map(async ([functionId]) => {
-        const slots = await this.slotsOf(functionId);
-        const active = this.active.get(functionId) ?? 0;
-        return { functionId, active, room: slots * AHEAD - active };
-      }),
-    );
-    return turnsOf(asked, { free, concurrency: this.config.concurrency });
+    const asking: Asking[] = [];
+    for (const [functionId, at] of this.looks) {
+      if (asking.length === MOST_TURNS) break;
+      if (at > now) continue;
+      const active = this.active.get(functionId) ?? 0;
+      const room = Math.ceil(this.slotsOf(functionId) * BACKGROUND_SHARE) * AHEAD - active;
+      if (room > 0) asking.push({ functionId, active, room });
+    }
+    return turnsOf(asking, { free, concurrency: this.config.concurrency });
   }
 
   /** 0: its calls can't run now. It is looked at again when it changes, and at the next poll. */
-  private async slotsOf(id: FunctionId): Promise<number> {
+  private slotsOf(id: FunctionId): number {
+    // A look is no use of the function.
+    const route = this.router.knownRoute(id);
+    if (route === undefined) void this.load(id);
+    return route === undefined || route.refusal !== undefined || route.isDisabled ? 0 : this.router.slotsOf(route);
+  }
+
+  /** Nobody waits for it: one that takes long holds up no other function. */
+  private async load(id: FunctionId): Promise<void> {
+    if (this.routeless.has(id) || this.loading.has(id) || this.loading.size === MOST_LOADS) return;
+    this.loading.add(id);
     try {
-      // A look is no use of the function.
-      const route = this.router.knownRoute(id) ?? (await this.router.route(id));
-      if (route.refusal === undefined && !route.isDisabled) return this.router.slotsOf(route);
-      return 0;
+      await this.router.route(id);
     } catch (error) {
       if (error instanceof AppError && error.kind === 'not_found') this.looks.delete(id);
-      return 0;
     }
+    this.loading.delete(id);
+    if (this.router.knownRoute(id) === undefined) this.routeless.add(id);
+    this.kick();
   }
 
   private begin(claim: Claimed): void {
     const attempt = new Attempt(claim);
     const { id, functionId } = claim;
+    // Its lease has ended before the handler did, and who claims it is this manager again.
+    this.attempts.get(id)?.end('lost_lease');
     this.attempts.set(id, attempt);
     this.active.set(functionId, (this.active.get(functionId) ?? 0) + 1);
     const ran = () => {
@@ -210,15 +235,22 @@ export class Dispatcher implements OnApplicationBootstrap, OnApplicationShutdown
   }
 
   /** Keeps the leases of what runs. What is lost to another manager ends here. */
-  private async renew(): Promise<void> {
-    if (this.isRenewing || this.attempts.size === 0) return;
-    this.isRenewing = true;
+  private renew(): Promise<void> {
+    this.renewing ??= this.renewAll().finally(() => {
+      this.renewing = undefined;
+    });
+    return this.renewing;
+  }
+
+  private async renewAll(): Promise<void> {
     const held = [...this.attempts.values()];
+    if (held.length === 0) return;
     try {
       const renewed = await this.repository.renew(
         held.map(({ claim }) => claim),
         this.config.leaseMs,
       );
+      this.isRenewalLate = false;
       for (const attempt of held) {
         const found = renewed.get(attempt.claim.id);
         // One that has ended meanwhile has no lease either, and doesn't mind.
@@ -226,9 +258,8 @@ export class Dispatcher implements OnApplicationBootstrap, OnApplicationShutdown
         else if (found.isCancelled) attempt.end('cancel');
       }
     } catch (error) {
+      this.isRenewalLate = true;
       this.report(error, 'could not renew leases of calls for later');
-    } finally {
-      this.isRenewing = false;
     }
   }
 

@@ -1,0 +1,213 @@
+import { randomUUID } from 'node:crypto';
+import { setImmediate as turn } from 'node:timers/promises';
+import { loadConfig } from '#libs/config/load-config.js';
+import { DatabaseUnavailable } from '#libs/errors/errors.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import type { PinoLogger } from 'nestjs-pino';
+import { pino } from 'pino';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { FunctionNotFound } from '../functions/errors.js';
+import type { FunctionChanges } from '../functions/function-changes.js';
+import type { Route, Router } from '../gateway/router.js';
+import type { Attempt, AttemptRunner } from './attempt-runner.js';
+import { Dispatcher } from './dispatcher.js';
+import type { Claimed, Completion, InvocationRepository, Turn } from './invocation.repository.js';
+import type { InvocationSignals } from './invocation-signals.js';
+
+const { invocations: CONFIG } = loadConfig({ INVOCATIONS_POLL_MS: '600000', INVOCATIONS_LEASE_MS: '600000' });
+const DAY_MS = 86_400_000;
+
+/** A dispatcher, with what is around it in memory. */
+class Around {
+  /** Slots by function; undefined: its route isn't known. */
+  readonly slots = new Map<FunctionId, number>();
+  readonly asked: FunctionId[] = [];
+  readonly turns: Turn[] = [];
+  readonly attempts: Attempt[] = [];
+  readonly steps: string[] = [];
+  load: (id: FunctionId) => Promise<Route> = (id) => Promise.reject(new FunctionNotFound(id));
+  claims: Claimed[][] = [];
+  renew = (): Promise<ReadonlyMap<string, { isCancelled: boolean }>> => Promise.resolve(new Map());
+  due!: (id: FunctionId | undefined, inMs: number) => void;
+  private changed!: (id: FunctionId | undefined) => unknown;
+  readonly dispatcher: Dispatcher;
+  private readonly ends: ((completion: Completion | undefined) => void)[] = [];
+
+  constructor(config: Partial<typeof CONFIG> = {}) {
+    const repository: Partial<InvocationRepository> = {
+      claim: (turns) => {
+        this.turns.push(...turns);
+        return Promise.resolve(this.claims.shift() ?? []);
+      },
+      upcoming: () => {
+        this.steps.push('upcoming');
+        return Promise.resolve([]);
+      },
+      renew: () => {
+        this.steps.push('renew');
+        return this.renew();
+      },
+    };
+    const runner: Partial<AttemptRunner> = {
+      run: (attempt, ran) => {
+        this.attempts.push(attempt);
+        return new Promise((resolve) => {
+          this.ends.push((completion) => (ran(), resolve(completion)));
+        });
+      },
+    };
+    const router: Partial<Router> = {
+      knownRoute: (id) => (this.slots.has(id) ? ({ id, refusal: undefined } as Route) : undefined),
+      route: (id) => {
+        this.asked.push(id);
+        return this.load(id);
+      },
+      slotsOf: ({ id }) => this.slots.get(id) ?? 0,
+      refresh: () => Promise.resolve(),
+    };
+    const signals: Partial<InvocationSignals> = {
+      onDue: (listener) => (this.due = listener),
+      onCancelled: () => undefined,
+      due: () => undefined,
+    };
+    const changes: Partial<FunctionChanges> = {
+      subscribe: (subscriber) => {
+        this.changed = subscriber;
+        return () => undefined;
+      },
+    };
+    this.dispatcher = new Dispatcher(
+      repository as InvocationRepository,
+      runner as AttemptRunner,
+      router as Router,
+      signals as InvocationSignals,
+      changes as FunctionChanges,
+      { ...CONFIG, ...config },
+      pino({ level: 'silent' }) as unknown as PinoLogger,
+    );
+  }
+
+  change(id: FunctionId): void {
+    void this.changed(id);
+  }
+
+  async stop(): Promise<void> {
+    this.dispatcher.withdraw();
+    for (const end of this.ends) end(undefined);
+    await this.dispatcher.onApplicationShutdown();
+  }
+}
+
+function claimOf(functionId: FunctionId, id: string = randomUUID()): Claimed {
+  return {
+    ...{ id, functionId, token: randomUUID(), postponed: 0, attempt: 1, createdBy: null, choice: null },
+    retry: { maxAttempts: 3, on: [], backoffMs: 0 },
+    ...{ body: Buffer.from('{}'), bodyBytes: 2, isExpired: false, isCancelled: false, hasCallback: false },
+  };
+}
+
+/** Whatever is under way without waiting for time goes on. */
+async function settled(): Promise<void> {
+  for (let turns = 0; turns < 20; turns += 1) await turn();
+}
+
+let around: Around;
+afterEach(async () => {
+  vi.restoreAllMocks();
+  await around.stop();
+});
+
+describe('a manager that looks for calls for later', () => {
+  it('finds those of a function behind any number of functions that have no room', async () => {
+    around = new Around();
+    for (let other = 0; other < 200; other += 1) {
+      around.slots.set(`full-${other}`, 0);
+      around.due(`full-${other}`, 0);
+    }
+    around.slots.set('free', 1);
+    around.due('free', 0);
+    await settled();
+    expect(around.turns.map(({ functionId }) => functionId)).toEqual(['free']);
+  });
+
+  it('waits for no function whose route takes long to be read', async () => {
+    around = new Around();
+    around.load = () => new Promise(() => undefined);
+    around.slots.set('known', 1);
+    around.due('unknown', 0);
+    around.due('known', 0);
+    await settled();
+    expect(around.turns.map(({ functionId }) => functionId)).toEqual(['known']);
+  });
+
+  it('claims those of a function as soon as its route has been read', async () => {
+    around = new Around();
+    around.load = (id) => {
+      around.slots.set(id, 1);
+      return Promise.resolve({ id } as Route);
+    };
+    around.due('new', 0);
+    await vi.waitFor(() => expect(around.turns).toMatchObject([{ functionId: 'new' }]));
+  });
+
+  it('asks for a function that is being removed once, and again when that has changed', async () => {
+    around = new Around();
+    around.load = (id) => Promise.resolve({ id } as Route);
+    around.due('leaving', 0);
+    await settled();
+    for (let other = 0; other < 10; other += 1) {
+      around.slots.set(`other-${other}`, 1);
+      around.due(`other-${other}`, 0);
+      await settled();
+    }
+    expect(around.asked).toEqual(['leaving']);
+    around.change('leaving');
+    await settled();
+    expect(around.asked).toEqual(['leaving', 'leaving']);
+  });
+
+  it('leaves to its polls what is due in weeks', async () => {
+    around = new Around();
+    around.slots.set('patient', 1);
+    const timeout = vi.spyOn(globalThis, 'setTimeout');
+    around.due('patient', 30 * DAY_MS);
+    await settled();
+    expect(timeout).not.toHaveBeenCalled();
+    expect(around.turns).toEqual([]);
+  });
+
+  it('gives up its own attempt of a call that it claims anew', async () => {
+    around = new Around();
+    around.slots.set('slow', 4);
+    const id = randomUUID();
+    around.claims = [[claimOf('slow', id)], [], [claimOf('slow', id)]];
+    around.due('slow', 0);
+    await settled();
+    around.due('slow', 0);
+    await settled();
+    expect(around.attempts).toHaveLength(2);
+    expect(around.attempts.map(({ endedBy }) => endedBy)).toEqual(['lost_lease', undefined]);
+  });
+
+  it('renews its leases before it takes back lost ones, when it could not for a while', async () => {
+    around = new Around({ pollMs: 50, leaseMs: 3 * 40 });
+    around.slots.set('slow', 4);
+    around.claims = [[claimOf('slow')]];
+    around.due('slow', 0);
+    await settled();
+    let isAway = true;
+    around.renew = () => {
+      if (isAway) return Promise.reject(new DatabaseUnavailable(new Error('away')));
+      return Promise.resolve(new Map([[around.attempts[0]!.claim.id, { isCancelled: false }]]));
+    };
+    around.dispatcher.onApplicationBootstrap();
+    await vi.waitFor(() => expect(around.steps).toContain('renew'));
+    await settled();
+    around.steps.length = 0;
+    await vi.waitFor(() => expect(around.steps).toContain('upcoming'));
+    expect(around.steps[0]).toBe('renew');
+    isAway = false;
+    await vi.waitFor(() => expect(around.steps.slice(-2)).toEqual(['renew', 'upcoming']));
+    expect(around.attempts[0]!.endedBy).toBeUndefined();
+  });
+});
