@@ -8,9 +8,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { CallTiming } from '../gateway/call-timing.js';
 import { Cancellation } from '../gateway/cancellation.js';
 import { Invoker } from '../gateway/invoker.js';
-import { MemoryBudget, MemoryReservation } from '../memory/memory-budget.js';
+import { MemoryBudget, MemoryExhausted, MemoryReservation } from '../memory/memory-budget.js';
 import { InvocationNotFound } from './errors.js';
-import { type AttemptError, nextOf } from './invocation.js';
+import { type AttemptError, nextOf, RESULT_INVALID } from './invocation.js';
 import { InvocationMetrics } from './invocation-metrics.js';
 import { type Claimed, type Completion, EXPIRED, InvocationRepository } from './invocation.repository.js';
 
@@ -38,6 +38,13 @@ export class Attempt {
 }
 
 const RECORD_AGAIN_MS = 500;
+/** How often a row that the database refuses for what is in it is tried. */
+const MOST_REFUSALS = 3;
+
+const UNRECORDED: AttemptError = {
+  code: 'internal_error',
+  detail: 'What it ended with could not be written to the database. The log has the details.',
+};
 
 /** Makes one attempt of a call for later, and writes what came out. */
 @Injectable()
@@ -90,7 +97,7 @@ export class AttemptRunner {
         result: isKept ? body : undefined,
       };
     } catch (error) {
-      return this.failure(attempt, error, timing.revision);
+      return this.failure(attempt, error, timing);
     }
   }
 
@@ -101,8 +108,9 @@ export class AttemptRunner {
     return found;
   }
 
-  private failure({ claim, endedBy }: Attempt, thrown: unknown, revision: number): Completion | undefined {
+  private failure({ claim, endedBy }: Attempt, thrown: unknown, timing: CallTiming): Completion | undefined {
     const { id, token } = claim;
+    const { revision, sentAt } = timing;
     switch (endedBy) {
       case 'lost_lease':
         return undefined;
@@ -114,28 +122,43 @@ export class AttemptRunner {
     }
     const error = thrown instanceof AppError ? thrown : new InternalError(thrown);
     if (error instanceof InternalError) this.logger.error({ err: thrown, invocation: id }, 'an attempt failed');
-    const next = nextOf(error.code, claim, this.config.maxBackoffMs, Math.random());
+    // The handler may have run before there was no memory for its result: that is an attempt like any other.
+    const hasRun = sentAt > 0 && (error instanceof MemoryExhausted || error instanceof InternalError);
+    const next = nextOf(hasRun ? RESULT_INVALID : error.code, claim, this.config.maxBackoffMs, Math.random());
     const ran = revision > 0 ? { revision } : {};
     return { id, token, ...next, ...ran, error: shown(error) };
   }
 
-  /** A database that is away is waited for: the row keeps its token until somebody else claims it. */
+  /**
+   * A database that is away, or too slow, is waited for: the row keeps its token until somebody else claims it, and
+   * whoever gave it up would have the handler run again. What the database takes in no form is left to that.
+   */
   private async record(attempt: Attempt, completion: Completion): Promise<Completion | undefined> {
-    for (;;) {
+    let outcome = completion;
+    for (let refusals = 0; ;) {
       try {
-        if (!(await this.repository.complete(completion))) return undefined;
-        this.metrics.ended(attempt.claim, completion);
-        return completion;
+        if (!(await this.repository.complete(outcome))) return undefined;
+        this.metrics.ended(attempt.claim, outcome);
+        return outcome;
       } catch (error) {
-        if (!(error instanceof DatabaseUnavailable)) {
-          this.logger.error({ err: error, invocation: completion.id }, 'what a call ended with could not be written');
-          return undefined;
-        }
         if (attempt.endedBy === 'lost_lease' || attempt.endedBy === 'shutdown') return undefined;
+        if (!isPassing(error)) {
+          refusals += 1;
+          this.logger.error({ err: error, invocation: outcome.id }, 'what a call ended with could not be written');
+          if (refusals > MOST_REFUSALS) return undefined;
+          const { id, token } = completion;
+          if (refusals === MOST_REFUSALS) outcome = { id, token, status: 'dead', error: UNRECORDED };
+        }
         await delay(RECORD_AGAIN_MS);
       }
     }
   }
+}
+
+/** Statements that were cancelled, locks that weren't got in time, and deadlocks (PostgreSQL manual, appendix A). */
+function isPassing(error: unknown): boolean {
+  const { code } = error as { readonly code?: unknown };
+  return error instanceof DatabaseUnavailable || (typeof code === 'string' && /^(57014|55P03|40...)$/.test(code));
 }
 
 const LONGEST_TEXT = 16 * 1024;

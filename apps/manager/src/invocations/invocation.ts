@@ -70,10 +70,12 @@ export function isOver(status: Status): boolean {
   return status !== 'waiting' && status !== 'running';
 }
 
+export const RESULT_INVALID = 'handler_result_invalid';
+
 /** Why an attempt that counts has failed, by the code of its error. */
 const KINDS: ReadonlyMap<string, Retryable> = new Map([
   ['handler_error', 'error'],
-  ['handler_result_invalid', 'error'],
+  [RESULT_INVALID, 'error'],
   ['handler_timeout', 'timeout'],
   ['worker_crashed', 'crash'],
 ]);

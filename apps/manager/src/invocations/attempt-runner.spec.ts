@@ -1,0 +1,92 @@
+import { randomUUID } from 'node:crypto';
+import { loadConfig } from '#libs/config/load-config.js';
+import { Metrics } from '#libs/observability/metrics.js';
+import type { PinoLogger } from 'nestjs-pino';
+import { pino } from 'pino';
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { Call, Invoker } from '../gateway/invoker.js';
+import { MemoryBudget, MemoryExhausted } from '../memory/memory-budget.js';
+import { Attempt, AttemptRunner } from './attempt-runner.js';
+import type { InvocationMetrics } from './invocation-metrics.js';
+import type { Claimed, Completion, InvocationRepository } from './invocation.repository.js';
+
+const { invocations: CONFIG } = loadConfig({});
+const RESULT = Buffer.from('{"result":1}');
+
+const claim: Claimed = {
+  ...{ id: randomUUID(), functionId: 'aaaaaaaaaaaaaaaa', token: randomUUID(), postponed: 0, attempt: 1 },
+  retry: { maxAttempts: 3, on: ['error'], backoffMs: 0 },
+  ...{ createdBy: null, choice: null, body: Buffer.from('{}'), bodyBytes: 2 },
+  ...{ isExpired: false, isCancelled: false, hasCallback: false },
+};
+
+let invoke: (call: Call) => Promise<Buffer>;
+/** What the database says to each try to write an end; then it takes everything. */
+let refusals: Error[];
+let written: Completion[];
+beforeEach(() => {
+  invoke = () => Promise.resolve(RESULT);
+  refusals = [];
+  written = [];
+});
+
+function run(attempt = new Attempt(claim)): Promise<Completion | undefined> {
+  const repository: Partial<InvocationRepository> = {
+    complete: (completion) => {
+      const refusal = refusals.shift();
+      if (refusal !== undefined) return Promise.reject(refusal);
+      written.push(completion);
+      return Promise.resolve(true);
+    },
+  };
+  const invoker: Partial<Invoker> = { invoke: (_, call) => invoke(call) };
+  const metrics: Partial<InvocationMetrics> = { ended: () => undefined };
+  const runner = new AttemptRunner(
+    invoker as Invoker,
+    new MemoryBudget({ heldBytes: 1_000_000 }, new Metrics()),
+    repository as InvocationRepository,
+    metrics as InvocationMetrics,
+    CONFIG,
+    pino({ level: 'silent' }) as unknown as PinoLogger,
+  );
+  return runner.run(attempt, () => undefined);
+}
+
+const sqlError = (code: string) => Object.assign(new Error(`SQLSTATE ${code}`), { code });
+
+describe('an attempt of a call for later', () => {
+  it('counts where there was no memory for what the handler gave back', async () => {
+    invoke = ({ timing }) => {
+      timing.sends(performance.now());
+      timing.revision = 1;
+      return Promise.reject(new MemoryExhausted('manager_overloaded', 1));
+    };
+    expect(await run()).toMatchObject({ status: 'waiting', counts: true, error: { code: 'manager_overloaded' } });
+    expect(await run(new Attempt({ ...claim, attempt: 3 }))).toMatchObject({ status: 'dead' });
+  });
+
+  it('counts not where there was no memory to begin it', async () => {
+    invoke = () => Promise.reject(new MemoryExhausted('manager_overloaded', 1));
+    expect(await run()).toMatchObject({ status: 'waiting', counts: false });
+  });
+
+  it.each(['57014', '55P03', '40001'])('is recorded once the database is fast enough again, after %s', async (code) => {
+    refusals = Array.from({ length: 4 }, () => sqlError(code));
+    expect(await run()).toMatchObject({ status: 'succeeded', result: RESULT });
+  });
+
+  it('is recorded as what failed for good where the database takes no such end', async () => {
+    refusals = Array.from({ length: 3 }, () => sqlError('22P05'));
+    expect(await run()).toMatchObject({ status: 'dead', error: { code: 'internal_error' } });
+    expect(written).toHaveLength(1);
+  });
+
+  it('is left to whoever has the lease when that is lost meanwhile', async () => {
+    refusals = Array.from({ length: 500 }, () => sqlError('57014'));
+    const attempt = new Attempt(claim);
+    const ended = run(attempt);
+    attempt.end('lost_lease');
+    expect(await ended).toBeUndefined();
+    expect(written).toEqual([]);
+  });
+});
