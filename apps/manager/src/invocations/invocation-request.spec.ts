@@ -81,6 +81,8 @@ describe('a call for later', () => {
     for (const one of ['https://example.org/hook?x=1', 'http://10.1.2.3:8080/', 'https://[2606:4700::1]/']) {
       expect(url(one)).toBe(one);
     }
+    // As PostgreSQL can keep it.
+    expect(url('HTTPS://example.org/a b\0\ud800?c')).toBe('https://example.org/a%20b%00%EF%BF%BD?c');
     for (const one of [
       7,
       'x',

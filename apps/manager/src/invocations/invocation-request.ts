@@ -152,7 +152,12 @@ function callbackIn({ callback_url: url }: Members, { secrets, allow }: Callback
       'This installation has no callbacks: set CALLBACKS_SECRETS to have them.',
     );
   }
-  const fault = typeof url === 'string' && url.length <= LONGEST_URL ? targetFault(url, allow) : 'is no URL';
-  if (fault === undefined) return url as string;
+  // As it is called: what is no character of a URL is escaped in it, as is what PostgreSQL has no text for.
+  const href = typeof url === 'string' && URL.canParse(url) ? new URL(url).href : undefined;
+  if (href !== undefined && href.length > LONGEST_URL) {
+    throw new InvalidInvocation('callback_url', `callback_url must be at most ${LONGEST_URL} characters long.`);
+  }
+  const fault = href === undefined ? 'is no URL' : targetFault(href, allow);
+  if (href !== undefined && fault === undefined) return href;
   throw new InvalidInvocation('callback_url', `callback_url ${fault}.`);
 }
