@@ -1,7 +1,7 @@
 import type { LookupAddress } from 'node:dns';
 import { parseEgressRange, type EgressRange } from '#libs/config/egress-range.js';
 import { describe, expect, it } from 'vitest';
-import { allowedLookup, checkLiteral, isAllowed, TargetRefused, targetFault } from './callback-target.js';
+import { allowedLookup, checkLiteral, isAllowed, TargetRefused, targetFault, Lookups } from './callback-target.js';
 
 const NONE: readonly EgressRange[] = [];
 const ranges = (...entries: string[]) => entries.map((entry) => parseEgressRange(entry) as EgressRange);
@@ -80,5 +80,36 @@ describe('the resolver of a callback’s socket', () => {
   it('answers with nothing where none is', async () => {
     await expect(lookup([bad], true)).rejects.toThrow('example.org is no public address');
     await expect(lookup([], false)).rejects.toThrow(TargetRefused);
+  });
+});
+
+describe('lookups of callbacks’ names', () => {
+  it('are two at once, however long a name server takes', async () => {
+    const asked: string[] = [];
+    const answers: (() => void)[] = [];
+    const lookups = new Lookups(60_000, (host, _, found) => {
+      asked.push(host);
+      answers.push(() => found(null, []));
+    });
+    const found = ['a', 'b', 'c', 'd'].map(
+      (host) => new Promise<void>((resolve) => lookups.lookup(host, { all: true }, () => resolve())),
+    );
+    expect(asked).toEqual(['a', 'b']);
+    answers[1]!();
+    await found[1];
+    expect(asked).toEqual(['a', 'b', 'c']);
+    answers[0]!();
+    answers[2]!();
+    answers[3]!();
+    await Promise.all(found);
+  });
+
+  it('are given up when none of those ends in time', async () => {
+    const lookups = new Lookups(20, () => undefined);
+    const ask = (host: string) =>
+      new Promise<Error | null>((resolve) => lookups.lookup(host, { all: true }, (error) => resolve(error)));
+    void ask('a');
+    void ask('b');
+    expect((await ask('c'))?.message).toBe('the address of c could not be asked for in time');
   });
 });

@@ -67,15 +67,61 @@ export function portOf({ port, protocol }: Pick<URL, 'port' | 'protocol'>): numb
 
 type Found = (error: NodeJS.ErrnoException | null, address: string | LookupAddress[], family?: number) => void;
 
+/** Resolves a name to all its addresses. */
+type Resolve = (
+  host: string,
+  options: LookupOptions & { readonly all: true },
+  found: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
+) => void;
+
+const LOOKUPS_AT_ONCE = 2;
+
+/**
+ * Each takes one of the few threads that files need as well
+ * (https://nodejs.org/api/dns.html#implementation-considerations), for as long as a name server doesn't answer. The
+ * others wait for `waitMs` at most.
+ */
+export class Lookups {
+  private underWay = 0;
+  private readonly waiting = new Set<() => void>();
+
+  constructor(
+    private readonly waitMs: number,
+    private readonly resolve: Resolve = systemLookup,
+  ) {}
+
+  readonly lookup: Resolve = (host, options, found) => {
+    const begin = () => {
+      this.underWay += 1;
+      this.resolve(host, options, (error, addresses) => {
+        this.underWay -= 1;
+        const [next] = this.waiting;
+        next?.();
+        found(error, addresses);
+      });
+    };
+    if (this.underWay < LOOKUPS_AT_ONCE) {
+      begin();
+      return;
+    }
+    const late = setTimeout(() => {
+      this.waiting.delete(next);
+      found(new Error(`the address of ${host} could not be asked for in time`), []);
+    }, this.waitMs);
+    const next = () => {
+      clearTimeout(late);
+      this.waiting.delete(next);
+      begin();
+    };
+    this.waiting.add(next);
+  };
+}
+
 /**
  * Resolves names for a socket, which connects to nothing but what this answers: a name that leads elsewhere a moment
  * later changes nothing.
  */
-export function allowedLookup(
-  port: number,
-  allow: readonly EgressRange[],
-  resolve: typeof systemLookup = systemLookup,
-) {
+export function allowedLookup(port: number, allow: readonly EgressRange[], resolve: Resolve) {
   return (host: string, options: LookupOptions, found: Found): void => {
     resolve(host, { ...options, all: true }, (error, addresses) => {
       if (error !== null) {

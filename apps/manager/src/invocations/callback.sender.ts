@@ -2,11 +2,12 @@ import type { CallbacksConfig, InvocationsConfig } from '#libs/config/config.js'
 import { INVOCATIONS_CONFIG } from '#libs/config/config.module.js';
 import { within } from '#libs/deadlines/within.js';
 import { DatabaseUnavailable } from '#libs/errors/errors.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { createHmac } from 'node:crypto';
 import { Client } from 'undici';
-import { allowedLookup, checkLiteral, portOf } from './callback-target.js';
+import { allowedLookup, checkLiteral, Lookups, portOf } from './callback-target.js';
 import { invocationJson } from './dto.js';
 import { type CallbackStatus, jittered } from './invocation.js';
 import { InvocationMetrics } from './invocation-metrics.js';
@@ -14,6 +15,8 @@ import { type DueCallback, InvocationRepository } from './invocation.repository.
 import { InvocationSignals } from './invocation-signals.js';
 
 const AT_ONCE = 16;
+/** Of one function, so that a target that takes long leaves places for those of others. */
+const PER_FUNCTION = 4;
 /** A few times as long as one attempt may take: whoever claimed it and was killed leaves it to others then. */
 const LEASES = 3;
 const POLL_MS = 5_000;
@@ -28,7 +31,8 @@ const GONE = 410;
 @Injectable()
 export class CallbackSender implements OnApplicationBootstrap, OnApplicationShutdown {
   private readonly config: CallbacksConfig;
-  private readonly sending = new Set<Promise<void>>();
+  private readonly lookups: Lookups;
+  private readonly sending = new Map<Promise<void>, FunctionId>();
   private readonly stopping = new AbortController();
   private poll: NodeJS.Timeout | undefined;
   private claiming = false;
@@ -42,6 +46,7 @@ export class CallbackSender implements OnApplicationBootstrap, OnApplicationShut
     @InjectPinoLogger(CallbackSender.name) private readonly logger: PinoLogger,
   ) {
     this.config = callbacks;
+    this.lookups = new Lookups(callbacks.timeoutMs);
     signals.onCallback(() => this.kick());
   }
 
@@ -52,7 +57,7 @@ export class CallbackSender implements OnApplicationBootstrap, OnApplicationShut
   async onApplicationShutdown(): Promise<void> {
     clearInterval(this.poll);
     this.stopping.abort();
-    await Promise.allSettled(this.sending);
+    await Promise.allSettled(this.sending.keys());
   }
 
   private kick(): void {
@@ -71,19 +76,31 @@ export class CallbackSender implements OnApplicationBootstrap, OnApplicationShut
   }
 
   private async claim(): Promise<void> {
-    this.claimAgain = false;
-    const free = AT_ONCE - this.sending.size;
-    if (free <= 0) return;
-    const due = await this.repository.claimCallbacks(free, this.config.timeoutMs * LEASES);
-    for (const one of due) {
-      const sending = this.deliver(one)
-        .catch((error: unknown) => this.report(error))
-        .finally(() => {
-          this.sending.delete(sending);
-          this.kick();
-        });
-      this.sending.add(sending);
-    }
+    let found = 0;
+    do {
+      this.claimAgain = false;
+      const most = AT_ONCE - this.sending.size;
+      if (most <= 0) return;
+      const byFunction = Map.groupBy(this.sending.values(), (functionId) => functionId);
+      const underWay = new Map([...byFunction].map(([functionId, calls]) => [functionId, calls.length]));
+      const due = await this.repository.claimCallbacks(
+        { most, perFunction: PER_FUNCTION, underWay },
+        this.config.timeoutMs * LEASES,
+      );
+      for (const one of due) this.begin(one);
+      // The first that are due may all be of a few functions, which have no place for more.
+      found = due.length;
+    } while (found > 0 && !this.stopping.signal.aborted);
+  }
+
+  private begin(call: DueCallback): void {
+    const sending = this.deliver(call)
+      .catch((error: unknown) => this.report(error))
+      .finally(() => {
+        this.sending.delete(sending);
+        this.kick();
+      });
+    this.sending.set(sending, call.functionId);
   }
 
   private async deliver(call: DueCallback): Promise<void> {
@@ -122,7 +139,7 @@ export class CallbackSender implements OnApplicationBootstrap, OnApplicationShut
     const { allow, timeoutMs } = this.config;
     checkLiteral(url, allow);
     const client = new Client(url.origin, {
-      connect: { lookup: allowedLookup(portOf(url), allow), timeout: timeoutMs },
+      connect: { lookup: allowedLookup(portOf(url), allow, this.lookups.lookup), timeout: timeoutMs },
       headersTimeout: timeoutMs,
       bodyTimeout: timeoutMs,
       maxHeaderSize: HEADER_BYTES,
