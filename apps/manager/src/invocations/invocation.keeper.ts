@@ -3,7 +3,7 @@ import { INVOCATIONS_CONFIG } from '#libs/config/config.module.js';
 import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
-import { DAY_MS } from './days.js';
+import { DAY_MS, type DayPartition, partitionOf } from './days.js';
 import { InvocationRepository } from './invocation.repository.js';
 import { InvocationStorage } from './invocation.storage.js';
 
@@ -31,7 +31,9 @@ export class InvocationKeeper implements OnApplicationBootstrap, OnApplicationSh
     @InjectPinoLogger(InvocationKeeper.name) private readonly logger: PinoLogger,
   ) {}
 
-  onApplicationBootstrap(): void {
+  /** The first partitions are there before the first call: they can't be made once the default one has calls of theirs. */
+  async onApplicationBootstrap(): Promise<void> {
+    await this.makePartitions().catch((error: unknown) => this.report(error));
     this.every(EXPIRE_EVERY_MS, () => this.again(() => this.repository.expire()));
     this.every(EXPIRE_EVERY_MS, () => this.again(() => this.storage.forgetFunctions()));
     this.every(STORAGE_EVERY_MS, () => this.keepStorage());
@@ -57,7 +59,7 @@ export class InvocationKeeper implements OnApplicationBootstrap, OnApplicationSh
     for (let round = 0; round < MOST_ROUNDS && !this.isOver; round += 1) if ((await work()) === 0) return;
   }
 
-  private async keepStorage(): Promise<void> {
+  private async makePartitions(): Promise<void> {
     const now = Date.now();
     const days = Array.from({ length: DAYS_AHEAD + 2 }, (_, index) => new Date(now + (index - 1) * DAY_MS));
     const reason = await this.storage.ensure(days);
@@ -65,15 +67,24 @@ export class InvocationKeeper implements OnApplicationBootstrap, OnApplicationSh
       this.logger.warn({ reason }, 'a partition for calls for later could not be made: the default one takes them');
     }
     this.isWarned = reason !== undefined;
+  }
+
+  private async keepStorage(): Promise<void> {
+    await this.makePartitions();
     const { retentionMs } = this.config;
+    // What came on this day or later goes with all of its day.
+    const { day: before } = partitionOf(new Date(Date.now() - retentionMs));
     for (const partition of await this.storage.partitions()) {
-      if (partition.day.getTime() + DAY_MS + retentionMs > now || this.isOver) break;
-      if (await this.storage.drop(partition, retentionMs)) {
-        this.logger.info({ day: partition.day.toISOString().slice(0, 10) }, 'calls for later of a day forgotten');
-      }
+      if (partition.day >= before || this.isOver) break;
+      await this.drop(partition).catch((error: unknown) => this.report(error));
     }
-    await this.again(() => this.storage.forget(new Date(now - retentionMs), retentionMs));
+    await this.again(() => this.storage.forget(before, retentionMs));
     await this.again(() => this.storage.forgetKeys(retentionMs));
+  }
+
+  private async drop(partition: DayPartition): Promise<void> {
+    if (!(await this.storage.drop(partition, this.config.retentionMs))) return;
+    this.logger.info({ day: partition.day.toISOString().slice(0, 10) }, 'calls for later of a day forgotten');
   }
 
   private report(error: unknown): void {

@@ -1,4 +1,4 @@
-import { Database } from '#libs/database/database.js';
+import { type Ask, Database } from '#libs/database/database.js';
 import { Injectable } from '@nestjs/common';
 import { dayOf, type DayPartition, firstIdOf, partitionOf } from './days.js';
 
@@ -6,7 +6,13 @@ import { dayOf, type DayPartition, firstIdOf, partitionOf } from './days.js';
 const LOCK = 7_013_271;
 /** Statements for rows wait behind one that waits for a lock on the whole table. */
 const LOCK_TIMEOUT = '1s';
+const LOCK_NOT_AVAILABLE = '55P03';
 const AT_ONCE = 1_000;
+/** They are small. */
+const KEYS_AT_ONCE = 10_000;
+
+/** It is the same in every statement of an installation. */
+const interval = (ms: number) => `${Math.trunc(ms)} * interval '1 millisecond'`;
 
 /** What keeps calls for later: partitions by day, and what belongs to none. */
 @Injectable()
@@ -23,9 +29,19 @@ export class InvocationStorage {
     for (const day of days) {
       const { name, from, to } = partitionOf(day);
       if (there.has(name)) continue;
-      const sql = `CREATE TABLE IF NOT EXISTS ${name} PARTITION OF invocations FOR VALUES FROM ('${from}') TO ('${to}')`;
+      // Making it locks the whole table, and reads all of the default partition, to find out.
+      const [own] = await this.database.query('SELECT FROM invocations_others WHERE id >= $1 AND id < $2 LIMIT 1', [
+        from,
+        to,
+      ]);
+      if (own !== undefined) {
+        fault = `invocations_others has calls of ${name}`;
+        continue;
+      }
       try {
-        await this.exclusively(sql);
+        await this.exclusively((ask) =>
+          ask(`CREATE TABLE IF NOT EXISTS ${name} PARTITION OF invocations FOR VALUES FROM ('${from}') TO ('${to}')`),
+        );
       } catch (error) {
         fault = (error as Error).message;
       }
@@ -49,25 +65,39 @@ export class InvocationStorage {
    * others, or is in use.
    */
   async drop({ name }: DayPartition, retentionMs: number): Promise<boolean> {
-    const [kept] = await this.database.query(
-      `SELECT FROM ${name} WHERE status IN ('waiting', 'running') OR callback_due_at IS NOT NULL
-         OR ended_at > now() - ${Math.trunc(retentionMs)} * interval '1 millisecond' LIMIT 1`,
+    const has = (condition: string) => `EXISTS (SELECT FROM ${name} WHERE ${condition})`;
+    const [kept] = await this.database.query<{ isKept: boolean }>(
+      `SELECT ${has("status = 'waiting'")} OR ${has("status = 'running'")}
+         OR ${has(`ended_at > now() - ${interval(retentionMs)} OR NOT ${isTold(retentionMs)}`)} AS "isKept"`,
     );
-    if (kept !== undefined) return false;
-    return this.exclusively(`DROP TABLE IF EXISTS ${name}`).then(
-      () => true,
-      () => false,
-    );
+    if (kept?.isKept !== false) return false;
+    try {
+      return await this.exclusively(async (ask) => {
+        // A redrive may have let some of them wait again since.
+        await ask('LOCK TABLE ONLY invocations IN ACCESS EXCLUSIVE MODE');
+        const [again] = await ask<{ isKept: boolean }>(
+          `SELECT ${has("status = 'waiting'")} OR ${has("status = 'running'")} AS "isKept"`,
+        );
+        if (again?.isKept !== false) return false;
+        await ask(`DROP TABLE ${name}`);
+        return true;
+      });
+    } catch (error) {
+      if ((error as { code?: unknown }).code === LOCK_NOT_AVAILABLE) return false;
+      throw error;
+    }
   }
 
   /** Removes what has ended too long ago of calls that came before `before` and whose partition stays. Answers how many. */
   async forget(before: Date, retentionMs: number): Promise<number> {
+    // One that a redrive lets wait again at this moment is left alone.
     const rows = await this.database.query(
       `DELETE FROM invocations WHERE id = ANY (ARRAY(
          SELECT id FROM invocations
-         WHERE id < $1 AND ended_at < now() - $2 * interval '1 millisecond' AND callback_due_at IS NULL LIMIT ${AT_ONCE}
+         WHERE id < $1 AND ended_at < now() - ${interval(retentionMs)} AND ${isTold(retentionMs)}
+         LIMIT ${AT_ONCE} FOR UPDATE SKIP LOCKED
        )) RETURNING id`,
-      [firstIdOf(before), retentionMs],
+      [firstIdOf(before)],
     );
     return rows.length;
   }
@@ -88,7 +118,11 @@ export class InvocationStorage {
       removed += calls.length;
       if (calls.length === AT_ONCE) continue;
       await this.database.query('DELETE FROM invocation_keys WHERE function_id = $1', [id]);
-      await this.database.query('DELETE FROM invocation_queues WHERE function_id = $1', [id]);
+      await this.database.query(
+        `DELETE FROM invocation_queues WHERE function_id = $1
+           AND NOT EXISTS (SELECT FROM invocations WHERE function_id = $1)`,
+        [id],
+      );
       removed += 1;
     }
     return removed;
@@ -100,18 +134,24 @@ export class InvocationStorage {
       `DELETE FROM invocation_keys WHERE (function_id, key) IN (
          SELECT function_id, key FROM invocation_keys
          WHERE created_at < now() - $1 * interval '1 millisecond'
-           AND NOT EXISTS (SELECT FROM invocations WHERE id = invocation_id) LIMIT ${AT_ONCE}
+           AND NOT EXISTS (SELECT FROM invocations WHERE id = invocation_id)
+         LIMIT ${KEYS_AT_ONCE} FOR UPDATE SKIP LOCKED
        ) RETURNING key`,
       [retentionMs],
     );
     return rows.length;
   }
 
-  private async exclusively(sql: string): Promise<void> {
-    await this.database.transaction(async (ask) => {
+  private exclusively<T>(work: (ask: Ask) => Promise<T>): Promise<T> {
+    return this.database.transaction(async (ask) => {
       await ask(`SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'`);
       await ask('SELECT pg_advisory_xact_lock($1)', [LOCK]);
-      await ask(sql);
+      return work(ask);
     });
   }
+}
+
+/** Nobody is to be told of its end any more. Whoever hasn't been for twice as long as it is kept won't be. */
+function isTold(retentionMs: number): string {
+  return `(callback_due_at IS NULL OR ended_at < now() - ${interval(2 * retentionMs)})`;
 }
