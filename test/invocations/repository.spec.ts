@@ -2,11 +2,13 @@ import { randomBytes, randomUUIDv7 } from 'node:crypto';
 import type { InvocationsConfig } from '#libs/config/config.js';
 import { loadConfig } from '#libs/config/load-config.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { partitionOf } from '../../apps/manager/src/invocations/days.js';
 import {
+  type CallbackRoom,
   type Claimed,
   type Enqueued,
+  EXPIRED,
   InvocationRepository,
   type NewInvocation,
 } from '../../apps/manager/src/invocations/invocation.repository.js';
@@ -69,6 +71,8 @@ const claim = (functionId: FunctionId, most: number, leaseMs = LEASE_MS) =>
 const RESULT = Buffer.from('{"result":1}');
 const ended = ({ id, token }: Claimed) =>
   repository().complete({ id, token, status: 'succeeded', revision: 1, result: RESULT, resultBytes: RESULT.length });
+const claimCallbacks = (room: Partial<CallbackRoom> = {}) =>
+  repository().claimCallbacks({ most: 10, perFunction: 10, underWay: new Map(), ...room }, LEASE_MS);
 const statusOf = async (id: string) => (await repository().find(id))?.status;
 
 /** The rows, and what is counted of them, by function. */
@@ -182,11 +186,20 @@ describe('calls for later in the database', () => {
   it('that end one manager after the other are given up', async () => {
     const id = await here.add();
     const [poison] = await add(id, 1);
-    for (let manager = 0; (await claim(id, 1)).length > 0; manager += 1) {
-      expect(manager).toBeLessThan(20);
-      await here.database.query(`UPDATE invocations SET lease_until = now() - interval '1 second'`);
-      await repository().upcoming(0);
-    }
+    const lose = async (times: number) => {
+      for (let manager = 0; manager < times; manager += 1) {
+        expect(await claim(id, 1)).toHaveLength(1);
+        await here.database.query(`UPDATE invocations SET lease_until = now() - interval '1 second'`);
+        await repository().upcoming(0);
+      }
+    };
+    await lose(9);
+    // One that lives to tell of its attempt shows that they were not to blame.
+    const [survived] = await claim(id, 1);
+    await repository().complete({ ...survived!, status: 'waiting', inMs: 0, error: { code: 'oh', detail: 'oh' } });
+    await lose(9);
+    expect(await statusOf(poison!)).toBe('waiting');
+    await lose(1);
     expect(await repository().find(poison!)).toMatchObject({ status: 'dead', error: { code: 'attempt_lost' } });
     expect(await queues()).toEqual({ counted: {}, there: {} });
   });
@@ -206,6 +219,9 @@ describe('calls for later in the database', () => {
     expect(await repository({ mostBytes: 200 }).enqueue(call(other))).toEqual({ outcome: 'all_full' });
     const large = call(other, { body: randomBytes(2_000) });
     expect(await repository({ bytesPerFunction: 1_000 }).enqueue(large)).toEqual({ outcome: 'function_full' });
+    const batch = repository({ bytesPerFunction: 1_000 });
+    const together = [call(other), large, call(other)].map((one) => batch.enqueue({ ...one, id: randomUUIDv7() }));
+    expect((await Promise.all(together)).map(({ outcome }) => outcome)).toEqual(['added', 'function_full', 'added']);
     const claims = await claim(id, 10);
     await Promise.all(claims.map(ended));
     const again = await Promise.all(Array.from({ length: 11 }, () => managers[1]!.enqueue(call(id))));
@@ -225,6 +241,25 @@ describe('calls for later in the database', () => {
     expect(await managers[0]!.enqueue(different)).toEqual({ ...known, isSame: false });
     expect(await repository({ perFunction: 1 }).enqueue(call(id, { key }))).toEqual(known);
     expect(await managers[0]!.enqueue(call(other, { key }))).toMatchObject({ outcome: 'added' });
+  });
+
+  it('have their key for as long as they are kept, and then somebody else has it', async () => {
+    const id = await here.add();
+    const key = 'order-1';
+    const [gone] = await add(id, 1, { key });
+    await here.database.query('DELETE FROM invocations');
+    const all = repository();
+    // Whoever made it may not be done with its call.
+    expect(await all.enqueue(call(id, { key }))).toMatchObject({ outcome: 'known', id: gone });
+    await here.database.query(`UPDATE invocation_keys SET created_at = now() - interval '2 minutes'`);
+    const digest = Buffer.from('another');
+    const calls = [call(id), call(id, { key, digest }), call(id, { key, digest })];
+    const outcomes = await Promise.all(calls.map((one) => all.enqueue(one)));
+    const known = { outcome: 'known', id: calls[1]!.id, isSame: true };
+    expect(outcomes).toMatchObject([{ outcome: 'added' }, { outcome: 'added' }, known]);
+    await here.database.query(`UPDATE invocation_keys SET created_at = now() - interval '2 minutes'`);
+    expect(await repository().enqueue(call(id, { key, digest }))).toMatchObject(known);
+    expect(await storage.forgetKeys(0)).toBe(0);
   });
 
   it('of no function are refused, and those of one that is removed rest and go', async () => {
@@ -264,23 +299,94 @@ describe('calls for later in the database', () => {
     expect(await storage.drop(old, 0)).toBe(true);
   });
 
+  it('that wait again at the moment at which they would be forgotten stay', async () => {
+    const id = await here.add();
+    const { day, from, name } = partitionOf(new Date(Date.now() - 10 * 86_400_000));
+    expect(await storage.ensure([day])).toBeUndefined();
+    const [redriven] = await add(id, 1, { id: from.replace(/0$/, '1') });
+    await claim(id, 1).then(([one]) => ended(one!));
+    await here.database.query(`UPDATE invocations SET ended_at = now() - interval '9 days'`);
+    let dropping: Promise<boolean> | undefined;
+    let isDone = false;
+    await here.database.transaction(async (ask) => {
+      await ask(`UPDATE invocations SET status = 'waiting', ended_at = NULL WHERE id = $1`, [redriven]);
+      expect(await storage.forget(new Date(), 0)).toBe(0);
+      dropping = storage.drop(partitionOf(day), 0).finally(() => (isDone = true));
+      await vi.waitFor(async () => {
+        const waiting = `SELECT FROM pg_locks JOIN pg_class ON pg_class.oid = relation
+          WHERE NOT granted AND relname IN ('invocations', '${name}')
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`;
+        expect(isDone || (await here.database.query(waiting)).length > 0).toBe(true);
+      });
+    });
+    expect(await dropping).toBe(false);
+    expect(await statusOf(redriven!)).toBe('waiting');
+  });
+
+  it('are not kept for ever for those whom nobody tells', async () => {
+    const id = await here.add();
+    const { day, from } = partitionOf(new Date(Date.now() - 10 * 86_400_000));
+    expect(await storage.ensure([day])).toBeUndefined();
+    await add(id, 1, { id: from.replace(/0$/, '1'), callbackUrl: 'https://example.org/' });
+    await claim(id, 1).then(([one]) => ended(one!));
+    await here.database.query(`UPDATE invocations SET ended_at = now() - interval '9 days'`);
+    const week = 7 * 86_400_000;
+    expect(await storage.forget(new Date(), week)).toBe(0);
+    expect(await storage.drop(partitionOf(day), week)).toBe(false);
+    await here.database.query(`UPDATE invocations SET ended_at = now() - interval '15 days'`);
+    expect(await storage.drop(partitionOf(day), week)).toBe(true);
+  });
+
+  it('of a target that takes long leave room for the callbacks of others', async () => {
+    const [slow, other] = [await here.add(), await here.add()];
+    const callbackUrl = 'https://example.org/';
+    await add(slow, 20, { callbackUrl });
+    await claim(slow, 20).then((claims) => Promise.all(claims.map(ended)));
+    const [last] = await add(other, 1, { callbackUrl });
+    await claim(other, 1).then(([one]) => ended(one!));
+    const room = { most: 16, perFunction: 4 };
+    const first = await claimCallbacks({ ...room, underWay: new Map([[slow, 1]]) });
+    expect(first.map(({ functionId }) => functionId)).toEqual([slow, slow, slow]);
+    const second = await claimCallbacks({ ...room, underWay: new Map([[slow, 4]]) });
+    expect(second.map((one) => one.id)).toEqual([last]);
+  });
+
+  it('are listed by status and by when they came', async () => {
+    const id = await here.add();
+    const [dead, waits] = await add(id, 2);
+    await claim(id, 1).then(([one]) => repository().complete({ ...one!, status: 'dead' }));
+    const [found] = await repository().list(id, { status: 'dead', limit: 10 });
+    expect([dead, waits]).toContain(found!.id);
+    const { createdAt } = found!;
+    const list = (filter: object) =>
+      repository()
+        .list(id, { limit: 10, ...filter })
+        .then(({ length }) => length);
+    const [before, after] = [-1_000, 1_000].map((ms) => new Date(createdAt.getTime() + ms));
+    expect(await list({ since: before, until: after })).toBe(2);
+    expect(await list({ since: after })).toBe(0);
+    expect(await list({ until: before })).toBe(0);
+    expect(await list({ since: new Date(-1e14), until: new Date(2.5e14), status: 'waiting' })).toBe(1);
+    expect(await list({ after: found!.id, until: after, status: 'dead' })).toBe(0);
+  });
+
   it('are told of once they have ended, by one manager at a time, and as long as they are not told of', async () => {
     const id = await here.add();
     const callbackUrl = 'https://example.org/';
     const [ends] = await add(id, 1, { callbackUrl });
     const [waits] = await add(id, 1, { callbackUrl, delayMs: 60_000 });
     const [late] = await add(id, 1, { callbackUrl, delayMs: 1, maxAgeMs: 1 });
-    expect(await repository().claimCallbacks(10, LEASE_MS)).toEqual([]);
+    expect(await claimCallbacks()).toEqual([]);
     await claim(id, 1).then(([one]) => ended(one!));
     await repository().cancel(waits!);
     await here.database.query('SELECT pg_sleep(0.01)');
     await repository().expire();
-    const claims = (await Promise.all([1, 2, 3].map(() => repository().claimCallbacks(10, LEASE_MS)))).flat();
+    const claims = (await Promise.all([1, 2, 3].map(() => claimCallbacks()))).flat();
     expect(claims.map((one) => one.id).toSorted()).toEqual([ends!, waits!, late!].toSorted());
     const told = claims.find((one) => one.id === ends)!;
     expect(told).toMatchObject({ status: 'succeeded', callbackAttempt: 1, result: RESULT });
     await repository().recordCallback(told, 'waiting', { error: 'it answered 503', inMs: 0 });
-    const [again] = await repository().claimCallbacks(10, LEASE_MS);
+    const [again] = await claimCallbacks();
     expect(again).toMatchObject({ id: ends, callbackAttempt: 2, callbackError: 'it answered 503' });
     // Whoever comes late changes nothing.
     await repository().recordCallback(told, 'failed');
@@ -288,7 +394,7 @@ describe('calls for later in the database', () => {
     await repository().recordCallback(again!, 'delivered');
     expect(await repository().find(ends!)).toMatchObject({ callbackStatus: 'delivered', callbackError: null });
     await here.database.query('UPDATE invocations SET callback_due_at = now() WHERE callback_due_at IS NOT NULL');
-    expect(await repository().claimCallbacks(10, LEASE_MS)).toHaveLength(2);
+    expect(await claimCallbacks()).toHaveLength(2);
   });
 
   it('are given up once they have waited for too long', async () => {
@@ -300,6 +406,13 @@ describe('calls for later in the database', () => {
     expect(await repository().find(late!)).toMatchObject({ status: 'dead', error: { code: 'invocation_expired' } });
     expect(await statusOf(waits!)).toBe('waiting');
     expect((await queues()).counted).toEqual({ [id]: 1 });
+    // What it last failed with says more.
+    const error = { code: 'handler_error', detail: 'oh' };
+    await claim(id, 1).then(([one]) => repository().complete({ ...one!, status: 'waiting', inMs: 0, error }));
+    await claim(id, 1).then(([one]) =>
+      repository().complete({ ...one!, status: 'dead', counts: false, error: EXPIRED }),
+    );
+    expect(await repository().find(waits!)).toMatchObject({ status: 'dead', error });
   });
 
   it('keep what is counted of them through cancels, retries and redrives', async () => {

@@ -52,6 +52,8 @@ export class Invocations1764200000000 implements MigrationInterface {
     await runner.query('CREATE INDEX invocations_function ON invocations (function_id, id)');
     await runner.query(`
       CREATE INDEX invocations_waiting ON invocations (function_id, priority, due_at) WHERE status = 'waiting'`);
+    await runner.query(`CREATE INDEX invocations_expiring ON invocations (expires_at) WHERE status = 'waiting'`);
+    await runner.query(`CREATE INDEX invocations_dead ON invocations (function_id, id) WHERE status = 'dead'`);
     await runner.query(`CREATE INDEX invocations_running ON invocations (lease_until) WHERE status = 'running'`);
     await runner.query(`
       CREATE INDEX invocations_callbacks ON invocations (callback_due_at) WHERE callback_due_at IS NOT NULL`);

@@ -7,6 +7,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
 import { IN_LOCK_ORDER, IS_UNHURRIED, unhurried } from '../functions/function.repository.js';
 import type { Choice } from '../traffic/traffic.js';
+import { firstIdOf } from './days.js';
 import {
   type AttemptError,
   type CallbackStatus,
@@ -96,6 +97,14 @@ export interface ListFilter {
   readonly limit: number;
 }
 
+/** How many callbacks may be claimed. */
+export interface CallbackRoom {
+  readonly most: number;
+  readonly perFunction: number;
+  /** By function. */
+  readonly underWay: ReadonlyMap<FunctionId, number>;
+}
+
 /** What waits and runs of one function, and since when the oldest that is due waits. */
 export interface QueueDepth {
   readonly functionId: FunctionId;
@@ -110,6 +119,15 @@ const STATEMENT_BYTES = 8 * 1024 * 1024;
 /** A larger result is left out of a callback. */
 const LARGEST_TOLD = 1024 * 1024;
 const MOST_LOST = 10;
+/** By which the clocks of managers, whose ids have their time, and of the database may differ. */
+const CLOCKS_MS = 3_600_000;
+const FIRST_ID = '00000000-0000-0000-0000-000000000000';
+const LAST_ID = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+/**
+ * A key whose call is gone is somebody else's then; before that the statement that made it may not be over, and its call
+ * not to be seen. Longer than a statement may take.
+ */
+const KEY_SETTLED = `interval '1 minute'`;
 const AT_ONCE = 1_000;
 
 const COLUMNS = `id, function_id AS "functionId", status, priority, created_at AS "createdAt", created_by AS "createdBy",
@@ -167,6 +185,7 @@ export class InvocationRepository {
 
   private async enqueueAll(calls: readonly NewInvocation[]): Promise<Enqueued[]> {
     const { perFunction, most, bytesPerFunction, mostBytes } = this.config;
+    // The smallest come first, so that one that is refused takes no room from those after it.
     const rows = await this.database.query<EnqueuedRow>(
       `WITH asked AS MATERIALIZED (
          SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::integer[], $5::smallint[], $6::float8[],
@@ -180,20 +199,26 @@ export class InvocationRepository {
          SELECT function_id, calls, bytes FROM invocation_queues WHERE function_id = ANY ($2)
          ORDER BY function_id FOR UPDATE
        ), present AS MATERIALIZED (
-         SELECT due.*, COALESCE(held.calls, 0) + count(*) OVER of_function AS calls,
-           COALESCE(held.bytes, 0) + sum(octet_length(body)) OVER of_function AS bytes,
-           count(*) OVER of_all + (SELECT COALESCE(sum(calls), 0) FROM invocation_queues) AS all_calls,
-           sum(octet_length(body)) OVER of_all + (SELECT COALESCE(sum(bytes), 0) FROM invocation_queues) AS all_bytes
+         SELECT due.*, COALESCE(held.calls, 0) + count(*) OVER of_function <= $16
+             AND COALESCE(held.bytes, 0) + sum(octet_length(body)) OVER of_function <= $17 AS fits
          FROM due JOIN functions ON functions.id = due.function_id AND deleted_at IS NULL
            LEFT JOIN held ON held.function_id = due.function_id
-         WINDOW of_function AS (PARTITION BY due.function_id ORDER BY place), of_all AS (ORDER BY place)
+         WINDOW of_function AS (PARTITION BY due.function_id ORDER BY octet_length(body), place)
        ), fitting AS MATERIALIZED (
-         SELECT *, calls <= $16 AND bytes <= $17 AS fits, all_calls <= $18 AND all_bytes <= $19 AS fits_all FROM present
+         SELECT *, count(*) FILTER (WHERE fits) OVER of_all
+             + (SELECT COALESCE(sum(calls), 0) FROM invocation_queues) <= $18
+           AND COALESCE(sum(octet_length(body)) FILTER (WHERE fits) OVER of_all, 0)
+             + (SELECT COALESCE(sum(bytes), 0) FROM invocation_queues) <= $19 AS fits_all
+         FROM present WINDOW of_all AS (ORDER BY octet_length(body), place)
        ), keyed AS (
          INSERT INTO invocation_keys (function_id, key, digest, invocation_id)
-         SELECT function_id, key, digest, id FROM fitting WHERE fits AND fits_all AND key IS NOT NULL
-         ORDER BY function_id, key
-         ON CONFLICT DO NOTHING RETURNING invocation_id
+         SELECT DISTINCT ON (function_id, key) function_id, key, digest, id FROM fitting
+         WHERE fits AND fits_all AND key IS NOT NULL ORDER BY function_id, key, place
+         ON CONFLICT (function_id, key) DO UPDATE SET digest = EXCLUDED.digest,
+           invocation_id = EXCLUDED.invocation_id, created_at = now()
+         WHERE invocation_keys.created_at < now() - ${KEY_SETTLED}
+           AND NOT EXISTS (SELECT FROM invocations WHERE id = invocation_keys.invocation_id)
+         RETURNING invocation_id
        ), added AS (
          INSERT INTO invocations (id, function_id, priority, created_by, request_id, idempotency_key, due_at, max_age_ms,
            expires_at, retry, choice, enqueued_revision, body, payload_bytes, callback_url)
@@ -352,12 +377,14 @@ export class InvocationRepository {
          UPDATE invocations SET
            status = CASE WHEN done.status = 'waiting' AND cancel_requested THEN 'cancelled' ELSE done.status END,
            attempt = CASE WHEN counts THEN attempt ELSE attempt - 1 END,
-           postponed = CASE WHEN counts THEN 0 ELSE postponed + 1 END,
+           postponed = CASE WHEN counts THEN 0 ELSE postponed + 1 END, lost = 0,
            due_at = CASE WHEN in_ms IS NULL THEN due_at
              ELSE LEAST(now() + in_ms * interval '1 millisecond', GREATEST(now(), expires_at)) END,
            ended_at = CASE WHEN done.status <> 'waiting' OR cancel_requested THEN now() END,
            revision = COALESCE(done.revision, invocations.revision), result = done.result,
-           result_bytes = done.result_bytes, error = COALESCE(done.error::jsonb, invocations.error),
+           result_bytes = done.result_bytes,
+           error = CASE WHEN done.error::jsonb->>'code' = '${EXPIRED.code}' THEN COALESCE(invocations.error, done.error::jsonb)
+             ELSE COALESCE(done.error::jsonb, invocations.error) END,
            ${calledBackIf("done.status <> 'waiting' OR cancel_requested")}, lease_token = NULL, lease_until = NULL
          FROM done JOIN mine USING (id)
          WHERE invocations.id = ANY ($1) AND invocations.id = done.id AND lease_token = token
@@ -393,12 +420,12 @@ export class InvocationRepository {
          FOR UPDATE SKIP LOCKED
        ), back AS (
          UPDATE invocations SET
-           status = CASE WHEN cancel_requested THEN 'cancelled' WHEN lost >= ${MOST_LOST} THEN 'dead' ELSE 'waiting' END,
+           status = CASE WHEN cancel_requested THEN 'cancelled' WHEN lost + 1 >= ${MOST_LOST} THEN 'dead' ELSE 'waiting' END,
            attempt = attempt - 1, lost = lost + 1, lease_token = NULL, lease_until = NULL,
-           error = CASE WHEN lost >= ${MOST_LOST} AND NOT cancel_requested THEN jsonb_build_object('code', 'attempt_lost',
+           error = CASE WHEN lost + 1 >= ${MOST_LOST} AND NOT cancel_requested THEN jsonb_build_object('code', 'attempt_lost',
              'detail', 'The managers that ran it ended again and again before it did.') ELSE error END,
-           ended_at = CASE WHEN cancel_requested OR lost >= ${MOST_LOST} THEN now() END,
-           ${calledBackIf(`cancel_requested OR lost >= ${MOST_LOST}`)}
+           ended_at = CASE WHEN cancel_requested OR lost + 1 >= ${MOST_LOST} THEN now() END,
+           ${calledBackIf(`cancel_requested OR lost + 1 >= ${MOST_LOST}`)}
          WHERE id = ANY (ARRAY(SELECT id FROM lost))
          RETURNING function_id, status, octet_length(body) AS bytes
        ), ended AS (
@@ -437,14 +464,19 @@ export class InvocationRepository {
     return row?.result ?? null;
   }
 
-  /** The newest first. */
+  /**
+   * The newest first. Ids are of about the moment at which calls came, and keep the rest from being read; the status is
+   * part of the statement, so that the few dead ones are found by their own index.
+   */
   list(functionId: FunctionId, { status, since, until, after, limit }: ListFilter): Promise<Invocation[]> {
+    const first = since === undefined ? FIRST_ID : firstIdOf(new Date(Math.max(0, since.getTime() - CLOCKS_MS)));
+    const last = until === undefined ? LAST_ID : firstIdOf(new Date(Math.max(0, until.getTime() + CLOCKS_MS)));
     return this.database.query<Invocation>(
       `SELECT ${COLUMNS} FROM invocations
-       WHERE function_id = $1 AND ($2::text IS NULL OR status = $2) AND ($3::uuid IS NULL OR id < $3)
+       WHERE function_id = $1 ${status === undefined ? '' : `AND status = '${status}'`} AND id >= $2 AND id < $3
          AND ($4::timestamptz IS NULL OR created_at >= $4) AND ($5::timestamptz IS NULL OR created_at < $5)
        ORDER BY id DESC LIMIT $6`,
-      [functionId, status ?? null, after ?? null, since ?? null, until ?? null, limit],
+      [functionId, first, after !== undefined && after < last ? after : last, since ?? null, until ?? null, limit],
     );
   }
 
@@ -497,6 +529,16 @@ export class InvocationRepository {
     return rows.length;
   }
 
+  /** Whether any of these calls, or of all the function's, is dead. */
+  async hasDead(functionId: FunctionId, ids: readonly string[] | null): Promise<boolean> {
+    const rows = await this.database.query(
+      `SELECT FROM invocations WHERE function_id = $1 AND status = 'dead' AND ($2::uuid[] IS NULL OR id = ANY ($2))
+       LIMIT 1`,
+      [functionId, ids],
+    );
+    return rows.length > 0;
+  }
+
   /** Gives up calls that have waited for as long as they may and that nobody could try. Answers how many. */
   async expire(): Promise<number> {
     const rows = await this.database.query(
@@ -514,18 +556,33 @@ export class InvocationRepository {
     return rows.length;
   }
 
-  /** Claims ended calls whose callbacks are due, each for so long. */
-  claimCallbacks(most: number, leaseMs: number): Promise<DueCallback[]> {
+  /**
+   * Claims ended calls whose callbacks are due, each for so long: at most `perFunction` of each, with those that are
+   * `underWay` already, so that a target that takes long holds up its own.
+   */
+  claimCallbacks({ most, perFunction, underWay }: CallbackRoom, leaseMs: number): Promise<DueCallback[]> {
+    const counts = [...underWay];
     return this.database.query<DueCallback>(
       `WITH ${unhurried()}, due AS MATERIALIZED (
-         SELECT id FROM invocations WHERE callback_due_at <= now() AND ${IS_UNHURRIED} ORDER BY callback_due_at LIMIT $1
-         FOR UPDATE SKIP LOCKED
+         SELECT id, function_id, callback_due_at FROM invocations
+         WHERE callback_due_at <= now() AND function_id <> ALL ($6) AND ${IS_UNHURRIED}
+         ORDER BY callback_due_at LIMIT $1 FOR UPDATE SKIP LOCKED
+       ), places AS (
+         SELECT id, row_number() OVER (PARTITION BY function_id ORDER BY callback_due_at) + COALESCE(calls, 0) AS place
+         FROM due LEFT JOIN unnest($3::text[], $4::integer[]) AS busy (function_id, calls) USING (function_id)
        )
        UPDATE invocations SET callback_due_at = now() + $2 * interval '1 millisecond',
          callback_attempt = callback_attempt + 1
-       WHERE id = ANY (ARRAY(SELECT id FROM due))
+       WHERE id = ANY (ARRAY(SELECT id FROM places WHERE place <= $5))
        RETURNING ${COLUMNS}, CASE WHEN result_bytes <= ${LARGEST_TOLD} THEN result END AS result`,
-      [most, leaseMs],
+      [
+        most,
+        leaseMs,
+        counts.map(([id]) => id),
+        counts.map(([, calls]) => calls),
+        perFunction,
+        counts.filter(([, calls]) => calls >= perFunction).map(([id]) => id),
+      ],
     );
   }
 

@@ -126,7 +126,7 @@ export class InvocationsService {
       if (some > 0) this.signals.due(id, 0);
       if (some < REDRIVEN_AT_ONCE || redriven >= MOST_REDRIVEN) break;
     }
-    if (redriven === 0 && (await this.list(id, { status: 'dead', limit: 1 })).length > 0 && ids === null) {
+    if (redriven === 0 && (await this.repository.hasDead(id, ids))) {
       throw new QueueFull(id, { calls: this.config.perFunction, bytes: this.config.bytesPerFunction });
     }
     this.logger.info({ functionId: id, calls: redriven }, 'dead calls wait again');
