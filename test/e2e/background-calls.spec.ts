@@ -294,6 +294,19 @@ describeOnAnyEngine('a queue of calls for later', (engine) => {
     await here().remove(id);
   });
 
+  it('has no room for dead calls either when it is full, and says so', async () => {
+    const { id } = await here().add(OBEDIENT);
+    const { id: dead } = await accepted(here(), id, { payload: 'raise oh', max_attempts: 1 });
+    await until(here(), dead, { status: 'dead' });
+    for (let call = 0; call < 3; call += 1) await accepted(here(), id, { payload: '', delay_ms: 60_000 });
+    const redrive = (body: object) =>
+      here().send(`/functions/${id}/invocations/redrive`, { method: 'POST', body: JSON.stringify(body) });
+    for (const body of [{}, { ids: [dead] }]) expectProblem(await redrive(body), 429, 'queue_full');
+    const [waits] = await list(here(), id, '?status=waiting');
+    expect((await redrive({ ids: [waits!.id] })).json()).toEqual({ redriven: 0 });
+    await here().remove(id);
+  });
+
   it('is kept while its function is switched off, and goes on when it is switched on', async () => {
     const { id } = await here().add(ECHO);
     const { id: call } = await accepted(here(), id, { payload: 'patient', delay_ms: 500 });
@@ -415,7 +428,7 @@ describeOnAnyEngine('callbacks', (engine) => {
   it('tell of a call that has ended, signed, and again until somebody takes it', async () => {
     const { id } = await here().add(OBEDIENT);
     const { url, told, close } = await listener([503, 302, 204]);
-    const { id: call } = await accepted(here(), id, { payload: 'return [1]', callback_url: url });
+    const { id: call } = await accepted(here(), id, { payload: 'return [1]', callback_url: `${url}?token=secret` });
     const ended = await until(here(), call, {
       status: 'succeeded',
       callback: { url, status: 'delivered', attempt: 3 },

@@ -87,7 +87,10 @@ export class InvokeLaterDto {
 }
 
 export class CallbackDto {
-  @ApiProperty({ example: 'https://example.org/hooks/resized' })
+  @ApiProperty({
+    description: 'Without its query, which may hold a secret.',
+    example: 'https://example.org/hooks/resized',
+  })
   url: string;
 
   @ApiProperty({
@@ -268,7 +271,7 @@ export class InvocationDto {
         row.callbackUrl === null
           ? null
           : {
-              url: row.callbackUrl,
+              url: row.callbackUrl.replace(/[?#].*$/, ''),
               status: row.callbackStatus,
               attempt: row.callbackAttempt,
               error: row.callbackError,

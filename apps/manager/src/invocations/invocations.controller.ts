@@ -114,6 +114,7 @@ export class InvocationsController {
   }
 
   @Get('functions/:id/invocations')
+  @Needs('deploy')
   @ApiOperation({
     operationId: 'listInvocations',
     summary: 'Calls for later of a function, the newest first',
@@ -174,6 +175,7 @@ export class InvocationsController {
   }
 
   @Post('functions/:id/invocations/redrive')
+  @Needs('deploy')
   @HttpCode(200)
   @ApiOperation({
     operationId: 'redriveInvocations',
