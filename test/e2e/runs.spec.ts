@@ -121,3 +121,22 @@ describeOnAnyEngine('runs', (engine) => {
     await vi.waitFor(async () => expect(await isRunning()).toBe(false), { timeout: 30_000 });
   });
 });
+
+describeOnAnyEngine('a run that has yet to start', (engine) => {
+  const stage = Stage.on(engine, { READY_TIMEOUT_MS: '600000' });
+
+  it('ends with whoever asked for it, too', async () => {
+    const { manager } = stage;
+    const leaving = new AbortController();
+    const asked = fetch(`${manager.url}/runs`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ function_name: 'handle', code: 'import time\ntime.sleep(500)\n' }),
+      signal: leaving.signal,
+    }).catch(() => undefined);
+    await vi.waitFor(async () => expect(await stage.room.workers()).toHaveLength(1), { timeout: 60_000 });
+    leaving.abort();
+    await asked;
+    await vi.waitFor(async () => expect(await stage.room.workers()).toEqual([]), { timeout: 60_000 });
+  });
+});

@@ -54,7 +54,7 @@ interface Start extends Metadata {
   /** Called with the id as soon as there is one. */
   readonly named: (id: FunctionId) => void;
   /** It is there for one call, which takes so long at most. */
-  readonly run?: { readonly forMs: number };
+  readonly run?: { readonly forMs: number; readonly leaving: AbortSignal };
 }
 
 /** What users do with functions: writes what is wanted and waits until the reconcile loop has made it so. */
@@ -95,11 +95,12 @@ export class FunctionsService {
 
   /**
    * Has `work` use the code once it is ready, as a function that nobody else sees, and removes it whatever becomes of
-   * that.
+   * that. It is not waited for once `leaving` aborts.
    */
   async once<T>(
     request: IncomingMessage,
     createdBy: string | null,
+    leaving: AbortSignal,
     work: (id: FunctionId, payload: string) => Promise<T>,
   ): Promise<T> {
     using reservation = this.memory.reserve();
@@ -107,7 +108,7 @@ export class FunctionsService {
     const upload = await readRun(request, fileBytes, this.policy, counted);
     let id: FunctionId | undefined;
     const forMs = upload.spec.timeout_ms;
-    await this.start(upload, { createdBy, named: (given) => (id = given), run: { forMs }, ...UNNAMED });
+    await this.start(upload, { createdBy, named: (given) => (id = given), run: { forMs, leaving }, ...UNNAMED });
     const made = id as unknown as FunctionId;
     try {
       return await work(made, upload.payload);
@@ -155,7 +156,7 @@ export class FunctionsService {
       isFresh: true,
     }));
     this.logger.info({ functionId: id, functionName, bytes: code.length }, 'function added');
-    return this.ready(id);
+    return this.ready(id, run?.leaving);
   }
 
   /** The digest of the layer with what the upload asks for, which is built first. */
@@ -250,14 +251,19 @@ export class FunctionsService {
     return row;
   }
 
-  private async ready(id: FunctionId): Promise<FunctionEntity> {
+  private async ready(id: FunctionId, leaving?: AbortSignal): Promise<FunctionEntity> {
     let last: FunctionEntity | null = null;
-    const verdict = await this.changes.until(id, this.defaults.readyTimeoutMs, async () => {
+    const look = async () => {
       last = await this.repository.find(id);
       return uploadVerdict(id, last);
-    });
+    };
+    const verdict = await this.changes.until(id, this.defaults.readyTimeoutMs, look, leaving);
     if (verdict !== undefined && !(verdict instanceof AppError)) return verdict;
-    const failure = verdict ?? uploadFailure(id, last, this.defaults.readyTimeoutMs);
+    const failure =
+      verdict ??
+      (leaving?.aborted === true
+        ? new FunctionNotReady(id, 'its caller has left.')
+        : uploadFailure(id, last, this.defaults.readyTimeoutMs));
     await this.removeFailed(
       id,
       failure,

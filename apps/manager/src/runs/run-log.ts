@@ -14,7 +14,9 @@ const MOST_LINES = 1_000;
 /** Together; what is beyond it is left out, the oldest first. */
 const MOST_CHARACTERS = 256 * 1024;
 const READ_MS = 5_000;
-const LOOK_AGAIN_MS = 3;
+/** The end is usually there a moment after the answer; each look opens the engine's log. */
+const FIRST_PAUSE_MS = 3;
+const LONGEST_PAUSE_MS = 50;
 
 /** What a run has printed. */
 @Injectable()
@@ -27,11 +29,11 @@ export class RunLog {
    */
   async of(id: FunctionId, requestId: string, waitMs: number): Promise<LogRecordDto[]> {
     const giveUpAt = performance.now() + waitMs;
-    for (;;) {
+    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
       const lines = await this.read(id);
       const ends = lines.filter(({ line, request_id: request }) => line === END && request === requestId);
       if (ends.length >= STREAMS || performance.now() > giveUpAt) return newestOf(lines.filter((one) => !isEnd(one)));
-      await delay(LOOK_AGAIN_MS);
+      await delay(pauseMs);
     }
   }
 

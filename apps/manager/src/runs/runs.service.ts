@@ -28,7 +28,12 @@ export class RunsService {
    * what it has printed.
    */
   run(request: Request, response: Response, createdBy: string | null): Promise<Buffer> {
-    return this.functions.once(request, createdBy, (id, payload) => this.call(id, payload, request, response));
+    const leaving = new AbortController();
+    response.once('close', () => leaving.abort());
+    if (response.destroyed) leaving.abort();
+    return this.functions.once(request, createdBy, leaving.signal, (id, payload) =>
+      this.call(id, payload, request, response),
+    );
   }
 
   private async call(id: FunctionId, payload: string, request: Request, response: Response): Promise<Buffer> {
