@@ -180,7 +180,7 @@ describe('a manager that looks for calls for later', () => {
     around = new Around();
     around.slots.set('slow', 4);
     const id = randomUUID();
-    around.claims = [[claimOf('slow', id)], [], [claimOf('slow', id)]];
+    around.claims = [[claimOf('slow', id)], [claimOf('slow', id)]];
     around.due('slow', 0);
     await settled();
     around.due('slow', 0);
