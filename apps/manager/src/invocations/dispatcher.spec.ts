@@ -190,7 +190,7 @@ describe('a manager that looks for calls for later', () => {
   });
 
   it('renews its leases before it takes back lost ones, when it could not for a while', async () => {
-    around = new Around({ pollMs: 50, leaseMs: 3 * 40 });
+    around = new Around({ pollMs: 50, leaseMs: 3 * 200 });
     around.slots.set('slow', 4);
     around.claims = [[claimOf('slow')]];
     around.due('slow', 0);
