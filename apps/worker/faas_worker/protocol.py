@@ -32,7 +32,7 @@ class Exit(IntEnum):
 
 
 class Header:
-    """Of requests, but for RUNNER and ANSWER."""
+    """Of requests, but for RUNNER, ANSWER and ERROR."""
 
     TOKEN = b"x-faas-token"
     FUNCTION = b"x-faas-function"
@@ -50,6 +50,8 @@ class Header:
     RUNNER = "x-faas-runner"
     #: Of answers: it is the handler's own answer to an HTTP call.
     ANSWER = b"x-faas-answer"
+    #: Of answers to HEAD, which have no body to say it: the code of the worker's own error.
+    ERROR = b"x-faas-error"
 
 
 class Kind(StrEnum):

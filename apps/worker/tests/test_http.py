@@ -131,8 +131,10 @@ def payloads(request: pytest.FixtureRequest, start_shared: Start) -> Worker:
         ("response", 201, "text/plain; charset=utf-8", b"made"),
         ("typed", 200, "text/html", b"<p>"),
         ("empty", 204, None, b""),
+        ("reset", 205, "application/octet-stream", b""),
         ("stream", 200, "text/plain; charset=utf-8", b"0\n1\n2\n"),
         ("async stream", 200, "application/octet-stream", b"012"),
+        ("response of async stream", 202, "application/octet-stream", b"012"),
     ],
 )
 def test_what_a_handler_returns_is_the_answer(
@@ -164,6 +166,20 @@ def test_an_error_is_told_as_the_workers_own(
     answer = http_call(payloads, "POST", "/", payload)
     assert (answer.status, answer.error["code"]) == (status, code)
     assert "x-faas-answer" not in answer.headers
+
+
+def test_an_error_of_a_head_has_its_code_in_a_header(start: Start) -> None:
+    worker = start("web.bare", FAAS_FUNCTION="mine")
+    for path, headers, status, code in [
+        ("/nothing", {}, 400, "handler_error"),
+        ("/short", {}, 200, None),
+        ("/", {"X_Faas_Function": "another"}, 421, "worker_misdirected"),
+    ]:
+        head = http_call(worker, "HEAD", path, **headers)
+        assert (head.status, head.headers.get("x-faas-error"), head.body) == (status, code, b"")
+    # A body says it itself.
+    assert "x-faas-error" not in http_call(worker, "GET", "/nothing").headers
+    assert "x-faas-error" not in worker.call("x", X_Faas_Function="another").headers
 
 
 def test_a_payload_has_the_limit_that_its_manager_names(payloads: Worker) -> None:
@@ -216,9 +232,22 @@ def test_a_body_comes_as_it_is_read(application: Worker) -> None:
     assert http_call(application, "POST", "/upload", b"x" * 3_000_000).json == 3_000_000
 
 
+def test_an_async_generator_of_the_main_thread_ends_with_its_reader(start: Start) -> None:
+    worker = start("web.handle", FAAS_CONCURRENCY="1")
+    connection = worker.connect()
+    connection.request("POST", "/.http/", b"endless async", worker.headers)
+    response = connection.getresponse()
+    assert response.read(100_000) == b"x" * 100_000
+    response.close()
+    connection.close()
+    eventually(lambda: "the stream was closed" in worker.log(), "the generator is closed")
+    assert http_call(worker, "POST", "/", b"good").body == b"good"
+
+
 def test_async_generators_stream_from_the_main_thread_too(start: Start) -> None:
     worker = start("web.handle", FAAS_CONCURRENCY="1")
-    assert http_call(worker, "POST", "/", b"async stream").body == b"012"
+    for payload in b"async stream", b"response of async stream":
+        assert http_call(worker, "POST", "/", payload).body == b"012"
     assert http_call(worker, "POST", "/", b"stream").body == b"0\n1\n2\n"
 
 
@@ -247,6 +276,12 @@ def test_a_context_tells_of_the_call(start: Start) -> None:
     executed = worker.call("text", X_Request_Id="r2").result
     assert (executed["payload"], executed["request_id"], executed["attempt"]) == ("text", "r2", 1)
     assert (executed["method"], executed["all"], executed["body"]) == (None, None, None)
+
+
+def test_a_query_has_as_many_fields_as_it_likes(start: Start) -> None:
+    worker = start("web.with_context")
+    path = "/?" + "&".join(f"x={number}" for number in range(1500))
+    assert http_call(worker, "GET", path).json["all"] == [str(number) for number in range(1500)]
 
 
 # Web applications
@@ -291,6 +326,19 @@ def test_what_an_application_does_after_its_answer_is_done(application: Worker) 
     )
 
 
+def test_an_application_hears_that_its_worker_leaves(start: Start) -> None:
+    worker = start("web.app")
+    assert http_call(worker, "GET", "/state").json["started"] == 1
+    assert worker.terminate() == 0
+    assert "the application has ended" in worker.log()
+
+
+def test_an_application_knows_the_scheme_of_its_client(application: Worker) -> None:
+    headers = {"X_Faas_Root": "/f/mine", "Host": "h.example", "X_Forwarded_Proto": "https, http"}
+    found = http_call(application, "GET", "/items/7?x=1", **headers).json
+    assert found["url"] == "https://h.example/f/mine/state"
+
+
 def test_an_applications_own_error_is_its_answer(application: Worker) -> None:
     answer = http_call(application, "GET", "/raise")
     assert (answer.status, answer.body) == (500, b"Internal Server Error")
@@ -306,6 +354,8 @@ def test_an_application_of_asgi_is_held_to_its_contract(start: Start) -> None:
         assert http_call(worker, "GET", path).error["code"] == "handler_response_invalid"
     head = http_call(worker, "HEAD", "/head")
     assert (head.status, head.headers["content-length"], head.body) == (200, "9", b"")
+    reset = http_call(worker, "GET", "/reset")
+    assert (reset.status, reset.headers["content-length"], reset.body) == (205, "0", b"")
 
 
 def test_an_application_of_wsgi_runs_unchanged(start: Start) -> None:
@@ -317,6 +367,22 @@ def test_an_application_of_wsgi_runs_unchanged(start: Start) -> None:
     assert http_call(worker, "GET", "/none").error["code"] == "handler_error"
     assert http_call(worker, "GET", "/bad").error["code"] == "handler_response_invalid"
     assert worker.call('{"a": 1}').result == {"a": 1}
+    text = http_call(worker, "GET", "/text")
+    assert (text.status, text.error["type"]) == (400, "TypeError")
+    assert text.error["message"] == "The application must yield bytes, not str."
+
+
+def test_an_application_of_wsgi_gets_the_bytes_of_its_path_and_one_line_of_cookies(
+    start: Start,
+) -> None:
+    worker = start("web.wsgi")
+    connection = worker.connect()
+    connection.putrequest("GET", "/.http/environ/%C3%BC%FF", skip_host=True)
+    for name, value in ("Host", "h"), ("Cookie", "a=1"), ("Cookie", "b=2"):
+        connection.putheader(name, value)
+    connection.endheaders()
+    assert connection.getresponse().read() == repr(("/environ/\xc3\xbc\xff", "a=1; b=2")).encode()
+    connection.close()
 
 
 # Who may call, and when
@@ -349,6 +415,59 @@ def test_a_held_body_is_asked_for_when_it_is_read(start: Start) -> None:
         while not answer.endswith(b"abcdef"):
             answer += caller.recv(1000)
         assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_an_answer_that_has_begun_before_a_held_body_is_read_stays_whole(start: Start) -> None:
+    worker = start("web.bare")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        caller.settimeout(15)
+        caller.connect(worker.socket_path)
+        head = "POST /.http/begun HTTP/1.1\r\nHost: w\r\nX-Faas-Hold: 1\r\nContent-Length: 6"
+        caller.sendall(f"{head}\r\n\r\nabc".encode())
+        answer = b""
+        while b"begun " not in answer:
+            answer += caller.recv(1000)
+        caller.sendall(b"def")
+        while not answer.endswith(b"0\r\n\r\n"):
+            answer += caller.recv(1000)
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answer.endswith(b"\r\n\r\n6\r\nbegun \r\n1\r\n6\r\n0\r\n\r\n")
+
+
+def test_a_runner_does_not_leave_while_a_held_body_arrives(start: Start) -> None:
+    worker = start("web.handle")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        caller.settimeout(15)
+        caller.connect(worker.socket_path)
+        head = "POST /.http/ HTTP/1.1\r\nHost: w\r\nX-Faas-Hold: 1\r\nContent-Length: 6"
+        caller.sendall(f"{head}\r\n\r\nabc".encode())
+        assert caller.recv(1000) == b"HTTP/1.1 102 Processing\r\n\r\n"
+        late = worker.call("slow", X_Faas_Timeout_Ms="100")
+        assert late.error["code"] == "handler_timeout"
+        eventually(lambda: worker.call("x").runner == 2, "the next runner serves")
+        threading.Event().wait(3)
+        caller.sendall(b"def")
+        answer = b""
+        while not answer.endswith(b"abcdef"):
+            received = caller.recv(1000)
+            assert received, answer
+            answer += received
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_an_answer_to_a_call_that_has_one_already_gets_into_no_other(start: Start) -> None:
+    worker = start("web.bare", FAAS_TIMEOUT_MS="400")
+    connection = worker.connect()
+    connection.request("GET", "/.http/stubborn", headers=worker.headers)
+    response = connection.getresponse()
+    assert (response.status, json.loads(response.read())["error"]["code"]) == (
+        504,
+        "handler_timeout",
+    )
+    eventually(lambda: "nobody waits" in worker.log(), "the application has heard of it")
+    connection.request("GET", "/.http/", headers=worker.headers)
+    assert connection.getresponse().read() == b"answer"
+    connection.close()
 
 
 def test_an_application_that_can_not_start_is_not_loadable(

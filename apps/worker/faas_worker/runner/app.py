@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from json import loads
 from time import monotonic_ns
@@ -196,9 +196,13 @@ class FunctionApp:
             request, receive, send, self.loop, self._is_closing, limits, CallOutput(request_id)
         )
         if isinstance(call, PayloadHttpCall):
-            body = await read_body(call.receive, length, most)
+            with self.calls.reading(call) if request.is_held else nullcontext():
+                body = await read_body(call.receive, length, most)
             if not isinstance(body, bytes):
+                self.calls.note_if_empty()
                 return None if body is None else await respond(send, payload_too_large(most))
+            if self.draining and not request.is_held:
+                return await respond(send, worker_draining())
             if self.kind is not Kind.PAYLOAD:
                 call.payload = body.decode(errors="replace")
                 call.context = self._context(request_id, limits[1], attempt, request, body)
@@ -206,6 +210,7 @@ class FunctionApp:
                 try:
                     call.payload = body.decode()
                 except UnicodeDecodeError:
+                    self.calls.note_if_empty()
                     return await respond(send, payload_not_text())
             del body
         elif isinstance(call, AsgiHttpCall):

@@ -17,7 +17,7 @@ _VERSIONS = {"version": "3.0", "spec_version": "2.4"}
 
 def scope_of(request: Request, state: dict[str, Any]) -> dict[str, Any]:
     """As under `uvicorn --root-path`: the path has the root before it."""
-    scheme = "https" if request.first(b"x-forwarded-proto") == "https" else "http"
+    scheme = request.scheme
     host, _, port = (request.first(b"host") or "localhost").partition(":")
     client = (request.first(b"x-forwarded-for") or "").rpartition(",")[2].strip()
     return {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic_ns
 from typing import Any
@@ -64,6 +65,8 @@ class CallTable:
 
     def __init__(self, concurrency: int, heartbeat: Heartbeat) -> None:
         self.running: set[Call] = set()
+        #: Those whose bodies are being read.
+        self._read: set[Call] = set()
         self._slots = asyncio.Semaphore(concurrency)
         self._heartbeat = heartbeat
         # Those that wait, and those whose turn has come and that haven't noticed yet.
@@ -77,6 +80,17 @@ class CallTable:
     def is_full(self) -> bool:
         """A call must wait its turn."""
         return self._slots.locked()
+
+    @contextmanager
+    def reading(self, call: Call) -> Iterator[None]:
+        """While its body arrives, which may take a while, its runner must not leave."""
+        self._read.add(call)
+        self.refresh()
+        try:
+            yield
+        finally:
+            self._read.discard(call)
+            self.refresh()
 
     async def enter(self, call: Call) -> None:
         self._arriving += 1
@@ -97,7 +111,7 @@ class CallTable:
         self.running.discard(call)
         if not call.lent:
             self._slots.release()
-        if not self.running:
+        if not self.running and not self._read:
             self._latest_ns = 0
         self._tell()
         self.note_if_empty()
@@ -126,18 +140,18 @@ class CallTable:
 
     def refresh(self) -> None:
         """The latest deadline of the calls that may still take their time."""
-        live = [call.deadline_ns for call in self.running if not self._is_lost(call)]
+        live = [call.deadline_ns for call in self.running | self._read if not self._is_lost(call)]
         self._latest_ns = max(live, default=0)
         self._tell()
 
     def _tell(self) -> None:
-        self._heartbeat.in_flight = len(self.running)
+        self._heartbeat.in_flight = len(self.running) + len(self._read)
         self._heartbeat.deadline_ns = self._latest_ns
 
     @property
     def idle(self) -> bool:
         """Nothing in flight that could still be answered."""
-        return not self._arriving and all(map(self._is_lost, self.running))
+        return not (self._arriving or self._read) and all(map(self._is_lost, self.running))
 
     def _is_lost(self, call: Call) -> bool:
         return call.overdue or (call.lent and self._leaves_abandoned)

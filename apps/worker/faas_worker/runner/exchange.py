@@ -20,6 +20,8 @@ _JSON = b"content-type: application/json\r\n"
 
 #: No body may follow these (RFC 9110, 6.4.1).
 NO_BODY = frozenset({204, 205, 304})
+#: The one of them that has to say so (RFC 9110, 15.3.6).
+RESET_CONTENT = 205
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Any]
@@ -39,9 +41,11 @@ async def respond(send: Send, answer: Answer, *, close: bool = False) -> None:
     if answer.close or close:
         cycle.keep_alive = False
     ((name, runner),) = cycle.default_headers
-    head = b"%b%b%b: %b\r\n%b%b\r\n" % (
+    is_head = cycle.scope["method"] == "HEAD"
+    head = b"%b%b%b%b: %b\r\n%b%b\r\n" % (
         STATUS_LINE[answer.status],
         b"%b: 1\r\n%b" % (Header.ANSWER, answer.head) if isinstance(answer, Reply) else _JSON,
+        b"%b: %b\r\n" % (Header.ERROR, answer.code.encode()) if is_head and answer.code else b"",
         name,
         runner,
         _length_of(answer),
@@ -49,7 +53,7 @@ async def respond(send: Send, answer: Answer, *, close: bool = False) -> None:
     )
     cycle.response_started = cycle.response_complete = True
     cycle.waiting_for_100_continue = False
-    if cycle.scope["method"] == "HEAD" or answer.status in NO_BODY:
+    if is_head or answer.status in NO_BODY:
         cycle.transport.write(head)
     elif len(answer.body) > _COPIED_BYTES:
         cycle.transport.writelines((head, answer.body))
@@ -64,6 +68,8 @@ async def respond(send: Send, answer: Answer, *, close: bool = False) -> None:
 def _length_of(answer: Answer) -> bytes:
     if not isinstance(answer, Reply):
         return b"content-length: %d\r\n" % len(answer.body)
+    if answer.status == RESET_CONTENT:
+        return b"content-length: 0\r\n"
     if answer.status in NO_BODY:
         return b""
     length = len(answer.body) if answer.length is None else answer.length

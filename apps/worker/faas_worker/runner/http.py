@@ -6,14 +6,14 @@ import asyncio
 import re
 import sys
 from asyncio import AbstractEventLoop
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from time import monotonic_ns
 from typing import Any, Protocol
 
 from ..protocol import HTTP_PREFIX, Header
 from .calls import Call, Send
-from .exchange import NO_BODY, Receive, Scope
+from .exchange import NO_BODY, RESET_CONTENT, Receive, Scope
 from .failures import cut, describe
 from .results import Answer, Reply, response_invalid
 from .streams import CallOutput
@@ -65,6 +65,12 @@ class Request:
     headers: list[tuple[bytes, bytes]]
     #: The sender has only begun with the body, and goes on when it is read.
     is_held: bool = False
+
+    @property
+    def scheme(self) -> str:
+        """Of the client, before all proxies."""
+        told = (self.first(b"x-forwarded-proto") or "").partition(",")[0].strip()
+        return "https" if told == "https" else "http"
 
     def first(self, name: bytes) -> str | None:
         for found, value in self.headers:
@@ -204,10 +210,13 @@ class Wire:
         cycle = self._cycle
         if cycle.flow.write_paused:
             self._waits_since = monotonic_ns()
-            await cycle.flow.drain()
-            self.waited_ns += monotonic_ns() - self._waits_since
-            self._waits_since = 0
-        if cycle.disconnected:
+            try:
+                await cycle.flow.drain()
+            finally:
+                self.waited_ns += monotonic_ns() - self._waits_since
+                self._waits_since = 0
+        # Another answer, to a call past its time limit, would be followed by the next call's.
+        if cycle.disconnected or cycle.response_complete:
             raise Disconnected("Nobody waits for the answer any more.")
         pieces = [] if self.started else [self._first_lines(len(body), more=more)]
         if self._is_bodyless:
@@ -220,12 +229,13 @@ class Wire:
         else:
             self._count(len(body), more=more)
             pieces.append(body)
+        whole = None if len(body) > _COPIED_BYTES else b"".join(pieces)
         self.started = cycle.response_started = True
         cycle.waiting_for_100_continue = False
-        if len(body) > _COPIED_BYTES:
+        if whole is None:
             cycle.transport.writelines(pieces)
-        elif pieces:
-            cycle.transport.write(b"".join(pieces))
+        elif whole:
+            cycle.transport.write(whole)
         if more:
             return
         self.complete = cycle.response_complete = True
@@ -247,7 +257,9 @@ class Wire:
         if self._closing():
             cycle.keep_alive = False
         framing = b""
-        if self._left is not None and self._status not in NO_BODY:
+        if self._status == RESET_CONTENT:
+            framing = b"content-length: 0\r\n"
+        elif self._left is not None and self._status not in NO_BODY:
             framing = b"content-length: %d\r\n" % self._left
         elif not self._is_bodyless and more:
             self._is_chunked = True
@@ -309,6 +321,9 @@ class Collected:
 class HttpCall(Call):
     """A call whose answer is one of HTTP."""
 
+    #: Makes of what is for an event loop something for the thread of the call, where it has one.
+    in_turn: Callable[[Call, AsyncIterator[Any]], Iterator[Any]] | None = None
+
     def __init__(
         self,
         request: Request,
@@ -327,6 +342,10 @@ class HttpCall(Call):
         self._receive = receive
         self._is_held = request.is_held
 
+    def is_for_loop(self, value: Any) -> bool:
+        """Whether what the handler has returned gives its items to an event loop alone."""
+        return False
+
     @property
     def is_complete(self) -> bool:
         return self.wire.complete
@@ -338,7 +357,10 @@ class HttpCall(Call):
         """The next part of the request's body."""
         if self._is_held:
             self._is_held = False
-            self.send.__self__.transport.write(_GO_ON)  # type: ignore[attr-defined]
+            cycle: Any = self.send.__self__  # type: ignore[attr-defined]
+            # To its manager an answer that has begun says the same.
+            if not (cycle.response_started or cycle.response_complete or cycle.disconnected):
+                cycle.transport.write(_GO_ON)
         return await self._receive()
 
     def failed(self, error: BaseException, file: str | None) -> Answer | None:

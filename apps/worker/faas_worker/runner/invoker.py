@@ -13,7 +13,6 @@ from contextvars import Context, copy_context
 from inspect import isawaitable, iscoroutine
 from os import _exit, getpid
 from queue import SimpleQueue
-from types import AsyncGeneratorType
 from typing import Any
 
 from ..protocol import Exit
@@ -136,11 +135,11 @@ class Invoker:
         CURRENT_OUTPUT.set(call.output)
         try:
             value = call.start(self._handler.call)
-            if type(value) is AsyncGeneratorType and isinstance(call, HttpCall):
-                if self.main_loop is None:
-                    return value, copy_context()
-                value = self._in_turn(call, value)
-            elif isawaitable(value):
+            if isinstance(call, HttpCall) and self.main_loop is not None:
+                call.in_turn = self._in_turn
+            elif isinstance(call, HttpCall) and call.is_for_loop(value):
+                return value, copy_context()
+            if isawaitable(value):
                 if self.main_loop is None:
                     return value, copy_context()
                 value = self._run_in_main_thread(call, value)
@@ -166,9 +165,14 @@ class Invoker:
 
     def _in_turn(self, call: Call, values: AsyncIterator[Any]) -> Iterator[Any]:
         """In the thread that has called the handler."""
-        with suppress(StopAsyncIteration):
-            while True:
-                yield self._run_in_main_thread(call, anext(values))
+        try:
+            with suppress(StopAsyncIteration):
+                while True:
+                    yield self._run_in_main_thread(call, anext(values))
+        finally:
+            close = getattr(values, "aclose", None)
+            if close is not None:
+                self._run_in_main_thread(call, close())
 
     def _deliver(self) -> None:
         # Lowered first: a result that comes in meanwhile sends its own wake-up.

@@ -18,7 +18,6 @@ TEXT = b"text/plain; charset=utf-8"
 BYTES = b"application/octet-stream"
 JSON = b"application/json"
 JSON_LINES = b"application/x-ndjson"
-_MOST_FIELDS = 1000
 
 
 class Values(dict[str, str]):
@@ -83,7 +82,7 @@ class Context:
 
 def _query_of(request: Request) -> Values:
     text = request.query.decode("latin-1")
-    return Values(parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+    return Values(parse_qsl(text, keep_blank_values=True))
 
 
 def _headers_of(request: Request) -> Values:
@@ -115,6 +114,8 @@ class PayloadHttpCall(HttpCall):
 
     def answer(self, value: Any, max_bytes: int) -> Answer | None:
         status, headers, body = self.parts(value)
+        if isinstance(body, AsyncIterator) and self.in_turn is not None:
+            body = self.in_turn(self, body)
         if isinstance(body, Iterator):
             return self._stream(status, headers, body, max_bytes)
         found = _content_of(body)
@@ -130,6 +131,9 @@ class PayloadHttpCall(HttpCall):
         if found is None:
             found = _json_of(await result_answer_on_loop(body, max_bytes))
         return self._reply(status, headers, found)
+
+    def is_for_loop(self, value: Any) -> bool:
+        return isinstance(value.body if is_response(value) else value, AsyncIterator)
 
     def parts(self, value: Any) -> tuple[Any, list[tuple[bytes, bytes]], Any]:
         """Status, headers and body of what the handler has returned."""

@@ -31,6 +31,8 @@ class Answer:
     status: int
     body: bytes
     close: bool = False
+    #: Of an error.
+    code: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -193,7 +195,7 @@ def _error(
             traceback=cut_middle(failure.traceback, limit),
         )
         body = _error_body(cut(detail, limit), code, shorter, members)
-    return Answer(status, body, close)
+    return Answer(status, body, close, code)
 
 
 def _error_body(detail: str, code: str, failure: Failure, members: dict[str, str]) -> bytes:

@@ -63,6 +63,8 @@ _FLUSHING_TURNS = 100
 # Nobody waits for the last one of a worker, and a busy manager sends long after it has connected.
 _LAST_TURNS = 1000
 _TURN_SECONDS = 0.005
+# For what an application does after its last call.
+_SHUTDOWN_SECONDS = 1.0
 # Of its slots, one in so many may be lent in place of calls whose callers have gone.
 _ABANDONED_SHARE = 4
 # Less than a call needs to use up what the calls after it need.
@@ -85,6 +87,8 @@ class Runner:
     #: Nobody comes after it: what still gets here has to be told so.
     is_last: bool = False
     beat_timer: asyncio.TimerHandle | None = None
+    #: Or nothing would keep the task.
+    ending: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
         self.pid = os.getpid()
@@ -405,7 +409,14 @@ class Runner:
         busy = self.app.background or self.server.connections
         if busy and turns > 0:
             self.loop.call_later(_TURN_SECONDS, self.leave_when_flushed, turns - 1)
-            return
+        elif self.lifespan is None:
+            self.leave(Exit.DONE)
+        elif self.ending is None:
+            self.ending = self.loop.create_task(self.end_application(self.lifespan))
+
+    async def end_application(self, lifespan: Lifespan) -> None:
+        with contextlib.suppress(_Anything):
+            await asyncio.wait_for(lifespan.stop(), _SHUTDOWN_SECONDS)
         self.leave(Exit.DONE)
 
     def leave(self, status: int) -> Any:

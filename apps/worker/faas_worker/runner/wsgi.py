@@ -7,6 +7,7 @@ import io
 import sys
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from .calls import Call
 from .http import AnswerInvalid, Collected, Headers, HttpCall, Request, reply
@@ -15,14 +16,14 @@ from .streams import CallOutput
 
 
 def environ_of(request: Request, body: Any, *, multithread: bool) -> dict[str, Any]:
-    scheme = "https" if request.first(b"x-forwarded-proto") == "https" else "http"
+    scheme = request.scheme
     host, _, port = (request.first(b"host") or "localhost").partition(":")
     client = (request.first(b"x-forwarded-for") or "").rpartition(",")[2].strip()
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
         "SCRIPT_NAME": request.root,
-        # Bytes of UTF-8, each as a character.
-        "PATH_INFO": request.path.encode("utf-8", "surrogateescape").decode("latin-1"),
+        # Bytes, each as a character.
+        "PATH_INFO": unquote_to_bytes(request.raw_path).decode("latin-1"),
         "RAW_URI": request.root + request.raw_path.decode("latin-1"),
         "QUERY_STRING": request.query.decode("latin-1"),
         "SERVER_NAME": host,
@@ -48,7 +49,8 @@ def environ_of(request: Request, body: Any, *, multithread: bool) -> dict[str, A
             environ[key] = text
             continue
         key = f"HTTP_{key}"
-        environ[key] = f"{environ[key]},{text}" if key in environ else text
+        between = "; " if key == "HTTP_COOKIE" else ","
+        environ[key] = f"{environ[key]}{between}{text}" if key in environ else text
     return environ
 
 
@@ -133,6 +135,9 @@ class WsgiHttpCall(HttpCall):
         head, begun = self._head, b""
         try:
             for piece in value:
+                if not isinstance(piece, (bytes, bytearray, memoryview)):
+                    kind = type(piece).__name__
+                    raise TypeError(f"The application must yield bytes, not {kind}.")
                 begun = b"".join([*head.written, piece]) if head.written else piece
                 head.written.clear()
                 if not begun:

@@ -7,9 +7,13 @@ import os
 import socket
 import stat
 import time
+from typing import TYPE_CHECKING
 
-from ..protocol import BACKLOG
+from ..protocol import BACKLOG, Header
 from ..settings import Settings
+
+if TYPE_CHECKING:
+    from ..runner.results import Answer
 
 _REFUSING_SECONDS = 0.2
 _REQUEST_BYTES = 1024 * 1024
@@ -32,12 +36,14 @@ def stop_listening(sock: socket.socket, settings: Settings) -> None:
             os.unlink(settings.socket_path)
 
 
-def refuse_waiting(sock: socket.socket, body: bytes) -> None:
+def refuse_waiting(sock: socket.socket, answer: Answer) -> None:
     """Who has connected and was accepted by no runner hears that no handler was called, and can go
     elsewhere; closing alone would cut the request off."""
     waiting = list[socket.socket]()
     head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
-    head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    head += f"Content-Length: {len(answer.body)}\r\nConnection: close\r\n"
+    whole = head.encode() + b"\r\n" + answer.body
+    bare = head.encode() + b"%b: %b\r\n\r\n" % (Header.ERROR, answer.code.encode())
     with contextlib.suppress(OSError):
         while len(waiting) < BACKLOG:
             waiting.append(sock.accept()[0])
@@ -48,8 +54,8 @@ def refuse_waiting(sock: socket.socket, body: bytes) -> None:
     for connection in waiting:
         with connection, contextlib.suppress(OSError):
             connection.settimeout(max(end - time.monotonic(), 0.001))
-            connection.recv(_REQUEST_BYTES)
-            connection.sendall(head.encode() + body)
+            is_head = connection.recv(_REQUEST_BYTES).startswith(b"HEAD ")
+            connection.sendall(bare if is_head else whole)
             connection.shutdown(socket.SHUT_WR)
             # What has not been read would reset the caller's socket before it has read the answer.
             while time.monotonic() < end and connection.recv(_REQUEST_BYTES):

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, NoReturn
 import uvloop
 
 from .. import confidential, system
-from ..protocol import Exit, Header, Notice
+from ..protocol import HTTP_PREFIX, Exit, Header, Notice
 from ..runner.app import health_answer
 from ..runner.calls import Send
 from ..runner.exchange import Receive, Scope, content_length, read_body, read_rest, respond
@@ -217,7 +217,7 @@ class Specialiser:
                 await self.specialise(scope, headers, receive, send)
             case _ if not is_admitted:
                 await self.gate.turn_away(receive, send)
-            case "POST", "/":
+            case method, path if (method, path) == ("POST", "/") or path.startswith(HTTP_PREFIX):
                 await read_rest(receive)
                 await respond(send, worker_misdirected())
             case _:

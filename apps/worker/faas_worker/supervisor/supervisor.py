@@ -169,7 +169,7 @@ class Supervisor:
         elif not self.is_closed and not self.fleet.has_accepting():
             # Whoever waits would do so until the last calls of those that leave have ended.
             self.is_closed = True
-            refuse_waiting(self.fleet.listener, worker_draining().body)
+            refuse_waiting(self.fleet.listener, worker_draining())
 
     def listen_again(self) -> None:
         """Handler code has shut the shared socket down, for every process that has it."""
@@ -183,7 +183,7 @@ class Supervisor:
 
     def end_everything(self) -> None:
         if self.fleet.exit_status == 0:
-            refuse_waiting(self.fleet.listener, worker_draining().body)
+            refuse_waiting(self.fleet.listener, worker_draining())
         stop_listening(self.fleet.listener, self.settings)
         for runner in self.fleet.runners.values():
             runner.kill()

@@ -17,6 +17,8 @@ def handle(payload):
             return faas.Response(201, {"X-A": "1"}, "made")
         case "empty":
             return faas.Response(204)
+        case "reset":
+            return faas.Response(205, body=b"left out")
         case "typed":
             return faas.Response(200, {"content-type": "text/html"}, b"<p>")
         case "stream":
@@ -25,8 +27,12 @@ def handle(payload):
             return failing()
         case "async stream":
             return pieces()
+        case "response of async stream":
+            return faas.Response(202, {"X-A": "1"}, pieces())
         case "endless":
             return endless()
+        case "endless async":
+            return endless_async()
         case "slow":
             time.sleep(60)
         case "bomb":
@@ -48,6 +54,14 @@ async def pieces():
 
 
 def endless():
+    try:
+        while True:
+            yield b"x" * 65536
+    finally:
+        print("the stream was closed", flush=True)
+
+
+async def endless_async():
     try:
         while True:
             yield b"x" * 65536
@@ -84,6 +98,7 @@ state = {"started": 0, "after": 0}
 async def lifespan(app):
     state["started"] += 1
     yield {"greeting": "hello"}
+    print("the application has ended", flush=True)
 
 
 app = FastAPI(lifespan=lifespan)
@@ -161,6 +176,12 @@ def wsgi(environ, start_response):
         return [b"returned"]
     if environ["PATH_INFO"] == "/none":
         return [b"no head"]
+    if environ["PATH_INFO"] == "/text":
+        start_response("200 OK", [("Content-Length", "4")])
+        return ["text"]
+    if environ["PATH_INFO"].startswith("/environ"):
+        start_response("200 OK", [])
+        return [repr((environ["PATH_INFO"], environ.get("HTTP_COOKIE"))).encode()]
     if environ["PATH_INFO"] == "/bad":
         start_response("200 OK", [("X-A", "a\nb")])
         return [b""]
@@ -205,6 +226,26 @@ async def bare(scope, receive, send):
             except ValueError:
                 await send({"type": "http.response.start", "status": 500})
                 await send({"type": "http.response.body", "body": b"own words"})
+        case "/reset":
+            await send({"type": "http.response.start", "status": 205})
+            await send({"type": "http.response.body", "body": b""})
+        case "/begun":
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"begun ", "more_body": True})
+            size, more = 0, True
+            while more:
+                message = await receive()
+                size, more = size + len(message["body"]), message["more_body"]
+            await send({"type": "http.response.body", "body": b"%d" % size})
+        case "/stubborn":
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                try:
+                    await send({"type": "http.response.start", "status": 200})
+                    await send({"type": "http.response.body", "body": b"too late"})
+                except OSError:
+                    print("nobody waits", flush=True)
         case "/head":
             await send(
                 {
