@@ -53,6 +53,18 @@ export class FunctionOverloaded extends AppError {
   }
 }
 
+/** Nobody knows yet whether the function is one that these callers may call. */
+export class TooManyStrangers extends AppError {
+  readonly code = 'manager_overloaded';
+  readonly kind = 'saturated';
+  override readonly retryAfterSeconds = 1;
+  constructor() {
+    super('This manager looks up as many functions for callers without a key as it may. Try again shortly.', {
+      isMany: true,
+    });
+  }
+}
+
 export class HandlerError extends AppError {
   readonly code = 'handler_error';
   readonly kind = 'failed';
@@ -108,8 +120,13 @@ export class HttpUnsupported extends AppError {
 export class HandlerTimeout extends AppError {
   readonly code = 'handler_timeout';
   readonly kind = 'timed_out';
-  constructor(timeoutMs: number) {
-    super(`The handler ran past its time limit of ${timeoutMs} ms.`, { extras: { timeout_ms: timeoutMs } });
+  /** `idleMs`: its answer had begun, and paused for longer than any may. */
+  constructor(timeoutMs: number, idleMs?: number) {
+    const what =
+      idleMs === undefined
+        ? `The handler ran past its time limit of ${timeoutMs} ms.`
+        : `The handler's answer paused for more than ${idleMs} ms (STREAM_IDLE_TIMEOUT_MS).`;
+    super(what, { extras: { timeout_ms: timeoutMs } });
   }
 }
 

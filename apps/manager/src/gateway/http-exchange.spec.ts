@@ -58,6 +58,8 @@ describe('exchangeHttp', () => {
     options: {
       method?: string;
       body?: RequestBody;
+      target?: string;
+      headers?: readonly string[];
       timeoutMs?: number;
       idleMs?: number;
       cancellation?: Cancellation;
@@ -67,9 +69,9 @@ describe('exchangeHttp', () => {
     const body = options.body ?? (await bodyOf([], 0));
     const request: HttpRequest = {
       method: options.method ?? 'POST',
-      target: '/a?b=c',
+      target: options.target ?? '/a?b=c',
       mount: { root: '/f/shop' },
-      headers: ['host', 'shop.example', 'x-mine', '1'],
+      headers: options.headers ?? ['host', 'shop.example', 'x-mine', '1'],
       body,
       payloadBytes: 1_000,
       idleMs: options.idleMs ?? 10_000,
@@ -101,8 +103,26 @@ describe('exchangeHttp', () => {
     expect(await call({ method: 'PATCH', body: await bodyOf([Buffer.from('body')], 4) })).toEqual({ kind: 'streamed' });
     expect(seen).toEqual(['PATCH', '/.http/a?b=c', 'shop.example', '1', 'aaaaaaaaaaaaaaaa', '1000', '4', 'body']);
     expect(heard!.status).toBe(418);
-    expect(heard!.headers).toEqual(expect.arrayContaining(['x-kind', 'tea', 'set-cookie', 'a=1', 'b=2']));
+    expect(heard!.headers).toEqual(expect.arrayContaining(['x-kind', 'tea', 'a=1; Path=/f/shop', 'b=2; Path=/f/shop']));
     expect(await text(heard!.body)).toBe('short');
+  });
+
+  it('escapes bytes of the path that workers refuse', async () => {
+    let seen: string | undefined;
+    await http((request, response) => {
+      seen = request.url;
+      response.writeHead(200, HANDLER).end('x');
+    });
+    expect(await call({ target: '/gr\u00fc\u00df?a=\u00ff&b=%20{}' })).toEqual({ kind: 'streamed' });
+    expect(seen).toBe('/.http/gr%FC%DF?a=%FF&b=%20{}');
+  });
+
+  it('takes a request that can’t be sent for the caller’s fault, and not for a worker’s', async () => {
+    await http((_, response) => void response.writeHead(200, HANDLER).end('x'));
+    expect(await call({ headers: ['host', 'shop.example', 'x-mine', 'a\u0001b'] })).toMatchObject({
+      kind: 'unsendable',
+      error: { code: 'invalid_request' },
+    });
   });
 
   it('keeps the connection, after HEAD too', async () => {
@@ -119,8 +139,19 @@ describe('exchangeHttp', () => {
   it('keeps what is no answer of the handler, for its meaning', async () => {
     await http((_, response) => void response.writeHead(404, { 'X-Faas-Runner': '1' }).end('{"detail":"Not Found"}'));
     const answer = await call();
-    expect(answer).toEqual({ kind: 'answered', status: 404, body: Buffer.from('{"detail":"Not Found"}') });
+    expect(answer).toEqual({ kind: 'answered', status: 404, body: Buffer.from('{"detail":"Not Found"}'), runner: '1' });
     expect(heard).toBeUndefined();
+  });
+
+  it('reads from a header what an answer to HEAD has no body to say', async () => {
+    const own = { 'X-Faas-Runner': '1', 'X-Faas-Error': 'worker_draining' };
+    await http((_, response) => void response.writeHead(503, own).end('{}'));
+    expect(await call({ method: 'HEAD' })).toMatchObject({
+      kind: 'answered',
+      status: 503,
+      body: Buffer.from('{"error":{"code":"worker_draining"}}'),
+    });
+    expect(await call({ method: 'GET' })).toMatchObject({ body: Buffer.from('{}') });
   });
 
   it('sends the rest of a large body once the worker has taken the call', async () => {
@@ -139,6 +170,16 @@ describe('exchangeHttp', () => {
     expect(await call({ body })).toEqual({ kind: 'streamed' });
     expect(await text(heard!.body)).toBe(String(8 * 32 * 1024));
     expect(body.isUsed).toBe(true);
+  });
+
+  it('sends it too once the answer has begun, without being asked', async () => {
+    await http((request, response) => {
+      response.writeHead(200, HANDLER).write('begun ');
+      void buffer(request).then((all) => response.end(String(all.length)));
+    });
+    const body = await bodyOf(Array.from({ length: 8 }, () => Buffer.alloc(32 * 1024)));
+    expect(await call({ body })).toEqual({ kind: 'streamed' });
+    expect(await text(heard!.body)).toBe(`begun ${8 * 32 * 1024}`);
   });
 
   it('can send a large body elsewhere when a worker refuses the call', async () => {
@@ -194,7 +235,7 @@ describe('exchangeHttp', () => {
   });
 
   it.each([
-    ['goes on for ever', { timeoutMs: 300 }, true],
+    ['goes on for ever', { timeoutMs: 300, idleMs: 10_000 }, true],
     ['says nothing more', { timeoutMs: 60_000, idleMs: 200 }, false],
   ])('ends an answer that %s', async (_, limits, goesOn) => {
     await http((_request, response) => {
@@ -202,7 +243,7 @@ describe('exchangeHttp', () => {
       const timer = setInterval(() => goesOn && response.write('more'), 20);
       response.on('close', () => clearInterval(timer));
     });
-    expect(await call(limits)).toEqual({ kind: 'timed_out' });
+    expect(await call(limits)).toEqual({ kind: 'timed_out', idleMs: goesOn ? undefined : limits.idleMs });
     expect(heard!.body.destroyed).toBe(true);
   });
 

@@ -1,4 +1,5 @@
 import { AppError } from '#libs/errors/app-error.js';
+import { InvalidRequest } from '#libs/errors/errors.js';
 import type { Readable, Writable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { PARSED_BYTES } from '#libs/json/json-scan.js';
@@ -37,6 +38,8 @@ const PREFIX = '/.http';
 const PASSED_BYTES = 64 * 1024;
 const MOST_INTERIM_ANSWERS = 4;
 const RUNNER = /^\d{1,10}$/;
+const ERROR_CODE = /^[a-z_]{1,64}$/;
+const INVALID_REQUEST = 'UND_ERR_INVALID_ARG';
 const HEADERS_OVERFLOW = 'UND_ERR_HEADERS_OVERFLOW';
 
 /** Hands an HTTP call to a worker and its answer to the sink, neither of them whole. Never throws. */
@@ -63,7 +66,7 @@ export function exchangeHttp(connections: Connections, http: HttpRequest, call: 
     connection.client.dispatch(
       {
         method: http.method,
-        path: `${PREFIX}${http.target}`,
+        path: `${PREFIX}${escaped(http.target)}`,
         headers,
         body: whole === undefined ? exchange.pieces() : whole.length > 0 ? whole : null,
         // Or it would end the connection after HEAD, and after other methods that have a body.
@@ -72,6 +75,14 @@ export function exchangeHttp(connections: Connections, http: HttpRequest, call: 
       exchange,
     );
   });
+}
+
+/** Callers may send any byte in it, workers take those of the standard (RFC 3986) and some more. */
+function escaped(target: string): string {
+  return target.replace(
+    /[^\x21-\x7e]/g,
+    (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`,
+  );
 }
 
 class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
@@ -114,7 +125,7 @@ class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
   }
 
   expire(): void {
-    this.abandon({ kind: 'timed_out' });
+    this.abandon({ kind: 'timed_out', idleMs: this.expiresAt < this.endsAt ? this.http.idleMs : undefined });
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
@@ -145,6 +156,8 @@ class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
     if (!this.isOfHandler) return;
     const announced = headers['content-length'];
     this.length = typeof announced === 'string' ? Number(announced) : undefined;
+    // Its handler may wait for more of the body before it goes on.
+    this.mayGoOn.resolve(true);
     // The head of a short answer goes out together with its body.
     if (this.length === undefined && this.http.method !== 'HEAD') this.begin();
   }
@@ -172,7 +185,8 @@ class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
     if (!this.http.body.isRead) this.connection.closed = true;
     this.connections.release(this.connection);
     if (stream === undefined) {
-      this.resolve({ kind: 'answered', status: this.status, body: this.kept.take() });
+      const { status, runner } = this;
+      this.resolve({ kind: 'answered', status, body: this.errorOfHead() ?? this.kept.take(), runner });
       return;
     }
     stream.end(this.kept.take());
@@ -184,11 +198,15 @@ class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
     const { runner } = this.connection;
     this.connections.abandon(this.connection);
     const reason = error.message;
+    const { code } = error as NodeJS.ErrnoException;
     if (this.stream !== undefined) {
       this.stream.destroy();
       this.resolve({ kind: 'broken_off', reason });
+    } else if (code === INVALID_REQUEST) {
+      const refusal = new InvalidRequest(`The request can't be handed to a function: ${reason}.`);
+      this.resolve({ kind: 'unsendable', error: refusal });
     } else if (this.controller === undefined) this.resolve({ kind: 'not_sent', reason, error });
-    else if ((error as NodeJS.ErrnoException).code === HEADERS_OVERFLOW) {
+    else if (code === HEADERS_OVERFLOW) {
       this.resolve({ kind: 'invalid', reason: 'its headers are too large' });
     } else this.resolve({ kind: 'cut_off', reason, runner });
   }
@@ -219,7 +237,14 @@ class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
     this.keptBytes += chunk.length;
     this.kept.add(chunk);
     if (this.keptBytes <= PARSED_BYTES) return;
-    this.abandon({ kind: 'answered', status: this.status, body: this.kept.take() });
+    this.abandon({ kind: 'answered', status: this.status, body: this.kept.take(), runner: this.runner });
+  }
+
+  /** What the body of a worker's own error would say, had an answer to HEAD one. */
+  private errorOfHead(): Buffer | undefined {
+    const code = this.headers['x-faas-error'];
+    if (this.http.method !== 'HEAD' || typeof code !== 'string' || !ERROR_CODE.test(code)) return undefined;
+    return Buffer.from(JSON.stringify({ error: { code } }));
   }
 
   private goOn(): void {

@@ -1,5 +1,6 @@
-import { createServer, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { PassThrough } from 'node:stream';
 import { loadConfig } from '#libs/config/load-config.js';
 import { Notifications } from '#libs/database/notifications.js';
 import { ColdStartMetrics, Metrics } from '#libs/observability/metrics.js';
@@ -17,8 +18,10 @@ import type { Activator, Sleeper } from '../scaling/activator.js';
 import { CallMetrics } from './call-metrics.js';
 import { CallTiming } from './call-timing.js';
 import { Cancellation } from './cancellation.js';
+import type { HttpRequest } from './http-exchange.js';
 import { type Call, Invoker } from './invoker.js';
 import { PostMortem } from './post-mortem.js';
+import { RequestBody } from './request-body.js';
 import { Router } from './router.js';
 
 const ID = 'aaaaaaaaaaaaaaaa';
@@ -170,6 +173,30 @@ describe('Invoker', () => {
     running.cancellation.cancel();
     await expect(first).rejects.toMatchObject({ code: 'call_cancelled' });
     expect(await counts()).toMatchObject({ [`${ID} call_cancelled`]: 2 });
+  });
+
+  it.each([
+    [404, { 'X-Faas-Runner': '1' }, 'http_unsupported'],
+    [405, { 'X-Faas-Runner': '1' }, 'http_unsupported'],
+    [500, { 'X-Faas-Runner': '1' }, 'worker_crashed'],
+    [400, { 'X-Faas-Runner': '1' }, 'worker_crashed'],
+  ])('takes an unexplained %i to an HTTP call for what it is', async (status, headers, code) => {
+    worker.removeAllListeners('request').on('request', (_, response: ServerResponse) => {
+      response.writeHead(status, headers).end('Sorry.');
+    });
+    const body = new RequestBody({ headers: {} } as IncomingMessage);
+    const http: HttpRequest = {
+      method: 'GET',
+      target: '/',
+      mount: { root: '' },
+      headers: ['host', 'shop.example'],
+      body,
+      payloadBytes: 1_000,
+      idleMs: 10_000,
+      sink: { begin: () => new PassThrough() },
+    };
+    const readPayload = () => body.begin({ add: () => undefined });
+    await expect(invoker.invoke(ID, { ...callOf(''), readPayload, http })).rejects.toMatchObject({ code });
   });
 
   it('asks for a replica of a function that sleeps, and refuses one that can’t run', async () => {

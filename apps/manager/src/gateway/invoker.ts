@@ -237,6 +237,7 @@ export class Invoker {
       case 'given_up':
         throw new WorkerCrashed('unknown', `${answer.reason}.`, "The manager gave up the worker's answer");
       case 'no_room':
+      case 'unsendable':
         throw answer.error;
       case 'not_sent':
         // Nobody can tell whether the address is still this function's: better no answer than another one's.
@@ -245,7 +246,7 @@ export class Invoker {
         return 'not_sent';
       case 'timed_out':
         route.serviceTime.note(took);
-        throw new HandlerTimeout(route.timeoutMs);
+        throw new HandlerTimeout(route.timeoutMs, answer.idleMs);
       case 'cancelled':
         throw new CallCancelled();
     }
@@ -305,8 +306,14 @@ function meaningFor({ status, body }: { status: number; body: Buffer }, timeoutM
 }
 
 /** Why there is no answer of the handler, or that the worker refused the call. */
-function meaningOfHttp({ status, body }: { status: number; body: Buffer }, route: Route) {
-  return isExplained(body) ? meaningOf(status, body, route.timeoutMs) : new HttpUnsupported(functionOf(route));
+function meaningOfHttp(
+  { status, body, runner }: { status: number; body: Buffer; runner?: string | undefined },
+  route: Route,
+) {
+  if (isExplained(body)) return meaningOf(status, body, route.timeoutMs);
+  // A worker of ours that knows no such calls says that there is no such path, or method.
+  if (runner === undefined || status === 404 || status === 405) return new HttpUnsupported(functionOf(route));
+  return new WorkerCrashed('unknown', `it answered ${status} without saying why.`, 'The worker failed on the call');
 }
 
 function refusal(route: Route, why: 'queue_full' | 'waited_too_long' | 'cancelled', waiting: number): AppError {

@@ -32,14 +32,19 @@ export interface WorkerCall {
 }
 
 export type WorkerAnswer =
-  /** The body is complete if it is a result; of anything else only the beginning is kept. */
-  | { readonly kind: 'answered'; readonly status: number; readonly body: Buffer }
+  /**
+   * The body is complete if it is a result; of anything else only the beginning is kept. `runner`: of an HTTP call,
+   * where the worker names it.
+   */
+  | { readonly kind: 'answered'; readonly status: number; readonly body: Buffer; readonly runner?: string | undefined }
   /** The complete result went to the sink. */
   | { readonly kind: 'streamed' }
   /** A part of the result went to the sink, then the answer broke off. */
   | { readonly kind: 'broken_off'; readonly reason: string }
   /** There is no memory for the answer. */
   | { readonly kind: 'no_room'; readonly error: AppError }
+  /** No worker can be sent the call, as it is no right request. */
+  | { readonly kind: 'unsendable'; readonly error: AppError }
   /** No byte of the call was sent: sending it again is safe. */
   | { readonly kind: 'not_sent'; readonly reason: string; readonly error: Error }
   /** The connection ended after the call was sent and before the answer was complete. */
@@ -48,7 +53,8 @@ export type WorkerAnswer =
   | { readonly kind: 'given_up'; readonly reason: string }
   /** What the handler answers to an HTTP call can't be sent. */
   | { readonly kind: 'invalid'; readonly reason: string }
-  | { readonly kind: 'timed_out' }
+  /** `idleMs`: an answer that had begun paused for longer. */
+  | { readonly kind: 'timed_out'; readonly idleMs?: number | undefined }
   | { readonly kind: 'cancelled' };
 
 /** The longest answer that is accepted of a worker. */
