@@ -13,6 +13,7 @@ export class RequestBody {
   /** All of it has been read. */
   private isWhole = false;
   private isTaken = false;
+  private isBegun = false;
 
   constructor(private readonly request: IncomingMessage) {}
 
@@ -28,6 +29,7 @@ export class RequestBody {
       return Promise.resolve(NOTHING);
     }
     if (request.destroyed) return Promise.reject(new CallCancelled());
+    this.isBegun = true;
     return new Promise((resolve, reject) => {
       const chunks = new Chunks();
       let size = 0;
@@ -63,6 +65,14 @@ export class RequestBody {
       };
       request.on('data', onData).once('end', onEnd).once('close', onClose);
     });
+  }
+
+  /**
+   * The rest of a body that was begun is read and forgotten once the call is over: until then its sender can't send its
+   * next request.
+   */
+  end(): void {
+    if (this.isBegun && !this.isWhole) this.request.on('data', () => undefined).resume();
   }
 
   /** All of it, where that is known before it is sent. */
