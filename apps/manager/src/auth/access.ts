@@ -56,6 +56,17 @@ export class Access implements OnApplicationShutdown {
     }
   }
 
+  /** Whether a request shows nothing by which it could be let in. */
+  isStranger(request: IncomingMessage, { scope }: ProtectedRoute): boolean {
+    try {
+      this.authenticator.authenticate(request, scope);
+      return false;
+    } catch (thrown) {
+      const reason = reasonOf(thrown);
+      return reason === 'missing_key' || reason === 'foreign_origin';
+    }
+  }
+
   /** The names of headers of the request that hold an API key, which is nobody else's to see. */
   keyHeaders(request: IncomingMessage): readonly string[] {
     return this.authenticator.keyHeaders(request);

@@ -11,6 +11,7 @@ import { isName } from '../functions/dto/metadata.dto.js';
 import { CallEdge, headersOfCall } from './call-edge.js';
 import type { CallTiming } from './call-timing.js';
 import { headerChoiceOf } from './choice.js';
+import { TooManyStrangers } from './errors.js';
 import type { HttpSink } from './http-exchange.js';
 import { headersForWorker, type Mount } from './http-headers.js';
 import { Invoker } from './invoker.js';
@@ -29,8 +30,8 @@ export const HTTP_CALL: ProtectedRoute = { scope: 'invoke', route: '/f/:id' };
 
 const UNDER_PATH = /^(\/f\/([a-z0-9-]{1,63}))((?:\/[^?#]*)?)((?:\?[^#]*)?)$/;
 const PLAIN_PATH = /^\/[^#]*$/;
-/** So many functions are looked up at once for callers of whom nobody knows yet whether they may call. */
-const MOST_STRANGERS = 16;
+/** So many functions are looked up at once whose callers may need a key or not. */
+const MOST_LOOK_UPS = 16;
 /**
  * What a function shows under the manager's own address is no page of the manager's: without an origin of its own a
  * script in it could do whatever the manager's pages may do.
@@ -42,7 +43,7 @@ const SANDBOX =
 @Injectable()
 export class HttpCalls extends CallEdge {
   private readonly domain: string;
-  private strangers = 0;
+  private readonly lookUps = new Map<string, Promise<boolean>>();
 
   constructor(
     private readonly invoker: Invoker,
@@ -61,7 +62,7 @@ export class HttpCalls extends CallEdge {
   targetOf(request: IncomingMessage): HttpTarget | undefined {
     const { url = '', headers } = request;
     if (this.domain !== '' && headers.host !== undefined) {
-      const host = headers.host.replace(/:\d*$/, '').toLowerCase();
+      const host = headers.host.replace(/\.?(?::\d*)?$/, '').toLowerCase();
       if (host.endsWith(this.domain)) {
         const reference = host.slice(0, -this.domain.length);
         return { reference, root: '', target: PLAIN_PATH.test(url) ? url : '/' };
@@ -74,15 +75,23 @@ export class HttpCalls extends CallEdge {
     return { reference, root, target: `${path === '' ? '/' : path}${query}` };
   }
 
-  /** Whether everybody may call the function; what isn't known to exist is not public. */
-  isPublic({ reference }: HttpTarget): boolean | Promise<boolean> {
+  /**
+   * Whether everybody may call the function; what isn't known to exist is not public. Throws {@link TooManyStrangers}
+   * when that can't be found out now, and the request shows nothing else that it could be let in by.
+   */
+  isPublic({ reference }: HttpTarget, request: IncomingMessage): boolean | Promise<boolean> {
     const known = this.router.knownRoute(reference);
     if (known !== undefined) return known.isPublic;
-    if (this.strangers >= MOST_STRANGERS || !(isFunctionId(reference) || isName(reference))) return false;
-    this.strangers += 1;
-    return this.lookUp(reference).finally(() => {
-      this.strangers -= 1;
-    });
+    if (!(isFunctionId(reference) || isName(reference))) return false;
+    const underWay = this.lookUps.get(reference);
+    if (underWay !== undefined) return underWay;
+    if (this.lookUps.size >= MOST_LOOK_UPS) {
+      if (this.access.isStranger(request, HTTP_CALL)) throw new TooManyStrangers();
+      return false;
+    }
+    const lookUp = this.lookUp(reference).finally(() => this.lookUps.delete(reference));
+    this.lookUps.set(reference, lookUp);
+    return lookUp;
   }
 
   private async lookUp(reference: string): Promise<boolean> {
@@ -115,7 +124,11 @@ export class HttpCalls extends CallEdge {
         sink: new HandlersAnswer(response, to, requestId, timing),
       };
       const choice = headerChoiceOf(request);
-      await this.invoker.invoke(to.reference, { ...incoming, readPayload, choice, http });
+      try {
+        await this.invoker.invoke(to.reference, { ...incoming, readPayload, choice, http });
+      } finally {
+        body.end();
+      }
     });
   }
 }

@@ -31,6 +31,7 @@ const LATER_PATH = /^\/functions\/([^/?#]+)\/execute\/?(\?[^#]*)?$/;
 const RESPOND_ASYNC = /(^|[,;\s])respond-async($|[,;\s])/i;
 const EXECUTE: ProtectedRoute = { scope: 'invoke', route: '/functions/:id/execute' };
 const INVOCATIONS: ProtectedRoute = { scope: 'invoke', route: '/functions/:id/invocations' };
+const ABSOLUTE_FORM = /^https?:\/\/([^/?#]+)([^#]*)$/i;
 const HEADER_BYTES = 16 * 1024;
 const HEADERS_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_MS = 75_000;
@@ -109,6 +110,13 @@ function forOneHost(listener: RequestListener): RequestListener {
       }
     }
     const hosts = hostsOf(request);
+    const named = originForm(request);
+    if (named !== undefined && hosts === 1 && named !== request.headers.host?.toLowerCase()) {
+      response.setHeader('Connection', 'close');
+      const fault = 'The Host header and the target name two hosts.';
+      sendProblem(response, new InvalidRequest(fault), requestIdOf(request));
+      return;
+    }
     if (hosts === 1 || (hosts === 0 && request.httpVersion === '1.0')) {
       listener(request, response);
       return;
@@ -144,6 +152,15 @@ function boundPieces(request: IncomingMessage, response: ServerResponse): void {
   });
 }
 
+/** Leaves path and query of a target that has all of an address (RFC 9112, 3.2.2), and gives the host that it names. */
+function originForm(request: IncomingMessage): string | undefined {
+  const { url = '' } = request;
+  if (url.startsWith('/')) return undefined;
+  const [, host, rest = ''] = ABSOLUTE_FORM.exec(url) ?? [];
+  if (host !== undefined) request.url = rest.startsWith('/') ? rest : `/${rest}`;
+  return host?.toLowerCase();
+}
+
 /** From the raw headers: Node keeps only the first Host header. */
 function hostsOf({ rawHeaders }: IncomingMessage): number {
   let hosts = 0;
@@ -168,8 +185,16 @@ export function listen(server: Server, { host, port }: ServerConfig): Promise<vo
 export function publicAhead(calls: HttpCalls, others: RequestListener): RequestListener {
   return (request, response): void => {
     const target = calls.targetOf(request);
-    const isPublic = target !== undefined && calls.isPublic(target);
+    let isPublic: boolean | Promise<boolean>;
+    try {
+      isPublic = target !== undefined && calls.isPublic(target, request);
+    } catch (thrown) {
+      sendProblem(response, asAppError(thrown, request.method ?? '', HTTP_CALL.route), requestIdOf(request));
+      return;
+    }
     const go = (mayCall: boolean): void => {
+      // Its caller has left meanwhile, which nobody would hear any more.
+      if (response.destroyed) return;
       if (target !== undefined && mayCall) void calls.handle(target, request, response);
       else others(request, response);
     };
