@@ -66,6 +66,23 @@ describe('Authenticator with keys', () => {
     expect(refusalOf(authenticator, headers)).toMatchObject({ code: 'unauthorized', reason: 'wrong_key' });
   });
 
+  it.each([
+    [['X-Api-Key', KEY], ['x-api-key']],
+    [
+      ['Authorization', `Bearer ${KEY}`, 'X-Api-Key', OTHER],
+      ['authorization', 'x-api-key'],
+    ],
+    [['Authorization', 'Basic eA==', 'authorization', `bearer ${OTHER}`], ['authorization']],
+    [['X-Api-Key', 'of the function', 'X-API-KEY', KEY], ['x-api-key']],
+    [['Authorization', 'Bearer of-the-function', 'X-Mine', KEY], []],
+  ])('finds the headers that hold keys among %j', (rawHeaders, names) => {
+    const headers: IncomingHttpHeaders = {};
+    for (let index = 0; index < rawHeaders.length; index += 2) {
+      headers[rawHeaders[index]!.toLowerCase()] ??= rawHeaders[index + 1];
+    }
+    expect(authenticator.keyHeaders({ headers, rawHeaders } as IncomingMessage)).toEqual(names);
+  });
+
   it('compares every key in constant time, whether the first one fits or none does', () => {
     const compare = vi.spyOn(crypto, 'timingSafeEqual');
     syncBuiltinESMExports();

@@ -42,13 +42,18 @@ export class Authenticator {
   }
 
   /** The names of the headers that hold one of the keys. */
-  keyHeaders({ headers }: IncomingMessage): readonly string[] {
-    const { authorization, 'x-api-key': header } = headers;
-    if (this.known.length === 0 || (authorization ?? header) === undefined) return [];
-    const found = { authorization: bearerOf(authorization), 'x-api-key': header };
-    return Object.entries(found).flatMap(([name, value]) =>
-      typeof value === 'string' && this.holderOf(value) !== undefined ? [name] : [],
-    );
+  keyHeaders({ headers, rawHeaders }: IncomingMessage): readonly string[] {
+    if (this.known.length === 0 || (headers.authorization ?? headers['x-api-key']) === undefined) return [];
+    const found = new Set<string>();
+    // Each line by itself: of several, Node keeps the first or joins them.
+    for (let index = 0; index < rawHeaders.length; index += 2) {
+      const name = (rawHeaders[index] as string).toLowerCase();
+      if (name !== 'authorization' && name !== 'x-api-key') continue;
+      const value = rawHeaders[index + 1] as string;
+      const key = name === 'authorization' ? bearerOf(value) : value;
+      if (key !== undefined && this.holderOf(key) !== undefined) found.add(name);
+    }
+    return [...found];
   }
 
   private principal(request: IncomingMessage): Principal {
