@@ -107,9 +107,22 @@ describe('headersOfHandler', () => {
   const answered = (headers: Record<string, unknown>, mount = UNDER_PATH) => headersOfHandler(headers, mount);
 
   it('passes on what is for the caller', () => {
-    expect(answered({ 'content-type': 'text/html', 'set-cookie': ['a=1', 'b=2'], 'content-length': '7' })).toEqual({
-      pairs: ['content-type', 'text/html', 'set-cookie', 'a=1', 'set-cookie', 'b=2', 'content-length', '7'],
+    const headers = { 'content-type': 'text/html', 'set-cookie': ['a=1', 'b=2; Path=/'], 'content-length': '7' };
+    expect(answered(headers, OWN_HOST)).toEqual({
+      pairs: ['content-type', 'text/html', 'set-cookie', 'a=1', 'set-cookie', 'b=2; Path=/', 'content-length', '7'],
     });
+  });
+
+  it.each([
+    ['a=1', 'a=1; Path=/f/shop'],
+    ['a=1; Path=/; Domain=example.org; HttpOnly', 'a=1; HttpOnly; Path=/f/shop'],
+    ['a=1;path=/f/other', 'a=1; Path=/f/shop'],
+    ['a=1; PATH = /f/shop/basket ; Secure', 'a=1; Secure; Path=/f/shop/basket'],
+    ['a=1; Path=/f/shop/basket; Path=/', 'a=1; Path=/f/shop'],
+    ['a=1; domain; path', 'a=1; Path=/f/shop'],
+    ['a=1; Path=/f/shopping', 'a=1; Path=/f/shop'],
+  ])('keeps the cookie %j to the function', (cookie, kept) => {
+    expect(answered({ 'set-cookie': cookie })).toEqual({ pairs: ['set-cookie', kept] });
   });
 
   it('drops what is of the connection, and what reaches beyond the function', () => {
@@ -119,13 +132,18 @@ describe('headersOfHandler', () => {
       upgrade: 'x',
       'x-faas-answer': '1',
       'x-request-id': 'forged',
-      'clear-site-data': '"*"',
-      'service-worker-allowed': '/',
     };
-    expect(answered(headers)).toEqual({ pairs: [] });
-    expect(answered(headers, OWN_HOST)).toEqual({
-      pairs: ['clear-site-data', '"*"', 'service-worker-allowed', '/'],
-    });
+    const ofTheOrigin = {
+      'alt-svc': 'h2=":443"',
+      'clear-site-data': '"*"',
+      nel: '{}',
+      'report-to': '{}',
+      'reporting-endpoints': 'a="/"',
+      'service-worker-allowed': '/',
+      'strict-transport-security': 'max-age=1',
+    };
+    expect(answered({ ...headers, ...ofTheOrigin })).toEqual({ pairs: [] });
+    expect(answered({ ...headers, ...ofTheOrigin }, OWN_HOST)).toEqual({ pairs: Object.entries(ofTheOrigin).flat() });
   });
 
   it.each([

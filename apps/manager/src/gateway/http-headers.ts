@@ -29,7 +29,17 @@ const OWN_PREFIX = 'x-faas-';
 /** By these a worker knows that a web page calls it, and refuses: it gets those of its callers under other names. */
 const RENAMED: ReadonlySet<string> = new Set(['origin', 'sec-fetch-site']);
 /** They reach beyond the paths of one function. */
-const OF_THE_ORIGIN: ReadonlySet<string> = new Set(['clear-site-data', 'service-worker-allowed']);
+const OF_THE_ORIGIN: ReadonlySet<string> = new Set([
+  'alt-svc',
+  'clear-site-data',
+  'nel',
+  'report-to',
+  'reporting-endpoints',
+  'service-worker-allowed',
+  'strict-transport-security',
+]);
+const SCOPE_OF_COOKIE = /^\s*(?:domain|path)\s*(?:=|$)/i;
+const PATH_OF_COOKIE = /^\s*path\s*=\s*(.*?)\s*$/i;
 const MOST_HEADERS = 160;
 const MOST_HEADER_BYTES = 20 * 1024;
 const LENGTH = /^\d{1,15}$/;
@@ -99,8 +109,18 @@ export function headersOfHandler(
       if (HOP_BY_HOP.has(name) || name.startsWith(OWN_PREFIX) || name === 'x-request-id') continue;
       if (root !== '' && OF_THE_ORIGIN.has(name)) continue;
       if (name === 'content-length' && !LENGTH.test(one)) return { fault: 'its Content-Length is no length' };
-      pairs.push(name, one);
+      pairs.push(name, root !== '' && name === 'set-cookie' ? cookieBelow(root, one) : one);
     }
   }
   return { pairs };
+}
+
+/** The cookie for requests of this function alone: all that are called by their paths have one host. */
+function cookieBelow(root: string, cookie: string): string {
+  const [pair = '', ...attributes] = cookie.split(';');
+  const path = attributes
+    .map((attribute) => PATH_OF_COOKIE.exec(attribute)?.[1])
+    .findLast((found) => found !== undefined);
+  const kept = attributes.filter((attribute) => !SCOPE_OF_COOKIE.test(attribute));
+  return [pair, ...kept, ` Path=${path?.startsWith(`${root}/`) === true ? path : root}`].join(';');
 }
