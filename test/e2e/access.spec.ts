@@ -377,7 +377,7 @@ describeOnAnyEngine('a manager with CORS_ORIGINS', (engine) => {
     expect(asked).toMatchObject({ status: 204, text: '' });
     expect(asked.headers).toMatchObject({
       'access-control-allow-origin': ORIGIN,
-      'access-control-allow-methods': 'GET,HEAD,POST,PATCH,DELETE',
+      'access-control-allow-methods': 'GET,HEAD,POST,PUT,PATCH,DELETE',
       'access-control-allow-headers': 'authorization,x-api-key',
       vary: expect.stringContaining('Origin') as string,
     });

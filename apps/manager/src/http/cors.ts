@@ -21,7 +21,7 @@ export function allowOrigins(origins: readonly string[], listener: RequestListen
   if (origins.length === 0) return listener;
   const answer = cors({
     origin: [...origins],
-    methods: ['GET', 'HEAD', 'POST', 'PATCH', 'DELETE'],
+    methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
     exposedHeaders: EXPOSED,
     maxAge: PREFLIGHT_SECONDS,
   });
