@@ -138,7 +138,7 @@ class WsgiHttpCall(HttpCall):
                 if not isinstance(piece, (bytes, bytearray, memoryview)):
                     kind = type(piece).__name__
                     raise TypeError(f"The application must yield bytes, not {kind}.")
-                begun = b"".join([*head.written, piece]) if head.written else piece
+                begun = b"".join([*head.written, piece])
                 head.written.clear()
                 if not begun:
                     continue
