@@ -12,26 +12,14 @@ const LONGEST_MESSAGE = 1_000;
 
 /** What both forms of an upload hold beside the code. */
 class UploadMembers extends IntersectionType(PartialType(FunctionSpec), MetadataFields) {
-  @ApiProperty({
-    type: String,
-    minLength: 1,
-    maxLength: LONGEST_NAME,
-    description: 'The callable inside the file that takes the payload.',
-    example: 'handle',
-  })
-  @Faultless(functionNameFault)
+  @FunctionName()
   function_name: string | undefined;
 }
 
 /** The form of an upload: as the OpenAPI document describes it, and as it is checked. */
 @DocumentSettings('fields')
 export class UploadDto extends UploadMembers {
-  @ApiProperty({
-    type: 'string',
-    format: 'binary',
-    description: 'One Python source file, UTF-8 unless it names another encoding (PEP 263). Its own name is ignored.',
-  })
-  @Faultless(fileFault)
+  @PythonFile()
   python_file: Buffer | undefined;
 
   @RequirementsFile()
@@ -48,13 +36,7 @@ export class UploadDto extends UploadMembers {
 /** The same as JSON. */
 @DocumentSettings('json')
 export class JsonUploadDto extends UploadMembers {
-  @ApiProperty({
-    type: String,
-    minLength: 1,
-    description: 'The text of one Python source file.',
-    example: 'def handle(payload: str):\n    return payload\n',
-  })
-  @Faultless(codeFault)
+  @Code()
   code: string | undefined;
 
   @ApiPropertyOptional(LABELS)
@@ -66,14 +48,7 @@ export const FIXED_OF_RUNS = ['concurrency', 'idle_timeout_ms', 'min_replicas', 
 
 /** What both forms of a run hold beside the code. */
 class RunMembers extends OmitType(PartialType(FunctionSpec), FIXED_OF_RUNS) {
-  @ApiProperty({
-    type: String,
-    minLength: 1,
-    maxLength: LONGEST_NAME,
-    description: 'The callable inside the file that takes the payload.',
-    example: 'handle',
-  })
-  @Faultless(functionNameFault)
+  @FunctionName()
   function_name: string | undefined;
 
   @ApiPropertyOptional({
@@ -88,12 +63,7 @@ class RunMembers extends OmitType(PartialType(FunctionSpec), FIXED_OF_RUNS) {
 /** The form of a run. */
 @DocumentSettings('fields', FIXED_OF_RUNS)
 export class RunDto extends RunMembers {
-  @ApiProperty({
-    type: 'string',
-    format: 'binary',
-    description: 'One Python source file, UTF-8 unless it names another encoding (PEP 263). Its own name is ignored.',
-  })
-  @Faultless(fileFault)
+  @PythonFile()
   python_file: Buffer | undefined;
 
   @RequirementsFile()
@@ -103,13 +73,7 @@ export class RunDto extends RunMembers {
 /** The same as JSON. */
 @DocumentSettings('json', FIXED_OF_RUNS)
 export class JsonRunDto extends RunMembers {
-  @ApiProperty({
-    type: String,
-    minLength: 1,
-    description: 'The text of one Python source file.',
-    example: 'def handle(payload: str):\n    return payload\n',
-  })
-  @Faultless(codeFault)
+  @Code()
   code: string | undefined;
 }
 
@@ -171,6 +135,45 @@ function fileFault(file: unknown): string | undefined {
     return 'python_file is not UTF-8 text, and its first two lines name no other encoding (# coding: latin-1).';
   }
   return file.includes(0) ? 'python_file holds a NUL byte, which Python source may not.' : undefined;
+}
+
+/** The callable that is asked for in the code. */
+function FunctionName(): PropertyDecorator {
+  return applyDecorators(
+    ApiProperty({
+      type: String,
+      minLength: 1,
+      maxLength: LONGEST_NAME,
+      description: 'The callable inside the file that takes the payload.',
+      example: 'handle',
+    }),
+    Faultless(functionNameFault),
+  );
+}
+
+/** The code in a form. */
+function PythonFile(): PropertyDecorator {
+  return applyDecorators(
+    ApiProperty({
+      type: 'string',
+      format: 'binary',
+      description: 'One Python source file, UTF-8 unless it names another encoding (PEP 263). Its own name is ignored.',
+    }),
+    Faultless(fileFault),
+  );
+}
+
+/** The code in JSON. */
+function Code(): PropertyDecorator {
+  return applyDecorators(
+    ApiProperty({
+      type: String,
+      minLength: 1,
+      description: 'The text of one Python source file.',
+      example: 'def handle(payload: str):\n    return payload\n',
+    }),
+    Faultless(codeFault),
+  );
 }
 
 /** The part of a form that holds what its field requirements would. */
