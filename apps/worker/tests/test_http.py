@@ -7,7 +7,8 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -402,13 +403,20 @@ def test_a_caller_who_shows_no_token_is_turned_away(start: Start) -> None:
     assert (meant.status, meant.error["code"]) == (421, "worker_misdirected")
 
 
-def test_a_held_body_is_asked_for_when_it_is_read(start: Start) -> None:
-    worker = start("web.handle")
+@contextmanager
+def holding(worker: Worker, path: str = "") -> Iterator[socket.socket]:
+    """A call that has sent the first half of its body, "abc", and holds the other one."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
         caller.settimeout(15)
         caller.connect(worker.socket_path)
-        head = "POST /.http/ HTTP/1.1\r\nHost: w\r\nX-Faas-Hold: 1\r\nContent-Length: 6"
+        head = f"POST /.http/{path} HTTP/1.1\r\nHost: w\r\nX-Faas-Hold: 1\r\nContent-Length: 6"
         caller.sendall(f"{head}\r\n\r\nabc".encode())
+        yield caller
+
+
+def test_a_held_body_is_asked_for_when_it_is_read(start: Start) -> None:
+    worker = start("web.handle")
+    with holding(worker) as caller:
         assert caller.recv(1000) == b"HTTP/1.1 102 Processing\r\n\r\n"
         caller.sendall(b"def")
         answer = b""
@@ -419,11 +427,7 @@ def test_a_held_body_is_asked_for_when_it_is_read(start: Start) -> None:
 
 def test_an_answer_that_has_begun_before_a_held_body_is_read_stays_whole(start: Start) -> None:
     worker = start("web.bare")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
-        caller.settimeout(15)
-        caller.connect(worker.socket_path)
-        head = "POST /.http/begun HTTP/1.1\r\nHost: w\r\nX-Faas-Hold: 1\r\nContent-Length: 6"
-        caller.sendall(f"{head}\r\n\r\nabc".encode())
+    with holding(worker, "begun") as caller:
         answer = b""
         while b"begun " not in answer:
             answer += caller.recv(1000)
@@ -436,11 +440,7 @@ def test_an_answer_that_has_begun_before_a_held_body_is_read_stays_whole(start: 
 
 def test_a_runner_does_not_leave_while_a_held_body_arrives(start: Start) -> None:
     worker = start("web.handle")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
-        caller.settimeout(15)
-        caller.connect(worker.socket_path)
-        head = "POST /.http/ HTTP/1.1\r\nHost: w\r\nX-Faas-Hold: 1\r\nContent-Length: 6"
-        caller.sendall(f"{head}\r\n\r\nabc".encode())
+    with holding(worker) as caller:
         assert caller.recv(1000) == b"HTTP/1.1 102 Processing\r\n\r\n"
         late = worker.call("slow", X_Faas_Timeout_Ms="100")
         assert late.error["code"] == "handler_timeout"

@@ -27,9 +27,14 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Any]
 
 
+def cycle_of(send: Any) -> Any:
+    """What uvicorn knows of the request that is answered by this."""
+    return send.__self__
+
+
 async def respond(send: Send, answer: Answer, *, close: bool = False) -> None:
     """In one write, without uvicorn's own look at headers that are known to be right."""
-    cycle: Any = send.__self__  # type: ignore[attr-defined]
+    cycle = cycle_of(send)
     if cycle.flow.write_paused:
         await cycle.flow.drain()
     if cycle.disconnected or cycle.response_complete:
@@ -78,7 +83,7 @@ def _length_of(answer: Answer) -> bytes:
 
 def hang_up(send: Any) -> None:
     """Ends the connection of a request instead of an answer."""
-    cycle = send.__self__
+    cycle = cycle_of(send)
     cycle.disconnected = True
     cycle.transport.abort()
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ..protocol import HTTP_PREFIX, Header
 from .calls import Call, Send
-from .exchange import NO_BODY, RESET_CONTENT, Receive, Scope
+from .exchange import NO_BODY, RESET_CONTENT, Receive, Scope, cycle_of
 from .failures import cut, describe
 from .results import Answer, Reply, response_invalid
 from .streams import CallOutput
@@ -181,7 +181,7 @@ class Wire:
         #: Nanoseconds in which it waited for the manager to read, which are not the handler's.
         self.waited_ns = 0
         self._waits_since = 0
-        self._cycle: Any = send.__self__  # type: ignore[attr-defined]
+        self._cycle = cycle_of(send)
         self._method = method
         self._closing = closing
         self._head = b""
@@ -357,7 +357,7 @@ class HttpCall(Call):
         """The next part of the request's body."""
         if self._is_held:
             self._is_held = False
-            cycle: Any = self.send.__self__  # type: ignore[attr-defined]
+            cycle = cycle_of(self.send)
             # To its manager an answer that has begun says the same.
             if not (cycle.response_started or cycle.response_complete or cycle.disconnected):
                 cycle.transport.write(_GO_ON)
