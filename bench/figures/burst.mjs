@@ -3,7 +3,7 @@ import { countRow, makeRow } from '../report/rows.mjs';
 import { quantileOf } from '../report/statistics.mjs';
 import { untilAsleep } from '../stage/sleep.mjs';
 import { callSleeper, openSleepers } from '../stage/sleepers.mjs';
-import { untilQuiet } from '../stage/quiet.mjs';
+import { untilPoolIsFull, untilQuiet } from '../stage/quiet.mjs';
 import { inTurn } from './pairs.mjs';
 
 const SPAN_MS = 1_000;
@@ -57,7 +57,7 @@ function rowsOf({ functions, limits }, row) {
 /** Answers after how many milliseconds each call was answered. */
 async function burst(stage, sides, { manager, ids }) {
   for (const side of sides) for (const id of side.ids) await untilAsleep(side.manager, id);
-  for (const side of sides) await poolIsFull(side.manager);
+  for (const side of sides) await untilPoolIsFull(side.manager);
   await untilQuiet(stage.engine);
   return Promise.all(
     ids.map(async (id, index) => {
@@ -67,17 +67,4 @@ async function burst(stage, sides, { manager, ids }) {
       return Math.round((performance.now() - began) * 100) / 100;
     }),
   );
-}
-
-async function poolIsFull(manager) {
-  const until = performance.now() + 120_000;
-  for (;;) {
-    const text = await (await fetch(`${manager.origin}/metrics`)).text();
-    const [ready, target] = ['ready', 'target'].map((name) =>
-      Number(new RegExp(`^faas_pool_${name} (\\d+)`, 'm').exec(text)?.[1]),
-    );
-    if (ready > 0 && ready >= target) return;
-    if (performance.now() > until) throw new Error(`The pool never came to be full: ${ready} of ${target}.`);
-    await delay(100);
-  }
 }

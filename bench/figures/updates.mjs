@@ -2,20 +2,23 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { countRow, makeRow } from '../report/rows.mjs';
 import { quantileOf } from '../report/statistics.mjs';
 import { callSleeper, openSleepers } from '../stage/sleepers.mjs';
+import { untilPoolIsFull } from '../stage/quiet.mjs';
 import { untilAsleep } from '../stage/sleep.mjs';
 
 const UPDATES = 20;
-/** Updates must follow each other no faster than a pool can be filled. */
 const PAUSE_MS = 500;
 const CALL_EVERY_MS = 20;
 const SPLIT_CALLS = 10_000;
 const SPLIT_PERCENT = 90;
 const KEYS = 500;
+/** Fewer than a function's queue has places for: what is refused tells of no revision. */
+const AT_ONCE = 50;
 const LIMITS = { update: 80, rollback: 50, warm: 50 };
 
 /**
  * Updates and rollbacks of a function that has 50 calls a second, then the division of its calls between two
- * revisions, with the settings of a new installation. `--share 5` makes a hundred updates and a hundred rollbacks of it.
+ * revisions, with the settings of a new installation, whose pool has been filled. `--share 5` makes a hundred updates
+ * and a hundred rollbacks of it.
  */
 export async function measureUpdates(stage) {
   const { manager, ids } = await openSleepers(stage, 1, { environment: { WARM_POOL_SIZE: 'auto' } });
@@ -26,14 +29,15 @@ export async function measureUpdates(stage) {
   const rounds = [];
   for (let number = 1; number <= count; number += 1) {
     await untilAsleep(manager, sleeper);
+    await untilSettled(manager);
     const reference = await timed(() => callSleeper(manager, sleeper));
+    await untilSettled(manager);
     const update = await updated.measure('POST', 'revisions', codeOf(number).code, number);
-    await delay(PAUSE_MS);
+    await untilSettled(manager);
     const rollback = await updated.measure('POST', 'rollback', undefined, number - 1);
-    await delay(PAUSE_MS);
+    await untilSettled(manager);
     // So that the next one goes on from there.
     await updated.measure('POST', 'rollback', undefined, number);
-    await delay(PAUSE_MS);
     rounds.push({ update, rollback, reference });
   }
   // Revisions count and count + 1 answer count - 1 and count. Both keep their workers from now on.
@@ -41,7 +45,7 @@ export async function measureUpdates(stage) {
   for (const [index, round] of rounds.entries()) {
     round.warm = await updated.toWarm(count + (index % 2));
     await updated.divide(count, count + 1, 50);
-    await delay(PAUSE_MS / 5);
+    await delay(PAUSE_MS);
   }
   await load.end();
   const split = await splitOf(updated, count, Math.max(1_000, Math.round(SPLIT_CALLS * stage.share)));
@@ -95,6 +99,23 @@ class Updated {
     return { status: answer.status, result: (await answer.json()).result };
   }
 
+  /** What a call answers that must succeed. */
+  async result(headers) {
+    const { status, result } = await this.call(headers);
+    if (status !== 200) throw new Error(`A call was answered ${status}.`);
+    return result;
+  }
+
+  /** The results of calls with these sticky keys, in their order. */
+  async ofKeys(keys) {
+    const results = [];
+    while (results.length < keys.length) {
+      const some = keys.slice(results.length, results.length + AT_ONCE);
+      results.push(...(await Promise.all(some.map((key) => this.result({ 'X-Faas-Sticky': key })))));
+    }
+    return results;
+  }
+
   async #ask(method, path, body) {
     const answer = await fetch(`${this.manager.origin}/functions/${this.id}/${path}`, {
       method,
@@ -146,15 +167,20 @@ class Load {
 async function splitOf(updated, revision, calls) {
   await updated.divide(revision, revision + 1, SPLIT_PERCENT);
   let first = 0;
-  for (let done = 0; done < calls; done += KEYS / 10) {
-    const answers = await Promise.all(Array.from({ length: KEYS / 10 }, () => updated.call()));
-    first += answers.filter(({ result }) => result === revision - 1).length;
+  for (let done = 0; done < calls; done += AT_ONCE) {
+    const answers = await Promise.all(Array.from({ length: AT_ONCE }, () => updated.result()));
+    first += answers.filter((result) => result === revision - 1).length;
   }
-  const byKey = () =>
-    Promise.all(Array.from({ length: KEYS }, (_, key) => updated.call({ 'X-Faas-Sticky': `key ${key}` })));
-  const [one, other] = [await byKey(), await byKey()];
-  const moved = one.filter(({ result }, key) => result !== other[key].result).length;
+  const keys = Array.from({ length: KEYS }, (_, key) => `key ${key}`);
+  const [one, other] = [await updated.ofKeys(keys), await updated.ofKeys(keys)];
+  const moved = one.filter((result, key) => result !== other[key]).length;
   return { calls, percent: (first / calls) * 100, moved };
+}
+
+/** What was measured last is over: the former revision's worker has gone, and the pool has replaced what it gave. */
+async function untilSettled(manager) {
+  await delay(PAUSE_MS);
+  await untilPoolIsFull(manager);
 }
 
 async function timed(work) {
