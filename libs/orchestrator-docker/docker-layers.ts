@@ -9,6 +9,8 @@ import type { DockerConfig, LayersConfig } from '#libs/config/config.js';
 import type { EgressRange } from '#libs/config/egress-range.js';
 import { DeadlinePassed, within } from '#libs/deadlines/within.js';
 import {
+  BUILD_FOLDERS,
+  BUILT_ARCHIVE,
   BuildFailed,
   type BuildRequest,
   type Built,
@@ -34,6 +36,9 @@ const SWEEP_MS = 60_000;
 const PULL_MS = 600_000;
 /** Of a report or a lock. */
 const LARGEST_TEXT = 4 * MIB;
+const UNKNOWN = 'The build left something else than what it is for.';
+
+type Entry = Readable & { readonly header: { readonly name: string; readonly type: string; readonly size: number } };
 
 /** Builds layers in containers of their own: on a network of their own, without anything of a function or a manager. */
 export class DockerLayers implements LayerEngine {
@@ -70,15 +75,14 @@ export class DockerLayers implements LayerEngine {
   ): Promise<T> {
     const name = `${buildPrefix(this.owner)}${randomBytes(8).toString('hex')}`;
     let id: string | undefined;
+    let archive: Readable | undefined;
     try {
       id = await this.engine.create(name, this.builder(name, await this.place(signal)), signal);
       await this.engine.putArchive(id, '/build', await this.job(request), signal);
       const status = await this.run(id, onLine, signal);
-      const outcome = await this.outcome(id, status, signal);
-      const most = largestArchive(this.rules);
-      const archive = async () =>
-        fileIn(await this.engine.getArchive(id as string, '/build/out/layer.tar', signal), most);
-      return await keep({ ...outcome, archive });
+      archive = await this.engine.getArchive(id, '/build/out', signal);
+      const outcome = await this.outcome(id, status, new Outputs(archive), signal);
+      return await keep(outcome);
     } catch (error) {
       if (isImageMissing(error)) throw new BuildFailed('unavailable', `The image ${this.rules.image} is missing.`);
       // The network may have been removed between builds, and an index have another address by now.
@@ -86,6 +90,7 @@ export class DockerLayers implements LayerEngine {
       if (error instanceof NetworkUnusable) throw new BuildFailed('unavailable', error.message);
       throw error;
     } finally {
+      archive?.destroy();
       this.hasBuilt = true;
       // The one who asked for it need not wait for that.
       this.leaving.add(this.clean(id ?? name, name));
@@ -157,27 +162,19 @@ export class DockerLayers implements LayerEngine {
     }
   }
 
-  private async outcome(
-    id: string,
-    status: number,
-    signal: AbortSignal,
-  ): Promise<ReturnType<typeof reportIn> & Pick<Built, 'lock'>> {
-    const read = async (file: string) => {
-      const found = await fileIn(await this.engine.getArchive(id, `/build/out/${file}`, signal), LARGEST_TEXT);
-      return text(found);
-    };
+  private async outcome(id: string, status: number, outputs: Outputs, signal: AbortSignal): Promise<Built> {
     try {
-      return { ...reportIn(await read('result.json')), lock: await read('lock.txt') };
+      const lock = await outputs.text('lock.txt');
+      const result = await outputs.text('result.json');
+      if (result === undefined) throw new BuildFailed('unavailable', `The build ended with status ${status} alone.`);
+      const archive = () => outputs.file(BUILT_ARCHIVE, largestArchive(this.rules));
+      return { ...reportIn(result), lock: lock ?? '', archive };
     } catch (error) {
-      const isMissing = error instanceof EngineRefusal;
-      if (!isMissing && !(error instanceof BuildFailed && error.fault === 'refused')) throw error;
-      // The kernel may have ended a program that uv has started, which is all that uv knows.
-      if (await this.engine.hasRunOutOfMemory(id, signal)) {
-        const most = `${this.rules.memoryMiB} MiB (BUILD_MEMORY_MIB)`;
-        throw new BuildFailed('too_large', `The build took more memory than ${most}.`);
-      }
-      if (!isMissing) throw error;
-      throw new BuildFailed('unavailable', `The build ended with status ${status} and without a result.`);
+      // The kernel may have ended the build, or a program that uv has started, which is all that uv knows.
+      const isUnclear = error instanceof BuildFailed && ['refused', 'unavailable'].includes(error.fault);
+      if (!isUnclear || !(await this.engine.hasRunOutOfMemory(id, signal))) throw error;
+      const most = `${this.rules.memoryMiB} MiB (BUILD_MEMORY_MIB)`;
+      throw new BuildFailed('too_large', `The build took more memory than ${most}.`);
     }
   }
 
@@ -268,7 +265,7 @@ export class DockerLayers implements LayerEngine {
     const job = jobFor(request, this.rules, { uv: UV, cache, wheels });
     const archive = pack();
     const own = { uid: USER, gid: USER, mtime: new Date() };
-    for (const name of ['in', 'out', 'tmp', 'cache']) archive.entry({ ...own, name, type: 'directory', mode: 0o700 });
+    for (const name of [...BUILD_FOLDERS, 'cache']) archive.entry({ ...own, name, type: 'directory', mode: 0o700 });
     archive.entry({ ...own, name: 'in/job.json', mode: 0o600 }, job);
     archive.finalize();
     return buffer(archive);
@@ -312,16 +309,44 @@ async function rangesOf(urls: readonly (string | undefined)[]): Promise<EgressRa
   return ranges;
 }
 
-/** The one file of an archive that the engine has made of it. */
-async function fileIn(archive: Readable, most: number): Promise<Readable> {
-  const entries = extract();
-  archive.once('error', (error: Error) => entries.destroy(error));
-  archive.pipe(entries);
-  const next = await entries[Symbol.asyncIterator]().next();
-  const { value: entry } = next as { value: (Readable & { header: { type: string; size: number } }) | undefined };
-  if (entry === undefined || entry.header.type !== 'file' || entry.header.size > most) {
-    archive.destroy();
-    throw new BuildFailed('unavailable', 'The build left something else than what it is for.');
+/** The files of the folder that a build leaves, in the order of their names: each is read on the way to the next. */
+class Outputs {
+  private readonly entries: AsyncIterator<Entry, undefined>;
+  private next: Promise<Entry | undefined>;
+
+  constructor(archive: Readable) {
+    const entries = extract();
+    archive.once('error', (error: Error) => entries.destroy(error));
+    archive.pipe(entries);
+    this.entries = entries[Symbol.asyncIterator]() as AsyncIterator<Entry, undefined>;
+    // The folder itself comes before what is in it.
+    this.next = this.entry().then((folder) => (folder?.resume(), this.entry()));
+    this.next.catch(() => undefined);
   }
-  return entry;
+
+  /** Undefined where there is none of this name. */
+  async text(name: string): Promise<string | undefined> {
+    const file = await this.take(name, LARGEST_TEXT);
+    return file && text(file);
+  }
+
+  async file(name: string, most: number): Promise<Readable> {
+    const file = await this.take(name, most);
+    if (file === undefined) throw new BuildFailed('unavailable', UNKNOWN);
+    return file;
+  }
+
+  private async take(name: string, most: number): Promise<Readable | undefined> {
+    const entry = await this.next;
+    if (entry?.header.name !== `out/${name}`) return undefined;
+    if (entry.header.type !== 'file' || entry.header.size > most) throw new BuildFailed('unavailable', UNKNOWN);
+    // Reached once this one has been read.
+    this.next = this.entry();
+    this.next.catch(() => undefined);
+    return entry;
+  }
+
+  private async entry(): Promise<Entry | undefined> {
+    return (await this.entries.next()).value;
+  }
 }

@@ -11,6 +11,8 @@ import { promisify } from 'node:util';
 import type { LayersConfig, ProcessConfig } from '#libs/config/config.js';
 import { within } from '#libs/deadlines/within.js';
 import {
+  BUILD_FOLDERS,
+  BUILT_ARCHIVE,
   BuildFailed,
   type BuildRequest,
   type Built,
@@ -78,7 +80,7 @@ export class ProcessLayers implements LayerEngine {
       return await keep({
         ...report,
         lock,
-        archive: () => this.stream(join(place, 'out', 'layer.tar'), largestArchive(this.rules)),
+        archive: () => this.stream(join(place, 'out', BUILT_ARCHIVE), largestArchive(this.rules)),
       });
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code;
@@ -173,7 +175,7 @@ export class ProcessLayers implements LayerEngine {
 
   private async layOut(place: string, uid: number | undefined, request: BuildRequest): Promise<void> {
     const cache = this.rules.allowSdists ? join(place, 'cache') : this.cacheDir;
-    for (const folder of [join(place, 'in'), join(place, 'out'), join(place, 'tmp'), cache]) {
+    for (const folder of [...BUILD_FOLDERS.map((name) => join(place, name)), cache]) {
       await mkdir(folder, { recursive: true, mode: 0o700 });
       if (uid !== undefined) await chown(folder, uid, uid);
     }

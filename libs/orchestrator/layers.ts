@@ -53,6 +53,11 @@ export interface Built {
   readonly archive: () => Promise<Readable>;
 }
 
+/** What whoever builds finds: the job in the first, and its result is in the second. */
+export const BUILD_FOLDERS = ['in', 'out', 'layer', 'tmp'] as const;
+/** In `out`, beside `lock.txt` and `result.json`. */
+export const BUILT_ARCHIVE = 'site-packages.tar';
+
 /**
  * `refused`: what was asked for can't be had. `too_large`, `timed_out`: it takes more than there may be. `index`: the
  * index can't be reached, or has answered wrongly. `unavailable`: nothing can be built here just now.

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import warnings
 from typing import Any
@@ -33,6 +34,8 @@ _INDEX_FAULT = re.compile(
     re.IGNORECASE,
 )
 _NO_SPACE = re.compile(r"No space left on device|os error 28|Disk quota exceeded", re.IGNORECASE)
+#: After the other files there by its name: whoever reads them all in one go comes to it last.
+ARCHIVE = "site-packages.tar"
 _LIBC = ctypes.CDLL(None)
 _MODE = py_compile.PycInvalidationMode.UNCHECKED_HASH
 
@@ -48,15 +51,15 @@ class Failed(Exception):  # noqa: N818 - named for what happened
 def build(job: Job) -> dict[str, Any]:
     check_python(job)
     lock = job.requirements if job.is_lock else resolve(job)
-    layer = job.path("out", "layer")
-    os.makedirs(layer)
+    layer = job.path("layer")
+    os.makedirs(layer, exist_ok=True)
     if lock.strip():
         install(job, lock, layer)
         compile_all(layer)
     size, count = measured(job, layer)
     with open(job.path("out", "lock.txt"), "w", encoding="utf-8") as file:
         file.write(lock)
-    pack(layer, job.path("out", "layer.tar"))
+    pack(layer, job.path("out", ARCHIVE))
     tell(f"Packed {count} files, {size // 1024} KiB")
     return {
         "python": f"{sys.implementation.name}-{sys.version_info[0]}.{sys.version_info[1]}",
@@ -100,11 +103,22 @@ def install(job: Job, lock: str, layer: str) -> None:
         file.write(lock)
     # A lock of ours is complete; of another's uv finds out.
     options = [] if job.is_lock else ["--no-deps"]
-    link = "hardlink" if os.stat(job.cache).st_dev == os.stat(layer).st_dev else "copy"
+    link = "hardlink" if can_link(job.cache, layer) else "copy"
     arguments = ["install", "--target", layer, "--requirements", path, "--require-hashes"]
     run_uv(job, [*arguments, *options, "--link-mode", link])
     with contextlib.suppress(OSError):
         os.unlink(os.path.join(layer, ".lock"))
+
+
+def can_link(source: str, target: str) -> bool:
+    """Two volumes may be of one file system, and yet no link leads from one to the other."""
+    with tempfile.NamedTemporaryFile(dir=source) as probe:
+        link = os.path.join(target, os.path.basename(probe.name))
+        with contextlib.suppress(OSError):
+            os.link(probe.name, link)
+            os.unlink(link)
+            return True
+    return False
 
 
 def run_uv(job: Job, arguments: list[str], *, echoes_result: bool = False) -> None:

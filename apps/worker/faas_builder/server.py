@@ -24,6 +24,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NoReturn
 
+from .build import ARCHIVE
+
 #: For the job, and for handing out what was built.
 _WAIT_SECONDS = 120
 _REQUEST_SECONDS = 10
@@ -82,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
         folder = self.server.folder
         signal.alarm(job["seconds"] + _WAIT_SECONDS)
         job |= {"uv": os.environ.get("FAAS_UV", _UV), "cache": os.path.join(folder, "cache")}
-        for name in ("in", "out", "tmp", "cache"):
+        for name in ("in", "out", "layer", "tmp", "cache"):
             os.makedirs(os.path.join(folder, name), 0o700, exist_ok=True)
         with open(os.path.join(folder, "in", "job.json"), "w", encoding="utf-8") as file:
             json.dump(job, file)
@@ -127,7 +129,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         with open(os.path.join(out, "lock.txt"), encoding="utf-8") as file:
             lock = file.read()
-        with open(os.path.join(out, "layer.tar"), "rb") as archive:
+        with open(os.path.join(out, ARCHIVE), "rb") as archive:
             size = os.fstat(archive.fileno()).st_size
             self.tell({"result": result, "lock": lock, "archive": size})
             shutil.copyfileobj(archive, self.wfile, _CHUNK)

@@ -42,7 +42,7 @@ class Intake:
 
     def is_too_much(self) -> bool:
         most = self._job.most_bytes
-        layer = size_of(self._job.path("out", "layer"))
+        layer = size_of(self._job.path("layer"))
         if layer > most:
             return True
         written = _written_by(self._uv) if self._job.shares_cache else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from faas_builder import sizes
-from faas_builder.build import Failed, build, compile_all, run_uv
+from faas_builder.build import Failed, build, can_link, compile_all, run_uv
 from faas_builder.job import Job
 from faas_builder.sizes import Intake, memory_of_family
 
@@ -21,7 +22,7 @@ MIB = 2**20
 
 
 def job_in(folder: Path, **others: Any) -> Job:
-    for name in ("out/layer", "tmp", "shared"):
+    for name in ("out", "layer", "tmp", "shared"):
         (folder / "build" / name if name != "shared" else folder / name).mkdir(parents=True)
     given: dict[str, Any] = {
         "requirements": "some\n",
@@ -91,9 +92,9 @@ def test_builds_that_share_a_cache_answer_for_their_own_downloads_alone(
     ours.write(4 * MIB)
     assert intake.is_too_much()
     # What it copies of it into its own folder has been counted already.
-    Path(job.path("out", "layer", "file")).write_bytes(bytes(4 * MIB))
+    Path(job.path("layer", "file")).write_bytes(bytes(4 * MIB))
     assert not intake.is_too_much()
-    Path(job.path("out", "layer", "more")).write_bytes(bytes(1))
+    Path(job.path("layer", "more")).write_bytes(bytes(1))
     assert intake.is_too_much()
 
 
@@ -171,5 +172,20 @@ def test_a_cache_is_emptied_when_it_is_larger_than_it_may_be(
 
 def test_an_empty_lock_gives_an_empty_layer(tmp_path: Path) -> None:
     job = job_in(tmp_path, requirements="", is_lock=True)
-    os.rmdir(job.path("out", "layer"))
     assert build(job)["files"] == 0
+
+
+def test_links_are_tried_before_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, layer = tmp_path / "cache", tmp_path / "layer"
+    cache.mkdir()
+    layer.mkdir()
+    assert can_link(str(cache), str(layer))
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert not can_link(str(cache), str(layer))
+    assert os.listdir(cache) == os.listdir(layer) == []
