@@ -267,6 +267,36 @@ describeOnAnyEngine('keys of secrets', (engine) => {
   });
 });
 
+describeOnAnyEngine('the list of secrets', (engine) => {
+  const stage = Stage.on(engine, { SECRETS_KEYS: newKey('k1') });
+
+  it('comes in pages where it is asked for so', async () => {
+    const { manager } = stage;
+    const names = ['a', 'b-1', 'b-2', 'c', 'd'];
+    for (const name of names.toReversed()) await putSecret(manager, name, newValue());
+    const seen: string[][] = [];
+    let next: string | undefined = '/secrets?limit=2';
+    while (next !== undefined) {
+      const answer = await manager.send(next);
+      expect(answer.status, answer.text).toBe(200);
+      seen.push((answer.json() as SecretDto[]).map(({ name }) => name));
+      next = /^<([^>]+)>; rel="next"$/.exec(String(answer.headers['link'] ?? ''))?.[1];
+    }
+    expect(seen).toEqual([['a', 'b-1'], ['b-2', 'c'], ['d']]);
+    const whole = await manager.send('/secrets');
+    expect((whole.json() as SecretDto[]).map(({ name }) => name)).toEqual(names);
+    expect(whole.headers['link']).toBeUndefined();
+    for (const [query, parameter] of [
+      ['limit=0', 'limit'],
+      ['limit=x', 'limit'],
+      ['after=A%20b', 'after'],
+    ]) {
+      const refused = expectProblem(await manager.send(`/secrets?${query}`), 400, 'invalid_page');
+      expect(refused['parameter']).toBe(parameter);
+    }
+  });
+});
+
 describeOnAnyEngine('a manager without a key for secrets', (engine) => {
   const stage = Stage.on(engine);
 

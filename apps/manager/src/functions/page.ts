@@ -30,14 +30,23 @@ export class InvalidPage extends AppError {
 }
 
 export function pageOf({ limit, after }: { limit?: unknown; after?: unknown }): Page {
+  // More digits than the database's own numbers have.
+  const isPosition = (given: unknown) => isDigits(given) && given.length <= 18;
+  return { limit: limitOf(limit), after: afterOf(after, isPosition) };
+}
+
+/** How many a page may hold; undefined: all. */
+export function limitOf(limit: unknown): number | undefined {
   if (limit !== undefined && !(isDigits(limit) && Number(limit) >= 1 && Number(limit) <= MOST_PER_PAGE)) {
     throw new InvalidPage('limit', `limit must be a whole number from 1 to ${MOST_PER_PAGE}.`);
   }
-  // More digits than the database's own numbers have.
-  if (after !== undefined && !(isDigits(after) && after.length <= 18)) {
-    throw new InvalidPage('after', 'after must be taken from the Link header of the page before.');
-  }
-  return { limit: limit === undefined ? undefined : Number(limit), after };
+  return limit === undefined ? undefined : Number(limit);
+}
+
+/** Where a page begins. `isOne`: whether it is what links to pages say. */
+export function afterOf(after: unknown, isOne: (after: unknown) => boolean): string | undefined {
+  if (after === undefined || isOne(after)) return after as string | undefined;
+  throw new InvalidPage('after', 'after must be taken from the Link header of the page before.');
 }
 
 /** `label` may be sent several times, as `key=value` or as a key alone. */

@@ -50,8 +50,12 @@ const USERS = `SELECT id FROM functions WHERE deleted_at IS NULL AND ${names('se
 export class SecretRepository {
   constructor(private readonly database: Database) {}
 
-  list(): Promise<SecretRow[]> {
-    return this.database.query<SecretRow>(`SELECT ${SHOWN} FROM secrets ORDER BY name`);
+  /** In the order of their names, after this one. */
+  list(after: string, limit: number): Promise<SecretRow[]> {
+    return this.database.query<SecretRow>(`SELECT ${SHOWN} FROM secrets WHERE name > $1 ORDER BY name LIMIT $2`, [
+      after,
+      limit,
+    ]);
   }
 
   /** Those of the names that there are. */

@@ -1,5 +1,5 @@
 import { ApiProblems } from '#libs/errors/api-problems.js';
-import { Controller, Delete, Get, HttpCode, Param, Put, Req, Res } from '@nestjs/common';
+import { Controller, Delete, Get, HttpCode, Param, Put, Query, Req, Res } from '@nestjs/common';
 import {
   ApiBody,
   ApiCreatedResponse,
@@ -13,6 +13,9 @@ import {
 import type { Request, Response } from 'express';
 import { Audit, keyOf } from '../auth/audit.js';
 import { Needs } from '../auth/auth.guard.js';
+import { afterOf, limitOf, MOST_PER_PAGE } from '../functions/page.js';
+import { QueryParameter } from '../http/query.js';
+import { isSecretName } from '../revisions/secret-targets.js';
 import { SecretDto, SecretValueDto } from './dto.js';
 import { SecretsService } from './secrets.service.js';
 
@@ -37,10 +40,41 @@ export class SecretsController {
     summary: 'The secrets, by name',
     description: 'With who uses them, and without their values, which nothing answers.',
   })
-  @ApiOkResponse({ type: [SecretDto], description: 'The secrets.' })
-  @ApiProblems()
-  async list(): Promise<SecretDto[]> {
-    return (await this.secrets.list()).map((one) => SecretDto.of(one));
+  @QueryParameter({
+    name: 'limit',
+    required: false,
+    description: 'At most so many of them; without it, all.',
+    schema: { type: 'integer', minimum: 1, maximum: MOST_PER_PAGE },
+  })
+  @QueryParameter({
+    name: 'after',
+    required: false,
+    description: 'Where the page begins: taken from the Link header of the page before.',
+    schema: { type: 'string', maxLength: 63 },
+  })
+  @ApiOkResponse({
+    type: [SecretDto],
+    description: 'The secrets.',
+    headers: {
+      Link: {
+        description: 'With a limit, where more secrets follow: the next page (RFC 8288).',
+        schema: { type: 'string', example: '</secrets?limit=100&after=db-password>; rel="next"' },
+      },
+    },
+  })
+  @ApiProblems('invalid_page')
+  async list(
+    @Query() query: Record<string, unknown>,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<SecretDto[]> {
+    const limit = limitOf(query['limit']);
+    const after = afterOf(query['after'], isSecretName);
+    const { secrets, isLast } = await this.secrets.list(after, limit);
+    const last = secrets.at(-1)?.row.name;
+    if (!isLast && last !== undefined) {
+      response.setHeader('Link', `</secrets?limit=${limit ?? MOST_PER_PAGE}&after=${last}>; rel="next"`);
+    }
+    return secrets.map((one) => SecretDto.of(one));
   }
 
   @Put(':name')

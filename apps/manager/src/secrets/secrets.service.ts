@@ -49,10 +49,12 @@ export class SecretsService {
     @InjectPinoLogger(SecretsService.name) private readonly logger: PinoLogger,
   ) {}
 
-  async list(): Promise<SecretOf[]> {
-    const [rows, users] = await Promise.all([this.repository.list(), this.repository.users(null)]);
+  /** In the order of their names, after this one; without a limit, all. */
+  async list(after = '', limit = MOST_SECRETS): Promise<{ secrets: SecretOf[]; isLast: boolean }> {
+    const [rows, users] = await Promise.all([this.repository.list(after, limit + 1), this.repository.users(null)]);
     const bySecret = Map.groupBy(users, ({ secret }) => secret);
-    return rows.map((row) => ({ row, users: bySecret.get(row.name) ?? [] }));
+    const secrets = rows.slice(0, limit).map((row) => ({ row, users: bySecret.get(row.name) ?? [] }));
+    return { secrets, isLast: rows.length <= limit };
   }
 
   /** The same value again changes nothing. Another one replaces the workers of the functions that use it. */
