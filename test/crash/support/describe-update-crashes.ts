@@ -84,7 +84,10 @@ export function describeUpdateCrashes(
           return;
         case 'worker': {
           const workers = await stage.site.workers().catch(() => []);
-          if (workers.length > 0) killProcess(random.pick(workers).pid);
+          if (workers.length === 0) return;
+          const worker = random.pick(workers);
+          if (stage.site.kill === undefined) killProcess(worker.pid);
+          else await stage.site.kill(worker);
           return;
         }
         case 'builds':
@@ -110,7 +113,11 @@ export function describeUpdateCrashes(
       const listed = await revisions();
       const ready = listed.filter(({ status }) => status === 'ready').map(({ revision }) => revision);
       last = Math.max(last, ...listed.map(({ revision }) => revision));
-      const plan = planUpdate(random, ready.toReversed(), last);
+      const plan = planUpdate(random, {
+        ready: ready.toReversed(),
+        last,
+        hasBuilds: stage.site.builds !== undefined,
+      });
       const { change, victim, asked } = plan;
       const allowed = new Set([...serving(await traffic()), ...change.allows]);
       const told: string[] = [];

@@ -31,12 +31,17 @@ const LONGEST_MS = 400;
 const LONGEST_BUILD_MS = 2_500;
 const CODE = (number: number) => `def handle(payload):\n    return ${number}\n`;
 
-/**
- * @param ready the revisions that can serve, the newest last
- * @param last the highest number that was ever given
- */
-export function planUpdate(random: Random, ready: readonly number[], last: number): UpdateRound {
-  const change = changeOf(random, ready, last);
+/** Of the function, and of where it runs. */
+export interface UpdateGround {
+  /** The revisions that can serve, the newest last. */
+  readonly ready: readonly number[];
+  /** The highest number that was ever given. */
+  readonly last: number;
+  readonly hasBuilds: boolean;
+}
+
+export function planUpdate(random: Random, ground: UpdateGround): UpdateRound {
+  const change = changeOf(random, ground);
   const isBuilt = change.needs !== undefined;
   return {
     change,
@@ -48,9 +53,10 @@ export function planUpdate(random: Random, ready: readonly number[], last: numbe
   };
 }
 
-function changeOf(random: Random, ready: readonly number[], last: number): Change {
+function changeOf(random: Random, { ready, last, hasBuilds }: UpdateGround): Change {
   const [one, other] = [random.pick(ready), random.pick(ready)];
-  switch (random.integer(0, 7)) {
+  const kind = random.integer(0, 7);
+  switch (hasBuilds || kind < 4 || kind > 5 ? kind : 0) {
     case 0:
     case 1:
       return { method: 'POST', path: 'revisions', body: { code: CODE(last + 1) }, allows: [last + 1] };

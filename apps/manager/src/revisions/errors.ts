@@ -19,7 +19,9 @@ export class RevisionInUse extends AppError {
   readonly code = 'revision_in_use';
   readonly kind = 'conflict';
   constructor(id: FunctionId, number: number) {
-    super(`Revision ${number} of function ${id} has the calls, or is about to take them over.`);
+    super(
+      `Revision ${number} of function ${id} is in use: it has calls or a tag, is about to have them, or is what the function's own workers run.`,
+    );
   }
 }
 
