@@ -13,6 +13,7 @@ import { Leased1764080000000 } from './migrations/1764080000000-leased.js';
 import { LayerArchives1764180000000 } from './migrations/1764180000000-layer-archives.js';
 import { Http1764185000000 } from './migrations/1764185000000-http.js';
 import { Invocations1764200000000 } from './migrations/1764200000000-invocations.js';
+import { InvocationPolicy1764230000000 } from './migrations/1764230000000-invocation-policy.js';
 import { Layers1764160000000 } from './migrations/1764160000000-layers.js';
 import { Names1764110000000 } from './migrations/1764110000000-names.js';
 import { Revisions1764140000000 } from './migrations/1764140000000-revisions.js';
@@ -83,6 +84,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
       LayerArchives1764180000000,
       Http1764185000000,
       Invocations1764200000000,
+      InvocationPolicy1764230000000,
     ],
     migrationsTransactionMode: 'each',
     synchronize: false,

@@ -23,7 +23,7 @@ export const PROBLEM_MEMBERS = {
   field: {
     type: 'string',
     description:
-      'invalid_upload, invalid_update, invalid_secret, invalid_payload, invalid_invocation, name_taken, …_too_large: the field at fault; "form" or "body" for all of it.',
+      'invalid_upload, invalid_update, invalid_secret, invalid_payload, invalid_invocation, invalid_event, name_taken, …_too_large: the field at fault; "form" or "body" for all of it.',
   },
   parameter: { type: 'string', description: 'invalid_page, invalid_request: the query parameter at fault.' },
   limit_bytes: {
@@ -139,6 +139,11 @@ export const PROBLEMS = {
     status: 400,
     detail: 'delay_ms must be a whole number from 0 to 2592000000.',
     extras: { field: 'delay_ms' },
+  },
+  invalid_event: {
+    status: 400,
+    detail: 'source is missing.',
+    extras: { field: 'source' },
   },
   invalid_secret: {
     status: 400,

@@ -38,6 +38,7 @@ describeOnEachEngine('the four operations', (engine) => {
       labels: {},
       enabled: true,
       public: false,
+      invocation_defaults: {},
       function_name: 'handle',
       handler_path: 'function.handler.handle',
       container_id: expect.stringMatching(CONTAINER_ID[engine.name]) as string,

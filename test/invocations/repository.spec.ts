@@ -52,6 +52,8 @@ function call(functionId: FunctionId, overrides: Partial<NewInvocation> = {}): N
     requestId: 'a-request',
     createdBy: null,
     callbackUrl: null,
+    callbackFormat: 'plain',
+    http: null,
     key: null,
     digest: Buffer.from('digest'),
     ...overrides,

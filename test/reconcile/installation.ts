@@ -78,8 +78,8 @@ export class RunningManager {
     const lock = new FunctionLock(database);
     this.revisions = new RevisionRepository(database, lock);
     const metrics = new ReconcileMetrics(new Metrics());
-    const { functions, scale } = loadConfig({});
-    this.policy = new InstallationPolicy(functions, scale, this.orchestrator);
+    const { functions, scale, invocations } = loadConfig({});
+    this.policy = new InstallationPolicy(functions, scale, this.orchestrator, invocations);
     this.traffic = new TrafficRepository(database, lock, this.revisions, this.policy);
     const reconciler = new FunctionReconciler(
       this.repository,
@@ -283,6 +283,7 @@ export function newFunction(overrides: Partial<NewFunction> = {}): NewFunction {
     secrets: {},
     requirements: null,
     public: false,
+    invocation_defaults: {},
     handlerKind: 'auto',
     code,
     codeSha256: createHash('sha256').update(code).digest('hex'),

@@ -8,7 +8,7 @@ import { deploy, type Deployed } from './deploy.js';
 import { describeFault } from './python-fault.js';
 import { type DeployOptions, planOf } from './plan.js';
 import { withProgress } from './progress.js';
-import { addSettings, integer, pair } from './settings.js';
+import { addSettings, INVOCATION_DEFAULTS, integer, pair } from './settings.js';
 
 /** A manager gives an upload up after READY_TIMEOUT_MS, a minute unless configured; packages may have to be installed. */
 const WAIT_MS = 15 * 60_000;
@@ -23,9 +23,11 @@ export function addDeploy(program: Command): void {
     .option('-l, --label <key=value>', 'a label; may be repeated', pair)
     .option('-m, --message <text>', 'why there is this revision')
     .option('--wait-ms <n>', 'how long to wait for it', integer, WAIT_MS);
-  addSettings(made).action(async (path: string | undefined, options: DeployOptions & { waitMs: number }) => {
-    await run(path, options, made.output());
-  });
+  addSettings(addSettings(made), INVOCATION_DEFAULTS).action(
+    async (path: string | undefined, options: DeployOptions & { waitMs: number }) => {
+      await run(path, options, made.output());
+    },
+  );
 }
 
 async function run(

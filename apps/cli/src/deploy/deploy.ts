@@ -1,7 +1,7 @@
-import type { FunctionDetailDto, FunctionDto } from '../client/index.js';
+import type { FunctionDetailDto, FunctionDto, MetadataDto } from '../client/index.js';
 import { answered, type Connection } from '../connection.js';
 import { Failure } from '../failure.js';
-import type { Plan } from './plan.js';
+import type { Plan, Wanted } from './plan.js';
 
 export interface Deployed {
   readonly action: 'added' | 'revised';
@@ -37,8 +37,12 @@ async function find({ client, api }: Connection, name: string): Promise<Function
 }
 
 async function add({ client, api }: Connection, plan: Plan): Promise<Deployed> {
-  const { name, code, handler = 'handle', description, labels, settings } = plan;
-  const said = { ...(description !== undefined && { description }), ...(labels && { labels: { ...labels.values } }) };
+  const { name, code, handler = 'handle', description, labels, invocationDefaults: defaults, settings } = plan;
+  const said = {
+    ...(description !== undefined && { description }),
+    ...(labels && { labels: { ...labels.values } }),
+    ...(defaults && { invocation_defaults: { ...defaults.values } }),
+  };
   const body = { name, code, function_name: handler, ...said, ...settings };
   const { data } = await answered(api.addFunction({ client, body }));
   return { action: 'added', function: data, revision: 1, serving: true };
@@ -56,16 +60,29 @@ async function revise({ client, api }: Connection, plan: Plan, former: FunctionD
   return { action: 'revised', function: now, revision: data.revision, serving: data.serving };
 }
 
+type Described = Pick<FunctionDto, 'description' | 'labels' | 'invocation_defaults'>;
+
 export function changesOf(
-  { description, labels }: Pick<Plan, 'description' | 'labels'>,
-  former: Pick<FunctionDto, 'description' | 'labels'>,
-): { description?: string; labels?: Record<string, string | null> } | undefined {
-  const gone = labels?.alone === true ? Object.keys(former.labels).filter((key) => !(key in labels.values)) : [];
-  const changed = Object.entries(labels?.values ?? {}).filter(([key, value]) => former.labels[key] !== value);
-  const ofLabels = Object.fromEntries([...changed, ...gone.map((key) => [key, null] as const)]);
+  { description, labels, invocationDefaults }: Pick<Plan, 'description' | 'labels' | 'invocationDefaults'>,
+  former: Described,
+): MetadataDto | undefined {
+  const ofLabels = patchOf(former.labels, labels);
+  const ofDefaults = patchOf(former.invocation_defaults, invocationDefaults);
   const patch = {
     ...(description !== undefined && description !== former.description && { description }),
-    ...(Object.keys(ofLabels).length > 0 && { labels: ofLabels }),
+    ...(ofLabels && { labels: ofLabels }),
+    ...(ofDefaults && { invocation_defaults: ofDefaults }),
   };
+  return Object.keys(patch).length > 0 ? (patch as MetadataDto) : undefined;
+}
+
+/** What a JSON merge patch says of a map; undefined: it is as wanted. */
+function patchOf(former: object, wanted: Wanted<object> | undefined): Record<string, unknown> | undefined {
+  const before = new Map<string, unknown>(Object.entries(former));
+  const values = Object.entries(wanted?.values ?? {}) as [string, unknown][];
+  const changed = values.filter(([name, value]) => JSON.stringify(before.get(name)) !== JSON.stringify(value));
+  const kept = new Set(values.map(([name]) => name));
+  const gone = wanted?.alone === true ? [...before.keys()].filter((name) => !kept.has(name)) : [];
+  const patch = Object.fromEntries([...changed, ...gone.map((name) => [name, null] as const)]);
   return Object.keys(patch).length > 0 ? patch : undefined;
 }

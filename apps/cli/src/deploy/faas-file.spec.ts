@@ -25,6 +25,7 @@ handler: handle
 description: Greets
 labels: {team: web}
 timeout_ms: 5000
+invocation_defaults: {max_attempts: 5, retry_on: [crash], max_age_ms: null}
 max_replicas: null
 env:
   GREETING: Hello
@@ -35,6 +36,7 @@ env:
       handler: 'handle',
       description: 'Greets',
       labels: { team: 'web' },
+      invocation_defaults: { max_attempts: 5, retry_on: ['crash'] },
       settings: { timeout_ms: 5000, max_replicas: null, env: { GREETING: 'Hello' } },
     });
   });

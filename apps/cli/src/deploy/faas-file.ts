@@ -10,7 +10,15 @@ import {
 } from 'yaml';
 import { Failure } from '../failure.js';
 import { nearest } from './nearest.js';
-import { checkedMap, checkedValue, type Setting, SETTINGS, type Settings } from './settings.js';
+import {
+  checkedMap,
+  checkedValue,
+  INVOCATION_DEFAULTS,
+  type InvocationDefaults,
+  type Setting,
+  SETTINGS,
+  type Settings,
+} from './settings.js';
 
 export interface FaasFile {
   readonly file?: string;
@@ -18,9 +26,11 @@ export interface FaasFile {
   readonly handler?: string;
   readonly description?: string;
   readonly labels?: Readonly<Record<string, string>>;
+  readonly invocation_defaults?: InvocationDefaults;
   readonly settings: Settings;
 }
 
+const DEFAULTS = 'invocation_defaults';
 const TEXTS = ['file', 'name', 'handler', 'description'];
 
 /** What faas.yaml says. Every fault is named at once, with its line. */
@@ -74,8 +84,23 @@ function checkedField(
     'fault' in checked ? { fault: `"${name}" ${checked.fault}` } : checked;
   if (setting !== undefined) return named(checkedValue(setting, value));
   if (name === 'labels') return named(checkedMap(value));
+  if (name === DEFAULTS) return checkedDefaults(value);
   if (TEXTS.includes(name)) return named(typeof value === 'string' ? { value } : { fault: 'must be a text' });
-  const known = [...TEXTS, 'labels', ...settings.map((one) => one.name)];
+  const known = [...TEXTS, 'labels', DEFAULTS, ...settings.map((one) => one.name)];
   const meant = nearest(name, known);
   return { fault: `unknown field "${name}"${meant === undefined ? '' : `; did you mean "${meant}"?`}` };
+}
+
+function checkedDefaults(value: unknown): { value: InvocationDefaults } | { fault: string } {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    return { fault: `"${DEFAULTS}" must be a map` };
+  for (const [name, one] of Object.entries(value)) {
+    const setting = INVOCATION_DEFAULTS.find((known) => known.name === name);
+    if (setting === undefined) return { fault: `"${DEFAULTS}" has no field "${name}"` };
+    const checked = checkedValue(setting, one);
+    if ('fault' in checked) return { fault: `"${DEFAULTS}.${name}" ${checked.fault}` };
+  }
+  // What is null follows the installation, as what isn't named.
+  const said = Object.entries(value).filter(([, one]) => one !== null);
+  return { value: Object.fromEntries(said) as InvocationDefaults };
 }

@@ -62,7 +62,7 @@ describe('What is deployed', () => {
 });
 
 describe('An update', () => {
-  const former = { description: 'Old', labels: { a: '1', b: '2' } };
+  const former = { description: 'Old', labels: { a: '1', b: '2' }, invocation_defaults: { max_attempts: 5 } };
 
   it('leaves labels that no flag names', () => {
     expect(changesOf({ labels: { values: { a: '9', c: '3' }, alone: false } }, former)).toEqual({
@@ -72,6 +72,13 @@ describe('An update', () => {
 
   it('takes labels away that faas.yaml names no more', () => {
     expect(changesOf({ labels: { values: { a: '1' }, alone: true } }, former)).toEqual({ labels: { b: null } });
+  });
+
+  it('changes defaults of calls for later as it does labels', () => {
+    const wanted = (values: object, alone: boolean) => changesOf({ invocationDefaults: { values, alone } }, former);
+    expect(wanted({ retry_on: ['crash'] }, false)).toEqual({ invocation_defaults: { retry_on: ['crash'] } });
+    expect(wanted({ retry_on: [] }, true)).toEqual({ invocation_defaults: { retry_on: [], max_attempts: null } });
+    expect(wanted({ max_attempts: 5 }, true)).toBeUndefined();
   });
 
   it('changes nothing that is as it should be', () => {

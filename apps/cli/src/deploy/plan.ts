@@ -3,7 +3,13 @@ import { basename, dirname, extname, isAbsolute, join, relative } from 'node:pat
 import { isName } from '../command.js';
 import { Failure } from '../failure.js';
 import type { FaasFile } from './faas-file.js';
-import { type Settings, settingsOf } from './settings.js';
+import { INVOCATION_DEFAULTS, type InvocationDefaults, type Settings, settingsOf } from './settings.js';
+
+/** Of a flag: these besides those there are. Of faas.yaml: these alone. */
+export interface Wanted<Values> {
+  readonly values: Values;
+  readonly alone: boolean;
+}
 
 /** What is to be deployed; what is undefined stays as it is. */
 export interface Plan {
@@ -13,8 +19,8 @@ export interface Plan {
   readonly name: string;
   readonly handler?: string | undefined;
   readonly description?: string | undefined;
-  /** Of a flag: these besides those there are. Of faas.yaml: these alone. */
-  readonly labels?: { readonly values: Readonly<Record<string, string>>; readonly alone: boolean } | undefined;
+  readonly labels?: Wanted<Readonly<Record<string, string>>> | undefined;
+  readonly invocationDefaults?: Wanted<InvocationDefaults> | undefined;
   readonly message?: string | undefined;
   readonly settings: Settings;
 }
@@ -45,7 +51,8 @@ export async function planOf(path: string | undefined, options: DeployOptions): 
     name,
     handler: options.handler ?? file.handler,
     description: options.description ?? file.description,
-    labels: labelsOf(file.labels, options.label),
+    labels: wanted(file.labels, options.label),
+    invocationDefaults: wanted(file.invocation_defaults, defaultsIn(options)),
     message: options.message,
     settings: { ...file.settings, ...flags, ...env },
   };
@@ -95,7 +102,15 @@ function envOf(file: Settings, flags: Settings): { env: Record<string, string> }
   return { env: { ...file.env, ...flags.env } };
 }
 
-function labelsOf(ofFile: FaasFile['labels'], ofFlags: DeployOptions['label']): Plan['labels'] {
+function defaultsIn(options: DeployOptions): InvocationDefaults | undefined {
+  const flags = settingsOf<InvocationDefaults>(options, INVOCATION_DEFAULTS);
+  return Object.keys(flags).length > 0 ? flags : undefined;
+}
+
+function wanted<Values extends object>(
+  ofFile: Values | undefined,
+  ofFlags: Values | undefined,
+): Wanted<Values> | undefined {
   if (ofFile !== undefined) return { values: { ...ofFile, ...ofFlags }, alone: true };
   return ofFlags === undefined ? undefined : { values: ofFlags, alone: false };
 }

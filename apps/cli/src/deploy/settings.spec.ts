@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { describe, expect, it } from 'vitest';
-import { addSettings, checkedValue, type Setting, SETTINGS, settingsOf } from './settings.js';
+import { addSettings, checkedValue, INVOCATION_DEFAULTS, type Setting, SETTINGS, settingsOf } from './settings.js';
 
 interface Document {
   readonly components: { readonly schemas: Record<string, { readonly properties: Record<string, unknown> }> };
@@ -21,6 +21,19 @@ describe('Settings', () => {
     const members = Object.keys(components.schemas['JsonRevisionUploadDto']!.properties);
     const others = new Set(['function_name', 'code', 'message']);
     expect(SETTINGS.map(({ name }) => name).toSorted()).toEqual(members.filter((name) => !others.has(name)).toSorted());
+  });
+
+  it('of calls for later are all that a function keeps for them', () => {
+    const { components } = JSON.parse(readFileSync('openapi.json', 'utf8')) as Document;
+    const members = Object.keys(components.schemas['InvocationPolicyDto']!.properties);
+    expect(INVOCATION_DEFAULTS.map(({ name }) => name).toSorted()).toEqual(members.toSorted());
+    const flags = ['--max-attempts', '5', '--retry-on', 'error,crash', '--callback-format', 'binary'];
+    expect(parsed(flags, INVOCATION_DEFAULTS)).toEqual({
+      max_attempts: 5,
+      retry_on: ['error', 'crash'],
+      callback_format: 'binary',
+    });
+    expect(parsed(['--retry-on', 'none'], INVOCATION_DEFAULTS)).toEqual({ retry_on: [] });
   });
 
   it('are read from flags, and left out where they are not given', () => {

@@ -1,16 +1,17 @@
 import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import type { JsonRevisionUploadDto } from '../client/index.js';
+import type { InvocationPolicyDto, JsonRevisionUploadDto } from '../client/index.js';
 import { Failure } from '../failure.js';
 
 export type Settings = Omit<JsonRevisionUploadDto, 'function_name' | 'code' | 'message'>;
+export type InvocationDefaults = Readonly<InvocationPolicyDto>;
 type Sources = NonNullable<Settings['secrets']>;
-type Value = number | string | Sources | null;
+type Value = number | string | readonly string[] | Sources | null;
 
 export interface Setting {
   readonly name: string;
   /** `text`: the flag names a file, faas.yaml holds the text. `sources`: names of secrets, for variables and files. */
-  readonly kind: 'integer' | 'map' | 'text' | 'sources' | 'word';
+  readonly kind: 'integer' | 'map' | 'text' | 'sources' | 'word' | 'words';
   readonly what: string;
 }
 
@@ -33,12 +34,26 @@ export const SETTINGS = [
   { name: 'requirements', kind: 'text', what: 'the packages that the code imports, as a requirements file' },
 ] as const satisfies readonly (Setting & { name: keyof Settings })[];
 
+/**
+ * What calls for later have that say nothing else: flags, and members of `invocation_defaults` in faas.yaml. They belong
+ * to the function and to no revision.
+ */
+export const INVOCATION_DEFAULTS = [
+  { name: 'max_attempts', kind: 'integer', what: 'how often a call for later is tried' },
+  { name: 'retry_on', kind: 'words', what: 'after which failures it is tried again: error, timeout, crash, or none' },
+  { name: 'backoff_ms', kind: 'integer', what: 'the longest pause before its second attempt; it doubles with each' },
+  { name: 'max_age_ms', kind: 'integer', what: 'it is given up when it still waits so long after it was due' },
+  { name: 'callback_url', kind: 'word', what: 'who is told of its end' },
+  { name: 'callback_format', kind: 'word', what: 'what that gets: plain, binary or structured (CloudEvents)' },
+] as const satisfies readonly (Setting & { name: keyof InvocationDefaults })[];
+
 const PLACEHOLDERS = {
   integer: '<n>',
   map: '<key=value>',
   text: '<file>',
   sources: '<key=secret|key=file:secret>',
-  word: '<kind>',
+  word: '<word>',
+  words: '<word,…>',
 } as const;
 
 export function addSettings(command: Command, settings: readonly Setting[] = SETTINGS): Command {
@@ -55,6 +70,8 @@ function optionOf({ name, kind, what }: Setting): Option {
       return option.argParser(pair);
     case 'word':
       return option;
+    case 'words':
+      return option.argParser((text) => (text === 'none' ? [] : text.split(',')));
     case 'text':
       return option.argParser(textOf);
     case 'sources':
@@ -63,12 +80,12 @@ function optionOf({ name, kind, what }: Setting): Option {
 }
 
 /** Those that were given as flags. */
-export function settingsOf(
+export function settingsOf<T extends object = Settings>(
   options: Readonly<Record<string, unknown>>,
   settings: readonly Setting[] = SETTINGS,
-): Settings {
+): Partial<T> {
   const given = settings.map(({ name }) => [name, options[attributeOf(name)]] as const);
-  return Object.fromEntries(given.filter(([, value]) => value !== undefined));
+  return Object.fromEntries(given.filter(([, value]) => value !== undefined)) as Partial<T>;
 }
 
 /** A value of faas.yaml, or what is wrong with it. `null` leaves the setting to the installation. */
@@ -80,6 +97,10 @@ export function checkedValue({ kind }: Setting, value: unknown): { value: Value 
     case 'word':
     case 'text':
       return typeof value === 'string' ? { value } : { fault: 'must be a text' };
+    case 'words':
+      return Array.isArray(value) && value.every((one) => typeof one === 'string')
+        ? { value }
+        : { fault: 'must be a list of texts' };
     case 'map':
       return checkedMap(value);
     case 'sources':

@@ -1,4 +1,5 @@
 import type { Endpoint, FunctionId, WorkloadFault } from '#libs/orchestrator/workload.js';
+import type { InvocationPolicy } from '../invocations/invocation-policy.js';
 import { isLive, type Traffic, type WantedTraffic } from '../traffic/traffic.js';
 import type { SecretTargets } from '../revisions/secret-targets.js';
 import {
@@ -48,6 +49,10 @@ export class FunctionEntity {
   /** It may be called over HTTP without a key. */
   @Column({ type: 'boolean', default: false })
   public: boolean;
+
+  /** What its calls for later have that say nothing else. */
+  @Column({ type: 'jsonb' })
+  invocation_defaults: InvocationPolicy;
 
   /** Grows with every change of what users say of the function. */
   @Column({ type: 'integer', default: 1 })
@@ -252,6 +257,7 @@ const LISTED = [
   'labels',
   'enabled',
   'public',
+  'invocation_defaults',
   'functionName',
   'primaryReplica',
   'hostPort',

@@ -155,17 +155,17 @@ export class FunctionRepository {
       `WITH added AS (
          INSERT INTO functions (id, function_name, active_revision, replicas, pids, phase,
            provisional_until, reconcile_at, lease_token, lease_until, said, name, description, labels, enabled, is_run,
-           public, ${SETTING_NAMES.join(', ')})
+           public, invocation_defaults, ${SETTING_NAMES.join(', ')})
          VALUES ($1, $2, 1, $3, $4, 'creating', now() + $5 * interval '1 millisecond', now(),
            CASE WHEN ${areNewest('$11')} THEN $6::uuid END,
            CASE WHEN ${areNewest('$11')} THEN now() + $7 * interval '1 millisecond' END,
-           $10, $12, $13, $14, $15, $16, $17, ${settings.map((_, index) => `$${18 + index}`).join(', ')})
+           $10, $12, $13, $14, $15, $16, $17, $18, ${settings.map((_, index) => `$${19 + index}`).join(', ')})
          RETURNING *
        ), code AS (
          INSERT INTO revisions (function_id, number, function_name, code, code_sha256, settings, created_by, served_at,
            layer)
-         SELECT id, 1, function_name, $8, $9, $${18 + settings.length}::jsonb, $${19 + settings.length}, now(),
-           $${20 + settings.length} FROM added
+         SELECT id, 1, function_name, $8, $9, $${19 + settings.length}::jsonb, $${20 + settings.length}, now(),
+           $${21 + settings.length} FROM added
        ) SELECT ${ALL_COLUMNS} FROM added`,
       [
         created.id,
@@ -185,6 +185,7 @@ export class FunctionRepository {
         created.enabled,
         created.isRun ?? false,
         created.public,
+        JSON.stringify(created.invocation_defaults),
         ...settings,
         JSON.stringify(namedSettings),
         created.createdBy,
@@ -221,9 +222,19 @@ export class FunctionRepository {
     const { name, description, labels, enabled } = metadata;
     const [row] = await this.unlessTaken<FunctionEntity>(
       name,
-      `UPDATE functions SET name = $3, description = $4, labels = $5, enabled = $6, public = $7, version = version + 1
+      `UPDATE functions SET name = $3, description = $4, labels = $5, enabled = $6, public = $7,
+         invocation_defaults = $8, version = version + 1
        WHERE id = $1 AND version = $2 AND deleted_at IS NULL RETURNING ${ALL_COLUMNS}`,
-      [id, version, name, description, JSON.stringify(labels), enabled, metadata.public],
+      [
+        id,
+        version,
+        name,
+        description,
+        JSON.stringify(labels),
+        enabled,
+        metadata.public,
+        JSON.stringify(metadata.invocation_defaults),
+      ],
     );
     return row ?? null;
   }

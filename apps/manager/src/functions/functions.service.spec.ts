@@ -21,7 +21,7 @@ import { InstallationPolicy } from '../revisions/installation-policy.js';
  * stored.
  */
 async function upload(bytes: number, largestCodeBytes: number, uploadBytes: number): Promise<unknown> {
-  const { functions, limits } = loadConfig({});
+  const { functions, limits, invocations } = loadConfig({});
   const none = { concurrency: 0, leaseMs: 0 };
   const repository = { insert: (): never => throwing('about to be stored') };
   const orchestrator = {
@@ -39,6 +39,7 @@ async function upload(bytes: number, largestCodeBytes: number, uploadBytes: numb
       functions,
       { memoryMiB: functions.memoryMiB, maxReplicas: 10, maxClusterReplicas: 20 },
       orchestrator,
+      invocations,
     ),
     { require: async () => undefined } as unknown as SecretsService,
     {} as LayersService,

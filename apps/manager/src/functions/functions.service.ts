@@ -20,7 +20,14 @@ import { LayersService } from '../layers/layers.service.js';
 import { CodeReader } from '../revisions/code-reader.js';
 import { SecretsService } from '../secrets/secrets.service.js';
 import { InlineReconciler } from './inline-reconciler.js';
-import { EngineUnavailable, FunctionNotFound, FunctionNotReady, VersionOutdated } from './errors.js';
+import {
+  EngineUnavailable,
+  FunctionNotFound,
+  FunctionNotReady,
+  InvalidUpdate,
+  InvalidUpload,
+  VersionOutdated,
+} from './errors.js';
 import { FunctionChanges } from './function-changes.js';
 import { type FunctionEntity, newestServing } from './function.entity.js';
 import { isFunctionId, newFunctionId } from './function-id.js';
@@ -90,6 +97,8 @@ export class FunctionsService {
     using reservation = this.memory.reserve();
     const { fileBytes, counted } = this.bounds(reservation);
     const upload = await readUpload(request, fileBytes, this.policy, counted);
+    const fault = this.policy.faultOf(upload.metadata);
+    if (fault) throw new InvalidUpload(fault.field, fault.message);
     return this.start(upload, { createdBy, named, ...upload.metadata });
   }
 
@@ -201,6 +210,8 @@ export class FunctionsService {
       if (row.deletedAt !== null) throw new FunctionNotFound(reference);
       if (versions?.includes(row.version) === false) throw new VersionOutdated(id, row.version);
       const after = updated(row, update);
+      const fault = this.policy.faultOf(after);
+      if (fault) throw new InvalidUpdate(fault.field, fault.message);
       if (isDeepStrictEqual(after, metadataOf(row))) return row;
       // Null: somebody else was faster, and their change stays.
       const written = await this.repository.describe(id, row.version, after);

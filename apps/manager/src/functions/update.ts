@@ -45,21 +45,24 @@ export function readSmallJson(request: IncomingMessage, example: string): Promis
 
 /** What `before` becomes by `update`. Throws {@link InvalidUpdate} with the member at fault. */
 export function updated(before: Metadata, update: Update): Metadata {
-  const { labels: changes, ...rest } = update;
+  const { labels, invocation_defaults, ...rest } = update;
   const given = Object.entries(rest).map(([name, value]) => [name, value ?? UNNAMED[name as keyof Metadata]]);
-  const labels = merged(before.labels, changes);
-  const after = metadataOf({ ...before, ...Object.fromEntries(given), labels } as Metadata);
+  const maps = {
+    labels: merged(before.labels, labels),
+    invocation_defaults: merged(before.invocation_defaults, invocation_defaults),
+  };
+  const after = metadataOf({ ...before, ...Object.fromEntries(given), ...maps } as Metadata);
   const fault = faultIn(Object.assign(new MetadataFields(), after));
   if (fault) throw new InvalidUpdate(fault.field, fault.message);
   return after;
 }
 
-/** Labels with `changes`, of which null takes a label away; what is no object is left for the rules to refuse. */
-function merged(labels: Metadata['labels'], changes: unknown): unknown {
-  if (changes === undefined) return labels;
+/** A map with `changes`, of which null takes a member away; what is no object is left for the rules to refuse. */
+function merged(before: object, changes: unknown): unknown {
+  if (changes === undefined) return before;
   if (changes === null) return {};
   if (!isJsonObject(changes)) return changes;
-  return Object.fromEntries(Object.entries({ ...labels, ...changes }).filter(([, value]) => value !== null));
+  return Object.fromEntries(Object.entries({ ...before, ...changes }).filter(([, value]) => value !== null));
 }
 
 function objectIn(body: Buffer): Update | undefined {

@@ -45,6 +45,7 @@ beforeEach(() => {
     name: null,
     isDisabled: false,
     isPublic: false,
+    invocationDefaults: {},
     workloadOf: null,
     split: undefined,
     revision: 1,

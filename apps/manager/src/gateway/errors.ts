@@ -23,6 +23,15 @@ export class PayloadTooLarge extends AppError {
   }
 }
 
+/** What says that it is an event is none; `attribute`: the one at fault. */
+export class InvalidEvent extends AppError {
+  readonly code = 'invalid_event';
+  readonly kind = 'invalid';
+  constructor(attribute: string, message: string) {
+    super(message, { extras: { field: attribute } });
+  }
+}
+
 export class FunctionNotRunnable extends AppError {
   readonly code = 'function_not_runnable';
   readonly kind = 'conflict';

@@ -4,7 +4,7 @@ import { ApiBody, ApiHeader, ApiOkResponse, ApiOperation, ApiParam, ApiTags } fr
 import type { Request, Response } from 'express';
 import { Needs } from '../auth/auth.guard.js';
 import { FUNCTION_ID } from '../functions/dto/function.dto.js';
-import { QueryParameter } from '../http/query.js';
+import { ChoosesRevision } from '../traffic/chooses-revision.js';
 import { ExecuteRequestDto, TIMING_HEADERS } from './dto.js';
 import { ExecutionHttp } from './execution.http.js';
 
@@ -23,24 +23,7 @@ export class ExecutionController {
       'The body is read as JSON whatever its Content-Type. A call waits while no replica has a free slot. Disconnecting cancels it. Problems carry `Server-Timing` and `X-Cold-Start` too, but for 401 and 403.',
   })
   @ApiParam(FUNCTION_ID)
-  @QueryParameter({
-    name: 'revision',
-    required: false,
-    description: 'The revision that shall answer, which must be among those of the traffic.',
-    schema: { type: 'integer', minimum: 1, maximum: 999_999_999 },
-  })
-  @QueryParameter({
-    name: 'tag',
-    required: false,
-    description: 'The tag of the revision that shall answer.',
-    schema: { type: 'string', maxLength: 63 },
-  })
-  @ApiHeader({
-    name: 'X-Faas-Sticky',
-    required: false,
-    description: 'Calls with the same key have the same revision for as long as the traffic stays as it is.',
-    schema: { type: 'string' },
-  })
+  @ChoosesRevision('answer')
   @ApiHeader({
     name: 'Prefer',
     required: false,

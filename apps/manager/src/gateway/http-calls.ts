@@ -11,6 +11,7 @@ import { isName } from '../functions/dto/metadata.dto.js';
 import { CallEdge, headersOfCall } from './call-edge.js';
 import type { CallTiming } from './call-timing.js';
 import { headerChoiceOf } from './choice.js';
+import { checkBinary, checkStructured, eventModeOf } from './cloud-event.js';
 import { TooManyStrangers } from './errors.js';
 import type { HttpSink } from './http-exchange.js';
 import { headersForWorker, type Mount } from './http-headers.js';
@@ -108,9 +109,13 @@ export class HttpCalls extends CallEdge {
     return this.serve(request, response, async (incoming) => {
       const { requestId, timing, reservation } = incoming;
       const body = new RequestBody(request);
+      const event = eventModeOf(request.headers);
+      if (event === 'binary') checkBinary(request.headers);
       const readPayload = async () => {
         const beginning = await body.begin(reservation);
         timing.received(performance.now());
+        // One that is larger than what is kept is its handler's to look at.
+        if (event === 'structured' && body.whole !== undefined) checkStructured(body.whole);
         return beginning;
       };
       const http = {

@@ -7,8 +7,7 @@ import { Chunks } from '../memory/chunks.js';
 import type { Connection, Connections } from './connections.js';
 import type { Expiring } from './deadlines.js';
 import { headersOfHandler, type Mount } from './http-headers.js';
-import type { RequestBody } from './request-body.js';
-import type { WorkerAnswer, WorkerCall } from './worker-client.js';
+import { attemptHeader, type WorkerAnswer, type WorkerCall } from './worker-client.js';
 
 /** The HTTP side of a call that a handler answers as it likes. */
 export interface HttpRequest {
@@ -18,12 +17,25 @@ export interface HttpRequest {
   readonly mount: Mount;
   /** By name and value in turn. */
   readonly headers: readonly string[];
-  readonly body: RequestBody;
+  readonly body: HttpBody;
   /** The largest body that may be a payload. */
   readonly payloadBytes: number;
   /** How long an answer that has begun may pause. */
   readonly idleMs: number;
   readonly sink: HttpSink;
+}
+
+/** The body of an HTTP call, of which only a beginning may be there. */
+export interface HttpBody {
+  /** All of it, where that is known before it is sent. */
+  readonly whole: Buffer | undefined;
+  /** The length that its sender has announced. */
+  readonly announced: string | undefined;
+  readonly isRead: boolean;
+  /** More than what is kept has been read: it can't be sent again. */
+  readonly isUsed: boolean;
+  /** What is kept at once, and the rest when `mayGoOn` resolves: a worker that takes the call reads on. */
+  pieces(mayGoOn: Promise<boolean>): AsyncGenerator<Buffer, void>;
 }
 
 /** Where a handler's answer goes. */
@@ -57,6 +69,7 @@ export function exchangeHttp(connections: Connections, http: HttpRequest, call: 
       String(call.timeoutMs),
       'x-faas-payload-bytes',
       String(http.payloadBytes),
+      ...attemptHeader(call),
       ...connections.tokenHeader,
     ];
     if (whole === undefined) {

@@ -32,6 +32,8 @@ import { type AnswerSink, callWorker, type WorkerAnswer, type WorkerCall } from 
 /** One call of a function, whoever makes it. */
 export interface Call {
   readonly requestId: string;
+  /** How often it was tried, with this time; unset: once. */
+  readonly attempt?: number;
   readonly cancellation: Cancellation;
   readonly timing: CallTiming;
   /** What the call keeps in memory is counted here, from the moment its function has a place for it. */
@@ -266,12 +268,13 @@ function readOnce({ readPayload }: Call): Body {
 }
 
 function requestOf({ id, timeoutMs }: Route, body: Buffer, call: Call): WorkerCall {
-  const { requestId, cancellation, timing, reservation, sink } = call;
+  const { requestId, attempt, cancellation, timing, reservation, sink } = call;
   const moments = timing.isCold ? timing : undefined;
   return {
     functionId: id,
     body,
     requestId,
+    attempt,
     timeoutMs,
     cancellation,
     reservation,

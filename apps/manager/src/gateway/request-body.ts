@@ -2,13 +2,14 @@ import type { IncomingMessage } from 'node:http';
 import { Chunks } from '../memory/chunks.js';
 import type { MemoryReservation } from '../memory/memory-budget.js';
 import { CallCancelled } from './errors.js';
+import type { HttpBody } from './http-exchange.js';
 
 /** A body that is no longer is kept until the call has been answered, and can be sent again. */
 const KEPT_BYTES = 64 * 1024;
 const NOTHING = Buffer.alloc(0);
 
 /** The body of an HTTP call: its beginning, and the rest as it arrives. */
-export class RequestBody {
+export class RequestBody implements HttpBody {
   private beginning: Buffer = NOTHING;
   /** All of it has been read. */
   private isWhole = false;
@@ -75,7 +76,6 @@ export class RequestBody {
     if (this.isBegun && !this.isWhole) this.request.on('data', () => undefined).resume();
   }
 
-  /** All of it, where that is known before it is sent. */
   get whole(): Buffer | undefined {
     return this.isWhole ? this.beginning : undefined;
   }
@@ -84,17 +84,14 @@ export class RequestBody {
     return this.isWhole;
   }
 
-  /** More than what is kept has been read: it can't be sent again. */
   get isUsed(): boolean {
     return this.isTaken;
   }
 
-  /** The length that its sender has announced. */
   get announced(): string | undefined {
     return this.request.headers['content-length'];
   }
 
-  /** What is kept at once, and the rest when `mayGoOn` resolves: a worker that takes the call reads on. */
   async *pieces(mayGoOn: Promise<boolean>): AsyncGenerator<Buffer, void> {
     yield this.beginning;
     if (!(await mayGoOn) || this.isTaken) return;

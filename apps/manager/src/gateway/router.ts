@@ -14,6 +14,7 @@ import { type FunctionEntity, servingOf } from '../functions/function.entity.js'
 import { isFunctionId } from '../functions/function-id.js';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { Activator } from '../scaling/activator.js';
+import type { InvocationPolicy } from '../invocations/invocation-policy.js';
 import { Split } from '../traffic/traffic.js';
 import { isDeepStrictEqual } from 'node:util';
 import { Connections } from './connections.js';
@@ -38,6 +39,8 @@ export interface Route {
   isDisabled: boolean;
   /** It may be called over HTTP without a key. */
   isPublic: boolean;
+  /** What its calls for later have that say nothing else. */
+  invocationDefaults: InvocationPolicy;
   /** It has no replicas, and gets them when it is called. */
   sleeps: boolean;
   idleTimeoutMs: number;
@@ -190,6 +193,7 @@ export class Router implements OnApplicationShutdown {
       leaving: false,
       isDisabled: false,
       isPublic: false,
+      invocationDefaults: {},
       lastUsed: Date.now(),
       sleeps: false,
       idleTimeoutMs: 0,
@@ -274,6 +278,7 @@ export class Router implements OnApplicationShutdown {
     route.revision = servingOf(row);
     route.isDisabled = !row.enabled;
     route.isPublic = row.public && row.workloadOf === null;
+    route.invocationDefaults = row.invocation_defaults;
     if (row.traffic === null) route.split = undefined;
     else if (route.split === undefined || !isDeepStrictEqual(route.split.targets, row.traffic.targets)) {
       route.split = new Split(row.id, row.traffic.targets);

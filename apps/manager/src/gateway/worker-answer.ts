@@ -4,6 +4,7 @@ import {
   HandlerResponseInvalid,
   HandlerResultInvalid,
   HandlerTimeout,
+  InvalidEvent,
   InvalidPayload,
   PayloadNotText,
   PayloadTooLarge,
@@ -39,6 +40,8 @@ export function meaningOf(status: number, body: Buffer, timeoutMs: number): AppE
       return new HandlerResponseInvalid(detail ?? "The handler's answer can't be sent.");
     case 'payload_not_text':
       return new PayloadNotText(detail ?? 'The body is not UTF-8.');
+    case 'event_invalid':
+      return new InvalidEvent(text(parsed.error.path) ?? 'body', detail ?? 'The event is invalid.');
     case 'payload_too_large':
       return new PayloadTooLarge(undefined, detail ?? 'The body is too large.');
     case 'handler_result_invalid':

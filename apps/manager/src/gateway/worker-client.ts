@@ -21,6 +21,8 @@ export interface WorkerCall {
   readonly functionId: FunctionId;
   readonly body: Buffer;
   readonly requestId: string;
+  /** How often it was tried, with this time; unset: once. */
+  readonly attempt?: number | undefined;
   readonly timeoutMs: number;
   readonly cancellation: Cancellation;
   /** Counts what is kept of the answer. */
@@ -87,6 +89,7 @@ export function callWorker(connections: Connections, call: WorkerCall): Promise<
           call.requestId,
           'x-faas-timeout-ms',
           String(call.timeoutMs),
+          ...attemptHeader(call),
           ...connections.tokenHeader,
         ],
         body: call.body,
@@ -95,6 +98,13 @@ export function callWorker(connections: Connections, call: WorkerCall): Promise<
     );
   });
 }
+
+/** Tells a handler how often its call was tried. */
+export function attemptHeader({ attempt }: WorkerCall): readonly string[] {
+  return attempt === undefined ? NO_HEADER : ['x-faas-attempt', String(attempt)];
+}
+
+const NO_HEADER: readonly string[] = [];
 
 class Exchange implements Dispatcher.DispatchHandler, Expiring {
   private controller: Dispatcher.DispatchController | undefined;

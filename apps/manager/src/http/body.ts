@@ -11,18 +11,19 @@ export interface BodyErrors {
 }
 
 /**
- * Reads a body whole, at most `limit` bytes of it. Throws one of `errors`, {@link UnsupportedEncoding}, or what
- * `reservation` throws when it has no room.
+ * Reads a body whole, at most `limit` bytes of it. Throws one of `errors`, {@link UnsupportedEncoding} unless it is
+ * nobody's here to understand, or what `reservation` throws when it has no room.
  */
 export function readBounded(
   request: IncomingMessage,
   limit: number,
   reservation: Pick<MemoryReservation, 'add'>,
   errors: BodyErrors,
+  encoding: 'none' | 'any' = 'none',
 ): Promise<Buffer> {
   const { headers } = request;
-  const encoding = headers['content-encoding'];
-  if (encoding !== undefined && encoding !== 'identity') return Promise.reject(new UnsupportedEncoding(encoding));
+  const { 'content-encoding': coding = 'identity' } = headers;
+  if (encoding === 'none' && coding !== 'identity') return Promise.reject(new UnsupportedEncoding(coding));
   if (Number(headers['content-length'] ?? 0) > limit) return Promise.reject(errors.tooLarge());
   // Nothing more is heard of one that closed before.
   if (request.destroyed) return Promise.reject(errors.cutOff());

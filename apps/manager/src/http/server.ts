@@ -17,7 +17,7 @@ import type { Access, ProtectedRoute } from '../auth/access.js';
 import { notePrincipal } from '../auth/audit.js';
 import { noteUncounted } from './client-connection.js';
 import { ClientConnections } from './client-connections.js';
-import { HTTP_CALL, type HttpCalls } from '../gateway/http-calls.js';
+import { HTTP_CALL, type HttpCalls, type HttpTarget } from '../gateway/http-calls.js';
 import { problemWith, sendProblem } from '#libs/errors/problem.js';
 import { asAppError } from '#libs/errors/problem.filter.js';
 import { areTooManyPieces } from '../memory/chunks.js';
@@ -29,6 +29,7 @@ const INVOCATIONS_PATH = /^\/functions\/([^/?#]+)\/invocations\/?\??$/;
 /** The same with any query, for calls whose answer isn't waited for. */
 const LATER_PATH = /^\/functions\/([^/?#]+)\/execute\/?(\?[^#]*)?$/;
 const RESPOND_ASYNC = /(^|[,;\s])respond-async($|[,;\s])/i;
+const APPLIED = ['Preference-Applied', 'respond-async'] as const;
 const EXECUTE: ProtectedRoute = { scope: 'invoke', route: '/functions/:id/execute' };
 const INVOCATIONS: ProtectedRoute = { scope: 'invoke', route: '/functions/:id/invocations' };
 const ABSOLUTE_FORM = /^https?:\/\/([^/?#]+)([^#]*)$/i;
@@ -187,7 +188,8 @@ export function publicAhead(calls: HttpCalls, others: RequestListener): RequestL
     const target = calls.targetOf(request);
     let isPublic: boolean | Promise<boolean>;
     try {
-      isPublic = target !== undefined && calls.isPublic(target, request);
+      // What is kept asks for a key, whoever may call.
+      isPublic = target !== undefined && !prefersLater(request) && calls.isPublic(target, request);
     } catch (thrown) {
       sendProblem(response, asAppError(thrown, request.method ?? '', HTTP_CALL.route), requestIdOf(request));
       return;
@@ -205,7 +207,8 @@ export function publicAhead(calls: HttpCalls, others: RequestListener): RequestL
 
 /** What takes calls by Node's own requests. Never throws. */
 export interface CallHandler {
-  handle(reference: string, request: IncomingMessage, response: ServerResponse): Promise<void>;
+  /** `to`: the request is an HTTP call. */
+  handle(reference: string, request: IncomingMessage, response: ServerResponse, to?: HttpTarget): Promise<void>;
 }
 
 /**
@@ -223,7 +226,11 @@ export function callsAhead(
   return (request, response): void => {
     const target = calls.targetOf(request);
     if (target !== undefined) {
-      if (isLetIn(access, HTTP_CALL, request, response)) void calls.handle(target, request, response);
+      if (!isLetIn(access, HTTP_CALL, request, response)) return;
+      if (prefersLater(request)) {
+        response.setHeader(...APPLIED);
+        void later.handle(target.reference, request, response, target);
+      } else void calls.handle(target, request, response);
       return;
     }
     respondAsync(request, response);
@@ -248,14 +255,17 @@ export function callsAhead(
   };
 }
 
-/** A call that prefers it (RFC 7240, section 4.1) is a call for later. */
+/** Whether a call shall be one for later (RFC 7240, section 4.1). */
+function prefersLater({ headers: { prefer } }: IncomingMessage): boolean {
+  return prefer !== undefined && RESPOND_ASYNC.test(String(prefer));
+}
+
 function respondAsync(request: IncomingMessage, response: ServerResponse): void {
-  const { prefer } = request.headers;
-  if (prefer === undefined || request.method !== 'POST' || !RESPOND_ASYNC.test(String(prefer))) return;
+  if (request.method !== 'POST' || !prefersLater(request)) return;
   const [, id, query = ''] = LATER_PATH.exec(request.url ?? '') ?? [];
   if (id === undefined) return;
   request.url = `/functions/${id}/invocations${query}`;
-  response.setHeader('Preference-Applied', 'respond-async');
+  response.setHeader(...APPLIED);
 }
 
 /** Answers a request that is not. */
@@ -263,7 +273,7 @@ function isLetIn(access: Access, to: ProtectedRoute, request: IncomingMessage, r
   const principal = access.authenticate(request, response, to);
   if (!(principal instanceof Promise)) {
     // The row of a call for later says whose it is.
-    if (to === INVOCATIONS) notePrincipal(request, principal);
+    if (to === INVOCATIONS || prefersLater(request)) notePrincipal(request, principal);
     return true;
   }
   principal.catch((thrown: unknown) => {

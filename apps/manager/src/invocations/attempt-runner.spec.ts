@@ -10,14 +10,14 @@ import { Attempt, AttemptRunner } from './attempt-runner.js';
 import type { InvocationMetrics } from './invocation-metrics.js';
 import type { Claimed, Completion, InvocationRepository } from './invocation.repository.js';
 
-const { invocations: CONFIG } = loadConfig({});
+const { invocations: CONFIG, limits: LIMITS } = loadConfig({});
 const RESULT = Buffer.from('{"result":1}');
 
 const claim: Claimed = {
   ...{ id: randomUUID(), functionId: 'aaaaaaaaaaaaaaaa', token: randomUUID(), postponed: 0, attempt: 1 },
   retry: { maxAttempts: 3, on: ['error'], backoffMs: 0 },
   ...{ createdBy: null, choice: null, body: Buffer.from('{}'), bodyBytes: 2 },
-  ...{ isExpired: false, isCancelled: false, hasCallback: false },
+  ...{ isExpired: false, isCancelled: false, hasCallback: false, isHttp: false },
 };
 
 let invoke: (call: Call) => Promise<Buffer>;
@@ -47,6 +47,7 @@ function run(attempt = new Attempt(claim)): Promise<Completion | undefined> {
     repository as InvocationRepository,
     metrics as InvocationMetrics,
     CONFIG,
+    LIMITS,
     pino({ level: 'silent' }) as unknown as PinoLogger,
   );
   return runner.run(attempt, () => undefined);

@@ -1,5 +1,5 @@
-import type { InvocationsConfig } from '#libs/config/config.js';
-import { INVOCATIONS_CONFIG } from '#libs/config/config.module.js';
+import type { InvocationsConfig, LimitsConfig } from '#libs/config/config.js';
+import { INVOCATIONS_CONFIG, LIMITS_CONFIG } from '#libs/config/config.module.js';
 import { AppError } from '#libs/errors/app-error.js';
 import { DatabaseUnavailable, InternalError } from '#libs/errors/errors.js';
 import { Inject, Injectable } from '@nestjs/common';
@@ -12,6 +12,8 @@ import { MemoryBudget, MemoryExhausted, MemoryReservation } from '../memory/memo
 import { InvocationNotFound } from './errors.js';
 import { type AttemptError, nextOf, RESULT_INVALID } from './invocation.js';
 import { InvocationMetrics } from './invocation-metrics.js';
+import { KeptBytes } from './kept-bytes.js';
+import { KeptCall } from './kept-http.js';
 import { type Claimed, type Completion, EXPIRED, InvocationRepository } from './invocation.repository.js';
 
 /** Why an attempt under way is ended from here. */
@@ -55,6 +57,7 @@ export class AttemptRunner {
     private readonly repository: InvocationRepository,
     private readonly metrics: InvocationMetrics,
     @Inject(INVOCATIONS_CONFIG) private readonly config: Pick<InvocationsConfig, 'maxBackoffMs' | 'resultBytes'>,
+    @Inject(LIMITS_CONFIG) private readonly limits: Pick<LimitsConfig, 'payloadBytes' | 'streamIdleMs'>,
     @InjectPinoLogger(AttemptRunner.name) private readonly logger: PinoLogger,
   ) {}
 
@@ -75,36 +78,42 @@ export class AttemptRunner {
     const { id, token } = claim;
     if (claim.isExpired) return { id, token, status: 'dead', counts: false, error: EXPIRED };
     const timing = new CallTiming();
+    const kept = new KeptBytes(this.config.resultBytes, reservation);
+    const http = claim.isHttp ? new KeptCall(this.limits, kept) : undefined;
     try {
       const result = await this.invoker.invoke(claim.functionId, {
         requestId: id,
+        attempt: claim.attempt,
         cancellation: attempt.cancellation,
         timing,
         reservation,
         isBackground: true,
         choice: claim.choice ?? undefined,
-        readPayload: () => this.payloadOf(claim, reservation),
+        readPayload: () => this.payloadOf(claim, reservation, http),
+        ...(http === undefined ? { sink: { begin: () => kept } } : { http }),
       });
-      // Without a sink nothing is streamed.
-      const body = result as Buffer;
-      const isKept = body.length <= this.config.resultBytes;
-      return {
-        id,
-        token,
-        status: 'succeeded',
-        revision: timing.revision,
-        resultBytes: body.length,
-        result: isKept ? body : undefined,
-      };
+      const came = http?.sink.outcome() ?? this.resultOf(result, kept);
+      return { id, token, status: 'succeeded', revision: timing.revision, ...came };
     } catch (error) {
       return this.failure(attempt, error, timing);
     }
   }
 
-  private async payloadOf({ id, body, bodyBytes }: Claimed, reservation: MemoryReservation): Promise<Buffer> {
+  /** A large one has arrived in pieces. */
+  private resultOf(result: Buffer | 'streamed', kept: KeptBytes): Pick<Completion, 'result' | 'resultBytes'> {
+    if (result === 'streamed') return { result: kept.take(), resultBytes: kept.bytes };
+    return { result: result.length <= this.config.resultBytes ? result : undefined, resultBytes: result.length };
+  }
+
+  private async payloadOf(
+    { id, body, bodyBytes }: Claimed,
+    reservation: MemoryReservation,
+    http?: KeptCall,
+  ): Promise<Buffer> {
     reservation.add(bodyBytes);
     const found = body ?? (await this.repository.body(id));
     if (found === null) throw new InvocationNotFound(id);
+    http?.load(found);
     return found;
   }
 

@@ -7,6 +7,7 @@ import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShut
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { createHmac } from 'node:crypto';
 import { Client } from 'undici';
+import { STRUCTURED } from '../gateway/cloud-event.js';
 import { allowedLookup, checkLiteral, Lookups, portOf } from './callback-target.js';
 import { invocationJson } from './dto.js';
 import { type CallbackStatus, jittered } from './invocation.js';
@@ -26,6 +27,7 @@ const ANSWER_BYTES = 16 * 1024;
 const LONGEST_ERROR = 300;
 /** The target wants none any more (RFC 9110, section 15.5.11). */
 const GONE = 410;
+const JSON_TYPE = 'application/json';
 
 /** Tells those who want to know of calls for later that have ended, as Standard Webhooks has it. */
 @Injectable()
@@ -146,11 +148,11 @@ export class CallbackSender implements OnApplicationBootstrap, OnApplicationShut
       pipelining: 1,
     });
     try {
-      const body = invocationJson(call, call.result);
+      const { headers, body } = messageOf(call);
       const { statusCode, body: answer } = await client.request({
         method: 'POST',
         path: `${url.pathname}${url.search}`,
-        headers: { 'content-type': 'application/json', 'user-agent': 'service-faas', ...this.signed(call.id, body) },
+        headers: { ...headers, 'user-agent': 'service-faas', ...this.signed(call.id, body) },
         body,
         signal,
       });
@@ -176,6 +178,32 @@ export class CallbackSender implements OnApplicationBootstrap, OnApplicationShut
   private report(error: unknown): void {
     if (error instanceof DatabaseUnavailable) this.logger.warn({ reason: error.message }, 'callbacks put off');
     else this.logger.error({ err: error }, 'callbacks put off');
+  }
+}
+
+/** What is sent: the call as JSON, or as a CloudEvent of it in one of the modes of its HTTP binding. */
+export function messageOf(call: DueCallback): { readonly headers: Record<string, string>; readonly body: Buffer } {
+  const shown = invocationJson(call, call.result);
+  const event = {
+    specversion: '1.0',
+    id: call.id,
+    source: `/functions/${call.functionId}`,
+    type: `service-faas.invocation.${call.status}`,
+    subject: call.id,
+    time: (call.endedAt ?? call.dueAt).toISOString(),
+  };
+  switch (call.callbackFormat) {
+    case 'plain':
+      return { headers: { 'content-type': JSON_TYPE }, body: shown };
+    case 'binary': {
+      const attributes = Object.entries(event).map(([name, value]) => [`ce-${name}`, value]);
+      return { headers: { 'content-type': JSON_TYPE, ...Object.fromEntries(attributes) }, body: shown };
+    }
+    case 'structured': {
+      const before = JSON.stringify({ ...event, datacontenttype: JSON_TYPE }).slice(0, -1);
+      const body = Buffer.concat([Buffer.from(`${before},"data":`), shown, Buffer.from('}')]);
+      return { headers: { 'content-type': STRUCTURED }, body };
+    }
   }
 }
 

@@ -102,7 +102,14 @@ function claimOf(functionId: FunctionId, id: string = randomUUID()): Claimed {
   return {
     ...{ id, functionId, token: randomUUID(), postponed: 0, attempt: 1, createdBy: null, choice: null },
     retry: { maxAttempts: 3, on: [], backoffMs: 0 },
-    ...{ body: Buffer.from('{}'), bodyBytes: 2, isExpired: false, isCancelled: false, hasCallback: false },
+    ...{
+      body: Buffer.from('{}'),
+      bodyBytes: 2,
+      isExpired: false,
+      isCancelled: false,
+      hasCallback: false,
+      isHttp: false,
+    },
   };
 }
 

@@ -1,20 +1,23 @@
-import { LONGEST_AGE_MS, MOST_ATTEMPTS } from '#libs/config/config.js';
+import { LONGEST_AGE_MS } from '#libs/config/config.js';
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
+import { isUtf8 } from 'node:buffer';
 import {
   type AttemptError,
+  CALLBACK_FORMATS,
   CALLBACK_STATUSES,
+  type CallbackFormat,
   type CallbackStatus,
   type Invocation,
   PRIORITIES,
   type Priority,
-  RETRYABLE,
-  type Retryable,
   STATUSES,
   type Status,
 } from './invocation.js';
+import { InvocationPolicyDto } from './invocation-policy.js';
+import { type AnswerHead, unpacked } from './kept-http.js';
 
 /** A call for later as requests ask for it. */
-export class InvokeLaterDto {
+export class InvokeLaterDto extends InvocationPolicyDto {
   @ApiProperty({
     description: 'Handed to the handler as it is. Its limit is 6 MiB of UTF-8 unless configured otherwise.',
     maxLength: 64 * 1024 * 1024,
@@ -43,47 +46,6 @@ export class InvokeLaterDto {
     description: 'Of calls that are due, those of a higher priority begin first. `normal` where it is left out.',
   })
   priority?: Priority;
-
-  @ApiPropertyOptional({
-    type: 'integer',
-    minimum: 1,
-    maximum: MOST_ATTEMPTS,
-    description: 'How often it is tried (INVOCATIONS_MAX_ATTEMPTS, 3).',
-  })
-  max_attempts?: number;
-
-  @ApiPropertyOptional({
-    type: [String],
-    enum: RETRYABLE,
-    description:
-      'After which failures it is tried again: the handler raised (`error`), took too long (`timeout`), or its worker ended (`crash`). All of them where it is left out.',
-  })
-  retry_on?: Retryable[];
-
-  @ApiPropertyOptional({
-    type: 'integer',
-    minimum: 0,
-    maximum: LONGEST_AGE_MS,
-    description:
-      'The longest pause before the second attempt, in milliseconds (INVOCATIONS_BACKOFF_MS, 1000). It doubles with each attempt, and the pause is any time up to it.',
-  })
-  backoff_ms?: number;
-
-  @ApiPropertyOptional({
-    type: 'integer',
-    minimum: 1,
-    maximum: LONGEST_AGE_MS,
-    description: 'It is given up when it is still waiting so long after it was due (INVOCATIONS_MAX_AGE_MS, a day).',
-  })
-  max_age_ms?: number;
-
-  @ApiPropertyOptional({
-    type: String,
-    maxLength: 2_048,
-    description:
-      'An http or https URL that is told of its end by a signed POST, where the installation has callbacks. Addresses that are private are refused.',
-  })
-  callback_url?: string;
 }
 
 export class CallbackDto {
@@ -92,6 +54,9 @@ export class CallbackDto {
     example: 'https://example.org/hooks/resized',
   })
   url: string;
+
+  @ApiProperty({ type: String, enum: CALLBACK_FORMATS, example: 'plain' })
+  format: CallbackFormat;
 
   @ApiProperty({
     type: String,
@@ -123,6 +88,37 @@ export class InvocationErrorDto {
 
   @ApiProperty({ example: 'ValueError: no name given' })
   detail: string;
+}
+
+export class CalledPathDto {
+  @ApiProperty({ example: 'POST' })
+  method: string;
+
+  @ApiProperty({ description: 'Below the function, without the query.', example: '/orders' })
+  path: string;
+}
+
+export class KeptHeaderDto {
+  @ApiProperty({ example: 'content-type' })
+  name: string;
+
+  @ApiProperty({ example: 'text/plain; charset=utf-8' })
+  value: string;
+}
+
+/** What an HTTP call was answered with. */
+export class KeptAnswerDto {
+  @ApiProperty({ type: 'integer', minimum: 200, maximum: 499, example: 200 })
+  status: number;
+
+  @ApiProperty({ type: [KeptHeaderDto], description: 'In their order; a name may come twice.' })
+  headers: KeptHeaderDto[];
+
+  @ApiPropertyOptional({ description: 'Where it is UTF-8, and not too large to be kept.', example: 'ordered' })
+  body?: string;
+
+  @ApiPropertyOptional({ description: 'A body that is no UTF-8, in base64.', example: 'iVBORw0KGgo=' })
+  body_base64?: string;
 }
 
 /** A call for later. */
@@ -243,6 +239,19 @@ export class InvocationDto {
   })
   result?: unknown;
 
+  @ApiProperty({
+    type: CalledPathDto,
+    nullable: true,
+    description: 'What an HTTP call or an event calls; null: it has a payload.',
+  })
+  http: CalledPathDto | null;
+
+  @ApiPropertyOptional({
+    type: KeptAnswerDto,
+    description: 'In place of `result`: what an HTTP call or an event was answered with, once it has succeeded.',
+  })
+  response?: KeptAnswerDto;
+
   @ApiProperty({ type: CallbackDto, nullable: true, description: 'Where somebody is to be told of its end.' })
   callback: CallbackDto | null;
 
@@ -267,11 +276,13 @@ export class InvocationDto {
       error: row.error satisfies AttemptError | null,
       idempotency_key: row.idempotencyKey,
       request_id: row.requestId,
+      http: row.http,
       callback:
         row.callbackUrl === null
           ? null
           : {
               url: row.callbackUrl.replace(/[?#].*$/, ''),
+              format: row.callbackFormat,
               status: row.callbackStatus,
               attempt: row.callbackAttempt,
               error: row.callbackError,
@@ -297,7 +308,22 @@ export class RedrivenDto {
 
 /** A call as JSON, with the bytes of its result as the worker gave them, `{"result": …`, before what is known of it. */
 export function invocationJson(row: Invocation, result: Buffer | null): Buffer {
-  const shown = Buffer.from(JSON.stringify(InvocationDto.of(row)));
+  const known = InvocationDto.of(row);
+  if (result !== null && row.http !== null) {
+    return Buffer.from(JSON.stringify({ response: answerOf(result, row.resultBytes), ...known }));
+  }
+  const shown = Buffer.from(JSON.stringify(known));
   if (result === null) return shown;
   return Buffer.concat([result.subarray(0, result.lastIndexOf(0x7d)), Buffer.from(','), shown.subarray(1)]);
+}
+
+function answerOf(kept: Buffer, bytes: number | null): KeptAnswerDto {
+  const { head, body } = unpacked<AnswerHead>(kept);
+  const { status, headers: flat } = head;
+  const headers = flat.flatMap((name, index) => (index % 2 === 0 ? [{ name, value: flat[index + 1] ?? '' }] : []));
+  // Of one that is too large only its head is kept.
+  if (body.length !== bytes) return { status, headers };
+  return isUtf8(body)
+    ? { status, headers, body: body.toString() }
+    : { status, headers, body_base64: body.toString('base64') };
 }

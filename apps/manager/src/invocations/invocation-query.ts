@@ -1,5 +1,6 @@
 import { InvalidRequest } from '#libs/errors/errors.js';
 import { isJsonObject } from '#libs/json/json-scan.js';
+import { timeOf } from '#libs/json/time.js';
 import { InvalidPage } from '../functions/page.js';
 import { InvalidInvocation } from './errors.js';
 import { STATUSES } from './invocation.js';
@@ -9,7 +10,6 @@ export const DEFAULT_LIMIT = 50;
 export const MOST_PER_PAGE = 1_000;
 const MOST_IDS = 1_000;
 const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/;
 
 export function isInvocationId(text: string): boolean {
   return ID.test(text);
@@ -39,8 +39,8 @@ export function listFilterOf(query: Query): ListFilter {
 function timeIn(query: Query, name: string): Date | undefined {
   const { [name]: value } = query;
   if (value === undefined) return undefined;
-  const time = typeof value === 'string' && TIME.test(value) ? new Date(value) : undefined;
-  if (time !== undefined && !Number.isNaN(time.getTime())) return time;
+  const time = timeOf(value);
+  if (time !== undefined) return time;
   throw new InvalidRequest(`${name} must be a time such as 2026-11-23T12:00:00Z (RFC 3339).`, name);
 }
 

@@ -2,15 +2,16 @@ import { loadConfig } from '#libs/config/load-config.js';
 import { describe, expect, it } from 'vitest';
 import { PayloadTooLarge } from '../gateway/errors.js';
 import { InvalidInvocation } from './errors.js';
+import type { InvocationPolicy } from './invocation-policy.js';
 import { invocationIn } from './invocation-request.js';
 
 const { callbacks } = loadConfig({
   CALLBACKS_SECRETS: 'a-secret-of-callbacks-0123',
   CALLBACKS_ALLOW: '10.1.0.0/16',
 }).invocations;
-const LIMITS = { payloadBytes: 1_000_000, maxAttempts: 3, backoffMs: 1_000, maxAgeMs: 60_000, callbacks };
-const read = (body: object | string) =>
-  invocationIn(Buffer.from(typeof body === 'string' ? body : JSON.stringify(body)), LIMITS);
+const LIMITS = { payloadBytes: 1_000_000, maxAttempts: 3, backoffMs: 1_000, maxAgeMs: 60_000, callbacks, defaults: {} };
+const read = (body: object | string, defaults: InvocationPolicy = {}) =>
+  invocationIn(Buffer.from(typeof body === 'string' ? body : JSON.stringify(body)), { ...LIMITS, defaults });
 
 describe('a call for later', () => {
   it('has the installation’s defaults where it says nothing, as it has where it says null', () => {
@@ -20,10 +21,12 @@ describe('a call for later', () => {
       payloadBytes: 1,
       delayMs: 0,
       notBefore: null,
+      http: null,
       priority: 1,
       retry: { maxAttempts: 3, on: ['error', 'timeout', 'crash'], backoffMs: 1_000 },
       maxAgeMs: 60_000,
       callbackUrl: null,
+      callbackFormat: 'plain',
     });
     const names = [
       'delay_ms',
@@ -34,6 +37,7 @@ describe('a call for later', () => {
       'backoff_ms',
       'max_age_ms',
       'callback_url',
+      'callback_format',
     ];
     expect(read({ payload: 'x', ...Object.fromEntries(names.map((name) => [name, null])) })).toEqual(plain);
   });
@@ -48,6 +52,30 @@ describe('a call for later', () => {
     });
     const moment = new Date(Date.now() + 1_000);
     expect(read({ payload: '', not_before: moment.toISOString() }).notBefore).toEqual(moment);
+  });
+
+  it('has what its function says where it says nothing itself', () => {
+    const defaults = {
+      max_attempts: 7,
+      retry_on: ['crash'],
+      backoff_ms: 5,
+      callback_url: 'https://example.org/a b',
+    } as const;
+    expect(read({ payload: '' }, { ...defaults, callback_format: 'binary' })).toMatchObject({
+      retry: { maxAttempts: 7, on: ['crash'], backoffMs: 5 },
+      maxAgeMs: 60_000,
+      callbackUrl: 'https://example.org/a%20b',
+      callbackFormat: 'binary',
+    });
+    const said = { max_attempts: 1, retry_on: [], callback_url: 'https://example.org/' };
+    expect(read({ payload: '', ...said }, defaults)).toMatchObject({
+      retry: { maxAttempts: 1, on: [], backoffMs: 5 },
+      callbackUrl: 'https://example.org/',
+    });
+  });
+
+  it('is refused where its function names a callback that may not be any more', () => {
+    expect(() => read({ payload: '' }, { callback_url: 'http://127.0.0.1/' })).toThrow(/callback_url leads to 127/);
   });
 
   it('sends on a long payload byte for byte as it came', () => {

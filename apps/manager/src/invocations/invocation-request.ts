@@ -1,54 +1,51 @@
-import {
-  type CallbacksConfig,
-  type InvocationsConfig,
-  LONGEST_AGE_MS,
-  type LimitsConfig,
-  MOST_ATTEMPTS,
-} from '#libs/config/config.js';
+import { type InvocationsConfig, LONGEST_AGE_MS, type LimitsConfig } from '#libs/config/config.js';
 import { JsonStrings } from '#libs/json/json-scan.js';
+import { timeOf } from '#libs/json/time.js';
 import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { parseCall, readBody } from '../gateway/call-body.js';
+import { checkBinary, checkStructured, eventModeOf } from '../gateway/cloud-event.js';
+import { CallCancelled, PayloadTooLarge } from '../gateway/errors.js';
+import { readBounded } from '../http/body.js';
 import type { MemoryReservation } from '../memory/memory-budget.js';
-import { targetFault } from './callback-target.js';
 import { InvalidInvocation } from './errors.js';
-import { PRIORITIES, type Priority, RETRYABLE, type Retryable, type RetryPolicy } from './invocation.js';
+import { type CalledPath, PRIORITIES, type Priority } from './invocation.js';
+import {
+  callbackFault,
+  type InvocationPolicy,
+  POLICY_NAMES,
+  policyFault,
+  type ResolvedPolicy,
+  resolvePolicy,
+} from './invocation-policy.js';
+import { packed, type RequestHead } from './kept-http.js';
 
 /** What a call for later says of itself beside its payload. */
-export const OPTIONS = [
-  'delay_ms',
-  'not_before',
-  'priority',
-  'max_attempts',
-  'retry_on',
-  'backoff_ms',
-  'max_age_ms',
-  'callback_url',
-] as const;
+export const OPTIONS = ['delay_ms', 'not_before', 'priority', ...POLICY_NAMES] as const;
 
 /** What a request asks for. */
-export interface InvocationRequest {
-  /** `{"payload": "…"}`, as workers get it. */
+export interface InvocationRequest extends ResolvedPolicy {
+  /** `{"payload": "…"}`, as workers get it, or a {@link packed} HTTP call. */
   readonly body: Buffer;
   readonly payloadBytes: number;
+  /** Of an HTTP call: what is called. Null: it has a payload. */
+  readonly http: CalledPath | null;
   /** When it is due: so long after it came, or at this moment; at once without either. */
   readonly delayMs: number;
   readonly notBefore: Date | null;
   readonly priority: number;
-  readonly retry: RetryPolicy;
-  readonly maxAgeMs: number;
-  /** Whom to tell of its end. */
-  readonly callbackUrl: string | null;
   readonly key: string | null;
   /** SHA-256 of all of the request. */
   readonly digest: Buffer;
 }
 
 export type RequestLimits = Pick<LimitsConfig, 'payloadBytes'> &
-  Pick<InvocationsConfig, 'maxAttempts' | 'backoffMs' | 'maxAgeMs' | 'callbacks'>;
+  Pick<InvocationsConfig, 'maxAttempts' | 'backoffMs' | 'maxAgeMs' | 'callbacks'> & {
+    /** Of the function, for calls that say nothing else. */
+    readonly defaults: InvocationPolicy;
+  };
 
 const KEY = /^[\x21-\x7e]{1,255}$/;
-const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/;
 
 /** Throws {@link InvalidInvocation} with the member at fault, or what a call's body may be refused with. */
 export async function readInvocation(
@@ -59,6 +56,31 @@ export async function readInvocation(
   const key = keyIn(request);
   const body = await readBody(request, limits.payloadBytes, reservation);
   return { ...invocationIn(body, limits), key, digest: digestOf(request, body) };
+}
+
+/** The same of an HTTP call, which its function's defaults say the rest of. `headers`: what its handler gets. */
+export async function readHttpInvocation(
+  request: IncomingMessage,
+  head: RequestHead,
+  limits: RequestLimits,
+  reservation: Pick<MemoryReservation, 'add'>,
+): Promise<InvocationRequest> {
+  const key = keyIn(request);
+  const mode = eventModeOf(request.headers);
+  if (mode === 'binary') checkBinary(request.headers);
+  const errors = { tooLarge: () => new PayloadTooLarge(limits.payloadBytes), cutOff: () => new CallCancelled() };
+  const body = await readBounded(request, limits.payloadBytes, reservation, errors, 'any');
+  if (mode === 'structured') checkStructured(body);
+  const { method, target } = head;
+  return {
+    body: packed(head, body),
+    payloadBytes: body.length,
+    http: { method, path: target.replace(/\?.*$/, '') },
+    ...{ delayMs: 0, notBefore: null, priority: PRIORITIES.indexOf('normal') },
+    ...policyIn({}, limits),
+    key,
+    digest: createHash('sha256').update(`${method} ${target}\n`).update(body).digest(),
+  };
 }
 
 function keyIn({ headers }: IncomingMessage): string | null {
@@ -91,15 +113,21 @@ export function invocationIn(body: Buffer, limits: RequestLimits): Omit<Invocati
         }),
     delayMs: delayMs ?? 0,
     notBefore,
+    http: null,
     priority: PRIORITIES.indexOf(priorityIn(members)),
-    retry: {
-      maxAttempts: wholeIn(members, 'max_attempts', 1, MOST_ATTEMPTS) ?? limits.maxAttempts,
-      on: kindsIn(members),
-      backoffMs: wholeIn(members, 'backoff_ms', 0, LONGEST_AGE_MS) ?? limits.backoffMs,
-    },
-    maxAgeMs: wholeIn(members, 'max_age_ms', 1, LONGEST_AGE_MS) ?? limits.maxAgeMs,
-    callbackUrl: callbackIn(members, limits.callbacks),
+    ...policyIn(members, limits),
   };
+}
+
+/** Throws {@link InvalidInvocation}, also where what its function says can't be done here any more. */
+function policyIn(members: Members, limits: RequestLimits): ResolvedPolicy {
+  const fault = policyFault(members);
+  if (fault !== undefined) throw new InvalidInvocation(fault.field, fault.message);
+  const policy = resolvePolicy(limits, members, limits.defaults);
+  const { callbackUrl: url } = policy;
+  const refusal = url === null ? undefined : callbackFault(url, limits.callbacks, 'callback_url');
+  if (refusal !== undefined) throw new InvalidInvocation('callback_url', refusal);
+  return policy;
 }
 
 const PREFIX = Buffer.from('{"payload":');
@@ -117,8 +145,8 @@ function wholeIn(members: Members, name: string, least: number, most: number): n
 function timeIn(members: Members, name: string): Date | null {
   const { [name]: value } = members;
   if (value === undefined || value === null) return null;
-  const time = typeof value === 'string' && TIME.test(value) ? new Date(value) : undefined;
-  if (time === undefined || Number.isNaN(time.getTime())) {
+  const time = timeOf(value);
+  if (time === undefined) {
     throw new InvalidInvocation(name, `${name} must be a time such as 2026-11-23T12:00:00Z (RFC 3339).`);
   }
   const last = Date.now() + LONGEST_AGE_MS;
@@ -133,31 +161,4 @@ function priorityIn({ priority }: Members): Priority {
   const known = PRIORITIES.find((one) => one === priority);
   if (known !== undefined) return known;
   throw new InvalidInvocation('priority', `priority must be ${PRIORITIES.join(', ')}.`);
-}
-
-function kindsIn({ retry_on: kinds }: Members): readonly Retryable[] {
-  if (kinds === undefined || kinds === null) return RETRYABLE;
-  const known = (kind: unknown): kind is Retryable => RETRYABLE.includes(kind as Retryable);
-  if (Array.isArray(kinds) && kinds.length <= RETRYABLE.length && kinds.every(known)) return [...new Set(kinds)];
-  throw new InvalidInvocation('retry_on', `retry_on must be a list of ${RETRYABLE.join(', ')}; empty: of none.`);
-}
-
-const LONGEST_URL = 2_048;
-
-function callbackIn({ callback_url: url }: Members, { secrets, allow }: CallbacksConfig): string | null {
-  if (url === undefined || url === null) return null;
-  if (secrets.length === 0) {
-    throw new InvalidInvocation(
-      'callback_url',
-      'This installation has no callbacks: set CALLBACKS_SECRETS to have them.',
-    );
-  }
-  // As it is called: what is no character of a URL is escaped in it, as is what PostgreSQL has no text for.
-  const href = typeof url === 'string' && URL.canParse(url) ? new URL(url).href : undefined;
-  if (href !== undefined && href.length > LONGEST_URL) {
-    throw new InvalidInvocation('callback_url', `callback_url must be at most ${LONGEST_URL} characters long.`);
-  }
-  const fault = href === undefined ? 'is no URL' : targetFault(href, allow);
-  if (href !== undefined && fault === undefined) return href;
-  throw new InvalidInvocation('callback_url', `callback_url ${fault}.`);
 }

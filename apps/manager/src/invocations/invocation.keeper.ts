@@ -1,5 +1,6 @@
 import type { InvocationsConfig } from '#libs/config/config.js';
 import { INVOCATIONS_CONFIG } from '#libs/config/config.module.js';
+import { Repeating } from '#libs/deadlines/repeating.js';
 import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
@@ -18,9 +19,8 @@ const MOST_ROUNDS = 100;
 /** Gives up calls that waited too long, makes partitions for the days to come, and forgets what is past its time. */
 @Injectable()
 export class InvocationKeeper implements OnApplicationBootstrap, OnApplicationShutdown {
-  private readonly timers = new Set<NodeJS.Timeout>();
-  private isOver = false;
-  private rounds: Promise<unknown> = Promise.resolve();
+  private readonly givingUp = new Repeating(EXPIRE_EVERY_MS, (signal) => this.giveUp(signal));
+  private readonly keeping = new Repeating(STORAGE_EVERY_MS, (signal) => this.reported(() => this.keepStorage(signal)));
   /** Partitions that couldn't be made were told of once. */
   private isWarned = false;
 
@@ -33,30 +33,22 @@ export class InvocationKeeper implements OnApplicationBootstrap, OnApplicationSh
 
   /** The first partitions are there before the first call: they can't be made once the default one has calls of theirs. */
   async onApplicationBootstrap(): Promise<void> {
-    await this.makePartitions().catch((error: unknown) => this.report(error));
-    this.every(EXPIRE_EVERY_MS, () => this.again(() => this.repository.expire()));
-    this.every(EXPIRE_EVERY_MS, () => this.again(() => this.storage.forgetFunctions()));
-    this.every(STORAGE_EVERY_MS, () => this.keepStorage());
+    await this.reported(() => this.makePartitions());
+    this.givingUp.start('now');
+    this.keeping.start('now');
   }
 
   async onApplicationShutdown(): Promise<void> {
-    this.isOver = true;
-    for (const timer of this.timers) clearInterval(timer);
-    await this.rounds;
+    await Promise.all([this.givingUp.stop(), this.keeping.stop()]);
   }
 
-  private every(ms: number, work: () => Promise<void>): void {
-    const round = () => {
-      this.rounds = this.rounds
-        .then(() => (this.isOver ? undefined : work()))
-        .catch((error: unknown) => this.report(error));
-    };
-    this.timers.add(setInterval(round, ms).unref());
-    round();
+  private async giveUp(signal: AbortSignal): Promise<void> {
+    await this.reported(() => this.again(signal, () => this.repository.expire()));
+    await this.reported(() => this.again(signal, () => this.storage.forgetFunctions()));
   }
 
-  private async again(work: () => Promise<number>): Promise<void> {
-    for (let round = 0; round < MOST_ROUNDS && !this.isOver; round += 1) if ((await work()) === 0) return;
+  private async again(signal: AbortSignal, work: () => Promise<number>): Promise<void> {
+    for (let round = 0; round < MOST_ROUNDS && !signal.aborted; round += 1) if ((await work()) === 0) return;
   }
 
   private async makePartitions(): Promise<void> {
@@ -69,17 +61,17 @@ export class InvocationKeeper implements OnApplicationBootstrap, OnApplicationSh
     this.isWarned = reason !== undefined;
   }
 
-  private async keepStorage(): Promise<void> {
+  private async keepStorage(signal: AbortSignal): Promise<void> {
     await this.makePartitions();
     const { retentionMs } = this.config;
     // What came on this day or later goes with all of its day.
     const { day: before } = partitionOf(new Date(Date.now() - retentionMs));
     for (const partition of await this.storage.partitions()) {
-      if (partition.day >= before || this.isOver) break;
-      await this.drop(partition).catch((error: unknown) => this.report(error));
+      if (partition.day >= before || signal.aborted) break;
+      await this.reported(() => this.drop(partition));
     }
-    await this.again(() => this.storage.forget(before, retentionMs));
-    await this.again(() => this.storage.forgetKeys(retentionMs));
+    await this.again(signal, () => this.storage.forget(before, retentionMs));
+    await this.again(signal, () => this.storage.forgetKeys(retentionMs));
   }
 
   private async drop(partition: DayPartition): Promise<void> {
@@ -87,8 +79,13 @@ export class InvocationKeeper implements OnApplicationBootstrap, OnApplicationSh
     this.logger.info({ day: partition.day.toISOString().slice(0, 10) }, 'calls for later of a day forgotten');
   }
 
-  private report(error: unknown): void {
-    if (error instanceof DatabaseUnavailable) this.logger.debug({ reason: error.message }, 'calls for later not kept');
-    else this.logger.error({ err: error }, 'calls for later not kept');
+  private async reported(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (error instanceof DatabaseUnavailable)
+        this.logger.debug({ reason: error.message }, 'calls for later not kept');
+      else this.logger.error({ err: error }, 'calls for later not kept');
+    }
   }
 }

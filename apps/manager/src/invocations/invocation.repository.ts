@@ -10,7 +10,9 @@ import type { Choice } from '../traffic/traffic.js';
 import { firstIdOf } from './days.js';
 import {
   type AttemptError,
+  type CallbackFormat,
   type CallbackStatus,
+  type CalledPath,
   type Invocation,
   PRIORITIES,
   type RetryPolicy,
@@ -31,7 +33,9 @@ export interface NewInvocation {
   readonly revision: number;
   readonly requestId: string;
   readonly createdBy: string | null;
+  readonly http: CalledPath | null;
   readonly callbackUrl: string | null;
+  readonly callbackFormat: CallbackFormat;
   readonly key: string | null;
   readonly digest: Buffer;
 }
@@ -57,6 +61,8 @@ export interface Claimed extends Pick<Invocation, 'id' | 'functionId' | 'retry' 
   readonly isExpired: boolean;
   readonly isCancelled: boolean;
   readonly hasCallback: boolean;
+  /** The body is that of an HTTP call. */
+  readonly isHttp: boolean;
 }
 
 /** An ended call that somebody is to be told of, with its result as the worker gave it. */
@@ -134,7 +140,7 @@ const COLUMNS = `id, function_id AS "functionId", status, priority, created_at A
   request_id AS "requestId", idempotency_key AS "idempotencyKey", due_at AS "dueAt", expires_at AS "expiresAt", retry,
   choice, enqueued_revision AS "enqueuedRevision", payload_bytes AS "payloadBytes", attempt, started_at AS "startedAt",
   ended_at AS "endedAt", revision, result_bytes AS "resultBytes", error, cancel_requested AS "cancelRequested",
-  callback_url AS "callbackUrl", callback_status AS "callbackStatus", callback_attempt AS "callbackAttempt",
+  http, COALESCE(callback_format, 'plain') AS "callbackFormat", callback_url AS "callbackUrl", callback_status AS "callbackStatus", callback_attempt AS "callbackAttempt",
   callback_error AS "callbackError"`;
 
 /** Functions that are being removed have no calls any more. */
@@ -190,9 +196,10 @@ export class InvocationRepository {
       `WITH asked AS MATERIALIZED (
          SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::integer[], $5::smallint[], $6::float8[],
            $7::timestamptz[], $8::float8[], $9::text[], $10::text[], $11::integer[], $12::text[], $13::text[],
-           $14::text[], $15::bytea[], $20::text[]) WITH ORDINALITY
+           $14::text[], $15::bytea[], $20::text[], $21::text[], $22::text[]) WITH ORDINALITY
            AS asked (id, function_id, body, payload_bytes, priority, delay_ms, not_before, max_age_ms, retry, choice,
-             revision, request_id, created_by, key, digest, callback_url, place)
+             revision, request_id, created_by, key, digest, callback_url,
+             callback_format, http, place)
        ), due AS MATERIALIZED (
          SELECT *, COALESCE(not_before, now() + delay_ms * interval '1 millisecond') AS due_at FROM asked
        ), held AS MATERIALIZED (
@@ -221,10 +228,10 @@ export class InvocationRepository {
          RETURNING invocation_id
        ), added AS (
          INSERT INTO invocations (id, function_id, priority, created_by, request_id, idempotency_key, due_at, max_age_ms,
-           expires_at, retry, choice, enqueued_revision, body, payload_bytes, callback_url)
+           expires_at, retry, choice, enqueued_revision, body, payload_bytes, callback_url, callback_format, http)
          SELECT id, function_id, priority, created_by, request_id, key, due_at, max_age_ms,
            GREATEST(now(), due_at) + max_age_ms * interval '1 millisecond', retry::jsonb, choice::jsonb, revision, body,
-           payload_bytes, callback_url
+           payload_bytes, callback_url, callback_format, http::jsonb
          FROM fitting WHERE fits AND fits_all AND (key IS NULL OR id IN (SELECT invocation_id FROM keyed))
          RETURNING id, function_id, octet_length(body) AS bytes, created_at, expires_at
        ), counted AS (
@@ -259,6 +266,8 @@ export class InvocationRepository {
         most,
         mostBytes,
         calls.map(({ callbackUrl }) => callbackUrl),
+        calls.map(({ callbackUrl, callbackFormat }) => callbackUrl && callbackFormat),
+        calls.map(({ http }) => http && JSON.stringify(http)),
       ],
     );
     const first = await this.firstOfKeys(calls.filter((_, index) => rows[index]?.outcome !== 'added'));
@@ -319,7 +328,8 @@ export class InvocationRepository {
        RETURNING id, function_id AS "functionId", retry, choice, attempt, postponed, created_by AS "createdBy", priority,
          due_at AS "dueAt", CASE WHEN octet_length(body) <= ${INLINE_BYTES} THEN body END AS body,
          octet_length(body) AS "bodyBytes", expires_at <= now() AS "isExpired", cancel_requested AS "isCancelled",
-         callback_url IS NOT NULL AS "hasCallback"`,
+         callback_url IS NOT NULL AS "hasCallback",
+         http IS NOT NULL AS "isHttp"`,
       [turns.map(({ functionId }) => functionId), turns.map(({ most }) => most), LEVELS, token, leaseMs],
     );
     return rows

@@ -25,11 +25,21 @@ export interface RetryPolicy {
 export const CALLBACK_STATUSES = ['waiting', 'delivered', 'failed'] as const;
 export type CallbackStatus = (typeof CALLBACK_STATUSES)[number];
 
+/** What a callback sends: the invocation as it is, or as a CloudEvent in one of the two modes of its HTTP binding. */
+export const CALLBACK_FORMATS = ['plain', 'binary', 'structured'] as const;
+export type CallbackFormat = (typeof CALLBACK_FORMATS)[number];
+
 /** What an attempt has failed with, as the row keeps it. */
 export interface AttemptError {
   readonly code: string;
   readonly detail: string;
   readonly [extra: string]: unknown;
+}
+
+/** What an HTTP call calls, without its query, which may hold a secret. */
+export interface CalledPath {
+  readonly method: string;
+  readonly path: string;
 }
 
 /** A call for later as its row has it, without what it was given and what came out. */
@@ -59,7 +69,10 @@ export interface Invocation {
   readonly resultBytes: number | null;
   readonly error: AttemptError | null;
   readonly cancelRequested: boolean;
+  /** Of an HTTP call or an event: what is called. Null: it has a payload. */
+  readonly http: CalledPath | null;
   readonly callbackUrl: string | null;
+  readonly callbackFormat: CallbackFormat;
   /** Null: it has not ended, or nobody wants to be told. */
   readonly callbackStatus: CallbackStatus | null;
   readonly callbackAttempt: number;
@@ -85,6 +98,7 @@ const FINAL: ReadonlySet<string> = new Set([
   'function_not_found',
   'revision_without_traffic',
   'invalid_payload',
+  'invalid_event',
   'payload_too_large',
 ]);
 

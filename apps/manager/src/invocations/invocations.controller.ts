@@ -13,6 +13,7 @@ import {
 import type { Request, Response } from 'express';
 import { Audit } from '../auth/audit.js';
 import { Needs } from '../auth/auth.guard.js';
+import { ChoosesRevision } from '../traffic/chooses-revision.js';
 import { FUNCTION_ID } from '../functions/dto/function.dto.js';
 import { readSmallJson } from '../functions/update.js';
 import { QueryParameter } from '../http/query.js';
@@ -54,27 +55,10 @@ export class InvocationsController {
     operationId: 'invokeLater',
     summary: 'Call a function later',
     description:
-      'Answers once the call is committed to the database. From then on it runs at least once, whatever is killed; its result, or why it has failed for good, can be read for a week. `Prefer: respond-async` on `execute` does the same.',
+      'Answers once the call is committed to the database. From then on it runs at least once, whatever is killed; its result, or why it has failed for good, can be read for a week. `Prefer: respond-async` on `execute` does the same, and on `/f/…` keeps an HTTP call. An event (CloudEvents 1.0, its attributes as headers `ce-…`, or `application/cloudevents+json`) is handed to the function as an HTTP call of its root.',
   })
   @ApiParam(FUNCTION_ID)
-  @QueryParameter({
-    name: 'revision',
-    required: false,
-    description: 'The revision that shall run it, which must be among those of the traffic, also when it runs.',
-    schema: { type: 'integer', minimum: 1, maximum: 999_999_999 },
-  })
-  @QueryParameter({
-    name: 'tag',
-    required: false,
-    description: 'The tag of the revision that shall run it.',
-    schema: { type: 'string', maxLength: 63 },
-  })
-  @ApiHeader({
-    name: 'X-Faas-Sticky',
-    required: false,
-    description: 'Calls with the same key have the same revision for as long as the traffic stays as it is.',
-    schema: { type: 'string' },
-  })
+  @ChoosesRevision('run it')
   @ApiHeader({
     name: 'Idempotency-Key',
     required: false,
@@ -97,6 +81,7 @@ export class InvocationsController {
   @ApiProblems(
     'invalid_invocation',
     'invalid_payload',
+    'invalid_event',
     'route_not_found',
     'function_not_found',
     'function_not_runnable',

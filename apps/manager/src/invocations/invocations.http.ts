@@ -6,6 +6,7 @@ import { requestIdOf } from '#libs/errors/request-id.js';
 import { Injectable } from '@nestjs/common';
 import { keyOf } from '../auth/audit.js';
 import { CallCancelled } from '../gateway/errors.js';
+import type { HttpTarget } from '../gateway/http-calls.js';
 import { InvocationDto } from './dto.js';
 import { InvocationsService } from './invocations.service.js';
 
@@ -17,11 +18,12 @@ export class InvocationsHttp {
     private readonly problems: ProblemLog,
   ) {}
 
-  /** Answers the call as it is kept, or why it isn't. Never throws. */
-  async handle(reference: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  /** Answers the call as it is kept, or why it isn't; `to`: the request is an HTTP call. Never throws. */
+  async handle(reference: string, request: IncomingMessage, response: ServerResponse, to?: HttpTarget): Promise<void> {
     const requestId = requestIdOf(request);
     try {
-      const { invocation, isKnown } = await this.invocations.enqueue(reference, request, response, keyOf(request));
+      const by = keyOf(request);
+      const { invocation, isKnown } = await this.invocations.enqueue(reference, request, response, { by, to });
       const body = Buffer.from(JSON.stringify(InvocationDto.of(invocation)));
       response.setHeader('Content-Type', 'application/json');
       response.setHeader('Content-Length', body.length);

@@ -8,8 +8,12 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { FunctionNotFound } from '../functions/errors.js';
 import type { FunctionEntity } from '../functions/function.entity.js';
 import { FunctionRepository } from '../functions/function.repository.js';
-import { choiceOf } from '../gateway/choice.js';
-import { FunctionDisabled } from '../gateway/errors.js';
+import { Access } from '../auth/access.js';
+import { choiceOf, headerChoiceOf } from '../gateway/choice.js';
+import { eventModeOf, STRUCTURED } from '../gateway/cloud-event.js';
+import { headersForWorker } from '../gateway/http-headers.js';
+import type { HttpTarget } from '../gateway/http-calls.js';
+import { FunctionDisabled, InvalidEvent } from '../gateway/errors.js';
 import { type Route, Router } from '../gateway/router.js';
 import { MemoryBudget } from '../memory/memory-budget.js';
 import { RevisionWithoutTraffic } from '../traffic/errors.js';
@@ -18,13 +22,16 @@ import { IdempotencyKeyReused, InvocationEnded, InvocationNotFound, QueueFull } 
 import { type Invocation, isOver } from './invocation.js';
 import { InvocationMetrics } from './invocation-metrics.js';
 import { InvocationRepository, type ListFilter, type NewInvocation } from './invocation.repository.js';
-import { readInvocation } from './invocation-request.js';
+import { readHttpInvocation, readInvocation } from './invocation-request.js';
+import type { RequestHead } from './kept-http.js';
 import { InvocationSignals } from './invocation-signals.js';
 import { isInvocationId } from './invocation-query.js';
 
 /** What one redrive may let wait again; what is left takes another. */
 const MOST_REDRIVEN = 100_000;
 const REDRIVEN_AT_ONCE = 1_000;
+/** The header of a call that asks for it to be kept. */
+const ANSWERED_HERE = 'prefer';
 
 /** Takes calls for later, and tells what became of them. */
 @Injectable()
@@ -36,25 +43,34 @@ export class InvocationsService {
     private readonly signals: InvocationSignals,
     private readonly metrics: InvocationMetrics,
     private readonly memory: MemoryBudget,
+    private readonly access: Access,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     @Inject(INVOCATIONS_CONFIG) private readonly config: InvocationsConfig,
     @InjectPinoLogger(InvocationsService.name) private readonly logger: PinoLogger,
   ) {}
 
-  /** Resolves with the call once it is committed; of a request that came before, with the first one's. */
+  /**
+   * Resolves with the call once it is committed; of a request that came before, with the first one's. `to`: the request
+   * itself is the call.
+   */
   async enqueue(
     reference: string,
     request: IncomingMessage,
     response: ServerResponse,
-    by: string | null,
+    { by, to }: { readonly by: string | null; readonly to?: HttpTarget | undefined },
   ): Promise<{ readonly invocation: Invocation; readonly isKnown: boolean }> {
-    const choice = choiceOf(request) ?? null;
+    const choice = (to === undefined ? choiceOf(request) : headerChoiceOf(request)) ?? null;
     const route = this.router.knownRoute(reference) ?? (await this.router.route(reference));
     const revision = callableRevision(route, reference, choice);
     const reservation = this.memory.reserveUntilClosed(response);
     reservation.countFor(route.share);
-    const asked = await readInvocation(request, { ...this.limits, ...this.config }, reservation);
     const id = randomUUIDv7();
+    const limits = { ...this.limits, ...this.config, defaults: route.invocationDefaults };
+    const http = to ?? eventTargetOf(reference, request);
+    const asked =
+      http === undefined
+        ? await readInvocation(request, limits, reservation)
+        : await readHttpInvocation(request, this.headOf(http, request, id), limits, reservation);
     const requestId = requestIdOf(request);
     const call = { ...asked, id, functionId: route.id, choice, revision, requestId, createdBy: by };
     const enqueued = await this.repository.enqueue(call);
@@ -73,6 +89,17 @@ export class InvocationsService {
       case 'all_full':
         throw new QueueFull(undefined, { calls: this.config.most, bytes: this.config.mostBytes });
     }
+  }
+
+  /** What the handler gets beside the body. Lines of its log have the invocation's id. */
+  private headOf({ root, target }: HttpTarget, request: IncomingMessage, id: string): RequestHead {
+    const withheld = [...this.access.keyHeaders(request), ANSWERED_HERE];
+    return {
+      method: request.method ?? 'GET',
+      target,
+      root,
+      headers: headersForWorker(request, { root }, withheld, id),
+    };
   }
 
   async find(id: string): Promise<Invocation> {
@@ -140,6 +167,14 @@ export class InvocationsService {
   }
 }
 
+/** An event that is sent as a call for later is one of HTTP, to the function's own root. Throws {@link InvalidEvent}. */
+function eventTargetOf(reference: string, { headers }: IncomingMessage): HttpTarget | undefined {
+  const mode = eventModeOf(headers);
+  if (mode === undefined) return undefined;
+  if (mode !== 'other') return { reference, root: `/f/${reference}`, target: '/' };
+  throw new InvalidEvent('body', `Content-Type must be ${STRUCTURED}, for one event as JSON.`);
+}
+
 function asEnqueued(call: NewInvocation, times: Pick<Invocation, 'createdAt' | 'dueAt' | 'expiresAt'>): Invocation {
   const { id, functionId, priority, createdBy, requestId, key, retry, choice, revision, payloadBytes } = call;
   return {
@@ -147,7 +182,8 @@ function asEnqueued(call: NewInvocation, times: Pick<Invocation, 'createdAt' | '
     ...{ createdAt: times.createdAt, dueAt: times.dueAt, expiresAt: times.expiresAt },
     ...{ enqueuedRevision: revision, payloadBytes, attempt: 0, startedAt: null, endedAt: null, revision: null },
     ...{ resultBytes: null, error: null, cancelRequested: false },
-    ...{ callbackUrl: call.callbackUrl, callbackStatus: null, callbackAttempt: 0, callbackError: null },
+    ...{ http: call.http, callbackUrl: call.callbackUrl, callbackFormat: call.callbackFormat },
+    ...{ callbackStatus: null, callbackAttempt: 0, callbackError: null },
   };
 }
 

@@ -1,7 +1,9 @@
-import type { FunctionDefaults, ScaleConfig } from '#libs/config/config.js';
-import { FUNCTION_DEFAULTS, SCALE_CONFIG } from '#libs/config/config.module.js';
+import type { FunctionDefaults, InvocationsConfig, ScaleConfig } from '#libs/config/config.js';
+import { FUNCTION_DEFAULTS, INVOCATIONS_CONFIG, SCALE_CONFIG } from '#libs/config/config.module.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import { Inject, Injectable } from '@nestjs/common';
+import type { Metadata } from '../functions/dto/metadata.dto.js';
+import { callbackFault } from '../invocations/invocation-policy.js';
 import { type FunctionSpec, type Resolved, resolveSpec, saidIn, type SpecPolicy } from './function-spec.js';
 
 /** What this installation adds to the settings of uploads. */
@@ -13,6 +15,7 @@ export class InstallationPolicy implements SpecPolicy {
     @Inject(FUNCTION_DEFAULTS) private readonly config: FunctionDefaults,
     @Inject(SCALE_CONFIG) private readonly scale: Pick<ScaleConfig, 'memoryMiB' | 'maxReplicas' | 'maxClusterReplicas'>,
     private readonly orchestrator: Orchestrator,
+    @Inject(INVOCATIONS_CONFIG) private readonly invocations: Pick<InvocationsConfig, 'callbacks'>,
   ) {
     this.defaults = {
       timeout_ms: config.timeoutMs,
@@ -33,6 +36,13 @@ export class InstallationPolicy implements SpecPolicy {
   get mostReplicas(): number {
     const { maxClusterReplicas, maxReplicas } = this.scale;
     return this.orchestrator.capabilities.scalesItself ? maxClusterReplicas : maxReplicas;
+  }
+
+  /** What of a function's own can't be had here. */
+  faultOf({ invocation_defaults: { callback_url: url } }: Pick<Metadata, 'invocation_defaults'>) {
+    const field = 'invocation_defaults';
+    const message = url && callbackFault(url, this.invocations.callbacks, `${field}.callback_url`);
+    return message ? { field, message } : undefined;
   }
 
   /** All settings of an upload that names these. Throws {@link InvalidUpload}. */

@@ -15,7 +15,7 @@ from ..protocol import HTTP_PREFIX, Header
 from .calls import Call, Send
 from .exchange import NO_BODY, RESET_CONTENT, Receive, Scope, cycle_of
 from .failures import cut, describe
-from .results import Answer, Reply, response_invalid
+from .results import Answer, Reply, event_invalid, response_invalid
 from .streams import CallOutput
 from .uvicorn_parts import STATUS_LINE
 
@@ -47,6 +47,14 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 class AnswerInvalid(ValueError):  # noqa: N818 - named for what it says
     """What a handler answers is no answer of HTTP, or is out of bounds."""
+
+
+class EventInvalid(ValueError):  # noqa: N818 - named for what it says
+    """What says that it is a CloudEvent is none."""
+
+    def __init__(self, attribute: str, message: str) -> None:
+        super().__init__(message)
+        self.attribute = attribute
 
 
 class Disconnected(OSError):  # noqa: N818 - named for what it says
@@ -367,6 +375,8 @@ class HttpCall(Call):
         fault = error if isinstance(error, AnswerInvalid) else self.wire.fault
         if fault is not None and not self.wire.started:
             return response_invalid(str(fault))
+        if isinstance(error, EventInvalid) and not self.wire.started:
+            return event_invalid(error.attribute, str(error))
         if self.wire.started:
             # The answer can only be broken off: nobody else would hear why.
             print(describe(error, file).traceback, end="", file=sys.stderr)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from asyncio import sleep
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from time import monotonic_ns
 from typing import Any
 from urllib.parse import parse_qsl
 
 from .calls import Call
+from .events import Event, event_of, is_event
 from .http import Headers, HttpCall, Request, reply
 from .results import Answer, json_in, result_answer, result_answer_on_loop
 from .streams import CallOutput
@@ -66,7 +68,16 @@ class Context:
         self.query = request and _query_of(request)
         self.headers = request and _headers_of(request)
         self.body = body
+        self._request = request
         self._deadline_ns = deadline_ns
+
+    @cached_property
+    def event(self) -> Event | None:
+        """The CloudEvent that the call is; None: it is none. Raises EventInvalid."""
+        request = self._request
+        if request is None or not is_event(request.headers):
+            return None
+        return event_of(request.headers, self.body or b"")
 
     @property
     def deadline(self) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import inspect
 import json
 import os
@@ -10,11 +11,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from .http import Request
+from .events import event_of, is_event, packaged
+from .http import Disconnected, EventInvalid, Request
 from .payloads import JSON, TEXT, Context, ContextCall, PayloadHttpCall, Values
 from .results import Answer, application_answer
 
 Pairs = list[tuple[bytes, bytes]]
+
+_MOST_EVENT_BYTES = 16 * 1024 * 1024
 
 # AWS Lambda: https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
 
@@ -191,6 +195,11 @@ class KnativeFunction:
         self._instance = instance
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and is_event(scope["headers"]):
+            body = await _whole(receive)
+            scope["event"] = packaged(event_of(scope["headers"], body))
+            await self._instance.handle(scope, _Again(body, receive), EventSend(send))
+            return
         if scope["type"] != "lifespan":
             await self._instance.handle(scope, receive, send)
             return
@@ -213,6 +222,61 @@ class KnativeFunction:
         told = method(*arguments)
         if inspect.isawaitable(told):
             await told
+
+
+class EventSend:
+    """How functions of Knative answer: by messages of ASGI, or by one event."""
+
+    def __init__(self, send: Any) -> None:
+        self._send = send
+
+    async def __call__(self, message: Any) -> None:
+        if isinstance(message, Mapping):
+            await self._send(message)
+        else:
+            await self.structured(message)
+
+    async def structured(self, event: Any) -> None:
+        await self._answer(event, "to_structured_event")
+
+    async def binary(self, event: Any) -> None:
+        await self._answer(event, "to_binary_event")
+
+    async def _answer(self, event: Any, writer: str) -> None:
+        # The event is of this package, so it is there.
+        binding = importlib.import_module("cloudevents.core.bindings.http")
+        message = getattr(binding, writer)(event)
+        headers = _pairs(message.headers)
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body", "body": message.body})
+
+
+class _Again:
+    """Gives a body that has been read once more."""
+
+    def __init__(self, body: bytes, receive: Any) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Any:
+        body, self._body = self._body, None
+        if body is None:
+            return await self._receive()
+        return {"type": "http.request", "body": body, "more_body": False}
+
+
+async def _whole(receive: Any) -> bytes:
+    body = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Disconnected("Nobody waits for the answer any more.")
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > _MOST_EVENT_BYTES:
+            raise EventInvalid("data", f"The event has more than {_MOST_EVENT_BYTES} bytes.")
+    return bytes(body)
 
 
 def knative_application(new: Any) -> KnativeFunction:

@@ -152,6 +152,12 @@ def payload_not_text() -> Answer:
     return _error(400, message, "payload_not_text", Failure("UnicodeDecodeError", message, ""))
 
 
+def event_invalid(attribute: str, message: str) -> Answer:
+    """Of a handler that has asked for the event that its call says it is."""
+    failure = Failure("EventInvalid", message, "")
+    return _error(400, message, "event_invalid", failure, path=attribute)
+
+
 def payload_too_large(limit: int) -> Answer:
     message = f"The body may have at most {limit} bytes."
     failure = Failure("PayloadTooLarge", message, "")

@@ -1,5 +1,6 @@
 import { ApiProperty, type ApiParamOptions } from '@nestjs/swagger';
 import { DocumentSettings, FunctionSpec, specOf } from '../../revisions/function-spec.js';
+import { type InvocationPolicy, InvocationPolicyDto } from '../../invocations/invocation-policy.js';
 import { type FunctionEntity, type ListedFunction, type Phase, PHASES } from '../function.entity.js';
 
 /** The part of a path that names a function. */
@@ -36,6 +37,14 @@ export class FunctionDto extends FunctionSpec {
 
   @ApiProperty({ description: 'True: everybody may call it over HTTP without a key.', example: false })
   public: boolean;
+
+  @ApiProperty({
+    type: InvocationPolicyDto,
+    description:
+      'What its calls for later have that say nothing else. Members that are left out follow the installation.',
+    example: { max_attempts: 5 },
+  })
+  invocation_defaults: InvocationPolicy;
 
   @ApiProperty({ description: 'The callable inside the uploaded file.', example: 'handle' })
   function_name: string;
@@ -75,6 +84,7 @@ export class FunctionDto extends FunctionSpec {
       labels: row.labels,
       enabled: row.enabled,
       public: row.public,
+      invocation_defaults: row.invocation_defaults,
       function_name: row.functionName,
       handler_path: `function.handler.${row.functionName}`,
       container_id: row.primaryReplica,

@@ -2,6 +2,7 @@ import { isJsonObject } from '#libs/json/json-scan.js';
 import { ApiPropertyOptional } from '@nestjs/swagger';
 import { IsOptional } from 'class-validator';
 import { isFunctionId } from '../function-id.js';
+import { defaultsFault, type InvocationPolicy, InvocationPolicyDto } from '../../invocations/invocation-policy.js';
 import { Faultless } from '../../revisions/faultless.js';
 
 const LONGEST_NAME = 63;
@@ -20,17 +21,26 @@ export interface Metadata {
   readonly labels: Readonly<Record<string, string>>;
   readonly enabled: boolean;
   readonly public: boolean;
+  /** How its calls for later are tried that say nothing else. */
+  readonly invocation_defaults: InvocationPolicy;
 }
 
 /** Of whatever holds more. */
 export function metadataOf(whole: Metadata): Metadata {
-  const { name, description, labels, enabled } = whole;
-  return { name, description, labels, enabled, public: whole.public };
+  const { name, description, labels, enabled, invocation_defaults } = whole;
+  return { name, description, labels, enabled, public: whole.public, invocation_defaults };
 }
 
-export const UNNAMED: Metadata = { name: null, description: '', labels: {}, enabled: true, public: false };
+export const UNNAMED: Metadata = {
+  name: null,
+  description: '',
+  labels: {},
+  enabled: true,
+  public: false,
+  invocation_defaults: {},
+};
 
-/** {@link Metadata} as requests send it, each part of it optional. How labels are sent is documented beside it. */
+/** {@link Metadata} as requests send it, each part of it optional. How labels and defaults are sent is documented beside it. */
 export class MetadataFields {
   @ApiPropertyOptional({
     type: String,
@@ -67,6 +77,10 @@ export class MetadataFields {
   @IsOptional()
   @Faultless((value) => flagFault('public', value))
   public?: boolean;
+
+  @IsOptional()
+  @Faultless((value) => defaultsFault('invocation_defaults', value))
+  invocation_defaults?: InvocationPolicy;
 }
 
 export const LABELS = {
@@ -76,10 +90,16 @@ export const LABELS = {
   description: 'Words to find functions by. Keys and values of labels of Kubernetes are valid here.',
 } as const;
 
+export const INVOCATION_DEFAULTS =
+  'What calls for later have that say nothing else; a member that is left out follows the installation.';
+
 /** A change of {@link Metadata}. */
 export class MetadataDto extends MetadataFields {
   @ApiPropertyOptional({ ...LABELS, additionalProperties: { type: ['string', 'null'] } as object })
   declare labels?: Record<string, string>;
+
+  @ApiPropertyOptional({ type: InvocationPolicyDto, description: INVOCATION_DEFAULTS })
+  declare invocation_defaults?: InvocationPolicy;
 }
 
 export const METADATA_NAMES = [
@@ -88,6 +108,7 @@ export const METADATA_NAMES = [
   'labels',
   'enabled',
   'public',
+  'invocation_defaults',
 ] as const satisfies (keyof Metadata)[];
 
 /** Whether a text has the form of a name. Others needn't be looked up. */

@@ -6,7 +6,8 @@ import { DocumentSettings, FunctionSpec } from '../../revisions/function-spec.js
 import { LONGEST_NAME, parseFunctionName } from '../function-name.js';
 import { namesAnotherEncoding } from '../source-encoding.js';
 import { Faultless } from '../../revisions/faultless.js';
-import { LABELS, MetadataFields, textFault } from './metadata.dto.js';
+import { type InvocationPolicy, InvocationPolicyDto } from '../../invocations/invocation-policy.js';
+import { INVOCATION_DEFAULTS, LABELS, MetadataFields, textFault } from './metadata.dto.js';
 
 const LONGEST_MESSAGE = 1_000;
 
@@ -31,6 +32,12 @@ export class UploadDto extends UploadMembers {
     description: 'Words to find functions by: a JSON object of strings, such as `{"team": "payments"}`.',
   })
   declare labels?: Record<string, string>;
+
+  @ApiPropertyOptional({
+    type: String,
+    description: 'What calls for later have that say nothing else: a JSON object, such as `{"max_attempts": 5}`.',
+  })
+  declare invocation_defaults?: InvocationPolicy;
 }
 
 /** The same as JSON. */
@@ -41,6 +48,9 @@ export class JsonUploadDto extends UploadMembers {
 
   @ApiPropertyOptional(LABELS)
   declare labels?: Record<string, string>;
+
+  @ApiPropertyOptional({ type: InvocationPolicyDto, description: INVOCATION_DEFAULTS })
+  declare invocation_defaults?: InvocationPolicy;
 }
 
 /** Settings that make no sense for one call. */
