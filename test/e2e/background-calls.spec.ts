@@ -84,9 +84,11 @@ describeOnAnyEngine('calls for later', (engine) => {
     await until(here(), raised, { status: 'dead', attempt: 1, error: { code: 'handler_error' } });
     const slept = await of('sleep 20', ['error']);
     await until(here(), slept, { status: 'dead', attempt: 1, error: { code: 'handler_timeout' } });
-    const crashed = await of('exit 3', ['crash']);
+    const { id: patient } = await add(OBEDIENT);
+    const crash = { payload: 'exit 3', max_attempts: 2, backoff_ms: 1, retry_on: ['crash'] };
+    const { id: crashed } = await accepted(here(), patient, crash);
     await until(here(), crashed, { status: 'dead', attempt: 2, error: { code: 'worker_crashed' } });
-    await here().remove(id);
+    await Promise.all([here().remove(id), here().remove(patient)]);
   });
 
   it('wait for their time', async () => {

@@ -1,4 +1,4 @@
-import { randomBytes, randomUUIDv7 } from 'node:crypto';
+import { randomBytes, randomUUID, randomUUIDv7 } from 'node:crypto';
 import type { InvocationsConfig } from '#libs/config/config.js';
 import { loadConfig } from '#libs/config/load-config.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
@@ -56,6 +56,7 @@ function call(functionId: FunctionId, overrides: Partial<NewInvocation> = {}): N
     http: null,
     key: null,
     digest: Buffer.from('digest'),
+    token: null,
     ...overrides,
   };
 }
@@ -93,6 +94,21 @@ async function queues(): Promise<{ counted: Record<string, number>; there: Recor
 }
 
 describe('calls for later in the database', () => {
+  it('keep a call that begins at once for the manager that has kept it', async () => {
+    const id = await here.add();
+    const token = randomUUID();
+    const [begun] = await add(id, 1, { token });
+    expect(await repository().claim([{ functionId: id, most: 5 }], LEASE_MS)).toEqual([]);
+    expect(await repository().find(begun!)).toMatchObject({ status: 'running', attempt: 1 });
+    expect([...(await repository().renew([{ id: begun!, token }], LEASE_MS)).keys()]).toEqual([begun]);
+    expect(await repository().complete({ id: begun!, token, status: 'succeeded', revision: 1 })).toBe(true);
+    const lost = await add(id, 1, { token: randomUUID() });
+    await here.database.query(`UPDATE invocations SET lease_until = now() - interval '1 second'`);
+    await repository().upcoming(0);
+    const claims = await repository().claim([{ functionId: id, most: 5 }], LEASE_MS);
+    expect(claims).toMatchObject([{ id: lost[0], attempt: 1 }]);
+  });
+
   it('are kept by day, and by nobody’s fault in the default partition', async () => {
     const today = partitionOf(new Date());
     const id = await here.add();

@@ -20,7 +20,7 @@ const claim: Claimed = {
   ...{ isExpired: false, isCancelled: false, hasCallback: false, isHttp: false },
 };
 
-let invoke: (call: Call) => Promise<Buffer>;
+let invoke: (call: Call) => Promise<Buffer | 'streamed'>;
 /** What the database says to each try to write an end; then it takes everything. */
 let refusals: Error[];
 let written: Completion[];
@@ -80,6 +80,20 @@ describe('an attempt of a call for later', () => {
     refusals = Array.from({ length: 3 }, () => sqlError('22P05'));
     expect(await run()).toMatchObject({ status: 'dead', error: { code: 'internal_error' } });
     expect(written).toHaveLength(1);
+  });
+
+  it('holds nothing of a result that is too large to be kept, and tells its size', async () => {
+    const piece = Buffer.alloc(300 * 1024);
+    const streamed = (pieces: number) => (call: Call) => {
+      const into = call.sink!.begin(undefined);
+      for (let count = 0; count < pieces; count += 1) into.write(piece);
+      into.end();
+      return Promise.resolve('streamed' as const);
+    };
+    invoke = streamed(5);
+    expect(await run()).toMatchObject({ status: 'succeeded', result: undefined, resultBytes: 5 * piece.length });
+    invoke = streamed(2);
+    expect(await run()).toMatchObject({ result: Buffer.concat([piece, piece]), resultBytes: 2 * piece.length });
   });
 
   it('is left to whoever has the lease when that is lost meanwhile', async () => {

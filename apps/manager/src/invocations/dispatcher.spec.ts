@@ -183,6 +183,40 @@ describe('a manager that looks for calls for later', () => {
     expect(around.turns).toEqual([]);
   });
 
+  it('lets a call begin as soon as it is kept, while its function has a slot for it', async () => {
+    around = new Around();
+    around.slots.set('quick', 4);
+    const route = { id: 'quick' } as Route;
+    const [first, second] = [around.dispatcher.place(route), around.dispatcher.place(route)];
+    expect(around.dispatcher.place(route)).toBeUndefined();
+    second?.release();
+    first?.begin(claimOf('quick'));
+    expect(around.attempts.map(({ claim }) => claim.token)).toEqual([first?.token]);
+    const third = around.dispatcher.place(route);
+    expect(third).toBeDefined();
+    expect(around.dispatcher.place(route)).toBeUndefined();
+    third?.release();
+    third?.release();
+    expect(around.dispatcher.place(route)).toBeDefined();
+    await settled();
+    expect(around.turns).toEqual([]);
+  });
+
+  it('lets no call go before others of its function, nor begin while it stops', async () => {
+    around = new Around();
+    around.slots.set('busy', 0);
+    around.slots.set('free', 4);
+    around.due('busy', 0);
+    await settled();
+    around.slots.set('busy', 4);
+    expect(around.dispatcher.place({ id: 'busy' } as Route)).toBeUndefined();
+    const place = around.dispatcher.place({ id: 'free' } as Route);
+    around.dispatcher.withdraw();
+    place?.begin(claimOf('free'));
+    expect(around.attempts.map(({ endedBy }) => endedBy)).toEqual(['shutdown']);
+    expect(around.dispatcher.place({ id: 'free' } as Route)).toBeUndefined();
+  });
+
   it('gives up its own attempt of a call that it claims anew', async () => {
     around = new Around();
     around.slots.set('slow', 4);

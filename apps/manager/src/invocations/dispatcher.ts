@@ -5,8 +5,9 @@ import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { randomUUID } from 'node:crypto';
 import { FunctionChanges } from '../functions/function-changes.js';
-import { Router } from '../gateway/router.js';
+import { type Route, Router } from '../gateway/router.js';
 import { BACKGROUND_SHARE } from '../gateway/slot-pool.js';
 import { Attempt, AttemptRunner } from './attempt-runner.js';
 import { type Claimed, InvocationRepository, type Turn } from './invocation.repository.js';
@@ -21,6 +22,15 @@ const MOST_LOADS = 16;
 /** Attempts that are ended at shutdown are given back within this time. */
 const GIVE_BACK_MS = 3_000;
 
+/** The right to begin a call here as soon as it is kept. */
+export interface Place {
+  /** What its row is held by. */
+  readonly token: string;
+  readonly begin: (claim: Omit<Claimed, 'token'>) => void;
+  /** Gives it back, unless the call has begun. */
+  readonly release: () => void;
+}
+
 /**
  * Claims calls that are due and has them run. It knows of each function when to look for its calls next: it is told by
  * those who enqueue, and a slow poll stands behind them.
@@ -33,6 +43,8 @@ export class Dispatcher implements OnApplicationBootstrap, OnApplicationShutdown
   /** Attempts whose handler isn't done yet. */
   private readonly active = new Map<FunctionId, number>();
   private readonly ends = new Set<Promise<void>>();
+  /** Places that are held for calls which are being written. */
+  private placed = 0;
   private readonly loading = new Set<FunctionId>();
   /** Functions that were asked for and have no route: not again until they change, or the next poll. */
   private readonly routeless = new Set<FunctionId>();
@@ -97,6 +109,36 @@ export class Dispatcher implements OnApplicationBootstrap, OnApplicationShutdown
 
   private endAll(): void {
     for (const attempt of this.attempts.values()) attempt.end('shutdown');
+  }
+
+  /**
+   * A place for a call that is about to be kept, so that it begins as soon as it is, without being claimed. Undefined:
+   * it has to wait, for a slot or for others of its function.
+   */
+  place(route: Route): Place | undefined {
+    const { id } = route;
+    const look = this.looks.get(id);
+    if (this.isWithdrawn || this.claiming !== undefined || (look !== undefined && look <= performance.now())) return;
+    const active = this.active.get(id) ?? 0;
+    const room = Math.max(1, Math.floor(this.router.slotsOf(route) * BACKGROUND_SHARE)) - active;
+    const { concurrency } = this.config;
+    const free = concurrency - this.attempts.size - this.placed;
+    if (free <= 0 || turnsOf([{ functionId: id, active, room }], { free, concurrency }).length === 0) return;
+    this.active.set(id, active + 1);
+    this.placed += 1;
+    let isHeld = true;
+    const release = () => {
+      if (!isHeld) return;
+      isHeld = false;
+      this.placed -= 1;
+      this.leave(id);
+    };
+    const begin = (claim: Omit<Claimed, 'token'>) => {
+      release();
+      this.begin({ ...claim, token });
+    };
+    const token = randomUUID();
+    return { token, begin, release };
   }
 
   private lookAt(id: FunctionId, inMs: number): void {
@@ -171,7 +213,7 @@ export class Dispatcher implements OnApplicationBootstrap, OnApplicationShutdown
 
   /** What may be claimed now. Functions without room wait for it, and keep no other from its turn. */
   private turns(): Turn[] {
-    const free = this.config.concurrency - this.attempts.size;
+    const free = this.config.concurrency - this.attempts.size - this.placed;
     if (free <= 0) return [];
     const now = performance.now();
     const asking: Asking[] = [];
@@ -214,12 +256,8 @@ export class Dispatcher implements OnApplicationBootstrap, OnApplicationShutdown
     this.attempts.get(id)?.end('lost_lease');
     this.attempts.set(id, attempt);
     this.active.set(functionId, (this.active.get(functionId) ?? 0) + 1);
-    const ran = () => {
-      const left = (this.active.get(functionId) ?? 1) - 1;
-      if (left > 0) this.active.set(functionId, left);
-      else this.active.delete(functionId);
-      if (this.looks.has(functionId)) this.kick();
-    };
+    if (this.isWithdrawn) attempt.end('shutdown');
+    const ran = () => this.leave(functionId);
     const end = this.runner
       .run(attempt, ran)
       .then((completion) => {
@@ -232,6 +270,13 @@ export class Dispatcher implements OnApplicationBootstrap, OnApplicationShutdown
         if (this.looks.size > 0) this.kick();
       });
     this.ends.add(end);
+  }
+
+  private leave(id: FunctionId): void {
+    const left = (this.active.get(id) ?? 1) - 1;
+    if (left > 0) this.active.set(id, left);
+    else this.active.delete(id);
+    if (this.looks.has(id)) this.kick();
   }
 
   /** Keeps the leases of what runs. What is lost to another manager ends here. */

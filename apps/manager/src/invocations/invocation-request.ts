@@ -35,7 +35,7 @@ export interface InvocationRequest extends ResolvedPolicy {
   readonly notBefore: Date | null;
   readonly priority: number;
   readonly key: string | null;
-  /** SHA-256 of all of the request. */
+  /** SHA-256 of all of the request, where it has a key. */
   readonly digest: Buffer;
 }
 
@@ -45,6 +45,7 @@ export type RequestLimits = Pick<LimitsConfig, 'payloadBytes'> &
     readonly defaults: InvocationPolicy;
   };
 
+const NOTHING = Buffer.alloc(0);
 const KEY = /^[\x21-\x7e]{1,255}$/;
 
 /** Throws {@link InvalidInvocation} with the member at fault, or what a call's body may be refused with. */
@@ -55,7 +56,7 @@ export async function readInvocation(
 ): Promise<InvocationRequest> {
   const key = keyIn(request);
   const body = await readBody(request, limits.payloadBytes, reservation);
-  return { ...invocationIn(body, limits), key, digest: digestOf(request, body) };
+  return { ...invocationIn(body, limits), key, digest: key === null ? NOTHING : digestOf(request, body) };
 }
 
 /** The same of an HTTP call, which its function's defaults say the rest of. `headers`: what its handler gets. */
@@ -79,7 +80,7 @@ export async function readHttpInvocation(
     ...{ delayMs: 0, notBefore: null, priority: PRIORITIES.indexOf('normal') },
     ...policyIn({}, limits),
     key,
-    digest: createHash('sha256').update(`${method} ${target}\n`).update(body).digest(),
+    digest: key === null ? NOTHING : sha256(`${method} ${target}`, body),
   };
 }
 
@@ -93,7 +94,11 @@ function keyIn({ headers }: IncomingMessage): string | null {
 /** The query too: it may name a revision. */
 function digestOf({ url = '' }: IncomingMessage, body: Buffer): Buffer {
   const query = url.includes('?') ? url.slice(url.indexOf('?')) : '';
-  return createHash('sha256').update(`${query}\n`).update(body).digest();
+  return sha256(query, body);
+}
+
+function sha256(line: string, body: Buffer): Buffer {
+  return createHash('sha256').update(`${line}\n`).update(body).digest();
 }
 
 export function invocationIn(body: Buffer, limits: RequestLimits): Omit<InvocationRequest, 'key' | 'digest'> {

@@ -38,6 +38,8 @@ export interface NewInvocation {
   readonly callbackFormat: CallbackFormat;
   readonly key: string | null;
   readonly digest: Buffer;
+  /** Of a call that begins as soon as it is kept: its manager holds it by this. Null: it waits. */
+  readonly token: string | null;
 }
 
 /** What became of a call that was to be kept. */
@@ -119,7 +121,7 @@ export interface QueueDepth {
 }
 
 /** Larger ones are read when they are needed. */
-const INLINE_BYTES = 16 * 1024;
+export const INLINE_BYTES = 16 * 1024;
 /** What one statement may carry. */
 const STATEMENT_BYTES = 8 * 1024 * 1024;
 /** A larger result is left out of a callback. */
@@ -152,6 +154,9 @@ function calledBackIf(hasEnded: string): string {
   return `callback_due_at = CASE WHEN ${isWanted} THEN now() END,
     callback_status = CASE WHEN ${isWanted} THEN 'waiting' END`;
 }
+
+/** Of a call that begins as soon as it is kept, and of one that waits. */
+const IF_HELD = (held: string, waits = 'NULL') => `CASE WHEN token IS NULL THEN ${waits} ELSE ${held} END`;
 
 /** One place fewer for each call that has ended, which `ended (function_id, bytes)` names. Rows are locked in one order. */
 const COUNT_DOWN = `
@@ -190,16 +195,16 @@ export class InvocationRepository {
   }
 
   private async enqueueAll(calls: readonly NewInvocation[]): Promise<Enqueued[]> {
-    const { perFunction, most, bytesPerFunction, mostBytes } = this.config;
+    const { perFunction, most, bytesPerFunction, mostBytes, leaseMs } = this.config;
     // The smallest come first, so that one that is refused takes no room from those after it.
     const rows = await this.database.query<EnqueuedRow>(
       `WITH asked AS MATERIALIZED (
          SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::integer[], $5::smallint[], $6::float8[],
            $7::timestamptz[], $8::float8[], $9::text[], $10::text[], $11::integer[], $12::text[], $13::text[],
-           $14::text[], $15::bytea[], $20::text[], $21::text[], $22::text[]) WITH ORDINALITY
+           $14::text[], $15::bytea[], $20::text[], $21::text[], $22::text[], $23::uuid[]) WITH ORDINALITY
            AS asked (id, function_id, body, payload_bytes, priority, delay_ms, not_before, max_age_ms, retry, choice,
              revision, request_id, created_by, key, digest, callback_url,
-             callback_format, http, place)
+             callback_format, http, token, place)
        ), due AS MATERIALIZED (
          SELECT *, COALESCE(not_before, now() + delay_ms * interval '1 millisecond') AS due_at FROM asked
        ), held AS MATERIALIZED (
@@ -228,10 +233,12 @@ export class InvocationRepository {
          RETURNING invocation_id
        ), added AS (
          INSERT INTO invocations (id, function_id, priority, created_by, request_id, idempotency_key, due_at, max_age_ms,
-           expires_at, retry, choice, enqueued_revision, body, payload_bytes, callback_url, callback_format, http)
+           expires_at, retry, choice, enqueued_revision, body, payload_bytes, callback_url, callback_format, http,
+           status, attempt, lease_token, lease_until, started_at)
          SELECT id, function_id, priority, created_by, request_id, key, due_at, max_age_ms,
            GREATEST(now(), due_at) + max_age_ms * interval '1 millisecond', retry::jsonb, choice::jsonb, revision, body,
-           payload_bytes, callback_url, callback_format, http::jsonb
+           payload_bytes, callback_url, callback_format, http::jsonb, ${IF_HELD("'running'", "'waiting'")}, ${IF_HELD('1', '0')},
+           token, ${IF_HELD(`now() + $24 * interval '1 millisecond'`)}, ${IF_HELD('now()')}
          FROM fitting WHERE fits AND fits_all AND (key IS NULL OR id IN (SELECT invocation_id FROM keyed))
          RETURNING id, function_id, octet_length(body) AS bytes, created_at, expires_at
        ), counted AS (
@@ -268,6 +275,8 @@ export class InvocationRepository {
         calls.map(({ callbackUrl }) => callbackUrl),
         calls.map(({ callbackUrl, callbackFormat }) => callbackUrl && callbackFormat),
         calls.map(({ http }) => http && JSON.stringify(http)),
+        calls.map(({ token }) => token),
+        leaseMs,
       ],
     );
     const first = await this.firstOfKeys(calls.filter((_, index) => rows[index]?.outcome !== 'added'));

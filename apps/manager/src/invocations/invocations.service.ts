@@ -21,7 +21,15 @@ import type { Choice } from '../traffic/traffic.js';
 import { IdempotencyKeyReused, InvocationEnded, InvocationNotFound, QueueFull } from './errors.js';
 import { type Invocation, isOver } from './invocation.js';
 import { InvocationMetrics } from './invocation-metrics.js';
-import { InvocationRepository, type ListFilter, type NewInvocation } from './invocation.repository.js';
+import { Dispatcher } from './dispatcher.js';
+import {
+  type Claimed,
+  type Enqueued,
+  INLINE_BYTES,
+  InvocationRepository,
+  type ListFilter,
+  type NewInvocation,
+} from './invocation.repository.js';
 import { readHttpInvocation, readInvocation } from './invocation-request.js';
 import type { RequestHead } from './kept-http.js';
 import { InvocationSignals } from './invocation-signals.js';
@@ -41,6 +49,7 @@ export class InvocationsService {
     private readonly functions: FunctionRepository,
     private readonly repository: InvocationRepository,
     private readonly signals: InvocationSignals,
+    private readonly dispatcher: Dispatcher,
     private readonly metrics: InvocationMetrics,
     private readonly memory: MemoryBudget,
     private readonly access: Access,
@@ -73,11 +82,9 @@ export class InvocationsService {
         : await readHttpInvocation(request, this.headOf(http, request, id), limits, reservation);
     const requestId = requestIdOf(request);
     const call = { ...asked, id, functionId: route.id, choice, revision, requestId, createdBy: by };
-    const enqueued = await this.repository.enqueue(call);
+    const enqueued = await this.keep(route, call);
     switch (enqueued.outcome) {
       case 'added':
-        this.metrics.accepted(route.id);
-        this.signals.due(route.id, enqueued.dueInMs);
         return { invocation: asEnqueued(call, enqueued), isKnown: false };
       case 'known':
         if (!enqueued.isSame) throw new IdempotencyKeyReused(asked.key ?? '');
@@ -88,6 +95,21 @@ export class InvocationsService {
         throw new QueueFull(route.id, { calls: this.config.perFunction, bytes: this.config.bytesPerFunction });
       case 'all_full':
         throw new QueueFull(undefined, { calls: this.config.most, bytes: this.config.mostBytes });
+    }
+  }
+
+  /** Writes the call. It begins at once where its function has a slot for it here. */
+  private async keep(route: Route, call: Omit<NewInvocation, 'token'>): Promise<Enqueued> {
+    const place = call.delayMs === 0 && call.notBefore === null ? this.dispatcher.place(route) : undefined;
+    try {
+      const enqueued = await this.repository.enqueue({ ...call, token: place?.token ?? null });
+      if (enqueued.outcome !== 'added') return enqueued;
+      this.metrics.accepted(route.id);
+      if (place === undefined) this.signals.due(route.id, enqueued.dueInMs);
+      else place.begin(asClaimed(call));
+      return enqueued;
+    } finally {
+      place?.release();
     }
   }
 
@@ -175,7 +197,19 @@ function eventTargetOf(reference: string, { headers }: IncomingMessage): HttpTar
   throw new InvalidEvent('body', `Content-Type must be ${STRUCTURED}, for one event as JSON.`);
 }
 
-function asEnqueued(call: NewInvocation, times: Pick<Invocation, 'createdAt' | 'dueAt' | 'expiresAt'>): Invocation {
+function asClaimed(call: Omit<NewInvocation, 'token'>): Omit<Claimed, 'token'> {
+  const { id, functionId, retry, choice, createdBy, body } = call;
+  return {
+    ...{ id, functionId, retry, choice, createdBy, attempt: 1, postponed: 0 },
+    ...{ body: body.length <= INLINE_BYTES ? body : undefined, bodyBytes: body.length },
+    ...{ isExpired: false, isCancelled: false, hasCallback: call.callbackUrl !== null, isHttp: call.http !== null },
+  };
+}
+
+function asEnqueued(
+  call: Omit<NewInvocation, 'token'>,
+  times: Pick<Invocation, 'createdAt' | 'dueAt' | 'expiresAt'>,
+): Invocation {
   const { id, functionId, priority, createdBy, requestId, key, retry, choice, revision, payloadBytes } = call;
   return {
     ...{ id, functionId, status: 'waiting', priority, createdBy, requestId, idempotencyKey: key, retry, choice },
