@@ -9,6 +9,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { FunctionNotFound } from '../functions/errors.js';
 import type { FunctionChanges } from '../functions/function-changes.js';
 import type { Route, Router } from '../gateway/router.js';
+import { ServiceTime } from '../gateway/service-time.js';
 import type { Attempt, AttemptRunner } from './attempt-runner.js';
 import { Dispatcher } from './dispatcher.js';
 import type { Claimed, Completion, InvocationRepository, Turn } from './invocation.repository.js';
@@ -21,6 +22,7 @@ const DAY_MS = 86_400_000;
 class Around {
   /** Slots by function; undefined: its route isn't known. */
   readonly slots = new Map<FunctionId, number>();
+  readonly serviceTime = new ServiceTime();
   readonly asked: FunctionId[] = [];
   readonly turns: Turn[] = [];
   readonly attempts: Attempt[] = [];
@@ -57,7 +59,8 @@ class Around {
       },
     };
     const router: Partial<Router> = {
-      knownRoute: (id) => (this.slots.has(id) ? ({ id, refusal: undefined } as Route) : undefined),
+      knownRoute: (id) =>
+        this.slots.has(id) ? ({ id, refusal: undefined, serviceTime: this.serviceTime } as Route) : undefined,
       route: (id) => {
         this.asked.push(id);
         return this.load(id);
@@ -181,6 +184,20 @@ describe('a manager that looks for calls for later', () => {
     await settled();
     expect(timeout).not.toHaveBeenCalled();
     expect(around.turns).toEqual([]);
+  });
+
+  it.each([
+    [undefined, 4],
+    [1, 16],
+    [12, 8],
+    [60_000, 4],
+  ])('claims ahead what its slots serve meanwhile: of calls that take %s ms, %d', async (ms, most) => {
+    around = new Around();
+    around.slots.set('any', 4);
+    if (ms !== undefined) around.serviceTime.note(ms);
+    around.due('any', 0);
+    await settled();
+    expect(around.turns).toEqual([{ functionId: 'any', most }]);
   });
 
   it('lets a call begin as soon as it is kept, while its function has a slot for it', async () => {

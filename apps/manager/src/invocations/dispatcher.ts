@@ -14,8 +14,13 @@ import { type Claimed, InvocationRepository, type Turn } from './invocation.repo
 import { InvocationSignals } from './invocation-signals.js';
 import { type Asking, turnsOf } from './turns.js';
 
-/** How many calls are claimed for each slot that a function's may have, so that none of those waits for the next claim. */
-const AHEAD = 2;
+/**
+ * Calls are claimed ahead, for each slot that a function's may have, so that none of those waits for the next claim: as
+ * many as it serves in that time, in these bounds. What is claimed waits here, and no other manager can have it.
+ */
+const AHEAD_MS = 50;
+const LEAST_AHEAD = 2;
+const MOST_AHEAD = 8;
 const MOST_TURNS = 64;
 /** Routes that are loaded at once, so that many functions are not all asked for together. */
 const MOST_LOADS = 16;
@@ -221,18 +226,21 @@ export class Dispatcher implements OnApplicationBootstrap, OnApplicationShutdown
       if (asking.length === MOST_TURNS) break;
       if (at > now) continue;
       const active = this.active.get(functionId) ?? 0;
-      const room = Math.ceil(this.slotsOf(functionId) * BACKGROUND_SHARE) * AHEAD - active;
+      const room = this.mostOf(functionId) - active;
       if (room > 0) asking.push({ functionId, active, room });
     }
     return turnsOf(asking, { free, concurrency: this.config.concurrency });
   }
 
-  /** 0: its calls can't run now. It is looked at again when it changes, and at the next poll. */
-  private slotsOf(id: FunctionId): number {
+  /** How many calls may be claimed; 0: none can run now. It is looked at again when it changes, and at the next poll. */
+  private mostOf(id: FunctionId): number {
     // A look is no use of the function.
     const route = this.router.knownRoute(id);
     if (route === undefined) void this.load(id);
-    return route === undefined || route.refusal !== undefined || route.isDisabled ? 0 : this.router.slotsOf(route);
+    if (route === undefined || route.refusal !== undefined || route.isDisabled) return 0;
+    const ahead = route.serviceTime.servedIn(AHEAD_MS) ?? LEAST_AHEAD;
+    const each = Math.min(MOST_AHEAD, Math.max(LEAST_AHEAD, Math.floor(ahead)));
+    return Math.ceil(this.router.slotsOf(route) * BACKGROUND_SHARE) * each;
   }
 
   /** Nobody waits for it: one that takes long holds up no other function. */
