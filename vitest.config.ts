@@ -27,7 +27,7 @@ const ALONE = [
   'test/crash/**/*.spec.ts',
   'test/e2e/{bad-requests,hostile,metrics,ordinary-python,overload}.spec.ts',
   'test/hostile/{answers,costly-json,keys,kept-resources,neighbour,pipelining,post-mortem,runner-header}.spec.ts',
-  'test/hostile/{small-manager,takeover}.spec.ts',
+  'test/hostile/{small-manager,streams,takeover}.spec.ts',
   'test/model/**/*.spec.ts',
   // The former release takes a busy machine for a runner that is stuck.
   'test/release/upgrade.spec.ts',

@@ -2,6 +2,7 @@ import { measureBurst } from './burst.mjs';
 import { measureDeploy } from './deploy.mjs';
 import { measureDeploys } from './deploys.mjs';
 import { measureFormer } from './former.mjs';
+import { measureHttp } from './http.mjs';
 import { measureKubernetesWake } from './kubernetes-wake.mjs';
 import { measureLater } from './later.mjs';
 import { measureMany } from './many.mjs';
@@ -29,6 +30,7 @@ export const FIGURES = {
   packages: measurePackages,
   overhead: measureOverhead,
   throughput: measureThroughput,
+  http: measureHttp,
   worker: measureWorker,
   storm: measureStorm,
   neighbour: measureNeighbour,

@@ -16,5 +16,9 @@ export const UNEVEN = { code, handler: 'uneven_async' };
 /** A call of any of its handlers, and the answer it must give. */
 export const ECHO_CALL = { body: JSON.stringify({ payload: PAYLOAD }), result: PAYLOAD };
 
+/** A web application that needs no package, and the files to run it by uvicorn alone. */
+export const WEB_APP = { code: read('web_app.py'), handler: 'app' };
+export const WEB_APP_ALONE = { 'plain_fastapi.py': WEB_APP.code };
+
 /** The plain routes and what they import. */
 export const PLAIN_ROUTES = { 'plain_fastapi.py': read('plain_fastapi.py'), 'handlers.py': code };

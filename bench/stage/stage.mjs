@@ -91,9 +91,9 @@ export class Stage {
     return (await Wrk.find()) ?? this.load();
   }
 
-  /** Plain routes around the same handlers, run where functions are. */
-  async plainWorker() {
-    const plain = await this.engine.startPlain(PLAIN_ROUTES);
+  /** Plain routes around the same handlers, or another program of that name, run where functions are. */
+  async plainWorker(files = PLAIN_ROUTES) {
+    const plain = await this.engine.startPlain(files);
     await this.undo.add(plain.end);
     return plain;
   }

@@ -68,6 +68,9 @@ export interface LimitsConfig {
   readonly queuePerFunction: number;
   /** How long an answer to an HTTP call that has begun may pause, in milliseconds. */
   readonly streamIdleMs: number;
+  /** WebSockets that may be open or being opened, in all and of one function. */
+  readonly webSockets: number;
+  readonly webSocketsPerFunction: number;
   /** What all requests under way together may keep in memory. */
   readonly heldBytes: number;
 }

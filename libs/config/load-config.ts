@@ -149,6 +149,8 @@ const environment = z.object({
   MAX_UPLOAD_BYTES: integer(10 * MIB, 1, 256 * MIB),
   MAX_PAYLOAD_BYTES: integer(6 * MIB, 1, 64 * MIB),
   STREAM_IDLE_TIMEOUT_MS: integer(60_000, 100, LONGEST_TIMEOUT_MS),
+  WEBSOCKETS_MOST: integer(4096, 0, 1_000_000),
+  WEBSOCKETS_PER_FUNCTION: integer(1024, 0, 1_000_000),
   QUEUE_PER_FUNCTION: integer(256, 0, 100_000),
   MAX_HELD_BYTES: whole(1, Number.MAX_SAFE_INTEGER).optional(),
 
@@ -511,6 +513,8 @@ function limitsOf(env: Environment, faults: string[]): LimitsConfig {
     payloadBytes: env.MAX_PAYLOAD_BYTES,
     queuePerFunction: env.QUEUE_PER_FUNCTION,
     streamIdleMs: env.STREAM_IDLE_TIMEOUT_MS,
+    webSockets: env.WEBSOCKETS_MOST,
+    webSocketsPerFunction: env.WEBSOCKETS_PER_FUNCTION,
     heldBytes,
   };
 }

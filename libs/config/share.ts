@@ -18,6 +18,8 @@ export function shareOf(config: Config, processes: number): Config {
     limits: {
       ...limits,
       queuePerFunction: part(limits.queuePerFunction),
+      webSockets: part(limits.webSockets),
+      webSocketsPerFunction: part(limits.webSocketsPerFunction),
       heldBytes: Math.max(largest, part(limits.heldBytes)),
     },
     invocations: { ...invocations, concurrency: part(invocations.concurrency) },

@@ -115,6 +115,10 @@ export const PROBLEMS = {
     detail: 'There is no query parameter "Limit". Known: limit, after.',
     extras: { parameter: 'Limit' },
   },
+  websocket_unsupported: {
+    status: 400,
+    detail: 'A handler of the kind payload speaks no WebSocket: only applications of ASGI do.',
+  },
   invalid_page: {
     status: 400,
     detail: 'limit must be a whole number from 1 to 1000.',

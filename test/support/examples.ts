@@ -17,16 +17,18 @@ export interface Kind {
   /** A comment that is what the commands before it print. */
   readonly shown: RegExp;
   readonly env?: NodeJS.ProcessEnv;
+  readonly timeoutMs?: number;
 }
 
-const REQUESTS: Kind = { uses: 'curl ', shown: /^# (?=[{[])/ };
+/** Requests by curl. */
+export const REQUESTS: Kind = { uses: 'curl ', shown: /^# (?=[{[])/ };
 
 /** Runs a page's shell blocks (`sh`) of a kind, those that make requests, one after the other in one shell in `folder`. */
 export async function runExamples(
   page: string,
   folder: string,
   edit: (script: string) => string,
-  { uses, shown, env = process.env }: Kind = REQUESTS,
+  { uses, shown, env = process.env, timeoutMs = 60_000 }: Kind = REQUESTS,
 ): Promise<Example[]> {
   const text = await readFile(page, 'utf8');
   const blocks = [...text.matchAll(/^```sh\n(.*?)^```$/gms)]
@@ -46,7 +48,7 @@ export async function runExamples(
   const { stdout } = await promisify(execFile)('bash', ['-uc', `curl() { command curl -sS "$@"; }\n${whole}`], {
     cwd: folder,
     env,
-    timeout: 60_000,
+    timeout: timeoutMs,
   });
   const printed = stdout.split(MARK);
   return wanted.map((part, index) => ({ ...part, printed: printed[index]!.trim() }));

@@ -17,6 +17,7 @@ import { Attempts } from './auth/attempts.js';
 import { unframed } from './http/unframed.js';
 import { ExecutionHttp } from './gateway/execution.http.js';
 import { HttpCalls } from './gateway/http-calls.js';
+import { WebSockets } from './gateway/web-sockets.js';
 import { GracefulShutdown } from './http/graceful-shutdown.js';
 import { Indicators } from './health/indicators.js';
 import { openApiDocument } from './openapi-document.js';
@@ -64,7 +65,9 @@ export class Manager {
       const calls = app.get(HttpCalls);
       const all = callsAhead(app.get(ExecutionHttp), calls, app.get(InvocationsHttp), app.get(Access), handler);
       const listener = publicAhead(calls, allowOrigins(config.auth.origins, all));
-      const server = createHttpServer(shutdown.wrap(listener), config.server, app.get(MemoryBudget));
+      const server = createHttpServer(shutdown.wrap(listener), config.server, app.get(MemoryBudget), {
+        mayUpgrade: (request) => calls.targetOf(request) !== undefined,
+      });
       shutdown.watch(server);
       await listen(server, config.server);
       const own = cluster.worker;
@@ -97,6 +100,7 @@ export class Manager {
     await delay(this.config.server.shutdownDelayMs);
     await this.shutdown.lastConnections();
     const { drainTimeoutMs } = this.config.server;
+    this.app.get(WebSockets).leave();
     await orGiveUp('connections', drainTimeoutMs + CUT_MS, this.logger, async () => {
       await Promise.all([this.shutdown.drain(this.server, drainTimeoutMs), dispatcher.drain(drainTimeoutMs)]);
     });

@@ -66,6 +66,7 @@ class Kind(StrEnum):
     #: As other platforms call them; only where they are named.
     LAMBDA = "lambda"
     OPENFAAS = "openfaas"
+    FUNCTIONS_FRAMEWORK = "functions-framework"
     KNATIVE = "knative"
 
 

@@ -263,6 +263,93 @@ class Worker:
                 self.process.wait()
 
 
+def masked_frame(opcode: int, payload: bytes, *, final: bool = True) -> bytes:
+    """As a client of a WebSocket sends it."""
+    first, size = bytes(((0x80 if final else 0) | opcode,)), len(payload)
+    if size < 126:
+        length = bytes((0x80 | size,))
+    elif size < 0x10000:
+        length = bytes((0x80 | 126,)) + size.to_bytes(2)
+    else:
+        length = bytes((0x80 | 127,)) + size.to_bytes(8)
+    # The same each time, as tests have it in their names.
+    mask = b"\x37\xfa\x21\x3d"
+    body = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+    return first + length + mask + body
+
+
+class WebSocketClient:
+    """Of a worker: what stands for its manager."""
+
+    def __init__(self, worker: Worker, path: str, **headers: str) -> None:
+        self.connection = worker.connect()
+        key = base64.b64encode(os.urandom(16)).decode()
+        names = worker.headers | {name.replace("_", "-"): text for name, text in headers.items()}
+        self.connection.connect()
+        self.socket: socket.socket = self.connection.sock
+        lines = "".join(f"{name}: {value}\r\n" for name, value in names.items())
+        self.socket.sendall(
+            f"GET /.http{path} HTTP/1.1\r\nHost: worker\r\nConnection: upgrade\r\n"
+            f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+            f"{lines}\r\n".encode()
+        )
+        self.arrived = b""
+        while b"\r\n\r\n" not in self.arrived:
+            self._read()
+        head, _, self.arrived = self.arrived.partition(b"\r\n\r\n")
+        status, *rest = head.decode("latin-1").split("\r\n")
+        self.status = int(status.split(" ")[1])
+        self.response = dict(line.lower().split(": ", 1) for line in rest)
+        digest = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
+        self.accept = base64.b64encode(digest).decode()
+
+    def _read(self) -> None:
+        data = self.socket.recv(65_536)
+        if not data:
+            raise EOFError(self.arrived)
+        self.arrived += data
+
+    def send(self, opcode: int, payload: bytes = b"", *, final: bool = True) -> None:
+        self.socket.sendall(masked_frame(opcode, payload, final=final))
+
+    def receive(self) -> tuple[int, bytes]:
+        """The next frame: opcode and payload."""
+
+        def need(count: int) -> None:
+            while len(self.arrived) < count:
+                self._read()
+
+        need(2)
+        length, start = self.arrived[1], 2
+        if length > 125:
+            start = 4 if length == 126 else 10
+            need(start)
+            length = int.from_bytes(self.arrived[2:start])
+        need(start + length)
+        opcode, payload = self.arrived[0] & 15, self.arrived[start : start + length]
+        self.arrived = self.arrived[start + length :]
+        return opcode, payload
+
+    def body(self) -> bytes:
+        """Of an answer that is none to a WebSocket."""
+        with suppress(EOFError, ConnectionError):
+            while True:
+                self._read()
+        return self.arrived
+
+    def ends(self) -> bool:
+        """Once nothing more comes."""
+        try:
+            while self.socket.recv(65_536):
+                pass
+        except ConnectionError:
+            pass
+        return True
+
+    def close(self) -> None:
+        self.connection.close()
+
+
 def is_zombie(pid: int) -> bool:
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"

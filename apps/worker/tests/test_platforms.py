@@ -69,6 +69,7 @@ def test_a_function_of_knative_is_made_started_and_called(start: Start) -> None:
         ("platforms.new", "lambda", "handler_kind lambda"),
         ("platforms.openfaas", "knative", "handler_kind knative"),
         ("platforms.of_nothing", "knative", "no method handle"),
+        ("platforms.greet_of_cloud", "functions-framework", "add flask"),
     ],
 )
 def test_what_does_not_fit_its_platform_can_not_be_loaded(

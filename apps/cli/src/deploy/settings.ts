@@ -29,7 +29,7 @@ export const SETTINGS = [
   {
     name: 'handler_kind',
     kind: 'word',
-    what: 'what the handler is called with: auto, payload, context, asgi, wsgi, lambda, openfaas or knative',
+    what: 'what the handler is called with: auto, payload, context, asgi, wsgi, lambda, openfaas, functions-framework or knative',
   },
   { name: 'requirements', kind: 'text', what: 'the packages that the code imports, as a requirements file' },
 ] as const satisfies readonly (Setting & { name: keyof Settings })[];

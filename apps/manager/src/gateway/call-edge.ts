@@ -21,7 +21,7 @@ export interface Incoming {
 export abstract class CallEdge {
   constructor(
     private readonly memory: MemoryBudget,
-    private readonly problems: ProblemLog,
+    protected readonly problems: ProblemLog,
   ) {}
 
   /** Makes the call, or answers its problem. Never throws. */

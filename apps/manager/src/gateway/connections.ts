@@ -1,6 +1,7 @@
 import type { EndpointAddress, EndpointGuard } from '#libs/orchestrator/workload.js';
 import { TOKEN_HEADER } from '#libs/orchestrator/worker-tokens.js';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { callbackify } from 'node:util';
 import { buildConnector, Client } from 'undici';
 import { Deadlines } from './deadlines.js';
@@ -13,6 +14,8 @@ export interface Connection {
   /** The runner that its call is counted for: a guess until `runner` is known. */
   countedFor: string;
   closed: boolean;
+  /** Its socket, since that is a WebSocket's. */
+  upgraded?: Duplex;
 }
 
 interface Runner {
@@ -106,6 +109,19 @@ export class Connections {
     else this.idle.push(connection);
   }
 
+  /** Its socket is a WebSocket's from now on: nothing more is known of its runner by it. */
+  handOver(connection: Connection, socket: Duplex): void {
+    this.ended(connection);
+    connection.closed = true;
+    connection.upgraded = socket;
+  }
+
+  /** Forgets a connection that was handed over. Its socket ends by itself. */
+  letGo(connection: Connection): void {
+    this.open.delete(connection);
+    connection.client.destroy().catch(() => undefined);
+  }
+
   /** Ends a connection whose call failed, and every idle connection to the same runner, which may be stuck. */
   abandon(connection: Connection): void {
     this.ended(connection);
@@ -168,6 +184,7 @@ export class Connections {
     if (index >= 0) this.idle.splice(index, 1);
     connection.closed = true;
     this.open.delete(connection);
+    connection.upgraded?.destroy();
     // Not awaited: the socket may be in the middle of an answer.
     connection.client.destroy().catch(() => undefined);
   }

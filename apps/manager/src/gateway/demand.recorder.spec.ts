@@ -11,6 +11,7 @@ import type { Route, Router } from './router.js';
 import { FunctionShare } from '../memory/memory-budget.js';
 import { ServiceTime } from './service-time.js';
 import { SlotPool } from './slot-pool.js';
+import { OpenStreams } from './worker-client.js';
 
 const ID = 'aaaaaaaaaaaaaaaa';
 
@@ -33,6 +34,7 @@ beforeEach(() => {
     }),
     serviceTime: new ServiceTime(),
     share: new FunctionShare(),
+    streams: new OpenStreams(),
     timeoutMs: 60_000,
     concurrency: 2,
     refusal: undefined,

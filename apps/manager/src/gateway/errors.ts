@@ -74,6 +74,39 @@ export class TooManyStrangers extends AppError {
   }
 }
 
+/** As many WebSockets are open as one function, or this manager, may have. */
+export class TooManyWebSockets extends AppError {
+  readonly kind = 'saturated';
+  override readonly retryAfterSeconds = 1;
+  constructor(
+    readonly code: 'function_overloaded' | 'manager_overloaded',
+    most: number,
+  ) {
+    const whose = code === 'manager_overloaded' ? 'This manager' : 'The function';
+    super(`${whose} has as many WebSockets as it may (${most}), or is leaving. Try again shortly.`, { isMany: true });
+  }
+}
+
+/** It asks for a WebSocket, and not as clients have to. */
+export class InvalidHandshake extends AppError {
+  readonly code = 'invalid_request';
+  readonly kind = 'invalid';
+  constructor() {
+    super(
+      'This is no right request for a WebSocket: GET, HTTP/1.1, no body, Connection: Upgrade, Upgrade: websocket, Sec-WebSocket-Version: 13 and a Sec-WebSocket-Key, sent once all before it are answered.',
+    );
+  }
+}
+
+/** Its handler is none that speaks WebSocket. */
+export class WebSocketUnsupported extends AppError {
+  readonly code = 'websocket_unsupported';
+  readonly kind = 'invalid';
+  constructor(message: string) {
+    super(message);
+  }
+}
+
 export class HandlerError extends AppError {
   readonly code = 'handler_error';
   readonly kind = 'failed';

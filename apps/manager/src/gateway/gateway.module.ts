@@ -11,11 +11,22 @@ import { Invoker } from './invoker.js';
 import { LoadGauges } from './load-gauges.js';
 import { PostMortem } from './post-mortem.js';
 import { Router } from './router.js';
+import { WebSockets } from './web-sockets.js';
 
 @Module({
   imports: [FunctionsModule, ScalingModule],
   controllers: [ExecutionController, HttpCallsController],
-  providers: [Router, CallMetrics, LoadGauges, PostMortem, DemandRecorder, Invoker, ExecutionHttp, HttpCalls],
-  exports: [ExecutionHttp, HttpCalls, Invoker, Router, CallMetrics],
+  providers: [
+    Router,
+    CallMetrics,
+    LoadGauges,
+    PostMortem,
+    DemandRecorder,
+    Invoker,
+    ExecutionHttp,
+    HttpCalls,
+    WebSockets,
+  ],
+  exports: [ExecutionHttp, HttpCalls, Invoker, Router, CallMetrics, WebSockets],
 })
 export class GatewayModule {}

@@ -75,6 +75,7 @@ function Calls(method: keyof typeof METHODS, where: 'root' | 'below'): MethodDec
       'handler_error',
       'handler_result_invalid',
       'http_unsupported',
+      'websocket_unsupported',
       'handler_response_invalid',
       'worker_crashed',
       'function_not_ready',

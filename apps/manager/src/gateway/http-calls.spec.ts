@@ -15,7 +15,16 @@ function unknown({ isStranger = true } = {}) {
   const router = { knownRoute: () => undefined, route } as unknown as Router;
   const access = { isStranger: () => isStranger } as unknown as Access;
   const limits = { payloadBytes: 1, streamIdleMs: 1 } as never;
-  const calls = new HttpCalls({} as never, router, access, {} as never, limits, { functionsDomain: '' }, {} as never);
+  const calls = new HttpCalls(
+    {} as never,
+    router,
+    access,
+    {} as never,
+    {} as never,
+    limits,
+    { functionsDomain: '' },
+    {} as never,
+  );
   return { calls, route, found };
 }
 

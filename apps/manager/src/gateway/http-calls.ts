@@ -3,7 +3,7 @@ import { AUTH_CONFIG, LIMITS_CONFIG } from '#libs/config/config.module.js';
 import { ProblemLog } from '#libs/errors/problem-log.js';
 import { Inject, Injectable } from '@nestjs/common';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Writable } from 'node:stream';
+import type { Duplex, Writable } from 'node:stream';
 import { Access, type ProtectedRoute } from '../auth/access.js';
 import { isFunctionId } from '../functions/function-id.js';
 import { MemoryBudget } from '../memory/memory-budget.js';
@@ -12,12 +12,17 @@ import { CallEdge, headersOfCall } from './call-edge.js';
 import type { CallTiming } from './call-timing.js';
 import { headerChoiceOf } from './choice.js';
 import { checkBinary, checkStructured, eventModeOf } from './cloud-event.js';
-import { TooManyStrangers } from './errors.js';
-import type { HttpSink } from './http-exchange.js';
-import { headersForWorker, type Mount } from './http-headers.js';
+import { CallCancelled, InvalidHandshake, TooManyStrangers } from './errors.js';
+import { asAppError } from '#libs/errors/problem.filter.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { asksForWebSocket, type Upgrade, upgradeOf } from '../http/upgrade.js';
+import type { HttpSink, WebSocketCaller } from './http-exchange.js';
+import { handshakeForWorker, headersForWorker, type Mount } from './http-headers.js';
 import { Invoker } from './invoker.js';
 import { RequestBody } from './request-body.js';
 import { Router } from './router.js';
+import { WebSockets } from './web-sockets.js';
+import type { WebSocketTunnel } from './web-socket-tunnel.js';
 
 /** A request for a function. */
 export interface HttpTarget extends Mount {
@@ -50,6 +55,7 @@ export class HttpCalls extends CallEdge {
     private readonly invoker: Invoker,
     private readonly router: Router,
     private readonly access: Access,
+    private readonly webSockets: WebSockets,
     memory: MemoryBudget,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
     @Inject(AUTH_CONFIG) { functionsDomain }: Pick<AuthConfig, 'functionsDomain'>,
@@ -108,6 +114,8 @@ export class HttpCalls extends CallEdge {
   handle(to: HttpTarget, request: IncomingMessage, response: ServerResponse): Promise<void> {
     return this.serve(request, response, async (incoming) => {
       const { requestId, timing, reservation } = incoming;
+      const upgrade = upgradeOf(request);
+      if (upgrade === undefined && asksForWebSocket(request)) throw new InvalidHandshake();
       const body = new RequestBody(request);
       const event = eventModeOf(request.headers);
       if (event === 'binary') checkBinary(request.headers);
@@ -118,21 +126,31 @@ export class HttpCalls extends CallEdge {
         if (event === 'structured' && body.whole !== undefined) checkStructured(body.whole);
         return beginning;
       };
+      const headers = headersForWorker(request, to, this.access.keyHeaders(request), requestId);
+      const answer = new HandlersAnswer(response, to, requestId, timing);
+      const webSocket = upgrade === undefined ? undefined : new Caller(this.webSockets, request, upgrade, answer);
       const http = {
         method: request.method ?? 'GET',
         target: to.target,
         mount: to,
-        headers: headersForWorker(request, to, this.access.keyHeaders(request), requestId),
+        headers: upgrade === undefined ? headers : handshakeForWorker(headers),
         body,
         payloadBytes: this.limits.payloadBytes,
         idleMs: this.limits.streamIdleMs,
-        sink: new HandlersAnswer(response, to, requestId, timing),
+        sink: answer,
+        webSocket,
       };
       const choice = headerChoiceOf(request);
       try {
         await this.invoker.invoke(to.reference, { ...incoming, readPayload, choice, http });
+      } catch (error) {
+        if (webSocket?.hasBegun !== true) throw error;
+        // Whoever has it knows by the code that it was closed with.
+        const problem = asAppError(error, request.method ?? '', HTTP_CALL.route);
+        if (!(problem instanceof CallCancelled)) this.problems.note(problem, request);
       } finally {
         body.end();
+        webSocket?.[Symbol.dispose]();
       }
     });
   }
@@ -146,10 +164,53 @@ class HandlersAnswer implements HttpSink {
     private readonly timing: CallTiming,
   ) {}
 
+  accept(headers: readonly string[]): void {
+    const head = ['Connection', 'Upgrade', 'Upgrade', 'websocket', ...headers];
+    this.response.writeHead(101, [...head, ...headersOfCall(this.requestId, this.timing)]).flushHeaders();
+  }
+
   begin(status: number, headers: readonly string[]): Writable {
     const head = [...headers, ...headersOfCall(this.requestId, this.timing)];
     // Beside a policy of the handler's own: a page must keep to all of them.
     if (this.mount.root !== '') head.push('Content-Security-Policy', SANDBOX);
     return this.response.writeHead(status, head);
+  }
+}
+
+/** The client of a WebSocket, with its place among those of its function. */
+class Caller implements WebSocketCaller, Disposable {
+  readonly key: string;
+  hasBegun = false;
+  private place: Disposable | undefined;
+
+  constructor(
+    private readonly all: WebSockets,
+    request: IncomingMessage,
+    private readonly upgrade: Upgrade,
+    private readonly answer: HandlersAnswer,
+  ) {
+    this.key = request.headers['sec-websocket-key'] ?? '';
+  }
+
+  admit(id: FunctionId): void {
+    this.place = this.all.take(id);
+  }
+
+  begin(headers: readonly string[]): Duplex {
+    this.answer.accept(headers);
+    this.hasBegun = true;
+    return this.upgrade.take();
+  }
+
+  opened(tunnel: WebSocketTunnel): void {
+    this.all.opened(tunnel);
+  }
+
+  closed(tunnel: WebSocketTunnel): void {
+    this.all.closed(tunnel);
+  }
+
+  [Symbol.dispose](): void {
+    this.place?.[Symbol.dispose]();
   }
 }

@@ -1,12 +1,16 @@
 import { AppError } from '#libs/errors/app-error.js';
 import { InvalidRequest } from '#libs/errors/errors.js';
-import type { Readable, Writable } from 'node:stream';
+import { createHash } from 'node:crypto';
+import type { Duplex, Readable, Writable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { PARSED_BYTES } from '#libs/json/json-scan.js';
 import { Chunks } from '../memory/chunks.js';
 import type { Connection, Connections } from './connections.js';
 import type { Expiring } from './deadlines.js';
 import { headersOfHandler, type Mount } from './http-headers.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import type { RequestBody } from './request-body.js';
+import { WebSocketTunnel } from './web-socket-tunnel.js';
 import { attemptHeader, type WorkerAnswer, type WorkerCall } from './worker-client.js';
 
 /** The HTTP side of a call that a handler answers as it likes. */
@@ -23,6 +27,20 @@ export interface HttpRequest {
   /** How long an answer that has begun may pause. */
   readonly idleMs: number;
   readonly sink: HttpSink;
+  /** It asks for a WebSocket. */
+  readonly webSocket?: WebSocketCaller | undefined;
+}
+
+/** Who asks for a WebSocket. */
+export interface WebSocketCaller {
+  /** What an acceptance is told by (RFC 6455, 4.2.2). */
+  readonly key: string;
+  /** Takes its place among those of its function. Throws where there is none. */
+  admit(id: FunctionId): void;
+  /** Answers that it is accepted, and gives the connection. Throws where `headers` can't be sent. */
+  begin(headers: readonly string[]): Duplex;
+  opened(tunnel: WebSocketTunnel): void;
+  closed(tunnel: WebSocketTunnel): void;
 }
 
 /** The body of an HTTP call, of which only a beginning may be there. */
@@ -49,6 +67,7 @@ const PREFIX = '/.http';
 /** What a stream keeps of an answer that isn't read fast enough. */
 const PASSED_BYTES = 64 * 1024;
 const MOST_INTERIM_ANSWERS = 4;
+const GUID_OF_WEB_SOCKETS = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
 const RUNNER = /^\d{1,10}$/;
 const ERROR_CODE = /^[a-z_]{1,64}$/;
 const INVALID_REQUEST = 'UND_ERR_INVALID_ARG';
@@ -83,7 +102,7 @@ export function exchangeHttp(connections: Connections, http: HttpRequest, call: 
         headers,
         body: whole === undefined ? exchange.pieces() : whole.length > 0 ? whole : null,
         // Or it would end the connection after HEAD, and after other methods that have a body.
-        reset: false,
+        ...(http.webSocket === undefined ? { reset: false } : { upgrade: 'websocket' }),
       },
       exchange,
     );
@@ -155,6 +174,17 @@ class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
       if (this.interim > MOST_INTERIM_ANSWERS) this.giveUp('it sent interim answers without end');
       return;
     }
+    if (!this.readHead(status, headers) || !this.isOfHandler) return;
+    const announced = headers['content-length'];
+    this.length = typeof announced === 'string' ? Number(announced) : undefined;
+    // Its handler may wait for more of the body before it goes on.
+    this.mayGoOn.resolve(true);
+    // The head of a short answer goes out together with its body.
+    if (this.length === undefined && this.http.method !== 'HEAD') this.begin();
+  }
+
+  /** False where it is of another worker. */
+  private readHead(status: number, headers: Record<string, unknown>): boolean {
     this.status = status;
     this.headers = headers;
     const { moments } = this.call;
@@ -163,16 +193,60 @@ class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
     if (typeof runner === 'string' && RUNNER.test(runner)) this.runner = runner;
     if (!this.connections.accepts(this.runner)) {
       this.abandon({ kind: 'cut_off', reason: 'another worker has its address', runner: this.runner });
-      return;
+      return false;
     }
     this.isOfHandler = headers['x-faas-answer'] === '1';
-    if (!this.isOfHandler) return;
-    const announced = headers['content-length'];
-    this.length = typeof announced === 'string' ? Number(announced) : undefined;
-    // Its handler may wait for more of the body before it goes on.
-    this.mayGoOn.resolve(true);
-    // The head of a short answer goes out together with its body.
-    if (this.length === undefined && this.http.method !== 'HEAD') this.begin();
+    return true;
+  }
+
+  onRequestUpgrade(
+    _controller: Dispatcher.DispatchController,
+    status: number,
+    headers: Record<string, unknown>,
+    socket: Duplex,
+  ): void {
+    // Until somebody else listens.
+    socket.on('error', () => socket.destroy());
+    if (this.readHead(status, headers) && !this.settled) this.beginWebSocket(socket);
+    if (this.connection.upgraded !== socket) socket.destroy();
+  }
+
+  private beginWebSocket(socket: Duplex): void {
+    const { connection, connections, http, call, runner } = this;
+    const { webSocket } = http;
+    const accepted = createHash('sha1').update(`${webSocket?.key}${GUID_OF_WEB_SOCKETS}`).digest('base64');
+    // The caller may not be let through to a worker that goes on reading HTTP.
+    if (webSocket === undefined || !this.isOfHandler || this.headers['sec-websocket-accept'] !== accepted) {
+      this.giveUp('it accepted a WebSocket with a wrong answer');
+      return;
+    }
+    const found = headersOfHandler(this.headers, http.mount);
+    if ('fault' in found) {
+      this.abandon({ kind: 'invalid', reason: found.fault });
+      return;
+    }
+    let client: Duplex;
+    try {
+      call.reservation?.add(PASSED_BYTES);
+      client = webSocket.begin(found.pairs);
+    } catch (error) {
+      this.abandon(error instanceof AppError ? { kind: 'no_room', error } : { kind: 'cancelled' });
+      return;
+    }
+    this.settle();
+    if (runner !== undefined) connections.noteAnswer(connection, runner, performance.now());
+    connections.handOver(connection, socket);
+    const { streams, cancellation } = call;
+    if (streams !== undefined) streams.webSockets += 1;
+    const { idleMs } = http;
+    const options = { deadlines: connections.deadlines, endsAt: this.endsAt, idleMs, cancellation };
+    const tunnel = new WebSocketTunnel(client, socket, options, (answer) => {
+      if (streams !== undefined) streams.webSockets -= 1;
+      connections.letGo(connection);
+      webSocket.closed(tunnel);
+      this.resolve(answer);
+    });
+    webSocket.opened(tunnel);
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -239,6 +313,8 @@ class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
       this.abandon(error instanceof AppError ? { kind: 'no_room', error } : { kind: 'invalid', reason });
       return undefined;
     }
+    const { streams } = this.call;
+    if (streams !== undefined) streams.answers += 1;
     this.stream.on('drain', () => this.goOn());
     this.expiresAt = Math.min(this.endsAt, performance.now() + this.http.idleMs);
     // Sooner than it was expected to end.
@@ -286,6 +362,8 @@ class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
   private settle(): boolean {
     if (this.settled) return false;
     this.settled = true;
+    const { streams } = this.call;
+    if (this.stream !== undefined && streams !== undefined) streams.answers -= 1;
     this.mayGoOn.resolve(false);
     this.connections.deadlines.delete(this);
     this.call.cancellation.onCancel(undefined);

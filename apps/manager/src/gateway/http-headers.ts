@@ -83,6 +83,11 @@ export function headersForWorker(
   return found;
 }
 
+/** Those of a request for a WebSocket: without extensions, so that frames pass as they are and none of them unfolds. */
+export function handshakeForWorker(headers: readonly string[]): string[] {
+  return headers.filter((_, index) => headers[index - (index % 2)] !== 'sec-websocket-extensions');
+}
+
 /** Names that the sender of a request means for the next hop alone. */
 function connectionOptions(value: string | undefined): ReadonlySet<string> | undefined {
   if (value === undefined || /^(keep-alive|close)$/i.test(value)) return undefined;

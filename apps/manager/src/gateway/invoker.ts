@@ -88,6 +88,7 @@ export class Invoker {
       const route = found instanceof Promise ? await found : found;
       // No payload is read before it is known whose share it counts in.
       reservation.countFor(route.share);
+      call.http?.webSocket?.admit(functionOf(route));
       const body = call.isBackground === true ? readOnce(call) : await call.readPayload();
       const result = await this.run(route, body, call);
       this.metrics.ended('ok', timing, performance.now());
@@ -267,7 +268,7 @@ function readOnce({ readPayload }: Call): Body {
   return () => (body ??= readPayload());
 }
 
-function requestOf({ id, timeoutMs }: Route, body: Buffer, call: Call): WorkerCall {
+function requestOf({ id, timeoutMs, streams }: Route, body: Buffer, call: Call): WorkerCall {
   const { requestId, attempt, cancellation, timing, reservation, sink } = call;
   const moments = timing.isCold ? timing : undefined;
   return {
@@ -279,6 +280,7 @@ function requestOf({ id, timeoutMs }: Route, body: Buffer, call: Call): WorkerCa
     cancellation,
     reservation,
     sink,
+    streams,
     moments,
   };
 }

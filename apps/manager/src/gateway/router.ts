@@ -21,6 +21,7 @@ import { Connections } from './connections.js';
 import { FunctionDisabled, FunctionNotRunnable } from './errors.js';
 import { ServiceTime } from './service-time.js';
 import { type Links, type Replica, SlotPool } from './slot-pool.js';
+import { OpenStreams } from './worker-client.js';
 
 /** What this manager keeps in memory of a function that is called here. */
 export interface Route {
@@ -29,6 +30,7 @@ export interface Route {
   readonly serviceTime: ServiceTime;
   /** The memory of its calls. */
   readonly share: FunctionShare;
+  readonly streams: OpenStreams;
   timeoutMs: number;
   concurrency: number;
   /** Why calls are refused; undefined while they are not. */
@@ -187,6 +189,7 @@ export class Router implements OnApplicationShutdown {
       pool: new SlotPool(row.concurrency, this.limits.queuePerFunction, this.links),
       serviceTime: new ServiceTime(),
       share: new FunctionShare(),
+      streams: new OpenStreams(),
       timeoutMs: row.timeoutMs,
       concurrency: row.concurrency,
       refusal: undefined,

@@ -8,6 +8,7 @@ import {
   InvalidPayload,
   PayloadNotText,
   PayloadTooLarge,
+  WebSocketUnsupported,
 } from './errors.js';
 import { CLOSE_BRACE, lastByte, namesMember, PARSED_BYTES } from '#libs/json/json-scan.js';
 
@@ -38,6 +39,8 @@ export function meaningOf(status: number, body: Buffer, timeoutMs: number): AppE
       return new HandlerTimeout(timeoutMs);
     case 'handler_response_invalid':
       return new HandlerResponseInvalid(detail ?? "The handler's answer can't be sent.");
+    case 'websocket_unsupported':
+      return new WebSocketUnsupported(detail ?? 'The handler speaks no WebSocket.');
     case 'payload_not_text':
       return new PayloadNotText(detail ?? 'The body is not UTF-8.');
     case 'event_invalid':

@@ -10,6 +10,12 @@ import type { Expiring } from './deadlines.js';
 import { CLOSE_BRACE, lastByte, PARSED_BYTES } from '#libs/json/json-scan.js';
 import { beginsResult } from './worker-answer.js';
 
+/** Of one function, at this moment. */
+export class OpenStreams {
+  answers = 0;
+  webSockets = 0;
+}
+
 /** Where a result goes that is too large to be kept in memory. */
 export interface AnswerSink {
   /** `bytes`: the length, where the worker announced it. */
@@ -29,6 +35,8 @@ export interface WorkerCall {
   readonly reservation?: Pick<MemoryReservation, 'add'> | undefined;
   /** Without it every answer is kept until it is complete. */
   readonly sink?: AnswerSink | undefined;
+  /** Counts answers to HTTP calls that have begun, and WebSockets. */
+  readonly streams?: OpenStreams | undefined;
   /** Gets the moments when the request was written and its answer began, in `performance.now()` milliseconds. */
   readonly moments?: { requestedAt: number; firstByteAt: number } | undefined;
 }

@@ -35,7 +35,7 @@ describe('the connections of clients', () => {
       requestTimeoutMs,
     };
     held = new MemoryBudget({ heldBytes }, new Metrics());
-    server = createHttpServer(listener, config, held, readTimeoutMs);
+    server = createHttpServer(listener, config, held, { readTimeoutMs });
     server.on('connection', (socket: Socket) => served.add(socket));
     await listen(server, config);
   };

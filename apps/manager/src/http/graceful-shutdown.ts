@@ -68,6 +68,8 @@ export class GracefulShutdown {
     await Promise.race([closed, delay(timeoutMs, undefined, { ref: false })]);
     clearInterval(idle);
     server.closeAllConnections();
+    // Those that were upgraded aren't among them.
+    for (const socket of this.connections) socket.destroy();
     await closed;
   }
 }

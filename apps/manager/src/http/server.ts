@@ -22,6 +22,7 @@ import { problemWith, sendProblem } from '#libs/errors/problem.js';
 import { asAppError } from '#libs/errors/problem.filter.js';
 import { areTooManyPieces } from '../memory/chunks.js';
 import { serveHalfClosed } from './half-closed.js';
+import { isHandshake, responseToUpgrade } from './upgrade.js';
 
 /** With a query they go to the framework's router, which knows what parameters there are. */
 const EXECUTE_PATH = /^\/functions\/([^/?#]+)\/execute\/?\??$/;
@@ -40,15 +41,19 @@ const CHECK_MS = 1_000;
 /** How long the sender of a broken request has to read the answer. */
 const LINGER_MS = 1_000;
 
-/**
- * An HTTP server with limits for every wait for a client and for everything kept for clients. `readTimeoutMs`: how long a
- * client may leave an answer unread.
- */
+export interface ServerOptions {
+  /** How long a client may leave an answer unread. */
+  readonly readTimeoutMs?: number | undefined;
+  /** Which requests for a WebSocket may be answered with one. */
+  readonly mayUpgrade?: ((request: IncomingMessage) => boolean) | undefined;
+}
+
+/** An HTTP server with limits for every wait for a client and for everything kept for clients. */
 export function createHttpServer(
   listener: RequestListener,
   config: ServerConfig,
   memory: MemoryBudget,
-  readTimeoutMs?: number,
+  { readTimeoutMs, mayUpgrade = () => false }: ServerOptions = {},
 ): Server {
   const serve = forOneHost(listener);
   const server = createServer({
@@ -60,12 +65,18 @@ export function createHttpServer(
     noDelay: true,
     // Checked here, so that the sender gets a problem document.
     requireHostHeader: false,
+    // All other requests to upgrade, such as those for HTTP/2, are what they are without it.
+    shouldUpgradeCallback: (request) => isHandshake(request) && mayUpgrade(request),
   });
   const connections = new ClientConnections(server, memory, readTimeoutMs);
   serveHalfClosed(server);
   server.on('request', (_, response) => connections.admit(response, serve));
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     if (error.code !== 'ERR_HTTP_REQUEST_TIMEOUT' || !connections.excuses(socket)) answerBrokenRequest(error, socket);
+  });
+  server.on('upgrade', (request, socket: Socket, head) => {
+    const response = responseToUpgrade(request, socket, head);
+    if (response !== undefined) connections.admit(response, serve);
   });
   server.on('checkContinue', (request, response) => {
     askForBodyWhenRead(request, response);

@@ -88,7 +88,17 @@ function Packages(): PropertyDecorator {
 }
 
 /** What handlers may be called with: docs/http.md. */
-export const HANDLER_KINDS = ['auto', 'payload', 'context', 'asgi', 'wsgi', 'lambda', 'openfaas', 'knative'] as const;
+export const HANDLER_KINDS = [
+  'auto',
+  'payload',
+  'context',
+  'asgi',
+  'wsgi',
+  'lambda',
+  'openfaas',
+  'functions-framework',
+  'knative',
+] as const;
 export type HandlerKind = (typeof HANDLER_KINDS)[number];
 
 /** How an upload's handler is called. */

@@ -15,6 +15,7 @@ from ..protocol import HTTP_PREFIX, PROTOCOL, Header, Kind, Reason
 from .asgi import AsgiCall, AsgiHttpCall
 from .calls import Call, Send
 from .exchange import Receive, Scope, content_length, read_body, read_rest, respond
+from .frames import Code
 from .gate import Gate, may_look
 from .http import HttpCall, posted, request_of
 from .payloads import Context, ContextCall, PayloadHttpCall
@@ -25,10 +26,13 @@ from .results import (
     payload_not_text,
     payload_too_large,
     refused,
+    websocket_unsupported,
     worker_draining,
     worker_misdirected,
 )
+from .server import CONNECTION
 from .streams import CallOutput
+from .websocket import WebSocketCall
 from .wsgi import WsgiCall, WsgiHttpCall
 
 if TYPE_CHECKING:
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
 
 # The manager owns the deadline; this worker's own answer comes a little after.
 _GRACE_SECONDS = 0.01
+# What an application gets of which a WebSocket is closed that has run past its time limit.
+_CLOSING_NS = 1_500_000_000
 # How long a cancelled coroutine may take to clean up before its runner counts as stuck.
 _CANCEL_SECONDS = 0.25
 # Most calls in threads end by themselves so soon.
@@ -191,8 +197,14 @@ class FunctionApp:
         most = _number(headers.get(Header.PAYLOAD_BYTES, b"")) or self.settings.max_body_bytes
         length = content_length(headers)
         request = request_of(scope, headers)
+        http_kind = self._http_kind
+        if b"upgrade" in headers:
+            # The manager passes no other one on.
+            if self.kind is not Kind.ASGI:
+                return await respond(send, websocket_unsupported(self.kind), close=True)
+            http_kind = WebSocketCall
         headers.clear()
-        call = self._http_kind(
+        call = http_kind(
             request, receive, send, self.loop, self._is_closing, limits, CallOutput(request_id)
         )
         if isinstance(call, PayloadHttpCall):
@@ -215,12 +227,23 @@ class FunctionApp:
             del body
         elif isinstance(call, AsgiHttpCall):
             call.state = self.runner.state
+        elif isinstance(call, WebSocketCall):
+            call.state = self.runner.state
+            call.most_bytes = most
+            call.take_over = scope["state"][CONNECTION].take_over
+            call.on_overstayed = self._end_told
         elif isinstance(call, WsgiHttpCall):
             call.multithread = self.settings.concurrency > 1
         return await self._serve(call, scope, started_ns)
 
     def _is_closing(self) -> bool:
         return self.closing
+
+    def close_web_sockets(self) -> None:
+        """Their clients come again, and get to another runner."""
+        for call in list(self.calls.running):
+            if isinstance(call, WebSocketCall):
+                call.close(Code.RESTARTING, "The worker is leaving.")
 
     def _limit_ms(self, headers: dict[bytes, bytes]) -> int:
         asked = _number(headers.get(Header.TIMEOUT_MS, b""))
@@ -300,6 +323,11 @@ class FunctionApp:
         return not call.settled
 
     def _expire(self, call: Call) -> None:
+        if isinstance(call, WebSocketCall) and call.close(Code.GOING_AWAY, "The time is over."):
+            call.deadline_ns += _CLOSING_NS
+            call.timer = self.loop.call_later(_CLOSING_NS / 1e9, self._expire, call)
+            self.calls.refresh()
+            return None
         waited_ns = call.take_waited_ns()
         if waited_ns > 0:
             # The time of its reader is not its own.
@@ -331,12 +359,16 @@ class FunctionApp:
 
     def _abandon(self, call: Call) -> None:
         """The caller hung up: a coroutine ends now, a thread has until its limit."""
-        if call.settled:
+        if call.settled or (isinstance(call, WebSocketCall) and call.lost()):
             return
         call.settled = True
         seconds = _ENDING_SECONDS if call.cancel is None else _CANCEL_SECONDS
         self._cancel(call)
         self.loop.call_later(seconds, self._leave_alone, call)
+
+    def _end_told(self, call: Call) -> None:
+        if call in self.calls.running:
+            self._abandon(call)
 
     def _leave_alone(self, call: Call) -> None:
         if call in self.calls.running and not call.overdue:

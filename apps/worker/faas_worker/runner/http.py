@@ -149,7 +149,7 @@ def encoded_head(status: Any, headers: Headers) -> tuple[bytes, int | None]:
             raise AnswerInvalid(f"its headers have more than {MOST_HEADER_BYTES} bytes")
         name = bytes(name).lower()
         value = bytes(value).strip(b" \t")
-        if not _NAME.fullmatch(name):
+        if not is_token(name):
             raise AnswerInvalid(f"{_shown(name)} can't be the name of a header")
         if _NO_VALUE.search(value):
             raise AnswerInvalid(f"its header {_shown(name)} has a value with control characters")
@@ -162,6 +162,10 @@ def encoded_head(status: Any, headers: Headers) -> tuple[bytes, int | None]:
             continue
         lines.append(b"%b: %b\r\n" % (name, value))
     return b"".join(lines), length
+
+
+def is_token(text: bytes) -> bool:
+    return _NAME.fullmatch(text) is not None
 
 
 def _shown(text: bytes) -> str:
@@ -346,6 +350,7 @@ class HttpCall(Call):
         super().__init__("", *limits, output, send)
         self.request = request
         self.wire = Wire(send, request.method, closing)
+        self._closing = closing
         self.loop = loop
         self._receive = receive
         self._is_held = request.is_held

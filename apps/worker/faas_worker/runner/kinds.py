@@ -15,6 +15,7 @@ _ARGUMENTS = {
     Kind.WSGI: _WSGI,
     Kind.LAMBDA: ("event", "context"),
     Kind.OPENFAAS: ("event", "context"),
+    Kind.FUNCTIONS_FRAMEWORK: ("request",),
     Kind.KNATIVE: (),
 }
 

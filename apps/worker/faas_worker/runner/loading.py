@@ -18,7 +18,7 @@ from typing import Any
 from ..protocol import AUTO, Kind
 from .failures import MESSAGE_CHARS, TRACEBACK_CHARS, Failure, cut, describe
 from .kinds import Uncallable, is_async, kind_of
-from .platforms import knative_application
+from .platforms import flask_application, knative_application
 
 # What one message to the supervisor may hold.
 REPORT_BYTES = 60_000
@@ -79,6 +79,8 @@ def load_handler(path: str, app_dir: str, code: bytes | None = None, kind: str =
         found = kind_of(function, name, kind)
         if found is Kind.KNATIVE:
             function, found = knative_application(function), Kind.ASGI
+        elif found is Kind.FUNCTIONS_FRAMEWORK:
+            function, found = flask_application(function, name), Kind.WSGI
         on_loop = found is Kind.ASGI or (found is not Kind.WSGI and is_async(function))
     except Uncallable as error:
         raise HandlerNotLoadable(Failure("TypeError", str(error), "")) from None

@@ -7,12 +7,14 @@ import importlib
 import inspect
 import json
 import os
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from .events import event_of, is_event, packaged
 from .http import Disconnected, EventInvalid, Request
+from .kinds import Uncallable
 from .payloads import JSON, TEXT, Context, ContextCall, PayloadHttpCall, Values
 from .results import Answer, application_answer
 
@@ -183,6 +185,45 @@ class OpenFaasCall(ContextCall):
 
     async def answer_on_loop(self, value: Any, max_bytes: int) -> Answer | None:
         return self.answer(value, max_bytes)
+
+
+# Functions Framework, as Cloud Functions has it: https://github.com/GoogleCloudPlatform/functions-framework-python
+
+
+def flask_application(function: Any, name: str) -> Any:
+    """Calls it with Flask's request, and makes of what it returns what Flask makes of it. Raises
+    Uncallable where the function brings no Flask."""
+    try:
+        import flask
+    except ModuleNotFoundError:
+        raise Uncallable(
+            f"{name} is called with the request of Flask, as handler_kind functions-framework is:"
+            " add flask, or functions-framework, to the requirements"
+        ) from None
+    takes_event = _takes_event(name)
+
+    class Application(flask.Flask):
+        def dispatch_request(self) -> Any:
+            # Whatever its path and its method.
+            request = flask.request._get_current_object()  # type: ignore[attr-defined]
+            if not takes_event:
+                return function(request)
+            from cloudevents.http import from_http
+
+            function(from_http(dict(request.headers), request.get_data()))
+            return "OK"
+
+    application = Application(getattr(function, "__module__", name), static_folder=None)
+    # An error is the function's, with its traceback.
+    application.config["PROPAGATE_EXCEPTIONS"] = True
+    return application
+
+
+def _takes_event(name: str) -> bool:
+    """Whether its decorator said so."""
+    registry = getattr(sys.modules.get("functions_framework"), "_function_registry", None)
+    known = getattr(registry, "REGISTRY_MAP", {})
+    return known.get(name) == "cloudevent"
 
 
 # Knative Functions: https://github.com/knative/func, its templates for Python

@@ -147,6 +147,12 @@ def response_invalid(message: str) -> Answer:
     return _error(502, detail, "handler_response_invalid", failure)
 
 
+def websocket_unsupported(kind: str) -> Answer:
+    message = f"A handler of the kind {kind} speaks no WebSocket: only applications of ASGI do."
+    failure = Failure("WebSocketUnsupported", message, "")
+    return _error(400, message, "websocket_unsupported", failure, close=True)
+
+
 def payload_not_text() -> Answer:
     message = "The body is not UTF-8, which the payload of this handler must be."
     return _error(400, message, "payload_not_text", Failure("UnicodeDecodeError", message, ""))

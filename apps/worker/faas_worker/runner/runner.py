@@ -367,6 +367,7 @@ class Runner:
         try:
             self.leaving = self.app.closing = True
             self.health.stop()
+            self.app.close_web_sockets()
             if reason:
                 self.tell(News.RETIRES, reason.name)
             if not self.is_last:

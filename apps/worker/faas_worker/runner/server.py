@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -46,6 +47,17 @@ class _Protocol(HttpToolsProtocol):
         #: A request that the worker makes of itself: nobody else can.
         self.is_own = is_own
         self.unknown: asyncio.TimerHandle | None = None
+        #: Gets what arrives, once the connection is none of HTTP any more.
+        self.taker: Callable[[bytes], None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        if self.taker is None:
+            super().data_received(data)
+        else:
+            self.taker(data)
+
+    def take_over(self, taker: Callable[[bytes], None]) -> None:
+        self.taker = taker
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -76,6 +88,7 @@ class _Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self.keep()
         self.app_state = {}
+        self.taker = None
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             on_disconnect: Any = cycle.scope.get("faas.on_disconnect")

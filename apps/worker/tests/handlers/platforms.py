@@ -81,3 +81,7 @@ class Greeter:
 
 def of_nothing():
     return object()
+
+
+def greet_of_cloud(request):
+    return f"Hello {request.args['name']}"

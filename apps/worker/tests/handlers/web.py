@@ -5,7 +5,15 @@ import time
 from contextlib import asynccontextmanager
 
 import faas
-from fastapi import BackgroundTasks, FastAPI, Request
+from fastapi import (
+    BackgroundTasks,
+    FastAPI,
+    HTTPException,
+    Request,
+    WebSocket,
+    WebSocketDisconnect,
+    WebSocketException,
+)
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 
@@ -167,6 +175,105 @@ async def upload(request: Request):
 @app.get("/raise")
 async def raising():
     raise ValueError("of the application")
+
+
+@app.websocket("/echo")
+async def echo(socket: WebSocket):
+    await socket.accept(headers=[(b"x-mine", b"1"), (b"sec-websocket-accept", b"forged")])
+    while True:
+        match await socket.receive():
+            case {"type": "websocket.receive", "text": text}:
+                await socket.send_text(text)
+            case {"type": "websocket.receive", "bytes": data}:
+                await socket.send_bytes(data)
+            case {"type": "websocket.disconnect", "code": code}:
+                print(f"left with {code}", flush=True)
+                break
+
+
+@app.websocket("/told/{number}")
+async def told(socket: WebSocket, number: int, colour: str):
+    await socket.accept(subprotocol="second")
+    await socket.send_json(
+        {
+            "number": number,
+            "colour": colour,
+            "url": str(socket.url),
+            "offered": socket.scope["subprotocols"],
+            "header": socket.headers.get("x-told"),
+            "greeting": socket.state.greeting,
+        }
+    )
+    await socket.close(3001, "that is all")
+
+
+@app.websocket("/refuse")
+async def refuse(socket: WebSocket):
+    await socket.close()
+
+
+@app.websocket("/deny")
+async def deny(socket: WebSocket):
+    await socket.send_denial_response(PlainTextResponse("not you", 402))
+
+
+@app.websocket("/forbidden")
+async def forbidden(socket: WebSocket):
+    raise HTTPException(404, "no such room")
+
+
+@app.websocket("/policy")
+async def policy(socket: WebSocket):
+    await socket.accept()
+    raise WebSocketException(1008, "no")
+
+
+@app.websocket("/fails")
+async def fails(socket: WebSocket):
+    await socket.accept()
+    raise ValueError("of the WebSocket")
+
+
+@app.websocket("/fails-before")
+async def fails_before(socket: WebSocket):
+    raise ValueError("before the WebSocket")
+
+
+@app.websocket("/returns")
+async def returns(socket: WebSocket):
+    await socket.accept()
+
+
+@app.websocket("/tutorial")
+async def tutorial(socket: WebSocket):
+    await socket.accept()
+    try:
+        while True:
+            await socket.send_text(f"you said {await socket.receive_text()}")
+    except WebSocketDisconnect as end:
+        print(f"disconnected with {end.code}", flush=True)
+
+
+@app.websocket("/deaf")
+async def deaf(socket: WebSocket):
+    await socket.accept()
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        print("the deaf one was ended", flush=True)
+        raise
+
+
+@app.websocket("/flood")
+async def flood(socket: WebSocket):
+    await socket.accept()
+    sent = 0
+    try:
+        while True:
+            await socket.send_bytes(b"x" * 65536)
+            sent += 1
+    finally:
+        print(f"flooded {sent}", flush=True)
 
 
 def wsgi(environ, start_response):

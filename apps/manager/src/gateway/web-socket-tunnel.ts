@@ -1,0 +1,136 @@
+import type { Duplex } from 'node:stream';
+import type { Cancellation } from './cancellation.js';
+import type { Deadlines, Expiring } from './deadlines.js';
+import { CLOSE, closeFrame, FrameTracker } from './web-socket-frames.js';
+import type { WorkerAnswer } from './worker-client.js';
+
+/** How long what was sent last has to arrive, and the other side to hang up. */
+const LINGER_MS = 1_000;
+
+export interface TunnelOptions {
+  readonly deadlines: Deadlines;
+  /** When it has to end, in `performance.now()` milliseconds. */
+  readonly endsAt: number;
+  /** How long nothing may come from either side. */
+  readonly idleMs: number;
+  readonly cancellation: Cancellation;
+}
+
+/** What comes from one side. */
+interface Direction {
+  readonly from: Duplex;
+  readonly to: Duplex;
+  readonly frames: FrameTracker;
+}
+
+/**
+ * Passes the bytes of a WebSocket between a client and a worker, as fast as the slower of them reads. It keeps what is
+ * in the buffers of the two sockets, and knows of frames only where they end, so that it can close in between.
+ */
+export class WebSocketTunnel implements Expiring {
+  expiresAt: number;
+  private readonly up: Direction;
+  private readonly down: Direction;
+  /** What is closed with once the frame under way has ended. */
+  private closing: { readonly code: number; readonly reason: string } | undefined;
+  private isOver = false;
+
+  constructor(
+    private readonly client: Duplex,
+    private readonly worker: Duplex,
+    private readonly options: TunnelOptions,
+    /** Called once, when nothing passes any more. */
+    private readonly ended: (answer: WorkerAnswer) => void,
+  ) {
+    const { deadlines, endsAt, idleMs, cancellation } = options;
+    this.expiresAt = Math.min(endsAt, performance.now() + idleMs);
+    this.up = { from: client, to: worker, frames: new FrameTracker() };
+    this.down = { from: worker, to: client, frames: new FrameTracker() };
+    deadlines.add(this);
+    for (const direction of [this.up, this.down]) {
+      const { from, to } = direction;
+      from.on('error', () => from.destroy());
+      from.on('data', (chunk: Buffer) => this.pass(direction, chunk));
+      to.on('drain', () => from.resume());
+    }
+    client.once('end', () => this.left()).once('close', () => this.left());
+    worker.once('end', () => this.lost()).once('close', () => this.lost());
+    const leave = () => this.left();
+    if (cancellation.isCancelled || client.destroyed) queueMicrotask(leave);
+    else cancellation.onCancel(leave);
+  }
+
+  expire(): void {
+    const { endsAt, idleMs } = this.options;
+    const isIdle = this.expiresAt < endsAt;
+    const answer: WorkerAnswer = { kind: 'timed_out', idleMs: isIdle ? idleMs : undefined };
+    this.close(CLOSE.goingAway, isIdle ? 'Nothing came for too long.' : 'The time limit has passed.', answer);
+  }
+
+  /** Closes both sides, in between two frames where one ends soon. */
+  close(code: number, reason: string, answer: WorkerAnswer = { kind: 'streamed' }): void {
+    if (this.isOver) return;
+    this.closing = { code, reason };
+    this.settle(answer);
+    for (const direction of [this.up, this.down]) if (direction.frames.isBetween) this.closeAfter(direction);
+    for (const socket of [this.client, this.worker]) socket.resume();
+  }
+
+  private pass(direction: Direction, chunk: Buffer): void {
+    const { from, to, frames } = direction;
+    const isOpen = this.closing === undefined || !frames.isBetween;
+    if (!isOpen || !to.writable) return;
+    const end = frames.follow(chunk);
+    if (this.closing !== undefined) {
+      to.write(end === undefined ? chunk : chunk.subarray(0, end));
+      if (end !== undefined) this.closeAfter(direction);
+      return;
+    }
+    this.expiresAt = Math.min(this.options.endsAt, performance.now() + this.options.idleMs);
+    if (!to.write(chunk)) from.pause();
+  }
+
+  private closeAfter({ to, frames }: Direction): void {
+    const { code, reason } = this.closing as { code: number; reason: string };
+    if (!to.writable) return;
+    if (frames.hasClosed) to.end();
+    else to.end(closeFrame(code, reason, to === this.client ? 'client' : 'server'));
+  }
+
+  /** The client sends nothing more. */
+  private left(): void {
+    if (this.isOver) return;
+    if (!this.up.frames.hasClosed && !this.down.frames.hasClosed) {
+      this.settle({ kind: 'cancelled' });
+      // Nobody could tell its application more than that.
+      this.worker.destroy();
+    } else this.settle({ kind: 'streamed' });
+    this.worker.end();
+    this.client.end();
+  }
+
+  /** The worker sends nothing more: it has closed, or it has died. */
+  private lost(): void {
+    if (this.isOver) return;
+    if (this.down.frames.hasClosed) {
+      this.settle({ kind: 'streamed' });
+      this.client.end();
+    } else {
+      const reason = 'its worker has ended';
+      this.close(CLOSE.failed, 'The worker has ended.', { kind: 'broken_off', reason });
+    }
+    this.worker.end();
+  }
+
+  private settle(answer: WorkerAnswer): void {
+    this.isOver = true;
+    const { deadlines, cancellation } = this.options;
+    deadlines.delete(this);
+    cancellation.onCancel(undefined);
+    for (const socket of [this.client, this.worker]) {
+      const patience = setTimeout(() => socket.destroy(), LINGER_MS);
+      socket.once('close', () => clearTimeout(patience));
+    }
+    this.ended(answer);
+  }
+}

@@ -1,0 +1,383 @@
+import { expect, it, vi } from 'vitest';
+import { describeOnAnyEngine, describeOnEachLocalEngine, describeOnPlainImage } from '../support/engines.js';
+import { converse, expectProblem } from '../support/http.js';
+import { Stage } from '../support/stage.js';
+import { frame, HANDSHAKE, upgraded, WebSocketClient } from '../support/web-socket.js';
+
+const KEY = 'a-key-of-this-suite';
+const PATIENT = { timeout: 180_000 };
+const KEYED = { 'X-Api-Key': KEY };
+
+/** An application of ASGI that needs no package. */
+const APP = `
+import asyncio
+import os
+
+open_ones = set()
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return
+    path = scope["path"].removeprefix(scope["root_path"])
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": str(len(open_ones)).encode()})
+        return
+    assert (await receive())["type"] == "websocket.connect"
+    if path == "/refused":
+        await send({"type": "websocket.close"})
+        return
+    if path == "/denied":
+        await send({"type": "websocket.http.response.start", "status": 418, "headers": [(b"x-kind", b"tea")]})
+        await send({"type": "websocket.http.response.body", "body": b"short and stout"})
+        return
+    if path == "/raises":
+        raise ValueError("before it was accepted")
+    offered = scope["subprotocols"]
+    await send({"type": "websocket.accept", "subprotocol": offered[-1] if offered else None,
+                "headers": [(b"x-path", path.encode()), (b"set-cookie", b"a=1; Path=/; Domain=example.org")]})
+    me = object()
+    open_ones.add(me)
+    try:
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                print("left with", message["code"])
+                return
+            text, data = message.get("text"), message.get("bytes")
+            if text == "headers":
+                names = [name.decode() for name, _ in scope["headers"]]
+                await send({"type": "websocket.send", "text": " ".join(sorted(names))})
+            elif text == "scope":
+                told = [scope["scheme"], scope["root_path"], path, scope["query_string"].decode(), scope["client"][0]]
+                await send({"type": "websocket.send", "text": " ".join(told)})
+            elif text == "close":
+                await send({"type": "websocket.close", "code": 4321, "reason": "as you wish"})
+                return
+            elif text == "fail":
+                raise ValueError("in the middle")
+            elif text == "die":
+                os.kill(os.getpid(), 9)
+            elif text == "flood":
+                while True:
+                    await send({"type": "websocket.send", "bytes": b"x" * 65536})
+            elif text == "large":
+                await send({"type": "websocket.send", "bytes": b"x" * 8 * 1024 * 1024})
+            elif text is not None:
+                await send({"type": "websocket.send", "text": text})
+            else:
+                await send({"type": "websocket.send", "bytes": data})
+    finally:
+        open_ones.discard(me)
+`;
+
+const PLAIN = `
+def handle(payload):
+    return payload
+`;
+
+describeOnEachLocalEngine('a WebSocket', (engine) => {
+  const stage = Stage.on(engine, { API_KEYS: KEY });
+
+  it('carries messages both ways between a client and an application, and its closing code', PATIENT, async () => {
+    const { manager } = stage;
+    const { id } = await manager.add(APP, { name: 'app' });
+    const client = await WebSocketClient.open(`${manager.url}/f/${id}/rooms/7?x=1`, {
+      headers: KEYED,
+      protocols: ['first', 'second'],
+    });
+    expect(client.socket.protocol).toBe('second');
+    expect(client.socket.extensions).toBe('');
+    expect(await client.ask('grüß')).toBe('grüß');
+    const bytes = Buffer.from(Array.from({ length: 200_000 }, (_, index) => index % 251));
+    expect(await client.ask(bytes)).toEqual(bytes);
+    expect(await client.ask('scope')).toBe(`ws /f/${id} /rooms/7 x=1 127.0.0.1`);
+    expect(await client.close(3123, 'bye')).toEqual({ code: 3123, reason: 'bye' });
+    await vi.waitFor(async () => expect((await manager.logOf(id)).join()).toContain('left with 3123'), PATIENT);
+    const other = await WebSocketClient.open(`${manager.url}/f/${id}`, { headers: KEYED });
+    other.send('close');
+    expect(await other.closed).toEqual({ code: 4321, reason: 'as you wish' });
+    expect((await manager.send(`/f/${id}/`, { headers: KEYED })).text).toBe('0');
+    await manager.send(`/functions/${id}`, { method: 'DELETE', headers: KEYED });
+  });
+});
+
+describeOnAnyEngine('a WebSocket', (engine) => {
+  const stage = Stage.on(engine, {
+    API_KEYS: KEY,
+    STREAM_IDLE_TIMEOUT_MS: '3000',
+    FUNCTIONS_DOMAIN: 'fn.example',
+    WEBSOCKETS_PER_FUNCTION: '12',
+    WEBSOCKETS_MOST: '20',
+    DRAIN_TIMEOUT_MS: '20000',
+  });
+  const open = (reference: string, path = '', headers: Record<string, string> = KEYED) =>
+    WebSocketClient.open(`${stage.manager.url}/f/${reference}${path}`, { headers });
+  const asked = (path: string, headers: Record<string, string> = {}) =>
+    stage.manager.send(path, { headers: { ...HANDSHAKE, ...KEYED, ...headers } });
+  const gauge = async (name: string, id: string) => {
+    const metrics = (await stage.manager.send('/metrics', { headers: KEYED })).text;
+    return Number(new RegExp(`^${name}\\{function="${id}"\\} (\\d+)$`, 'm').exec(metrics)?.[1] ?? 0);
+  };
+  const patch = (id: string, said: object) =>
+    stage.manager.send(`/functions/${id}`, { method: 'PATCH', headers: KEYED, body: JSON.stringify(said) });
+
+  it('is answered with what a call is answered with', PATIENT, async () => {
+    const { id } = await stage.manager.add(APP, { name: 'app' });
+    const { socket, answer } = await upgraded(`${stage.manager.url}/f/${id}/a`, {
+      ...KEYED,
+      Cookie: 'b=2',
+      'Sec-WebSocket-Extensions': 'permessage-deflate',
+      'X-Request-Id': 'request-1',
+    });
+    expect(answer.statusCode).toBe(101);
+    expect(answer.headers).toMatchObject({
+      'sec-websocket-accept': 's3pPLMBiTxaQ9kYGzzhZRbK+xOo=',
+      'x-path': '/a',
+      'x-request-id': 'request-1',
+      'x-faas-revision': '1',
+      'set-cookie': [`a=1; Path=/f/${id}`],
+    });
+    expect(answer.headers['x-faas-runner']).toBeUndefined();
+    const told = new Promise<string>((resolve) => {
+      socket.once('data', (data: Buffer) => resolve(data.toString()));
+    });
+    socket.write(frame(1, 'headers'));
+    const headers = (await told).replace(/^[^a-z]+/, '').split(' ');
+    for (const name of ['cookie', 'host', 'sec-websocket-key', 'x-forwarded-for', 'x-request-id']) {
+      expect(headers).toContain(name);
+    }
+    for (const name of ['x-api-key', 'sec-websocket-extensions', 'x-faas-token', 'x-faas-function']) {
+      expect(headers).not.toContain(name);
+    }
+    socket.destroy();
+  });
+
+  it('is refused by the application in its own words, or by a problem', PATIENT, async () => {
+    const { id } = await stage.manager.add(APP, { name: 'app' });
+    expect(await asked(`/f/${id}/refused`)).toMatchObject({ status: 403, text: '' });
+    const denied = await asked(`/f/${id}/denied`);
+    expect(denied).toMatchObject({ status: 418, text: 'short and stout', headers: { 'x-kind': 'tea' } });
+    expectProblem(await asked(`/f/${id}/raises`), 500, 'handler_error');
+    expectProblem(await asked('/f/nobody'), 404, 'function_not_found');
+    expectProblem(await asked(`/f/${id}`, { 'X-Faas-Revision': '9' }), 409, 'revision_without_traffic');
+    const { id: plain } = await stage.manager.add(PLAIN);
+    expectProblem(await asked(`/f/${plain}`), 400, 'websocket_unsupported');
+    // The next call of such a function is none the worse for it.
+    expect((await stage.manager.send(`/f/${plain}`, { method: 'POST', headers: KEYED, body: 'x' })).text).toBe('x');
+    expect(await gauge('faas_websockets_open', id)).toBe(0);
+  });
+
+  it('needs a key unless its function is public', PATIENT, async () => {
+    const { id } = await stage.manager.add(APP, { name: 'app' });
+    const stranger = () => stage.manager.send(`/f/${id}`, { headers: HANDSHAKE });
+    expectProblem(await stranger(), 401, 'unauthorized');
+    expectProblem(await asked(`/f/${id}`, { 'X-Api-Key': 'wrong' }), 401, 'unauthorized');
+    await patch(id, { public: true });
+    const client = await open(id, '', { Origin: 'https://page.example' });
+    expect(await client.ask('headers')).toMatch(/\borigin\b/);
+    await client.close();
+  });
+
+  it('is of the manager’s own pages alone where it has no keys', PATIENT, async () => {
+    const { id } = await stage.manager.add(APP, { name: 'app' });
+    const keyless = await stage.start({ API_KEYS: '', AUTH_DISABLED: 'true' });
+    const from = (origin: string) => WebSocketClient.open(`${keyless.url}/f/${id}`, { headers: { Origin: origin } });
+    await (await from(keyless.url)).close();
+    await expect(from('https://page.example')).rejects.toThrow('refused');
+    const refused = await keyless.send(`/f/${id}`, { headers: { ...HANDSHAKE, Origin: 'https://page.example' } });
+    expectProblem(refused, 403, 'foreign_origin');
+  });
+
+  it('is opened under the name of a function as a host, too', PATIENT, async () => {
+    const { id } = await stage.manager.add(APP, { name: 'app' });
+    await patch(id, { name: 'hosted' });
+    const { socket, answer } = await upgraded(`${stage.manager.url}/a`, { ...KEYED, Host: 'hosted.fn.example' });
+    expect(answer.headers['x-path']).toBe('/a');
+    expect(answer.headers['set-cookie']).toEqual(['a=1; Path=/; Domain=example.org']);
+    socket.destroy();
+  });
+
+  it('wakes a function that sleeps, and holds a slot until it is closed', PATIENT, async () => {
+    const { id } = await stage.manager.add(APP, {
+      name: 'app',
+      concurrency: 1,
+      max_replicas: 1,
+      idle_timeout_ms: 1000,
+    });
+    const phase = async () => (await stage.manager.send(`/functions/${id}`, { headers: KEYED })).json();
+    await vi.waitFor(async () => expect(await phase()).toMatchObject({ status: 'idle' }), PATIENT);
+    const client = await open(id);
+    expect(await client.ask('here')).toBe('here');
+    expect(await gauge('faas_websockets_open', id)).toBe(1);
+    expect(await gauge('faas_calls_in_flight', id)).toBe(1);
+    let hasAnswered = false;
+    const call = stage.manager.send(`/f/${id}`, { headers: KEYED }).then((answer) => {
+      hasAnswered = true;
+      return answer;
+    });
+    await vi.waitFor(async () => expect(await gauge('faas_calls_waiting', id)).toBe(1), PATIENT);
+    expect(hasAnswered).toBe(false);
+    await client.close();
+    expect((await call).text).toBe('0');
+    await vi.waitFor(async () => expect(await gauge('faas_websockets_open', id)).toBe(0), PATIENT);
+  });
+
+  it('whose client vanishes frees its slot and its application at once', PATIENT, async () => {
+    const { id } = await stage.manager.add(APP, { name: 'app', concurrency: 1, max_replicas: 1 });
+    for (let time = 0; time < 3; time += 1) {
+      const { socket } = await upgraded(`${stage.manager.url}/f/${id}`, KEYED);
+      socket.resetAndDestroy();
+      expect((await stage.manager.send(`/f/${id}`, { headers: KEYED })).text).toBe('0');
+    }
+    expect((await stage.manager.logOf(id)).filter((line) => line.includes('left with 1006'))).toHaveLength(3);
+  });
+
+  it('that nobody uses is closed, and so is one that goes on for too long', PATIENT, async () => {
+    const { id } = await stage.manager.add(APP, { name: 'app', timeoutMs: 60_000 });
+    const idle = await open(id);
+    expect(await idle.closed).toEqual({ code: 1001, reason: 'Nothing came for too long.' });
+    const { id: short } = await stage.manager.add(APP, { name: 'app', timeoutMs: 2_000 });
+    const busy = await open(short);
+    const talking = setInterval(() => busy.send('x'), 100);
+    expect(await busy.closed).toMatchObject({ code: 1001 });
+    clearInterval(talking);
+    await vi.waitFor(
+      async () => expect((await stage.manager.logOf(short)).join()).toContain('left with 1001'),
+      PATIENT,
+    );
+  });
+
+  it('tells its client when the application fails, or its worker ends', PATIENT, async () => {
+    const { id } = await stage.manager.add(APP, { name: 'app' });
+    const failing = await open(id);
+    failing.send('fail');
+    expect(await failing.closed).toMatchObject({ code: 1011 });
+    const dying = await open(id);
+    dying.send('die');
+    expect(await dying.closed).toEqual({ code: 1011, reason: 'The worker has ended.' });
+    await vi.waitFor(async () => {
+      const next = await open(id);
+      expect(await next.ask('alive')).toBe('alive');
+      await next.close();
+    }, PATIENT);
+  });
+
+  it('lets an application send no faster than its client reads', PATIENT, async () => {
+    const { id } = await stage.manager.add(APP, { name: 'app' });
+    const { socket } = await upgraded(`${stage.manager.url}/f/${id}`, KEYED);
+    socket.pause();
+    const before = process.memoryUsage().arrayBuffers;
+    socket.write(frame(1, 'flood'));
+    // Nothing passes any more, and so it counts as idle.
+    await vi.waitFor(async () => expect(await gauge('faas_websockets_open', id)).toBe(0), PATIENT);
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(16 * 1024 * 1024);
+    socket.destroy();
+  });
+
+  it('that is flooded costs its own function alone', PATIENT, async () => {
+    const { manager } = stage;
+    const { id } = await manager.add(APP, { name: 'app', concurrency: 20, max_replicas: 1 });
+    const { id: other } = await manager.add(APP, { name: 'app' });
+    const url = `${manager.url}/f/${id}`;
+    const flood = await Promise.all(Array.from({ length: 12 }, () => upgraded(url, KEYED)));
+    const refused = expectProblem(await asked(`/f/${id}`), 429, 'function_overloaded');
+    expect(refused.detail).toContain('(12)');
+    const honest = await open(other);
+    expect(await honest.ask('unharmed')).toBe('unharmed');
+    const more = await Promise.all(Array.from({ length: 7 }, () => upgraded(`${manager.url}/f/${other}`, KEYED)));
+    expectProblem(await asked(`/f/${other}`), 429, 'manager_overloaded');
+    expect((await manager.send(`/f/${other}`, { headers: KEYED })).text).toBe('8');
+    for (const { socket } of [...flood, ...more]) socket.destroy();
+    await vi.waitFor(async () => expect(await gauge('faas_websockets_open', id)).toBe(0), PATIENT);
+    const again = await open(id);
+    expect(await again.ask('free')).toBe('free');
+    await Promise.all([again.close(), honest.close()]);
+  });
+
+  it('lets nothing but frames through, and only once it is accepted', PATIENT, async () => {
+    const { id } = await stage.manager.add(APP, { name: 'app' });
+    const lines = (headers: Record<string, string>, line = `GET /f/${id} HTTP/1.1`) =>
+      [line, 'Host: x', ...Object.entries({ ...KEYED, ...headers }).map(([name, value]) => `${name}: ${value}`)].join(
+        '\r\n',
+      );
+    const smuggled = `GET /f/${id}/smuggled HTTP/1.1\r\nHost: x\r\n${Object.entries(KEYED).flat().join(': ')}\r\n\r\n`;
+    const heard = (bytes: string) => converse(stage.manager.port, bytes).received;
+    // What comes before the answer could be for somebody else.
+    expect(await heard(`${lines(HANDSHAKE)}\r\n\r\n${smuggled}`)).toBe('');
+    const close = { Connection: 'close' };
+    for (const [wrong, line] of [
+      [{ ...HANDSHAKE, 'Sec-WebSocket-Version': '8' }],
+      [{ ...HANDSHAKE, 'Sec-WebSocket-Key': 'short' }],
+      [{ ...HANDSHAKE, Connection: 'keep-alive' }],
+      [{ ...HANDSHAKE, Upgrade: 'websocket, h2c' }],
+      [{ ...HANDSHAKE, 'Content-Length': '5' }, undefined],
+      [HANDSHAKE, `POST /f/${id} HTTP/1.1`],
+      [HANDSHAKE, `GET /f/${id} HTTP/1.0`],
+    ] as const) {
+      const body = 'Content-Length' in wrong ? 'hello' : '';
+      const received = await heard(
+        `${lines(wrong, line)}\r\n\r\n${body}${lines(close, 'GET /livez HTTP/1.1')}\r\n\r\n`,
+      );
+      expect(received).toMatch(/^HTTP\/1\.1 400 /);
+      expect(received).not.toContain('101 Switching');
+    }
+    // Others are what they are without an upgrade.
+    const h2c = { Connection: 'Upgrade, HTTP2-Settings', Upgrade: 'h2c', 'HTTP2-Settings': 'AAMAAABk' };
+    const answers = await heard(`${lines(h2c)}\r\n\r\n${lines(close, 'GET /livez HTTP/1.1')}\r\n\r\n`);
+    expect(answers).toMatch(/^HTTP\/1\.1 200 [^]*HTTP\/1\.1 200 /);
+    const ofManager = await heard(`${lines({ ...HANDSHAKE }, 'GET /livez HTTP/1.1')}\r\n\r\n${lines(close)}\r\n\r\n`);
+    expect(ofManager).toMatch(/^HTTP\/1\.1 200 [^]*HTTP\/1\.1 200 /);
+    // A request in line before it must have been answered.
+    const inLine = await heard(`${lines({})}\r\n\r\n${lines(HANDSHAKE)}\r\n\r\n${lines(close)}\r\n\r\n`);
+    expect(inLine).toMatch(/^HTTP\/1\.1 200 [^]*HTTP\/1\.1 400 /);
+  });
+
+  it('closes a client that sends no frames, or too large ones', PATIENT, async () => {
+    const { id } = await stage.manager.add(APP, { name: 'app' });
+    for (const [bytes, code] of [
+      [Buffer.from('GET / HTTP/1.1\r\nHost: x\r\n\r\n'), 1002],
+      [Buffer.from([0x82, 0xff, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0]), 1009],
+    ] as const) {
+      const { socket } = await upgraded(`${stage.manager.url}/f/${id}`, KEYED);
+      const chunks: Buffer[] = [];
+      socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+      socket.write(bytes);
+      await new Promise((resolve) => socket.once('close', resolve));
+      const received = Buffer.concat(chunks);
+      expect(received[0]).toBe(0x88);
+      expect(received.readUInt16BE(2)).toBe(code);
+    }
+  });
+
+  it('is closed when its manager leaves, so that its client comes again', PATIENT, async () => {
+    const { id } = await stage.manager.add(APP, { name: 'app' });
+    const leaving = await stage.start({ API_KEYS: KEY, DRAIN_TIMEOUT_MS: '20000' });
+    const client = await WebSocketClient.open(`${leaving.url}/f/${id}`, { headers: KEYED });
+    expect(await client.ask('here')).toBe('here');
+    const began = performance.now();
+    const stopped = leaving.stop();
+    expect(await client.closed).toEqual({ code: 1012, reason: 'The manager is leaving.' });
+    await stopped;
+    expect(performance.now() - began).toBeLessThan(20_000);
+    await vi.waitFor(async () => expect((await stage.manager.logOf(id)).join()).toContain('left with 1012'), PATIENT);
+  });
+
+  it('is closed when its worker leaves', PATIENT, async () => {
+    const { id } = await stage.manager.add(APP, { name: 'app', timeoutMs: 60_000 });
+    const client = await open(id);
+    const talking = setInterval(() => client.send('x'), 500);
+    await stage.manager.send(`/functions/${id}`, { method: 'DELETE', headers: KEYED });
+    expect(await client.closed).toMatchObject({ code: 1012 });
+    clearInterval(talking);
+  });
+});
+
+await describeOnPlainImage('a WebSocket to a worker that offers the bare contract', (engine) => {
+  const stage = Stage.on(engine);
+
+  it('is refused', PATIENT, async () => {
+    const { id } = await stage.manager.add('def handle(payload):\n    return payload\n');
+    expectProblem(await stage.manager.send(`/f/${id}`, { headers: HANDSHAKE }), 501, 'http_unsupported');
+  });
+});
