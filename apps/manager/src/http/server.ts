@@ -112,7 +112,9 @@ function refuseExpectation(request: IncomingMessage, response: ServerResponse): 
  */
 function forOneHost(listener: RequestListener): RequestListener {
   return (request, response): void => {
-    const { 'transfer-encoding': coding } = request.headers;
+    const { 'transfer-encoding': coding, upgrade } = request.headers;
+    // Node forgets what has arrived with a request that was not upgraded: no other one may follow it.
+    if (upgrade !== undefined) response.setHeader('Connection', 'close');
     if (coding !== undefined) {
       boundPieces(request, response);
       if (coding.toLowerCase() !== 'chunked') {
