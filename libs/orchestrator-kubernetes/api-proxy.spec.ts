@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { request as nodeRequest } from 'node:http';
+import { once } from 'node:events';
+import { type IncomingMessage, request as nodeRequest } from 'node:http';
 import { dirname } from 'node:path';
+import { json } from 'node:stream/consumers';
 import { Client, type Dispatcher } from 'undici';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { ApiProxy } from './api-proxy.js';
@@ -139,6 +141,16 @@ describe('ApiProxy', () => {
     proxy.to('pod-c');
     await vi.waitFor(() => expect(existsSync(former)).toBe(false));
     expect(await (await clientTo('pod-b').request({ path: '/', method: 'GET' })).body.text()).toContain('pod-b');
+  });
+
+  it('refuses WebSockets, in words of a worker', async () => {
+    await proxyTo((_asked, response) => void response.end());
+    const headers = { connection: 'upgrade', upgrade: 'websocket' };
+    const outgoing = nodeRequest({ socketPath: pathTo('pod-a'), path: '/.http/', headers }).end();
+    const [answer] = (await once(outgoing, 'response')) as [IncomingMessage];
+    expect(answer).toMatchObject({ statusCode: 400, headers: { 'x-faas-runner': '0' } });
+    expect(await json(answer)).toMatchObject({ error: { code: 'websocket_unsupported' } });
+    expect(server.asked).toEqual([]);
   });
 
   it('leaves nothing behind', async () => {

@@ -21,6 +21,11 @@ const NEVER_SENT = JSON.stringify({
   error: { code: 'worker_draining' },
 });
 
+const NO_WEB_SOCKET = JSON.stringify({
+  detail: 'No WebSocket gets to a pod through the API server (KUBERNETES_REACH).',
+  error: { code: 'websocket_unsupported' },
+});
+
 /**
  * Reaches pods through the API server's proxy, for a manager outside the cluster: listens on a socket for each pod, in a
  * folder that only this user may enter.
@@ -61,6 +66,10 @@ export class ApiProxy {
   }
 
   private async pass(pod: string, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    if (incoming.headers.upgrade !== undefined) {
+      outgoing.writeHead(400, { 'content-type': 'application/json', 'x-faas-runner': '0' }).end(NO_WEB_SOCKET);
+      return;
+    }
     const leaving = new AbortController();
     outgoing.once('close', () => leaving.abort());
     try {

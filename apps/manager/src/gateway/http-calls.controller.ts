@@ -31,7 +31,7 @@ const REVISION = {
   schema: { type: 'integer', minimum: 1, maximum: 999_999_999 },
 } as const;
 
-const TEXT = `Method, path, query, headers and body are the handler's, as are status, headers and body of the answer: any bytes of any type, which are streamed both ways. Any other method, \`HEAD\` and \`OPTIONS\` too, is called as these are. A function that is \`public\` asks for no key. With \`Prefer: respond-async\` the call is kept and runs later, and the answer is \`202\`, as that of \`POST /functions/{id}/invocations\`. Revisions are chosen by the headers \`X-Faas-Revision\`, \`X-Faas-Tag\` and \`X-Faas-Sticky\`, for the query is the handler's.`;
+const TEXT = `Method, path, query, headers and body are the handler's, as are status, headers and body of the answer: any bytes of any type, which are streamed both ways. Any other method, \`HEAD\` and \`OPTIONS\` too, is called as these are. A \`GET\` that asks for a WebSocket is answered with one by an application of ASGI. A function that is \`public\` asks for no key. With \`Prefer: respond-async\` the call is kept and runs later, and the answer is \`202\`, as that of \`POST /functions/{id}/invocations\`. Revisions are chosen by the headers \`X-Faas-Revision\`, \`X-Faas-Tag\` and \`X-Faas-Sticky\`, for the query is the handler's.`;
 
 const METHODS = {
   get: { route: Get, verb: 'Get', hasBody: false },

@@ -1,14 +1,14 @@
 import { createServer as createHttpServer, type IncomingMessage, type RequestListener } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from 'node:net';
-import { PassThrough, Readable, type Writable } from 'node:stream';
+import { duplexPair, PassThrough, Readable, type Writable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Cancellation } from './cancellation.js';
 import { Connections } from './connections.js';
-import { exchangeHttp, type HttpRequest } from './http-exchange.js';
+import { exchangeHttp, type HttpRequest, type WebSocketCaller } from './http-exchange.js';
 import { RequestBody } from './request-body.js';
-import type { WorkerAnswer } from './worker-client.js';
+import { OpenStreams, type WorkerAnswer } from './worker-client.js';
 
 const HANDLER = { 'X-Faas-Runner': '1', 'X-Faas-Answer': '1' };
 const FREE = { add: () => undefined };
@@ -64,6 +64,8 @@ describe('exchangeHttp', () => {
       idleMs?: number;
       cancellation?: Cancellation;
       sink?: Writable;
+      webSocket?: WebSocketCaller;
+      streams?: OpenStreams;
     } = {},
   ): Promise<WorkerAnswer> => {
     const body = options.body ?? (await bodyOf([], 0));
@@ -81,6 +83,7 @@ describe('exchangeHttp', () => {
           return options.sink ?? heard.body;
         },
       },
+      webSocket: options.webSocket,
     };
     return exchangeHttp(connections, request, {
       functionId: 'aaaaaaaaaaaaaaaa',
@@ -88,7 +91,36 @@ describe('exchangeHttp', () => {
       requestId: 'request-1',
       timeoutMs: options.timeoutMs ?? 10_000,
       cancellation: options.cancellation ?? new Cancellation(),
+      streams: options.streams,
     });
+  };
+  /** A worker that answers a request for a WebSocket with these lines. */
+  const switching = async (...lines: string[]) => {
+    const answering = createHttpServer();
+    answering.on('upgrade', (_, socket) => {
+      socket.write(['HTTP/1.1 101 Switching Protocols', 'Connection: upgrade', ...lines, '', ''].join('\r\n'));
+      socket.on('data', (data: Buffer) => socket.end(data)).on('end', () => socket.end());
+    });
+    await start(answering);
+  };
+  const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
+  const MARKED = ['Upgrade: websocket', 'X-Faas-Runner: 1', 'X-Faas-Answer: 1'];
+  const ACCEPTED = 'Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=';
+  /** A client on the other end of what is returned first. */
+  const askingFor = () => {
+    const [client, end] = duplexPair();
+    const begun: (readonly string[])[] = [];
+    const webSocket: WebSocketCaller = {
+      key: KEY,
+      admit: () => undefined,
+      begin: (headers) => {
+        begun.push(headers);
+        return end;
+      },
+      opened: () => undefined,
+      closed: () => undefined,
+    };
+    return { client, begun, webSocket };
   };
 
   it('hands over the request and passes the answer on', async () => {
@@ -279,6 +311,45 @@ describe('exchangeHttp', () => {
     });
     expect(await call()).toMatchObject({ kind: 'invalid' });
     expect(heard).toBeUndefined();
+  });
+
+  it('joins a caller and a worker that accepts its WebSocket, until the worker ends', async () => {
+    await switching(...MARKED, ACCEPTED, 'X-Mine: 1');
+    const { client, begun, webSocket } = askingFor();
+    const streams = new OpenStreams();
+    const answer = call({ method: 'GET', webSocket, streams });
+    client.resume();
+    await vi.waitFor(() => expect(streams.webSockets).toBe(1));
+    expect(begun[0]).toEqual(expect.arrayContaining(['x-mine', '1']));
+    expect(begun[0]).not.toContain('x-faas-runner');
+    // A closing frame, which this worker sends back.
+    client.write(Buffer.from([0x88, 0]));
+    expect(await answer).toEqual({ kind: 'streamed' });
+    expect(streams.webSockets).toBe(0);
+  });
+
+  it.each([
+    ['without the handler’s mark', ['Upgrade: websocket', 'X-Faas-Runner: 1', ACCEPTED]],
+    ['with the answer to another key', [...MARKED, 'Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=']],
+    ['with no answer to the key', MARKED],
+  ])('joins nobody with a worker that switches %s', async (_, lines) => {
+    await switching(...lines);
+    const { begun, webSocket } = askingFor();
+    expect(await call({ method: 'GET', webSocket })).toMatchObject({ kind: 'given_up' });
+    expect(begun).toEqual([]);
+    await vi.waitFor(() => expect(sockets.size).toBe(0));
+  });
+
+  it('passes an answer on that is none to a WebSocket, and takes no other worker’s', async () => {
+    await http((_, response) => void response.writeHead(403, HANDLER).end('no'));
+    expect(await call({ method: 'GET', webSocket: askingFor().webSocket })).toEqual({ kind: 'streamed' });
+    expect(heard!.status).toBe(403);
+    await new Promise((resolve) => {
+      server.close(resolve);
+      connections.close();
+    });
+    await switching('Upgrade: websocket', ACCEPTED);
+    expect(await call({ method: 'GET', webSocket: askingFor().webSocket })).toMatchObject({ kind: 'cut_off' });
   });
 
   it('tells another worker at its address, and one that nobody reaches', async () => {

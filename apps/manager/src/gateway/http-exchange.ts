@@ -9,7 +9,6 @@ import type { Connection, Connections } from './connections.js';
 import type { Expiring } from './deadlines.js';
 import { headersOfHandler, type Mount } from './http-headers.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
-import type { RequestBody } from './request-body.js';
 import { WebSocketTunnel } from './web-socket-tunnel.js';
 import { attemptHeader, type WorkerAnswer, type WorkerCall } from './worker-client.js';
 
