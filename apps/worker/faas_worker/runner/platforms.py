@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import Any
 
 from .events import event_of, is_event, packaged
@@ -194,7 +195,7 @@ def flask_application(function: Any, name: str) -> Any:
     """Calls it with Flask's request, and makes of what it returns what Flask makes of it. Raises
     Uncallable where the function brings no Flask."""
     try:
-        import flask
+        flask: Any = import_module("flask")
     except ModuleNotFoundError:
         raise Uncallable(
             f"{name} is called with the request of Flask, as handler_kind functions-framework is:"
@@ -205,12 +206,11 @@ def flask_application(function: Any, name: str) -> Any:
     class Application(flask.Flask):
         def dispatch_request(self) -> Any:
             # Whatever its path and its method.
-            request = flask.request._get_current_object()  # type: ignore[attr-defined]
+            request = flask.request._get_current_object()
             if not takes_event:
                 return function(request)
-            from cloudevents.http import from_http
-
-            function(from_http(dict(request.headers), request.get_data()))
+            events: Any = import_module("cloudevents.http")
+            function(events.from_http(dict(request.headers), request.get_data()))
             return "OK"
 
     application = Application(getattr(function, "__module__", name), static_folder=None)
