@@ -227,6 +227,9 @@ class Wire:
             finally:
                 self.waited_ns += monotonic_ns() - self._waits_since
                 self._waits_since = 0
+        elif cycle.transport.is_closing():
+            # It is about to hear that nobody is there, which it never would if it only wrote on.
+            await asyncio.sleep(0)
         # Another answer, to a call past its time limit, would be followed by the next call's.
         if cycle.disconnected or cycle.response_complete:
             raise Disconnected("Nobody waits for the answer any more.")

@@ -51,6 +51,8 @@ class WebSocketCall(HttpCall):
         self._frames: FrameReader | None = None
         self._messages: deque[tuple[int, dict[str, Any]]] = deque()
         self._kept = 0
+        #: Since it has last waited.
+        self._sent = 0
         self._arrival = asyncio.Event()
 
     def start(self, function: Any) -> Any:
@@ -162,12 +164,17 @@ class WebSocketCall(HttpCall):
             self.close(Code.RESTARTING, "The worker is leaving.")
 
     async def _send(self, opcode: Opcode, payload: bytes) -> None:
-        flow = self._cycle.flow
+        flow, transport = self._cycle.flow, self._cycle.transport
+        self._sent += len(payload) + _MESSAGE_BYTES
         if flow.write_paused:
             await flow.drain()
-        if self._over is not None or self._has_closed:
+        elif self._sent > _KEPT_BYTES or transport.is_closing():
+            # Others get their turn, and who has lost its client hears of it.
+            await asyncio.sleep(0)
+            self._sent = 0
+        if transport.is_closing() or self._over is not None or self._has_closed:
             raise Disconnected("The WebSocket is closed.")
-        head, transport = head_of(opcode, len(payload)), self._cycle.transport
+        head = head_of(opcode, len(payload))
         if len(payload) > _COPIED_BYTES:
             transport.writelines((head, payload))
         else:
