@@ -4,6 +4,7 @@ import type { Config } from './config.js';
 export const AUTH_CONFIG = Symbol('AuthConfig');
 export const LIMITS_CONFIG = Symbol('LimitsConfig');
 export const INVOCATIONS_CONFIG = Symbol('InvocationsConfig');
+export const SCHEDULES_CONFIG = Symbol('SchedulesConfig');
 export const FUNCTION_DEFAULTS = Symbol('FunctionDefaults');
 export const SECRETS_CONFIG = Symbol('SecretsConfig');
 export const ORCHESTRATOR_CONFIG = Symbol('OrchestratorConfig');
@@ -20,6 +21,7 @@ export class ConfigModule {
       { provide: AUTH_CONFIG, useValue: config.auth },
       { provide: LIMITS_CONFIG, useValue: config.limits },
       { provide: INVOCATIONS_CONFIG, useValue: config.invocations },
+      { provide: SCHEDULES_CONFIG, useValue: config.schedules },
       { provide: FUNCTION_DEFAULTS, useValue: config.functions },
       { provide: SECRETS_CONFIG, useValue: config.secrets },
       { provide: ORCHESTRATOR_CONFIG, useValue: config.orchestrator },

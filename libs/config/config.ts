@@ -21,6 +21,7 @@ export interface Config {
   readonly database: DatabaseConfig;
   readonly limits: LimitsConfig;
   readonly invocations: InvocationsConfig;
+  readonly schedules: SchedulesConfig;
   readonly functions: FunctionDefaults;
   readonly secrets: SecretsConfig;
   readonly orchestrator: OrchestratorConfig;
@@ -98,6 +99,12 @@ export interface InvocationsConfig {
   readonly leaseMs: number;
   readonly pollMs: number;
   readonly callbacks: CallbacksConfig;
+}
+
+/** How many schedules there may be, of one function and in all. */
+export interface SchedulesConfig {
+  readonly perFunction: number;
+  readonly most: number;
 }
 
 /** Telling others of calls for later that have ended. */

@@ -169,6 +169,9 @@ const environment = z.object({
   INVOCATIONS_LEASE_MS: integer(5_000, 500, 600_000),
   INVOCATIONS_POLL_MS: integer(2_000, 50, 600_000),
 
+  SCHEDULES_PER_FUNCTION: integer(100, 1, 10_000),
+  SCHEDULES_MOST: integer(10_000, 1, 1_000_000),
+
   CALLBACKS_SECRETS: z.string().default(''),
   CALLBACKS_ALLOW: z.string().default(''),
   CALLBACKS_TIMEOUT_MS: integer(10_000, 100, 120_000),
@@ -347,6 +350,7 @@ function parse(given: NodeJS.ProcessEnv): Config {
     database,
     limits,
     invocations: invocationsOf(env, callbacks),
+    schedules: { perFunction: env.SCHEDULES_PER_FUNCTION, most: env.SCHEDULES_MOST },
     secrets,
     functions: {
       timeoutMs: env.DEFAULT_TIMEOUT_MS,

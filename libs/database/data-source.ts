@@ -13,6 +13,7 @@ import { Leased1764080000000 } from './migrations/1764080000000-leased.js';
 import { LayerArchives1764180000000 } from './migrations/1764180000000-layer-archives.js';
 import { Http1764185000000 } from './migrations/1764185000000-http.js';
 import { Invocations1764200000000 } from './migrations/1764200000000-invocations.js';
+import { Schedules1764210000000 } from './migrations/1764210000000-schedules.js';
 import { InvocationPolicy1764230000000 } from './migrations/1764230000000-invocation-policy.js';
 import { Layers1764160000000 } from './migrations/1764160000000-layers.js';
 import { Names1764110000000 } from './migrations/1764110000000-names.js';
@@ -84,6 +85,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
       LayerArchives1764180000000,
       Http1764185000000,
       Invocations1764200000000,
+      Schedules1764210000000,
       InvocationPolicy1764230000000,
     ],
     migrationsTransactionMode: 'each',

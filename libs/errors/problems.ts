@@ -23,7 +23,7 @@ export const PROBLEM_MEMBERS = {
   field: {
     type: 'string',
     description:
-      'invalid_upload, invalid_update, invalid_secret, invalid_payload, invalid_invocation, invalid_event, name_taken, …_too_large: the field at fault; "form" or "body" for all of it.',
+      'invalid_upload, invalid_update, invalid_secret, invalid_payload, invalid_invocation, invalid_event, invalid_schedule, name_taken, …_too_large: the field at fault; "form" or "body" for all of it.',
   },
   parameter: { type: 'string', description: 'invalid_page, invalid_request: the query parameter at fault.' },
   limit_bytes: {
@@ -149,6 +149,11 @@ export const PROBLEMS = {
     detail: 'source is missing.',
     extras: { field: 'source' },
   },
+  invalid_schedule: {
+    status: 400,
+    detail: 'Send cron or interval_ms, not both.',
+    extras: { field: 'interval_ms' },
+  },
   invalid_secret: {
     status: 400,
     detail: 'value is empty.',
@@ -171,6 +176,7 @@ export const PROBLEMS = {
   function_not_found: { status: 404, detail: 'Function "mfrggzdfmztwq2lk" does not exist.' },
   revision_not_found: { status: 404, detail: 'Function mfrggzdfmztwq2lk has no revision 7.' },
   secret_not_found: { status: 404, detail: 'There is no secret "db-password".' },
+  schedule_not_found: { status: 404, detail: 'Function report has no schedule "nightly".' },
   invocation_not_found: {
     status: 404,
     detail: 'There is no invocation 019356b4-1c30-7b2e-9f4c-5d2f4a6e8b10. It may have been removed after its time.',
@@ -239,6 +245,11 @@ export const PROBLEMS = {
   too_many_secrets: {
     status: 409,
     detail: 'There are 1000 secrets, which is as many as there may be. Remove one that no function uses.',
+  },
+  too_many_schedules: {
+    status: 409,
+    detail:
+      'Function mfrggzdfmztwq2lk has 100 schedules, which is as many as there may be (SCHEDULES_PER_FUNCTION). Remove one first.',
   },
   version_outdated: {
     status: 412,

@@ -21,6 +21,7 @@ import { KnownParameters } from './http/query.js';
 import { LogsModule } from './logs/logs.module.js';
 import { ScrapeModule } from './metrics/scrape.module.js';
 import { RunsModule } from './runs/runs.module.js';
+import { SchedulesModule } from './schedules/schedules.module.js';
 import { SecretsModule } from './secrets/secrets.module.js';
 import { ReconcilerModule } from './reconciler/reconciler.module.js';
 
@@ -48,6 +49,7 @@ export class AppModule {
         GatewayModule,
         RunsModule,
         InvocationsModule,
+        SchedulesModule,
         LogsModule,
         ReconcilerModule,
         HealthModule,

@@ -22,7 +22,7 @@ def handle(payload: str):
 
 Every failure is an RFC 9457 problem document with a stable \`code\`. Every answer carries \`X-Request-Id\`: the caller's own where one was sent that has up to 64 letters, digits, \`.\`, \`_\` or \`-\`.
 
-An API key has a scope: \`deploy\` for all of \`functions\`, \`invoke\` for \`execution\` and \`invocations\`, \`metrics\` for \`/metrics\`, or \`admin\` for everything.`;
+An API key has a scope: \`deploy\` for all of \`functions\` and \`schedules\`, \`invoke\` for \`execution\` and \`invocations\`, \`metrics\` for \`/metrics\`, or \`admin\` for everything.`;
 
 interface Answered {
   readonly responses: Record<string, { headers?: object }>;
@@ -51,6 +51,7 @@ export function openApiDocument(app: INestApplication): OpenAPIObject {
     .addTag('execution', 'Run functions.')
     .addTag('runs', 'Run a file once.')
     .addTag('invocations', 'Run functions later, and see what became of it.')
+    .addTag('schedules', 'Run functions at their times.')
     .addTag('health', 'Probes.')
     .addTag('metrics', 'What is counted and measured.')
     .build();

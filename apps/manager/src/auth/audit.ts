@@ -18,7 +18,9 @@ type Action =
   | 'set traffic'
   | 'put secret'
   | 'remove secret'
-  | 'redrive';
+  | 'redrive'
+  | 'put schedule'
+  | 'remove schedule';
 
 const PRINCIPALS = new WeakMap<IncomingMessage, Principal>();
 
@@ -48,7 +50,7 @@ export class Audit {
     action: Action,
     request: IncomingMessage,
     work: (name: (functionId: string) => void) => Promise<T>,
-    of: { readonly secret?: string } = {},
+    of: { readonly secret?: string; readonly schedule?: string } = {},
   ): Promise<T> {
     let functionId: string | null = null;
     let outcome = 'ok';

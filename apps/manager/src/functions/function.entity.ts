@@ -226,7 +226,10 @@ export class FunctionEntity {
 }
 
 /** The revision that has the calls. */
-export function servingOf({ activeRevision, servingRevision }: FunctionEntity): number {
+export function servingOf({
+  activeRevision,
+  servingRevision,
+}: Pick<FunctionEntity, 'activeRevision' | 'servingRevision'>): number {
   return servingRevision ?? activeRevision;
 }
 
@@ -243,7 +246,7 @@ export function isServing(row: FunctionEntity, revision: number): boolean {
 }
 
 /** Of several revisions that have calls the newest. */
-export function newestServing(row: FunctionEntity): number {
+export function newestServing(row: Pick<FunctionEntity, 'activeRevision' | 'servingRevision' | 'traffic'>): number {
   const serving = (row.traffic?.targets ?? []).filter(({ percent }) => percent > 0).map(({ revision }) => revision);
   return serving.length > 0 ? Math.max(...serving) : servingOf(row);
 }

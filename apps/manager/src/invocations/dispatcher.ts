@@ -270,7 +270,10 @@ export class Dispatcher implements OnApplicationBootstrap, OnApplicationShutdown
       .run(attempt, ran)
       .then((completion) => {
         if (completion?.status === 'waiting') this.signals.due(functionId, completion.inMs ?? 0);
-        else if (completion !== undefined && claim.hasCallback) this.signals.callback();
+        else if (completion !== undefined) {
+          if (claim.hasCallback) this.signals.callback();
+          if (claim.isScheduled) this.signals.scheduledEnded();
+        }
       })
       .finally(() => {
         if (this.attempts.get(id) === attempt) this.attempts.delete(id);

@@ -255,6 +255,18 @@ export class InvocationDto {
   @ApiProperty({ type: CallbackDto, nullable: true, description: 'Where somebody is to be told of its end.' })
   callback: CallbackDto | null;
 
+  @ApiProperty({ type: String, nullable: true, description: 'The schedule that made it.', example: 'nightly' })
+  schedule: string | null;
+
+  @ApiProperty({
+    type: String,
+    format: 'date-time',
+    nullable: true,
+    description: 'The time of its schedule that it was made for.',
+    example: '2026-11-23T03:00:00.000Z',
+  })
+  scheduled_for: string | null;
+
   static of(row: Invocation): InvocationDto {
     return {
       id: row.id,
@@ -277,6 +289,8 @@ export class InvocationDto {
       idempotency_key: row.idempotencyKey,
       request_id: row.requestId,
       http: row.http,
+      schedule: row.schedule,
+      scheduled_for: row.scheduledFor?.toISOString() ?? null,
       callback:
         row.callbackUrl === null
           ? null

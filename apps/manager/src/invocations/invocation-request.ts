@@ -125,7 +125,7 @@ export function invocationIn(body: Buffer, limits: RequestLimits): Omit<Invocati
 }
 
 /** Throws {@link InvalidInvocation}, also where what its function says can't be done here any more. */
-function policyIn(members: Members, limits: RequestLimits): ResolvedPolicy {
+export function policyIn(members: Members, limits: Omit<RequestLimits, 'payloadBytes'>): ResolvedPolicy {
   const fault = policyFault(members);
   if (fault !== undefined) throw new InvalidInvocation(fault.field, fault.message);
   const policy = resolvePolicy(limits, members, limits.defaults);
@@ -138,9 +138,9 @@ function policyIn(members: Members, limits: RequestLimits): ResolvedPolicy {
 const PREFIX = Buffer.from('{"payload":');
 const SUFFIX = Buffer.from('}');
 
-type Members = Readonly<Record<string, unknown>>;
+export type Members = Readonly<Record<string, unknown>>;
 
-function wholeIn(members: Members, name: string, least: number, most: number): number | undefined {
+export function wholeIn(members: Members, name: string, least: number, most: number): number | undefined {
   const { [name]: value } = members;
   if (value === undefined || value === null) return undefined;
   if (Number.isInteger(value) && (value as number) >= least && (value as number) <= most) return value as number;
@@ -161,7 +161,7 @@ function timeIn(members: Members, name: string): Date | null {
   return time;
 }
 
-function priorityIn({ priority }: Members): Priority {
+export function priorityIn({ priority }: Members): Priority {
   if (priority === undefined || priority === null) return 'normal';
   const known = PRIORITIES.find((one) => one === priority);
   if (known !== undefined) return known;

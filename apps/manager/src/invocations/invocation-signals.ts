@@ -28,6 +28,7 @@ export class InvocationSignals implements OnApplicationShutdown {
   private readonly cancelledHere = new Set<string>();
   private dueListener: ((id: FunctionId | undefined, inMs: number) => void) | undefined;
   private callbackListener: (() => void) | undefined;
+  private scheduleListener: (() => void) | undefined;
   private cancelListener: ((id: string) => void) | undefined;
   private timer: NodeJS.Timeout | undefined;
   private lastSent = -Infinity;
@@ -59,6 +60,15 @@ export class InvocationSignals implements OnApplicationShutdown {
 
   callback(): void {
     this.callbackListener?.();
+  }
+
+  /** Told when a call of a schedule has ended at this manager. */
+  onScheduledEnded(listener: () => void): void {
+    this.scheduleListener = listener;
+  }
+
+  scheduledEnded(): void {
+    this.scheduleListener?.();
   }
 
   due(id: FunctionId, inMs: number): void {

@@ -1,7 +1,7 @@
 import type { InvocationsConfig } from '#libs/config/config.js';
 import { INVOCATIONS_CONFIG } from '#libs/config/config.module.js';
 import { Batch } from '#libs/database/batch.js';
-import { Database } from '#libs/database/database.js';
+import { type Ask, Database } from '#libs/database/database.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
@@ -40,6 +40,9 @@ export interface NewInvocation {
   readonly digest: Buffer;
   /** Of a call that begins as soon as it is kept: its manager holds it by this. Null: it waits. */
   readonly token: string | null;
+  /** Of one that a schedule has made. */
+  readonly schedule?: string;
+  readonly scheduledFor?: Date;
 }
 
 /** What became of a call that was to be kept. */
@@ -65,6 +68,7 @@ export interface Claimed extends Pick<Invocation, 'id' | 'functionId' | 'retry' 
   readonly hasCallback: boolean;
   /** The body is that of an HTTP call. */
   readonly isHttp: boolean;
+  readonly isScheduled: boolean;
 }
 
 /** An ended call that somebody is to be told of, with its result as the worker gave it. */
@@ -143,7 +147,7 @@ const COLUMNS = `id, function_id AS "functionId", status, priority, created_at A
   choice, enqueued_revision AS "enqueuedRevision", payload_bytes AS "payloadBytes", attempt, started_at AS "startedAt",
   ended_at AS "endedAt", revision, result_bytes AS "resultBytes", error, cancel_requested AS "cancelRequested",
   http, COALESCE(callback_format, 'plain') AS "callbackFormat", callback_url AS "callbackUrl", callback_status AS "callbackStatus", callback_attempt AS "callbackAttempt",
-  callback_error AS "callbackError"`;
+  callback_error AS "callbackError", schedule, scheduled_for AS "scheduledFor"`;
 
 /** Functions that are being removed have no calls any more. */
 const OF_PRESENT = `EXISTS (SELECT FROM functions WHERE functions.id = function_id AND deleted_at IS NULL)`;
@@ -194,17 +198,21 @@ export class InvocationRepository {
     return this.enqueues.add(call);
   }
 
-  private async enqueueAll(calls: readonly NewInvocation[]): Promise<Enqueued[]> {
+  /** The same of many, as part of what `ask` is about. */
+  async enqueueAll(
+    calls: readonly NewInvocation[],
+    ask: Ask = (sql, values) => this.database.query(sql, values),
+  ): Promise<Enqueued[]> {
     const { perFunction, most, bytesPerFunction, mostBytes, leaseMs } = this.config;
     // The smallest come first, so that one that is refused takes no room from those after it.
-    const rows = await this.database.query<EnqueuedRow>(
+    const rows = await ask<EnqueuedRow>(
       `WITH asked AS MATERIALIZED (
          SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::integer[], $5::smallint[], $6::float8[],
            $7::timestamptz[], $8::float8[], $9::text[], $10::text[], $11::integer[], $12::text[], $13::text[],
-           $14::text[], $15::bytea[], $20::text[], $21::text[], $22::text[], $23::uuid[]) WITH ORDINALITY
+           $14::text[], $15::bytea[], $20::text[], $21::text[], $22::text[], $23::uuid[], $25::text[], $26::timestamptz[]) WITH ORDINALITY
            AS asked (id, function_id, body, payload_bytes, priority, delay_ms, not_before, max_age_ms, retry, choice,
              revision, request_id, created_by, key, digest, callback_url,
-             callback_format, http, token, place)
+             callback_format, http, token, schedule, scheduled_for, place)
        ), due AS MATERIALIZED (
          SELECT *, COALESCE(not_before, now() + delay_ms * interval '1 millisecond') AS due_at FROM asked
        ), held AS MATERIALIZED (
@@ -234,11 +242,11 @@ export class InvocationRepository {
        ), added AS (
          INSERT INTO invocations (id, function_id, priority, created_by, request_id, idempotency_key, due_at, max_age_ms,
            expires_at, retry, choice, enqueued_revision, body, payload_bytes, callback_url, callback_format, http,
-           status, attempt, lease_token, lease_until, started_at)
+           status, attempt, lease_token, lease_until, started_at, schedule, scheduled_for)
          SELECT id, function_id, priority, created_by, request_id, key, due_at, max_age_ms,
            GREATEST(now(), due_at) + max_age_ms * interval '1 millisecond', retry::jsonb, choice::jsonb, revision, body,
            payload_bytes, callback_url, callback_format, http::jsonb, ${IF_HELD("'running'", "'waiting'")}, ${IF_HELD('1', '0')},
-           token, ${IF_HELD(`now() + $24 * interval '1 millisecond'`)}, ${IF_HELD('now()')}
+           token, ${IF_HELD(`now() + $24 * interval '1 millisecond'`)}, ${IF_HELD('now()')}, schedule, scheduled_for
          FROM fitting WHERE fits AND fits_all AND (key IS NULL OR id IN (SELECT invocation_id FROM keyed))
          RETURNING id, function_id, octet_length(body) AS bytes, created_at, expires_at
        ), counted AS (
@@ -277,6 +285,8 @@ export class InvocationRepository {
         calls.map(({ http }) => http && JSON.stringify(http)),
         calls.map(({ token }) => token),
         leaseMs,
+        calls.map(({ schedule }) => schedule ?? null),
+        calls.map(({ scheduledFor }) => scheduledFor ?? null),
       ],
     );
     const first = await this.firstOfKeys(calls.filter((_, index) => rows[index]?.outcome !== 'added'));
@@ -338,7 +348,7 @@ export class InvocationRepository {
          due_at AS "dueAt", CASE WHEN octet_length(body) <= ${INLINE_BYTES} THEN body END AS body,
          octet_length(body) AS "bodyBytes", expires_at <= now() AS "isExpired", cancel_requested AS "isCancelled",
          callback_url IS NOT NULL AS "hasCallback",
-         http IS NOT NULL AS "isHttp"`,
+         http IS NOT NULL AS "isHttp", schedule IS NOT NULL AS "isScheduled"`,
       [turns.map(({ functionId }) => functionId), turns.map(({ most }) => most), LEVELS, token, leaseMs],
     );
     return rows

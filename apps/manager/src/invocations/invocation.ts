@@ -77,6 +77,9 @@ export interface Invocation {
   readonly callbackStatus: CallbackStatus | null;
   readonly callbackAttempt: number;
   readonly callbackError: string | null;
+  /** The schedule that made it, and the time that it was made for. */
+  readonly schedule: string | null;
+  readonly scheduledFor: Date | null;
 }
 
 export function isOver(status: Status): boolean {

@@ -28,5 +28,6 @@ import { InvocationsService } from './invocations.service.js';
     CallbackSender,
     InvocationKeeper,
   ],
+  exports: [InvocationRepository, InvocationSignals, InvocationMetrics],
 })
 export class InvocationsModule {}

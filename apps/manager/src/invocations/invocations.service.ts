@@ -156,6 +156,7 @@ export class InvocationsService {
     }
     if (cancelled.status === 'running') this.signals.cancelled(id);
     else if (cancelled.callbackUrl !== null) this.signals.callback();
+    if (cancelled.status !== 'running' && cancelled.schedule !== null) this.signals.scheduledEnded();
     this.logger.info({ functionId: cancelled.functionId, invocation: id }, 'call for later cancelled');
     return cancelled;
   }
@@ -203,6 +204,7 @@ function asClaimed(call: Omit<NewInvocation, 'token'>): Omit<Claimed, 'token'> {
     ...{ id, functionId, retry, choice, createdBy, attempt: 1, postponed: 0 },
     ...{ body: body.length <= INLINE_BYTES ? body : undefined, bodyBytes: body.length },
     ...{ isExpired: false, isCancelled: false, hasCallback: call.callbackUrl !== null, isHttp: call.http !== null },
+    isScheduled: false,
   };
 }
 
@@ -218,6 +220,7 @@ function asEnqueued(
     ...{ resultBytes: null, error: null, cancelRequested: false },
     ...{ http: call.http, callbackUrl: call.callbackUrl, callbackFormat: call.callbackFormat },
     ...{ callbackStatus: null, callbackAttempt: 0, callbackError: null },
+    ...{ schedule: null, scheduledFor: null },
   };
 }
 

@@ -1,0 +1,169 @@
+import { ApiProblems } from '#libs/errors/api-problems.js';
+import { Controller, Delete, Get, HttpCode, Param, Put, Req, Res } from '@nestjs/common';
+import {
+  ApiBody,
+  ApiCreatedResponse,
+  ApiHeader,
+  type ApiHeaderOptions,
+  ApiNoContentResponse,
+  ApiOkResponse,
+  ApiOperation,
+  ApiParam,
+  type ApiParamOptions,
+  ApiTags,
+} from '@nestjs/swagger';
+import type { Request, Response } from 'express';
+import { Audit, keyOf } from '../auth/audit.js';
+import { Needs } from '../auth/auth.guard.js';
+import { FUNCTION_ID } from '../functions/dto/function.dto.js';
+import { readSmallJson } from '../functions/update.js';
+import { tagVersion, versionsOf } from '../http/entity-tag.js';
+import { ScheduleDto, SetScheduleDto } from './dto.js';
+import { SchedulesService } from './schedules.service.js';
+
+const NAME: ApiParamOptions = {
+  name: 'name',
+  description: "The schedule's name among those of its function: a DNS label.",
+  schema: { type: 'string', pattern: '^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$', example: 'nightly' },
+};
+
+const ETAG = {
+  ETag: {
+    description: 'The version of what users say of the schedule: for `If-Match`.',
+    schema: { type: 'string' as const, example: '"1"' },
+  },
+};
+
+const IF_MATCH: ApiHeaderOptions = {
+  name: 'If-Match',
+  required: false,
+  description: 'The ETag of the version to change. With another one nothing happens.',
+  schema: { type: 'string' },
+};
+
+const EXAMPLES = {
+  calendar: {
+    summary: 'At three in the morning, in Berlin',
+    value: { cron: '0 3 * * *', timezone: 'Europe/Berlin', payload: '{"job": "report"}', pause_after_failures: 5 },
+  },
+  interval: {
+    summary: 'Every ten seconds, one call after the other',
+    value: { interval_ms: 10_000, overlap: 'queue', catch_up_ms: 0 },
+  },
+};
+
+@ApiTags('schedules')
+@Needs('deploy')
+@Controller('functions/:id/schedules')
+export class SchedulesController {
+  constructor(
+    private readonly schedules: SchedulesService,
+    private readonly audit: Audit,
+  ) {}
+
+  @Get()
+  @ApiOperation({
+    operationId: 'listSchedules',
+    summary: 'The schedules of a function, by name',
+    description: 'Without their last runs, which each has for itself.',
+  })
+  @ApiParam(FUNCTION_ID)
+  @ApiOkResponse({ type: [ScheduleDto], description: 'The schedules; an empty array where there are none.' })
+  @ApiProblems('function_not_found', 'route_not_found')
+  async list(@Param('id') reference: string): Promise<ScheduleDto[]> {
+    return (await this.schedules.list(reference)).map((row) => ScheduleDto.of(row));
+  }
+
+  @Get(':name')
+  @ApiOperation({
+    operationId: 'getSchedule',
+    summary: 'One schedule',
+    description: 'With its next times and its last runs.',
+  })
+  @ApiParam(FUNCTION_ID)
+  @ApiParam(NAME)
+  @ApiOkResponse({ type: ScheduleDto, description: 'The schedule.', headers: ETAG })
+  @ApiProblems('function_not_found', 'schedule_not_found', 'route_not_found')
+  async get(
+    @Param('id') reference: string,
+    @Param('name') name: string,
+    @Req() request: Request,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<ScheduleDto> {
+    const { row, runs } = await this.schedules.find(reference, name);
+    tagVersion(request, response, row.version);
+    return ScheduleDto.of(row, runs);
+  }
+
+  @Put(':name')
+  @HttpCode(200)
+  @ApiOperation({
+    operationId: 'putSchedule',
+    summary: 'Make a schedule, or change it',
+    description:
+      'What is left out is as in a new one. The same again changes nothing, except that a schedule that is paused goes on. Each of its times makes one call for later.',
+  })
+  @ApiParam(FUNCTION_ID)
+  @ApiParam(NAME)
+  @ApiHeader(IF_MATCH)
+  @ApiBody({ type: SetScheduleDto, examples: EXAMPLES })
+  @ApiOkResponse({ type: ScheduleDto, description: 'It is so now.', headers: ETAG })
+  @ApiCreatedResponse({
+    type: ScheduleDto,
+    description: 'It is new.',
+    headers: {
+      Location: { description: "The schedule's path.", schema: { type: 'string', format: 'uri-reference' } },
+      ...ETAG,
+    },
+  })
+  @ApiProblems(
+    'invalid_schedule',
+    'invalid_update',
+    'function_not_found',
+    'route_not_found',
+    'too_many_schedules',
+    'version_outdated',
+    'payload_too_large',
+    'unsupported_encoding',
+    'manager_overloaded',
+  )
+  async put(
+    @Param('id') reference: string,
+    @Param('name') name: string,
+    @Req() request: Request,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<ScheduleDto> {
+    const body = await readSmallJson(request, '{"cron": "@daily"}');
+    const asked = { versions: versionsOf(request), by: keyOf(request) };
+    const put = await this.audit.of(
+      'put schedule',
+      request,
+      (named) => this.schedules.put(reference, name, body, { ...asked, named }),
+      { schedule: name.slice(0, 64) },
+    );
+    if (put.outcome === 'made') response.status(201).location(`/functions/${put.row.functionId}/schedules/${name}`);
+    tagVersion(request, response, put.row.version);
+    return ScheduleDto.of(put.row, put.runs);
+  }
+
+  @Delete(':name')
+  @HttpCode(204)
+  @ApiOperation({
+    operationId: 'removeSchedule',
+    summary: 'Remove a schedule',
+    description: 'Calls that it has made stay, and run.',
+  })
+  @ApiParam(FUNCTION_ID)
+  @ApiParam(NAME)
+  @ApiHeader(IF_MATCH)
+  @ApiNoContentResponse({ description: 'It is gone.' })
+  @ApiProblems('function_not_found', 'schedule_not_found', 'route_not_found', 'version_outdated')
+  remove(@Param('id') reference: string, @Param('name') name: string, @Req() request: Request): Promise<void> {
+    return this.audit.of(
+      'remove schedule',
+      request,
+      (named) => this.schedules.remove(reference, name, { versions: versionsOf(request), named }),
+      { schedule: name.slice(0, 64) },
+    );
+  }
+}

@@ -1,0 +1,77 @@
+import type { InvocationsConfig, LimitsConfig } from '#libs/config/config.js';
+import { INVOCATIONS_CONFIG, LIMITS_CONFIG } from '#libs/config/config.module.js';
+import type { FunctionId } from '#libs/orchestrator/workload.js';
+import { Inject, Injectable } from '@nestjs/common';
+import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { FunctionNotFound } from '../functions/errors.js';
+import type { FunctionEntity } from '../functions/function.entity.js';
+import { FunctionsService } from '../functions/functions.service.js';
+import type { Members } from '../invocations/invocation-request.js';
+import { ScheduleNotFound } from './errors.js';
+import type { Schedule } from './schedule.js';
+import { checkName, specIn } from './schedule-request.js';
+import { type Firing, ScheduleRepository, type Written } from './schedule.repository.js';
+
+const RUNS_SHOWN = 10;
+
+/** A change of a schedule as it is asked for. */
+export interface Asked {
+  readonly versions: readonly number[] | undefined;
+  readonly named: (id: FunctionId) => void;
+}
+
+/** When functions are called without anybody calling them. */
+@Injectable()
+export class SchedulesService {
+  constructor(
+    private readonly functions: FunctionsService,
+    private readonly repository: ScheduleRepository,
+    @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
+    @Inject(INVOCATIONS_CONFIG) private readonly config: InvocationsConfig,
+    @InjectPinoLogger(SchedulesService.name) private readonly logger: PinoLogger,
+  ) {}
+
+  async list(reference: string): Promise<Schedule[]> {
+    return this.repository.list((await this.functionBy(reference)).id);
+  }
+
+  async find(reference: string, name: string): Promise<{ readonly row: Schedule; readonly runs: readonly Firing[] }> {
+    const { id } = await this.functionBy(reference);
+    const row = await this.repository.find(id, name);
+    if (row === null) throw new ScheduleNotFound(reference, name);
+    return { row, runs: await this.repository.firings(id, name, RUNS_SHOWN) };
+  }
+
+  /** The same again changes nothing, unless it is paused: then it goes on. */
+  async put(
+    reference: string,
+    name: string,
+    body: Members,
+    { versions, named, by }: Asked & { readonly by: string | null },
+  ): Promise<Written & { readonly runs: readonly Firing[] }> {
+    checkName(name);
+    const { id } = await this.functionBy(reference);
+    named(id);
+    const spec = specIn(body, { ...this.limits, ...this.config }, new Date());
+    const written = await this.repository.write({ functionId: id, name }, spec, versions, by);
+    if (written.outcome !== 'same') {
+      this.logger.info({ functionId: id, schedule: name, outcome: written.outcome }, 'schedule written');
+    }
+    return { ...written, runs: await this.repository.firings(id, name, RUNS_SHOWN) };
+  }
+
+  async remove(reference: string, name: string, { versions, named }: Asked): Promise<void> {
+    const { id } = await this.functionBy(reference);
+    named(id);
+    if (!(await this.repository.remove({ functionId: id, name }, versions))) {
+      throw new ScheduleNotFound(reference, name);
+    }
+    this.logger.info({ functionId: id, schedule: name }, 'schedule removed');
+  }
+
+  private async functionBy(reference: string): Promise<FunctionEntity> {
+    const row = await this.functions.find(reference);
+    if (row.deletedAt !== null) throw new FunctionNotFound(reference);
+    return row;
+  }
+}
