@@ -27,6 +27,14 @@ def handle(payload):
     time.sleep(float(nap))
     return text
 `;
+/** The times of each second; all calls that are made end well. */
+const TICK = {
+  interval_ms: 1_000,
+  overlap: 'allow',
+  payload: '0 tick',
+  max_attempts: 100,
+  backoff_ms: 50,
+};
 const VICTIMS = ['manager', 'managers', 'database', 'worker'] as const;
 type Victim = (typeof VICTIMS)[number];
 
@@ -48,6 +56,7 @@ function describeInvocationCrashes(): void {
     const accepted: Accepted[] = [];
     let stage: Stage;
     let functionId: string;
+    let scheduledId: string;
     let count = 0;
     const callerOf = (which: number) => stage.callers[which] as Caller;
 
@@ -57,6 +66,8 @@ function describeInvocationCrashes(): void {
       const scaling = { concurrency: '8', max_replicas: '2' };
       const upload = { code: Buffer.from(CODE), functionName: 'handle', scaling };
       functionId = bodyOf<{ id: string }>(await callerOf(0).upload(upload, 60_000)).id;
+      scheduledId = bodyOf<{ id: string }>(await callerOf(0).upload(upload, 60_000)).id;
+      bodyOf(await callerOf(0).change('PUT', scheduledId, 'schedules/tick', TICK));
     }, OPEN_MS);
 
     afterAll(async () => stage?.close(), OPEN_MS);
@@ -104,7 +115,7 @@ function describeInvocationCrashes(): void {
     async function statuses(): Promise<Map<string, string>> {
       const rows = await query<{ id: string; status: string }>(
         stage.postgres.databaseUrl,
-        'SELECT id, status FROM invocations',
+        'SELECT id, status FROM invocations WHERE schedule IS NULL',
       );
       return new Map(rows.map(({ id, status }) => [id, status]));
     }
@@ -146,13 +157,49 @@ function describeInvocationCrashes(): void {
       }
       const texts = await query<{ text: string }>(
         stage.postgres.databaseUrl,
-        `SELECT convert_from(result, 'UTF8')::jsonb->>'result' AS text FROM invocations`,
+        `SELECT convert_from(result, 'UTF8')::jsonb->>'result' AS text FROM invocations WHERE schedule IS NULL`,
       );
       // Those whose answer was lost are there as well, each once.
       expect(new Set(texts.map(({ text }) => text)).size).toBe(there.size);
       expect(texts).toEqual(expect.arrayContaining(accepted.map(({ text }) => ({ text }))));
-      const counted = await query(stage.postgres.databaseUrl, 'SELECT calls, bytes FROM invocation_queues');
-      expect(counted).toEqual([{ calls: 0, bytes: '0' }]);
+      const { databaseUrl } = stage.postgres;
+      const counted = () =>
+        query(databaseUrl, `SELECT calls, bytes FROM invocation_queues WHERE function_id = '${functionId}'`);
+      expect(await counted()).toEqual([{ calls: 0, bytes: '0' }]);
+    });
+
+    it('has one call for each time of a schedule, or a reason', { timeout: ROUND_MS }, async () => {
+      const { databaseUrl } = stage.postgres;
+      const ticks = () =>
+        query<{ fired: number; missed: number; times: number; calls: number; different: number; ended: number }>(
+          databaseUrl,
+          `SELECT fired::integer, missed::integer,
+             round(extract(epoch FROM next_at - anchor_at))::integer - 1 AS times, count(*)::integer AS calls,
+             count(DISTINCT scheduled_for)::integer AS different,
+             (count(*) FILTER (WHERE status = 'succeeded'))::integer AS ended
+           FROM schedules JOIN invocations ON invocations.schedule = schedules.name
+           GROUP BY schedules.function_id, schedules.name`,
+        );
+      const [last] = await ticks();
+      // It goes on after the last of the kills as before the first.
+      const { fired, missed, times, calls, different } = await vi.waitFor(
+        async () => {
+          const [seen] = await ticks();
+          expect(seen!.fired).toBeGreaterThan(last!.fired);
+          return seen!;
+        },
+        { timeout: WELL_AGAIN_MS, interval: 200 },
+      );
+      expect({ calls, different, times }).toEqual({ calls: fired, different: fired, times: fired + missed });
+      bodyOf(await callerOf(1).change('PUT', scheduledId, 'schedules/tick', { ...TICK, enabled: false }));
+      await vi.waitFor(
+        async () => {
+          const [seen] = await ticks();
+          expect(seen!.ended).toBe(seen!.fired);
+        },
+        { timeout: WELL_AGAIN_MS, interval: 200 },
+      );
+      await callerOf(1).remove(scheduledId);
     });
 
     it('tries a call again whose manager was killed, within seconds', { timeout: ROUND_MS }, async () => {

@@ -118,6 +118,18 @@ const PROMISED: Record<string, string[]> = {
   ],
   getInvocation: ['401 unauthorized', '404 invocation_not_found', '503 database_unavailable'],
   cancelInvocation: ['404 invocation_not_found', '409 invocation_ended', '503 database_unavailable'],
+  putSchedule: [
+    '400 invalid_schedule',
+    '401 unauthorized',
+    '403 forbidden',
+    '404 function_not_found',
+    '409 too_many_schedules',
+    '412 version_outdated',
+    '413 payload_too_large',
+    '503 database_unavailable',
+  ],
+  getSchedule: ['401 unauthorized', '404 schedule_not_found', '404 function_not_found', '503 database_unavailable'],
+  removeSchedule: ['404 schedule_not_found', '412 version_outdated', '503 database_unavailable'],
   putSecret: [
     '400 invalid_secret',
     '401 unauthorized',
@@ -197,7 +209,7 @@ describeOnAnyEngine('the documentation', (engine) => {
     await stage.manager.remove(id);
   });
 
-  const pages = ['functions', 'http', 'revisions', 'background-calls', 'dependencies', 'secrets', 'logs', 'runs'].map(
+  const pages = ['functions', 'http', 'revisions', 'background-calls', 'schedules', 'dependencies', 'secrets', 'logs', 'runs'].map(
     (name) => `docs/${name}.md`,
   );
   it.each(['README.md', ...pages])('shows in %s what its examples print', async (page) => {

@@ -12,6 +12,7 @@ import { addLogs } from './logs/logs.command.js';
 import { Output } from './output.js';
 import { addRevisions } from './revisions/revisions.command.js';
 import { addRollback } from './revisions/rollback.command.js';
+import { addSchedules } from './schedules/schedules.command.js';
 import { addSecrets } from './secrets/secrets.command.js';
 import { addTraffic } from './traffic/traffic.command.js';
 
@@ -26,6 +27,7 @@ const COMMANDS = [
   addRevisions,
   addRollback,
   addTraffic,
+  addSchedules,
   addSecrets,
   addRemove,
   addCompletion,

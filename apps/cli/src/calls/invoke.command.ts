@@ -64,7 +64,8 @@ function headerText(text: string): string {
   throw new InvalidArgumentError('It may have ASCII characters alone.');
 }
 
-async function payloadOf(payload: string | undefined, file: string | undefined): Promise<string> {
+/** `-`: stdin. */
+export async function payloadOf(payload: string | undefined, file: string | undefined): Promise<string> {
   if (payload !== undefined && file !== undefined) throw new Failure('usage', 'Give a payload or --file, not both.');
   if (file === undefined && payload !== '-') return payload ?? '';
   const bytes = file === undefined ? await buffer(process.stdin) : read(file);

@@ -396,6 +396,6 @@ function whyPaused({ failures, pauseAfterFailures }: Schedule): string {
 }
 
 function nextTimesOf(row: Schedule): Date[] {
-  if (row.nextAt === null) return [];
+  if (row.nextAt === null || stateOf(row) !== 'active') return [];
   return [row.nextAt, ...timesAfter(timingOf(row), row.nextAt, TIMES_SHOWN - 1)];
 }

@@ -32,14 +32,15 @@ export class SchedulesService {
   ) {}
 
   async list(reference: string): Promise<Schedule[]> {
-    return this.repository.list((await this.functionBy(reference)).id);
+    const of = await this.functionBy(reference);
+    return (await this.repository.list(of.id)).map((row) => shown(row, of));
   }
 
   async find(reference: string, name: string): Promise<{ readonly row: Schedule; readonly runs: readonly Firing[] }> {
-    const { id } = await this.functionBy(reference);
-    const row = await this.repository.find(id, name);
+    const of = await this.functionBy(reference);
+    const row = await this.repository.find(of.id, name);
     if (row === null) throw new ScheduleNotFound(reference, name);
-    return { row, runs: await this.repository.firings(id, name, RUNS_SHOWN) };
+    return { row: shown(row, of), runs: await this.repository.firings(of.id, name, RUNS_SHOWN) };
   }
 
   /** The same again changes nothing, unless it is paused: then it goes on. */
@@ -50,14 +51,16 @@ export class SchedulesService {
     { versions, named, by }: Asked & { readonly by: string | null },
   ): Promise<Written & { readonly runs: readonly Firing[] }> {
     checkName(name);
-    const { id } = await this.functionBy(reference);
+    const of = await this.functionBy(reference);
+    const { id } = of;
     named(id);
     const spec = specIn(body, { ...this.limits, ...this.config }, new Date());
     const written = await this.repository.write({ functionId: id, name }, spec, versions, by);
     if (written.outcome !== 'same') {
       this.logger.info({ functionId: id, schedule: name, outcome: written.outcome }, 'schedule written');
     }
-    return { ...written, runs: await this.repository.firings(id, name, RUNS_SHOWN) };
+    const runs = await this.repository.firings(id, name, RUNS_SHOWN);
+    return { ...written, row: shown(written.row, of), runs };
   }
 
   async remove(reference: string, name: string, { versions, named }: Asked): Promise<void> {
@@ -74,4 +77,9 @@ export class SchedulesService {
     if (row.deletedAt !== null) throw new FunctionNotFound(reference);
     return row;
   }
+}
+
+/** One whose function is disabled rests from when it is due on, and shows so before. */
+function shown(row: Schedule, { enabled }: FunctionEntity): Schedule {
+  return enabled ? row : { ...row, isResting: true };
 }
