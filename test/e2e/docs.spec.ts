@@ -209,9 +209,17 @@ describeOnAnyEngine('the documentation', (engine) => {
     await stage.manager.remove(id);
   });
 
-  const pages = ['functions', 'http', 'revisions', 'background-calls', 'schedules', 'dependencies', 'secrets', 'logs', 'runs'].map(
-    (name) => `docs/${name}.md`,
-  );
+  const pages = [
+    'functions',
+    'http',
+    'revisions',
+    'background-calls',
+    'schedules',
+    'dependencies',
+    'secrets',
+    'logs',
+    'runs',
+  ].map((name) => `docs/${name}.md`);
   it.each(['README.md', ...pages])('shows in %s what its examples print', async (page) => {
     const folder = await mkdtemp(join(tmpdir(), 'faas-examples-'));
     const examples = await runExamples(page, folder, (script) =>

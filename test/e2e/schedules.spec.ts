@@ -87,7 +87,10 @@ describeOnAnyEngine('schedules', (engine) => {
     }, PATIENCE);
     expect(paused.paused?.reason).toMatch(/^Its last \d calls have failed for good \(pause_after_failures: 2\)/);
     expect(paused).toMatchObject({ next_times: [], enabled: true });
-    expect(paused.last_runs?.[0]).toMatchObject({ status: 'dead', error: { code: 'handler_error', detail: 'ValueError: oh' } });
+    expect(paused.last_runs?.[0]).toMatchObject({
+      status: 'dead',
+      error: { code: 'handler_error', detail: 'ValueError: oh' },
+    });
     const again = await put(id, 'failing', body);
     expect(again.json()).toMatchObject({ status: 'active', paused: null, failures: 0 });
     await here().remove(id);

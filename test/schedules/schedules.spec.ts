@@ -111,10 +111,7 @@ async function read(functionId: FunctionId, name = 'often'): Promise<Schedule> {
 /** Every schedule is as it would be so much later. */
 async function letPass(ms: number): Promise<void> {
   const earlier = (column: string) => `${column} = ${column} - $1 * interval '1 millisecond'`;
-  await here.database.query(
-    `UPDATE schedules SET ${['next_at', 'due_at', 'anchor_at'].map(earlier).join(', ')}`,
-    [ms],
-  );
+  await here.database.query(`UPDATE schedules SET ${['next_at', 'due_at', 'anchor_at'].map(earlier).join(', ')}`, [ms]);
 }
 
 const firings = async (functionId: FunctionId, name = 'often') => repository().firings(functionId, name, 1_000);
@@ -210,6 +207,22 @@ describe('schedules in the database', () => {
     expect((await repository().fire()).fired).toEqual([]);
     await other.end();
     await vi.waitFor(async () => expect((await repository().fire()).fired).toHaveLength(1), PATIENCE);
+  });
+
+  it('keep no other from firing where one can’t be read here', async () => {
+    const [unreadable, other] = [await here.add(), await here.add()];
+    await put(unreadable, { cron: '@daily' });
+    await put(other);
+    await here.database.query(`UPDATE schedules SET timezone = 'Of/Tomorrow' WHERE function_id = $1`, [unreadable]);
+    await letPass(DAY_MS);
+    const { fired } = await repository().fire();
+    expect(fired.find(({ functionId }) => functionId === other)).toMatchObject({ call: {}, fault: undefined });
+    expect(fired.find(({ functionId }) => functionId === unreadable)?.fault).toBeInstanceOf(Error);
+    expect(await repository().nearest()).toBeGreaterThan(0);
+    // It isn't lost: another manager, or this one in a minute, makes up for it.
+    await here.database.query(`UPDATE schedules SET timezone = 'UTC', due_at = now() - interval '1 minute'`);
+    await repository().fire();
+    expect(await firings(unreadable)).toHaveLength(1);
   });
 
   it('make up for the last of the times that were missed, or for none', async () => {

@@ -116,7 +116,11 @@ function rowOf({ name, cron, interval_ms, timezone, status, next_times, fired, m
 
 function described(schedule: ScheduleDto, output: Output): string {
   const { paused, missed, next_times, last_runs = [] } = schedule;
-  const runs = last_runs.map(({ scheduled_for, status, invocation_id }) => [scheduled_for, status ?? '', invocation_id]);
+  const runs = last_runs.map(({ scheduled_for, status, invocation_id }) => [
+    scheduled_for,
+    status ?? '',
+    invocation_id,
+  ]);
   const lines = [output.table(HEAD, [rowOf(schedule)])];
   if (paused !== null) lines.push(output.paint('yellow', output.plain(paused.reason)));
   if (missed.last_reason !== null) lines.push(`missed ${missed.last_scheduled_for}: ${missed.last_reason}`);

@@ -1,8 +1,24 @@
 import { LONGEST_AGE_MS, MOST_ATTEMPTS } from '#libs/config/config.js';
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { InvocationErrorDto } from '../invocations/dto.js';
-import { PRIORITIES, type Priority, RETRYABLE, type Retryable, type Status, STATUSES } from '../invocations/invocation.js';
-import { MISSED, type MissedReason, OVERLAPS, type Overlap, type Schedule, timesAfter, timingOf } from './schedule.js';
+import {
+  PRIORITIES,
+  type Priority,
+  RETRYABLE,
+  type Retryable,
+  type Status,
+  STATUSES,
+} from '../invocations/invocation.js';
+import {
+  isCalendar,
+  MISSED,
+  type MissedReason,
+  OVERLAPS,
+  type Overlap,
+  type Schedule,
+  timesAfter,
+  timingOf,
+} from './schedule.js';
 import {
   LEAST_INTERVAL_MS,
   LONGEST_CRON,
@@ -80,7 +96,8 @@ export class SetScheduleDto {
     minimum: 0,
     maximum: MOST_JITTER_MS,
     default: 0,
-    description: 'Each call is made at any moment up to so long after its time. Less than the time between two of them.',
+    description:
+      'Each call is made at any moment up to so long after its time. Less than the time between two of them.',
   })
   jitter_ms?: number;
 
@@ -397,5 +414,6 @@ function whyPaused({ failures, pauseAfterFailures }: Schedule): string {
 
 function nextTimesOf(row: Schedule): Date[] {
   if (row.nextAt === null || stateOf(row) !== 'active') return [];
-  return [row.nextAt, ...timesAfter(timingOf(row), row.nextAt, TIMES_SHOWN - 1)];
+  const isReadable = row.cron === null || isCalendar(row.cron, row.timezone);
+  return [row.nextAt, ...(isReadable ? timesAfter(timingOf(row), row.nextAt, TIMES_SHOWN - 1) : [])];
 }

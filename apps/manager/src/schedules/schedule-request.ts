@@ -97,7 +97,8 @@ function timingIn(members: Members, now: Date): SpecTiming {
   return { cron: cron.trim(), intervalMs: null, timezone };
 }
 
-const EXAMPLES = 'Five fields (minute, hour, day, month, weekday) or six (second first), or @hourly, @daily, @weekly, …';
+const EXAMPLES =
+  'Five fields (minute, hour, day, month, weekday) or six (second first), or @hourly, @daily, @weekly, …';
 
 function checkCron(cron: string, timezone: string, now: Date): void {
   // The library takes what has one for a moment.
@@ -150,8 +151,7 @@ function overlapIn({ overlap }: Members): Overlap {
 function jitterIn(members: Members, { cron, intervalMs, timezone }: SpecTiming, now: Date): number {
   const jitterMs = wholeIn(members, 'jitter_ms', 0, MOST_JITTER_MS) ?? 0;
   if (jitterMs === 0) return 0;
-  const timing: Timing =
-    cron === null ? { intervalMs: intervalMs as number, anchorAt: now } : { cron, timezone };
+  const timing: Timing = cron === null ? { intervalMs: intervalMs as number, anchorAt: now } : { cron, timezone };
   const gap = shortestGap(timing, now);
   if (jitterMs < gap) return jitterMs;
   throw new InvalidSchedule('jitter_ms', `jitter_ms must be less than the ${gap} milliseconds between two firings.`);

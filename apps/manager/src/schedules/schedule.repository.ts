@@ -13,6 +13,7 @@ import { ScheduleOutdated, TooManySchedules } from './errors.js';
 import {
   decide,
   type Decision,
+  isCalendar,
   type Missed,
   nextAfter,
   type Schedule,
@@ -47,6 +48,8 @@ export interface Fired {
   readonly missed: readonly Missed[];
   /** It rests with its function. */
   readonly isResting: boolean;
+  /** Why nothing could be decided. */
+  readonly fault: Error | undefined;
 }
 
 /** A schedule that rests from now on because its calls have failed. */
@@ -69,6 +72,8 @@ const CHANGED = 'faas_schedules';
 const COUNT_LOCK = 7_013_283;
 /** A call that waits for the end of an earlier one is looked at so often, where nobody tells of that end. */
 const HELD_MS = 1_000;
+/** One that this manager can't read may be of a time zone that another one knows. */
+const UNREADABLE_MS = 60_000;
 /** Of each schedule, beside those whose calls aren't over. */
 const FIRINGS_KEPT = 100;
 const AT_ONCE = 50;
@@ -142,7 +147,8 @@ export class ScheduleRepository {
         throw new ScheduleOutdated(name, found?.version);
       }
       if (found === undefined) await this.makeRoom(functionId, ask);
-      else if (found.pausedAt === null && isDeepStrictEqual(specOf(found), spec)) return { row: found, outcome: 'same' };
+      else if (found.pausedAt === null && isDeepStrictEqual(specOf(found), spec))
+        return { row: found, outcome: 'same' };
       const [clock] = await ask<{ now: Date }>(`SELECT date_trunc('milliseconds', now()) AS now`);
       const { now } = clock as { now: Date };
       const isSameTiming =
@@ -260,7 +266,7 @@ export class ScheduleRepository {
       const open = busy.length === 0 ? new Set<string>() : await this.open(busy, ask);
       const turns = due
         .filter((row) => !paused.some((one) => textOf(one) === textOf(row)))
-        .map((row) => ({ row, decision: decisionOf(row, open.has(textOf(row))) }));
+        .map((row) => turnOf(row, open.has(textOf(row))));
       const made = await this.call(turns, ask);
       await this.moveOn(made, ask);
       return { fired: made.map(firedOf), paused };
@@ -315,14 +321,14 @@ export class ScheduleRepository {
   private async moveOn(turns: readonly Turn[], ask: Ask): Promise<void> {
     const last = turns.map(({ decision }) => decision.missed.at(-1));
     await ask(
-      `UPDATE schedules SET next_at = moved.next_at, due_at = CASE WHEN held THEN now() + interval '${HELD_MS} milliseconds'
-           ELSE moved.due_at END,
+      `UPDATE schedules SET next_at = moved.next_at,
+         due_at = COALESCE(now() + again_ms * interval '1 millisecond', moved.due_at),
          is_held = held, is_resting = rests, fired = schedules.fired + moved.fired, missed = schedules.missed + moved.missed,
          last_missed_for = COALESCE(moved.missed_for, last_missed_for),
          last_missed_reason = COALESCE(moved.missed_reason, last_missed_reason)
        FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::boolean[], $6::boolean[],
-         $7::integer[], $8::integer[], $9::timestamptz[], $10::text[])
-         AS moved (function_id, name, next_at, due_at, held, rests, fired, missed, missed_for, missed_reason)
+         $7::integer[], $8::integer[], $9::timestamptz[], $10::text[], $11::integer[])
+         AS moved (function_id, name, next_at, due_at, held, rests, fired, missed, missed_for, missed_reason, again_ms)
        WHERE schedules.function_id = moved.function_id AND schedules.name = moved.name`,
       [
         ...columnsOf(turns.map(({ row }) => row)),
@@ -334,6 +340,7 @@ export class ScheduleRepository {
         turns.map(({ decision }) => decision.missed.reduce((sum, { count }) => sum + count, 0)),
         last.map((one) => one?.last ?? null),
         last.map((one) => one?.reason ?? null),
+        turns.map(({ decision, fault }) => (fault ? UNREADABLE_MS : decision.isHeld ? HELD_MS : null)),
       ],
     );
     const fired = turns.filter(({ callId }) => callId !== undefined).map(({ row }) => row);
@@ -354,10 +361,7 @@ export class ScheduleRepository {
    *
    * @param keys these only; undefined: those that have any
    */
-  async settle(
-    keys?: readonly Key[],
-    ask: Ask = (sql, values) => this.database.query(sql, values),
-  ): Promise<Paused[]> {
+  async settle(keys?: readonly Key[], ask: Ask = (sql, values) => this.database.query(sql, values)): Promise<Paused[]> {
     const failures = 'CASE WHEN has_succeeded THEN 0 ELSE schedules.failures END + tally.failures';
     const pauses = `(pause_after_failures > 0 AND paused_at IS NULL AND ${failures} >= pause_after_failures)`;
     const rows = await ask<Paused & { readonly isPaused: boolean }>(
@@ -415,13 +419,15 @@ export class ScheduleRepository {
          ORDER BY function_id, schedules.name FOR NO KEY UPDATE OF schedules SKIP LOCKED`,
         [functionIds],
       );
-      const next = rows.map((row) => nextAfter(timingOf(row), row.now));
+      // What can't be read here rests on, for a manager that can.
+      const readable = rows.filter(({ cron, timezone }) => cron === null || isCalendar(cron, timezone));
+      const next = readable.map((row) => nextAfter(timingOf(row), row.now));
       await ask(
         `UPDATE schedules SET next_at = moved.next_at, due_at = moved.due_at, is_resting = false
          FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[])
            AS moved (function_id, name, next_at, due_at)
          WHERE schedules.function_id = moved.function_id AND schedules.name = moved.name`,
-        [...columnsOf(rows), next, rows.map(({ jitterMs }, index) => dueAt(next[index] ?? null, jitterMs))],
+        [...columnsOf(readable), next, readable.map(({ jitterMs }, index) => dueAt(next[index] ?? null, jitterMs))],
       );
     });
   }
@@ -443,19 +449,27 @@ interface Turn {
   readonly row: DueRow;
   readonly decision: Decision;
   readonly callId?: string;
+  readonly fault?: Error;
 }
 
-function decisionOf(row: DueRow, isOpen: boolean): Decision {
-  const { nextAt, isCallable } = row;
-  if (!isCallable || nextAt === null) return { fires: null, missed: [], isHeld: false, nextAt: null };
-  return decide({ ...row, nextAt }, isOpen, row.now);
+/** One that can't be decided about keeps no other from its turn. */
+function turnOf(row: DueRow, isOpen: boolean): Turn {
+  const { nextAt, isCallable, isHeld } = row;
+  if (!isCallable || nextAt === null) {
+    return { row, decision: { fires: null, missed: [], isHeld: false, nextAt: null } };
+  }
+  try {
+    return { row, decision: decide({ ...row, nextAt }, isOpen, row.now) };
+  } catch (error) {
+    return { row, decision: { fires: null, missed: [], isHeld, nextAt }, fault: error as Error };
+  }
 }
 
-function firedOf({ row, decision, callId }: Turn): Fired {
+function firedOf({ row, decision, callId, fault }: Turn): Fired {
   const { functionId, name, now, isCallable } = row;
   const lagMs = Math.max(0, now.getTime() - (row.dueAt ?? now).getTime());
   const call = callId === undefined ? undefined : { id: callId, lagMs };
-  return { functionId, name, missed: decision.missed, call, isResting: !isCallable };
+  return { functionId, name, missed: decision.missed, call, isResting: !isCallable, fault };
 }
 
 function callOf(row: DueRow, scheduledFor: Date): NewInvocation & { schedule: string; scheduledFor: Date } {
@@ -491,4 +505,3 @@ function columnsOf(keys: readonly Key[]): [string[], string[]] {
 function textOf({ functionId, name }: Key): string {
   return `${functionId} ${name}`;
 }
-

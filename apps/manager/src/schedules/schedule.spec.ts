@@ -120,7 +120,7 @@ describe('a schedule that is due', () => {
   const after = (seconds: number, isOpen: boolean, overlap: Overlap, more: object = {}) =>
     decide(
       {
-        ...{ cron: null, timezone: 'UTC', intervalMs: 60_000, anchorAt: at(-60), nextAt: at(0), dueAt: at(0) },
+        ...{ cron: null, timezone: 'UTC', intervalMs: 60_000, anchorAt: at(-60), nextAt: at(0), jitterMs: 0 },
         ...{ isHeld: false, overlap, catchUpMs: 3_600_000 },
         ...more,
       },
@@ -162,7 +162,9 @@ describe('a schedule that is due', () => {
   });
 
   it('is not late by its jitter', () => {
-    expect(after(45, false, 'skip', { dueAt: at(44), catchUpMs: 0 })).toMatchObject({ fires: at(0), missed: [] });
+    const jitter = { jitterMs: 40_000, catchUpMs: 0 };
+    expect(after(45, false, 'skip', jitter)).toMatchObject({ fires: at(0), missed: [] });
+    expect(after(55, false, 'skip', jitter)).toMatchObject({ fires: null, missed: [{ reason: 'late', count: 1 }] });
   });
 
   it('leaves a time out while an earlier call runs', () => {

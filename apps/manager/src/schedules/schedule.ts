@@ -13,10 +13,9 @@ export type MissedReason = (typeof MISSED)[number];
 
 /** When a schedule fires: by a calendar, or so many milliseconds apart from its beginning on. */
 export type Timing =
-  | { readonly cron: string; readonly timezone: string }
-  | { readonly intervalMs: number; readonly anchorAt: Date };
+  { readonly cron: string; readonly timezone: string } | { readonly intervalMs: number; readonly anchorAt: Date };
 
-/** A firing within this time is on time; a later one is one that was missed. */
+/** A firing within this time, and that of its jitter, is on time; a later one is one that was missed. */
 export const ON_TIME_MS = 10_000;
 /** Times that are counted one by one; of more only the newest counts. */
 const MOST_COUNTED = 500;
@@ -87,6 +86,16 @@ export function calendar(cron: string, timezone: string): Cron {
   return new Cron(cron, { timezone, mode: '5-or-6-parts', fixedTimeRule: 'no-wildcard' });
 }
 
+/** Whether this manager can read it, and knows its time zone. */
+export function isCalendar(cron: string, timezone: string): boolean {
+  try {
+    calendar(cron, timezone).nextRun(new Date(0));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** The first time after a moment; null: there is none. */
 export function nextAfter(timing: Timing, moment: Date): Date | null {
   return timesAfter(timing, moment, 1)[0] ?? null;
@@ -96,10 +105,7 @@ export function timesAfter(timing: Timing, moment: Date, count: number): Date[] 
   if ('cron' in timing) return calendar(timing.cron, timing.timezone).nextRuns(count, moment);
   const { intervalMs, anchorAt } = timing;
   const passed = Math.max(0, Math.floor((moment.getTime() - anchorAt.getTime()) / intervalMs));
-  return Array.from(
-    { length: count },
-    (_, index) => new Date(anchorAt.getTime() + (passed + 1 + index) * intervalMs),
-  );
+  return Array.from({ length: count }, (_, index) => new Date(anchorAt.getTime() + (passed + 1 + index) * intervalMs));
 }
 
 /** Times after one moment, which is a time itself, and not after another. */
@@ -165,7 +171,7 @@ export interface Decision {
 export function decide(
   schedule: Pick<
     Schedule,
-    'cron' | 'timezone' | 'intervalMs' | 'anchorAt' | 'dueAt' | 'isHeld' | 'overlap' | 'catchUpMs'
+    'cron' | 'timezone' | 'intervalMs' | 'anchorAt' | 'jitterMs' | 'isHeld' | 'overlap' | 'catchUpMs'
   > & { readonly nextAt: Date },
   isOpen: boolean,
   now: Date,
@@ -173,7 +179,8 @@ export function decide(
   const timing = timingOf(schedule);
   const { nextAt, isHeld, overlap } = schedule;
   if (isHeld && isOpen) return { fires: null, missed: [], isHeld: true, nextAt };
-  const isLate = !isHeld && now.getTime() - (schedule.dueAt ?? nextAt).getTime() > ON_TIME_MS;
+  const onTimeMs = schedule.jitterMs + ON_TIME_MS;
+  const isLate = !isHeld && now.getTime() - nextAt.getTime() > onTimeMs;
   const passed = isHeld || isLate ? passedBetween(timing, nextAt, now) : undefined;
   const at = isHeld ? nextAt : (passed?.latest ?? nextAt);
   const next = nextAfter(timing, passed?.latest ?? nextAt);
@@ -182,7 +189,7 @@ export function decide(
     const { count, latest, former } = passed;
     before.push(isHeld ? { reason: 'overlap', count, last: latest } : { reason: 'late', count, last: former });
   }
-  const isTooLate = isLate && now.getTime() - at.getTime() > Math.max(ON_TIME_MS, schedule.catchUpMs);
+  const isTooLate = isLate && now.getTime() - at.getTime() > Math.max(onTimeMs, schedule.catchUpMs);
   const without = (reason: MissedReason): Decision => ({
     fires: null,
     missed: [...before, { reason, count: 1, last: at }],

@@ -106,10 +106,11 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
   }
 
   private firedNow(one: Fired): void {
-    const { functionId, name: schedule, call, missed, isResting } = one;
+    const { functionId, name: schedule, call, missed, isResting, fault } = one;
     this.metrics.fired(one);
     if (isResting) this.resting.add(functionId);
     if (call !== undefined) this.signals.due(functionId, 0);
+    if (fault !== undefined) this.logger.error({ err: fault, functionId, schedule }, 'a schedule has no next time');
     for (const { reason, count, last } of missed) {
       this.logger.warn({ functionId, schedule, reason, count, last }, 'a schedule has missed a time');
     }
