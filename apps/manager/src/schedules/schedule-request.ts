@@ -120,7 +120,7 @@ function timezoneIn({ timezone }: Members): string {
   if (timezone === undefined || timezone === null) return 'UTC';
   if (typeof timezone === 'string' && /^[A-Za-z][\w+/-]{0,63}$/.test(timezone)) {
     try {
-      new Intl.DateTimeFormat('en', { timeZone: timezone });
+      Intl.DateTimeFormat('en', { timeZone: timezone });
       return timezone;
     } catch {
       // Said below.
