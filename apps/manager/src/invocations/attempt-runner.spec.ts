@@ -17,7 +17,7 @@ const claim: Claimed = {
   ...{ id: randomUUID(), functionId: 'aaaaaaaaaaaaaaaa', token: randomUUID(), postponed: 0, attempt: 1 },
   retry: { maxAttempts: 3, on: ['error'], backoffMs: 0 },
   ...{ createdBy: null, choice: null, body: Buffer.from('{}'), bodyBytes: 2 },
-  ...{ isExpired: false, isCancelled: false, hasCallback: false, isHttp: false },
+  ...{ isExpired: false, isCancelled: false, hasCallback: false, isHttp: false, isScheduled: false },
 };
 
 let invoke: (call: Call) => Promise<Buffer | 'streamed'>;

@@ -112,6 +112,7 @@ function claimOf(functionId: FunctionId, id: string = randomUUID()): Claimed {
       isCancelled: false,
       hasCallback: false,
       isHttp: false,
+      isScheduled: false,
     },
   };
 }

@@ -40,7 +40,6 @@ export class SetScheduleDto {
     maxLength: LONGEST_CRON,
     description:
       'Five fields (minute, hour, day, month, weekday), six with the second first, or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`. This or `interval_ms`.',
-    example: '0 3 * * *',
   })
   cron?: string;
 
@@ -58,7 +57,6 @@ export class SetScheduleDto {
     maxLength: 64,
     default: 'UTC',
     description: "The IANA name of the time zone of `cron`'s fields.",
-    example: 'Europe/Berlin',
   })
   timezone?: string;
 
@@ -67,7 +65,6 @@ export class SetScheduleDto {
     maxLength: MOST_PAYLOAD_BYTES,
     default: '',
     description: 'What the handler gets, at most 32 KiB of UTF-8.',
-    example: '{"job": "report"}',
   })
   payload?: string;
 
