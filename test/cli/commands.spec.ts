@@ -143,6 +143,28 @@ describeOnProcesses('the command line, piped', (engine) => {
     expect(await cli.json('secrets', 'remove', 'db-password')).toEqual({ name: 'db-password', removed: true });
   });
 
+  it('keeps the schedules of a function', { timeout: 60_000 }, async () => {
+    await cli.json('deploy', 'greet.py', '--name', 'timed');
+    const nightly = ['schedules', 'timed', 'set', 'nightly', '--cron', '30 2 * * *', '--timezone', 'Europe/Berlin'];
+    expect(await cli.json(...nightly, '--payload', 'Ada')).toMatchObject({
+      ...{ name: 'nightly', cron: '30 2 * * *', timezone: 'Europe/Berlin', payload: 'Ada', status: 'active' },
+    });
+    const disabled = await cli.run(['schedules', 'timed', 'set', 'often', '--interval-ms', '60000', '--disabled']);
+    expect(disabled).toMatchObject({ code: 0, out: '✓ often is made, it rests\n' });
+    const again = await cli.run(['schedules', 'timed', 'set', 'often', '--interval-ms', '60000', '--overlap', 'queue']);
+    expect(again.out).toMatch(/^✓ often is set, next at 20\d\d-/);
+    expect((await cli.run(['schedules', 'timed'])).out).toMatch(
+      /nightly +30 2 \* \* \* Europe\/Berlin +active +\S+Z +0 +0\n *often +every 60000 ms +active/,
+    );
+    expect((await cli.run(['schedules', 'timed', 'show', 'nightly'])).out).toMatch(/\nnext: \S+, \S+, \S+, \S+, \S+/);
+    expect(await cli.json('schedules', 'timed', 'remove', 'nightly')).toEqual({ name: 'nightly', removed: true });
+    expect(await cli.json('schedules', 'timed')).toMatchObject([{ name: 'often', overlap: 'queue' }]);
+    expect(await cli.run(['schedules', 'timed', 'set', 'wrong', '--cron', '0 0 30 2 *'])).toMatchObject({ code: 2 });
+    expect(await cli.run(['schedules', 'timed', 'remove', 'nightly'])).toMatchObject({ code: 3 });
+    expect(await cli.run(['schedules', 'timed', 'set'])).toMatchObject({ code: 2 });
+    await cli.json('remove', 'timed', '--yes');
+  });
+
   it('writes results to stdout, the rest to stderr, and no colours', { timeout: 60_000 }, async () => {
     const deployed = await cli.run(['deploy', 'greet.py', '--name', 'plain']);
     expect(deployed.err).toBe(`Deploying plain to ${stage.manager.url} …\n`);
