@@ -122,6 +122,14 @@ describeOnAnyEngine('schedules', (engine) => {
       { name: 'b', cron: '0 3 * * MON', timezone: 'Europe/Berlin', payload: 'b', status: 'active' },
     ]);
     expect(listed[0]).not.toHaveProperty('last_runs');
+    const first = await here().send(`${pathOf(id)}?limit=1`);
+    expect(first.headers['link']).toBe(`<${pathOf(id)}?limit=1&after=a>; rel="next"`);
+    const second = await here().send(`${pathOf(id)}?limit=1&after=a`);
+    expect([first, second].map((page) => (page.json() as ScheduleDto[]).map(({ name }) => name))).toEqual([
+      ['a'],
+      ['b'],
+    ]);
+    expect(second.headers['link']).toBeUndefined();
     for (const time of listed[1]!.next_times) expect(new Date(time).getUTCDay()).toBe(1);
     await here().remove(id);
     expectProblem(await here().send(pathOf(id)), 404, 'function_not_found');
@@ -163,7 +171,10 @@ describeOnAnyEngine('schedules', (engine) => {
     expectProblem(await put(id, 'x', { cron: '@daily', payload: 'x'.repeat(40_000) }), 413, 'payload_too_large');
     expectProblem(await put('nobody', 'x', { cron: '@daily' }), 404, 'function_not_found');
     expectProblem(await here().send(pathOf(id, 'x'), { method: 'DELETE' }), 404, 'schedule_not_found');
-    expectProblem(await here().send(`${pathOf(id)}?limit=1`), 400, 'invalid_request');
+    expectProblem(await here().send(`${pathOf(id)}?page=1`), 400, 'invalid_request');
+    for (const query of ['limit=0', 'limit=101', 'after=A']) {
+      expectProblem(await here().send(`${pathOf(id)}?${query}`), 400, 'invalid_page');
+    }
     for (const name of ['a', 'b', 'c']) await made(id, name, { cron: '@daily' });
     expectProblem(await put(id, 'd', { cron: '@daily' }), 409, 'too_many_schedules');
     await here().remove(id);

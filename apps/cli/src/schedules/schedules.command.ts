@@ -65,8 +65,14 @@ export function addSchedules(program: Command): void {
 
 async function list(ref: string, output: Output): Promise<void> {
   const { client, api } = await connect(SOON);
-  const { data } = await answered(api.listSchedules({ client, path: { id: ref } }));
-  output.show(data, () => output.table(HEAD, data.map(rowOf)));
+  const all: ScheduleDto[] = [];
+  for (let hasMore = true; hasMore;) {
+    const query = { after: all.at(-1)?.name };
+    const { data, response } = await answered(api.listSchedules({ client, path: { id: ref }, query }));
+    all.push(...data);
+    hasMore = response.headers.has('link');
+  }
+  output.show(all, () => output.table(HEAD, all.map(rowOf)));
 }
 
 async function show(ref: string, name: string, output: Output): Promise<void> {

@@ -36,9 +36,9 @@ export function pageOf({ limit, after }: { limit?: unknown; after?: unknown }): 
 }
 
 /** How many a page may hold; undefined: all. */
-export function limitOf(limit: unknown): number | undefined {
-  if (limit !== undefined && !(isDigits(limit) && Number(limit) >= 1 && Number(limit) <= MOST_PER_PAGE)) {
-    throw new InvalidPage('limit', `limit must be a whole number from 1 to ${MOST_PER_PAGE}.`);
+export function limitOf(limit: unknown, most = MOST_PER_PAGE): number | undefined {
+  if (limit !== undefined && !(isDigits(limit) && Number(limit) >= 1 && Number(limit) <= most)) {
+    throw new InvalidPage('limit', `limit must be a whole number from 1 to ${most}.`);
   }
   return limit === undefined ? undefined : Number(limit);
 }

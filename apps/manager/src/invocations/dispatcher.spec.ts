@@ -33,7 +33,7 @@ class Around {
   due!: (id: FunctionId | undefined, inMs: number) => void;
   private changed!: (id: FunctionId | undefined) => unknown;
   readonly dispatcher: Dispatcher;
-  private readonly ends: ((completion: Completion | undefined) => void)[] = [];
+  readonly ends: ((completion: Completion | undefined) => void)[] = [];
 
   constructor(config: Partial<typeof CONFIG> = {}) {
     const repository: Partial<InvocationRepository> = {
@@ -72,6 +72,7 @@ class Around {
       onDue: (listener) => (this.due = listener),
       onCancelled: () => undefined,
       due: () => undefined,
+      scheduledEnded: () => this.steps.push('scheduled'),
     };
     const changes: Partial<FunctionChanges> = {
       subscribe: (subscriber) => {
@@ -175,6 +176,23 @@ describe('a manager that looks for calls for later', () => {
     around.change('leaving');
     await settled();
     expect(around.asked).toEqual(['leaving', 'leaving']);
+  });
+
+  it('tells of the end of a call that a schedule has made, and not of an attempt that is made again', async () => {
+    around = new Around();
+    around.slots.set('timed', 4);
+    const [once, again] = [claimOf('timed'), claimOf('timed')].map((claim) => ({ ...claim, isScheduled: true }));
+    around.claims = [[once!, again!, claimOf('timed')]];
+    around.due('timed', 0);
+    await settled();
+    const [first, second, other] = around.ends;
+    second!({ ...again!, status: 'waiting', inMs: 1_000 });
+    other!({ ...around.attempts[2]!.claim, status: 'succeeded' });
+    await settled();
+    expect(around.steps).not.toContain('scheduled');
+    first!({ ...once!, status: 'dead' });
+    await settled();
+    expect(around.steps).toContain('scheduled');
   });
 
   it('leaves to its polls what is due in weeks', async () => {

@@ -102,10 +102,11 @@ export class ScheduleRepository {
     @Inject(SCHEDULES_CONFIG) private readonly config: SchedulesConfig,
   ) {}
 
-  list(functionId: FunctionId): Promise<Schedule[]> {
+  /** In the order of their names, after this one. */
+  list(functionId: FunctionId, after: string, limit: number): Promise<Schedule[]> {
     return this.database.query<Schedule>(
-      `SELECT ${COLUMNS} FROM schedules WHERE function_id = $1 ORDER BY schedules.name`,
-      [functionId],
+      `SELECT ${COLUMNS} FROM schedules WHERE function_id = $1 AND schedules.name > $2 ORDER BY schedules.name LIMIT $3`,
+      [functionId, after, limit],
     );
   }
 

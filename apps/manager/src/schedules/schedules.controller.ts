@@ -1,5 +1,5 @@
 import { ApiProblems } from '#libs/errors/api-problems.js';
-import { Controller, Delete, Get, HttpCode, Param, Put, Req, Res } from '@nestjs/common';
+import { Controller, Delete, Get, HttpCode, Param, Put, Query, Req, Res } from '@nestjs/common';
 import {
   ApiBody,
   ApiCreatedResponse,
@@ -16,10 +16,16 @@ import type { Request, Response } from 'express';
 import { Audit, keyOf } from '../auth/audit.js';
 import { Needs } from '../auth/auth.guard.js';
 import { FUNCTION_ID } from '../functions/dto/function.dto.js';
+import { afterOf, limitOf } from '../functions/page.js';
 import { readSmallJson } from '../functions/update.js';
 import { tagVersion, versionsOf } from '../http/entity-tag.js';
+import { QueryParameter } from '../http/query.js';
 import { ScheduleDto, SetScheduleDto } from './dto.js';
+import { isName } from './schedule-request.js';
 import { SchedulesService } from './schedules.service.js';
+
+/** The times of each are worked out. */
+const MOST_PER_PAGE = 100;
 
 const NAME: ApiParamOptions = {
   name: 'name',
@@ -65,13 +71,46 @@ export class SchedulesController {
   @ApiOperation({
     operationId: 'listSchedules',
     summary: 'The schedules of a function, by name',
-    description: 'Without their last runs, which each has for itself.',
+    description:
+      'Without their last runs, which each has for itself. In pages: the `Link` header leads to the next one.',
   })
   @ApiParam(FUNCTION_ID)
-  @ApiOkResponse({ type: [ScheduleDto], description: 'The schedules; an empty array where there are none.' })
-  @ApiProblems('function_not_found', 'route_not_found')
-  async list(@Param('id') reference: string): Promise<ScheduleDto[]> {
-    return (await this.schedules.list(reference)).map((row) => ScheduleDto.of(row));
+  @QueryParameter({
+    name: 'limit',
+    required: false,
+    description: 'At most so many of them.',
+    schema: { type: 'integer', minimum: 1, maximum: MOST_PER_PAGE, default: MOST_PER_PAGE },
+  })
+  @QueryParameter({
+    name: 'after',
+    required: false,
+    description: 'Where the page begins: taken from the Link header of the page before.',
+    schema: { type: 'string', maxLength: 63 },
+  })
+  @ApiOkResponse({
+    type: [ScheduleDto],
+    description: 'The schedules; an empty array where there are none.',
+    headers: {
+      Link: {
+        description: 'Where more follow: the next page (RFC 8288).',
+        schema: { type: 'string', example: '</functions/report/schedules?limit=100&after=nightly>; rel="next"' },
+      },
+    },
+  })
+  @ApiProblems('invalid_page', 'function_not_found', 'route_not_found')
+  async list(
+    @Param('id') reference: string,
+    @Query() query: Record<string, unknown>,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<ScheduleDto[]> {
+    const limit = limitOf(query['limit'], MOST_PER_PAGE) ?? MOST_PER_PAGE;
+    const { rows, isLast } = await this.schedules.list(reference, afterOf(query['after'], isName) ?? '', limit);
+    const last = rows.at(-1)?.name;
+    if (!isLast && last !== undefined) {
+      const path = `/functions/${encodeURIComponent(reference)}/schedules`;
+      response.setHeader('Link', `<${path}?limit=${limit}&after=${last}>; rel="next"`);
+    }
+    return rows.map((row) => ScheduleDto.of(row));
   }
 
   @Get(':name')

@@ -31,9 +31,11 @@ export class SchedulesService {
     @InjectPinoLogger(SchedulesService.name) private readonly logger: PinoLogger,
   ) {}
 
-  async list(reference: string): Promise<Schedule[]> {
+  /** In the order of their names, after this one. */
+  async list(reference: string, after: string, limit: number): Promise<{ rows: Schedule[]; isLast: boolean }> {
     const of = await this.functionBy(reference);
-    return (await this.repository.list(of.id)).map((row) => shown(row, of));
+    const rows = await this.repository.list(of.id, after, limit + 1);
+    return { rows: rows.slice(0, limit).map((row) => shown(row, of)), isLast: rows.length <= limit };
   }
 
   async find(reference: string, name: string): Promise<{ readonly row: Schedule; readonly runs: readonly Firing[] }> {
