@@ -68,7 +68,8 @@ describeOnAnyEngine('schedules', (engine) => {
     expect(missed.count).toBe(0);
     expect(new Set(last_runs.map(({ scheduled_for }) => scheduled_for)).size).toBe(last_runs.length);
     const [newest] = last_runs;
-    expect(Date.parse(next_times[0]!) - Date.parse(newest!.scheduled_for)).toBe(1_000);
+    // It may have fired between the two.
+    expect(Date.parse(next_times[0]!) - Date.parse(newest!.scheduled_for)).toBeLessThanOrEqual(1_000);
     const calls = (await here().send(`/functions/${id}/invocations?limit=1000`)).json() as { scheduled_for: string }[];
     expect(new Set(calls.map(({ scheduled_for }) => scheduled_for)).size).toBe(calls.length);
     expect(calls.length).toBeGreaterThanOrEqual(fired);
