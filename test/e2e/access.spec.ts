@@ -246,6 +246,9 @@ describeOnAnyEngine('a manager with keys of one scope each', (engine) => {
     'removing a function': { ask: ['DELETE', `/functions/${ID}`], for: 'deploy' },
     'listing calls for later': { ask: ['GET', `/functions/${ID}/invocations`], for: 'deploy' },
     'redriving calls for later': { ask: ['POST', `/functions/${ID}/invocations/redrive`], for: 'deploy' },
+    'listing schedules': { ask: ['GET', `/functions/${ID}/schedules`], for: 'deploy' },
+    'setting a schedule': { ask: ['PUT', `/functions/${ID}/schedules/nightly`], for: 'deploy' },
+    'removing a schedule': { ask: ['DELETE', `/functions/${ID}/schedules/nightly`], for: 'deploy' },
     'calling a function later': { ask: ['POST', `/functions/${ID}/invocations`], for: 'invoke' },
     'calling a function': { ask: ['POST', `/functions/${ID}/execute`], for: 'invoke' },
     'calling a function by its longer path': { ask: ['POST', `/functions/${ID}/execute/?`], for: 'invoke' },
@@ -275,6 +278,17 @@ describeOnAnyEngine('a manager with keys of one scope each', (engine) => {
       headers: { ...body.headers, ...headers },
     });
     const { id } = added.json() as { id: string };
+    const schedule = (method: string, key: string, requestId: string) =>
+      stage.manager.send(`/functions/${id}/schedules/nightly`, {
+        ...{ method, headers: { 'X-Api-Key': key, 'X-Request-Id': requestId } },
+        ...(method === 'PUT' && { body: '{"cron": "@daily"}' }),
+      });
+    expect((await schedule('PUT', KEY_OF.deploy, 'the-schedule')).json()).toMatchObject({
+      updated_by: 'the-deploy-key',
+    });
+    expect((await schedule('PUT', KEY_OF.invoke, 'no-schedule')).status).toBe(403);
+    expect((await schedule('GET', KEY_OF.invoke, 'no-look')).status).toBe(403);
+    expect((await schedule('DELETE', KEY_OF.admin, 'the-unscheduling')).status).toBe(204);
     const remove = (path: string, requestId: string, key: string) =>
       stage.manager.send(path, { method: 'DELETE', headers: { 'X-Api-Key': key, 'X-Request-Id': requestId } });
     await remove(`/functions/${id}`, 'the-removal', KEY_OF.admin);
@@ -291,6 +305,10 @@ describeOnAnyEngine('a manager with keys of one scope each', (engine) => {
     const [deploy, admin] = ['the-deploy-key', 'the-admin-key'];
     const here = { address: '127.0.0.1', level: 'info' };
     expect(of('the-add')).toMatchObject([{ action: 'add', key: deploy, functionId: id, outcome: 'ok', ...here }]);
+    const nightly = { functionId: id, schedule: 'nightly', outcome: 'ok', ...here };
+    expect(of('the-schedule')).toMatchObject([{ action: 'put schedule', key: deploy, ...nightly }]);
+    expect(of('the-unscheduling')).toMatchObject([{ action: 'remove schedule', key: admin, ...nightly }]);
+    expect(of('no-schedule')).toEqual([]);
     expect(of('the-removal')).toMatchObject([{ action: 'remove', key: admin, functionId: id, outcome: 'ok', ...here }]);
     const gone = { action: 'remove', key: admin, outcome: 'function_not_found', ...here };
     expect(of('the-second-removal')).toMatchObject([{ ...gone, functionId: id }]);

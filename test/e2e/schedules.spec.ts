@@ -50,6 +50,12 @@ describeOnAnyEngine('schedules', (engine) => {
     expect(call).toMatchObject({ result: 'tick "tock"', schedule: 'often', scheduled_for, function_id: id });
     const times = runs.map((run) => Date.parse(run.scheduled_for)).toReversed();
     expect(times.map((time) => (time - times[0]!) / 1_000)).toEqual(times.map((_, index) => index));
+    const { text } = await here().send('/metrics');
+    expect(text).toMatch(
+      new RegExp(`^faas_schedule_firings_total\\{function="${id}",outcome="fired"\\} (?:[3-9]|\\d\\d)`, 'm'),
+    );
+    expect(text).toMatch(/^faas_schedule_lag_seconds_count [1-9]/m);
+    expect(text).toMatch(/^faas_schedules\{state="active"\} 1$/m);
     expect((await here().send(pathOf(id, 'often'), { method: 'DELETE' })).status).toBe(204);
     expectProblem(await here().send(pathOf(id, 'often')), 404, 'schedule_not_found');
     await here().remove(id);
