@@ -96,7 +96,7 @@ function repository(
 
 const calls = () => new InvocationRepository(here.database, invocations);
 const spec = (members: object = { interval_ms: 60_000 }): ScheduleSpec =>
-  specIn(members as Record<string, unknown>, { ...limits, ...invocations }, new Date());
+  specIn(members as Record<string, unknown>, { ...limits, ...invocations, defaults: {} }, new Date());
 
 async function put(functionId: FunctionId, members?: object, name = 'often'): Promise<Schedule> {
   return (await repository().write({ functionId, name }, spec(members), undefined, null)).row;
@@ -508,9 +508,9 @@ describe('managers', () => {
     const functions = await Promise.all(Array.from({ length: 10 }, () => here.add()));
     await here.database.query(
       `INSERT INTO schedules (function_id, name, cron, timezone, body, payload_bytes, overlap, catch_up_ms, jitter_ms,
-         pause_after_failures, enabled, priority, retry, max_age_ms, anchor_at, next_at, due_at)
+         pause_after_failures, enabled, priority, retry, max_age_ms, callback_format, anchor_at, next_at, due_at)
        SELECT id, 's' || number, '0 3 * * *', 'UTC', '{"payload":""}', 0, 'skip', 0, 0, 0, true, 1,
-         '{"maxAttempts":1,"on":[],"backoffMs":0}', 60000, now(), now() + number * interval '1 hour',
+         '{"maxAttempts":1,"on":[],"backoffMs":0}', 60000, 'plain', now(), now() + number * interval '1 hour',
          now() + number * interval '1 hour'
        FROM unnest($1::text[]) AS id, generate_series(1, 100) AS number`,
       [functions],

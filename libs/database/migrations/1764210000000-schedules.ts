@@ -25,6 +25,7 @@ export class Schedules1764210000000 implements MigrationInterface {
         max_age_ms bigint NOT NULL,
         choice jsonb,
         callback_url text,
+        callback_format text NOT NULL,
         anchor_at timestamptz NOT NULL,
         next_at timestamptz,
         due_at timestamptz,

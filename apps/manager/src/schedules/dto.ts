@@ -1,7 +1,10 @@
-import { LONGEST_AGE_MS, MOST_ATTEMPTS } from '#libs/config/config.js';
+import { LONGEST_AGE_MS } from '#libs/config/config.js';
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { InvocationErrorDto } from '../invocations/dto.js';
+import { InvocationPolicyDto } from '../invocations/invocation-policy.js';
 import {
+  CALLBACK_FORMATS,
+  type CallbackFormat,
   PRIORITIES,
   type Priority,
   RETRYABLE,
@@ -34,7 +37,7 @@ type State = (typeof STATES)[number];
 const TIMES_SHOWN = 5;
 
 /** A schedule as requests ask for it. */
-export class SetScheduleDto {
+export class SetScheduleDto extends InvocationPolicyDto {
   @ApiPropertyOptional({
     type: String,
     maxLength: LONGEST_CRON,
@@ -123,44 +126,6 @@ export class SetScheduleDto {
 
   @ApiPropertyOptional({ type: String, enum: PRIORITIES, description: 'Of its calls; `normal` where it is left out.' })
   priority?: Priority;
-
-  @ApiPropertyOptional({
-    type: 'integer',
-    minimum: 1,
-    maximum: MOST_ATTEMPTS,
-    description: 'How often a call is tried (INVOCATIONS_MAX_ATTEMPTS, 3).',
-  })
-  max_attempts?: number;
-
-  @ApiPropertyOptional({
-    type: [String],
-    enum: RETRYABLE,
-    description: 'After which failures a call is tried again. All of them where it is left out.',
-  })
-  retry_on?: Retryable[];
-
-  @ApiPropertyOptional({
-    type: 'integer',
-    minimum: 0,
-    maximum: LONGEST_AGE_MS,
-    description: 'The longest pause before the second attempt, in milliseconds (INVOCATIONS_BACKOFF_MS, 1000).',
-  })
-  backoff_ms?: number;
-
-  @ApiPropertyOptional({
-    type: 'integer',
-    minimum: 1,
-    maximum: LONGEST_AGE_MS,
-    description: 'A call is given up when it is still waiting after so long (INVOCATIONS_MAX_AGE_MS, a day).',
-  })
-  max_age_ms?: number;
-
-  @ApiPropertyOptional({
-    type: String,
-    maxLength: 2_048,
-    description: 'Who is told of the end of each call, where the installation has callbacks.',
-  })
-  callback_url?: string;
 }
 
 export class ScheduleRunDto {
@@ -326,6 +291,9 @@ export class ScheduleDto {
   })
   callback_url: string | null;
 
+  @ApiProperty({ type: String, enum: CALLBACK_FORMATS, example: 'plain' })
+  callback_format: CallbackFormat;
+
   @ApiProperty({
     type: [String],
     description: 'The times that it fires for next, before jitter; none while it does not fire.',
@@ -383,6 +351,7 @@ export class ScheduleDto {
       backoff_ms: row.retry.backoffMs,
       max_age_ms: row.maxAgeMs,
       callback_url: row.callbackUrl?.replace(/[?#].*$/, '') ?? null,
+      callback_format: row.callbackFormat,
       next_times: nextTimesOf(row).map((time) => time.toISOString()),
       fired: row.fired,
       missed: {

@@ -1,11 +1,12 @@
 import { loadConfig } from '#libs/config/load-config.js';
 import { describe, expect, it } from 'vitest';
-import { checkName, type ScheduleLimits, specIn } from './schedule-request.js';
+import type { RequestLimits } from '../invocations/invocation-request.js';
+import { checkName, specIn } from './schedule-request.js';
 
 const { invocations, limits } = loadConfig({});
-const LIMITS: ScheduleLimits = { ...limits, ...invocations };
+const LIMITS: RequestLimits = { ...limits, ...invocations, defaults: {} };
 const NOW = new Date('2026-11-23T12:00:00Z');
-const read = (members: Record<string, unknown>, of: Partial<ScheduleLimits> = {}) =>
+const read = (members: Record<string, unknown>, of: Partial<RequestLimits> = {}) =>
   specIn(members, { ...LIMITS, ...of }, NOW);
 
 describe('what a schedule shall be', () => {
@@ -27,6 +28,7 @@ describe('what a schedule shall be', () => {
       retry: { maxAttempts: 3, on: ['error', 'timeout', 'crash'], backoffMs: 1_000 },
       maxAgeMs: 86_400_000,
       callbackUrl: null,
+      callbackFormat: 'plain',
     });
   });
 
@@ -93,6 +95,12 @@ describe('what a schedule shall be', () => {
         message: expect.stringMatching(message) as string,
       }),
     );
+  });
+
+  it('leaves to its function what it does not say of its calls', () => {
+    const defaults = { max_attempts: 7, backoff_ms: 9 };
+    const { retry } = read({ cron: '@daily', backoff_ms: 1 }, { defaults });
+    expect(retry).toMatchObject({ maxAttempts: 7, backoffMs: 1 });
   });
 
   it('has a payload of 32 KiB, or what the installation takes', () => {

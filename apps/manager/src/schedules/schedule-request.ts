@@ -1,7 +1,9 @@
-import { type InvocationsConfig, LONGEST_AGE_MS, type LimitsConfig } from '#libs/config/config.js';
+import { LONGEST_AGE_MS } from '#libs/config/config.js';
 import { PayloadTooLarge } from '../gateway/errors.js';
 import { InvalidInvocation } from '../invocations/errors.js';
-import { type Members, policyIn, wholeIn } from '../invocations/invocation-request.js';
+import { POLICY_NAMES } from '../invocations/invocation-policy.js';
+import { type Members, policyIn, priorityIn, type RequestLimits, wholeIn } from '../invocations/invocation-request.js';
+import { PRIORITIES } from '../invocations/invocation.js';
 import type { Choice } from '../traffic/traffic.js';
 import { InvalidSchedule } from './errors.js';
 import { calendar, OVERLAPS, type Overlap, type ScheduleSpec, shortestGap, type Timing } from './schedule.js';
@@ -29,15 +31,8 @@ const KNOWN = [
   'revision',
   'tag',
   'priority',
-  'max_attempts',
-  'retry_on',
-  'backoff_ms',
-  'max_age_ms',
-  'callback_url',
+  ...POLICY_NAMES,
 ];
-
-export type ScheduleLimits = Pick<LimitsConfig, 'payloadBytes'> &
-  Pick<InvocationsConfig, 'maxAttempts' | 'backoffMs' | 'maxAgeMs' | 'callbacks'>;
 
 const NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 
@@ -58,7 +53,7 @@ export function checkName(name: string): void {
  *
  * @param now from which on its expression must have a time
  */
-export function specIn(members: Members, limits: ScheduleLimits, now: Date): ScheduleSpec {
+export function specIn(members: Members, limits: RequestLimits, now: Date): ScheduleSpec {
   const unknown = Object.keys(members).find((name) => !KNOWN.includes(name));
   if (unknown !== undefined) {
     const shown = unknown.slice(0, 64);
@@ -75,6 +70,7 @@ export function specIn(members: Members, limits: ScheduleLimits, now: Date): Sch
       pauseAfterFailures: wholeIn(members, 'pause_after_failures', 0, MOST_FAILURES) ?? 0,
       enabled: enabledIn(members),
       choice: choiceIn(members),
+      priority: PRIORITIES.indexOf(priorityIn(members)),
       ...policyIn(members, limits),
     };
   } catch (error) {

@@ -83,6 +83,7 @@ const COLUMNS = `schedules.function_id AS "functionId", schedules.name, schedule
   interval_ms::float8 AS "intervalMs", timezone, body, payload_bytes AS "payloadBytes", overlap,
   catch_up_ms::float8 AS "catchUpMs", jitter_ms::float8 AS "jitterMs", pause_after_failures AS "pauseAfterFailures",
   schedules.enabled, priority, retry, max_age_ms::float8 AS "maxAgeMs", choice, callback_url AS "callbackUrl",
+  callback_format AS "callbackFormat",
   anchor_at AS "anchorAt", next_at AS "nextAt", due_at AS "dueAt", is_held AS "isHeld", is_resting AS "isResting",
   paused_at AS "pausedAt", schedules.failures, fired::float8 AS fired, missed::float8 AS missed,
   last_missed_for AS "lastMissedFor", last_missed_reason AS "lastMissedReason", schedules.created_at AS "createdAt",
@@ -160,14 +161,15 @@ export class ScheduleRepository {
       const [row] = await ask<Schedule>(
         `INSERT INTO schedules (function_id, name, cron, interval_ms, timezone, body, payload_bytes, overlap, catch_up_ms,
            jitter_ms, pause_after_failures, enabled, priority, retry, max_age_ms, choice, callback_url, anchor_at, next_at,
-           due_at, updated_by)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+           due_at, updated_by, callback_format)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $23)
          ON CONFLICT (function_id, name) DO UPDATE SET version = schedules.version + 1, cron = EXCLUDED.cron,
            interval_ms = EXCLUDED.interval_ms, timezone = EXCLUDED.timezone, body = EXCLUDED.body,
            payload_bytes = EXCLUDED.payload_bytes, overlap = EXCLUDED.overlap, catch_up_ms = EXCLUDED.catch_up_ms,
            jitter_ms = EXCLUDED.jitter_ms, pause_after_failures = EXCLUDED.pause_after_failures,
            enabled = EXCLUDED.enabled, priority = EXCLUDED.priority, retry = EXCLUDED.retry,
            max_age_ms = EXCLUDED.max_age_ms, choice = EXCLUDED.choice, callback_url = EXCLUDED.callback_url,
+           callback_format = EXCLUDED.callback_format,
            anchor_at = EXCLUDED.anchor_at, updated_at = now(), updated_by = EXCLUDED.updated_by,
            next_at = CASE WHEN $22 THEN schedules.next_at ELSE EXCLUDED.next_at END,
            due_at = CASE WHEN $22 THEN schedules.due_at ELSE EXCLUDED.due_at END,
@@ -197,6 +199,7 @@ export class ScheduleRepository {
           dueAt(nextAt, spec.jitterMs),
           by,
           goesOn,
+          spec.callbackFormat,
         ],
       );
       await ask('SELECT pg_notify($1, $2)', [CHANGED, '']);
@@ -475,11 +478,22 @@ function firedOf({ row, decision, callId, fault }: Turn): Fired {
 
 function callOf(row: DueRow, scheduledFor: Date): NewInvocation & { schedule: string; scheduledFor: Date } {
   const { functionId, body, payloadBytes, priority, maxAgeMs, retry, choice, callbackUrl, name, updatedBy } = row;
+  const { callbackFormat } = row;
   const id = randomUUIDv7();
   const target = row.traffic?.targets.find(({ tag }) => choice?.tag !== undefined && tag === choice.tag);
   return {
     ...{ id, functionId, body, payloadBytes, priority, maxAgeMs, retry, choice, callbackUrl },
-    ...{ delayMs: 0, notBefore: null, key: null, digest: Buffer.alloc(0), requestId: id, createdBy: updatedBy },
+    ...{
+      callbackFormat,
+      http: null,
+      token: null,
+      delayMs: 0,
+      notBefore: null,
+      key: null,
+      digest: Buffer.alloc(0),
+      requestId: id,
+      createdBy: updatedBy,
+    },
     ...{ schedule: name, scheduledFor },
     revision: choice?.revision ?? target?.revision ?? newestServing(row),
   };
@@ -492,10 +506,10 @@ function dueAt(nextAt: Date | null, jitterMs: number): Date | null {
 
 function specOf(row: Schedule): ScheduleSpec {
   const { cron, intervalMs, timezone, body, payloadBytes, overlap, catchUpMs, jitterMs, pauseAfterFailures } = row;
-  const { enabled, priority, retry, maxAgeMs, choice, callbackUrl } = row;
+  const { enabled, priority, retry, maxAgeMs, choice, callbackUrl, callbackFormat } = row;
   return {
     ...{ cron, intervalMs, timezone, body, payloadBytes, overlap, catchUpMs, jitterMs, pauseAfterFailures },
-    ...{ enabled, priority, retry, maxAgeMs, choice, callbackUrl },
+    ...{ enabled, priority, retry, maxAgeMs, choice, callbackUrl, callbackFormat },
   };
 }
 

@@ -1,6 +1,6 @@
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Cron } from 'croner';
-import type { RetryPolicy } from '../invocations/invocation.js';
+import type { CallbackFormat, RetryPolicy } from '../invocations/invocation.js';
 import type { Choice } from '../traffic/traffic.js';
 
 /** What becomes of a time at which a call of the schedule still waits or runs. */
@@ -39,6 +39,7 @@ export interface ScheduleSpec {
   readonly maxAgeMs: number;
   readonly choice: Choice | null;
   readonly callbackUrl: string | null;
+  readonly callbackFormat: CallbackFormat;
 }
 
 /** A schedule as its row has it. */

@@ -56,7 +56,7 @@ export class SchedulesService {
     const of = await this.functionBy(reference);
     const { id } = of;
     named(id);
-    const spec = specIn(body, { ...this.limits, ...this.config }, new Date());
+    const spec = specIn(body, { ...this.limits, ...this.config, defaults: of.invocation_defaults }, new Date());
     const written = await this.repository.write({ functionId: id, name }, spec, versions, by);
     if (written.outcome !== 'same') {
       this.logger.info({ functionId: id, schedule: name, outcome: written.outcome }, 'schedule written');
