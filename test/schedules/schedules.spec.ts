@@ -346,6 +346,25 @@ describe('schedules in the database', () => {
     expect(await queued()).toEqual([]);
   });
 
+  it('stay paused where they were resting, too, when their function may be called again', async () => {
+    const id = await here.add();
+    const members = { interval_ms: 60_000, pause_after_failures: 1 };
+    await put(id, members);
+    await letPass(60_000);
+    await repository().fire();
+    await here.database.query('UPDATE functions SET enabled = false WHERE id = $1', [id]);
+    await letPass(60_000);
+    expect((await repository().fire()).fired).toMatchObject([{ isResting: true }]);
+    await here.database.query('UPDATE functions SET enabled = true WHERE id = $1', [id]);
+    await run(id, 'dead');
+    expect(await repository().settle()).toMatchObject([{ functionId: id }]);
+    await repository().goOn([id]);
+    expect(await read(id)).toMatchObject({ isResting: false, nextAt: null, dueAt: null, fired: 1 });
+    expect(await repository().nearest()).toBeNull();
+    expect(await put(id, members)).toMatchObject({ pausedAt: null });
+    expect(await repository().nearest()).toBeGreaterThan(0);
+  });
+
   it('rest with their function, miss nothing meanwhile, and go with it', async () => {
     const id = await here.add();
     await put(id);

@@ -89,6 +89,7 @@ const COLUMNS = `schedules.function_id AS "functionId", schedules.name, schedule
   last_missed_for AS "lastMissedFor", last_missed_reason AS "lastMissedReason", schedules.created_at AS "createdAt",
   schedules.updated_at AS "updatedAt", updated_by AS "updatedBy"`;
 
+const MAY_FIRE = 'schedules.enabled AND paused_at IS NULL';
 const IS_CALLABLE = 'functions.enabled AND functions.deleted_at IS NULL';
 const ENDED = `invocations.status NOT IN ('waiting', 'running')`;
 
@@ -244,7 +245,7 @@ export class ScheduleRepository {
   /** In how many milliseconds the next one is due; null: none is. */
   async nearest(): Promise<number | null> {
     const [row] = await this.database.query<{ inMs: number | null }>(
-      `SELECT (extract(epoch FROM min(due_at) - now()) * 1000)::float8 AS "inMs" FROM schedules`,
+      `SELECT (extract(epoch FROM min(due_at) - now()) * 1000)::float8 AS "inMs" FROM schedules WHERE ${MAY_FIRE}`,
     );
     return row?.inMs ?? null;
   }
@@ -262,7 +263,7 @@ export class ScheduleRepository {
              AND firings.schedule = schedules.name AND firings.status IS NULL) AS "hasOpen",
            active_revision AS "activeRevision", serving_revision AS "servingRevision", traffic
          FROM schedules JOIN functions ON functions.id = schedules.function_id
-         WHERE due_at <= now() ORDER BY due_at LIMIT ${AT_ONCE} FOR NO KEY UPDATE OF schedules SKIP LOCKED`,
+         WHERE due_at <= now() AND ${MAY_FIRE} ORDER BY due_at LIMIT ${AT_ONCE} FOR NO KEY UPDATE OF schedules SKIP LOCKED`,
       );
       if (due.length === 0) return { fired: [], paused: [] };
       const busy = due.filter(({ hasOpen }) => hasOpen);
@@ -396,7 +397,7 @@ export class ScheduleRepository {
        UPDATE schedules SET failures = ${failures}, paused_at = CASE WHEN ${pauses} THEN now() ELSE paused_at END,
          next_at = CASE WHEN ${pauses} THEN NULL ELSE next_at END,
          due_at = CASE WHEN ${pauses} THEN NULL WHEN is_held THEN now() ELSE due_at END,
-         is_held = is_held AND NOT ${pauses}
+         is_held = is_held AND NOT ${pauses}, is_resting = is_resting AND NOT ${pauses}
        FROM tally WHERE schedules.function_id = tally.function_id AND schedules.name = tally.schedule
        RETURNING schedules.function_id AS "functionId", schedules.name, schedules.failures,
          paused_at IS NOT NULL AND paused_at = now() AS "isPaused"`,
@@ -419,7 +420,7 @@ export class ScheduleRepository {
       const rows = await ask<Schedule & { readonly now: Date }>(
         `SELECT ${COLUMNS}, date_trunc('milliseconds', now()) AS now FROM schedules
            JOIN functions ON functions.id = function_id
-         WHERE function_id = ANY ($1) AND is_resting AND ${IS_CALLABLE}
+         WHERE function_id = ANY ($1) AND is_resting AND ${MAY_FIRE} AND ${IS_CALLABLE}
          ORDER BY function_id, schedules.name FOR NO KEY UPDATE OF schedules SKIP LOCKED`,
         [functionIds],
       );
