@@ -282,6 +282,32 @@ describe('schedules in the database', () => {
     expect((await firings(skip)).map(({ status }) => status)).toEqual(['waiting', 'dead']);
   });
 
+  it.each(['skip', 'queue'])(
+    'have one call at a time where they %s, however many managers fire at once',
+    async (overlap) => {
+      const functions = await Promise.all(Array.from({ length: 10 }, () => here.add()));
+      for (const id of functions) await put(id, { interval_ms: 1_000, overlap });
+      for (let round = 0; round < 10; round += 1) {
+        await letPass(1_000);
+        // What is held is due, too.
+        await here.database.query('UPDATE schedules SET due_at = next_at');
+        await Promise.all(
+          upTo(4).map(async () => {
+            const own = repository();
+            while ((await own.nearest())! <= 0 && (await own.fire()).fired.some(({ call }) => call)) await own.settle();
+          }),
+        );
+        const open = await here.database.query<{ most: number }>(
+          `SELECT count(*)::integer AS most FROM invocations WHERE status = 'waiting' GROUP BY function_id
+         ORDER BY 1 DESC LIMIT 1`,
+        );
+        expect(open[0]?.most ?? 0).toBeLessThanOrEqual(1);
+        if (round % 2 === 1) for (const id of functions) await run(id, 'succeeded');
+      }
+      for (const id of functions) expect((await firings(id)).length).toBeGreaterThan(1);
+    },
+  );
+
   it('put a call off for as long as the earlier one runs, though nobody tells of its end', async () => {
     const id = await here.add();
     await put(id, { interval_ms: 60_000, overlap: 'queue' });

@@ -60,7 +60,6 @@ type Key = Pick<Schedule, 'functionId' | 'name'>;
 interface DueRow extends Schedule {
   readonly now: Date;
   readonly isCallable: boolean;
-  readonly hasOpen: boolean;
   readonly activeRevision: number;
   readonly servingRevision: number | null;
   readonly traffic: FunctionEntity['traffic'];
@@ -259,16 +258,14 @@ export class ScheduleRepository {
     const work = async (ask: Ask) => {
       const due = await ask<DueRow>(
         `SELECT ${COLUMNS}, date_trunc('milliseconds', now()) AS now, ${IS_CALLABLE} AS "isCallable",
-           EXISTS (SELECT FROM schedule_firings AS firings WHERE firings.function_id = schedules.function_id
-             AND firings.schedule = schedules.name AND firings.status IS NULL) AS "hasOpen",
            active_revision AS "activeRevision", serving_revision AS "servingRevision", traffic
          FROM schedules JOIN functions ON functions.id = schedules.function_id
          WHERE due_at <= now() AND ${MAY_FIRE} ORDER BY due_at LIMIT ${AT_ONCE} FOR NO KEY UPDATE OF schedules SKIP LOCKED`,
       );
       if (due.length === 0) return { fired: [], paused: [] };
-      const busy = due.filter(({ hasOpen }) => hasOpen);
-      const paused = busy.length === 0 ? [] : await this.settle(busy, ask);
-      const open = busy.length === 0 ? new Set<string>() : await this.open(busy, ask);
+      // Only a statement that begins with the locks sees the calls of whoever had them before.
+      const paused = await this.settle(due, ask);
+      const open = await this.open(due, ask);
       const turns = due
         .filter((row) => !paused.some((one) => textOf(one) === textOf(row)))
         .map((row) => turnOf(row, open.has(textOf(row))));
