@@ -5,7 +5,7 @@ import { isConnectionFault } from './connection-fault.js';
 const coded = (code: string) => Object.assign(new Error('it failed'), { code });
 
 describe('isConnectionFault', () => {
-  it.each(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ENOENT', '08006', '57P01', '57P03', '53300', '25006'])(
+  it.each(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ENOENT', '08006', '57P01', '57P03', '53300', '25006', '25P03'])(
     'sees in %s that the server can’t be reached',
     (code) => {
       expect(isConnectionFault(coded(code))).toBe(true);

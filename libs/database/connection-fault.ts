@@ -18,8 +18,8 @@ const CONNECTION_MESSAGES =
 
 /**
  * Whether the server couldn't be reached or gave the session up, rather than refusing a statement. SQLSTATE classes 08
- * (connection), 57P (operator intervention), 53 (out of resources) and 25006 (a standby after fail-over):
- * PostgreSQL manual, appendix A.
+ * (connection), 57P (operator intervention), 53 (out of resources), 25006 (a standby after fail-over) and 25P03 (idle
+ * for too long in a transaction): PostgreSQL manual, appendix A.
  */
 export function isConnectionFault(error: unknown): boolean {
   // TypeORM takes a transaction's session away when its connection ends between two statements.
@@ -30,7 +30,7 @@ export function isConnectionFault(error: unknown): boolean {
   const code = (error as { code?: unknown }).code;
   if (typeof code === 'string') {
     if (NETWORK_CODES.has(code)) return true;
-    if (/^(08...|57P..|53...|25006)$/.test(code)) return true;
+    if (/^(08...|57P..|53...|25006|25P03)$/.test(code)) return true;
   }
   const driver = (error as { driverError?: unknown }).driverError;
   if (driver !== undefined && driver !== error && isConnectionFault(driver)) return true;

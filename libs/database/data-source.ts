@@ -29,6 +29,8 @@ import { WorkerKey1764090000000 } from './migrations/1764090000000-worker-key.js
 
 const CONNECT_TIMEOUT_MS = 3_000;
 const STATEMENT_TIMEOUT_MS = 15_000;
+/** A manager that stands still in a transaction, or has been cut off, gives back what it has locked. */
+const IDLE_TIMEOUT_MS = 10_000;
 /** Kept open: a server needs milliseconds to take one up, which calls would wait for that come all at once. */
 const KEPT_CONNECTIONS = 4;
 const BOOT_DEADLINE_MS = 60_000;
@@ -98,6 +100,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
       ...CONNECTION,
       statement_timeout: STATEMENT_TIMEOUT_MS,
       query_timeout: STATEMENT_TIMEOUT_MS + 2_000,
+      idle_in_transaction_session_timeout: IDLE_TIMEOUT_MS,
       min: Math.min(KEPT_CONNECTIONS, poolSize),
     },
     poolErrorHandler: (error: Error) => logger.warn({ reason: error.message }, 'database connection lost'),

@@ -2,6 +2,7 @@ import type { InvocationsConfig, SchedulesConfig } from '#libs/config/config.js'
 import { loadConfig } from '#libs/config/load-config.js';
 import { Database } from '#libs/database/database.js';
 import { Notifications } from '#libs/database/notifications.js';
+import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { PinoLogger } from 'nestjs-pino';
 import pg from 'pg';
@@ -214,6 +215,32 @@ describe('schedules in the database', () => {
     expect((await repository().fire()).fired).toEqual([]);
     await other.end();
     await vi.waitFor(async () => expect((await repository().fire()).fired).toHaveLength(1), PATIENCE);
+  });
+
+  it('are let go of by a manager that stands still while it fires', async () => {
+    const id = await here.add();
+    await put(id);
+    await letPass(60_000);
+    const calls = new InvocationRepository(here.database, invocations);
+    let wake: () => void = () => undefined;
+    const woken = new Promise<void>((resolve) => (wake = resolve));
+    const enqueueAll = calls.enqueueAll.bind(calls);
+    let isStill = false;
+    calls.enqueueAll = async (...sent) => {
+      const outcomes = await enqueueAll(...sent);
+      isStill = true;
+      await woken;
+      return outcomes;
+    };
+    const still = new ScheduleRepository(here.database, calls, SCHEDULES).fire();
+    const end = expect(still).rejects.toBeInstanceOf(DatabaseUnavailable);
+    await vi.waitFor(() => expect(isStill).toBe(true), PATIENCE);
+    expect((await repository().fire()).fired).toEqual([]);
+    await vi.waitFor(async () => expect((await repository().fire()).fired).toHaveLength(1), PATIENCE);
+    wake();
+    await end;
+    expect(await firings(id)).toHaveLength(1);
+    expect(await queued()).toEqual([{ id, calls: 1 }]);
   });
 
   it('keep no other from firing where one can’t be read here', async () => {
