@@ -112,7 +112,7 @@ async function read(functionId: FunctionId, name = 'often'): Promise<Schedule> {
 /** Every schedule is as it would be so much later. */
 async function letPass(ms: number): Promise<void> {
   const earlier = (column: string) => `${column} = ${column} - $1 * interval '1 millisecond'`;
-  const columns = ['next_at', 'due_at', 'anchor_at'].map(earlier).join(', ');
+  const columns = ['next_at', 'due_at', 'anchor_at', 'fired_for'].map(earlier).join(', ');
   await here.database.query(`UPDATE schedules SET ${columns}`, [ms]);
   // They are a key, of which none may have the place of another in between.
   const centuryMs = 100 * 365 * DAY_MS;
@@ -175,6 +175,26 @@ describe('schedules in the database', () => {
     expect(await firings(id)).toHaveLength(1);
     expect(await queued()).toEqual([{ id, calls: 1 }]);
     expect((await read(id)).nextAt).toEqual(nextAt);
+  });
+
+  it('never make a second call for a time that is too long ago to be remembered', async () => {
+    const id = await here.add();
+    const { nextAt } = await put(id, { interval_ms: 60_000, overlap: 'allow' });
+    await letPass(60_000);
+    await repository().fire();
+    await here.database.query('DELETE FROM schedule_firings');
+    // The clock is set back, and somebody changes the schedule.
+    await letPass(-3_600_000);
+    const { firedFor } = await read(id);
+    const change = async (members: object) => (await put(id, { interval_ms: 60_000, overlap: 'allow', ...members })).nextAt;
+    await change({ enabled: false });
+    expect((await change({}))!.getTime()).toBe(firedFor!.getTime() + 60_000);
+    await here.database.query(`UPDATE schedules SET is_resting = true, next_at = NULL, due_at = NULL`);
+    await repository().goOn([id]);
+    expect((await read(id)).nextAt!.getTime()).toBe(firedFor!.getTime() + 60_000);
+    expect(firedFor!.getTime() - nextAt!.getTime()).toBe(3_540_000);
+    await here.database.query('UPDATE schedules SET next_at = fired_for, due_at = now()');
+    expect((await repository().fire()).fired).toMatchObject([{ call: undefined, missed: [] }]);
   });
 
   it('rest while the clock is set back, and fire once for what a clock set forward has passed', async () => {

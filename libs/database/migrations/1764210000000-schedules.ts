@@ -29,6 +29,7 @@ export class Schedules1764210000000 implements MigrationInterface {
         anchor_at timestamptz NOT NULL,
         next_at timestamptz,
         due_at timestamptz,
+        fired_for timestamptz,
         is_held boolean NOT NULL DEFAULT false,
         is_resting boolean NOT NULL DEFAULT false,
         paused_at timestamptz,

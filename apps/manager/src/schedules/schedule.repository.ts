@@ -82,8 +82,8 @@ const COLUMNS = `schedules.function_id AS "functionId", schedules.name, schedule
   interval_ms::float8 AS "intervalMs", timezone, body, payload_bytes AS "payloadBytes", overlap,
   catch_up_ms::float8 AS "catchUpMs", jitter_ms::float8 AS "jitterMs", pause_after_failures AS "pauseAfterFailures",
   schedules.enabled, priority, retry, max_age_ms::float8 AS "maxAgeMs", choice, callback_url AS "callbackUrl",
-  callback_format AS "callbackFormat",
-  anchor_at AS "anchorAt", next_at AS "nextAt", due_at AS "dueAt", is_held AS "isHeld", is_resting AS "isResting",
+  callback_format AS "callbackFormat", anchor_at AS "anchorAt", next_at AS "nextAt", due_at AS "dueAt",
+  fired_for AS "firedFor", is_held AS "isHeld", is_resting AS "isResting",
   paused_at AS "pausedAt", schedules.failures, fired::float8 AS fired, missed::float8 AS missed,
   last_missed_for AS "lastMissedFor", last_missed_reason AS "lastMissedReason", schedules.created_at AS "createdAt",
   schedules.updated_at AS "updatedAt", updated_by AS "updatedBy"`;
@@ -157,7 +157,8 @@ export class ScheduleRepository {
         found?.cron === spec.cron && found.intervalMs === spec.intervalMs && found.timezone === spec.timezone;
       const anchorAt = found !== undefined && isSameTiming ? found.anchorAt : now;
       const goesOn = isSameTiming && found.nextAt !== null && spec.enabled;
-      const nextAt = spec.enabled ? nextAfter(timingOf({ ...spec, anchorAt }), now) : null;
+      const timing = timingOf({ ...spec, anchorAt });
+      const nextAt = spec.enabled ? nextAfter(timing, laterOf(now, found?.firedFor)) : null;
       const [row] = await ask<Schedule>(
         `INSERT INTO schedules (function_id, name, cron, interval_ms, timezone, body, payload_bytes, overlap, catch_up_ms,
            jitter_ms, pause_after_failures, enabled, priority, retry, max_age_ms, choice, callback_url, anchor_at, next_at,
@@ -291,7 +292,9 @@ export class ScheduleRepository {
 
   /** Makes the calls of those that fire. A time that has one already gets no other, and one that has no room is missed. */
   private async call(turns: readonly Turn[], ask: Ask): Promise<Turn[]> {
-    const calls = turns.flatMap(({ row, decision: { fires } }) => (fires === null ? [] : [callOf(row, fires)]));
+    const calls = turns.flatMap(({ row, decision: { fires } }) =>
+      fires === null || (row.firedFor !== null && fires <= row.firedFor) ? [] : [callOf(row, fires)],
+    );
     if (calls.length === 0) return [...turns];
     const fresh = await ask<{ id: string }>(
       `INSERT INTO schedule_firings (function_id, schedule, scheduled_for, invocation_id)
@@ -325,12 +328,13 @@ export class ScheduleRepository {
     await ask(
       `UPDATE schedules SET next_at = moved.next_at,
          due_at = COALESCE(now() + again_ms * interval '1 millisecond', moved.due_at),
-         is_held = held, is_resting = rests, fired = schedules.fired + moved.fired, missed = schedules.missed + moved.missed,
+         is_held = held, is_resting = rests, fired = schedules.fired + (moved.fired_for IS NOT NULL)::integer,
+         fired_for = COALESCE(moved.fired_for, schedules.fired_for), missed = schedules.missed + moved.missed,
          last_missed_for = COALESCE(moved.missed_for, last_missed_for),
          last_missed_reason = COALESCE(moved.missed_reason, last_missed_reason)
        FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::boolean[], $6::boolean[],
-         $7::integer[], $8::integer[], $9::timestamptz[], $10::text[], $11::integer[])
-         AS moved (function_id, name, next_at, due_at, held, rests, fired, missed, missed_for, missed_reason, again_ms)
+         $7::timestamptz[], $8::integer[], $9::timestamptz[], $10::text[], $11::integer[])
+         AS moved (function_id, name, next_at, due_at, held, rests, fired_for, missed, missed_for, missed_reason, again_ms)
        WHERE schedules.function_id = moved.function_id AND schedules.name = moved.name`,
       [
         ...columnsOf(turns.map(({ row }) => row)),
@@ -338,7 +342,7 @@ export class ScheduleRepository {
         turns.map(({ row, decision }) => dueAt(decision.nextAt, row.jitterMs)),
         turns.map(({ decision }) => decision.isHeld),
         turns.map(({ row }) => !row.isCallable),
-        turns.map(({ callId }) => (callId === undefined ? 0 : 1)),
+        turns.map(({ callId, decision: { fires } }) => (callId === undefined ? null : fires)),
         turns.map(({ decision }) => decision.missed.reduce((sum, { count }) => sum + count, 0)),
         last.map((one) => one?.last ?? null),
         last.map((one) => one?.reason ?? null),
@@ -423,7 +427,7 @@ export class ScheduleRepository {
       );
       // What can't be read here rests on, for a manager that can.
       const readable = rows.filter(({ cron, timezone }) => cron === null || isCalendar(cron, timezone));
-      const next = readable.map((row) => nextAfter(timingOf(row), row.now));
+      const next = readable.map((row) => nextAfter(timingOf(row), laterOf(row.now, row.firedFor)));
       await ask(
         `UPDATE schedules SET next_at = moved.next_at, due_at = moved.due_at, is_resting = false
          FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[])
@@ -495,6 +499,10 @@ function callOf(row: DueRow, scheduledFor: Date): NewInvocation & { schedule: st
     ...{ schedule: name, scheduledFor },
     revision: choice?.revision ?? target?.revision ?? newestServing(row),
   };
+}
+
+function laterOf(moment: Date, other: Date | null | undefined): Date {
+  return other !== null && other !== undefined && other > moment ? other : moment;
 }
 
 /** Any moment of the jitter, so that schedules of the same time don't all come at once. */

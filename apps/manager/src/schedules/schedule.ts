@@ -53,6 +53,8 @@ export interface Schedule extends ScheduleSpec {
   readonly nextAt: Date | null;
   /** When that is to be made; null: it rests. */
   readonly dueAt: Date | null;
+  /** The latest time that a call was made for: none is made for one that is not after it. */
+  readonly firedFor: Date | null;
   /** It waits for the end of an earlier call. */
   readonly isHeld: boolean;
   /** It rests with its function. */
