@@ -545,7 +545,11 @@ export class InvocationRepository {
            expires_at = now() + max_age_ms * interval '1 millisecond', ended_at = NULL, cancel_requested = false,
            callback_due_at = NULL, callback_status = NULL, callback_attempt = 0, callback_error = NULL
          WHERE id = ANY (ARRAY(SELECT id FROM dead))
-         RETURNING id, octet_length(body) AS bytes
+         RETURNING id, octet_length(body) AS bytes, schedule, scheduled_for
+       ), open_again AS (
+         UPDATE schedule_firings AS firings SET status = NULL, ended_at = NULL FROM back
+         WHERE firings.function_id = $1 AND firings.schedule = back.schedule
+           AND firings.scheduled_for = back.scheduled_for AND firings.invocation_id = back.id
        ), counted AS (
          INSERT INTO invocation_queues AS queues (function_id, calls, bytes)
          SELECT $1, count(*), sum(bytes) FROM back HAVING count(*) > 0
