@@ -178,6 +178,9 @@ describeOnAnyEngine('schedules', (engine) => {
     expectProblem(await put(id, 'x', { cron: '@daily', payload: 'x'.repeat(40_000) }), 413, 'payload_too_large');
     expectProblem(await put('nobody', 'x', { cron: '@daily' }), 404, 'function_not_found');
     expectProblem(await here().send(pathOf(id, 'x'), { method: 'DELETE' }), 404, 'schedule_not_found');
+    for (const method of ['GET', 'DELETE']) {
+      expectProblem(await here().send(pathOf(id, '%00'), { method }), 404, 'schedule_not_found');
+    }
     expectProblem(await here().send(`${pathOf(id)}?page=1`), 400, 'invalid_request');
     for (const query of ['limit=0', 'limit=101', 'after=A']) {
       expectProblem(await here().send(`${pathOf(id)}?${query}`), 400, 'invalid_page');
