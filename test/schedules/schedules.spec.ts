@@ -329,6 +329,22 @@ describe('schedules in the database', () => {
     expect((await firings(skip)).map(({ status }) => status)).toEqual(['waiting', 'dead']);
   });
 
+  it('take a call that is redriven for one that has not ended', async () => {
+    const id = await here.add();
+    await put(id, { interval_ms: 60_000 });
+    await letPass(60_000);
+    await repository().fire();
+    await run(id, 'dead');
+    await repository().settle();
+    expect(await calls().redrive(id, null, 10)).toBe(1);
+    await letPass(60_000);
+    expect((await repository().fire()).fired).toMatchObject([{ missed: [{ reason: 'overlap' }] }]);
+    await run(id, 'succeeded');
+    await repository().settle();
+    await here.database.query('TRUNCATE invocations');
+    expect(await firings(id)).toMatchObject([{ status: 'succeeded' }]);
+  });
+
   it.each(['skip', 'queue'])(
     'have one call at a time where they %s, however many managers fire at once',
     async (overlap) => {
