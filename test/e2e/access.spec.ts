@@ -287,6 +287,12 @@ describeOnAnyEngine('a manager with keys of one scope each', (engine) => {
       updated_by: 'the-deploy-key',
     });
     expect((await schedule('PUT', KEY_OF.invoke, 'no-schedule')).status).toBe(403);
+    const toMe = { method: 'PUT', body: '{"cron": "@daily", "callback_url": "https://me.example"}' };
+    const told = (key: string) =>
+      stage.manager.send(`/functions/${id}/schedules/nightly`, { ...toMe, headers: { 'X-Api-Key': key } });
+    expect(expectProblem(await told(KEY_OF.deploy), 403, 'forbidden').detail).toContain('of scope admin');
+    // This installation has no callbacks.
+    expect((await told(KEY_OF.admin)).json()).toMatchObject({ status: 400, field: 'callback_url' });
     expect((await schedule('GET', KEY_OF.invoke, 'no-look')).status).toBe(403);
     expect((await schedule('DELETE', KEY_OF.admin, 'the-unscheduling')).status).toBe(204);
     const remove = (path: string, requestId: string, key: string) =>

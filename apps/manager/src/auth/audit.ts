@@ -1,4 +1,5 @@
 import { AppError } from '#libs/errors/app-error.js';
+import { Forbidden } from '#libs/errors/errors.js';
 import { requestIdOf } from '#libs/errors/request-id.js';
 import { addressOf } from '#libs/observability/client-address.js';
 import { LOGGER } from '#libs/observability/logging.module.js';
@@ -32,6 +33,12 @@ export function notePrincipal(request: IncomingMessage, principal: Principal): v
 /** The name of the key that a request came with; null: it came without. */
 export function keyOf(request: IncomingMessage): string | null {
   return PRINCIPALS.get(request)?.key ?? null;
+}
+
+/** For a part of a request that needs more than its route. Throws {@link Forbidden} unless its key may do all. */
+export function requireAdmin(request: IncomingMessage): void {
+  const { key = 'default', scope } = PRINCIPALS.get(request) ?? {};
+  if (scope !== undefined && scope !== 'admin') throw new Forbidden(key, scope, 'admin');
 }
 
 /** Logs one line for each requested change: who requested it, from where, and its outcome. */

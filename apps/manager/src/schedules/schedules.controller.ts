@@ -13,7 +13,7 @@ import {
   ApiTags,
 } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
-import { Audit, keyOf } from '../auth/audit.js';
+import { Audit, keyOf, requireAdmin } from '../auth/audit.js';
 import { Needs } from '../auth/auth.guard.js';
 import { FUNCTION_ID } from '../functions/dto/function.dto.js';
 import { afterOf, limitOf } from '../functions/page.js';
@@ -140,7 +140,7 @@ export class SchedulesController {
     operationId: 'putSchedule',
     summary: 'Make a schedule, or change it',
     description:
-      'What is left out is as in a new one. The same again changes nothing, except that a schedule that is paused goes on. Each of its times makes one call for later.',
+      'What is left out is as in a new one. The same again changes nothing, except that a schedule that is paused goes on. Each of its times makes one call for later. `callback_url`, which is sent results, needs a key of scope `admin`.',
   })
   @ApiParam(FUNCTION_ID)
   @ApiParam(NAME)
@@ -177,7 +177,11 @@ export class SchedulesController {
     const put = await this.audit.of(
       'put schedule',
       request,
-      (named) => this.schedules.put(reference, name, body, { ...asked, named }),
+      (named) => {
+        // Results go to nobody who may not call.
+        if (typeof body['callback_url'] === 'string') requireAdmin(request);
+        return this.schedules.put(reference, name, body, { ...asked, named });
+      },
       { schedule: name.slice(0, 64) },
     );
     if (put.outcome === 'made') response.status(201).location(`/functions/${put.row.functionId}/schedules/${name}`);
