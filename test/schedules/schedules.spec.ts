@@ -273,8 +273,8 @@ describe('schedules in the database', () => {
     expect(fired.find(({ functionId }) => functionId === other)).toMatchObject({ call: {}, fault: undefined });
     expect(fired.find(({ functionId }) => functionId === unreadable)?.fault).toBeInstanceOf(Error);
     expect(await repository().nearest()).toBeGreaterThan(0);
-    // It isn't lost: another manager, or this one in a minute, makes up for it.
-    await here.database.query(`UPDATE schedules SET timezone = 'UTC', due_at = now() - interval '1 minute'`);
+    // It isn't lost: another manager, or this one soon, makes up for it.
+    await here.database.query(`UPDATE schedules SET timezone = 'UTC', due_at = now()`);
     await repository().fire();
     expect(await firings(unreadable)).toHaveLength(1);
   });
@@ -489,6 +489,10 @@ describe('schedules in the database', () => {
     expect(same).toMatchObject({ outcome: 'same', row: { version: 1, updatedBy: null } });
     const changed = await put(id, { interval_ms: 60_000, payload: 'other' });
     expect(changed).toMatchObject({ version: 2, anchorAt, nextAt });
+    const jittery = await put(id, { interval_ms: 60_000, jitter_ms: 59_000 });
+    expect(jittery.nextAt).toEqual(nextAt);
+    // Nothing of a longer one is left, by which it would be late.
+    expect((await put(id, { interval_ms: 60_000 })).dueAt).toEqual(nextAt);
     const anew = await put(id, { interval_ms: 30_000 });
     expect(anew.nextAt!.getTime() - anew.anchorAt.getTime()).toBe(30_000);
     expect(anew.anchorAt >= first.anchorAt).toBe(true);

@@ -16,6 +16,7 @@ import {
   isCalendar,
   type Missed,
   nextAfter,
+  ON_TIME_MS,
   type Schedule,
   type ScheduleSpec,
   timingOf,
@@ -69,10 +70,10 @@ interface DueRow extends Schedule {
 const CHANGED = 'faas_schedules';
 /** So that two new ones at once can't pass a limit. */
 const COUNT_LOCK = 7_013_283;
-/** A call that waits for the end of an earlier one is looked at so often, where nobody tells of that end. */
-const HELD_MS = 1_000;
-/** One that this manager can't read may be of a time zone that another one knows. */
-const UNREADABLE_MS = 60_000;
+/** What waits for the end of an earlier call is looked at ever less often, should nobody tell of that end. */
+const HELD_MS = { least: 1_000, most: 30_000 };
+/** Another manager may know the time zone of one that this one can't read, and isn't late after that. */
+const UNREADABLE_MS = ON_TIME_MS / 2;
 /** Of each schedule, beside those whose calls aren't over. */
 const FIRINGS_KEPT = 100;
 const AT_ONCE = 50;
@@ -158,7 +159,9 @@ export class ScheduleRepository {
       const anchorAt = found !== undefined && isSameTiming ? found.anchorAt : now;
       const goesOn = isSameTiming && found.nextAt !== null && spec.enabled;
       const timing = timingOf({ ...spec, anchorAt });
-      const nextAt = spec.enabled ? nextAfter(timing, laterOf(now, found?.firedFor)) : null;
+      const anew = spec.enabled ? nextAfter(timing, laterOf(now, found?.firedFor)) : null;
+      const nextAt = goesOn ? found.nextAt : anew;
+      const isSameMoment = goesOn && !found.isHeld && found.jitterMs === spec.jitterMs;
       const [row] = await ask<Schedule>(
         `INSERT INTO schedules (function_id, name, cron, interval_ms, timezone, body, payload_bytes, overlap, catch_up_ms,
            jitter_ms, pause_after_failures, enabled, priority, retry, max_age_ms, choice, callback_url, anchor_at, next_at,
@@ -172,8 +175,7 @@ export class ScheduleRepository {
            max_age_ms = EXCLUDED.max_age_ms, choice = EXCLUDED.choice, callback_url = EXCLUDED.callback_url,
            callback_format = EXCLUDED.callback_format,
            anchor_at = EXCLUDED.anchor_at, updated_at = now(), updated_by = EXCLUDED.updated_by,
-           next_at = CASE WHEN $22 THEN schedules.next_at ELSE EXCLUDED.next_at END,
-           due_at = CASE WHEN $22 THEN schedules.due_at ELSE EXCLUDED.due_at END,
+           next_at = EXCLUDED.next_at, due_at = EXCLUDED.due_at,
            is_held = $22 AND schedules.is_held, is_resting = $22 AND schedules.is_resting, paused_at = NULL,
            failures = CASE WHEN $22 THEN schedules.failures ELSE 0 END
          RETURNING ${COLUMNS}`,
@@ -197,7 +199,7 @@ export class ScheduleRepository {
           spec.callbackUrl,
           anchorAt,
           nextAt,
-          dueAt(nextAt, spec.jitterMs),
+          isSameMoment ? found.dueAt : dueAt(nextAt, found?.isHeld === true ? 0 : spec.jitterMs),
           by,
           goesOn,
           spec.callbackFormat,
@@ -333,7 +335,7 @@ export class ScheduleRepository {
          last_missed_for = COALESCE(moved.missed_for, last_missed_for),
          last_missed_reason = COALESCE(moved.missed_reason, last_missed_reason)
        FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::boolean[], $6::boolean[],
-         $7::timestamptz[], $8::integer[], $9::timestamptz[], $10::text[], $11::integer[])
+         $7::timestamptz[], $8::bigint[], $9::timestamptz[], $10::text[], $11::integer[])
          AS moved (function_id, name, next_at, due_at, held, rests, fired_for, missed, missed_for, missed_reason, again_ms)
        WHERE schedules.function_id = moved.function_id AND schedules.name = moved.name`,
       [
@@ -346,7 +348,7 @@ export class ScheduleRepository {
         turns.map(({ decision }) => decision.missed.reduce((sum, { count }) => sum + count, 0)),
         last.map((one) => one?.last ?? null),
         last.map((one) => one?.reason ?? null),
-        turns.map(({ decision, fault }) => (fault ? UNREADABLE_MS : decision.isHeld ? HELD_MS : null)),
+        turns.map(againMs),
       ],
     );
     const fired = turns.filter(({ callId }) => callId !== undefined).map(({ row }) => row);
@@ -469,6 +471,13 @@ function turnOf(row: DueRow, isOpen: boolean): Turn {
   } catch (error) {
     return { row, decision: { fires: null, missed: [], isHeld, nextAt }, fault: error as Error };
   }
+}
+
+/** In how long it is looked at before it is due; null: not before. */
+function againMs({ row, decision: { isHeld, nextAt }, fault }: Turn): number | null {
+  if (fault !== undefined) return UNREADABLE_MS;
+  if (!isHeld || nextAt === null) return null;
+  return Math.min(HELD_MS.most, Math.max(HELD_MS.least, row.now.getTime() - nextAt.getTime()));
 }
 
 function firedOf({ row, decision, callId, fault }: Turn): Fired {

@@ -185,6 +185,9 @@ describe('a schedule that is due', () => {
       isHeld: false,
       nextAt: at(180),
     });
+    // It was changed meanwhile.
+    expect(after(130, true, 'allow', held)).toMatchObject({ fires: at(0), missed, nextAt: at(180) });
+    expect(after(130, true, 'skip', held)).toMatchObject({ fires: null, isHeld: false, nextAt: at(180) });
     expect(after(30, false, 'queue', held)).toEqual({ fires: at(0), missed: [], isHeld: false, nextAt: at(60) });
   });
 });

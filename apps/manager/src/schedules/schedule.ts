@@ -181,7 +181,7 @@ export function decide(
 ): Decision {
   const timing = timingOf(schedule);
   const { nextAt, isHeld, overlap } = schedule;
-  if (isHeld && isOpen) return { fires: null, missed: [], isHeld: true, nextAt };
+  if (isHeld && isOpen && overlap === 'queue') return { fires: null, missed: [], isHeld: true, nextAt };
   const onTimeMs = schedule.jitterMs + ON_TIME_MS;
   const isLate = !isHeld && now.getTime() - nextAt.getTime() > onTimeMs;
   const passed = isHeld || isLate ? passedBetween(timing, nextAt, now) : undefined;
