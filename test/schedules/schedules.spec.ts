@@ -524,6 +524,9 @@ describe('schedules in the database', () => {
     await make(other, 'a');
     await make(other, 'b');
     await expect(make(other, 'c')).rejects.toMatchObject({ code: 'too_many_schedules' });
+    // Of those who make the same one at once, one makes it.
+    const twins = await Promise.all(upTo(4).map(() => repository().write({ functionId: other, name: 'twin' }, spec(), undefined, null)));
+    expect(twins.map(({ outcome }) => outcome).toSorted()).toEqual(['made', 'same', 'same', 'same']);
     const [there] = await listed(one);
     await expect(make(one, there!.name)).resolves.toMatchObject({ outcome: 'same' });
     await expect(make('aaaaaaaaaaaaaaaa', 'a')).rejects.toMatchObject({ code: 'function_not_found' });

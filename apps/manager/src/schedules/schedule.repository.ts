@@ -145,11 +145,11 @@ export class ScheduleRepository {
     by: string | null,
   ): Promise<Written> {
     return this.database.transaction(async (ask) => {
-      const found = await this.locked({ functionId, name }, ask);
+      const found = await this.lockedOrRoom({ functionId, name }, ask);
       if (versions !== undefined && (found === undefined || !versions.includes(found.version))) {
         throw new ScheduleOutdated(name, found?.version);
       }
-      if (found === undefined) await this.makeRoom(functionId, ask);
+      if (found === undefined) await this.checkRoom(functionId, ask);
       else if (found.pausedAt === null && isDeepStrictEqual(specOf(found), spec))
         return { row: found, outcome: 'same' };
       const [clock] = await ask<{ now: Date }>(`SELECT date_trunc('milliseconds', now()) AS now`);
@@ -229,8 +229,15 @@ export class ScheduleRepository {
     return row;
   }
 
-  private async makeRoom(functionId: FunctionId, ask: Ask): Promise<void> {
+  /** Of those who make the same one at once, one makes it, and the others find it. */
+  private async lockedOrRoom(key: Key, ask: Ask): Promise<Schedule | undefined> {
+    const found = await this.locked(key, ask);
+    if (found !== undefined) return found;
     await ask('SELECT pg_advisory_xact_lock($1)', [COUNT_LOCK]);
+    return this.locked(key, ask);
+  }
+
+  private async checkRoom(functionId: FunctionId, ask: Ask): Promise<void> {
     const present = await ask('SELECT FROM functions WHERE id = $1 AND deleted_at IS NULL FOR KEY SHARE', [functionId]);
     if (present.length === 0) throw new FunctionNotFound(functionId);
     const [counts] = await ask<{ own: number; all: number }>(
