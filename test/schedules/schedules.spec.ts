@@ -186,7 +186,8 @@ describe('schedules in the database', () => {
     // The clock is set back, and somebody changes the schedule.
     await letPass(-3_600_000);
     const { firedFor } = await read(id);
-    const change = async (members: object) => (await put(id, { interval_ms: 60_000, overlap: 'allow', ...members })).nextAt;
+    const change = async (members: object) =>
+      (await put(id, { interval_ms: 60_000, overlap: 'allow', ...members })).nextAt;
     await change({ enabled: false });
     expect((await change({}))!.getTime()).toBe(firedFor!.getTime() + 60_000);
     await here.database.query(`UPDATE schedules SET is_resting = true, next_at = NULL, due_at = NULL`);
@@ -435,6 +436,37 @@ describe('schedules in the database', () => {
     expect(await queued()).toEqual([]);
   });
 
+  it('forget the failures of calls from before they were put again', async () => {
+    const id = await here.add();
+    const members = { interval_ms: 60_000, overlap: 'allow', pause_after_failures: 1 };
+    await put(id, members);
+    for (let minute = 0; minute < 2; minute += 1) {
+      await letPass(60_000);
+      await repository().fire();
+    }
+    expect(await run(id, 'dead', 1)).toBe(1);
+    expect(await repository().settle()).toHaveLength(1);
+    await put(id, members);
+    expect(await run(id, 'dead')).toBe(1);
+    expect(await repository().settle()).toEqual([]);
+    expect(await read(id)).toMatchObject({ pausedAt: null, failures: 0 });
+  });
+
+  it('settle all that have ended, however many', async () => {
+    const functions = await Promise.all(upTo(3).map(() => here.add()));
+    const names = upTo(50).map((number) => `s${number}`);
+    for (const id of functions)
+      for (const name of names) await put(id, { interval_ms: 60_000, overlap: 'allow' }, name);
+    await letPass(60_000);
+    while ((await repository().fire()).fired.length > 0);
+    for (const id of functions) expect(await run(id, 'succeeded', 100)).toBe(50);
+    const [before] = await listed(functions[0]!);
+    await repository().settle();
+    const open = await here.database.query('SELECT FROM schedule_firings WHERE status IS NULL');
+    expect(open).toEqual([]);
+    expect((await listed(functions[0]!))[0]).toEqual(before);
+  });
+
   it('stay paused where they were resting, too, when their function may be called again', async () => {
     const id = await here.add();
     const members = { interval_ms: 60_000, pause_after_failures: 1 };
@@ -525,7 +557,9 @@ describe('schedules in the database', () => {
     await make(other, 'b');
     await expect(make(other, 'c')).rejects.toMatchObject({ code: 'too_many_schedules' });
     // Of those who make the same one at once, one makes it.
-    const twins = await Promise.all(upTo(4).map(() => repository().write({ functionId: other, name: 'twin' }, spec(), undefined, null)));
+    const twins = await Promise.all(
+      upTo(4).map(() => repository().write({ functionId: other, name: 'twin' }, spec(), undefined, null)),
+    );
     expect(twins.map(({ outcome }) => outcome).toSorted()).toEqual(['made', 'same', 'same', 'same']);
     const [there] = await listed(one);
     await expect(make(one, there!.name)).resolves.toMatchObject({ outcome: 'same' });

@@ -34,6 +34,7 @@ export class Schedules1764210000000 implements MigrationInterface {
         is_resting boolean NOT NULL DEFAULT false,
         paused_at timestamptz,
         failures integer NOT NULL DEFAULT 0,
+        failures_since timestamptz NOT NULL DEFAULT now(),
         fired bigint NOT NULL DEFAULT 0,
         missed bigint NOT NULL DEFAULT 0,
         last_missed_for timestamptz,

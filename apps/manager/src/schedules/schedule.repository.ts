@@ -177,7 +177,8 @@ export class ScheduleRepository {
            anchor_at = EXCLUDED.anchor_at, updated_at = now(), updated_by = EXCLUDED.updated_by,
            next_at = EXCLUDED.next_at, due_at = EXCLUDED.due_at,
            is_held = $22 AND schedules.is_held, is_resting = $22 AND schedules.is_resting, paused_at = NULL,
-           failures = CASE WHEN $22 THEN schedules.failures ELSE 0 END
+           failures = CASE WHEN $22 THEN schedules.failures ELSE 0 END,
+           failures_since = CASE WHEN $22 THEN schedules.failures_since ELSE now() END
          RETURNING ${COLUMNS}`,
         [
           functionId,
@@ -274,7 +275,7 @@ export class ScheduleRepository {
       );
       if (due.length === 0) return { fired: [], paused: [] };
       // Only a statement that begins with the locks sees the calls of whoever had them before.
-      const paused = await this.settle(due, ask);
+      const { paused } = await this.settleSome(due, ask);
       const open = await this.open(due, ask);
       const turns = due
         .filter((row) => !paused.some((one) => textOf(one) === textOf(row)))
@@ -371,17 +372,26 @@ export class ScheduleRepository {
     );
   }
 
-  /**
-   * Notes how calls have ended, and pauses schedules whose calls have failed too often in a row. Answers which.
-   *
-   * @param keys these only; undefined: those that have any
-   */
-  async settle(keys?: readonly Key[], ask: Ask = (sql, values) => this.database.query(sql, values)): Promise<Paused[]> {
+  /** Notes how calls have ended, and pauses schedules whose calls have failed too often in a row. Answers which. */
+  async settle(): Promise<Paused[]> {
+    const all: Paused[] = [];
+    for (;;) {
+      const { paused, settled } = await this.settleSome(undefined, (sql, values) => this.database.query(sql, values));
+      all.push(...paused);
+      if (settled === 0) return all;
+    }
+  }
+
+  /** @param keys these only; undefined: some that have any */
+  private async settleSome(
+    keys: readonly Key[] | undefined,
+    ask: Ask,
+  ): Promise<{ readonly paused: readonly Paused[]; readonly settled: number }> {
     const failures = 'CASE WHEN has_succeeded THEN 0 ELSE schedules.failures END + tally.failures';
     const pauses = `(pause_after_failures > 0 AND paused_at IS NULL AND ${failures} >= pause_after_failures)`;
     const rows = await ask<Paused & { readonly isPaused: boolean }>(
       `WITH held AS MATERIALIZED (
-         SELECT function_id, name FROM schedules
+         SELECT function_id, name, failures_since FROM schedules
          WHERE ${
            keys === undefined
              ? `(function_id, name) IN (SELECT firings.function_id, firings.schedule FROM schedule_firings AS firings
@@ -395,25 +405,31 @@ export class ScheduleRepository {
          FROM held, invocations
          WHERE firings.function_id = held.function_id AND firings.schedule = held.name AND firings.status IS NULL
            AND invocations.id = firings.invocation_id AND ${ENDED}
-         RETURNING firings.function_id, firings.schedule, firings.status, firings.ended_at
+         RETURNING firings.function_id, firings.schedule, firings.status, firings.ended_at,
+           firings.fired_at >= held.failures_since AS counts
        ), succeeded AS (
-         SELECT function_id, schedule, max(ended_at) FILTER (WHERE status = 'succeeded') AS at FROM ended
+         SELECT function_id, schedule, max(ended_at) FILTER (WHERE status = 'succeeded' AND counts) AS at FROM ended
          GROUP BY function_id, schedule
        ), tally AS (
          SELECT function_id, schedule, at IS NOT NULL AS has_succeeded,
-           count(*) FILTER (WHERE status = 'dead' AND (at IS NULL OR ended_at > at))::integer AS failures
+           count(*) FILTER (WHERE status = 'dead' AND counts AND (at IS NULL OR ended_at > at))::integer AS failures
          FROM ended JOIN succeeded USING (function_id, schedule) GROUP BY function_id, schedule, at
-       )
-       UPDATE schedules SET failures = ${failures}, paused_at = CASE WHEN ${pauses} THEN now() ELSE paused_at END,
+       ), changed AS (
+         UPDATE schedules SET failures = ${failures}, paused_at = CASE WHEN ${pauses} THEN now() ELSE paused_at END,
          next_at = CASE WHEN ${pauses} THEN NULL ELSE next_at END,
          due_at = CASE WHEN ${pauses} THEN NULL WHEN is_held THEN now() ELSE due_at END,
          is_held = is_held AND NOT ${pauses}, is_resting = is_resting AND NOT ${pauses}
-       FROM tally WHERE schedules.function_id = tally.function_id AND schedules.name = tally.schedule
-       RETURNING schedules.function_id AS "functionId", schedules.name, schedules.failures,
-         paused_at IS NOT NULL AND paused_at = now() AS "isPaused"`,
+         FROM tally WHERE schedules.function_id = tally.function_id AND schedules.name = tally.schedule
+           AND (schedules.is_held OR schedules.failures <> ${failures})
+         RETURNING schedules.function_id, schedules.name, schedules.failures,
+           paused_at IS NOT NULL AND paused_at = now() AS is_paused
+       )
+       SELECT tally.function_id AS "functionId", tally.schedule AS name, COALESCE(changed.failures, 0) AS failures,
+         COALESCE(is_paused, false) AS "isPaused"
+       FROM tally LEFT JOIN changed ON changed.function_id = tally.function_id AND changed.name = tally.schedule`,
       keys === undefined ? [] : columnsOf(keys),
     );
-    return rows.filter(({ isPaused }) => isPaused);
+    return { paused: rows.filter(({ isPaused }) => isPaused), settled: rows.length };
   }
 
   /** Functions with schedules that rest because nobody may call them, and whether that is over. */

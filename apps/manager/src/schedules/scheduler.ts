@@ -3,6 +3,7 @@ import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { setTimeout as delay } from 'node:timers/promises';
 import { FunctionChanges } from '../functions/function-changes.js';
 import { InvocationSignals } from '../invocations/invocation-signals.js';
 import { ScheduleMetrics } from './schedule-metrics.js';
@@ -13,6 +14,8 @@ const POLL_MS = 30_000;
 /** Another manager is about to fire what is due, or has been killed while it did. */
 const AGAIN_MS = 250;
 const AFTER_FAULT_MS = 1_000;
+/** Calls that end within this time are looked at together. */
+const SETTLE_MS = 100;
 
 /**
  * Fires schedules that are due. One timer waits for the next of all of them, by the database's clock; whoever changes a
@@ -25,11 +28,12 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
   private readonly unsubscribe: () => void;
   private poll: NodeJS.Timeout | undefined;
   private alarm: NodeJS.Timeout | undefined;
+  private settling: NodeJS.Timeout | undefined;
   private working: Promise<void> | undefined;
   /** What is to be looked at besides what is due. */
   private readonly asked = new Set<'ended' | 'resting'>();
   private isAskedAgain = false;
-  private isOver = false;
+  private readonly end = new AbortController();
 
   constructor(
     private readonly repository: ScheduleRepository,
@@ -40,7 +44,12 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     @InjectPinoLogger(Scheduler.name) private readonly logger: PinoLogger,
   ) {
     notifications.on(ScheduleRepository.channel, () => this.look());
-    signals.onScheduledEnded(() => this.look('ended'));
+    signals.onScheduledEnded(() => {
+      this.settling ??= setTimeout(() => {
+        this.settling = undefined;
+        this.look('ended');
+      }, SETTLE_MS);
+    });
     this.unsubscribe = changes.subscribe((id) => {
       if (id !== undefined && this.resting.has(id)) this.look('resting');
     });
@@ -52,15 +61,16 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
   }
 
   async onApplicationShutdown(): Promise<void> {
-    this.isOver = true;
+    this.end.abort();
     this.unsubscribe();
     clearInterval(this.poll);
     clearTimeout(this.alarm);
+    clearTimeout(this.settling);
     await this.working;
   }
 
   private look(...also: readonly ('ended' | 'resting')[]): void {
-    if (this.isOver) return;
+    if (this.end.signal.aborted) return;
     for (const one of also) this.asked.add(one);
     if (this.working !== undefined) {
       this.isAskedAgain = true;
@@ -68,13 +78,15 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
     }
     clearTimeout(this.alarm);
     this.working = this.work()
-      .catch((error: unknown) => {
+      .catch(async (error: unknown) => {
         this.report(error);
-        return AFTER_FAULT_MS;
+        // Whoever asks meanwhile waits for it.
+        await delay(AFTER_FAULT_MS, undefined, { signal: this.end.signal }).catch(() => undefined);
+        return 0;
       })
       .then((inMs) => {
         this.working = undefined;
-        if (this.isOver) return;
+        if (this.end.signal.aborted) return;
         if (this.isAskedAgain) this.look();
         else if (inMs !== null && inMs < POLL_MS) this.alarm = setTimeout(() => this.look(), Math.ceil(inMs) + 1);
       });
@@ -83,8 +95,8 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
   /** Answers in how many milliseconds the next one is due. */
   private async work(): Promise<number | null> {
     this.isAskedAgain = false;
-    if (this.asked.delete('resting')) await this.goOn();
-    if (this.asked.delete('ended')) this.pausedNow(await this.repository.settle());
+    await this.ifAsked('resting', () => this.goOn());
+    await this.ifAsked('ended', async () => this.pausedNow(await this.repository.settle()));
     for (;;) {
       const inMs = await this.repository.nearest();
       if (inMs === null || inMs > 0) return inMs;
@@ -92,7 +104,17 @@ export class Scheduler implements OnApplicationBootstrap, OnApplicationShutdown 
       this.pausedNow(paused);
       for (const one of fired) this.firedNow(one);
       if (fired.length + paused.length === 0) return AGAIN_MS;
-      if (this.isOver) return null;
+      if (this.end.signal.aborted) return null;
+    }
+  }
+
+  private async ifAsked(what: 'ended' | 'resting', work: () => Promise<void>): Promise<void> {
+    if (!this.asked.delete(what)) return;
+    try {
+      await work();
+    } catch (error) {
+      this.asked.add(what);
+      throw error;
     }
   }
 
