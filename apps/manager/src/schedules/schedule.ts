@@ -18,7 +18,7 @@ export type Timing =
 /** A firing within this time, and that of its jitter, is on time; a later one is one that was missed. */
 export const ON_TIME_MS = 10_000;
 /** Times that are counted one by one; of more only the newest counts. */
-const MOST_COUNTED = 500;
+const MOST_COUNTED = 20;
 
 /** What users say of a schedule. */
 export interface ScheduleSpec {
