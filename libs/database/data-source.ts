@@ -14,6 +14,7 @@ import { LayerArchives1764180000000 } from './migrations/1764180000000-layer-arc
 import { Http1764185000000 } from './migrations/1764185000000-http.js';
 import { Invocations1764200000000 } from './migrations/1764200000000-invocations.js';
 import { Schedules1764210000000 } from './migrations/1764210000000-schedules.js';
+import { ScheduledInvocations1764211000000 } from './migrations/1764211000000-scheduled-invocations.js';
 import { InvocationPolicy1764230000000 } from './migrations/1764230000000-invocation-policy.js';
 import { Layers1764160000000 } from './migrations/1764160000000-layers.js';
 import { Names1764110000000 } from './migrations/1764110000000-names.js';
@@ -88,6 +89,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
       Http1764185000000,
       Invocations1764200000000,
       Schedules1764210000000,
+      ScheduledInvocations1764211000000,
       InvocationPolicy1764230000000,
     ],
     migrationsTransactionMode: 'each',

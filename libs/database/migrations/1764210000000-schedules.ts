@@ -63,12 +63,9 @@ export class Schedules1764210000000 implements MigrationInterface {
       )`);
     await runner.query(`
       CREATE INDEX schedule_firings_open ON schedule_firings (function_id, schedule) WHERE status IS NULL`);
-    await runner.query(`
-      ALTER TABLE invocations ADD COLUMN schedule text, ADD COLUMN scheduled_for timestamptz`);
   }
 
   async down(runner: QueryRunner): Promise<void> {
-    await runner.query('ALTER TABLE invocations DROP COLUMN schedule, DROP COLUMN scheduled_for');
     await runner.query('DROP TABLE schedule_firings');
     await runner.query('DROP TABLE schedules');
   }
