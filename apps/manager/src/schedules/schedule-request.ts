@@ -133,7 +133,8 @@ function timezoneIn({ timezone }: Members): string {
   );
 }
 
-function payloadIn({ payload = '' }: Members, most: number): Pick<ScheduleSpec, 'body' | 'payloadBytes'> {
+function payloadIn(members: Members, most: number): Pick<ScheduleSpec, 'body' | 'payloadBytes'> {
+  const payload = members['payload'] ?? '';
   if (typeof payload !== 'string') throw new InvalidSchedule('payload', 'payload must be a string.');
   const payloadBytes = Buffer.byteLength(payload);
   if (payloadBytes > most) throw new PayloadTooLarge(most);
