@@ -328,6 +328,8 @@ export class ScheduleRepository {
       if (call === undefined || !wanted.includes(call)) return turn;
       if (!refused.includes(call)) return { ...turn, callId: call.id };
       const { decision } = turn;
+      // It goes with its function.
+      if (outcomes[wanted.indexOf(call)]?.outcome === 'no_function') return turn;
       const missed: Missed = { reason: 'queue_full', count: 1, last: call.scheduledFor };
       return { ...turn, decision: { ...decision, missed: [...decision.missed, missed] } };
     });
