@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -57,7 +58,12 @@ def test_messages_go_both_ways_until_the_client_closes(worker: Worker) -> None:
 def test_an_application_is_told_of_the_request_and_chooses_subprotocol_and_code(
     worker: Worker,
 ) -> None:
-    headers = {"Sec_WebSocket_Protocol": "first, second", "X_Told": "yes", "X_Faas_Root": "/f/x"}
+    headers = {
+        "Sec_WebSocket_Protocol": "first",
+        "SEC_WebSocket_Protocol": "second",
+        "X_Told": "yes",
+        "X_Faas_Root": "/f/x",
+    }
     with opened(worker, "/told/7?colour=red", **headers) as client:
         assert client.response["sec-websocket-protocol"] == "second"
         assert json.loads(client.receive()[1]) == {
@@ -143,6 +149,31 @@ def test_an_application_that_does_not_listen_is_ended_soon_after(start: Start) -
         pass
     assert worker.request("GET", "/.http/text").body == b"plain"
     eventually(lambda: "the deaf one was ended" in worker.log(), "it is cancelled")
+
+
+@pytest.mark.parametrize("code", [1000, 1006])
+def test_an_application_ends_what_it_has_begun_when_its_client_leaves(
+    start: Start, code: int
+) -> None:
+    worker = start("web.app", FAAS_TIMEOUT_MS="60000")
+    with opened(worker, "/thorough") as client:
+        client.send(Opcode.TEXT, b"one")
+        client.send(Opcode.TEXT, b"two")
+        if code == 1000:
+            client.send(Opcode.CLOSE, code.to_bytes(2))
+            assert client.receive() == closed(1000)
+    eventually(lambda: f"cleaned up after {code}" in worker.log(), "it is not cancelled")
+    assert "dealt with one" in worker.log()
+    assert "dealt with two" in worker.log()
+
+
+def test_what_was_sent_before_it_closed_arrives_however_slowly_it_is_read(start: Start) -> None:
+    worker = start("web.app", FAAS_TIMEOUT_MS="60000")
+    with opened(worker, "/bulk") as client:
+        time.sleep(3)  # Longer than a client may take that has been sent everything.
+        opcode, payload = client.receive()
+        assert (opcode, len(payload)) == (Opcode.BINARY, 16 * 1024 * 1024)
+        assert client.receive() == closed(1000)
 
 
 def test_a_client_that_does_not_read_holds_the_application_up(worker: Worker) -> None:

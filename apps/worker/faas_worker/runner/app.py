@@ -359,7 +359,11 @@ class FunctionApp:
 
     def _abandon(self, call: Call) -> None:
         """The caller hung up: a coroutine ends now, a thread has until its limit."""
-        if call.settled or (isinstance(call, WebSocketCall) and call.lost()):
+        if not (isinstance(call, WebSocketCall) and call.lost()):
+            self._end_call(call)
+
+    def _end_call(self, call: Call) -> None:
+        if call.settled:
             return
         call.settled = True
         seconds = _ENDING_SECONDS if call.cancel is None else _CANCEL_SECONDS
@@ -368,7 +372,7 @@ class FunctionApp:
 
     def _end_told(self, call: Call) -> None:
         if call in self.calls.running:
-            self._abandon(call)
+            self._end_call(call)
 
     def _leave_alone(self, call: Call) -> None:
         if call in self.calls.running and not call.overdue:

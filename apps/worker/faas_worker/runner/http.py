@@ -86,6 +86,10 @@ class Request:
                 return value.decode("latin-1")
         return None
 
+    def joined(self, name: bytes) -> str:
+        """Of all lines."""
+        return b",".join(value for found, value in self.headers if found == name).decode("latin-1")
+
 
 def request_of(scope: Scope, headers: dict[bytes, bytes]) -> Request:
     kept = []

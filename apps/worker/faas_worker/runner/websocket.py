@@ -8,6 +8,7 @@ import hashlib
 import sys
 from collections import deque
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import Any
 
 from .asgi import scope_of
@@ -23,7 +24,7 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEPT_BYTES = 64 * 1024
 _MESSAGE_BYTES = 256
 _COPIED_BYTES = 64 * 1024
-# How long an application may go on that has been told that its client has left.
+# How long an application may go on whose client has left, since it last received something.
 _TOLD_SECONDS = 1.0
 # How long a client may take to answer that it is closed.
 _LINGER_SECONDS = 2.0
@@ -45,9 +46,11 @@ class WebSocketCall(HttpCall):
         self._cycle = cycle_of(self.send)
         # Nothing can follow it on this connection, whatever is answered.
         self._cycle.keep_alive = False
-        self._is_connected = self._is_open = self._has_closed = False
+        self._is_connected = self._is_open = self._has_closed = self._is_told = False
         #: Why it is over, as the application is told.
         self._over: tuple[int, str] | None = None
+        #: Ends the application.
+        self._patience: asyncio.TimerHandle | None = None
         self._frames: FrameReader | None = None
         self._messages: deque[tuple[int, dict[str, Any]]] = deque()
         self._kept = 0
@@ -58,7 +61,7 @@ class WebSocketCall(HttpCall):
     def start(self, function: Any) -> Any:
         scope = scope_of(self.request, self.state)
         del scope["method"]
-        offered = (self.request.first(b"sec-websocket-protocol") or "").split(",")
+        offered = self.request.joined(b"sec-websocket-protocol").split(",")
         scope |= {
             "type": "websocket",
             "scheme": "wss" if self.request.scheme == "https" else "ws",
@@ -75,10 +78,15 @@ class WebSocketCall(HttpCall):
             return {"type": "websocket.connect"}
         while not self._messages:
             if self._over is not None:
+                if not self._is_told:
+                    self._is_told = True
+                    self._wait_for_end()
                 code, reason = self._over
                 return {"type": "websocket.disconnect", "code": code, "reason": reason}
             self._arrival.clear()
             await self._arrival.wait()
+        if self._over is not None:
+            self._wait_for_end()
         size, message = self._messages.popleft()
         self._kept -= size
         if self._kept <= _KEPT_BYTES and not self._cycle.transport.is_closing():
@@ -115,7 +123,7 @@ class WebSocketCall(HttpCall):
             raise self.wire.fault
         if self._is_open:
             self._close(Code.NORMAL, "")
-            self._settle()
+            self._settle(is_good=True)
         elif not self.wire.complete:
             raise RuntimeError("The application returned before it had accepted the WebSocket.")
         return None
@@ -124,15 +132,19 @@ class WebSocketCall(HttpCall):
         if not self._is_open:
             return super().failed(error, file)
         # Of one whose client has left that is the usual end.
-        if not (isinstance(error, Disconnected) and self._over is not None):
+        is_usual = isinstance(error, Disconnected) and self._over is not None
+        if not is_usual:
             print(describe(error, file).traceback, end="", file=sys.stderr)
         self._close(Code.FAILED, "The application failed.")
-        self._settle()
+        self._settle(is_good=is_usual)
         return None
 
-    def _settle(self) -> None:
+    def _settle(self, *, is_good: bool) -> None:
         """Nothing more is to be answered."""
-        self._cycle.response_complete = self.wire.complete = True
+        self._cycle.response_complete = True
+        self.wire.complete = is_good
+        if self._patience is not None:
+            self._patience.cancel()
 
     # The connection
 
@@ -206,7 +218,7 @@ class WebSocketCall(HttpCall):
             # Who reads nothing gets no answer, which would be kept for it.
             if not (self._cycle.flow.write_paused or self._has_closed):
                 self._cycle.transport.write(head_of(Opcode.PONG, len(payload)) + payload)
-        elif opcode is not Opcode.PONG and not self.wire.complete:
+        elif opcode is not Opcode.PONG and not self._cycle.response_complete:
             key, value = ("text", payload.decode()) if opcode is Opcode.TEXT else ("bytes", payload)
             size = len(payload) + _MESSAGE_BYTES
             self._kept += size
@@ -227,14 +239,28 @@ class WebSocketCall(HttpCall):
             return
         is_known = code == Code.NONE or is_sendable(code)
         transport.write(close_frame(code if is_known else Code.FAILED, reason))
-        self.loop.call_later(_LINGER_SECONDS, transport.abort)
+        self._linger(None)
+
+    def _linger(self, unsent: int | None) -> None:
+        """Hangs up when all has been sent for a while, at the latest at the time limit."""
+        transport = self._cycle.transport
+        if unsent == 0 or (unsent is not None and monotonic_ns() > self.deadline_ns):
+            transport.abort()
+            return
+        unsent = transport.get_write_buffer_size()
+        self.loop.call_later(_LINGER_SECONDS, self._linger, unsent)
 
     def _tell(self, code: int, reason: str) -> None:
         if self._over is not None:
             return
         self._over = code, reason
         self._arrival.set()
-        self.loop.call_later(_TOLD_SECONDS, self.on_overstayed, self)
+        self._wait_for_end()
+
+    def _wait_for_end(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        self._patience = self.loop.call_later(_TOLD_SECONDS, self.on_overstayed, self)
 
     # The worker
 
@@ -246,8 +272,8 @@ class WebSocketCall(HttpCall):
         return True
 
     def lost(self) -> bool:
-        """Its client has gone. False: the application need not be told, or has been."""
-        if not self._is_open or self._over is not None:
+        """Its connection has. False: there is no application to be told."""
+        if not self._is_open:
             return False
         self._has_closed = True
         self._tell(Code.LOST, "")

@@ -254,6 +254,25 @@ async def tutorial(socket: WebSocket):
         print(f"disconnected with {end.code}", flush=True)
 
 
+@app.websocket("/thorough")
+async def thorough(socket: WebSocket):
+    await socket.accept()
+    try:
+        while True:
+            said = await socket.receive_text()
+            await asyncio.sleep(0.5)
+            print(f"dealt with {said}", flush=True)
+    except WebSocketDisconnect as end:
+        await asyncio.sleep(0.3)
+        print(f"cleaned up after {end.code}", flush=True)
+
+
+@app.websocket("/bulk")
+async def bulk(socket: WebSocket):
+    await socket.accept()
+    await socket.send_bytes(b"x" * 16 * 1024 * 1024)
+
+
 @app.websocket("/deaf")
 async def deaf(socket: WebSocket):
     await socket.accept()
