@@ -314,14 +314,16 @@ describe('exchangeHttp', () => {
   });
 
   it('joins a caller and a worker that accepts its WebSocket, until the worker ends', async () => {
-    await switching(...MARKED, ACCEPTED, 'X-Mine: 1');
+    await switching(...MARKED, ACCEPTED, 'X-Mine: 1', 'Content-Length: 5', 'Sec-WebSocket-Extensions: x');
     const { client, begun, webSocket } = askingFor();
     const streams = new OpenStreams();
     const answer = call({ method: 'GET', webSocket, streams });
     client.resume();
     await vi.waitFor(() => expect(streams.webSockets).toBe(1));
     expect(begun[0]).toEqual(expect.arrayContaining(['x-mine', '1']));
-    expect(begun[0]).not.toContain('x-faas-runner');
+    for (const name of ['x-faas-runner', 'content-length', 'sec-websocket-extensions']) {
+      expect(begun[0]).not.toContain(name);
+    }
     // A closing frame, which this worker sends back.
     client.write(Buffer.from([0x88, 0]));
     expect(await answer).toEqual({ kind: 'streamed' });
@@ -338,6 +340,15 @@ describe('exchangeHttp', () => {
     expect(await call({ method: 'GET', webSocket })).toMatchObject({ kind: 'given_up' });
     expect(begun).toEqual([]);
     await vi.waitFor(() => expect(sockets.size).toBe(0));
+  });
+
+  it('takes an acceptance that can’t be sent for the handler’s fault', async () => {
+    await switching(...MARKED, ACCEPTED);
+    const begin = () => {
+      throw new TypeError('Invalid character in header content');
+    };
+    const webSocket = { ...askingFor().webSocket, begin };
+    expect(await call({ method: 'GET', webSocket })).toMatchObject({ kind: 'invalid' });
   });
 
   it('passes an answer on that is none to a WebSocket, and takes no other worker’s', async () => {

@@ -69,6 +69,7 @@ const MOST_INTERIM_ANSWERS = 4;
 const GUID_OF_WEB_SOCKETS = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
 const RUNNER = /^\d{1,10}$/;
 const ERROR_CODE = /^[a-z_]{1,64}$/;
+const UNSENDABLE = 'it has a header with characters that none may have';
 const INVALID_REQUEST = 'UND_ERR_INVALID_ARG';
 const HEADERS_OVERFLOW = 'UND_ERR_HEADERS_OVERFLOW';
 
@@ -219,7 +220,8 @@ class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
       this.giveUp('it accepted a WebSocket with a wrong answer');
       return;
     }
-    const found = headersOfHandler(this.headers, http.mount);
+    const { 'content-length': _, 'sec-websocket-extensions': __, ...headers } = this.headers;
+    const found = headersOfHandler(headers, http.mount);
     if ('fault' in found) {
       this.abandon({ kind: 'invalid', reason: found.fault });
       return;
@@ -229,7 +231,7 @@ class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
       call.reservation?.add(PASSED_BYTES);
       client = webSocket.begin(found.pairs);
     } catch (error) {
-      this.abandon(error instanceof AppError ? { kind: 'no_room', error } : { kind: 'cancelled' });
+      this.abandon(error instanceof AppError ? { kind: 'no_room', error } : { kind: 'invalid', reason: UNSENDABLE });
       return;
     }
     this.settle();
@@ -308,8 +310,7 @@ class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
       if (this.length === undefined) this.call.reservation?.add(PASSED_BYTES);
       this.stream = this.http.sink.begin(this.status, found.pairs);
     } catch (error) {
-      const reason = 'it has a header with characters that none may have';
-      this.abandon(error instanceof AppError ? { kind: 'no_room', error } : { kind: 'invalid', reason });
+      this.abandon(error instanceof AppError ? { kind: 'no_room', error } : { kind: 'invalid', reason: UNSENDABLE });
       return undefined;
     }
     const { streams } = this.call;

@@ -88,6 +88,7 @@ export class Invoker {
       const route = found instanceof Promise ? await found : found;
       // No payload is read before it is known whose share it counts in.
       reservation.countFor(route.share);
+      timing.functionId = functionOf(route);
       call.http?.webSocket?.admit(functionOf(route));
       const body = call.isBackground === true ? readOnce(call) : await call.readPayload();
       const result = await this.run(route, body, call);
@@ -143,7 +144,6 @@ export class Invoker {
 
   private async run(first: Route, body: Body, call: Call): Promise<Buffer | 'streamed'> {
     // It may have changed, or gone, while the payload arrived.
-    call.timing.functionId = functionOf(first);
     let route = this.router.knownRoute(first.id) ?? (await this.again(first, call));
     const giveUpAt = performance.now() + Math.max(route.timeoutMs, SHORTEST_WAIT_MS);
     let refusals = 0;
@@ -217,6 +217,8 @@ export class Invoker {
     { timing, http }: Call,
     took: number,
   ): Outcome {
+    // Those who wait don't wait for as long as somebody keeps a WebSocket open.
+    const isLasting = http?.webSocket !== undefined;
     switch (answer.kind) {
       case 'answered': {
         const meaning = http === undefined ? meaningFor(answer, route.timeoutMs) : meaningOfHttp(answer, route);
@@ -231,7 +233,7 @@ export class Invoker {
       }
       case 'streamed':
         timing.isAnswered = true;
-        route.serviceTime.note(took);
+        if (!isLasting) route.serviceTime.note(took);
         return 'streamed';
       case 'invalid':
         throw new HandlerResponseInvalid(`The handler's answer can't be sent: ${answer.reason}.`);
@@ -248,7 +250,7 @@ export class Invoker {
         this.setAside(route, replica);
         return 'not_sent';
       case 'timed_out':
-        route.serviceTime.note(took);
+        if (!isLasting) route.serviceTime.note(took);
         throw new HandlerTimeout(route.timeoutMs, answer.idleMs);
       case 'cancelled':
         throw new CallCancelled();

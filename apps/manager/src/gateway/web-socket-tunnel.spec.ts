@@ -82,6 +82,39 @@ describe('WebSocketTunnel', () => {
     await vi.waitFor(() => expect(crashed.atClient()).toEqual(closeFrame(1011, 'The worker has ended.', 'client')));
   });
 
+  it('keeps no more than the client reads while it waits for the end of a frame', async () => {
+    const { tunnel, clientsEnd, workersEnd, worker, ended } = begin();
+    clientsEnd.pause();
+    workersEnd.write(Buffer.concat([Buffer.from([0x82, 127, 0, 0, 0, 0, 0x7f, 0, 0, 0]), Buffer.alloc(64 * 1024)]));
+    await vi.waitFor(() => expect(worker.isPaused()).toBe(true));
+    tunnel.close(1012, 'away');
+    await ended;
+    expect(worker.isPaused()).toBe(true);
+    clientsEnd.resume();
+    await vi.waitFor(() => expect(worker.isPaused()).toBe(false));
+    clientsEnd.pause();
+    for (let piece = 0; piece < 64; piece += 1) workersEnd.write(Buffer.alloc(64 * 1024));
+    await vi.waitFor(() => expect(worker.isPaused()).toBe(true));
+    expect(workersEnd.writableLength).toBeGreaterThan(50 * 64 * 1024);
+  });
+
+  it('does not cut off what the client has not read yet', async () => {
+    const { clientsEnd, workersEnd, ended, atClient } = begin();
+    clientsEnd.pause();
+    const long = Buffer.concat([Buffer.from([0x82, 126, 0x75, 0x30]), Buffer.alloc(30_000, 1)]);
+    const closing = closeFrame(1000, '', 'client');
+    for (let pieces = 1; pieces <= 3; pieces += 1) {
+      workersEnd.write(long);
+      await vi.waitFor(() => expect(clientsEnd.readableLength).toBe(pieces * long.length));
+    }
+    workersEnd.end(closing);
+    // Longer than one that has read all of it may take to leave.
+    setTimeout(() => clientsEnd.resume(), 1_500);
+    expect(await ended).toEqual({ kind: 'streamed' });
+    await vi.waitFor(() => expect(clientsEnd.readableEnded).toBe(true), 10_000);
+    expect(atClient()).toEqual(Buffer.concat([long, long, long, closing]));
+  });
+
   it('lets a client that has closed leave before it is answered', async () => {
     const { clientsEnd, ended, atWorker } = begin();
     const closing = closeFrame(1000, '', 'server');

@@ -73,7 +73,6 @@ export class WebSocketTunnel implements Expiring {
     this.closing = { code, reason };
     this.settle(answer);
     for (const direction of [this.up, this.down]) if (direction.frames.isBetween) this.closeAfter(direction);
-    for (const socket of [this.client, this.worker]) socket.resume();
   }
 
   private pass(direction: Direction, chunk: Buffer): void {
@@ -82,7 +81,7 @@ export class WebSocketTunnel implements Expiring {
     if (!isOpen || !to.writable) return;
     const end = frames.follow(chunk);
     if (this.closing !== undefined) {
-      to.write(end === undefined ? chunk : chunk.subarray(0, end));
+      if (!to.write(end === undefined ? chunk : chunk.subarray(0, end))) from.pause();
       if (end !== undefined) this.closeAfter(direction);
       return;
     }
@@ -90,7 +89,9 @@ export class WebSocketTunnel implements Expiring {
     if (!to.write(chunk)) from.pause();
   }
 
-  private closeAfter({ to, frames }: Direction): void {
+  private closeAfter({ from, to, frames }: Direction): void {
+    // What follows is for nobody.
+    from.resume();
     const { code, reason } = this.closing as { code: number; reason: string };
     if (!to.writable) return;
     if (frames.hasClosed) to.end();
@@ -127,10 +128,17 @@ export class WebSocketTunnel implements Expiring {
     const { deadlines, cancellation } = this.options;
     deadlines.delete(this);
     cancellation.onCancel(undefined);
-    for (const socket of [this.client, this.worker]) {
-      const patience = setTimeout(() => socket.destroy(), LINGER_MS);
-      socket.once('close', () => clearTimeout(patience));
-    }
+    for (const socket of [this.client, this.worker]) this.linger(socket);
     this.ended(answer);
+  }
+
+  private linger(socket: Duplex): void {
+    const patience = setTimeout(() => {
+      const isBeingRead = socket === this.client && socket.writableEnded && !socket.writableFinished;
+      // The HTTP server limits how long a client may take to read.
+      if (isBeingRead) socket.once('finish', () => this.linger(socket));
+      else socket.destroy();
+    }, LINGER_MS);
+    socket.once('close', () => clearTimeout(patience));
   }
 }

@@ -69,8 +69,20 @@ export function createHttpServer(
     shouldUpgradeCallback: (request) => isHandshake(request) && mayUpgrade(request),
   });
   const connections = new ClientConnections(server, memory, readTimeoutMs);
+  const last = new WeakSet<Socket>();
+  const admit = (response: ServerResponse, to: RequestListener) => {
+    const { socket, headers } = response.req;
+    // Node forgets what has arrived with a request that was not upgraded: what follows may be the rest of another one.
+    if (last.has(socket)) {
+      // Its answer ends the connection.
+      socket.pause();
+      return;
+    }
+    if (headers.upgrade !== undefined) last.add(socket);
+    connections.admit(response, to);
+  };
   serveHalfClosed(server);
-  server.on('request', (_, response) => connections.admit(response, serve));
+  server.on('request', (_, response) => admit(response, serve));
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     if (error.code !== 'ERR_HTTP_REQUEST_TIMEOUT' || !connections.excuses(socket)) answerBrokenRequest(error, socket);
   });
@@ -80,9 +92,9 @@ export function createHttpServer(
   });
   server.on('checkContinue', (request, response) => {
     askForBodyWhenRead(request, response);
-    connections.admit(response, serve);
+    admit(response, serve);
   });
-  server.on('checkExpectation', (_, response) => connections.admit(response, refuseExpectation));
+  server.on('checkExpectation', (_, response) => admit(response, refuseExpectation));
   return server;
 }
 
@@ -113,7 +125,7 @@ function refuseExpectation(request: IncomingMessage, response: ServerResponse): 
 function forOneHost(listener: RequestListener): RequestListener {
   return (request, response): void => {
     const { 'transfer-encoding': coding, upgrade } = request.headers;
-    // Node forgets what has arrived with a request that was not upgraded: no other one may follow it.
+    // No other one may follow it.
     if (upgrade !== undefined) response.setHeader('Connection', 'close');
     if (coding !== undefined) {
       boundPieces(request, response);

@@ -14,18 +14,21 @@ type Upgraded = IncomingMessage & { [SOCKET]?: Upgrade };
 export class Upgrade {
   private isTaken = false;
 
-  constructor(private readonly socket: Socket) {
+  constructor(
+    private readonly socket: Socket,
+    private readonly response: ServerResponse,
+  ) {
     // Nobody else listens to it any more.
     socket.setTimeout(0);
     socket.on('error', () => socket.destroy());
-    socket.on('end', this.leave).on('data', this.leave);
+    socket.on('end', this.leave).on('data', this.leave).on('drain', this.drain);
   }
 
   /** Its socket, once nothing but the WebSocket's frames goes over it. */
   take(): Socket {
     const { socket } = this;
     this.isTaken = true;
-    return socket.off('end', this.leave).off('data', this.leave);
+    return socket.off('end', this.leave).off('data', this.leave).off('drain', this.drain);
   }
 
   /** Ends the connection after an answer that is none to a WebSocket. */
@@ -40,6 +43,10 @@ export class Upgrade {
   private readonly leave = (): void => {
     this.socket.destroy();
   };
+
+  private readonly drain = (): void => {
+    this.response.emit('drain');
+  };
 }
 
 /** The connection of a request that is answered by its upgrade; undefined: a request like all others. */
@@ -53,11 +60,11 @@ export function responseToUpgrade(request: IncomingMessage, socket: Socket, head
     socket.destroy();
     return undefined;
   }
-  const upgrade = new Upgrade(socket);
-  (request as Upgraded)[SOCKET] = upgrade;
   // It has no body.
   request.complete = true;
   const response = new ServerResponse(request);
+  const upgrade = new Upgrade(socket, response);
+  (request as Upgraded)[SOCKET] = upgrade;
   response.shouldKeepAlive = false;
   response.assignSocket(socket);
   response.once('finish', () => upgrade.end());
@@ -80,6 +87,8 @@ export function isHandshake({ method, httpVersion, headers, socket }: IncomingMe
     httpVersion === '1.1' &&
     upgrade.toLowerCase() === 'websocket' &&
     /(?:^|,)\s*upgrade\s*(?:,|$)/i.test(connection) &&
+    // What it names there would not reach the worker.
+    !/sec-websocket-/i.test(connection) &&
     KEY.test(key) &&
     version === VERSION &&
     headers['content-length'] === undefined &&
