@@ -99,6 +99,7 @@ if (missing !== undefined) {
       const sent = { method: 'POST', headers: { ...headers, 'Content-Type': 'application/json' }, body: '{"n": 1}' };
       expect(await manager.send(`/f/${event}`, sent)).toMatchObject({ status: 200, text: 'OK' });
       await vi.waitFor(async () => expect((await manager.logOf(event)).join()).toContain("7 a.b {'n': 1}"), PATIENT);
+      expect((await manager.send(`/f/${event}`, { ...sent, headers: {} })).status).toBe(400);
       await manager.remove(event);
     });
 

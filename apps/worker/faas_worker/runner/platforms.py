@@ -15,7 +15,7 @@ from typing import Any
 
 from .events import event_of, is_event, packaged
 from .http import Disconnected, EventInvalid, Request
-from .kinds import Uncallable
+from .kinds import Uncallable, is_async
 from .payloads import JSON, TEXT, Context, ContextCall, PayloadHttpCall, Values
 from .results import Answer, application_answer
 
@@ -191,17 +191,33 @@ class OpenFaasCall(ContextCall):
 # Functions Framework, as Cloud Functions has it: https://github.com/GoogleCloudPlatform/functions-framework-python
 
 
+_FRAMEWORK_TYPES = (None, "http", "cloudevent")
+
+
 def flask_application(function: Any, name: str) -> Any:
     """Calls it with Flask's request, and makes of what it returns what Flask makes of it. Raises
     Uncallable where the function brings no Flask."""
     try:
         flask: Any = import_module("flask")
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if error.name != "flask":
+            raise
         raise Uncallable(
             f"{name} is called with the request of Flask, as handler_kind functions-framework is:"
             " add flask, or functions-framework, to the requirements"
         ) from None
-    takes_event = _takes_event(name)
+    type_ = _type_by_decorator(name)
+    if type_ not in _FRAMEWORK_TYPES:
+        raise Uncallable(
+            f"{name} is a {type_} function of the Functions Framework:"
+            " handler_kind functions-framework calls those of HTTP and of CloudEvents"
+        )
+    if is_async(function):
+        raise Uncallable(
+            f"{name} is an async def, which Flask doesn't await, as handler_kind"
+            " functions-framework is: make it a def, or an application of ASGI"
+        )
+    takes_event = type_ == "cloudevent"
 
     class Application(flask.Flask):
         def dispatch_request(self) -> Any:
@@ -210,7 +226,13 @@ def flask_application(function: Any, name: str) -> Any:
             if not takes_event:
                 return function(request)
             events: Any = import_module("cloudevents.http")
-            function(events.from_http(dict(request.headers), request.get_data()))
+            faults: Any = import_module("cloudevents.exceptions")
+            try:
+                event = events.from_http(dict(request.headers), request.get_data())
+            except faults.GenericException as error:
+                flask.abort(400, f"The request is no CloudEvent: {error}")
+            else:
+                function(event)
             return "OK"
 
     application = Application(getattr(function, "__module__", name), static_folder=None)
@@ -219,11 +241,11 @@ def flask_application(function: Any, name: str) -> Any:
     return application
 
 
-def _takes_event(name: str) -> bool:
-    """Whether its decorator said so."""
+def _type_by_decorator(name: str) -> str | None:
     registry = getattr(sys.modules.get("functions_framework"), "_function_registry", None)
     known = getattr(registry, "REGISTRY_MAP", {})
-    return known.get(name) == "cloudevent"
+    type_: str | None = known.get(name)
+    return type_
 
 
 # Knative Functions: https://github.com/knative/func, its templates for Python
