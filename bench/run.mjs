@@ -4,6 +4,7 @@
 //   npm run bench -- --engine process        where the functions run: docker or process
 //   npm run bench -- throughput --profile    with the manager's CPU profile beside the results
 //   npm run bench -- --share 0.1             a tenth of the counts and times, for a quick look
+//   npm run bench -- history --rows 10000000  over a history of so many calls (a million)
 //   npm run bench -- --check                 a target that isn't met is a failure
 //   npm run bench -- former --former ../old  against another checkout whose program is built (--former-image: its worker)
 import { parseArgs } from 'node:util';
@@ -116,6 +117,7 @@ function readArguments() {
         engine: { type: 'string', default: '' },
         profile: { type: 'boolean', default: false },
         share: { type: 'string', default: '1' },
+        rows: { type: 'string', default: '1000000' },
         check: { type: 'boolean', default: false },
         former: { type: 'string', default: '' },
         'former-image': { type: 'string', default: '' },

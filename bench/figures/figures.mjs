@@ -3,6 +3,7 @@ import { measureDeploy } from './deploy.mjs';
 import { measureDeploys } from './deploys.mjs';
 import { measureFormer } from './former.mjs';
 import { measureHttp } from './http.mjs';
+import { measureHistory } from './history.mjs';
 import { measureKubernetesWake } from './kubernetes-wake.mjs';
 import { measureLater } from './later.mjs';
 import { measureMany } from './many.mjs';
@@ -35,6 +36,7 @@ export const FIGURES = {
   storm: measureStorm,
   neighbour: measureNeighbour,
   later: measureLater,
+  history: measureHistory,
   memory: measureMemory,
   many: measureMany,
   deploys: measureDeploys,

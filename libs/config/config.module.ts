@@ -3,6 +3,7 @@ import type { Config } from './config.js';
 
 export const AUTH_CONFIG = Symbol('AuthConfig');
 export const LIMITS_CONFIG = Symbol('LimitsConfig');
+export const HISTORY_CONFIG = Symbol('HistoryConfig');
 export const INVOCATIONS_CONFIG = Symbol('InvocationsConfig');
 export const SCHEDULES_CONFIG = Symbol('SchedulesConfig');
 export const FUNCTION_DEFAULTS = Symbol('FunctionDefaults');
@@ -20,6 +21,7 @@ export class ConfigModule {
     const providers = [
       { provide: AUTH_CONFIG, useValue: config.auth },
       { provide: LIMITS_CONFIG, useValue: config.limits },
+      { provide: HISTORY_CONFIG, useValue: config.history },
       { provide: INVOCATIONS_CONFIG, useValue: config.invocations },
       { provide: SCHEDULES_CONFIG, useValue: config.schedules },
       { provide: FUNCTION_DEFAULTS, useValue: config.functions },

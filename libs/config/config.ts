@@ -22,6 +22,7 @@ export interface Config {
   readonly limits: LimitsConfig;
   readonly invocations: InvocationsConfig;
   readonly schedules: SchedulesConfig;
+  readonly history: HistoryConfig;
   readonly functions: FunctionDefaults;
   readonly secrets: SecretsConfig;
   readonly orchestrator: OrchestratorConfig;
@@ -105,6 +106,18 @@ export interface InvocationsConfig {
 export interface SchedulesConfig {
   readonly perFunction: number;
   readonly most: number;
+}
+
+/** What is kept of calls that have ended. */
+export interface HistoryConfig {
+  /** False: nothing more is written; what there is can be read until its time is over. */
+  readonly isOn: boolean;
+  readonly retentionMs: number;
+  /** Calls and bytes that are kept at most; the oldest go first. */
+  readonly mostRows: number;
+  readonly mostBytes: number;
+  /** A larger payload or result isn't kept. */
+  readonly payloadBytes: number;
 }
 
 /** Telling others of calls for later that have ended. */

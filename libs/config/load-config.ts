@@ -171,6 +171,11 @@ const environment = z.object({
 
   SCHEDULES_PER_FUNCTION: integer(100, 1, 10_000),
   SCHEDULES_MOST: integer(10_000, 1, 1_000_000),
+  HISTORY: z.enum(['on', 'off'], { error: 'must be on or off' }).default('on'),
+  HISTORY_RETENTION_MS: integer(7 * 24 * 3_600_000, 60_000, LONGEST_RETENTION_MS),
+  HISTORY_MOST_ROWS: integer(10_000_000, 1_000, 100_000_000_000),
+  HISTORY_MOST_BYTES: integer(8192 * MIB, 16 * MIB, Number.MAX_SAFE_INTEGER),
+  HISTORY_PAYLOAD_BYTES: integer(65_536, 0, MIB),
 
   CALLBACKS_SECRETS: z.string().default(''),
   CALLBACKS_ALLOW: z.string().default(''),
@@ -351,6 +356,13 @@ function parse(given: NodeJS.ProcessEnv): Config {
     limits,
     invocations: invocationsOf(env, callbacks),
     schedules: { perFunction: env.SCHEDULES_PER_FUNCTION, most: env.SCHEDULES_MOST },
+    history: {
+      isOn: env.HISTORY === 'on',
+      retentionMs: env.HISTORY_RETENTION_MS,
+      mostRows: env.HISTORY_MOST_ROWS,
+      mostBytes: env.HISTORY_MOST_BYTES,
+      payloadBytes: env.HISTORY_PAYLOAD_BYTES,
+    },
     secrets,
     functions: {
       timeoutMs: env.DEFAULT_TIMEOUT_MS,

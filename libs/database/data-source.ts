@@ -11,6 +11,7 @@ import { Postponed1764060000000 } from './migrations/1764060000000-postponed.js'
 import { Scale1764070000000 } from './migrations/1764070000000-scale.js';
 import { Leased1764080000000 } from './migrations/1764080000000-leased.js';
 import { LayerArchives1764180000000 } from './migrations/1764180000000-layer-archives.js';
+import { History1764220000000 } from './migrations/1764220000000-history.js';
 import { Http1764185000000 } from './migrations/1764185000000-http.js';
 import { Invocations1764200000000 } from './migrations/1764200000000-invocations.js';
 import { Schedules1764210000000 } from './migrations/1764210000000-schedules.js';
@@ -90,6 +91,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
       Invocations1764200000000,
       Schedules1764210000000,
       ScheduledInvocations1764211000000,
+      History1764220000000,
       InvocationPolicy1764230000000,
     ],
     migrationsTransactionMode: 'each',

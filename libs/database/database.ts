@@ -2,11 +2,15 @@ import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { Injectable } from '@nestjs/common';
 import pg, { type Pool, type PoolClient } from 'pg';
 import { DataSource } from 'typeorm';
+import { copyIn } from './copy-in.js';
 import { isConnectionFault } from './connection-fault.js';
 import { StatementNames } from './statement-names.js';
 
 /** A statement inside of a transaction. */
 export type Ask = <Row>(sql: string, parameters?: readonly unknown[]) => Promise<Row[]>;
+
+/** Rows in PostgreSQL's binary format, for `COPY … FROM STDIN`, inside of a transaction. */
+export type Copy = (sql: string, rows: Buffer) => Promise<void>;
 
 const MOST_TRIES = 5;
 
@@ -35,7 +39,7 @@ export class Database {
    * @param work with `isRepeatable` its statements are prepared, and all of it is done anew where one of them fails for
    * that, or to end a deadlock: nothing of it may be felt outside of the transaction
    */
-  transaction<T>(work: (ask: Ask) => Promise<T>, { isRepeatable = false } = {}): Promise<T> {
+  transaction<T>(work: (ask: Ask, copy: Copy) => Promise<T>, { isRepeatable = false } = {}): Promise<T> {
     return this.run(() =>
       this.connected(async (client) => {
         for (let tries = 1; ; tries += 1) {
@@ -52,7 +56,7 @@ export class Database {
           };
           await client.query('BEGIN');
           try {
-            const result = await work(ask);
+            const result = await work(ask, (text, rows) => copyIn(client, text, rows));
             await client.query('COMMIT');
             return result;
           } catch (error) {

@@ -188,6 +188,10 @@ export const PROBLEMS = {
     detail: "Function mfrggzdfmztwq2lk can't run now: its status is deleting (it is being removed).",
     extras: { function_status: 'deleting' },
   },
+  replay_impossible: {
+    status: 409,
+    detail: "Invocation 019356b4-1c30-7b2e-9f4c-5d2f4a6e8b10 can't be replayed: requests over HTTP are not kept.",
+  },
   idempotency_key_reused: {
     status: 409,
     detail: 'The Idempotency-Key order-4711 came with another request before: send the very same one, or another key.',

@@ -303,7 +303,7 @@ describeOnAnyEngine('calls for later beside others', (engine) => {
     }, PATIENCE);
     const answer = await here().call(id, 'now');
     expect(answer.json()).toEqual({ result: 'now' });
-    const ended = (await list(here(), id)).filter(({ status }) => status === 'succeeded');
+    const ended = (await list(here(), id, '?kind=later')).filter(({ status }) => status === 'succeeded');
     // Not after those that take seconds each.
     expect(ended).toEqual([]);
     await here().remove(id);

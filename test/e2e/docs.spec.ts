@@ -215,6 +215,7 @@ describeOnAnyEngine('the documentation', (engine) => {
     'revisions',
     'background-calls',
     'schedules',
+    'history',
     'dependencies',
     'secrets',
     'logs',

@@ -39,6 +39,7 @@ describeOnEachEngine('the four operations', (engine) => {
       enabled: true,
       public: false,
       invocation_defaults: {},
+      history: {},
       function_name: 'handle',
       handler_path: 'function.handler.handle',
       container_id: expect.stringMatching(CONTAINER_ID[engine.name]) as string,

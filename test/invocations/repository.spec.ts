@@ -373,13 +373,15 @@ describe('calls for later in the database', () => {
     const id = await here.add();
     const [dead, waits] = await add(id, 2);
     await claim(id, 1).then(([one]) => repository().complete({ ...one!, status: 'dead' }));
-    const [found] = await repository().list(id, { status: 'dead', limit: 10 });
+    const {
+      rows: [found],
+    } = await repository().list(id, { status: 'dead', limit: 10 });
     expect([dead, waits]).toContain(found!.id);
     const { createdAt } = found!;
     const list = (filter: object) =>
       repository()
         .list(id, { limit: 10, ...filter })
-        .then(({ length }) => length);
+        .then(({ rows }) => rows.length);
     const [before, after] = [-1_000, 1_000].map((ms) => new Date(createdAt.getTime() + ms));
     expect(await list({ since: before, until: after })).toBe(2);
     expect(await list({ since: after })).toBe(0);

@@ -284,6 +284,7 @@ export function newFunction(overrides: Partial<NewFunction> = {}): NewFunction {
     requirements: null,
     public: false,
     invocation_defaults: {},
+    history: {},
     handlerKind: 'auto',
     code,
     codeSha256: createHash('sha256').update(code).digest('hex'),

@@ -15,6 +15,7 @@ import { FunctionsModule } from './functions/functions.module.js';
 import { RevisionsModule } from './revisions/revisions.module.js';
 import { TrafficModule } from './traffic/traffic.module.js';
 import { RevisionEntity } from './revisions/revision.entity.js';
+import { HistoryModule } from './history/history.module.js';
 import { HealthModule } from './health/health.module.js';
 import { InvocationsModule } from './invocations/invocations.module.js';
 import { KnownParameters } from './http/query.js';
@@ -48,6 +49,7 @@ export class AppModule {
         SecretsModule,
         GatewayModule,
         RunsModule,
+        HistoryModule,
         InvocationsModule,
         SchedulesModule,
         LogsModule,

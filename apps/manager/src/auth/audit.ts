@@ -21,7 +21,8 @@ type Action =
   | 'remove secret'
   | 'redrive'
   | 'put schedule'
-  | 'remove schedule';
+  | 'remove schedule'
+  | 'replay';
 
 const PRINCIPALS = new WeakMap<IncomingMessage, Principal>();
 

@@ -1,6 +1,7 @@
 import type { Endpoint, FunctionId, WorkloadFault } from '#libs/orchestrator/workload.js';
 import type { InvocationPolicy } from '../invocations/invocation-policy.js';
 import { isLive, type Traffic, type WantedTraffic } from '../traffic/traffic.js';
+import type { HistorySetting } from './dto/history-setting.dto.js';
 import type { SecretTargets } from '../revisions/secret-targets.js';
 import {
   type HandlerKind,
@@ -53,6 +54,10 @@ export class FunctionEntity {
   /** What its calls for later have that say nothing else. */
   @Column({ type: 'jsonb' })
   invocation_defaults: InvocationPolicy;
+
+  /** What is kept of its calls. */
+  @Column({ type: 'jsonb' })
+  history: HistorySetting;
 
   /** Grows with every change of what users say of the function. */
   @Column({ type: 'integer', default: 1 })
@@ -261,6 +266,7 @@ const LISTED = [
   'enabled',
   'public',
   'invocation_defaults',
+  'history',
   'functionName',
   'primaryReplica',
   'hostPort',

@@ -155,17 +155,17 @@ export class FunctionRepository {
       `WITH added AS (
          INSERT INTO functions (id, function_name, active_revision, replicas, pids, phase,
            provisional_until, reconcile_at, lease_token, lease_until, said, name, description, labels, enabled, is_run,
-           public, invocation_defaults, ${SETTING_NAMES.join(', ')})
+           public, invocation_defaults, history, ${SETTING_NAMES.join(', ')})
          VALUES ($1, $2, 1, $3, $4, 'creating', now() + $5 * interval '1 millisecond', now(),
            CASE WHEN ${areNewest('$11')} THEN $6::uuid END,
            CASE WHEN ${areNewest('$11')} THEN now() + $7 * interval '1 millisecond' END,
-           $10, $12, $13, $14, $15, $16, $17, $18, ${settings.map((_, index) => `$${19 + index}`).join(', ')})
+           $10, $12, $13, $14, $15, $16, $17, $18, $19, ${settings.map((_, index) => `$${20 + index}`).join(', ')})
          RETURNING *
        ), code AS (
          INSERT INTO revisions (function_id, number, function_name, code, code_sha256, settings, created_by, served_at,
            layer)
-         SELECT id, 1, function_name, $8, $9, $${19 + settings.length}::jsonb, $${20 + settings.length}, now(),
-           $${21 + settings.length} FROM added
+         SELECT id, 1, function_name, $8, $9, $${20 + settings.length}::jsonb, $${21 + settings.length}, now(),
+           $${22 + settings.length} FROM added
        ) SELECT ${ALL_COLUMNS} FROM added`,
       [
         created.id,
@@ -186,6 +186,7 @@ export class FunctionRepository {
         created.isRun ?? false,
         created.public,
         JSON.stringify(created.invocation_defaults),
+        JSON.stringify(created.history),
         ...settings,
         JSON.stringify(namedSettings),
         created.createdBy,
@@ -223,7 +224,7 @@ export class FunctionRepository {
     const [row] = await this.unlessTaken<FunctionEntity>(
       name,
       `UPDATE functions SET name = $3, description = $4, labels = $5, enabled = $6, public = $7,
-         invocation_defaults = $8, version = version + 1
+         invocation_defaults = $8, history = $9, version = version + 1
        WHERE id = $1 AND version = $2 AND deleted_at IS NULL RETURNING ${ALL_COLUMNS}`,
       [
         id,
@@ -234,6 +235,7 @@ export class FunctionRepository {
         enabled,
         metadata.public,
         JSON.stringify(metadata.invocation_defaults),
+        JSON.stringify(metadata.history),
       ],
     );
     return row ?? null;

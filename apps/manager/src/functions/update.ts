@@ -45,11 +45,12 @@ export function readSmallJson(request: IncomingMessage, example: string): Promis
 
 /** What `before` becomes by `update`. Throws {@link InvalidUpdate} with the member at fault. */
 export function updated(before: Metadata, update: Update): Metadata {
-  const { labels, invocation_defaults, ...rest } = update;
+  const { labels, invocation_defaults, history, ...rest } = update;
   const given = Object.entries(rest).map(([name, value]) => [name, value ?? UNNAMED[name as keyof Metadata]]);
   const maps = {
     labels: merged(before.labels, labels),
     invocation_defaults: merged(before.invocation_defaults, invocation_defaults),
+    history: merged(before.history, history),
   };
   const after = metadataOf({ ...before, ...Object.fromEntries(given), ...maps } as Metadata);
   const fault = faultIn(Object.assign(new MetadataFields(), after));

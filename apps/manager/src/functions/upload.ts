@@ -73,7 +73,7 @@ const REVISION = {
 const RUN_SETTINGS = SETTING_NAMES.filter((name) => !(FIXED_OF_RUNS as readonly string[]).includes(name));
 const RUN = { form: RunDto, json: JsonRunDto, members: [NAME, 'payload', ...RUN_SETTINGS] };
 /** Fields whose text is JSON. */
-const OBJECTS: ReadonlySet<string> = new Set(['labels', 'env', 'secrets', 'invocation_defaults']);
+const OBJECTS: ReadonlySet<string> = new Set(['labels', 'env', 'secrets', 'invocation_defaults', 'history']);
 const MULTIPART = /^multipart\/form-data\b/i;
 const JSON_TYPE = /^application\/json\b/i;
 

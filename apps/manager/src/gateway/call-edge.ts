@@ -5,13 +5,18 @@ import { sendProblem } from '#libs/errors/problem.js';
 import { requestIdOf } from '#libs/errors/request-id.js';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type MemoryBudget, MemoryReservation } from '../memory/memory-budget.js';
+import { keyOf } from '../auth/audit.js';
 import { CallTiming } from './call-timing.js';
 import { Cancellation } from './cancellation.js';
 import { CallCancelled } from './errors.js';
 
+/** Under which its caller finds the call in the history. */
+const INVOCATION = 'X-Faas-Invocation';
+
 /** What every call that comes in by a request has. */
 export interface Incoming {
   readonly requestId: string;
+  readonly createdBy: string | null;
   readonly timing: CallTiming;
   readonly cancellation: Cancellation;
   readonly reservation: MemoryReservation;
@@ -42,7 +47,7 @@ export abstract class CallEdge {
       isOver = true;
     });
     try {
-      await call({ requestId, timing, cancellation, reservation });
+      await call({ requestId, createdBy: keyOf(request), timing, cancellation, reservation });
     } catch (thrown) {
       this.fail(response, asAppError(thrown, request.method ?? '', request.url ?? ''), requestId, timing);
     } finally {
@@ -61,6 +66,7 @@ export abstract class CallEdge {
       response.setHeader('Server-Timing', timing.header(performance.now()));
       response.setHeader('X-Cold-Start', timing.isCold ? 'true' : 'false');
       if (timing.revision > 0) response.setHeader('X-Faas-Revision', timing.revision);
+      if (timing.id !== undefined) response.setHeader(INVOCATION, timing.id);
     }
     sendProblem(response, error, requestId);
   }
@@ -68,7 +74,7 @@ export abstract class CallEdge {
 
 /** What the answer to a call says of it, by name and value in turn. */
 export function headersOfCall(requestId: string, timing: CallTiming): string[] {
-  return [
+  const headers = [
     'X-Request-Id',
     requestId,
     'Server-Timing',
@@ -78,4 +84,6 @@ export function headersOfCall(requestId: string, timing: CallTiming): string[] {
     'X-Faas-Revision',
     String(timing.revision),
   ];
+  if (timing.id !== undefined) headers.push(INVOCATION, timing.id);
+  return headers;
 }

@@ -1,14 +1,28 @@
 import type { FunctionId } from '#libs/orchestrator/workload.js';
+import type { HistorySetting } from '../functions/dto/history-setting.dto.js';
 
-/** Where one call spends its time. Moments are `performance.now()` milliseconds. */
+/** What is noted of one call, and where it spends its time. Moments are `performance.now()` milliseconds. */
 export class CallTiming {
   readonly startedAt = performance.now();
+  /** The id that it is kept under; undefined: it isn't. */
+  id: string | undefined;
   /** Undefined until the function is known to exist. */
   functionId: FunctionId | undefined;
   /** The revision that ran it, as far as it is known; 0: none did. */
   revision = 0;
   /** The revision that the function's divided traffic gave it; undefined: the traffic isn't divided. */
   dividedTo: number | undefined;
+  /** The function that it is a call of, whether or not it is one that can run; undefined: it isn't known. */
+  calledId: FunctionId | undefined;
+  /** The revision that had the function's calls when this one came; 0: its function isn't known. */
+  servedBy = 0;
+  /** The replica that it was sent to last. */
+  replica: string | undefined;
+  /** What was sent to it, and what came back. */
+  requestBytes = 0;
+  answerBytes = 0;
+  /** What a handler has answered to an HTTP call; 0: nothing, or it was no such call. */
+  httpStatus = 0;
   /** The function had no replica when the call came. */
   isCold = false;
   /** A worker answered. */
@@ -17,6 +31,8 @@ export class CallTiming {
   sentAt = 0;
   requestedAt = 0;
   firstByteAt = 0;
+  /** What its function wants kept of its calls. */
+  keeps: HistorySetting | undefined;
   private receivingMs = 0;
   private waitingSince = 0;
   private waitedMs = 0;

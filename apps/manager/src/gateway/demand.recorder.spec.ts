@@ -48,6 +48,7 @@ beforeEach(() => {
     isDisabled: false,
     isPublic: false,
     invocationDefaults: {},
+    history: {},
     workloadOf: null,
     split: undefined,
     revision: 1,

@@ -19,6 +19,10 @@ export const TIMING_HEADERS = {
     description: 'Whether the call found no replica of its function and waited for one.',
     schema: { type: 'string' as const, enum: ['true', 'false'] },
   },
+  'X-Faas-Invocation': {
+    description: 'The id of the call in the history (`GET /invocations/{id}`), where the installation keeps one.',
+    schema: { type: 'string' as const, example: '019356b4-1c30-7b2e-9f4c-5d2f4a6e8b10' },
+  },
   'X-Faas-Revision': {
     description: 'The revision that ran it.',
     schema: { type: 'integer' as const, minimum: 1, example: 3 },

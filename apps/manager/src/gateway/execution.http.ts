@@ -35,7 +35,7 @@ export class ExecutionHttp extends CallEdge {
       };
       const sink = new Answer(response, requestId, timing);
       const choice = choiceOf(request);
-      const result = await this.invoker.invoke(id, { ...incoming, readPayload, choice, sink });
+      const result = await this.invoker.invoke(id, { ...incoming, kind: 'execute', readPayload, choice, sink });
       if (result !== 'streamed') sink.begin(result.length).end(result);
     });
   }

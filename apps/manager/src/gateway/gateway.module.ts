@@ -1,6 +1,7 @@
 import { Module } from '@nestjs/common';
 import { FunctionsModule } from '../functions/functions.module.js';
 import { ScalingModule } from '../scaling/scaling.module.js';
+import { CallEnds } from './call-ends.js';
 import { CallMetrics } from './call-metrics.js';
 import { DemandRecorder } from './demand.recorder.js';
 import { ExecutionController } from './execution.controller.js';
@@ -18,6 +19,7 @@ import { WebSockets } from './web-sockets.js';
   controllers: [ExecutionController, HttpCallsController],
   providers: [
     Router,
+    CallEnds,
     CallMetrics,
     LoadGauges,
     PostMortem,
@@ -27,6 +29,6 @@ import { WebSockets } from './web-sockets.js';
     HttpCalls,
     WebSockets,
   ],
-  exports: [ExecutionHttp, HttpCalls, Invoker, Router, CallMetrics, WebSockets],
+  exports: [ExecutionHttp, HttpCalls, Invoker, Router, CallEnds, CallMetrics, WebSockets],
 })
 export class GatewayModule {}

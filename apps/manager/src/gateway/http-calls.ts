@@ -142,7 +142,7 @@ export class HttpCalls extends CallEdge {
       };
       const choice = headerChoiceOf(request);
       try {
-        await this.invoker.invoke(to.reference, { ...incoming, readPayload, choice, http });
+        await this.invoker.invoke(to.reference, { ...incoming, kind: 'http', readPayload, choice, http });
       } catch (error) {
         if (webSocket?.hasBegun !== true) throw error;
         // Whoever has it knows by the code that it was closed with.
@@ -166,10 +166,12 @@ class HandlersAnswer implements HttpSink {
 
   accept(headers: readonly string[]): void {
     const head = ['Connection', 'Upgrade', 'Upgrade', 'websocket', ...headers];
+    this.timing.httpStatus = 101;
     this.response.writeHead(101, [...head, ...headersOfCall(this.requestId, this.timing)]).flushHeaders();
   }
 
   begin(status: number, headers: readonly string[]): Writable {
+    this.timing.httpStatus = status;
     const head = [...headers, ...headersOfCall(this.requestId, this.timing)];
     // Beside a policy of the handler's own: a page must keep to all of them.
     if (this.mount.root !== '') head.push('Content-Security-Policy', SANDBOX);

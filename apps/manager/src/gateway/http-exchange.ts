@@ -44,6 +44,8 @@ export interface WebSocketCaller {
 
 /** The body of an HTTP call, of which only a beginning may be there. */
 export interface HttpBody {
+  /** How much of it has been read. */
+  readonly bytes: number;
   /** All of it, where that is known before it is sent. */
   readonly whole: Buffer | undefined;
   /** The length that its sender has announced. */
@@ -133,6 +135,7 @@ class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
   private readonly kept = new Chunks();
   private keptBytes = 0;
   private leftMs = 0;
+  private passedBytes = 0;
   private readonly mayGoOn = Promise.withResolvers<boolean>();
 
   constructor(
@@ -251,6 +254,7 @@ class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.passedBytes += chunk.length;
     if (!this.isOfHandler) this.keep(chunk);
     else if (this.stream === undefined && chunk.length === this.length) this.kept.add(chunk);
     else {
@@ -278,7 +282,7 @@ class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
       return;
     }
     stream.end(this.kept.take());
-    this.resolve({ kind: 'streamed' });
+    this.resolve({ kind: 'streamed', bytes: this.passedBytes });
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {

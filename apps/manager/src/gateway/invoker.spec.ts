@@ -15,6 +15,7 @@ import { FunctionEntity } from '../functions/function.entity.js';
 import type { FunctionRepository } from '../functions/function.repository.js';
 import { MemoryBudget, MemoryReservation } from '../memory/memory-budget.js';
 import type { Activator, Sleeper } from '../scaling/activator.js';
+import { CallEnds } from './call-ends.js';
 import { CallMetrics } from './call-metrics.js';
 import { CallTiming } from './call-timing.js';
 import { Cancellation } from './cancellation.js';
@@ -35,6 +36,7 @@ let router: Router;
 let memory: MemoryBudget;
 let metrics: Metrics;
 let woken: string[];
+let ends: CallEnds;
 let invoker: Invoker;
 
 beforeEach(async () => {
@@ -66,6 +68,7 @@ beforeEach(async () => {
     traffic: null,
     wantedTraffic: null,
     restingSince: null,
+    history: {},
     concurrency: 1,
     phase: 'running',
     endpoints: [{ replica: 'r1', address: { kind: 'tcp', host: '127.0.0.1', port }, guard: 'worker' }],
@@ -87,12 +90,14 @@ beforeEach(async () => {
   metrics = new Metrics();
   memory = new MemoryBudget(limits, metrics);
   const existing = { existing: (ids: string[]) => Promise.resolve(ids) } as unknown as FunctionRepository;
+  ends = new CallEnds();
   invoker = new Invoker(
     router,
     repository,
     new PostMortem(repository, changes, TEST_TOKENS),
     activator,
     new CallMetrics(labels, existing, metrics, new ColdStartMetrics(metrics)),
+    ends,
   );
 });
 afterEach(async () => {
@@ -104,7 +109,9 @@ afterEach(async () => {
 /** A call that came in by no request. */
 function callOf(payload: string, read = () => undefined): Call {
   return {
+    kind: 'execute',
     requestId: 'request-1',
+    createdBy: null,
     cancellation: new Cancellation(),
     timing: new CallTiming(),
     reservation: new MemoryReservation(memory),

@@ -2,12 +2,14 @@ import { AppError } from '#libs/errors/app-error.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
+import { REDACTED } from '../functions/dto/history-setting.dto.js';
 import { FunctionNotFound, FunctionNotReady } from '../functions/errors.js';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { Activator } from '../scaling/activator.js';
 import { RevisionWithoutTraffic } from '../traffic/errors.js';
 import type { Choice } from '../traffic/traffic.js';
 import type { MemoryReservation } from '../memory/memory-budget.js';
+import { type AttemptOf, CallEnds, type CallKind } from './call-ends.js';
 import { CallMetrics } from './call-metrics.js';
 import type { CallTiming } from './call-timing.js';
 import type { Cancellation } from './cancellation.js';
@@ -31,9 +33,11 @@ import { type AnswerSink, callWorker, type WorkerAnswer, type WorkerCall } from 
 
 /** One call of a function, whoever makes it. */
 export interface Call {
+  readonly kind: CallKind;
   readonly requestId: string;
-  /** How often it was tried, with this time; unset: once. */
-  readonly attempt?: number;
+  /** The name of the key that it came with; null: none. */
+  readonly createdBy: string | null;
+  readonly attemptOf?: AttemptOf | undefined;
   readonly cancellation: Cancellation;
   readonly timing: CallTiming;
   /** What the call keeps in memory is counted here, from the moment its function has a place for it. */
@@ -73,14 +77,17 @@ export class Invoker {
     private readonly postMortem: PostMortem,
     private readonly activator: Activator,
     private readonly metrics: CallMetrics,
+    private readonly ends: CallEnds,
   ) {}
 
   /**
    * The worker's body of a successful call, byte for byte, unless the sink has got it. Throws the domain error of
-   * everything else. Each call is counted once, by its outcome.
+   * everything else. Each call is counted and told of once, by its outcome.
    */
   async invoke(id: FunctionId, call: Call): Promise<Buffer | 'streamed'> {
     const { reservation, timing } = call;
+    this.ends.begin(timing);
+    let body: Body | undefined;
     try {
       const found = this.chosen(id, call);
       if (!(found instanceof Promise) && call.isBackground !== true) refuseIfFull(found, timing);
@@ -90,14 +97,40 @@ export class Invoker {
       reservation.countFor(route.share);
       timing.functionId = functionOf(route);
       call.http?.webSocket?.admit(functionOf(route));
-      const body = call.isBackground === true ? readOnce(call) : await call.readPayload();
+      body = call.isBackground === true ? readOnce(call) : await call.readPayload();
       const result = await this.run(route, body, call);
-      this.metrics.ended('ok', timing, performance.now());
+      const now = performance.now();
+      this.metrics.ended('ok', timing, now);
+      this.tell(call, now, body, result);
       return result;
     } catch (error) {
-      this.metrics.ended(error instanceof AppError ? error.code : 'internal_error', timing, performance.now());
+      const now = performance.now();
+      const code = error instanceof AppError ? error.code : 'internal_error';
+      this.metrics.ended(code, timing, now);
+      this.tell(call, now, body, undefined, { code, detail: error instanceof AppError ? error.message : undefined });
       throw error;
     }
+  }
+
+  /** Tells of a call of a function that there is. */
+  private tell(
+    { kind, requestId, timing, createdBy, attemptOf, http }: Call,
+    endedAt: number,
+    body: Body | undefined,
+    result: Buffer | 'streamed' | undefined,
+    problem?: { readonly code: string; readonly detail: string | undefined },
+  ): void {
+    const { id, calledId, keeps } = timing;
+    if (id === undefined || calledId === undefined) return;
+    if (http !== undefined) timing.requestBytes = http.body.bytes;
+    else if (body instanceof Buffer) timing.requestBytes = body.length;
+    if (result instanceof Buffer) timing.answerBytes = result.length;
+    const exchanged =
+      keeps?.payloads !== undefined && kind === 'execute' && body instanceof Buffer && Math.random() < keeps.payloads
+        ? { body, result: result instanceof Buffer ? result : undefined, redact: keeps.redact ?? REDACTED }
+        : undefined;
+    const { code, detail } = problem ?? NO_PROBLEM;
+    this.ends.tell({ id, kind, requestId, timing, code, detail, endedAt, createdBy, attemptOf, exchanged });
   }
 
   /** The route of the workers that shall have the call. Throws {@link RevisionWithoutTraffic}. */
@@ -111,6 +144,9 @@ export class Invoker {
     const { split } = route;
     const { timing, choice } = call;
     if (route.workloadOf !== null) throw new FunctionNotFound(reference);
+    timing.calledId = route.id;
+    timing.servedBy = route.revision;
+    timing.keeps = route.history;
     if (split === undefined) {
       if (choice !== undefined && !isChosen(route, choice)) throw new RevisionWithoutTraffic(route.id, named(choice));
       return route;
@@ -194,6 +230,8 @@ export class Invoker {
       const sent = typeof body === 'function' ? await body() : body;
       timing.sends(performance.now());
       timing.revision = slot.replica.endpoint.revision ?? route.revision;
+      timing.replica = slot.replica.endpoint.replica;
+      timing.requestBytes = sent.length;
       const { connections } = slot.replica;
       const request = requestOf(route, sent, call);
       const answer = await (call.http === undefined
@@ -233,6 +271,7 @@ export class Invoker {
       }
       case 'streamed':
         timing.isAnswered = true;
+        timing.answerBytes = answer.bytes;
         if (!isLasting) route.serviceTime.note(took);
         return 'streamed';
       case 'invalid':
@@ -271,13 +310,13 @@ function readOnce({ readPayload }: Call): Body {
 }
 
 function requestOf({ id, timeoutMs, streams }: Route, body: Buffer, call: Call): WorkerCall {
-  const { requestId, attempt, cancellation, timing, reservation, sink } = call;
+  const { requestId, attemptOf, cancellation, timing, reservation, sink } = call;
   const moments = timing.isCold ? timing : undefined;
   return {
     functionId: id,
     body,
     requestId,
-    attempt,
+    attempt: attemptOf?.attempt,
     timeoutMs,
     cancellation,
     reservation,
@@ -295,6 +334,7 @@ function refuseIfFull(route: Route, timing: CallTiming): void {
   throw overload(route, route.pool.waiting);
 }
 
+const NO_PROBLEM = { code: undefined, detail: undefined };
 const ANY: Choice = {};
 
 /** Whether the revision that has all calls is the one that the call names, if it names any. */

@@ -15,6 +15,7 @@ export class RequestBody implements HttpBody {
   private isWhole = false;
   private isTaken = false;
   private isBegun = false;
+  private read = 0;
 
   constructor(private readonly request: IncomingMessage) {}
 
@@ -50,6 +51,7 @@ export class RequestBody implements HttpBody {
         }
         chunks.add(chunk);
         size += chunk.length;
+        this.read = size;
         if (size < KEPT_BYTES) return;
         request.pause();
         done();
@@ -80,6 +82,11 @@ export class RequestBody implements HttpBody {
     return this.isWhole ? this.beginning : undefined;
   }
 
+  /** How much of it has been read. */
+  get bytes(): number {
+    return this.read;
+  }
+
   get isRead(): boolean {
     return this.isWhole;
   }
@@ -98,7 +105,10 @@ export class RequestBody implements HttpBody {
     this.isTaken = true;
     this.beginning = NOTHING;
     const { request } = this;
-    for await (const chunk of request.iterator({ destroyOnReturn: false })) yield chunk as Buffer;
+    for await (const chunk of request.iterator({ destroyOnReturn: false })) {
+      this.read += (chunk as Buffer).length;
+      yield chunk as Buffer;
+    }
     this.isWhole = true;
   }
 }

@@ -10,6 +10,7 @@ import { FunctionShare } from '../memory/memory-budget.js';
 import { FunctionNotFound } from '../functions/errors.js';
 import { FunctionBus } from '../functions/function-bus.js';
 import { FunctionChanges } from '../functions/function-changes.js';
+import type { HistorySetting } from '../functions/dto/history-setting.dto.js';
 import { type FunctionEntity, servingOf } from '../functions/function.entity.js';
 import { isFunctionId } from '../functions/function-id.js';
 import { FunctionRepository } from '../functions/function.repository.js';
@@ -43,6 +44,8 @@ export interface Route {
   isPublic: boolean;
   /** What its calls for later have that say nothing else. */
   invocationDefaults: InvocationPolicy;
+  /** What is kept of its calls. */
+  history: HistorySetting;
   /** It has no replicas, and gets them when it is called. */
   sleeps: boolean;
   idleTimeoutMs: number;
@@ -197,6 +200,7 @@ export class Router implements OnApplicationShutdown {
       isDisabled: false,
       isPublic: false,
       invocationDefaults: {},
+      history: {},
       lastUsed: Date.now(),
       sleeps: false,
       idleTimeoutMs: 0,
@@ -282,6 +286,7 @@ export class Router implements OnApplicationShutdown {
     route.isDisabled = !row.enabled;
     route.isPublic = row.public && row.workloadOf === null;
     route.invocationDefaults = row.invocation_defaults;
+    route.history = row.history;
     if (row.traffic === null) route.split = undefined;
     else if (route.split === undefined || !isDeepStrictEqual(route.split.targets, row.traffic.targets)) {
       route.split = new Split(row.id, row.traffic.targets);

@@ -21,6 +21,8 @@ interface Direction {
   readonly from: Duplex;
   readonly to: Duplex;
   readonly frames: FrameTracker;
+  /** What has passed. */
+  bytes: number;
 }
 
 /**
@@ -44,8 +46,8 @@ export class WebSocketTunnel implements Expiring {
   ) {
     const { deadlines, endsAt, idleMs, cancellation } = options;
     this.expiresAt = Math.min(endsAt, performance.now() + idleMs);
-    this.up = { from: client, to: worker, frames: new FrameTracker() };
-    this.down = { from: worker, to: client, frames: new FrameTracker() };
+    this.up = { from: client, to: worker, frames: new FrameTracker(), bytes: 0 };
+    this.down = { from: worker, to: client, frames: new FrameTracker(), bytes: 0 };
     deadlines.add(this);
     for (const direction of [this.up, this.down]) {
       const { from, to } = direction;
@@ -68,7 +70,7 @@ export class WebSocketTunnel implements Expiring {
   }
 
   /** Closes both sides, in between two frames where one ends soon. */
-  close(code: number, reason: string, answer: WorkerAnswer = { kind: 'streamed' }): void {
+  close(code: number, reason: string, answer: WorkerAnswer = this.streamed()): void {
     if (this.isOver) return;
     this.closing = { code, reason };
     this.settle(answer);
@@ -79,6 +81,7 @@ export class WebSocketTunnel implements Expiring {
     const { from, to, frames } = direction;
     const isOpen = this.closing === undefined || !frames.isBetween;
     if (!isOpen || !to.writable) return;
+    direction.bytes += chunk.length;
     const end = frames.follow(chunk);
     if (this.closing !== undefined) {
       if (!to.write(end === undefined ? chunk : chunk.subarray(0, end))) from.pause();
@@ -87,6 +90,10 @@ export class WebSocketTunnel implements Expiring {
     }
     this.expiresAt = Math.min(this.options.endsAt, performance.now() + this.options.idleMs);
     if (!to.write(chunk)) from.pause();
+  }
+
+  private streamed(): WorkerAnswer {
+    return { kind: 'streamed', bytes: this.down.bytes };
   }
 
   private closeAfter({ from, to, frames }: Direction): void {
@@ -105,7 +112,7 @@ export class WebSocketTunnel implements Expiring {
       this.settle({ kind: 'cancelled' });
       // Nobody could tell its application more than that.
       this.worker.destroy();
-    } else this.settle({ kind: 'streamed' });
+    } else this.settle(this.streamed());
     this.worker.end();
     this.client.end();
   }
@@ -114,7 +121,7 @@ export class WebSocketTunnel implements Expiring {
   private lost(): void {
     if (this.isOver) return;
     if (this.down.frames.hasClosed) {
-      this.settle({ kind: 'streamed' });
+      this.settle(this.streamed());
       this.client.end();
     } else {
       const reason = 'its worker has ended';

@@ -48,7 +48,7 @@ export type WorkerAnswer =
    */
   | { readonly kind: 'answered'; readonly status: number; readonly body: Buffer; readonly runner?: string | undefined }
   /** The complete result went to the sink. */
-  | { readonly kind: 'streamed' }
+  | { readonly kind: 'streamed'; readonly bytes: number }
   /** A part of the result went to the sink, then the answer broke off. */
   | { readonly kind: 'broken_off'; readonly reason: string }
   /** There is no memory for the answer. */
@@ -191,7 +191,7 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
       return;
     }
     this.stream.end();
-    this.resolve({ kind: 'streamed' });
+    this.resolve({ kind: 'streamed', bytes: this.size });
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {

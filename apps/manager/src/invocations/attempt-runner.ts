@@ -82,8 +82,10 @@ export class AttemptRunner {
     const http = claim.isHttp ? new KeptCall(this.limits, kept) : undefined;
     try {
       const result = await this.invoker.invoke(claim.functionId, {
+        kind: claim.isScheduled ? 'schedule' : 'later',
         requestId: id,
-        attempt: claim.attempt,
+        createdBy: claim.createdBy,
+        attemptOf: { invocation: id, attempt: claim.attempt },
         cancellation: attempt.cancellation,
         timing,
         reservation,

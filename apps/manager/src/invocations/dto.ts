@@ -1,6 +1,9 @@
 import { LONGEST_AGE_MS } from '#libs/config/config.js';
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { isUtf8 } from 'node:buffer';
+import { CALL_KINDS, type CallKind } from '../gateway/call-ends.js';
+import { type CallStatus, type KeptCall, type KeptCallWithPayload, statusOf } from '../history/call.js';
+import { AttemptDto, ranOf, waitsOf } from '../history/dto.js';
 import {
   type AttemptError,
   CALLBACK_FORMATS,
@@ -10,10 +13,12 @@ import {
   type Invocation,
   PRIORITIES,
   type Priority,
-  STATUSES,
+  REPLAYED,
+  type Replayed,
   type Status,
 } from './invocation.js';
 import { InvocationPolicyDto } from './invocation-policy.js';
+import { ALL_STATUSES } from './invocation-query.js';
 import { type AnswerHead, unpacked } from './kept-http.js';
 
 /** A call for later as requests ask for it. */
@@ -121,7 +126,7 @@ export class KeptAnswerDto {
   body_base64?: string;
 }
 
-/** A call for later. */
+/** A call, for later or at once. */
 export class InvocationDto {
   @ApiProperty({
     pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$',
@@ -134,11 +139,15 @@ export class InvocationDto {
 
   @ApiProperty({
     type: String,
-    enum: STATUSES,
-    description: '`dead`: it has failed for good, and waits for a redrive or its end.',
+    enum: ALL_STATUSES,
+    description:
+      '`dead`: a call for later that has failed for good, and waits for a redrive or its end. `failed`: a call at once.',
     example: 'waiting',
   })
-  status: Status;
+  status: Status | CallStatus;
+
+  @ApiPropertyOptional({ type: String, enum: CALL_KINDS, description: 'How it came in.', example: 'later' })
+  kind?: CallKind;
 
   @ApiProperty({ type: String, enum: PRIORITIES, example: 'normal' })
   priority: Priority;
@@ -267,6 +276,90 @@ export class InvocationDto {
   })
   scheduled_for: string | null;
 
+  @ApiPropertyOptional({
+    type: Number,
+    description:
+      'How long it took from its head to the end of its answer, in milliseconds. As the next six, of calls at once.',
+    example: 5.9,
+  })
+  duration_ms?: number;
+
+  @ApiPropertyOptional({ type: Number, description: 'Of that, waiting for a slot of a replica.', example: 0.02 })
+  queue_ms?: number;
+
+  @ApiPropertyOptional({ type: Number, description: 'Waiting for a replica, as there was none.', example: 0 })
+  cold_start_ms?: number;
+
+  @ApiPropertyOptional({ type: Number, description: 'In the worker.', example: 5.1 })
+  handler_ms?: number;
+
+  @ApiPropertyOptional({
+    type: String,
+    nullable: true,
+    description: 'The id of the replica that ran it, on its engine.',
+    example: '4f1c9a4be7d1',
+  })
+  replica?: string | null;
+
+  @ApiPropertyOptional({
+    type: 'integer',
+    nullable: true,
+    description:
+      'What its handler has answered to a call over HTTP. One that answered has succeeded, whatever it says.',
+    example: 200,
+  })
+  http_status?: number | null;
+
+  @ApiPropertyOptional({
+    type: String,
+    description: 'What its handler got. Only of one alone, where its function keeps it (`history`), redacted.',
+    example: '{"name": "Ada"}',
+  })
+  payload?: string;
+
+  @ApiPropertyOptional({
+    type: [AttemptDto],
+    description: 'Of a call for later alone: its attempts as the history has them, the newest first.',
+  })
+  attempts?: AttemptDto[];
+
+  /** A call that has ended and was none for later: it had one attempt, and nothing was to be waited for. */
+  static ofCall(call: KeptCall): InvocationDto {
+    const startedAt = call.startedAt.toISOString();
+    const endedAt = new Date(call.startedAt.getTime() + call.totalMs).toISOString();
+    const status = statusOf(call);
+    return {
+      id: call.id,
+      function_id: call.functionId,
+      status,
+      priority: 'normal',
+      created_at: startedAt,
+      created_by: call.createdBy,
+      due_at: startedAt,
+      expires_at: endedAt,
+      attempt: 1,
+      max_attempts: 1,
+      started_at: startedAt,
+      ended_at: endedAt,
+      revision: ranOf(call),
+      enqueued_revision: Math.max(1, call.revision),
+      payload_bytes: call.requestBytes,
+      result_bytes: status === 'succeeded' ? call.answerBytes : null,
+      error: call.code === null ? null : { code: call.code, detail: call.detail ?? '' },
+      idempotency_key: null,
+      request_id: call.requestId,
+      http: null,
+      callback: null,
+      schedule: null,
+      scheduled_for: null,
+      kind: call.kind,
+      duration_ms: call.totalMs,
+      ...waitsOf(call),
+      replica: call.replica,
+      http_status: call.httpStatus,
+    };
+  }
+
   static of(row: Invocation): InvocationDto {
     return {
       id: row.id,
@@ -301,6 +394,7 @@ export class InvocationDto {
               attempt: row.callbackAttempt,
               error: row.callbackError,
             },
+      kind: row.schedule === null ? 'later' : 'schedule',
     };
   }
 }
@@ -320,13 +414,34 @@ export class RedrivenDto {
   redriven: number;
 }
 
+/** What a replay asks for. */
+export class ReplayDto {
+  @ApiPropertyOptional({
+    type: String,
+    enum: REPLAYED,
+    description: 'Which revision shall run it: the one that did, or the newest that has calls (unless it is said).',
+  })
+  revision?: Replayed;
+}
+
 /** A call as JSON, with the bytes of its result as the worker gave them, `{"result": …`, before what is known of it. */
-export function invocationJson(row: Invocation, result: Buffer | null): Buffer {
+export function invocationJson(row: Invocation, result: Buffer | null, attempts?: readonly KeptCall[]): Buffer {
   const known = InvocationDto.of(row);
+  const shown = attempts === undefined ? known : { ...known, attempts: attempts.map((one) => AttemptDto.of(one)) };
   if (result !== null && row.http !== null) {
-    return Buffer.from(JSON.stringify({ response: answerOf(result, row.resultBytes), ...known }));
+    return Buffer.from(JSON.stringify({ response: answerOf(result, row.resultBytes), ...shown }));
   }
-  const shown = Buffer.from(JSON.stringify(known));
+  return jsonWith(shown, result);
+}
+
+/** The same of a call at once. */
+export function callJson({ payload, result, ...call }: KeptCallWithPayload): Buffer {
+  const shown = InvocationDto.ofCall(call);
+  return jsonWith(payload === null ? shown : { ...shown, payload: payload.toString() }, result);
+}
+
+function jsonWith(dto: InvocationDto, result: Buffer | null): Buffer {
+  const shown = Buffer.from(JSON.stringify(dto));
   if (result === null) return shown;
   return Buffer.concat([result.subarray(0, result.lastIndexOf(0x7d)), Buffer.from(','), shown.subarray(1)]);
 }

@@ -1,5 +1,6 @@
 import { AppError } from '#libs/errors/app-error.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
+import type { CallStatus } from '../history/call.js';
 import type { Status } from './invocation.js';
 
 /** `field` is the member at fault, or the header. */
@@ -22,8 +23,17 @@ export class InvocationNotFound extends AppError {
 export class InvocationEnded extends AppError {
   readonly code = 'invocation_ended';
   readonly kind = 'conflict';
-  constructor(id: string, status: Status) {
+  constructor(id: string, status: Status | CallStatus) {
     super(`Invocation ${id} has ended already: its status is ${status}.`);
+  }
+}
+
+/** What a call was given isn't there any more, or never was. */
+export class ReplayImpossible extends AppError {
+  readonly code = 'replay_impossible';
+  readonly kind = 'conflict';
+  constructor(id: string, reason: string) {
+    super(`Invocation ${id} can't be replayed: ${reason}`);
   }
 }
 

@@ -3,13 +3,25 @@ import { isJsonObject } from '#libs/json/json-scan.js';
 import { timeOf } from '#libs/json/time.js';
 import { InvalidPage } from '../functions/page.js';
 import { InvalidInvocation } from './errors.js';
-import { STATUSES } from './invocation.js';
+import { CALL_KINDS } from '../gateway/call-ends.js';
+import { CALL_STATUSES } from '../history/call.js';
+import type { CallFilter } from '../history/history.repository.js';
+import { firstIdOf } from './days.js';
+import { REPLAYED, type Replayed, STATUSES } from './invocation.js';
 import type { ListFilter } from './invocation.repository.js';
 
 export const DEFAULT_LIMIT = 50;
 export const MOST_PER_PAGE = 1_000;
 const MOST_IDS = 1_000;
 const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const CODE = /^[a-z_]{1,64}$/;
+const REVISION = /^[1-9]\d{0,8}$/;
+
+/** What became of calls of all kinds. */
+export const ALL_STATUSES = [
+  ...STATUSES,
+  ...CALL_STATUSES.filter((one) => !(STATUSES as readonly string[]).includes(one)),
+];
 
 export function isInvocationId(text: string): boolean {
   return ID.test(text);
@@ -18,10 +30,12 @@ export function isInvocationId(text: string): boolean {
 type Query = Readonly<Record<string, unknown>>;
 
 export function listFilterOf(query: Query): ListFilter {
-  const { status, limit, after } = query;
-  const known = STATUSES.find((one) => one === status);
-  if (status !== undefined && known === undefined) {
-    throw new InvalidPage('status', `status must be one of ${STATUSES.join(', ')}.`);
+  const { limit, after, revision, code } = query;
+  if (revision !== undefined && !(typeof revision === 'string' && REVISION.test(revision))) {
+    throw new InvalidPage('revision', 'revision must be the number of a revision.');
+  }
+  if (code !== undefined && !(typeof code === 'string' && CODE.test(code))) {
+    throw new InvalidPage('code', 'code must be the code of a problem, such as handler_error.');
   }
   const count = limit === undefined ? DEFAULT_LIMIT : Number(limit);
   if (
@@ -33,7 +47,23 @@ export function listFilterOf(query: Query): ListFilter {
   if (after !== undefined && !(typeof after === 'string' && isInvocationId(after))) {
     throw new InvalidPage('after', 'after must be taken from the Link header of the page before.');
   }
-  return { status: known, since: timeIn(query, 'since'), until: timeIn(query, 'until'), after, limit: count };
+  return {
+    status: oneOf(ALL_STATUSES, query, 'status'),
+    kind: oneOf(CALL_KINDS, query, 'kind'),
+    revision: revision === undefined ? undefined : Number(revision),
+    code,
+    since: timeIn(query, 'since'),
+    until: timeIn(query, 'until'),
+    after,
+    limit: count,
+  };
+}
+
+function oneOf<T extends string>(known: readonly T[], query: Query, name: string): T | undefined {
+  const { [name]: value } = query;
+  const found = known.find((one) => one === value);
+  if (value === undefined || found !== undefined) return found;
+  throw new InvalidPage(name, `${name} must be one of ${known.join(', ')}.`);
 }
 
 function timeIn(query: Query, name: string): Date | undefined {
@@ -45,14 +75,17 @@ function timeIn(query: Query, name: string): Date | undefined {
 }
 
 /** `Link` header (RFC 8288) to the page after this call, of the same calls. */
-export function linkToNext(reference: string, { status, since, until, limit }: ListFilter, after: string): string {
+export function linkToNext(path: string, filter: ListFilter, after: string): string {
+  const { status, kind, revision, code, since, until, limit } = filter;
   const query = new URLSearchParams();
-  if (status !== undefined) query.append('status', status);
+  for (const [name, value] of Object.entries({ status, kind, revision, code })) {
+    if (value !== undefined) query.append(name, String(value));
+  }
   if (since !== undefined) query.append('since', since.toISOString());
   if (until !== undefined) query.append('until', until.toISOString());
   query.append('limit', String(limit));
   query.append('after', after);
-  return `</functions/${encodeURIComponent(reference)}/invocations?${query.toString()}>; rel="next"`;
+  return `<${path}?${query.toString()}>; rel="next"`;
 }
 
 /** Which dead calls a redrive names; null: all of them. */
@@ -68,4 +101,39 @@ export function redriveIn(body: unknown): readonly string[] | null {
   const areIds = Array.isArray(ids) && ids.every((id) => typeof id === 'string' && isInvocationId(id));
   if (areIds && ids.length <= MOST_IDS) return ids as string[];
   throw new InvalidInvocation('ids', `ids must be a list of at most ${MOST_IDS} ids of invocations.`);
+}
+
+const FIRST_ID = '00000000-0000-0000-0000-000000000000';
+const LAST_ID = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+
+/** The same for calls that are known by their ids alone, which have the time of their start. */
+export function callFilterOf({ status, kind, revision, code, since, until, after, limit }: ListFilter): CallFilter {
+  const last = until === undefined ? LAST_ID : firstIdOf(positive(until));
+  return {
+    status,
+    kind,
+    revision,
+    code,
+    from: since === undefined ? FIRST_ID : firstIdOf(positive(since)),
+    before: after !== undefined && after < last ? after : last,
+    limit,
+  };
+}
+
+function positive(moment: Date): Date {
+  return new Date(Math.max(0, moment.getTime()));
+}
+
+/** Which revision a replay asks for. */
+export function replayIn(body: unknown): Replayed {
+  if (!isJsonObject(body)) throw new InvalidInvocation('body', 'Send a JSON object, such as {"revision": "same"}.');
+  const unknown = Object.keys(body).find((name) => name !== 'revision');
+  if (unknown !== undefined) {
+    const shown = unknown.slice(0, 64);
+    throw new InvalidInvocation(shown, `There is no member ${JSON.stringify(shown)}. Known: revision.`);
+  }
+  const { revision = 'newest' } = body;
+  const known = REPLAYED.find((one) => one === revision);
+  if (known !== undefined) return known;
+  throw new InvalidInvocation('revision', `revision must be ${REPLAYED.join(' or ')}.`);
 }

@@ -7,6 +7,9 @@ import { Inject, Injectable } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
 import { IN_LOCK_ORDER, IS_UNHURRIED, unhurried } from '../functions/function.repository.js';
 import type { Choice } from '../traffic/traffic.js';
+import type { CallKind } from '../gateway/call-ends.js';
+import type { CallStatus } from '../history/call.js';
+import type { Scanned } from '../history/history.repository.js';
 import { firstIdOf } from './days.js';
 import {
   type AttemptError,
@@ -102,7 +105,11 @@ export interface Upcoming {
 }
 
 export interface ListFilter {
-  readonly status?: Status | undefined;
+  readonly status?: Status | CallStatus | undefined;
+  readonly kind?: CallKind | undefined;
+  readonly revision?: number | undefined;
+  /** Of the error that it ended with, or that its last attempt failed with. */
+  readonly code?: string | undefined;
   readonly since?: Date | undefined;
   readonly until?: Date | undefined;
   readonly after?: string | undefined;
@@ -126,6 +133,8 @@ export interface QueueDepth {
 
 /** Larger ones are read when they are needed. */
 export const INLINE_BYTES = 16 * 1024;
+/** How many calls are looked at for those that meet a filter without an index. */
+const MOST_SCANNED = 10_000;
 /** What one statement may carry. */
 const STATEMENT_BYTES = 8 * 1024 * 1024;
 /** A larger result is left out of a callback. */
@@ -497,16 +506,36 @@ export class InvocationRepository {
    * The newest first. Ids are of about the moment at which calls came, and keep the rest from being read; the status is
    * part of the statement, so that the few dead ones are found by their own index.
    */
-  list(functionId: FunctionId, { status, since, until, after, limit }: ListFilter): Promise<Invocation[]> {
+  async list(functionId: FunctionId, filter: ListFilter): Promise<Scanned<Invocation>> {
+    const { status, kind, revision, code, since, until, after, limit } = filter;
+    // Calls at once are not kept here.
+    const isAtOnce = kind !== undefined && kind !== 'later' && kind !== 'schedule';
+    if (status === 'failed' || isAtOnce) return { rows: [], downTo: undefined };
+    const ofKind = kind === undefined ? '' : `AND schedule IS ${kind === 'later' ? '' : 'NOT'} NULL`;
     const first = since === undefined ? FIRST_ID : firstIdOf(new Date(Math.max(0, since.getTime() - CLOCKS_MS)));
     const last = until === undefined ? LAST_ID : firstIdOf(new Date(Math.max(0, until.getTime() + CLOCKS_MS)));
-    return this.database.query<Invocation>(
-      `SELECT ${COLUMNS} FROM invocations
-       WHERE function_id = $1 ${status === undefined ? '' : `AND status = '${status}'`} AND id >= $2 AND id < $3
+    const ordered = `FROM invocations
+       WHERE function_id = $1 ${status === undefined ? '' : `AND status = '${status}'`} ${ofKind} AND id >= $2 AND id < $3
          AND ($4::timestamptz IS NULL OR created_at >= $4) AND ($5::timestamptz IS NULL OR created_at < $5)
-       ORDER BY id DESC LIMIT $6`,
-      [functionId, first, after !== undefined && after < last ? after : last, since ?? null, until ?? null, limit],
+       ORDER BY id DESC LIMIT $6`;
+    const before = after !== undefined && after < last ? after : last;
+    const values = [functionId, first, before, since ?? null, until ?? null];
+    if (revision === undefined && code === undefined) {
+      const rows = await this.database.query<Invocation>(`SELECT ${COLUMNS} ${ordered}`, [...values, limit]);
+      return { rows, downTo: undefined };
+    }
+    const scanned = await this.database.query<{ id: string; isWanted: boolean | null }>(
+      `SELECT id, ($7::integer IS NULL OR revision = $7) AND ($8::text IS NULL OR error->>'code' = $8) AS "isWanted"
+       ${ordered}`,
+      [...values, MOST_SCANNED, revision ?? null, code ?? null],
     );
+    const ids = scanned.filter(({ isWanted }) => isWanted === true).slice(0, limit);
+    const rows = await this.database.query<Invocation>(
+      `SELECT ${COLUMNS} FROM invocations WHERE id = ANY ($1) ORDER BY id DESC`,
+      [ids.map(({ id }) => id)],
+    );
+    const isCutShort = ids.length < limit && scanned.length === MOST_SCANNED;
+    return { rows, downTo: isCutShort ? scanned.at(-1)?.id : undefined };
   }
 
   /** Ends a call that waits, and asks for the end of one that runs. The row as it is then; null: there is none. */

@@ -5,6 +5,10 @@ import type { Choice } from '../traffic/traffic.js';
 export const STATUSES = ['waiting', 'running', 'succeeded', 'dead', 'cancelled'] as const;
 export type Status = (typeof STATUSES)[number];
 
+/** Which revision runs a call again. */
+export const REPLAYED = ['same', 'newest'] as const;
+export type Replayed = (typeof REPLAYED)[number];
+
 /** From the last to the first; what is kept is the index. */
 export const PRIORITIES = ['low', 'normal', 'high'] as const;
 export type Priority = (typeof PRIORITIES)[number];

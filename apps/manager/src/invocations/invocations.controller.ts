@@ -9,17 +9,30 @@ import {
   ApiParam,
   type ApiParamOptions,
   ApiTags,
+  getSchemaPath,
 } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
-import { Audit } from '../auth/audit.js';
+import { requestIdOf } from '#libs/errors/request-id.js';
+import { Audit, keyOf } from '../auth/audit.js';
 import { Needs } from '../auth/auth.guard.js';
 import { ChoosesRevision } from '../traffic/chooses-revision.js';
 import { FUNCTION_ID } from '../functions/dto/function.dto.js';
 import { readSmallJson } from '../functions/update.js';
 import { QueryParameter } from '../http/query.js';
-import { InvocationDto, invocationJson, InvokeLaterDto, RedriveDto, RedrivenDto } from './dto.js';
-import { STATUSES } from './invocation.js';
-import { DEFAULT_LIMIT, linkToNext, listFilterOf, MOST_PER_PAGE, redriveIn } from './invocation-query.js';
+import { InvocationDto, InvokeLaterDto, RedriveDto, RedrivenDto, ReplayDto } from './dto.js';
+import { CALL_KINDS } from '../gateway/call-ends.js';
+import { MOST_TAIL } from '../logs/log-query.js';
+import { LogsService } from '../logs/logs.service.js';
+import { LogRecordDto } from '../logs/dto/log-record.dto.js';
+import {
+  ALL_STATUSES,
+  DEFAULT_LIMIT,
+  linkToNext,
+  listFilterOf,
+  MOST_PER_PAGE,
+  redriveIn,
+  replayIn,
+} from './invocation-query.js';
 import { InvocationsHttp } from './invocations.http.js';
 import { InvocationsService } from './invocations.service.js';
 
@@ -46,6 +59,7 @@ export class InvocationsController {
   constructor(
     private readonly invocations: InvocationsService,
     private readonly http: InvocationsHttp,
+    private readonly logs: LogsService,
     private readonly audit: Audit,
   ) {}
 
@@ -102,15 +116,34 @@ export class InvocationsController {
   @Needs('deploy')
   @ApiOperation({
     operationId: 'listInvocations',
-    summary: 'Calls for later of a function, the newest first',
-    description: 'In pages: the `Link` header leads to the next one. Without results, which each has for itself.',
+    summary: 'Calls of a function, the newest first',
+    description:
+      'Calls for later, those that wait too, and all others once they have ended. In pages: the `Link` header leads to the next one. A page with a filter may have fewer calls than `limit`, or none, and be followed by another one all the same. Without results, which each has for itself.',
   })
   @ApiParam(FUNCTION_ID)
   @QueryParameter({
     name: 'status',
     required: false,
     description: 'Those of this status. Dead letters are `dead`.',
-    schema: { type: 'string', enum: [...STATUSES] },
+    schema: { type: 'string', enum: ALL_STATUSES },
+  })
+  @QueryParameter({
+    name: 'kind',
+    required: false,
+    description: 'Those that came in so.',
+    schema: { type: 'string', enum: [...CALL_KINDS] },
+  })
+  @QueryParameter({
+    name: 'revision',
+    required: false,
+    description: 'Those that this revision ran, or would have run.',
+    schema: { type: 'integer', minimum: 1, maximum: 999_999_999 },
+  })
+  @QueryParameter({
+    name: 'code',
+    required: false,
+    description: 'Those that failed with a problem of this code.',
+    schema: { type: 'string', maxLength: 64 },
   })
   @QueryParameter({
     name: 'since',
@@ -151,12 +184,11 @@ export class InvocationsController {
     @Res({ passthrough: true }) response: Response,
   ): Promise<InvocationDto[]> {
     const filter = listFilterOf(query);
-    const found = await this.invocations.list(reference, filter);
-    const last = found.at(-1);
-    if (last !== undefined && found.length === filter.limit) {
-      response.setHeader('Link', linkToNext(reference, filter, last.id));
+    const { shown, next } = await this.invocations.list(reference, filter);
+    if (next !== undefined) {
+      response.setHeader('Link', linkToNext(`/functions/${encodeURIComponent(reference)}/invocations`, filter, next));
     }
-    return found.map((one) => InvocationDto.of(one));
+    return shown;
   }
 
   @Post('functions/:id/invocations/redrive')
@@ -189,16 +221,94 @@ export class InvocationsController {
   @Get('invocations/:id')
   @ApiOperation({
     operationId: 'getInvocation',
-    summary: 'What became of a call for later',
-    description: 'With its `result` once it has succeeded, where that is kept.',
+    summary: 'What became of a call',
+    description:
+      'Of a call for later, whose `result` is there once it has succeeded and where that is kept; or of one at once that has ended, whose answer has named its id (`X-Faas-Invocation`).',
   })
   @ApiParam(INVOCATION_ID)
   @ApiOkResponse({ type: InvocationDto, description: 'The call.' })
   @ApiProblems('invocation_not_found', 'route_not_found', 'manager_overloaded')
   async get(@Param('id') id: string, @Res() response: Response): Promise<void> {
-    const { invocation, result } = await this.invocations.detail(id, response);
+    const body = await this.invocations.detail(id, response);
     response.status(200).setHeader('Content-Type', 'application/json');
-    response.end(invocationJson(invocation, result));
+    response.end(body);
+  }
+
+  @Get('invocations/:id/logs')
+  @Needs('deploy')
+  @ApiOperation({
+    operationId: 'getInvocationLogs',
+    summary: 'What a call has printed',
+    description:
+      'The lines of all its attempts, the oldest first, sought in the newest 10,000 of each replica. Those of a run are in its answer.',
+  })
+  @ApiParam(INVOCATION_ID)
+  @ApiOkResponse({
+    description: 'One `LogRecordDto` in each line.',
+    content: { 'application/x-ndjson': { schema: { $ref: getSchemaPath(LogRecordDto) } } },
+  })
+  @ApiProblems(
+    'invocation_not_found',
+    'function_not_found',
+    'route_not_found',
+    'manager_overloaded',
+    'orchestrator_unavailable',
+  )
+  async log(@Param('id') id: string, @Req() request: Request, @Res() response: Response): Promise<void> {
+    const { functionId, requestId } = await this.invocations.printedBy(id);
+    const query = { request_id: requestId, tail: String(MOST_TAIL), follow: 'false' };
+    await this.logs.answer(functionId, query, request, response);
+  }
+
+  @Post('invocations/:id/replay')
+  @Needs('deploy')
+  @HttpCode(202)
+  @ApiOperation({
+    operationId: 'replayInvocation',
+    summary: 'Make a call once more',
+    description:
+      'As a new call for later with the same payload: of any call for later, and of a call by `execute` whose payload was kept as it was (`history` of its function).',
+  })
+  @ApiParam(INVOCATION_ID)
+  @ApiBody({
+    type: ReplayDto,
+    examples: {
+      newest: { summary: 'By the revision that has the calls now', value: {} },
+      same: { summary: 'By the revision that ran it', value: { revision: 'same' } },
+    },
+  })
+  @ApiAcceptedResponse({
+    type: InvocationDto,
+    description: 'The new call is kept, and will run.',
+    headers: {
+      Location: { description: "The new call's path.", schema: { type: 'string', format: 'uri-reference' } },
+    },
+  })
+  @ApiProblems(
+    'invalid_invocation',
+    'invalid_update',
+    'invocation_not_found',
+    'function_not_found',
+    'route_not_found',
+    'unsupported_encoding',
+    'replay_impossible',
+    'function_not_runnable',
+    'function_disabled',
+    'revision_without_traffic',
+    'queue_full',
+  )
+  async replay(
+    @Param('id') id: string,
+    @Req() request: Request,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<InvocationDto> {
+    const wanted = replayIn(await readSmallJson(request, '{}'));
+    const by = { requestId: requestIdOf(request), createdBy: keyOf(request) };
+    const invocation = await this.audit.of('replay', request, (named) =>
+      this.invocations.replay(id, wanted, { ...by, named }),
+    );
+    response.setHeader('Location', `/invocations/${invocation.id}`);
+    return InvocationDto.of(invocation);
   }
 
   @Delete('invocations/:id')

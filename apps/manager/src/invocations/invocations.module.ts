@@ -1,6 +1,8 @@
 import { Module } from '@nestjs/common';
 import { FunctionsModule } from '../functions/functions.module.js';
 import { GatewayModule } from '../gateway/gateway.module.js';
+import { HistoryModule } from '../history/history.module.js';
+import { LogsModule } from '../logs/logs.module.js';
 import { AttemptRunner } from './attempt-runner.js';
 import { CallbackSender } from './callback.sender.js';
 import { Dispatcher } from './dispatcher.js';
@@ -14,7 +16,7 @@ import { InvocationsHttp } from './invocations.http.js';
 import { InvocationsService } from './invocations.service.js';
 
 @Module({
-  imports: [FunctionsModule, GatewayModule],
+  imports: [FunctionsModule, GatewayModule, HistoryModule, LogsModule],
   controllers: [InvocationsController],
   providers: [
     InvocationRepository,

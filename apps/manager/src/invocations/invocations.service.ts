@@ -15,11 +15,14 @@ import { headersForWorker } from '../gateway/http-headers.js';
 import type { HttpTarget } from '../gateway/http-calls.js';
 import { FunctionDisabled, InvalidEvent } from '../gateway/errors.js';
 import { type Route, Router } from '../gateway/router.js';
+import { type KeptCallWithPayload, statusOf } from '../history/call.js';
+import { HistoryService } from '../history/history.service.js';
 import { MemoryBudget } from '../memory/memory-budget.js';
 import { RevisionWithoutTraffic } from '../traffic/errors.js';
 import type { Choice } from '../traffic/traffic.js';
+import { callJson, InvocationDto, invocationJson } from './dto.js';
 import { IdempotencyKeyReused, InvocationEnded, InvocationNotFound, QueueFull } from './errors.js';
-import { type Invocation, isOver } from './invocation.js';
+import { type Invocation, isOver, type Replayed } from './invocation.js';
 import { InvocationMetrics } from './invocation-metrics.js';
 import { Dispatcher } from './dispatcher.js';
 import {
@@ -30,10 +33,11 @@ import {
   type ListFilter,
   type NewInvocation,
 } from './invocation.repository.js';
+import { choiceOfReplay, replayOfCall, replayOfInvocation, underId } from './replay.js';
 import { readHttpInvocation, readInvocation } from './invocation-request.js';
 import type { RequestHead } from './kept-http.js';
 import { InvocationSignals } from './invocation-signals.js';
-import { isInvocationId } from './invocation-query.js';
+import { callFilterOf, isInvocationId } from './invocation-query.js';
 
 /** What one redrive may let wait again; what is left takes another. */
 const MOST_REDRIVEN = 100_000;
@@ -51,6 +55,7 @@ export class InvocationsService {
     private readonly signals: InvocationSignals,
     private readonly dispatcher: Dispatcher,
     private readonly metrics: InvocationMetrics,
+    private readonly history: HistoryService,
     private readonly memory: MemoryBudget,
     private readonly access: Access,
     @Inject(LIMITS_CONFIG) private readonly limits: LimitsConfig,
@@ -82,17 +87,25 @@ export class InvocationsService {
         : await readHttpInvocation(request, this.headOf(http, request, id), limits, reservation);
     const requestId = requestIdOf(request);
     const call = { ...asked, id, functionId: route.id, choice, revision, requestId, createdBy: by };
+    return this.enqueued(route, call);
+  }
+
+  private async enqueued(
+    route: Route,
+    call: Omit<NewInvocation, 'token'>,
+  ): Promise<{ readonly invocation: Invocation; readonly isKnown: boolean }> {
+    const { functionId } = call;
     const enqueued = await this.keep(route, call);
     switch (enqueued.outcome) {
       case 'added':
         return { invocation: asEnqueued(call, enqueued), isKnown: false };
       case 'known':
-        if (!enqueued.isSame) throw new IdempotencyKeyReused(asked.key ?? '');
+        if (!enqueued.isSame) throw new IdempotencyKeyReused(call.key ?? '');
         return { invocation: await this.find(enqueued.id), isKnown: true };
       case 'no_function':
-        throw new FunctionNotFound(reference);
+        throw new FunctionNotFound(functionId);
       case 'function_full':
-        throw new QueueFull(route.id, { calls: this.config.perFunction, bytes: this.config.bytesPerFunction });
+        throw new QueueFull(functionId, { calls: this.config.perFunction, bytes: this.config.bytesPerFunction });
       case 'all_full':
         throw new QueueFull(undefined, { calls: this.config.most, bytes: this.config.mostBytes });
     }
@@ -124,35 +137,112 @@ export class InvocationsService {
     };
   }
 
+  /** Whose lines in the log are a call's: attempts of calls for later print under their invocation's id. */
+  async printedBy(id: string): Promise<{ readonly functionId: string; readonly requestId: string }> {
+    const found = await this.findAny(id);
+    if ('call' in found) return found.call;
+    return { functionId: found.invocation.functionId, requestId: id };
+  }
+
+  /** Has a call made once more, for later. Throws {@link ReplayImpossible} where what it was given isn't kept. */
+  async replay(
+    id: string,
+    wanted: Replayed,
+    {
+      requestId,
+      createdBy,
+      named,
+    }: Pick<NewInvocation, 'requestId' | 'createdBy'> & { readonly named: (id: string) => void },
+  ): Promise<Invocation> {
+    const found = await this.findAny(id);
+    const functionId = 'call' in found ? found.call.functionId : found.invocation.functionId;
+    named(functionId);
+    const replay = 'call' in found ? replayOfCall(found.call, this.config) : replayOfInvocation(found.invocation);
+    const body = replay.body ?? (await this.repository.body(id));
+    if (body === null) throw new InvocationNotFound(id);
+    const route = await this.router.route(functionId);
+    const choice = choiceOfReplay(wanted, replay, route);
+    const anew = randomUUIDv7();
+    const { invocation } = await this.enqueued(route, {
+      ...replay,
+      id: anew,
+      body: replay.http === null ? body : underId(body, anew),
+      choice,
+      revision: callableRevision(route, functionId, choice),
+      delayMs: 0,
+      notBefore: null,
+      requestId,
+      createdBy,
+      callbackUrl: null,
+      callbackFormat: 'plain',
+      key: null,
+      digest: Buffer.alloc(0),
+    });
+    this.logger.info({ functionId, invocation: invocation.id, of: id }, 'call replayed');
+    return invocation;
+  }
+
   async find(id: string): Promise<Invocation> {
     const found = isInvocationId(id) ? await this.repository.find(id) : null;
     if (found === null) throw new InvocationNotFound(id);
     return found;
   }
 
-  /** The call, and its result as the worker gave it where it is kept. */
-  async detail(
-    id: string,
-    response: ServerResponse,
-  ): Promise<{ readonly invocation: Invocation; readonly result: Buffer | null }> {
-    const invocation = await this.find(id);
-    if (invocation.status !== 'succeeded') return { invocation, result: null };
-    this.memory.reserveUntilClosed(response).add((invocation.resultBytes ?? 0) * 2);
-    return { invocation, result: await this.repository.result(id) };
+  /** A call for later, or one at once that has ended. */
+  async findAny(id: string): Promise<{ readonly invocation: Invocation } | { readonly call: KeptCallWithPayload }> {
+    const invocation = isInvocationId(id) ? await this.repository.find(id) : null;
+    if (invocation !== null) return { invocation };
+    const call = isInvocationId(id) ? await this.history.find(id) : null;
+    if (call === null || call.attempt !== null) throw new InvocationNotFound(id);
+    return { call };
   }
 
-  async list(reference: string, filter: ListFilter): Promise<Invocation[]> {
-    return this.repository.list((await this.functionBy(reference)).id, filter);
+  /** The call as JSON, with its result as the worker gave it where it is kept. */
+  async detail(id: string, response: ServerResponse): Promise<Buffer> {
+    const found = await this.findAny(id);
+    if ('call' in found) return callJson(found.call);
+    const { invocation } = found;
+    const attempts = await this.history.attempts(id);
+    if (invocation.status !== 'succeeded') return invocationJson(invocation, null, attempts);
+    this.memory.reserveUntilClosed(response).add((invocation.resultBytes ?? 0) * 2);
+    return invocationJson(invocation, await this.repository.result(id), attempts);
+  }
+
+  /** Calls of all kinds, the newest first; `next`: where the page after these begins. */
+  async list(
+    reference: string,
+    filter: ListFilter,
+  ): Promise<{ readonly shown: InvocationDto[]; readonly next: string | undefined }> {
+    const { id } = await this.functionBy(reference);
+    const [later, calls] = await Promise.all([
+      this.repository.list(id, filter),
+      this.history.list(id, callFilterOf(filter)),
+    ]);
+    const all = [
+      ...later.rows.map((row) => InvocationDto.of(row)),
+      ...calls.rows.map((call) => InvocationDto.ofCall(call)),
+    ];
+    const downTo = [later.downTo, calls.downTo]
+      .filter((one) => one !== undefined)
+      .toSorted()
+      .at(-1);
+    const shown = all
+      .filter((one) => downTo === undefined || one.id >= downTo)
+      .toSorted((a, b) => (a.id < b.id ? 1 : -1))
+      .slice(0, filter.limit);
+    return { shown, next: shown.length === filter.limit ? shown.at(-1)?.id : downTo };
   }
 
   /** A call that runs ends a moment later. */
   async cancel(id: string): Promise<Invocation> {
     const cancelled = isInvocationId(id) ? await this.repository.cancel(id) : null;
     if (cancelled === null) {
-      const found = await this.find(id);
+      const found = await this.findAny(id);
+      if ('call' in found) throw new InvocationEnded(id, statusOf(found.call));
+      const { invocation } = found;
       // It ended while nobody looked; one that does so twice has been cancelled before.
-      if (isOver(found.status)) throw new InvocationEnded(id, found.status);
-      return found;
+      if (isOver(invocation.status)) throw new InvocationEnded(id, invocation.status);
+      return invocation;
     }
     if (cancelled.status === 'running') this.signals.cancelled(id);
     else if (cancelled.callbackUrl !== null) this.signals.callback();

@@ -64,6 +64,11 @@ export class KeptCall implements HttpRequest {
 
 class KeptBody implements HttpBody {
   whole: Buffer = NOTHING;
+
+  get bytes(): number {
+    return this.whole.length;
+  }
+
   readonly announced = undefined;
   readonly isRead = true;
   readonly isUsed = false;

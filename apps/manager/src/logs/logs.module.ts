@@ -9,5 +9,6 @@ import { LogsService } from './logs.service.js';
   imports: [FunctionsModule],
   controllers: [LogsController],
   providers: [DepartedLogsRepository, LogKeeper, LogsService],
+  exports: [LogsService],
 })
 export class LogsModule {}

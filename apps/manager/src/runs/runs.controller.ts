@@ -1,10 +1,14 @@
 import { ApiProblems } from '#libs/errors/api-problems.js';
-import { Controller, HttpCode, Post, Req, Res } from '@nestjs/common';
+import { Controller, Get, HttpCode, Post, Query, Req, Res } from '@nestjs/common';
 import { ApiExtraModels, ApiOkResponse, ApiOperation, ApiTags, getSchemaPath } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
 import { Audit, keyOf } from '../auth/audit.js';
 import { Needs } from '../auth/auth.guard.js';
 import { JsonRunDto, RunDto } from '../functions/dto/upload.dto.js';
+import { InvocationDto } from '../invocations/dto.js';
+import { DEFAULT_LIMIT, linkToNext, listFilterOf, MOST_PER_PAGE } from '../invocations/invocation-query.js';
+import { QueryParameter } from '../http/query.js';
+import { CALL_STATUSES } from '../history/call.js';
 import { LogRecordDto } from '../logs/dto/log-record.dto.js';
 import { RunsService } from './runs.service.js';
 
@@ -18,6 +22,8 @@ const RUN = {
     },
   },
 };
+
+const TIME = { type: 'string' as const, format: 'date-time' };
 
 @ApiTags('runs')
 @Needs('deploy')
@@ -62,5 +68,58 @@ export class RunsController {
   async run(@Req() request: Request, @Res() response: Response): Promise<void> {
     const body = await this.audit.of('run', request, () => this.runs.run(request, response, keyOf(request)));
     response.type('application/json').send(body);
+  }
+
+  @Get()
+  @ApiOperation({
+    operationId: 'listRuns',
+    summary: 'What was run once, the newest first',
+    description:
+      'As the history has it: when, for whom, how long, and how it ended. In pages: the `Link` header leads to the next one.',
+  })
+  @QueryParameter({
+    name: 'status',
+    required: false,
+    description: 'Those of this status.',
+    schema: { type: 'string', enum: [...CALL_STATUSES] },
+  })
+  @QueryParameter({
+    name: 'since',
+    required: false,
+    description: 'Those that began at this moment or later.',
+    schema: TIME,
+  })
+  @QueryParameter({ name: 'until', required: false, description: 'Those that began before it.', schema: TIME })
+  @QueryParameter({
+    name: 'limit',
+    required: false,
+    description: 'At most so many of them.',
+    schema: { type: 'integer', minimum: 1, maximum: MOST_PER_PAGE, default: DEFAULT_LIMIT },
+  })
+  @QueryParameter({
+    name: 'after',
+    required: false,
+    description: 'Where the page begins: taken from the Link header of the page before.',
+    schema: { type: 'string', maxLength: 36 },
+  })
+  @ApiOkResponse({
+    type: [InvocationDto],
+    description: 'The runs; an empty array where there are none.',
+    headers: {
+      Link: {
+        description: 'Where more follow: the next page (RFC 8288).',
+        schema: { type: 'string', example: '</runs?limit=50&after=019356b4-1c30-7b2e-9f4c-5d2f4a6e8b10>; rel="next"' },
+      },
+    },
+  })
+  @ApiProblems('invalid_page')
+  async list(
+    @Query() query: Record<string, unknown>,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<InvocationDto[]> {
+    const filter = listFilterOf(query);
+    const { shown, next } = await this.runs.list(filter);
+    if (next !== undefined) response.setHeader('Link', linkToNext('/runs', filter, next));
+    return shown;
   }
 }

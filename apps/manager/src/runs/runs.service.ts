@@ -7,6 +7,10 @@ import { FunctionsService } from '../functions/functions.service.js';
 import { CallTiming } from '../gateway/call-timing.js';
 import { Cancellation } from '../gateway/cancellation.js';
 import { Invoker } from '../gateway/invoker.js';
+import { HistoryService } from '../history/history.service.js';
+import { InvocationDto } from '../invocations/dto.js';
+import { callFilterOf } from '../invocations/invocation-query.js';
+import type { ListFilter } from '../invocations/invocation.repository.js';
 import { MemoryBudget } from '../memory/memory-budget.js';
 import { RunLog } from './run-log.js';
 
@@ -21,6 +25,7 @@ export class RunsService {
     private readonly invoker: Invoker,
     private readonly log: RunLog,
     private readonly memory: MemoryBudget,
+    private readonly history: HistoryService,
   ) {}
 
   /**
@@ -32,11 +37,24 @@ export class RunsService {
     response.once('close', () => leaving.abort());
     if (response.destroyed) leaving.abort();
     return this.functions.once(request, createdBy, leaving.signal, (id, payload) =>
-      this.call(id, payload, request, response),
+      this.call(id, payload, createdBy, request, response),
     );
   }
 
-  private async call(id: FunctionId, payload: string, request: Request, response: Response): Promise<Buffer> {
+  /** What the history has of runs; `next`: where the page after these begins. */
+  async list(filter: ListFilter): Promise<{ readonly shown: InvocationDto[]; readonly next: string | undefined }> {
+    const { rows, downTo } = await this.history.runs(callFilterOf(filter));
+    const next = rows.length === filter.limit ? rows.at(-1)?.id : downTo;
+    return { shown: rows.map((call) => InvocationDto.ofCall(call)), next };
+  }
+
+  private async call(
+    id: FunctionId,
+    payload: string,
+    createdBy: string | null,
+    request: Request,
+    response: Response,
+  ): Promise<Buffer> {
     const requestId = requestIdOf(request);
     const reservation = this.memory.reserveUntilClosed(response);
     const cancellation = new Cancellation();
@@ -45,7 +63,8 @@ export class RunsService {
     const timing = new CallTiming();
     const readPayload = () => Promise.resolve(Buffer.from(JSON.stringify({ payload })));
     try {
-      const body = await this.invoker.invoke(id, { requestId, cancellation, timing, reservation, readPayload });
+      const call = { kind: 'run', requestId, createdBy, cancellation, timing, reservation, readPayload } as const;
+      const body = await this.invoker.invoke(id, call);
       const tookMs = timing.workerMs;
       // Without a sink every result is kept whole.
       return answerOf(body as Buffer, tookMs, await this.log.of(id, requestId, LOG_MS.answered));

@@ -1,6 +1,7 @@
 import { ApiProperty, type ApiParamOptions } from '@nestjs/swagger';
 import { DocumentSettings, FunctionSpec, specOf } from '../../revisions/function-spec.js';
 import { type InvocationPolicy, InvocationPolicyDto } from '../../invocations/invocation-policy.js';
+import { type HistorySetting, HistorySettingDto } from './history-setting.dto.js';
 import { type FunctionEntity, type ListedFunction, type Phase, PHASES } from '../function.entity.js';
 
 /** The part of a path that names a function. */
@@ -46,6 +47,9 @@ export class FunctionDto extends FunctionSpec {
   })
   invocation_defaults: InvocationPolicy;
 
+  @ApiProperty({ type: HistorySettingDto, description: 'What is kept of its calls.', example: { payloads: 0.1 } })
+  history: HistorySetting;
+
   @ApiProperty({ description: 'The callable inside the uploaded file.', example: 'handle' })
   function_name: string;
 
@@ -85,6 +89,7 @@ export class FunctionDto extends FunctionSpec {
       enabled: row.enabled,
       public: row.public,
       invocation_defaults: row.invocation_defaults,
+      history: row.history,
       function_name: row.functionName,
       handler_path: `function.handler.${row.functionName}`,
       container_id: row.primaryReplica,

@@ -3,6 +3,7 @@ import { ApiPropertyOptional } from '@nestjs/swagger';
 import { IsOptional } from 'class-validator';
 import { isFunctionId } from '../function-id.js';
 import { defaultsFault, type InvocationPolicy, InvocationPolicyDto } from '../../invocations/invocation-policy.js';
+import { historyFault, type HistorySetting, HISTORY, HistorySettingDto } from './history-setting.dto.js';
 import { Faultless } from '../../revisions/faultless.js';
 
 const LONGEST_NAME = 63;
@@ -23,12 +24,14 @@ export interface Metadata {
   readonly public: boolean;
   /** How its calls for later are tried that say nothing else. */
   readonly invocation_defaults: InvocationPolicy;
+  /** What is kept of its calls. */
+  readonly history: HistorySetting;
 }
 
 /** Of whatever holds more. */
 export function metadataOf(whole: Metadata): Metadata {
-  const { name, description, labels, enabled, invocation_defaults } = whole;
-  return { name, description, labels, enabled, public: whole.public, invocation_defaults };
+  const { name, description, labels, enabled, invocation_defaults, history } = whole;
+  return { name, description, labels, enabled, public: whole.public, invocation_defaults, history };
 }
 
 export const UNNAMED: Metadata = {
@@ -38,6 +41,7 @@ export const UNNAMED: Metadata = {
   enabled: true,
   public: false,
   invocation_defaults: {},
+  history: {},
 };
 
 /** {@link Metadata} as requests send it, each part of it optional. How labels and defaults are sent is documented beside it. */
@@ -81,6 +85,10 @@ export class MetadataFields {
   @IsOptional()
   @Faultless((value) => defaultsFault('invocation_defaults', value))
   invocation_defaults?: InvocationPolicy;
+
+  @IsOptional()
+  @Faultless(historyFault)
+  history?: HistorySetting;
 }
 
 export const LABELS = {
@@ -100,6 +108,9 @@ export class MetadataDto extends MetadataFields {
 
   @ApiPropertyOptional({ type: InvocationPolicyDto, description: INVOCATION_DEFAULTS })
   declare invocation_defaults?: InvocationPolicy;
+
+  @ApiPropertyOptional({ type: HistorySettingDto, description: HISTORY })
+  declare history?: HistorySetting;
 }
 
 export const METADATA_NAMES = [
@@ -109,6 +120,7 @@ export const METADATA_NAMES = [
   'enabled',
   'public',
   'invocation_defaults',
+  'history',
 ] as const satisfies (keyof Metadata)[];
 
 /** Whether a text has the form of a name. Others needn't be looked up. */

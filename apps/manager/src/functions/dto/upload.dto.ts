@@ -7,6 +7,7 @@ import { LONGEST_NAME, parseFunctionName } from '../function-name.js';
 import { namesAnotherEncoding } from '../source-encoding.js';
 import { Faultless } from '../../revisions/faultless.js';
 import { type InvocationPolicy, InvocationPolicyDto } from '../../invocations/invocation-policy.js';
+import { HISTORY, type HistorySetting, HistorySettingDto } from './history-setting.dto.js';
 import { INVOCATION_DEFAULTS, LABELS, MetadataFields, textFault } from './metadata.dto.js';
 
 const LONGEST_MESSAGE = 1_000;
@@ -38,6 +39,12 @@ export class UploadDto extends UploadMembers {
     description: 'What calls for later have that say nothing else: a JSON object, such as `{"max_attempts": 5}`.',
   })
   declare invocation_defaults?: InvocationPolicy;
+
+  @ApiPropertyOptional({
+    type: String,
+    description: 'What is kept of its calls: a JSON object, such as `{"payloads": 0.1}`.',
+  })
+  declare history?: HistorySetting;
 }
 
 /** The same as JSON. */
@@ -51,6 +58,9 @@ export class JsonUploadDto extends UploadMembers {
 
   @ApiPropertyOptional({ type: InvocationPolicyDto, description: INVOCATION_DEFAULTS })
   declare invocation_defaults?: InvocationPolicy;
+
+  @ApiPropertyOptional({ type: HistorySettingDto, description: HISTORY })
+  declare history?: HistorySetting;
 }
 
 /** Settings that make no sense for one call. */

@@ -1,0 +1,67 @@
+import { type Ask, Database } from '#libs/database/database.js';
+import { Injectable } from '@nestjs/common';
+import { type Segment, TABLES } from './segments.js';
+
+/** One manager at a time changes segments. */
+const LOCK = 7_013_272;
+/** Whoever reads or writes waits behind a statement that waits for a lock on a whole table. */
+const LOCK_TIMEOUT = '1s';
+
+interface SegmentRow extends Omit<Segment, 'rows' | 'bytes'> {
+  readonly rows: string;
+  readonly bytes: string;
+}
+
+/** The segments of the history, each a partition of the tables of its family. */
+@Injectable()
+export class HistoryStorage {
+  constructor(private readonly database: Database) {}
+
+  async segments(): Promise<Segment[]> {
+    const sizes = Object.entries(TABLES).map(([family, tables]) => {
+      const all = tables.map((table) => `COALESCE(pg_total_relation_size(to_regclass('${table}_' || number)), 0)`);
+      return `WHEN '${family}' THEN ${all.join(' + ')}`;
+    });
+    const rows = await this.database.query<SegmentRow>(
+      `SELECT family, number, rows, opened_at AS "openedAt", closed_at AS "closedAt",
+         CASE family ${sizes.join(' ')} END AS bytes
+       FROM history_segments ORDER BY family, number`,
+    );
+    return rows.map(({ rows: count, bytes, ...row }) => ({ ...row, rows: Number(count), bytes: Number(bytes) }));
+  }
+
+  /** Makes the segment after this one, unless another manager has. */
+  async openAfter({ family, number }: Pick<Segment, 'family' | 'number'>): Promise<void> {
+    await this.exclusively(async (ask) => {
+      const [newest] = await ask<{ number: number }>(
+        'SELECT max(number) AS number FROM history_segments WHERE family = $1',
+        [family],
+      );
+      if (newest?.number !== number) return;
+      const next = number + 1;
+      for (const table of TABLES[family]) {
+        await ask(
+          `CREATE TABLE ${table}_${next} PARTITION OF ${table} (segment DEFAULT ${next}) FOR VALUES IN (${next})`,
+        );
+      }
+      await ask('UPDATE history_segments SET closed_at = now() WHERE family = $1 AND number = $2', [family, number]);
+      await ask('INSERT INTO history_segments (family, number) VALUES ($1, $2)', [family, next]);
+    });
+  }
+
+  /** Removes a segment that is not the newest. */
+  async drop({ family, number }: Pick<Segment, 'family' | 'number'>): Promise<void> {
+    await this.exclusively(async (ask) => {
+      await ask('DELETE FROM history_segments WHERE family = $1 AND number = $2', [family, number]);
+      for (const table of TABLES[family]) await ask(`DROP TABLE IF EXISTS ${table}_${number}`);
+    });
+  }
+
+  private exclusively(work: (ask: Ask) => Promise<void>): Promise<void> {
+    return this.database.transaction(async (ask) => {
+      await ask(`SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'`);
+      await ask('SELECT pg_advisory_xact_lock($1)', [LOCK]);
+      await work(ask);
+    });
+  }
+}

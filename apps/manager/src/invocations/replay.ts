@@ -1,0 +1,66 @@
+import type { InvocationsConfig } from '#libs/config/config.js';
+import type { KeptCallWithPayload } from '../history/call.js';
+import type { Route } from '../gateway/router.js';
+import type { Choice } from '../traffic/traffic.js';
+import { ReplayImpossible } from './errors.js';
+import { type Invocation, PRIORITIES, type Replayed, RETRYABLE } from './invocation.js';
+import { packed, type RequestHead, unpacked } from './kept-http.js';
+import type { NewInvocation } from './invocation.repository.js';
+
+/** What a call is made anew of. */
+export interface Replay extends Pick<NewInvocation, 'functionId' | 'priority' | 'retry' | 'maxAgeMs' | 'http'> {
+  /** The revision that ran it, or would have. */
+  readonly revision: number;
+  /** `{"payload": "…"}`; undefined: it is read from the call for later. */
+  readonly body: Buffer | undefined;
+  readonly payloadBytes: number;
+}
+
+export function replayOfInvocation(invocation: Invocation): Replay {
+  const { functionId, priority, retry, payloadBytes, dueAt, expiresAt, http } = invocation;
+  const revision = invocation.revision ?? invocation.enqueuedRevision;
+  const maxAgeMs = Math.max(1_000, expiresAt.getTime() - dueAt.getTime());
+  return { functionId, priority, retry, maxAgeMs, revision, http, body: undefined, payloadBytes };
+}
+
+/** Throws {@link ReplayImpossible} where what the handler was given isn't there as it was. */
+export function replayOfCall(
+  { id, kind, functionId, payload, isRedacted, revision }: KeptCallWithPayload,
+  { maxAttempts, backoffMs, maxAgeMs }: Pick<InvocationsConfig, 'maxAttempts' | 'backoffMs' | 'maxAgeMs'>,
+): Replay {
+  if (kind === 'run')
+    throw new ReplayImpossible(id, 'nothing is kept of code that was run once. Send it to POST /runs.');
+  if (kind === 'http') throw new ReplayImpossible(id, 'requests over HTTP are not kept.');
+  if (payload === null) {
+    throw new ReplayImpossible(
+      id,
+      `its payload was not kept. PATCH /functions/${functionId} {"history": {"payloads": 1}} keeps those of calls to come, up to HISTORY_PAYLOAD_BYTES.`,
+    );
+  }
+  if (isRedacted === true) {
+    throw new ReplayImpossible(
+      id,
+      `members of its payload were redacted. PATCH /functions/${functionId} {"history": {"redact": []}} keeps those of calls to come.`,
+    );
+  }
+  const body = Buffer.from(JSON.stringify({ payload: payload.toString() }));
+  const retry = { maxAttempts, on: RETRYABLE, backoffMs };
+  const priority = PRIORITIES.indexOf('normal');
+  return { functionId, priority, retry, maxAgeMs, revision, http: null, body, payloadBytes: payload.length };
+}
+
+/** The newest revision that has calls where they are divided; else whichever has them when the call runs. */
+export function choiceOfReplay(wanted: Replayed, { revision }: Replay, { split }: Route): Choice | null {
+  if (wanted === 'same') return { revision };
+  if (split === undefined) return null;
+  return { revision: Math.max(...split.targets.filter(({ percent }) => percent > 0).map((one) => one.revision)) };
+}
+
+/** The request of an HTTP call, whose lines in the log have another invocation's id from now on. */
+export function underId(kept: Buffer, id: string): Buffer {
+  const { head, body } = unpacked<RequestHead>(kept);
+  const headers = head.headers.map((text, index) =>
+    index % 2 === 1 && head.headers[index - 1] === 'x-request-id' ? id : text,
+  );
+  return packed({ ...head, headers }, body);
+}

@@ -1,0 +1,373 @@
+import { randomUUIDv7 } from 'node:crypto';
+import type { HistoryConfig } from '#libs/config/config.js';
+import { loadConfig } from '#libs/config/load-config.js';
+import { DatabaseUnavailable } from '#libs/errors/errors.js';
+import { Metrics } from '#libs/observability/metrics.js';
+import type { PinoLogger } from 'nestjs-pino';
+import { pino } from 'pino';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { CallEnds, type EndedCall } from '../../apps/manager/src/gateway/call-ends.js';
+import { CallTiming } from '../../apps/manager/src/gateway/call-timing.js';
+import { HistoryKeeper } from '../../apps/manager/src/history/history.keeper.js';
+import { HistoryMetrics } from '../../apps/manager/src/history/history-metrics.js';
+import { HistoryRecorder } from '../../apps/manager/src/history/history.recorder.js';
+import { type CallFilter, HistoryRepository } from '../../apps/manager/src/history/history.repository.js';
+import { HistoryStorage } from '../../apps/manager/src/history/history.storage.js';
+import { quantileOf } from '../../apps/manager/src/history/minutes.js';
+import { firstIdOf } from '../../apps/manager/src/invocations/days.js';
+import { Installation } from '../reconcile/installation.js';
+import { createSharedDatabase } from '../support/postgres.js';
+
+const ID = 'aaaaaaaaaaaaaaaa';
+const ALL: CallFilter = {
+  from: '00000000-0000-0000-0000-000000000000',
+  before: 'ffffffff-ffff-ffff-ffff-ffffffffffff',
+  limit: 50,
+};
+const PATIENCE = { timeout: 60_000 };
+const { history: CONFIG } = loadConfig({});
+const silent = pino({ level: 'silent' }) as unknown as PinoLogger;
+
+let here: Installation;
+let storage: HistoryStorage;
+beforeAll(async () => {
+  here = await Installation.open(await createSharedDatabase());
+  storage = new HistoryStorage(here.database);
+});
+afterAll(() => here.close());
+afterEach(async () => {
+  await here.database.query('TRUNCATE calls, call_payloads, call_minutes');
+  await here.database.query('UPDATE history_segments SET rows = 0, opened_at = now()');
+});
+
+/** The history of one manager. */
+function history(config: Partial<HistoryConfig> = {}, repository = new HistoryRepository(here.database)) {
+  const all = { ...CONFIG, ...config };
+  const metrics = new Metrics();
+  const counts = new HistoryMetrics(metrics);
+  const keeper = new HistoryKeeper(storage, counts, all, silent);
+  const ends = new CallEnds();
+  const recorder = new HistoryRecorder(ends, repository, keeper, counts, all, silent);
+  const count = async (name: string) =>
+    Number(new RegExp(`^${name.replaceAll(/[{}]/g, '\\$&')} (\\d+)$`, 'm').exec(await metrics.text())?.[1]);
+  return { ends, recorder, keeper, repository, count };
+}
+
+let ids = Date.now() - 3_600_000;
+/** Of the next millisecond: those of one are in no order. */
+function nextId(): string {
+  ids += 1;
+  return `${firstIdOf(new Date(ids)).slice(0, 14)}${randomUUIDv7().slice(14)}`;
+}
+
+function ended({ id = ID, ms = 5, revision = 1, ...rest }: Record<string, unknown> = {}): EndedCall {
+  const timing = Object.assign(new CallTiming(), { calledId: id, revision, servedBy: revision, replica: 'r1' });
+  timing.sends(timing.startedAt);
+  timing.returns(timing.startedAt + (ms as number));
+  return {
+    id: nextId(),
+    kind: 'execute',
+    requestId: 'a-request',
+    timing,
+    code: undefined,
+    detail: undefined,
+    endedAt: timing.startedAt + (ms as number),
+    createdBy: null,
+    attemptOf: undefined,
+    exchanged: undefined,
+    ...rest,
+  };
+}
+
+const rows = () => here.database.query<{ id: string; segment: number }>('SELECT id, segment FROM calls ORDER BY id');
+
+describe('calls that have ended', () => {
+  it('are each written once, with what they add up to', async () => {
+    const { ends, recorder, repository } = history();
+    const calls = Array.from({ length: 2_500 }, (_, n) => ended(n % 5 === 0 ? { code: 'handler_error' } : {}));
+    for (const call of calls) ends.tell(call);
+    await recorder.settled(60_000);
+    expect((await rows()).map(({ id }) => id)).toEqual(calls.map(({ id }) => id).toSorted());
+    const window = { since: new Date(0), until: new Date(Date.now() + 60_000), stepSeconds: 3_600 };
+    const [hour, ...others] = await repository.counts(ID, undefined, window);
+    expect(others.reduce((sum, one) => sum + one.calls, hour?.calls ?? 0)).toBe(2_500);
+    expect(hour).toMatchObject({ cancelled: 0, coldStarts: 0 });
+    expect(quantileOf(hour?.durations ?? [], 0.5)).toBeCloseTo(5, 0);
+    const segment = (await storage.segments()).find(({ family }) => family === 'calls');
+    expect(segment).toMatchObject({ rows: 2_500, closedAt: null });
+  });
+
+  it('add up across managers that write the same minutes at once', async () => {
+    const managers = Array.from({ length: 4 }, () => history());
+    const functions = Array.from({ length: 20 }, (_, n) => `function-${String(n).padStart(7, '0')}`);
+    for (const { ends } of managers) {
+      for (let n = 0; n < 1_000; n += 1) ends.tell(ended({ id: functions[(n * 7) % 20], revision: 1 + (n % 3) }));
+    }
+    await Promise.all(managers.map(({ recorder }) => recorder.settled(60_000)));
+    const [sums] = await here.database.query(
+      'SELECT sum(calls)::integer AS calls, count(DISTINCT (function_id, revision))::integer AS keys FROM call_minutes',
+    );
+    expect(sums).toEqual({ calls: 4_000, keys: 60 });
+  });
+
+  it('are dropped and counted once too many wait, and written once the database is back, each once', async () => {
+    const repository = new HistoryRepository(here.database);
+    const write = repository.write.bind(repository);
+    let isAway = true;
+    const away = new DatabaseUnavailable(new Error('it is away'));
+    const slow = Object.assign(repository, {
+      // The first time what was written is committed, and its writer never hears of it.
+      write: async (batch: Parameters<HistoryRepository['write']>[0]) => {
+        if (!isAway) return write(batch);
+        if ((await rows()).length === 0) await write(batch);
+        throw away;
+      },
+    });
+    const { ends, recorder, count } = history({}, slow);
+    for (let n = 0; n < 51_500; n += 1) ends.tell(ended());
+    await vi.waitFor(
+      async () => expect(await count('faas_history_faults_total{what="write"}')).toBeGreaterThan(0),
+      PATIENCE,
+    );
+    for (let n = 0; n < 500; n += 1) ends.tell(ended());
+    await recorder.settled(60_000);
+    const dropped = await count('faas_history_dropped_total{reason="pending_full"}');
+    expect(dropped).toBeGreaterThanOrEqual(1_000);
+    const known = await count('faas_history_written_total');
+    expect(await count('faas_history_pending')).toBe(52_000 - dropped - known);
+    isAway = false;
+    await recorder.settled(60_000);
+    const ids = (await rows()).map(({ id }) => id);
+    expect(ids.length).toBe(52_000 - dropped);
+    expect(new Set(ids).size).toBe(ids.length);
+    expect(await count('faas_history_written_total')).toBe(ids.length);
+  });
+
+  it('that the database refuses cost no other ones', async () => {
+    const { ends, recorder, count } = history();
+    ends.tell(ended({ kind: 'unheard-of' }));
+    await recorder.settled(60_000);
+    expect(await count('faas_history_dropped_total{reason="refused"}')).toBe(1);
+    ends.tell(ended());
+    await recorder.settled(60_000);
+    expect(await rows()).toHaveLength(1);
+  });
+
+  it('are not kept where the history is off', async () => {
+    const { ends, recorder } = history({ isOn: false });
+    const timing = new CallTiming();
+    ends.begin(timing);
+    expect(timing.id).toBeUndefined();
+    ends.tell(ended());
+    await recorder.settled(60_000);
+    expect(await rows()).toEqual([]);
+  });
+
+  it('keep their payloads up to a size, redacted', async () => {
+    const { ends, recorder, repository } = history({ payloadBytes: 200 });
+    const of = (payload: string, result: string, redact: string[] = ['password']) =>
+      ended({ exchanged: { body: Buffer.from(JSON.stringify({ payload })), result: Buffer.from(result), redact } });
+    const plain = of('{"name":"Ada"}', '{"result":"Hello"}');
+    const secret = of('{"password":"x"}', '{"result":{"password":"x"}}');
+    const open = of('{"password":"x"}', '{"result":1}', []);
+    const long = of('x'.repeat(300), '{"result":1}');
+    const longResult = of('x', JSON.stringify({ result: 'x'.repeat(300) }));
+    const deep = of(`{"password":${'['.repeat(60)}${']'.repeat(60)}}`, '{"result":1}');
+    for (const call of [plain, secret, open, long, longResult, deep]) ends.tell(call);
+    await recorder.settled(60_000);
+    const kept = async ({ id }: EndedCall) => {
+      const found = await repository.find(id);
+      return [found?.payload?.toString(), found?.result?.toString(), found?.isRedacted];
+    };
+    expect(await kept(plain)).toEqual(['{"name":"Ada"}', '{"result":"Hello"}', false]);
+    expect(await kept(secret)).toEqual(['{"password":"[redacted]"}', '{"result":{"password":"[redacted]"}}', true]);
+    expect(await kept(open)).toEqual(['{"password":"x"}', '{"result":1}', false]);
+    expect(await kept(long)).toEqual([undefined, undefined, null]);
+    expect(await kept(longResult)).toEqual(['x', undefined, false]);
+    expect(await kept(deep)).toEqual(['{"password":"[redacted]"}', '{"result":1}', true]);
+  });
+});
+
+describe('lists of calls', () => {
+  it('are filtered, and leave attempts of calls for later to those', async () => {
+    const { ends, recorder, repository } = history();
+    const calls = {
+      fine: ended(),
+      failed: ended({ code: 'handler_error', detail: 'ValueError: oh\0\ud800' }),
+      left: ended({ code: 'call_cancelled', kind: 'http' }),
+      second: ended({ revision: 2, kind: 'http' }),
+      other: ended({ id: 'bbbbbbbbbbbbbbbb' }),
+      attempt: ended({ kind: 'later', attemptOf: { invocation: randomUUIDv7(), attempt: 2 } }),
+      run: ended({ kind: 'run', id: 'cccccccccccccccc' }),
+    };
+    for (const call of Object.values(calls)) ends.tell(call);
+    await recorder.settled(60_000);
+    const names = new Map(Object.entries(calls).map(([name, { id }]) => [id, name]));
+    const list = async (filter: Partial<CallFilter>) =>
+      (await repository.list(ID, { ...ALL, ...filter })).rows.map(({ id }) => names.get(id));
+    expect(await list({})).toEqual(['second', 'left', 'failed', 'fine']);
+    expect(await list({ status: 'succeeded' })).toEqual(['second', 'fine']);
+    expect(await list({ status: 'failed' })).toEqual(['failed']);
+    expect(await list({ status: 'cancelled' })).toEqual(['left']);
+    expect(await list({ status: 'waiting' })).toEqual([]);
+    expect(await list({ code: 'handler_error' })).toEqual(['failed']);
+    expect(await list({ kind: 'http' })).toEqual(['second', 'left']);
+    expect(await list({ kind: 'later' })).toEqual([]);
+    expect(await list({ revision: 2 })).toEqual(['second']);
+    expect(await list({ from: calls.left.id, before: calls.second.id })).toEqual(['left']);
+    expect((await repository.runs(ALL)).rows.map(({ id }) => names.get(id))).toEqual(['run']);
+    const attempts = await repository.attempts(calls.attempt.attemptOf?.invocation ?? '', 10);
+    expect(attempts).toMatchObject([{ id: calls.attempt.id, attempt: 2, kind: 'later' }]);
+    expect(await repository.find(calls.failed.id)).toMatchObject({ detail: 'ValueError: oh\u{FFFD}\u{FFFD}' });
+    expect(await repository.find(randomUUIDv7())).toBeNull();
+  });
+
+  it('have pages that stay as they are while calls come, across segments', async () => {
+    const { ends, recorder, repository } = history();
+    const before = Array.from({ length: 100 }, () => ended());
+    for (const [n, call] of before.entries()) {
+      ends.tell(call);
+      if (n % 30 !== 29) continue;
+      await recorder.settled(60_000);
+      const newest = (await storage.segments()).findLast(({ family }) => family === 'calls');
+      await storage.openAfter(newest!);
+    }
+    await recorder.settled(60_000);
+    const seen: string[] = [];
+    for (let next = ALL.before; ;) {
+      const { rows: page } = await repository.list(ID, { ...ALL, before: next, limit: 7 });
+      seen.push(...page.map(({ id }) => id));
+      ends.tell(ended());
+      await recorder.settled(60_000);
+      if (page.length < 7) break;
+      next = page.at(-1)!.id;
+    }
+    expect(seen).toEqual(
+      before
+        .map(({ id }) => id)
+        .toSorted()
+        .toReversed(),
+    );
+    await Promise.all(
+      (await storage.segments()).filter(({ closedAt }) => closedAt !== null).map((segment) => storage.drop(segment)),
+    );
+  });
+
+  it('look at so many calls for a filter, and say where they have stopped', async () => {
+    const { repository } = history();
+    const { max: number } = (
+      await here.database.query<{ max: number }>(`SELECT max(number) FROM history_segments WHERE family = 'calls'`)
+    )[0]!;
+    await here.database.query(
+      `INSERT INTO calls (id, request_bytes, answer_bytes, segment, revision, queue_ms, handler_ms, total_ms, kind, is_cold,
+         function_id, request_id)
+       SELECT ('01900000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, 1, 1, $1, CASE n WHEN 5 THEN 2 ELSE 1 END, 0,
+         1, 1, 0, false, $2, 'a-request' FROM generate_series(1, 25000) AS n`,
+      [number, ID],
+    );
+    const found = [];
+    let pages = 0;
+    for (let before: string | undefined = ALL.before; before !== undefined; pages += 1) {
+      const { rows: some, downTo }: Awaited<ReturnType<HistoryRepository['list']>> = await repository.list(ID, {
+        ...ALL,
+        before,
+        revision: 2,
+      });
+      found.push(...some);
+      before = downTo;
+    }
+    expect(found).toMatchObject([{ revision: 2 }]);
+    expect(pages).toBe(3);
+  });
+});
+
+describe('the bounds of the history', () => {
+  const names = async () =>
+    (await storage.segments()).filter(({ family }) => family === 'calls').map(({ number }) => number);
+  const tables = async () =>
+    (
+      await here.database.query<{ name: string }>(
+        `SELECT relname AS name FROM pg_class WHERE relname ~ '^calls_[0-9]+$'`,
+      )
+    )
+      .map(({ name }) => Number(name.slice(6)))
+      .toSorted((a, b) => a - b);
+
+  it('are kept by dropping the oldest segments whole', async () => {
+    const { ends, recorder, keeper } = history({ mostRows: 1_000 });
+    for (let round = 0; round < 30; round += 1) {
+      for (let n = 0; n < 100; n += 1) ends.tell(ended());
+      await recorder.settled(60_000);
+      await keeper.look();
+      expect((await rows()).length).toBeLessThanOrEqual(1_000);
+    }
+    const segments = await names();
+    expect(await tables()).toEqual(segments);
+    expect(segments.length).toBeGreaterThan(5);
+    expect((await rows()).length).toBeGreaterThan(600);
+  });
+
+  it('are kept with what is too old, by whichever manager looks', async () => {
+    const managers = [history({ retentionMs: 60_000 }), history({ retentionMs: 60_000 })];
+    managers[0]!.ends.tell(ended());
+    await managers[0]!.recorder.settled(60_000);
+    const look = () => Promise.all(managers.map(({ keeper }) => keeper.look()));
+    await here.database.query(`UPDATE history_segments SET opened_at = now() - interval '10 seconds'`);
+    await look();
+    const newest = Math.max(...(await names()));
+    expect(await rows()).toHaveLength(1);
+    await here.database.query(
+      `UPDATE history_segments SET closed_at = now() - interval '61 seconds' WHERE closed_at IS NOT NULL`,
+    );
+    await vi.waitFor(async () => {
+      await look();
+      expect(await names()).toEqual([newest]);
+    }, PATIENCE);
+    expect(await rows()).toEqual([]);
+  });
+
+  it('are kept where no segment can be made: calls go on, and the metrics say it', async () => {
+    const { ends, recorder, keeper, count } = history({ mostRows: 1_000 });
+    const newest = Math.max(...(await names()));
+    await here.database.query(`CREATE TABLE calls_${newest + 1} ()`);
+    const told = async (calls: number) => {
+      for (let n = 0; n < calls; n += 1) ends.tell(ended());
+      await recorder.settled(60_000);
+      await keeper.look();
+    };
+    await told(500);
+    expect(await count('faas_history_faults_total{what="open"}')).toBeGreaterThan(0);
+    expect(await rows()).toHaveLength(500);
+    await told(500);
+    expect(keeper.isFull).toBe(true);
+    await told(10);
+    expect(await count('faas_history_dropped_total{reason="history_full"}')).toBe(10);
+    expect(await rows()).toHaveLength(1_000);
+    await here.database.query(`DROP TABLE calls_${newest + 1}`);
+    await keeper.look();
+    expect(keeper.isFull).toBe(false);
+    await keeper.look();
+    await told(10);
+    expect(await rows()).toHaveLength(10);
+  });
+
+  it('hold while calls are written and read', async () => {
+    const { ends, recorder, keeper, repository } = history({ mostRows: 2_000 });
+    let written = 0;
+    const until = performance.now() + 2_000;
+    const write = async () => {
+      while (performance.now() < until) {
+        for (let n = 0; n < 150; n += 1) ends.tell(ended());
+        written += 150;
+        await recorder.settled(60_000);
+        await keeper.look();
+      }
+    };
+    const read = async () => {
+      while (performance.now() < until) await repository.list(ID, { ...ALL, limit: 1_000 });
+    };
+    await Promise.all([write(), read(), read()]);
+    expect((await rows()).length).toBeLessThanOrEqual(2_000);
+    expect(written).toBeGreaterThan(0);
+  });
+});
