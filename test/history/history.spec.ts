@@ -117,9 +117,9 @@ describe('calls that have ended', () => {
     const away = new DatabaseUnavailable(new Error('it is away'));
     const slow = Object.assign(repository, {
       // The first time what was written is committed, and its writer never hears of it.
-      write: async (batch: Parameters<HistoryRepository['write']>[0]) => {
-        if (!isAway) return write(batch);
-        if ((await rows()).length === 0) await write(batch);
+      write: async (...batch: Parameters<HistoryRepository['write']>) => {
+        if (!isAway) return write(...batch);
+        if ((await rows()).length === 0) await write(...batch);
         throw away;
       },
     });
@@ -143,14 +143,39 @@ describe('calls that have ended', () => {
     expect(await count('faas_history_written_total')).toBe(ids.length);
   });
 
-  it('that the database refuses cost no other ones', async () => {
-    const { ends, recorder, count } = history();
-    ends.tell(ended({ kind: 'unheard-of' }));
+  it('that the database refuses, or that are none, cost no other ones', async () => {
+    const { ends, recorder, repository, count } = history();
+    const exchanged = { body: Buffer.from('{"payload":"x"}'), result: undefined, redact: [] };
+    const fine = Array.from({ length: 20 }, () => ended({ exchanged }));
+    const refused = ended({ kind: 'unheard-of' });
+    for (const call of [...fine.slice(0, 7), refused, ...fine.slice(7)]) ends.tell(call);
+    ends.tell(ended({ code: Symbol('no text') }));
     await recorder.settled(60_000);
-    expect(await count('faas_history_dropped_total{reason="refused"}')).toBe(1);
-    ends.tell(ended());
+    expect(await count('faas_history_dropped_total{reason="refused"}')).toBe(2);
+    expect((await rows()).map(({ id }) => id)).toEqual(fine.map(({ id }) => id).toSorted());
+    for (const { id } of fine) expect((await repository.find(id))?.payload?.toString()).toBe('x');
+    const [sums] = await here.database.query('SELECT sum(calls)::integer AS calls FROM call_minutes');
+    expect(sums).toEqual({ calls: 22 });
+  });
+
+  it('are waited for by who reads, and not those that end meanwhile', async () => {
+    const repository = new HistoryRepository(here.database);
+    const write = repository.write.bind(repository);
+    const { ends, recorder } = history(
+      {},
+      Object.assign(repository, {
+        write: async (...batch: Parameters<HistoryRepository['write']>) => {
+          const written = await write(...batch);
+          // There is always another one.
+          ends.tell(ended());
+          return written;
+        },
+      }),
+    );
+    const first = ended();
+    ends.tell(first);
     await recorder.settled(60_000);
-    expect(await rows()).toHaveLength(1);
+    expect((await rows()).map(({ id }) => id)).toEqual([first.id]);
   });
 
   it('are not kept where the history is off', async () => {
@@ -343,6 +368,8 @@ describe('the bounds of the history', () => {
     await told(10);
     expect(await count('faas_history_dropped_total{reason="history_full"}')).toBe(10);
     expect(await rows()).toHaveLength(1_000);
+    const [sums] = await here.database.query('SELECT sum(calls)::integer AS calls FROM call_minutes');
+    expect(sums).toEqual({ calls: 1_010 });
     await here.database.query(`DROP TABLE calls_${newest + 1}`);
     await keeper.look();
     expect(keeper.isFull).toBe(false);

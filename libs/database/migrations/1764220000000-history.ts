@@ -44,6 +44,7 @@ export class History1764220000000 implements MigrationInterface {
     await runner.query('CREATE INDEX calls_function ON calls (function_id, id) WHERE invocation_id IS NULL');
     await runner.query(`
       CREATE INDEX calls_failed ON calls (function_id, id) WHERE code IS NOT NULL AND invocation_id IS NULL`);
+    await runner.query('CREATE INDEX calls_runs ON calls (id) WHERE kind = 4');
     await runner.query('CREATE INDEX calls_attempts ON calls (invocation_id) WHERE invocation_id IS NOT NULL');
     await runner.query(`
       CREATE TABLE call_payloads (

@@ -13,23 +13,80 @@ const TRAILER = Buffer.from([0xff, 0xff]);
 const NULL = -1;
 const KINDS = new Map<CallKind, number>(CALL_KINDS.map((kind, index) => [kind, index]));
 
+/** Calls as PostgreSQL's binary COPY takes them (https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.55.9.4). */
+export class Rows {
+  static readonly NONE = new Rows(Buffer.alloc(0), []);
+
+  /** @param starts where in the bytes each row begins */
+  constructor(
+    private readonly bytes: Buffer,
+    private readonly starts: readonly number[],
+  ) {}
+
+  get count(): number {
+    return this.starts.length;
+  }
+
+  get size(): number {
+    return this.bytes.length;
+  }
+
+  /** The id of the first, which its first column is. */
+  get firstId(): string {
+    return this.bytes.toString('hex', 6, 22);
+  }
+
+  /** With what goes before and after. */
+  get copied(): Buffer {
+    return Buffer.concat([HEADER, this.bytes, TRAILER]);
+  }
+
+  slice(from: number, to: number): Rows {
+    const start = this.starts[from] ?? this.size;
+    const starts = this.starts.slice(from, to).map((one) => one - start);
+    return new Rows(this.bytes.subarray(start, this.starts[to] ?? this.size), starts);
+  }
+}
+
 /**
- * Calls as PostgreSQL's binary COPY takes them (https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.55.9.4).
- * They are written at once as bytes, so that nothing of a call outlives it and the garbage collector has nothing to
- * copy.
+ * Makes rows of calls. They are written at once as bytes, so that nothing of a call outlives it and the garbage
+ * collector has nothing to copy.
  */
 export class CallRows {
   private bytes = Buffer.allocUnsafeSlow(FIRST_BYTES);
-  private at = HEADER.copy(this.bytes);
-  private rows = 0;
+  private at = 0;
+  private starts: number[] = [];
 
   get count(): number {
-    return this.rows;
+    return this.starts.length;
   }
 
-  add({ id, kind, requestId, timing, code, detail, endedAt, createdBy, attemptOf }: EndedCall): void {
+  get size(): number {
+    return this.at;
+  }
+
+  add(call: EndedCall): void {
+    const start = this.at;
+    try {
+      this.write(call);
+    } catch (error) {
+      this.at = start;
+      throw error;
+    }
+    this.starts.push(start);
+  }
+
+  /** All of them, and begins anew. */
+  take(): Rows {
+    const taken = new Rows(this.bytes.subarray(0, this.at), this.starts);
+    this.bytes = Buffer.allocUnsafeSlow(Math.max(FIRST_BYTES, this.at));
+    this.at = 0;
+    this.starts = [];
+    return taken;
+  }
+
+  private write({ id, kind, requestId, timing, code, detail, endedAt, createdBy, attemptOf }: EndedCall): void {
     if (this.bytes.length - this.at < ROW_BYTES) this.grow();
-    this.rows += 1;
     this.int2(COLUMNS);
     this.uuid(id);
     this.int8(timing.requestBytes);
@@ -51,16 +108,6 @@ export class CallRows {
     this.text(detail);
     if (attemptOf === undefined) this.length(NULL);
     else this.uuid(attemptOf.invocation);
-  }
-
-  /** All of them with what goes before and after, and begins anew. */
-  take(): Buffer {
-    this.at += TRAILER.copy(this.bytes, this.at);
-    const taken = this.bytes.subarray(0, this.at);
-    this.bytes = Buffer.allocUnsafeSlow(Math.max(FIRST_BYTES, this.at));
-    this.at = HEADER.copy(this.bytes);
-    this.rows = 0;
-    return taken;
   }
 
   private grow(): void {

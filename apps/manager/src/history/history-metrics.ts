@@ -4,7 +4,7 @@ import { Counter, Gauge } from 'prom-client';
 import type { Segment } from './segments.js';
 
 /** Why a call isn't in the history. */
-export type DropReason = 'pending_full' | 'history_full' | 'refused';
+export type DropReason = 'pending_full' | 'history_full' | 'refused' | 'shutdown';
 
 /** How the history is written and kept. */
 @Injectable()
@@ -28,18 +28,18 @@ export class HistoryMetrics {
     });
     this.dropped = new Counter({
       name: 'faas_history_dropped_total',
-      help: 'Calls that are missing in the history: too many waited to be written, it had no room for them, or the database refused them.',
+      help: 'Calls that are missing in the history: too many waited to be written, it had no room for them, the database refused them, or the manager ended before.',
       labelNames: ['reason'],
       registers,
     });
     this.unkept = new Counter({
       name: 'faas_history_payloads_unkept_total',
-      help: 'Payloads that were to be kept and were not, as too many waited to be written.',
+      help: 'Payloads that were to be kept and were not: too large, nested too deep, or too many waited to be written.',
       registers,
     });
     this.faults = new Counter({
       name: 'faas_history_faults_total',
-      help: 'What failed and is tried again: writing calls, making a segment, or dropping one.',
+      help: 'What failed: writing calls, making a segment, dropping one, or adding a call to the sums.',
       labelNames: ['what'],
       registers,
     });
@@ -56,8 +56,9 @@ export class HistoryMetrics {
         this.set(pending());
       },
     });
-    for (const reason of ['pending_full', 'history_full', 'refused'] as const) this.dropped.inc({ reason }, 0);
-    for (const what of ['write', 'open', 'drop'] as const) this.faults.inc({ what }, 0);
+    for (const reason of ['pending_full', 'history_full', 'refused', 'shutdown'] as const)
+      this.dropped.inc({ reason }, 0);
+    for (const what of ['write', 'open', 'drop', 'add'] as const) this.faults.inc({ what }, 0);
   }
 
   /** How many wait is asked for at each reading. */
@@ -73,7 +74,7 @@ export class HistoryMetrics {
     this.unkept.inc();
   }
 
-  fail(what: 'write' | 'open' | 'drop'): void {
+  fail(what: 'write' | 'open' | 'drop' | 'add'): void {
     this.faults.inc({ what });
   }
 

@@ -15,11 +15,12 @@ const PARTS = 10;
 /** Keeps the history within its bounds: begins new segments, and drops the oldest. */
 @Injectable()
 export class HistoryKeeper implements OnApplicationBootstrap, OnApplicationShutdown {
-  /** Nothing more may be written: no new segment can be made, and the newest is all that may be kept. */
+  /** Nothing more may be written: no segment can be made or dropped, and what is there is all that may be kept. */
   isFull = false;
   private readonly looking = new Repeating(LOOK_MS, () => this.look());
   private round: Promise<void> | undefined;
-  private lookedAt = 0;
+  /** Written since the last look. */
+  private bytes = 0;
   private isWarned = false;
 
   constructor(
@@ -38,11 +39,14 @@ export class HistoryKeeper implements OnApplicationBootstrap, OnApplicationShutd
     await this.round;
   }
 
-  /** The newest segment has so many calls by now. */
-  noteRows(rows: number): void {
-    const most = this.config.mostRows / PARTS;
-    // Where a segment can't be made, it is tried again at the next look.
-    if (rows >= most && (rows < most * 2 || performance.now() - this.lookedAt > 1_000)) void this.look();
+  /** The newest segment has so many calls by now, and so many bytes were written. */
+  noteWritten(rows: number, bytes: number): void {
+    const { mostRows, mostBytes } = this.config;
+    this.bytes += bytes;
+    // With its indexes a row takes about twice as much.
+    if (rows < mostRows / PARTS && this.bytes * 2 < mostBytes / PARTS) return;
+    // What could not be done is tried again at the next look.
+    if (!this.isWarned) void this.look();
   }
 
   /** Never throws. */
@@ -51,13 +55,13 @@ export class HistoryKeeper implements OnApplicationBootstrap, OnApplicationShutd
   }
 
   private async keep(): Promise<void> {
-    this.lookedAt = performance.now();
+    this.bytes = 0;
     try {
       const segments = await this.storage.segments();
       this.metrics.look(segments, Date.now());
       const { open, drop, isFull } = planOf(segments, this.config, Date.now());
-      const fault = await this.follow(segments, open, drop);
-      this.isFull = isFull && fault !== undefined;
+      const { fault, dropped } = await this.follow(segments, open, drop);
+      this.isFull = fault !== undefined && isFull(dropped);
       if (fault !== undefined && !this.isWarned)
         this.logger.warn({ reason: fault }, 'the history is not kept in order');
       this.isWarned = fault !== undefined;
@@ -67,13 +71,14 @@ export class HistoryKeeper implements OnApplicationBootstrap, OnApplicationShutd
     }
   }
 
-  /** Answers why something could not be done; undefined: all of it was. */
+  /** Answers why something could not be done, undefined where all of it was, and what has gone. */
   private async follow(
     segments: readonly Segment[],
     open: readonly string[],
     drop: readonly Segment[],
-  ): Promise<string | undefined> {
+  ): Promise<{ readonly fault: string | undefined; readonly dropped: readonly Segment[] }> {
     let fault: string | undefined;
+    const dropped: Segment[] = [];
     const attempt = async (what: 'open' | 'drop', work: () => Promise<void>) => {
       try {
         await work();
@@ -89,10 +94,11 @@ export class HistoryKeeper implements OnApplicationBootstrap, OnApplicationShutd
     for (const segment of drop) {
       await attempt('drop', async () => {
         await this.storage.drop(segment);
+        dropped.push(segment);
         const { family, number, rows } = segment;
         this.logger.info({ family, segment: number, rows }, 'the oldest part of the history was dropped');
       });
     }
-    return fault;
+    return { fault, dropped };
   }
 }

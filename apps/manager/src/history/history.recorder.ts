@@ -2,10 +2,11 @@ import type { HistoryConfig } from '#libs/config/config.js';
 import { HISTORY_CONFIG } from '#libs/config/config.module.js';
 import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { within } from '#libs/deadlines/within.js';
+import { setImmediate as turn } from 'node:timers/promises';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { CallEnds, type EndedCall, type Exchanged } from '../gateway/call-ends.js';
-import { CallRows } from './call-rows.js';
+import { CallRows, Rows } from './call-rows.js';
 import { HistoryKeeper } from './history.keeper.js';
 import { HistoryMetrics } from './history-metrics.js';
 import { HistoryRepository, type KeptPayload, SegmentGone, type WrittenCalls } from './history.repository.js';
@@ -15,15 +16,25 @@ import { redacted, redactedJson } from './redaction.js';
 const WRITE_MS = 500;
 /** What may wait to be written: some seconds of calls that come as fast as they can, in ten megabytes. */
 const MOST_PENDING = 50_000;
+/** Of rows, and as many of payloads. */
 const MOST_PENDING_BYTES = 16 * 1024 * 1024;
-/** Calls that are not left waiting until the next time. */
+/** Calls that are not left waiting until the next time, and the most that are written at once. */
 const AT_ONCE = MOST_PENDING / 10;
+/** Of payloads; and so much of them is looked through before others have their turn. */
+const BYTES_AT_ONCE = 1024 * 1024;
+const BYTES_PER_TURN = 64 * 1024;
+const MINUTES_AT_ONCE = 1_000;
 const LAST_WRITE_MS = 3_000;
 
 /** What a call's function wants kept of it. */
-interface Unredacted {
-  readonly id: string;
+interface Unredacted extends Pick<KeptPayload, 'id' | 'row'> {
   readonly exchanged: Exchanged;
+}
+
+/** Calls that are written at once, with what is kept of them. */
+interface Calls {
+  readonly rows: Rows;
+  readonly payloads: readonly Unredacted[];
 }
 
 /** Writes calls to the history some time after they have ended. No call ever waits for it. */
@@ -32,10 +43,15 @@ export class HistoryRecorder implements OnApplicationBootstrap, OnApplicationShu
   private readonly pending = new CallRows();
   private readonly minutes = new Minutes();
   private payloads: Unredacted[] = [];
-  private pendingBytes = 0;
-  private newestId = '';
-  /** What is being written, and is tried again as it is. */
-  private batch: WrittenCalls | undefined;
+  private payloadsSize = 0;
+  /** Those that wait for their turn, the oldest first. */
+  private readonly full: Calls[] = [];
+  /** What is being written. It is tried again as it is, or in parts. */
+  private readonly ready: WrittenCalls[] = [];
+  /** All that waits, or is being written. */
+  private waiting = 0;
+  private waitingBytes = 0;
+  private waitingPayloadBytes = 0;
   /** Nobody knows what became of the last try. */
   private isInDoubt = false;
   private writing: Promise<void> | undefined;
@@ -60,62 +76,97 @@ export class HistoryRecorder implements OnApplicationBootstrap, OnApplicationShu
   async onApplicationShutdown(): Promise<void> {
     clearInterval(this.timer);
     await this.settled(LAST_WRITE_MS);
-    this.metrics.drop('pending_full', this.waiting);
-  }
-
-  /** Resolves when what has ended by now is written, or after this time. */
-  async settled(ms: number): Promise<void> {
     if (this.waiting === 0) return;
-    await within('writing the history', { ms }, () => this.write()).catch(() => undefined);
+    this.metrics.drop('shutdown', this.waiting);
+    this.logger.warn({ calls: this.waiting }, 'the last calls could not be written to the history');
   }
 
-  private get waiting(): number {
-    return this.pending.count + (this.batch?.count ?? 0);
+  /** Resolves when what has ended by now is written, as far as the database takes it, or after this time. */
+  async settled(ms: number): Promise<void> {
+    if (this.waiting === 0 && this.minutes.size === 0 && this.ready.length === 0) return;
+    await within('writing the history', { ms }, async () => {
+      // What is being written may have been taken before.
+      if (this.writing !== undefined) await this.writing;
+      await this.write();
+    }).catch(() => undefined);
   }
 
+  /** Never throws: no call is to fail for its record. */
   private readonly note = (call: EndedCall): void => {
-    // A call for later that no worker could be given waits on, and its own row says why.
-    if (call.attemptOf !== undefined && call.timing.sentAt === 0) return;
-    // Sums cost next to nothing, and are right whatever is left out.
-    this.minutes.add(call, Date.now());
-    if (this.keeper.isFull) this.metrics.drop('history_full');
-    else if (this.pending.count >= MOST_PENDING) this.metrics.drop('pending_full');
-    else {
-      this.pending.add(call);
-      this.newestId = call.id;
-      if (call.exchanged !== undefined) this.keep(call.id, call.exchanged);
-      if (this.pending.count === AT_ONCE && this.writing === undefined) setImmediate(() => void this.write());
+    try {
+      this.add(call);
+    } catch (error) {
+      this.metrics.drop('refused');
+      this.logger.error({ err: error, id: call.id }, 'a call could not be noted for the history');
     }
   };
 
+  private add(call: EndedCall): void {
+    // A call for later that no worker could be given waits on, and its own row says why.
+    if (call.attemptOf !== undefined && call.timing.sentAt === 0) return;
+    // Sums cost next to nothing, and are right whatever is left out.
+    if (!this.minutes.add(call, Date.now())) this.metrics.fail('add');
+    if (this.keeper.isFull) return this.metrics.drop('history_full');
+    if (this.waiting >= MOST_PENDING || this.waitingBytes >= MOST_PENDING_BYTES)
+      return this.metrics.drop('pending_full');
+    const { pending } = this;
+    const before = pending.size;
+    pending.add(call);
+    this.waiting += 1;
+    this.waitingBytes += pending.size - before;
+    if (call.exchanged !== undefined) this.keep(call.id, call.exchanged);
+    if (pending.count < AT_ONCE && this.payloadsSize < BYTES_AT_ONCE) return;
+    this.close();
+    if (this.writing === undefined && this.full.length === 1) setImmediate(() => void this.write());
+  }
+
   private keep(id: string, { body, result, redact }: Exchanged): void {
     const { payloadBytes } = this.config;
-    if (body.length > payloadBytes) return;
     const kept = result !== undefined && result.length <= payloadBytes ? result : undefined;
     const bytes = body.length + (kept?.length ?? 0);
-    if (this.pendingBytes + bytes > MOST_PENDING_BYTES) {
+    if (body.length > payloadBytes || this.waitingPayloadBytes + bytes > MOST_PENDING_BYTES) {
       this.metrics.dropPayload();
       return;
     }
-    this.pendingBytes += bytes;
+    this.payloadsSize += bytes;
+    this.waitingPayloadBytes += bytes;
     // Not the piece of memory that they are a part of.
-    this.payloads.push({ id, exchanged: { body: Buffer.from(body), result: kept && Buffer.from(kept), redact } });
+    const exchanged = { body: Buffer.from(body), result: kept && Buffer.from(kept), redact };
+    this.payloads.push({ id, row: this.pending.count - 1, exchanged });
+  }
+
+  /** What comes from now on is written another time. */
+  private close(): void {
+    if (this.pending.count === 0) return;
+    this.full.push({ rows: this.pending.take(), payloads: this.payloads });
+    this.payloads = [];
+    this.payloadsSize = 0;
   }
 
   private write(): Promise<void> {
-    return (this.writing ??= this.writeAll().finally(() => (this.writing = undefined)));
+    return (this.writing ??= this.writeAll().finally(() => {
+      this.writing = undefined;
+      if (this.ready.length === 0 && this.full.length > 0) setImmediate(() => void this.write());
+    }));
   }
 
-  /** Never throws. A batch that the database can't take now is tried again by the next one who writes. */
+  /** Writes what waits by now. Never throws. What the database can't take now is tried again by the next who writes. */
   private async writeAll(): Promise<void> {
-    while (this.waiting > 0) {
-      this.batch ??= this.nextBatch();
-      const { count, anyId } = this.batch;
+    this.close();
+    let left = Math.max(this.full.length, Math.ceil(this.minutes.size / MINUTES_AT_ONCE));
+    while (left > 0 || this.ready.length > 0) {
+      if (this.ready.length === 0) {
+        this.ready.push(await this.next());
+        left -= 1;
+      }
+      const [batch] = this.ready as [WrittenCalls];
+      const { count, size } = batch.rows;
       try {
-        const isWritten = this.isInDoubt && (await this.repository.has(anyId));
-        const rows = isWritten ? 0 : await this.repository.write(this.batch);
+        const rows = await this.repository.write(batch, this.isInDoubt);
         this.metrics.written.inc(count);
-        this.keeper.noteRows(rows);
+        this.keeper.noteWritten(rows, size + sizeOf(batch.payloads));
+        this.ready.shift();
+        this.release(batch);
       } catch (error) {
         this.metrics.fail('write');
         if (isPassing(error)) {
@@ -123,32 +174,77 @@ export class HistoryRecorder implements OnApplicationBootstrap, OnApplicationShu
           this.logger.debug({ reason: (error as Error).message, waiting: this.waiting }, 'history not written');
           return;
         }
-        this.metrics.drop('refused', count);
-        this.logger.error({ err: error, calls: count }, 'calls could not be written to the history');
+        const parts = partsOf(batch);
+        this.ready.splice(0, 1, ...parts);
+        if (parts.length === 0) {
+          this.release(batch);
+          this.metrics.drop('refused', count);
+          this.logger.error({ err: error, calls: count }, 'calls could not be written to the history');
+        }
       }
-      this.batch = undefined;
       this.isInDoubt = false;
     }
   }
 
-  private nextBatch(): WrittenCalls {
-    const payloads = this.payloads.flatMap((one) => redactedOf(one));
-    this.payloads = [];
-    this.pendingBytes = 0;
-    const { count } = this.pending;
-    return { rows: this.pending.take(), count, anyId: this.newestId, minutes: this.minutes.take(), payloads };
+  private release({ rows, payloads }: WrittenCalls): void {
+    this.waiting -= rows.count;
+    this.waitingBytes -= rows.size;
+    this.waitingPayloadBytes -= sizeOf(payloads);
+  }
+
+  private async next(): Promise<WrittenCalls> {
+    const { rows, payloads } = this.full.shift() ?? { rows: Rows.NONE, payloads: [] };
+    const kept: KeptPayload[] = [];
+    let looked = 0;
+    for (const one of payloads) {
+      const shown = redactedOf(one);
+      if (shown === undefined) this.metrics.dropPayload();
+      else kept.push(shown);
+      const bytes = sizeOf([{ payload: one.exchanged.body, result: one.exchanged.result }]);
+      this.waitingPayloadBytes += (shown === undefined ? 0 : sizeOf([shown])) - bytes;
+      looked += bytes;
+      if (looked < BYTES_PER_TURN) continue;
+      looked = 0;
+      await turn();
+    }
+    return { rows, payloads: kept, minutes: this.minutes.take(MINUTES_AT_ONCE) };
   }
 }
 
-function redactedOf({ id, exchanged: { body, result, redact } }: Unredacted): KeptPayload[] {
+/** What may be written where all of it is refused: a row costs no other ones, nor what they add up to. */
+function partsOf({ rows, minutes, payloads }: WrittenCalls): WrittenCalls[] {
+  const { count } = rows;
+  if (count > 0 && minutes.length > 0) {
+    return [
+      { rows, minutes: [], payloads },
+      { rows: Rows.NONE, minutes, payloads: [] },
+    ];
+  }
+  if (count < 2) return [];
+  const half = Math.ceil(count / 2);
+  const part = (from: number, to: number) => ({
+    rows: rows.slice(from, to),
+    minutes: [],
+    payloads: payloads.filter(({ row }) => row >= from && row < to).map((one) => ({ ...one, row: one.row - from })),
+  });
+  return [part(0, half), part(half, count)];
+}
+
+function sizeOf(payloads: readonly { readonly payload: Buffer | null; readonly result?: Buffer | null | undefined }[]) {
+  return payloads.reduce((sum, { payload, result }) => sum + (payload?.length ?? 0) + (result?.length ?? 0), 0);
+}
+
+/** Undefined: what is nested too deep to be looked through isn't kept. */
+function redactedOf({ id, row, exchanged: { body, result, redact } }: Unredacted): KeptPayload | undefined {
   try {
     const { payload } = JSON.parse(body.toString()) as { readonly payload: string };
     const { text, isChanged } = redacted(payload, redact);
     const shown = result && Buffer.from(redactedJson(result.toString(), redact));
-    return [{ id, payload: Buffer.from(text), isRedacted: isChanged, result: shown ?? null }];
+    // A lone surrogate is no UTF-8.
+    const isRedacted = isChanged || !payload.isWellFormed();
+    return { id, row, payload: Buffer.from(text), isRedacted, result: shown ?? null };
   } catch {
-    // What is nested too deep to be looked through isn't kept.
-    return [];
+    return undefined;
   }
 }
 

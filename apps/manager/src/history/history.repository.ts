@@ -1,4 +1,4 @@
-import { type Ask, Database } from '#libs/database/database.js';
+import { type Ask, type Copy, Database } from '#libs/database/database.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { CALL_KINDS, type CallKind } from '../gateway/call-ends.js';
@@ -10,24 +10,22 @@ import {
   type KeptCall,
   type KeptCallWithPayload,
 } from './call.js';
-import { ROW_COLUMNS } from './call-rows.js';
+import { ROW_COLUMNS, type Rows } from './call-rows.js';
 import { CANCELLED, type Minute } from './minutes.js';
 
 /** What was kept of a call's payload and result. */
 export interface KeptPayload {
   readonly id: string;
+  /** Which of the rows that are written with it is its call's. */
+  readonly row: number;
   readonly payload: Buffer | null;
   readonly isRedacted: boolean;
   readonly result: Buffer | null;
 }
 
-/** What one statement writes. */
+/** What is written at once. */
 export interface WrittenCalls {
-  /** As {@link CallRows} has them. */
-  readonly rows: Buffer;
-  readonly count: number;
-  /** The id of any of them. */
-  readonly anyId: string;
+  readonly rows: Rows;
   readonly minutes: readonly Minute[];
   readonly payloads: readonly KeptPayload[];
 }
@@ -79,24 +77,44 @@ export class HistoryRepository {
   /**
    * Writes calls into the newest segment, and what they add up to, all or nothing. Answers how many calls that segment
    * has.
+   *
+   * @param isInDoubt nobody knows what became of writing the same before
    */
-  write({ rows, count, minutes, payloads }: WrittenCalls): Promise<number> {
+  write({ rows, minutes, payloads }: WrittenCalls, isInDoubt = false): Promise<number> {
     return this.database.transaction(async (ask, copy) => {
       // A crash of the database may take the last of it back.
       await ask('SET LOCAL synchronous_commit = off');
-      const [segment] = await ask<{ number: number; rows: string }>(
-        `UPDATE history_segments SET rows = rows + $1
-         WHERE family = 'calls' AND number = (SELECT max(number) FROM history_segments WHERE family = 'calls')
-         RETURNING number, rows`,
-        [count],
-      );
-      // It went at this moment, for another one.
-      if (segment === undefined) throw new SegmentGone();
-      await copy(`COPY calls_${segment.number} (${ROW_COLUMNS}) FROM STDIN (FORMAT binary)`, rows);
-      if (payloads.length > 0) await this.writePayloads(ask, segment.number, payloads);
+      const written = rows.count === 0 ? 0 : await this.writeCalls({ rows, payloads }, isInDoubt, ask, copy);
+      if (written === undefined) return 0;
       if (minutes.length > 0) await this.writeMinutes(ask, minutes);
-      return Number(segment.rows);
+      return written;
     });
+  }
+
+  /** Undefined: they are there already, and all that was written with them. */
+  private async writeCalls(
+    { rows, payloads }: Pick<WrittenCalls, 'rows' | 'payloads'>,
+    isInDoubt: boolean,
+    ask: Ask,
+    copy: Copy,
+  ): Promise<number | undefined> {
+    if (isInDoubt) {
+      // A writer that goes on after its manager has lost it has the newest one's lock until it has committed.
+      await ask(`SELECT FROM history_segments WHERE family = 'calls' ORDER BY number FOR UPDATE`);
+      const found = await ask('SELECT FROM calls WHERE id = $1 LIMIT 1', [rows.firstId]);
+      if (found.length > 0) return undefined;
+    }
+    const [segment] = await ask<{ number: number; rows: string }>(
+      `UPDATE history_segments SET rows = rows + $1
+       WHERE family = 'calls' AND number = (SELECT max(number) FROM history_segments WHERE family = 'calls')
+       RETURNING number, rows`,
+      [rows.count],
+    );
+    // It went at this moment, for another one.
+    if (segment === undefined) throw new SegmentGone();
+    await copy(`COPY calls_${segment.number} (${ROW_COLUMNS}) FROM STDIN (FORMAT binary)`, rows.copied);
+    if (payloads.length > 0) await this.writePayloads(ask, segment.number, payloads);
+    return Number(segment.rows);
   }
 
   private async writePayloads(ask: Ask, segment: number, payloads: readonly KeptPayload[]): Promise<void> {
@@ -139,11 +157,6 @@ export class HistoryRepository {
         minutes.map(({ durations }) => `{${durations.join()}}`),
       ],
     );
-  }
-
-  /** Whether a call was written: what is written together is there together. */
-  async has(id: string): Promise<boolean> {
-    return (await this.database.query('SELECT FROM calls WHERE id = $1 LIMIT 1', [id])).length > 0;
   }
 
   /**

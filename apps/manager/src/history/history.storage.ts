@@ -34,15 +34,17 @@ export class HistoryStorage {
   async openAfter({ family, number }: Pick<Segment, 'family' | 'number'>): Promise<void> {
     await this.exclusively(async (ask) => {
       const [newest] = await ask<{ number: number }>(
-        'SELECT max(number) AS number FROM history_segments WHERE family = $1',
+        // Before any table is locked, as writers do.
+        'SELECT number FROM history_segments WHERE family = $1 ORDER BY number DESC LIMIT 1 FOR UPDATE',
         [family],
       );
       if (newest?.number !== number) return;
       const next = number + 1;
       for (const table of TABLES[family]) {
-        await ask(
-          `CREATE TABLE ${table}_${next} PARTITION OF ${table} (segment DEFAULT ${next}) FOR VALUES IN (${next})`,
-        );
+        // One that is made as a part would lock out whoever reads the others.
+        await ask(`CREATE TABLE ${table}_${next} (LIKE ${table} INCLUDING ALL)`);
+        await ask(`ALTER TABLE ${table}_${next} ALTER COLUMN segment SET DEFAULT ${next}`);
+        await ask(`ALTER TABLE ${table} ATTACH PARTITION ${table}_${next} FOR VALUES IN (${next})`);
       }
       await ask('UPDATE history_segments SET closed_at = now() WHERE family = $1 AND number = $2', [family, number]);
       await ask('INSERT INTO history_segments (family, number) VALUES ($1, $2)', [family, next]);

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { EndedCall } from '../gateway/call-ends.js';
 import { CallTiming } from '../gateway/call-timing.js';
-import { CANCELLED, Minutes, quantileOf } from './minutes.js';
+import { CANCELLED, Minutes, MOST_MINUTES, quantileOf } from './minutes.js';
 
 const MINUTE_MS = 60_000;
 
@@ -30,7 +30,7 @@ function call(
 function minutesOf(calls: readonly EndedCall[], origin: number) {
   const minutes = new Minutes();
   for (const one of calls) minutes.add(one, origin + one.endedAt);
-  return minutes.take();
+  return minutes.take(MOST_MINUTES);
 }
 
 describe('sums by the minute', () => {
@@ -61,6 +61,16 @@ describe('sums by the minute', () => {
     refused.timing.sentAt = 0;
     expect(minutesOf([refused], 0)).toMatchObject([{ calls: 1, failed: 1, durations: [] }]);
     expect(quantileOf([], 0.5)).toBeNull();
+  });
+
+  it('are of so many functions at most, and are taken bit by bit', () => {
+    const minutes = new Minutes();
+    const id = (n: number) => `function-${String(n).padStart(7, '0')}`;
+    for (let n = 0; n < MOST_MINUTES; n += 1) expect(minutes.add(call(1, { id: id(n) }), 0)).toBe(true);
+    expect(minutes.add(call(1, { id: id(MOST_MINUTES) }), 0)).toBe(false);
+    expect(minutes.add(call(1, { id: id(1) }), 0)).toBe(true);
+    expect(minutes.take(2)).toMatchObject([{ functionId: id(0) }, { functionId: id(1), calls: 2 }]);
+    expect(minutes.size).toBe(MOST_MINUTES - 2);
   });
 
   it('tell quantiles within a tenth', () => {

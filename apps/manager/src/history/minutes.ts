@@ -5,8 +5,11 @@ const MINUTE_MS = 60_000;
 /** The first bucket ends here, in milliseconds; four more double it. */
 const FIRST_MS = 0.1;
 const PER_DOUBLING = 4;
-/** Ends at more than two hours, which no call takes. */
+/** The last takes what is longer, too: from about two hours on. */
 const BUCKETS = 106;
+
+/** So many may wait to be written. */
+export const MOST_MINUTES = 20_000;
 
 /** What one minute has of a function's revision. */
 export interface Minute {
@@ -29,38 +32,51 @@ export class Minutes {
   private readonly all = new Map<string, Minute>();
   private last: Minute | undefined;
 
-  /** @param now the time, in milliseconds since the epoch, at which the call has ended */
-  add({ timing, code, endedAt, kind, attemptOf }: EndedCall, now: number): void {
+  get size(): number {
+    return this.all.size;
+  }
+
+  /**
+   * False: there is no room for another sum.
+   *
+   * @param now the time, in milliseconds since the epoch, at which the call has ended
+   */
+  add({ timing, code, endedAt, kind, attemptOf }: EndedCall, now: number): boolean {
     const { calledId: functionId } = timing;
     // Each run is a function of its own, which nobody asks for.
-    if (functionId === undefined || kind === 'run') return;
+    if (functionId === undefined || kind === 'run') return true;
     const totalMs = endedAt - timing.startedAt;
     const at = Math.floor((now - totalMs) / MINUTE_MS) * MINUTE_MS;
     const minute = this.of(functionId, timing.revision > 0 ? timing.revision : timing.servedBy, at);
+    if (minute === undefined) return false;
     minute.calls += 1;
     if (code === CANCELLED) minute.cancelled += 1;
     else if (code !== undefined) minute.failed += 1;
     if (timing.isCold) minute.coldStarts += 1;
     // Nobody waits for the answer to an attempt, and how long it has waited is said elsewhere.
     if (timing.sentAt > 0) count(minute.durations, attemptOf ? timing.workerMs : totalMs);
+    return true;
   }
 
-  /** All of them, in the order in which all statements lock their rows, and begins anew. */
-  take(): Minute[] {
-    const taken = [...this.all.values()].toSorted(
-      (a, b) => compare(a.functionId, b.functionId) || a.at - b.at || a.revision - b.revision,
-    );
-    this.all.clear();
+  /** As many of them at most, in the order in which all statements lock their rows. */
+  take(most: number): Minute[] {
+    const taken: Minute[] = [];
+    for (const [key, minute] of this.all) {
+      if (taken.length === most) break;
+      taken.push(minute);
+      this.all.delete(key);
+    }
     this.last = undefined;
-    return taken;
+    return taken.toSorted((a, b) => compare(a.functionId, b.functionId) || a.at - b.at || a.revision - b.revision);
   }
 
-  private of(functionId: FunctionId, revision: number, at: number): Minute {
+  private of(functionId: FunctionId, revision: number, at: number): Minute | undefined {
     const { last } = this;
     if (last?.functionId === functionId && last.revision === revision && last.at === at) return last;
     const key = `${functionId} ${at} ${revision}`;
     let minute = this.all.get(key);
     if (minute === undefined) {
+      if (this.all.size >= MOST_MINUTES) return undefined;
       minute = { functionId, revision, at, calls: 0, failed: 0, cancelled: 0, coldStarts: 0, durations: [] };
       this.all.set(key, minute);
     }

@@ -26,7 +26,7 @@ const numbers = (segments: readonly Segment[]) => segments.map(({ number }) => n
 
 describe('the segments of the history', () => {
   it('are followed by others when they are large or old enough', () => {
-    expect(planOf([segment(1)], BOUNDS, NOW)).toEqual({ open: [], drop: [], isFull: false });
+    expect(planOf([segment(1)], BOUNDS, NOW)).toMatchObject({ open: [], drop: [] });
     expect(planOf([segment(1, { rows: 100 })], BOUNDS, NOW).open).toEqual(['calls']);
     expect(planOf([segment(1, { bytes: 100_000 })], BOUNDS, NOW).open).toEqual(['calls']);
     expect(planOf([segment(1, { ageMs: 12 * HOUR_MS })], BOUNDS, NOW).open).toEqual(['calls']);
@@ -38,7 +38,7 @@ describe('the segments of the history', () => {
     const old = [segment(1, { closedMs: 7 * DAY_MS }), segment(2, { closedMs: 7 * DAY_MS - 1 }), segment(3)];
     expect(numbers(planOf(old, BOUNDS, NOW).drop)).toEqual([1]);
     const alone = planOf([segment(3, { ageMs: 30 * DAY_MS })], BOUNDS, NOW);
-    expect(alone).toEqual({ open: ['calls'], drop: [], isFull: false });
+    expect(alone).toMatchObject({ open: ['calls'], drop: [] });
   });
 
   it('go, the oldest first, for as many calls or bytes as are too many', () => {
@@ -52,7 +52,15 @@ describe('the segments of the history', () => {
     const minutes = [1, 2].map((number) => segment(number, { family: 'minutes', bytes: 150_000, closedMs: HOUR_MS }));
     const plan = planOf([...minutes, segment(3, { family: 'minutes' }), segment(1, { bytes: 800_000 })], BOUNDS, NOW);
     expect(plan.drop).toEqual([minutes[0]]);
-    expect(plan).toMatchObject({ open: ['calls'], isFull: true });
+    expect(plan.open).toEqual(['calls']);
+    expect(plan.isFull(plan.drop)).toBe(true);
+  });
+
+  it('are all that may be kept where the oldest could not go', () => {
+    const full = [1, 2, 3, 4].map((number) => segment(number, { rows: 300, closedMs: HOUR_MS }));
+    const { drop, isFull } = planOf([...full, segment(5)], BOUNDS, NOW);
+    expect(isFull([])).toBe(true);
+    expect(isFull(drop)).toBe(false);
   });
 
   it('never have more calls than may be, however they come', () => {

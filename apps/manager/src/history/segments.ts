@@ -27,8 +27,8 @@ export interface SegmentPlan {
   /** Families whose newest segment is large or old enough. */
   readonly open: readonly Family[];
   readonly drop: readonly Segment[];
-  /** The newest segment alone is all that may be kept: nothing more may be written. */
-  readonly isFull: boolean;
+  /** What is left once these are dropped is all that may be kept. */
+  readonly isFull: (dropped: readonly Segment[]) => boolean;
 }
 
 /** Segments are so small a part of what may be kept that what goes with the oldest is missed by nobody. */
@@ -78,8 +78,10 @@ export function planOf(
       kept.shift();
     }
   }
-  const newest = of('calls').at(-1);
-  const isFull = newest !== undefined && (newest.rows >= mostRows || newest.bytes >= bounds.calls.bytes);
+  const isFull = (dropped: readonly Segment[]) => {
+    const left = of('calls').filter((segment) => !dropped.includes(segment));
+    return rowsOf(left) >= mostRows || bytesOf(left) >= bounds.calls.bytes;
+  };
   return { open, drop, isFull };
 }
 
