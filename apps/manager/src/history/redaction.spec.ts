@@ -14,11 +14,25 @@ describe('redaction', () => {
     ['{"url":"/?password=x","a":"b"}', '{"url":"[redacted]","a":"b"}'],
     ['user=ada&password=x', '[redacted]'],
     ['"password"', '[redacted]'],
+    ['"{\\"p\\\\u0061ssword\\":1}"', '[redacted]'],
+    ['[["a","b"],["Password","x"]]', '[["a","b"],"[redacted]"]'],
+    ['[{"name":"password","value":"x"},{"name":"a"}]', '["[redacted]",{"name":"a"}]'],
+    ['{"password":"x","password":"[redacted]"}', '{"password":"[redacted]"}'],
+    ['{"p\\u0061ssword": "cut o', '[redacted]'],
   ])('takes from %s what nobody is to read', (text, shown) => {
     expect(redacted(text, NAMES)).toEqual({ text: shown, isChanged: true });
   });
 
-  it.each(['', 'Ada', '{"name": "Ada"}', '[1, 2]', '{"a": nothing'])('leaves %j as it is', (text) => {
+  it.each([
+    '',
+    'Ada',
+    '{"name": "Ada"}',
+    '[1, 2]',
+    '{"a": nothing',
+    'C:\\users\\ada',
+    '{ "passwords": 1.0, "big": 12345678901234567890 }',
+    '{"path": "C:\\\\users", "told": "{ \\"my_passwords\\": 1.0 }"}',
+  ])('leaves %j as it is', (text) => {
     expect(redacted(text, NAMES)).toEqual({ text, isChanged: false });
   });
 
@@ -45,5 +59,28 @@ describe('redaction', () => {
         expect(redacted(JSON.stringify(value), NAMES).text).not.toContain(secret);
       }),
     );
+  });
+
+  it('leaves none however its name is escaped, and however deep', () => {
+    const escaped = fc
+      .array(fc.boolean(), { minLength: 8, maxLength: 8 })
+      .map((which) =>
+        [...'password']
+          .map((letter, index) => (which[index] ? `\\u00${letter.charCodeAt(0).toString(16)}` : letter))
+          .join(''),
+      );
+    fc.assert(
+      fc.property(escaped, fc.integer({ min: 0, max: 4 }), fc.boolean(), (name, depth, isCut) => {
+        let text = `{"${name}":"the-hidden-value"`;
+        if (!isCut) text += '}';
+        for (let level = 0; level < depth; level += 1) text = JSON.stringify(level % 2 === 0 ? text : { text });
+        expect(redacted(text, NAMES).text).not.toContain('the-hidden-value');
+      }),
+    );
+  });
+
+  it('takes no time for escapes of escapes', () => {
+    const text = `\\u005c${'u005c'.repeat(20_000)}`;
+    expect(redacted(text, NAMES).text).toBe(text);
   });
 });

@@ -9,60 +9,79 @@ export interface Redacted {
 }
 
 /**
- * Takes from a text the values of members of these names, at any depth of its JSON and of the JSON in its strings. A
- * string that is no JSON and holds one of the names is taken whole: it may be a form, a header or a URL.
+ * Takes from a text the values of members of these names, at any depth of its JSON and of the JSON in its strings, and
+ * lists and objects that have such a name among their values, which may be pairs. A string that is no JSON and holds
+ * one of the names is taken whole: it may be a form, a header or a URL. Where there is nothing to take it is as it was.
  */
 export function redacted(text: string, names: readonly string[]): Redacted {
-  const redaction = new Redaction(names);
-  return { text: redaction.ofText(text), isChanged: redaction.isChanged };
+  const shown = new Redaction(names).ofText(text);
+  return { text: shown, isChanged: shown !== text };
 }
 
-/** The same of what is JSON. */
+/** The same of what is JSON, and stays it. */
 export function redactedJson(json: string, names: readonly string[]): string {
   const redaction = new Redaction(names);
-  return redaction.isMentionedIn(json) ? JSON.stringify(redaction.of(JSON.parse(json) as unknown)) : json;
+  return redaction.mayMention(json) ? redaction.ofJson(json, JSON.parse(json)) : json;
 }
 
 class Redaction {
-  isChanged = false;
   private readonly names: ReadonlySet<string>;
 
   constructor(names: readonly string[]) {
-    this.names = new Set(names.map(plain));
+    this.names = new Set(names.map(plain).filter((name) => name !== ''));
   }
 
-  isMentionedIn(text: string): boolean {
-    // A name may be written with escapes.
-    const searched = plain(text.includes('\\u') ? unescaped(text) : text);
-    for (const name of this.names) if (searched.includes(name)) return true;
-    return false;
+  /** A name may be written with escapes, at any depth: only what has none is told from its text. */
+  mayMention(text: string): boolean {
+    return text.includes('\\') || this.mentions(text) > 0;
   }
 
   ofText(text: string): string {
-    if (!this.isMentionedIn(text)) return text;
+    if (!this.mayMention(text)) return text;
     let value: unknown;
     try {
       value = JSON.parse(text);
     } catch {
-      return this.taken();
+      return this.mentions(text) > 0 ? REDACTED : text;
     }
-    return typeof value === 'object' && value !== null ? JSON.stringify(this.of(value)) : this.taken();
+    if (typeof value === 'object' && value !== null) return this.ofJson(text, value);
+    const isToTake = typeof value === 'string' ? this.ofText(value) !== value : this.mentions(text) > 0;
+    return isToTake ? REDACTED : text;
   }
 
-  of(value: unknown): unknown {
+  ofJson(json: string, value: unknown): string {
+    const shown = this.of(value);
+    const rewritten = JSON.stringify(shown);
+    // One member hides another one of its name, but for whoever reads the text.
+    return shown === value && this.mentions(rewritten) === this.mentions(json) ? json : rewritten;
+  }
+
+  /** The same value where there is nothing to take. */
+  private of(value: unknown): unknown {
     if (typeof value === 'string') return this.ofText(value);
-    if (Array.isArray(value)) return value.map((one) => this.of(one));
+    if (Array.isArray(value)) {
+      if (value.some((one) => this.isName(one))) return REDACTED;
+      const shown = value.map((one) => this.of(one));
+      return shown.some((one, index) => one !== value[index]) ? shown : value;
+    }
     if (!isJsonObject(value)) return value;
-    const members = Object.entries(value).map(([name, one]) => [
-      name,
-      this.names.has(plain(name)) ? this.taken() : this.of(one),
-    ]);
-    return Object.fromEntries(members);
+    const members = Object.entries(value);
+    if (members.some(([, one]) => this.isName(one))) return REDACTED;
+    const shown = members.map(([name, one]) => [name, this.isName(name) ? REDACTED : this.of(one)] as const);
+    return shown.some(([, one], index) => one !== members[index]?.[1]) ? Object.fromEntries(shown) : value;
   }
 
-  private taken(): string {
-    this.isChanged = true;
-    return REDACTED;
+  private isName(value: unknown): boolean {
+    return typeof value === 'string' && this.names.has(plain(value));
+  }
+
+  private mentions(text: string): number {
+    const searched = plain(unescaped(text));
+    let found = 0;
+    for (const name of this.names) {
+      for (let at = searched.indexOf(name); at >= 0; at = searched.indexOf(name, at + 1)) found += 1;
+    }
+    return found;
   }
 }
 
@@ -70,6 +89,14 @@ function plain(text: string): string {
   return text.toLowerCase().replaceAll(/[-_]/g, '');
 }
 
+/** More often than anybody escapes escapes. */
+const MOST_ESCAPED = 8;
+
+/** Whatever is written with escapes, also with escaped ones. */
 function unescaped(text: string): string {
-  return text.replaceAll(/\\u([0-9a-fA-F]{4})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+  let shown = text;
+  for (let times = 0; times < MOST_ESCAPED && shown.includes('\\u'); times += 1) {
+    shown = shown.replaceAll(/\\+u([0-9a-f]{4})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+  }
+  return shown.replaceAll('\\', '');
 }
