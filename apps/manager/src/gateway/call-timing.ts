@@ -61,6 +61,13 @@ export class CallTiming {
     return took;
   }
 
+  /** No handler was called by the last request. */
+  untried(): void {
+    this.revision = 0;
+    this.replica = undefined;
+    this.sentAt = 0;
+  }
+
   /** All requests to workers together. */
   get workerMs(): number {
     return this.workingMs;

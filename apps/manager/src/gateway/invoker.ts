@@ -205,6 +205,7 @@ export class Invoker {
       if (call.http?.body.isUsed === true) {
         throw new FunctionNotReady(functionOf(route), 'its worker let go of the call when it had a part of the body.');
       }
+      call.timing.untried();
       if (result === 'refused') refusals += 1;
       if (refusals > MOST_REFUSALS) throw new FunctionNotReady(functionOf(route), 'its workers take no calls.');
     }

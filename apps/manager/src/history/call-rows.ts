@@ -7,7 +7,7 @@ const COLUMNS = 18;
 const FIRST_BYTES = 64 * 1024;
 /** More than any row takes, with texts as long as they may be: of each {@link LONGEST} characters are kept. */
 const ROW_BYTES = 8_192;
-const LONGEST = 500;
+export const LONGEST = 500;
 const HEADER = Buffer.from('PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0', 'latin1');
 const TRAILER = Buffer.from([0xff, 0xff]);
 const NULL = -1;

@@ -18,7 +18,12 @@ class CountsDto {
   @ApiProperty({ type: 'integer', minimum: 0, description: 'Those that found no replica.', example: 1 })
   cold_starts: number;
 
-  @ApiProperty({ type: Number, minimum: 0, description: 'Calls in a second.', example: 20 })
+  @ApiProperty({
+    type: Number,
+    minimum: 0,
+    description: 'Calls in a second of the time that is over, as far as it is kept.',
+    example: 20,
+  })
   per_second: number;
 
   @ApiProperty({
@@ -66,15 +71,21 @@ export function statisticsOf(
   functionId: string,
   { since, until, stepSeconds }: Window,
   steps: readonly Counted[],
+  { now, oldest }: { readonly now: number; readonly oldest: number },
 ): StatisticsDto {
-  const seconds = (until.getTime() - since.getTime()) / 1_000;
+  /** Of a time, what is over and kept. */
+  const secondsOf = (from: number, to: number) =>
+    Math.max(1, (Math.min(to, now) - Math.max(from, Math.min(oldest, now))) / 1_000);
   return {
     function_id: functionId,
     since: since.toISOString(),
     until: until.toISOString(),
     step_ms: stepSeconds * 1_000,
-    ...countsOf(steps, seconds),
-    steps: steps.map((step) => ({ at: step.at.toISOString(), ...countsOf([step], stepSeconds) })),
+    ...countsOf(steps, secondsOf(since.getTime(), until.getTime())),
+    steps: steps.map((step) => {
+      const at = step.at.getTime();
+      return { at: step.at.toISOString(), ...countsOf([step], secondsOf(at, at + stepSeconds * 1_000)) };
+    }),
   };
 }
 

@@ -5,13 +5,14 @@ import { within } from '#libs/deadlines/within.js';
 import { setImmediate as turn } from 'node:timers/promises';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
+import { REDACTED } from '../functions/dto/history-setting.dto.js';
 import { CallEnds, type EndedCall, type Exchanged } from '../gateway/call-ends.js';
-import { CallRows, Rows } from './call-rows.js';
+import { CallRows, LONGEST, Rows } from './call-rows.js';
 import { HistoryKeeper } from './history.keeper.js';
 import { HistoryMetrics } from './history-metrics.js';
 import { HistoryRepository, type KeptPayload, SegmentGone, type WrittenCalls } from './history.repository.js';
 import { Minutes } from './minutes.js';
-import { redacted, redactedJson } from './redaction.js';
+import { masked, redacted, redactedJson } from './redaction.js';
 
 const WRITE_MS = 500;
 /** What may wait to be written: some seconds of calls that come as fast as they can, in ten megabytes. */
@@ -111,7 +112,8 @@ export class HistoryRecorder implements OnApplicationBootstrap, OnApplicationShu
       return this.metrics.drop('pending_full');
     const { pending } = this;
     const before = pending.size;
-    pending.add(call);
+    const detail = call.detail && masked(call.detail.slice(0, LONGEST), call.timing.keeps?.redact ?? REDACTED);
+    pending.add(detail === call.detail ? call : { ...call, detail });
     this.waiting += 1;
     this.waitingBytes += pending.size - before;
     if (call.exchanged !== undefined) this.keep(call.id, call.exchanged);

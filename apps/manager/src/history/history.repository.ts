@@ -246,6 +246,14 @@ export class HistoryRepository {
     return rows.map(keptCall);
   }
 
+  /** Since when, in milliseconds since the epoch, calls are added up. */
+  async oldestSum(): Promise<number> {
+    const [row] = await this.database.query<{ readonly oldest: Date | null }>(
+      `SELECT min(opened_at) AS oldest FROM history_segments WHERE family = 'minutes'`,
+    );
+    return row?.oldest?.getTime() ?? 0;
+  }
+
   /** What a function's calls since then add up to, in steps of so many seconds; those without any are left out. */
   async counts(
     functionId: FunctionId,

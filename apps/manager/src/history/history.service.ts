@@ -47,10 +47,15 @@ export class HistoryService {
   }
 
   async statistics(reference: string, query: Readonly<Record<string, unknown>>): Promise<StatisticsDto> {
-    const window = windowOf(query, Date.now());
+    const now = Date.now();
+    const window = windowOf(query, now);
     const row = await this.functions.findBy(reference);
     if (row === null || row.deletedAt !== null) throw new FunctionNotFound(reference);
     await this.recorder.settled(SETTLE_MS);
-    return statisticsOf(row.id, window, await this.repository.counts(row.id, window.revision, window));
+    const [counts, oldest] = await Promise.all([
+      this.repository.counts(row.id, window.revision, window),
+      this.repository.oldestSum(),
+    ]);
+    return statisticsOf(row.id, window, counts, { now, oldest });
   }
 }

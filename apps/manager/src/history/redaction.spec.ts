@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { redacted, redactedJson } from './redaction.js';
+import { masked, redacted, redactedJson } from './redaction.js';
 
 const NAMES = ['password', 'api_key'];
 
@@ -77,6 +77,18 @@ describe('redaction', () => {
         expect(redacted(text, NAMES).text).not.toContain('the-hidden-value');
       }),
     );
+  });
+
+  it.each([
+    ['no user for password=x y&a=b', 'no user for password=[redacted] y&a=b'],
+    [`KeyError: {'api-key': 'x y', "a": 1}`, `KeyError: {'api-key': [redacted], "a": 1}`],
+    ['got {"password": "x \\" y", "a": 1}', 'got {"password": [redacted], "a": 1}'],
+    ['got {"password": "cut o', 'got {"password": [redacted]'],
+    ['Password: Bearer xyz', 'Password: [redacted]'],
+    ["KeyError: 'password'", "KeyError: 'password'"],
+  ])('masks in the sentence %s what follows a name', (sentence, shown) => {
+    expect(masked(sentence, NAMES)).toBe(shown);
+    expect(masked(sentence, ['_'])).toBe(sentence);
   });
 
   it('takes no time for escapes of escapes', () => {

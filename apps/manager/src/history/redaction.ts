@@ -24,6 +24,27 @@ export function redactedJson(json: string, names: readonly string[]): string {
   return redaction.mayMention(json) ? redaction.ofJson(json, JSON.parse(json)) : json;
 }
 
+const MASKS = new WeakMap<readonly string[], RegExp>();
+
+/**
+ * Takes what a sentence, such as an exception's, has after these names as `name=value`, `name: value` and as members
+ * of JSON. What it says otherwise nobody can tell.
+ */
+export function masked(sentence: string, names: readonly string[]): string {
+  let mask = MASKS.get(names);
+  if (mask === undefined) {
+    const all = names.map(plain).filter((name) => name !== '');
+    const anyOf = all.map((name) => Array.from(name, (one) => RegExp.escape(one)).join('[-_]*')).join('|');
+    // Without names there is nothing that it finds.
+    mask = all.length === 0 ? /$^/g : new RegExp(`((?:${anyOf})\\\\*["']?\\s*[:=]\\s*)${VALUE}`, 'gi');
+    MASKS.set(names, mask);
+  }
+  return sentence.replaceAll(mask, `$1${REDACTED}`);
+}
+
+/** To its last quote or to the end of its word, with the scheme of credentials. */
+const VALUE = String.raw`(?:"(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$)|(?:(?:basic|bearer)\s+)?[^\s,;&)}\]]+)`;
+
 class Redaction {
   private readonly names: ReadonlySet<string>;
 

@@ -389,6 +389,15 @@ export class InvocationRepository {
     return this.bodies.add(id);
   }
 
+  /** What a call is made anew of, beside what is shown of it. */
+  async origin(id: string): Promise<Pick<NewInvocation, 'body' | 'maxAgeMs'> | null> {
+    const [row] = await this.database.query<{ readonly body: Buffer; readonly maxAgeMs: string }>(
+      'SELECT body, max_age_ms AS "maxAgeMs" FROM invocations WHERE id = $1',
+      [id],
+    );
+    return row === undefined ? null : { body: row.body, maxAgeMs: Number(row.maxAgeMs) };
+  }
+
   private async bodiesOf(ids: readonly string[]): Promise<(Buffer | null)[]> {
     const rows = await this.database.query<{ id: string; body: Buffer }>(
       'SELECT id, body FROM invocations WHERE id = ANY ($1)',
@@ -525,7 +534,7 @@ export class InvocationRepository {
       return { rows, downTo: undefined };
     }
     const scanned = await this.database.query<{ id: string; isWanted: boolean | null }>(
-      `SELECT id, ($7::integer IS NULL OR revision = $7) AND ($8::text IS NULL OR error->>'code' = $8) AS "isWanted"
+      `SELECT id, ($7::integer IS NULL OR COALESCE(revision, enqueued_revision) = $7) AND ($8::text IS NULL OR error->>'code' = $8) AS "isWanted"
        ${ordered}`,
       [...values, MOST_SCANNED, revision ?? null, code ?? null],
     );

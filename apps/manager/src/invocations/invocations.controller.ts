@@ -296,6 +296,7 @@ export class InvocationsController {
     'function_disabled',
     'revision_without_traffic',
     'queue_full',
+    'manager_overloaded',
   )
   async replay(
     @Param('id') id: string,
@@ -305,7 +306,7 @@ export class InvocationsController {
     const wanted = replayIn(await readSmallJson(request, '{}'));
     const by = { requestId: requestIdOf(request), createdBy: keyOf(request) };
     const invocation = await this.audit.of('replay', request, (named) =>
-      this.invocations.replay(id, wanted, { ...by, named }),
+      this.invocations.replay(id, wanted, response, { ...by, named }),
     );
     response.setHeader('Location', `/invocations/${invocation.id}`);
     return InvocationDto.of(invocation);

@@ -33,7 +33,7 @@ import {
   type ListFilter,
   type NewInvocation,
 } from './invocation.repository.js';
-import { choiceOfReplay, replayOfCall, replayOfInvocation, underId } from './replay.js';
+import { choiceOfReplay, type Replay, replayOfCall, replayOfInvocation, underId } from './replay.js';
 import { readHttpInvocation, readInvocation } from './invocation-request.js';
 import type { RequestHead } from './kept-http.js';
 import { InvocationSignals } from './invocation-signals.js';
@@ -148,6 +148,7 @@ export class InvocationsService {
   async replay(
     id: string,
     wanted: Replayed,
+    response: ServerResponse,
     {
       requestId,
       createdBy,
@@ -157,16 +158,22 @@ export class InvocationsService {
     const found = await this.findAny(id);
     const functionId = 'call' in found ? found.call.functionId : found.invocation.functionId;
     named(functionId);
-    const replay = 'call' in found ? replayOfCall(found.call, this.config) : replayOfInvocation(found.invocation);
-    const body = replay.body ?? (await this.repository.body(id));
-    if (body === null) throw new InvocationNotFound(id);
+    const reservation = this.memory.reserveUntilClosed(response);
+    let replay: Replay;
+    if ('call' in found) replay = replayOfCall(found.call, this.config);
+    else {
+      reservation.add(found.invocation.payloadBytes * 2);
+      const origin = await this.repository.origin(id);
+      if (origin === null) throw new InvocationNotFound(id);
+      replay = replayOfInvocation(found.invocation, origin);
+    }
     const route = await this.router.route(functionId);
     const choice = choiceOfReplay(wanted, replay, route);
     const anew = randomUUIDv7();
     const { invocation } = await this.enqueued(route, {
       ...replay,
       id: anew,
-      body: replay.http === null ? body : underId(body, anew),
+      body: replay.http === null ? replay.body : underId(replay.body, anew),
       choice,
       revision: callableRevision(route, functionId, choice),
       delayMs: 0,

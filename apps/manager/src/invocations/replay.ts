@@ -11,16 +11,16 @@ import type { NewInvocation } from './invocation.repository.js';
 export interface Replay extends Pick<NewInvocation, 'functionId' | 'priority' | 'retry' | 'maxAgeMs' | 'http'> {
   /** The revision that ran it, or would have. */
   readonly revision: number;
-  /** `{"payload": "…"}`; undefined: it is read from the call for later. */
-  readonly body: Buffer | undefined;
+  /** `{"payload": "…"}` */
+  readonly body: Buffer;
   readonly payloadBytes: number;
 }
 
-export function replayOfInvocation(invocation: Invocation): Replay {
-  const { functionId, priority, retry, payloadBytes, dueAt, expiresAt, http } = invocation;
-  const revision = invocation.revision ?? invocation.enqueuedRevision;
-  const maxAgeMs = Math.max(1_000, expiresAt.getTime() - dueAt.getTime());
-  return { functionId, priority, retry, maxAgeMs, revision, http, body: undefined, payloadBytes };
+export function replayOfInvocation(
+  { functionId, priority, retry, payloadBytes, revision, enqueuedRevision, http }: Invocation,
+  { body, maxAgeMs }: Pick<NewInvocation, 'body' | 'maxAgeMs'>,
+): Replay {
+  return { functionId, priority, retry, maxAgeMs, revision: revision ?? enqueuedRevision, http, body, payloadBytes };
 }
 
 /** Throws {@link ReplayImpossible} where what the handler was given isn't there as it was. */
