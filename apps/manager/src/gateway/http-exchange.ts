@@ -293,7 +293,7 @@ class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
     const { code } = error as NodeJS.ErrnoException;
     if (this.stream !== undefined) {
       this.stream.destroy();
-      this.resolve({ kind: 'broken_off', reason });
+      this.resolve({ kind: 'broken_off', reason, bytes: this.passedBytes });
     } else if (code === INVALID_REQUEST) {
       const refusal = new InvalidRequest(`The request can't be handed to a function: ${reason}.`);
       this.resolve({ kind: 'unsendable', error: refusal });
@@ -352,7 +352,11 @@ class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
   }
 
   private giveUp(reason: string): void {
-    this.abandon(this.stream === undefined ? { kind: 'given_up', reason } : { kind: 'broken_off', reason });
+    this.abandon(
+      this.stream === undefined
+        ? { kind: 'given_up', reason }
+        : { kind: 'broken_off', reason, bytes: this.passedBytes },
+    );
   }
 
   private abandon(answer: WorkerAnswer): void {

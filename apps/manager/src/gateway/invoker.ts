@@ -278,6 +278,7 @@ export class Invoker {
       case 'invalid':
         throw new HandlerResponseInvalid(`The handler's answer can't be sent: ${answer.reason}.`);
       case 'broken_off':
+        timing.answerBytes = answer.bytes;
         throw new WorkerCrashed('unknown', `the answer broke off: ${answer.reason}`);
       case 'given_up':
         throw new WorkerCrashed('unknown', `${answer.reason}.`, "The manager gave up the worker's answer");

@@ -50,7 +50,7 @@ export type WorkerAnswer =
   /** The complete result went to the sink. */
   | { readonly kind: 'streamed'; readonly bytes: number }
   /** A part of the result went to the sink, then the answer broke off. */
-  | { readonly kind: 'broken_off'; readonly reason: string }
+  | { readonly kind: 'broken_off'; readonly reason: string; readonly bytes: number }
   /** There is no memory for the answer. */
   | { readonly kind: 'no_room'; readonly error: AppError }
   /** No worker can be sent the call, as it is no right request. */
@@ -180,7 +180,7 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
   onResponseEnd(): void {
     if (this.isOfAnother()) return;
     if (this.stream !== undefined && this.lastSent !== CLOSE_BRACE) {
-      this.abandon({ kind: 'broken_off', reason: 'its result has no end' });
+      this.abandon({ kind: 'broken_off', reason: 'its result has no end', bytes: this.size });
       return;
     }
     if (!this.settle()) return;
@@ -200,7 +200,7 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
     this.connections.abandon(this.connection);
     const reason = error.message;
     this.stream?.destroy();
-    if (this.stream !== undefined) this.resolve({ kind: 'broken_off', reason });
+    if (this.stream !== undefined) this.resolve({ kind: 'broken_off', reason, bytes: this.size });
     else {
       this.resolve(
         this.controller === undefined ? { kind: 'not_sent', reason, error } : { kind: 'cut_off', reason, runner },
@@ -275,7 +275,9 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
   }
 
   private giveUp(reason: string): void {
-    this.abandon(this.stream === undefined ? { kind: 'given_up', reason } : { kind: 'broken_off', reason });
+    this.abandon(
+      this.stream === undefined ? { kind: 'given_up', reason } : { kind: 'broken_off', reason, bytes: this.size },
+    );
   }
 
   private abandon(answer: WorkerAnswer): void {
