@@ -125,7 +125,7 @@ export class WebSocketTunnel implements Expiring {
       this.client.end();
     } else {
       const reason = 'its worker has ended';
-      this.close(CLOSE.failed, 'The worker has ended.', { kind: 'broken_off', reason });
+      this.close(CLOSE.failed, 'The worker has ended.', { kind: 'broken_off', reason, bytes: this.down.bytes });
     }
     this.worker.end();
   }
