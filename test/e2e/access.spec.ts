@@ -293,6 +293,13 @@ describeOnAnyEngine('a manager with keys of one scope each', (engine) => {
     expect(expectProblem(await told(KEY_OF.deploy), 403, 'forbidden').detail).toContain('of scope admin');
     // This installation has no callbacks.
     expect((await told(KEY_OF.admin)).json()).toMatchObject({ status: 400, field: 'callback_url' });
+    const byDefault = (key: string) =>
+      stage.manager.send(`/functions/${id}`, {
+        ...{ method: 'PATCH', headers: { 'X-Api-Key': key } },
+        body: '{"invocation_defaults": {"callback_url": "https://me.example"}}',
+      });
+    expect(expectProblem(await byDefault(KEY_OF.deploy), 403, 'forbidden').detail).toContain('of scope admin');
+    expect((await byDefault(KEY_OF.admin)).json()).toMatchObject({ status: 400, field: 'invocation_defaults' });
     expect((await schedule('GET', KEY_OF.invoke, 'no-look')).status).toBe(403);
     expect((await schedule('DELETE', KEY_OF.admin, 'the-unscheduling')).status).toBe(204);
     const remove = (path: string, requestId: string, key: string) =>

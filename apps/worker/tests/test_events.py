@@ -80,7 +80,7 @@ def test_what_is_no_event_has_none(worker: Worker) -> None:
     [
         (b"{", "body"),
         (b"[]", "body"),
-        ({"id": "1"}, "specversion"),
+        ({"specversion": "1.0"}, "id"),
         (EVENT | {"specversion": "0.3"}, "specversion"),
         (EVENT | {"source": ""}, "source"),
         (EVENT | {"data_base64": "?"}, "data_base64"),

@@ -9,6 +9,7 @@ import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isDeepStrictEqual } from 'node:util';
+import { requireAdmin } from '../auth/audit.js';
 import { MemoryBudget, type MemoryReservation } from '../memory/memory-budget.js';
 import { columnsOf } from '../revisions/function-spec.js';
 import { InstallationPolicy } from '../revisions/installation-policy.js';
@@ -97,6 +98,7 @@ export class FunctionsService {
     using reservation = this.memory.reserve();
     const { fileBytes, counted } = this.bounds(reservation);
     const upload = await readUpload(request, fileBytes, this.policy, counted);
+    mayReceive(request, upload.metadata);
     const fault = this.policy.faultOf(upload.metadata);
     if (fault) throw new InvalidUpload(fault.field, fault.message);
     return this.start(upload, { createdBy, named, ...upload.metadata });
@@ -210,8 +212,12 @@ export class FunctionsService {
       if (row.deletedAt !== null) throw new FunctionNotFound(reference);
       if (versions?.includes(row.version) === false) throw new VersionOutdated(id, row.version);
       const after = updated(row, update);
-      const fault = this.policy.faultOf(after);
-      if (fault) throw new InvalidUpdate(fault.field, fault.message);
+      // What was allowed when it was said stands in the way of no other change.
+      if ('invocation_defaults' in update) {
+        if (after.invocation_defaults.callback_url !== row.invocation_defaults.callback_url) mayReceive(request, after);
+        const fault = this.policy.faultOf(after);
+        if (fault) throw new InvalidUpdate(fault.field, fault.message);
+      }
       if (isDeepStrictEqual(after, metadataOf(row))) return row;
       // Null: somebody else was faster, and their change stays.
       const written = await this.repository.describe(id, row.version, after);
@@ -313,4 +319,9 @@ export class FunctionsService {
     });
     return gone === 'gone';
   }
+}
+
+/** Results go to nobody who may not call. Throws {@link Forbidden}. */
+function mayReceive(request: IncomingMessage, { invocation_defaults }: Pick<Metadata, 'invocation_defaults'>): void {
+  if (invocation_defaults.callback_url !== undefined) requireAdmin(request);
 }

@@ -21,7 +21,9 @@ describe('an event', () => {
     [{}, undefined],
     [{ 'content-type': 'application/json' }, undefined],
     [{ 'ce-madeup': 'x' }, undefined],
-    [{ 'ce-id': '1' }, 'binary'],
+    // Others have headers of these names, too.
+    [{ 'ce-id': '1', 'ce-type': 'x' }, undefined],
+    [{ 'ce-specversion': '1.0' }, 'binary'],
     [HEADERS, 'binary'],
     [{ 'content-type': 'application/cloudevents+json; charset=utf-8' }, 'structured'],
     [{ 'content-type': 'Application/CloudEvents+JSON', ...HEADERS }, 'structured'],
@@ -42,6 +44,7 @@ describe('an event', () => {
     structured({ ...all, subject: null, data_base64: 'aGVsbG8=' });
     structured({ ...EVENT, data: 'x'.repeat(500_000) });
     checkBinary({ ...HEADERS, 'ce-subject': encodeURIComponent('Grüße 7'), 'ce-source': '%2Fsensors%2F7' });
+    checkBinary({ ...HEADERS, 'ce-source': String.raw`"/sensors\/7"`, 'ce-constructor': 'any' });
   });
 
   it.each(['specversion', 'id', 'source', 'type'])('must have %s', (name) => {

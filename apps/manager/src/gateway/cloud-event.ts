@@ -18,6 +18,7 @@ const JSON_STRUCTURED = /^application\/cloudevents\+json\s*(;|$)/i;
 const NAME = /^[a-z0-9]+$/;
 /** What no reference to a resource holds (RFC 3986, section 2). */
 const NO_REFERENCE = /[^\x21-\x7e]|["<>\\^`{|}]/;
+const QUOTED = /^"(?:[^"\\]|\\.)*"$/;
 const URI = /^[a-z][a-z0-9+.-]*:/i;
 const MEDIA_TYPE = /^[!#$&^_.+\w-]+\/[!#$&^_.+\w-]+\s*(;.*)?$/;
 // oxlint-disable-next-line no-control-regex -- these may not be in a text
@@ -30,7 +31,8 @@ const NO_TEXT = /[\x00-\x1f\x7f-\x9f]/;
 export function eventModeOf(headers: Headers): 'binary' | 'structured' | 'other' | undefined {
   const { 'content-type': type } = headers;
   if (typeof type === 'string' && ANY_STRUCTURED.test(type)) return JSON_STRUCTURED.test(type) ? 'structured' : 'other';
-  return REQUIRED.some((name) => headers[`${PREFIX}${name}`] !== undefined) ? 'binary' : undefined;
+  // Others have headers such as `ce-id` of their own.
+  return headers[`${PREFIX}specversion`] === undefined ? undefined : 'binary';
 }
 
 /** Throws {@link InvalidEvent} with the attribute at fault. What it has as data is its handler's to read. */
@@ -62,12 +64,13 @@ export function checkStructured(body: Buffer): void {
   checkAttributes(attributes);
 }
 
-/** As the HTTP binding writes values in headers (section 3.1.3.2). */
+/** As the HTTP binding writes values in headers (section 3.1.3.2): maybe quoted, and then with escapes. */
 function decoded(value: string): string {
+  const text = QUOTED.test(value) ? value.slice(1, -1).replaceAll(/\\(.)/g, '$1') : value;
   try {
-    return decodeURIComponent(value);
+    return decodeURIComponent(text);
   } catch {
-    return value;
+    return text;
   }
 }
 
@@ -87,7 +90,7 @@ function attributeFault(name: string, value: unknown): string | undefined {
   const shown = name.slice(0, 64);
   if (!NAME.test(name))
     return `${JSON.stringify(shown)} can't be the name of an attribute: those have a to z and 0 to 9.`;
-  const rule = RULES[name];
+  const rule = Object.hasOwn(RULES, name) ? RULES[name] : undefined;
   if (rule === undefined && (typeof value === 'boolean' || isInteger(value))) return undefined;
   if (typeof value !== 'string')
     return `${shown} must be a text${rule === undefined ? ', a number or a boolean' : ''}.`;

@@ -61,6 +61,8 @@ export interface HttpBody {
 export interface HttpSink {
   /** Throws where `headers` can't be sent. */
   begin(status: number, headers: readonly string[]): Writable;
+  /** Why an answer that has arrived whole is a failure all the same; unset: none is. */
+  fault?(): AppError | undefined;
 }
 
 /** So that a worker that knows nothing of such calls doesn't take them for others. */

@@ -274,7 +274,7 @@ export class Invoker {
         timing.isAnswered = true;
         timing.answerBytes = answer.bytes;
         if (!isLasting) route.serviceTime.note(took);
-        return 'streamed';
+        return judged(http);
       case 'invalid':
         throw new HandlerResponseInvalid(`The handler's answer can't be sent: ${answer.reason}.`);
       case 'broken_off':
@@ -304,6 +304,12 @@ export class Invoker {
     // A lost request is harmless: the engine's own hints and the resync say the same.
     this.repository.requestReconcile(route.id).catch(() => undefined);
   }
+}
+
+function judged(http: Call['http']): 'streamed' {
+  const fault = http?.sink.fault?.();
+  if (fault !== undefined) throw fault;
+  return 'streamed';
 }
 
 function readOnce({ readPayload }: Call): Body {

@@ -22,7 +22,7 @@ import { problemWith, sendProblem } from '#libs/errors/problem.js';
 import { asAppError } from '#libs/errors/problem.filter.js';
 import { areTooManyPieces } from '../memory/chunks.js';
 import { serveHalfClosed } from './half-closed.js';
-import { isHandshake, responseToUpgrade } from './upgrade.js';
+import { isHandshake, responseToUpgrade, upgradeOf } from './upgrade.js';
 
 /** With a query they go to the framework's router, which knows what parameters there are. */
 const EXECUTE_PATH = /^\/functions\/([^/?#]+)\/execute\/?\??$/;
@@ -281,8 +281,10 @@ export function callsAhead(
 }
 
 /** Whether a call shall be one for later (RFC 7240, section 4.1). */
-function prefersLater({ headers: { prefer } }: IncomingMessage): boolean {
-  return prefer !== undefined && RESPOND_ASYNC.test(String(prefer));
+function prefersLater(request: IncomingMessage): boolean {
+  const { prefer } = request.headers;
+  // Nobody can talk to what runs later.
+  return prefer !== undefined && RESPOND_ASYNC.test(String(prefer)) && upgradeOf(request) === undefined;
 }
 
 function respondAsync(request: IncomingMessage, response: ServerResponse): void {
@@ -297,8 +299,8 @@ function respondAsync(request: IncomingMessage, response: ServerResponse): void 
 function isLetIn(access: Access, to: ProtectedRoute, request: IncomingMessage, response: ServerResponse): boolean {
   const principal = access.authenticate(request, response, to);
   if (!(principal instanceof Promise)) {
-    // The row of a call for later says whose it is.
-    if (to === INVOCATIONS || prefersLater(request)) notePrincipal(request, principal);
+    // Its row, or its record in the history, says whose it is.
+    notePrincipal(request, principal);
     return true;
   }
   principal.catch((thrown: unknown) => {

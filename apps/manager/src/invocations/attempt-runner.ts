@@ -79,7 +79,7 @@ export class AttemptRunner {
     if (claim.isExpired) return { id, token, status: 'dead', counts: false, error: EXPIRED };
     const timing = new CallTiming();
     const kept = new KeptBytes(this.config.resultBytes, reservation);
-    const http = claim.isHttp ? new KeptCall(this.limits, kept) : undefined;
+    const http = claim.isHttp ? new KeptCall(this.limits, kept, timing) : undefined;
     try {
       const result = await this.invoker.invoke(claim.functionId, {
         kind: claim.isScheduled ? 'schedule' : 'later',

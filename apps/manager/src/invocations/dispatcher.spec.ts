@@ -238,6 +238,29 @@ describe('a manager that looks for calls for later', () => {
     expect(around.turns).toEqual([]);
   });
 
+  it('begins no call that took so long to keep that it is another manager’s by then', async () => {
+    // Every moment is a long one.
+    around = new Around({ leaseMs: 0 });
+    around.slots.set('slow', 4);
+    const claims = [claimOf('slow'), claimOf('slow')] as const;
+    around.renew = () => Promise.resolve(new Map([[claims[1].id, { isCancelled: false }]]));
+    for (const claim of claims) around.dispatcher.place({ id: 'slow' } as Route)?.begin(claim);
+    await settled();
+    expect(around.attempts.map(({ claim }) => claim.id)).toEqual([claims[1].id]);
+  });
+
+  it('gives a place that a call had to no other while it begins', async () => {
+    around = new Around({ concurrency: 1 });
+    around.slots.set('one', 4);
+    const place = around.dispatcher.place({ id: 'one' } as Route);
+    around.due('one', 0);
+    await settled();
+    place?.begin(claimOf('one'));
+    await settled();
+    expect(around.attempts).toHaveLength(1);
+    expect(around.turns).toEqual([]);
+  });
+
   it('lets no call go before others of its function, nor begin while it stops', async () => {
     around = new Around();
     around.slots.set('busy', 0);

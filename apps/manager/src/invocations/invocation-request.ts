@@ -80,7 +80,7 @@ export async function readHttpInvocation(
     ...{ delayMs: 0, notBefore: null, priority: PRIORITIES.indexOf('normal') },
     ...policyIn({}, limits),
     key,
-    digest: key === null ? NOTHING : sha256(`${method} ${target}`, body),
+    digest: key === null ? NOTHING : sha256(saidBy(request, method, target), body),
   };
 }
 
@@ -93,8 +93,17 @@ function keyIn({ headers }: IncomingMessage): string | null {
 
 /** The query too: it may name a revision. */
 function digestOf({ url = '' }: IncomingMessage, body: Buffer): Buffer {
-  const query = url.includes('?') ? url.slice(url.indexOf('?')) : '';
-  return sha256(query, body);
+  return sha256(queryOf(url), body);
+}
+
+/** Attributes of an event are headers, and the query may name a revision. */
+function saidBy({ url = '', headers }: IncomingMessage, method: string, target: string): string {
+  const attributes = Object.entries(headers).filter(([name]) => name.startsWith('ce-') || name === 'content-type');
+  return JSON.stringify([method, target, queryOf(url), attributes.toSorted(([a], [b]) => (a < b ? -1 : 1))]);
+}
+
+function queryOf(url: string): string {
+  return url.includes('?') ? url.slice(url.indexOf('?')) : '';
 }
 
 function sha256(line: string, body: Buffer): Buffer {
@@ -130,8 +139,9 @@ export function policyIn(members: Members, limits: Omit<RequestLimits, 'payloadB
   if (fault !== undefined) throw new InvalidInvocation(fault.field, fault.message);
   const policy = resolvePolicy(limits, members, limits.defaults);
   const { callbackUrl: url } = policy;
-  const refusal = url === null ? undefined : callbackFault(url, limits.callbacks, 'callback_url');
-  if (refusal !== undefined) throw new InvalidInvocation('callback_url', refusal);
+  const field = members['callback_url'] === undefined ? 'invocation_defaults.callback_url' : 'callback_url';
+  const refusal = url === null ? undefined : callbackFault(url, limits.callbacks, field);
+  if (refusal !== undefined) throw new InvalidInvocation(field, refusal);
   return policy;
 }
 

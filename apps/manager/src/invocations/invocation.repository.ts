@@ -138,6 +138,8 @@ const MOST_SCANNED = 10_000;
 /** What one statement may carry. */
 const STATEMENT_BYTES = 8 * 1024 * 1024;
 /** A larger result is left out of a callback. */
+/** As its column has it: a stream may be longer. */
+const MOST_BYTES_TOLD = 2 ** 31 - 1;
 const LARGEST_TOLD = 1024 * 1024;
 const MOST_LOST = 10;
 /** By which the clocks of managers, whose ids have their time, and of the database may differ. */
@@ -448,7 +450,7 @@ export class InvocationRepository {
         all.map(({ counts = true }) => counts),
         all.map(({ revision }) => revision ?? null),
         all.map(({ result }) => result ?? null),
-        all.map(({ resultBytes }) => resultBytes ?? null),
+        all.map(({ resultBytes }) => (resultBytes === undefined ? null : Math.min(resultBytes, MOST_BYTES_TOLD))),
         all.map(({ error }) => (error === undefined ? null : JSON.stringify(error))),
       ],
     );

@@ -22,9 +22,19 @@ describe('what becomes of a call whose attempt has failed', () => {
     expect(nextOf(code, { ...FIRST, attempt: 3 }, MOST_MS, 0.5)).toEqual({ status: 'dead' });
   });
 
-  it.each(['function_not_found', 'revision_without_traffic', 'invalid_payload', 'payload_too_large'])(
-    'is dead after %s, which no time heals',
-    (code) => expect(nextOf(code, FIRST, MOST_MS, 0.5)).toEqual({ status: 'dead' }),
+  it('has lost an attempt where its handler answered what can’t be sent', () => {
+    const once = { retry: { ...ALL, maxAttempts: 1 }, attempt: 1, postponed: 0 };
+    expect(nextOf('handler_response_invalid', once, MOST_MS, 0.5)).toEqual({ status: 'dead' });
+  });
+
+  it.each([
+    'function_not_found',
+    'revision_without_traffic',
+    'invalid_payload',
+    'payload_too_large',
+    'http_unsupported',
+  ])('is dead after %s, which no time heals', (code) =>
+    expect(nextOf(code, FIRST, MOST_MS, 0.5)).toEqual({ status: 'dead' }),
   );
 
   it.each([

@@ -96,6 +96,7 @@ export const RESULT_INVALID = 'handler_result_invalid';
 const KINDS: ReadonlyMap<string, Retryable> = new Map([
   ['handler_error', 'error'],
   [RESULT_INVALID, 'error'],
+  ['handler_response_invalid', 'error'],
   ['handler_timeout', 'timeout'],
   ['worker_crashed', 'crash'],
 ]);
@@ -106,6 +107,9 @@ const FINAL: ReadonlySet<string> = new Set([
   'revision_without_traffic',
   'invalid_payload',
   'invalid_event',
+  'invalid_request',
+  'http_unsupported',
+  'websocket_unsupported',
   'payload_too_large',
 ]);
 

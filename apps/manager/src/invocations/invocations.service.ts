@@ -211,7 +211,9 @@ export class InvocationsService {
     const { invocation } = found;
     const attempts = await this.history.attempts(id);
     if (invocation.status !== 'succeeded') return invocationJson(invocation, null, attempts);
-    this.memory.reserveUntilClosed(response).add((invocation.resultBytes ?? 0) * 2);
+    // Of a larger one no more than the head is kept.
+    const keptBytes = Math.min(invocation.resultBytes ?? 0, this.config.resultBytes);
+    this.memory.reserveUntilClosed(response).add(keptBytes * 2);
     return invocationJson(invocation, await this.repository.result(id), attempts);
   }
 

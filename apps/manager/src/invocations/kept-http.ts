@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import type { Writable } from 'node:stream';
 import type { LimitsConfig } from '#libs/config/config.js';
+import type { CallTiming } from '../gateway/call-timing.js';
 import { HandlerError } from '../gateway/errors.js';
 import type { HttpBody, HttpRequest, HttpSink } from '../gateway/http-exchange.js';
 import type { Mount } from '../gateway/http-headers.js';
@@ -48,10 +49,14 @@ export class KeptCall implements HttpRequest {
   readonly idleMs: number;
   readonly sink: KeptAnswer;
 
-  constructor({ payloadBytes, streamIdleMs }: Pick<LimitsConfig, 'payloadBytes' | 'streamIdleMs'>, kept: KeptBytes) {
+  constructor(
+    { payloadBytes, streamIdleMs }: Pick<LimitsConfig, 'payloadBytes' | 'streamIdleMs'>,
+    kept: KeptBytes,
+    timing: CallTiming,
+  ) {
     this.payloadBytes = payloadBytes;
     this.idleMs = streamIdleMs;
-    this.sink = new KeptAnswer(kept);
+    this.sink = new KeptAnswer(kept, timing);
   }
 
   load(kept: Buffer): void {
@@ -81,19 +86,27 @@ class KeptBody implements HttpBody {
 class KeptAnswer implements HttpSink {
   private head: AnswerHead = { status: 0, headers: [] };
 
-  constructor(private readonly kept: KeptBytes) {}
+  constructor(
+    private readonly kept: KeptBytes,
+    private readonly timing: CallTiming,
+  ) {}
 
   begin(status: number, headers: readonly string[]): Writable {
     this.head = { status, headers };
+    this.timing.httpStatus = status;
     return this.kept;
   }
 
-  /** What the call has come to. Throws {@link HandlerError} where its status says that it has failed. */
-  outcome(): { readonly result: Buffer; readonly resultBytes: number } {
+  fault(): HandlerError | undefined {
     const { status } = this.head;
+    if (status < FIRST_FAILURE) return undefined;
     const body = this.kept.take() ?? NOTHING;
-    if (status < FIRST_FAILURE) return { result: packed(this.head, body), resultBytes: this.kept.bytes };
     const shown = isUtf8(body) ? body.toString('utf8', 0, SHOWN_BYTES) : '';
-    throw new HandlerError(`It answered ${status}${shown === '' ? '.' : `: ${shown}`}`, {});
+    return new HandlerError(`It answered ${status}${shown === '' ? '.' : `: ${shown}`}`, {});
+  }
+
+  /** What a call that succeeded has come to. */
+  outcome(): { readonly result: Buffer; readonly resultBytes: number } {
+    return { result: packed(this.head, this.kept.take() ?? NOTHING), resultBytes: this.kept.bytes };
   }
 }

@@ -17,6 +17,7 @@ from .http import EventInvalid, Headers
 
 _PREFIX = "ce-"
 _STRUCTURED = re.compile(r"application/cloudevents\+json\s*(;|$)", re.IGNORECASE)
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _JSON = re.compile(r"[^/;\s]+/(?:[^/;\s]+\+)?json\s*(;|$)", re.IGNORECASE)
 _REQUIRED = ("specversion", "id", "source", "type")
 
@@ -35,7 +36,7 @@ def is_event(pairs: Headers) -> bool:
     headers = _texts(pairs)
     if _STRUCTURED.match(headers.get("content-type", "")):
         return True
-    return any(f"{_PREFIX}{name}" in headers for name in _REQUIRED)
+    return f"{_PREFIX}specversion" in headers
 
 
 def event_of(pairs: Headers, body: bytes) -> Event:
@@ -44,7 +45,7 @@ def event_of(pairs: Headers, body: bytes) -> Event:
     if _STRUCTURED.match(headers.get("content-type", "")):
         return _structured(body)
     attributes: dict[str, Any] = {
-        name.removeprefix(_PREFIX): unquote(value)
+        name.removeprefix(_PREFIX): unquote(_unquoted(value))
         for name, value in headers.items()
         if name.startswith(_PREFIX)
     }
@@ -55,6 +56,10 @@ def event_of(pairs: Headers, body: bytes) -> Event:
 
 def _texts(pairs: Headers) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
+
+
+def _unquoted(value: str) -> str:
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if _QUOTED.fullmatch(value) else value
 
 
 def _structured(body: bytes) -> Event:
@@ -71,7 +76,8 @@ def _structured(body: bytes) -> Event:
             binary = base64.b64decode(encoded, validate=True)
         except (ValueError, TypeError):
             raise EventInvalid("data_base64", "data_base64 is not base64.") from None
-        data = _data_of(binary, attributes.get("datacontenttype", "application/octet-stream"))
+        media_type = _checked(attributes).get("datacontenttype", "application/octet-stream")
+        data = _data_of(binary, media_type)
     return Event(_checked(attributes), data)
 
 
@@ -81,6 +87,8 @@ def _checked(attributes: dict[str, Any]) -> dict[str, Any]:
             raise EventInvalid(name, f"{name} is missing.")
     if attributes["specversion"] != "1.0":
         raise EventInvalid("specversion", "specversion must be 1.0.")
+    if not isinstance(attributes.get("datacontenttype", ""), str):
+        raise EventInvalid("datacontenttype", "datacontenttype must be a text.")
     return attributes
 
 
