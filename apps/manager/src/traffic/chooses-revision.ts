@@ -4,12 +4,13 @@ import { QueryParameter } from '../http/query.js';
 
 /** How a call chooses its revision; `verb`: what that shall do. */
 export function ChoosesRevision(verb: 'answer' | 'run it'): MethodDecorator {
+  // Applied in this order, each before those that are there: the reverse of what is shown.
   return applyDecorators(
-    QueryParameter({
-      name: 'revision',
+    ApiHeader({
+      name: 'X-Faas-Sticky',
       required: false,
-      description: `The revision that shall ${verb}, which must be among those of the traffic${verb === 'answer' ? '' : ', also when it runs'}.`,
-      schema: { type: 'integer', minimum: 1, maximum: 999_999_999 },
+      description: 'Calls with the same key have the same revision for as long as the traffic stays as it is.',
+      schema: { type: 'string' },
     }),
     QueryParameter({
       name: 'tag',
@@ -17,11 +18,11 @@ export function ChoosesRevision(verb: 'answer' | 'run it'): MethodDecorator {
       description: `The tag of the revision that shall ${verb}.`,
       schema: { type: 'string', maxLength: 63 },
     }),
-    ApiHeader({
-      name: 'X-Faas-Sticky',
+    QueryParameter({
+      name: 'revision',
       required: false,
-      description: 'Calls with the same key have the same revision for as long as the traffic stays as it is.',
-      schema: { type: 'string' },
+      description: `The revision that shall ${verb}, which must be among those of the traffic${verb === 'answer' ? '' : ', also when it runs'}.`,
+      schema: { type: 'integer', minimum: 1, maximum: 999_999_999 },
     }),
   );
 }
