@@ -78,7 +78,7 @@ export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdow
     series.usedAt = now;
     series.outcomes.set(code, (series.outcomes.get(code) ?? 0) + 1);
     if (timing.dividedTo !== undefined && functionId !== undefined) series.countDivided(timing.dividedTo, code);
-    series.durations.observe((now - timing.startedAt) / 1_000);
+    if (!timing.isWebSocket) series.durations.observe((now - timing.startedAt) / 1_000);
     if (isAnswered) this.overhead.observe(timing.overheadMs(now) / 1_000);
     if (!isCold) return;
     series.coldStarts += 1;

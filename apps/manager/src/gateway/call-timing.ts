@@ -38,6 +38,11 @@ export class CallTiming {
   private waitedMs = 0;
   private workingMs = 0;
 
+  /** It was opened: how long it is kept open is up to those who talk. */
+  get isWebSocket(): boolean {
+    return this.httpStatus === 101;
+  }
+
   /** The body is complete. */
   received(now: number): void {
     this.receivingMs = now - this.startedAt;

@@ -54,7 +54,7 @@ export class Minutes {
     else if (code !== undefined) minute.failed += 1;
     if (timing.isCold) minute.coldStarts += 1;
     // Nobody waits for the answer to an attempt, and how long it has waited is said elsewhere.
-    if (timing.sentAt > 0) count(minute.durations, attemptOf ? timing.workerMs : totalMs);
+    if (timing.sentAt > 0 && !timing.isWebSocket) count(minute.durations, attemptOf ? timing.workerMs : totalMs);
     return true;
   }
 
