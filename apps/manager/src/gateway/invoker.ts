@@ -24,7 +24,7 @@ import {
   HttpUnsupported,
   WorkerCrashed,
 } from './errors.js';
-import { exchangeHttp, type HttpRequest } from './http-exchange.js';
+import { exchangeHttp, type HttpRequest, type WebSocketCaller } from './http-exchange.js';
 import { PostMortem } from './post-mortem.js';
 import { functionOf, type Route, Router } from './router.js';
 import { type Replica, Slot } from './slot-pool.js';
@@ -95,8 +95,7 @@ export class Invoker {
       const route = found instanceof Promise ? await found : found;
       // No payload is read before it is known whose share it counts in.
       reservation.countFor(route.share);
-      timing.functionId = functionOf(route);
-      call.http?.webSocket?.admit(functionOf(route));
+      if (call.http?.webSocket !== undefined) admit(call.http.webSocket, route, timing);
       body = call.isBackground === true ? readOnce(call) : await call.readPayload();
       const result = await this.run(route, body, call);
       const now = performance.now();
@@ -179,6 +178,7 @@ export class Invoker {
   }
 
   private async run(first: Route, body: Body, call: Call): Promise<Buffer | 'streamed'> {
+    call.timing.functionId = functionOf(first);
     // It may have changed, or gone, while the payload arrived.
     let route = this.router.knownRoute(first.id) ?? (await this.again(first, call));
     const giveUpAt = performance.now() + Math.max(route.timeoutMs, SHORTEST_WAIT_MS);
@@ -304,6 +304,12 @@ export class Invoker {
     // A lost request is harmless: the engine's own hints and the resync say the same.
     this.repository.requestReconcile(route.id).catch(() => undefined);
   }
+}
+
+/** Throws what keeps another one of its function from being opened, which counts as the function's. */
+function admit(webSocket: WebSocketCaller, route: Route, timing: CallTiming): void {
+  timing.functionId = functionOf(route);
+  webSocket.admit(timing.functionId);
 }
 
 function judged(http: Call['http']): 'streamed' {
