@@ -110,7 +110,7 @@ describe('WebSocketTunnel', () => {
     workersEnd.end(closing);
     // Longer than one that has read all of it may take to leave.
     setTimeout(() => clientsEnd.resume(), 1_500);
-    expect(await ended).toEqual({ kind: 'streamed' });
+    expect(await ended).toMatchObject({ kind: 'streamed', bytes: 3 * long.length + closing.length });
     await vi.waitFor(() => expect(clientsEnd.readableEnded).toBe(true), 10_000);
     expect(atClient()).toEqual(Buffer.concat([long, long, long, closing]));
   });
