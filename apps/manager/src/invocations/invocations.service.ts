@@ -33,7 +33,8 @@ import {
   type ListFilter,
   type NewInvocation,
 } from './invocation.repository.js';
-import { choiceOfReplay, type Replay, replayOfCall, replayOfInvocation, underId } from './replay.js';
+import { resolvePolicy } from './invocation-policy.js';
+import { choiceOfReplay, payloadOf, type Replay, replayOfCall, replayOfInvocation, underId } from './replay.js';
 import { readHttpInvocation, readInvocation } from './invocation-request.js';
 import type { RequestHead } from './kept-http.js';
 import { InvocationSignals } from './invocation-signals.js';
@@ -159,15 +160,19 @@ export class InvocationsService {
     const functionId = 'call' in found ? found.call.functionId : found.invocation.functionId;
     named(functionId);
     const reservation = this.memory.reserveUntilClosed(response);
+    const payload = 'call' in found ? payloadOf(found.call) : undefined;
+    const route = await this.router.route(functionId);
+    reservation.countFor(route.share);
     let replay: Replay;
-    if ('call' in found) replay = replayOfCall(found.call, this.config);
-    else {
+    if ('call' in found) {
+      const policy = resolvePolicy(this.config, {}, route.invocationDefaults);
+      replay = replayOfCall(found.call, payload as Buffer, policy);
+    } else {
       reservation.add(found.invocation.payloadBytes * 2);
       const origin = await this.repository.origin(id);
       if (origin === null) throw new InvocationNotFound(id);
       replay = replayOfInvocation(found.invocation, origin);
     }
-    const route = await this.router.route(functionId);
     const choice = choiceOfReplay(wanted, replay, route);
     const anew = randomUUIDv7();
     const { invocation } = await this.enqueued(route, {

@@ -1,9 +1,9 @@
-import type { InvocationsConfig } from '#libs/config/config.js';
 import type { KeptCallWithPayload } from '../history/call.js';
 import type { Route } from '../gateway/router.js';
 import type { Choice } from '../traffic/traffic.js';
 import { ReplayImpossible } from './errors.js';
-import { type Invocation, PRIORITIES, type Replayed, RETRYABLE } from './invocation.js';
+import { type Invocation, PRIORITIES, type Replayed } from './invocation.js';
+import type { ResolvedPolicy } from './invocation-policy.js';
 import { packed, type RequestHead, unpacked } from './kept-http.js';
 import type { NewInvocation } from './invocation.repository.js';
 
@@ -23,11 +23,8 @@ export function replayOfInvocation(
   return { functionId, priority, retry, maxAgeMs, revision: revision ?? enqueuedRevision, http, body, payloadBytes };
 }
 
-/** Throws {@link ReplayImpossible} where what the handler was given isn't there as it was. */
-export function replayOfCall(
-  { id, kind, functionId, payload, isRedacted, revision }: KeptCallWithPayload,
-  { maxAttempts, backoffMs, maxAgeMs }: Pick<InvocationsConfig, 'maxAttempts' | 'backoffMs' | 'maxAgeMs'>,
-): Replay {
+/** What the handler of a call at once was given. Throws {@link ReplayImpossible} where it isn't there as it was. */
+export function payloadOf({ id, kind, functionId, payload, isRedacted }: KeptCallWithPayload): Buffer {
   if (kind === 'run')
     throw new ReplayImpossible(id, 'nothing is kept of code that was run once. Send it to POST /runs.');
   if (kind === 'http') throw new ReplayImpossible(id, 'requests over HTTP are not kept.');
@@ -43,8 +40,16 @@ export function replayOfCall(
       `members of its payload were redacted. PATCH /functions/${functionId} {"history": {"redact": []}} keeps those of calls to come.`,
     );
   }
+  return payload;
+}
+
+/** With what its function says of calls that say nothing of themselves. */
+export function replayOfCall(
+  { functionId, revision }: KeptCallWithPayload,
+  payload: Buffer,
+  { retry, maxAgeMs }: Pick<ResolvedPolicy, 'retry' | 'maxAgeMs'>,
+): Replay {
   const body = Buffer.from(JSON.stringify({ payload: payload.toString() }));
-  const retry = { maxAttempts, on: RETRYABLE, backoffMs };
   const priority = PRIORITIES.indexOf('normal');
   return { functionId, priority, retry, maxAgeMs, revision, http: null, body, payloadBytes: payload.length };
 }
