@@ -2,6 +2,9 @@ import { type Ask, Database } from '#libs/database/database.js';
 import { Injectable } from '@nestjs/common';
 import type { Packed } from './layer-pieces.js';
 
+/** Between two pieces of an archive, which come from the engine. */
+const LONGEST_PAUSE = '60s';
+
 /** Why a build failed, as its maker is told. */
 export interface BuildError {
   readonly code: 'requirements_not_installable' | 'build_unavailable';
@@ -102,6 +105,7 @@ export class LayerRepository {
     { key, token, lines }: { key: string; token: string; lines: readonly string[] },
   ): Promise<void> {
     await this.database.transaction(async (ask) => {
+      await ask(`SET LOCAL idle_in_transaction_session_timeout = '${LONGEST_PAUSE}'`);
       const { digest, lock, python, machine, bytes, files } = layer;
       const [added] = await ask<{ isNew: boolean }>(
         `INSERT INTO layers (digest, lock, python, machine, bytes, files) VALUES ($1, $2, $3, $4, $5, $6)
