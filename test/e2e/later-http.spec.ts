@@ -120,7 +120,7 @@ describeOnAnyEngine('HTTP calls for later', (engine) => {
     expect(JSON.parse((await answered(`/f/${id}/third`)).body!)).toEqual([1, 2, 3]);
     const { id: broken } = await kept(`/f/${id}/broken`);
     const error = { code: 'handler_error', detail: 'It answered 503: not today' };
-    const failed = { status: 'failed', http_status: 503, error: { code: 'handler_error' } };
+    const failed = { status: 'failed', code: 'handler_error' };
     await until(here(), broken, { status: 'dead', attempt: 3, error, attempts: [failed, failed, failed] });
     const { id: raises } = await kept(`/f/${id}/raises`);
     await until(here(), raises, { status: 'dead', attempt: 3, error: { detail: 'ValueError: oh' } });

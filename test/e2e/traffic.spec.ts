@@ -303,10 +303,11 @@ describeOnAnyEngine('divided traffic', (engine) => {
     await revised(manager, id, { code: answering('r3') });
     const waiting = send(other, 'PUT', `${id}/traffic`, { targets: [{ revision: 2, percent: 100 }] });
     waiting.catch(() => undefined);
-    await vi.waitFor(async () => {
+    const isPending = async () => {
       const { pending } = (await manager.send(`/functions/${id}/traffic`)).json() as TrafficDto;
       expect(pending).not.toBeNull();
-    });
+    };
+    await vi.waitFor(isPending, { timeout: 10_000, interval: 20 });
     await other.stop();
     await waiting.catch(() => undefined);
     await vi.waitFor(async () => expect(await counted(manager, id, 20)).toEqual({ r2: 20 }), { timeout: 30_000 });
