@@ -95,8 +95,8 @@ describeOnAnyEngine('schedules', (engine) => {
     }, PATIENCE);
     expect(paused.paused?.reason).toMatch(/^Its last \d calls have failed for good \(pause_after_failures: 2\)/);
     expect(paused).toMatchObject({ next_times: [], enabled: true });
-    expect(paused.last_runs?.[0]).toMatchObject({
-      status: 'dead',
+    // The next one may have been made before they were looked at.
+    expect(paused.last_runs?.find(({ status }) => status === 'dead')).toMatchObject({
       error: { code: 'handler_error', detail: 'ValueError: oh' },
     });
     const again = await put(id, 'failing', body);
