@@ -1,3 +1,4 @@
+import { DNS_LABEL } from '#libs/names/dns-label.js';
 import { existsSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
 import { availableParallelism, tmpdir, totalmem } from 'node:os';
@@ -58,7 +59,7 @@ const whole = (min: number, max: number) =>
 const integer = (fallback: number, min: number, max: number) => whole(min, max).default(fallback);
 
 const name = (what: string) =>
-  z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, {
+  z.string().regex(DNS_LABEL, {
     error: `must be ${what}: lower-case letters, digits and hyphens, at most 63`,
   });
 

@@ -13,6 +13,8 @@ export type Ask = <Row>(sql: string, parameters?: readonly unknown[]) => Promise
 export type Copy = (sql: string, rows: Buffer) => Promise<void>;
 
 const MOST_TRIES = 5;
+/** Whoever reads or writes waits behind a statement that waits for a lock on a whole table. */
+const LOCK_TIMEOUT = '1s';
 
 /**
  * The one way to PostgreSQL: connection faults become {@link DatabaseUnavailable}. The pool opens new connections by
@@ -67,6 +69,18 @@ export class Database {
         }
       }),
     );
+  }
+
+  /**
+   * Runs `work`, which changes whole tables, inside one transaction: of all managers one at a time does so under this
+   * lock. It fails where it would wait for a table for longer than others may wait behind it.
+   */
+  alone<T>(lock: number, work: (ask: Ask) => Promise<T>): Promise<T> {
+    return this.transaction(async (ask) => {
+      await ask(`SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'`);
+      await ask('SELECT pg_advisory_xact_lock($1)', [lock]);
+      return work(ask);
+    });
   }
 
   /** Rows of one explicit statement, whose text should hold no values. */

@@ -32,13 +32,14 @@ import type { Request, Response } from 'express';
 import { Audit, keyOf } from '../auth/audit.js';
 import { Needs } from '../auth/auth.guard.js';
 import { tagVersion, versionsOf } from '../http/entity-tag.js';
+import { InPages, linkHeader } from '../http/pages.js';
 import { QueryParameter } from '../http/query.js';
 import { FUNCTION_ID, FunctionDetailDto, FunctionDto } from './dto/function.dto.js';
 import { MetadataDto } from './dto/metadata.dto.js';
 import { JsonUploadDto, UploadDto } from './dto/upload.dto.js';
 import { PHASES, newestServing } from './function.entity.js';
 import { FunctionsService } from './functions.service.js';
-import { filterOf, MOST_PER_PAGE, pageOf } from './page.js';
+import { filterOf, pageOf } from './page.js';
 
 export const ETAG = {
   ETag: {
@@ -157,27 +158,11 @@ export class FunctionsController {
     description: 'Those of this status.',
     schema: { type: 'string', enum: [...PHASES] },
   })
-  @QueryParameter({
-    name: 'limit',
-    required: false,
-    description: 'At most so many of them; without it, all.',
-    schema: { type: 'integer', minimum: 1, maximum: MOST_PER_PAGE },
-  })
-  @QueryParameter({
-    name: 'after',
-    required: false,
-    description: 'Where the page begins: taken from the Link header of the page before.',
-    schema: { type: 'string', pattern: '^[0-9]{1,18}$', maxLength: 18 },
-  })
+  @InPages({ after: { pattern: '^[0-9]{1,18}$', maxLength: 18 } })
   @ApiOkResponse({
     type: [FunctionDto],
     description: 'The functions; an empty array where there are none.',
-    headers: {
-      Link: {
-        description: 'With a limit, where more functions follow: the next page (RFC 8288).',
-        schema: { type: 'string', example: '</functions?limit=100&after=100>; rel="next"' },
-      },
-    },
+    headers: linkHeader('</functions?limit=100&after=100>; rel="next"', 'functions'),
   })
   @ApiProblems('invalid_page')
   async list(

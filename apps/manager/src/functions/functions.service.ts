@@ -33,7 +33,8 @@ import { FunctionChanges } from './function-changes.js';
 import { type FunctionEntity, newestServing } from './function.entity.js';
 import { isFunctionId, newFunctionId } from './function-id.js';
 import { FunctionRepository, type NewFunction } from './function.repository.js';
-import { type Filter, linkToNext, type Page } from './page.js';
+import { linkToNext } from '../http/pages.js';
+import { type Filter, type Page, queryOf } from './page.js';
 import { readUpdate, updated } from './update.js';
 import { uploadFailure, uploadVerdict } from './upload-verdict.js';
 import { readRun, readUpload, type Upload } from './upload.js';
@@ -183,7 +184,9 @@ export class FunctionsService {
     const shown = rows.slice(0, limit);
     const last = shown.at(-1);
     const next =
-      limit !== undefined && last && rows.length > limit ? linkToNext(limit, last.position, filter) : undefined;
+      limit !== undefined && last && rows.length > limit
+        ? linkToNext('/functions', limit, last.position, queryOf(filter))
+        : undefined;
     return { functions: shown.map((row) => FunctionDto.of(row)), next };
   }
 

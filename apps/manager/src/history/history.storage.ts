@@ -1,11 +1,9 @@
-import { type Ask, Database } from '#libs/database/database.js';
+import { Database } from '#libs/database/database.js';
 import { Injectable } from '@nestjs/common';
 import { type Segment, TABLES } from './segments.js';
 
 /** One manager at a time changes segments. */
 const LOCK = 7_013_272;
-/** Whoever reads or writes waits behind a statement that waits for a lock on a whole table. */
-const LOCK_TIMEOUT = '1s';
 
 interface SegmentRow extends Omit<Segment, 'rows' | 'bytes'> {
   readonly rows: string;
@@ -32,7 +30,7 @@ export class HistoryStorage {
 
   /** Makes the segment after this one, unless another manager has. */
   async openAfter({ family, number }: Pick<Segment, 'family' | 'number'>): Promise<void> {
-    await this.exclusively(async (ask) => {
+    await this.database.alone(LOCK, async (ask) => {
       const [newest] = await ask<{ number: number }>(
         // Before any table is locked, as writers do.
         'SELECT number FROM history_segments WHERE family = $1 ORDER BY number DESC LIMIT 1 FOR UPDATE',
@@ -53,17 +51,9 @@ export class HistoryStorage {
 
   /** Removes a segment that is not the newest. */
   async drop({ family, number }: Pick<Segment, 'family' | 'number'>): Promise<void> {
-    await this.exclusively(async (ask) => {
+    await this.database.alone(LOCK, async (ask) => {
       await ask('DELETE FROM history_segments WHERE family = $1 AND number = $2', [family, number]);
       for (const table of TABLES[family]) await ask(`DROP TABLE IF EXISTS ${table}_${number}`);
-    });
-  }
-
-  private exclusively(work: (ask: Ask) => Promise<void>): Promise<void> {
-    return this.database.transaction(async (ask) => {
-      await ask(`SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'`);
-      await ask('SELECT pg_advisory_xact_lock($1)', [LOCK]);
-      await work(ask);
     });
   }
 }

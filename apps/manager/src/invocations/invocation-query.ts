@@ -1,7 +1,7 @@
 import { InvalidRequest } from '#libs/errors/errors.js';
 import { isJsonObject } from '#libs/json/json-scan.js';
 import { timeOf } from '#libs/json/time.js';
-import { InvalidPage } from '../functions/page.js';
+import { InvalidPage, MOST_PER_PAGE } from '../http/pages.js';
 import { InvalidInvocation } from './errors.js';
 import { CALL_KINDS } from '../gateway/call-ends.js';
 import { CALL_STATUSES } from '../history/call.js';
@@ -11,7 +11,6 @@ import { REPLAYED, type Replayed, STATUSES } from './invocation.js';
 import type { ListFilter } from './invocation.repository.js';
 
 export const DEFAULT_LIMIT = 50;
-export const MOST_PER_PAGE = 1_000;
 const MOST_IDS = 1_000;
 const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const CODE = /^[a-z_]{1,64}$/;
@@ -74,18 +73,15 @@ function timeIn(query: Query, name: string): Date | undefined {
   throw new InvalidRequest(`${name} must be a time such as 2026-11-23T12:00:00Z (RFC 3339).`, name);
 }
 
-/** `Link` header (RFC 8288) to the page after this call, of the same calls. */
-export function linkToNext(path: string, filter: ListFilter, after: string): string {
-  const { status, kind, revision, code, since, until, limit } = filter;
+/** What lists these calls. */
+export function queryOf({ status, kind, revision, code, since, until }: ListFilter): URLSearchParams {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries({ status, kind, revision, code })) {
     if (value !== undefined) query.append(name, String(value));
   }
   if (since !== undefined) query.append('since', since.toISOString());
   if (until !== undefined) query.append('until', until.toISOString());
-  query.append('limit', String(limit));
-  query.append('after', after);
-  return `<${path}?${query.toString()}>; rel="next"`;
+  return query;
 }
 
 /** Which dead calls a redrive names; null: all of them. */

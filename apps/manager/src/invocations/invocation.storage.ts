@@ -1,11 +1,9 @@
-import { type Ask, Database } from '#libs/database/database.js';
+import { Database } from '#libs/database/database.js';
 import { Injectable } from '@nestjs/common';
 import { dayOf, type DayPartition, firstIdOf, partitionOf } from './days.js';
 
 /** One manager at a time changes partitions. */
 const LOCK = 7_013_271;
-/** Statements for rows wait behind one that waits for a lock on the whole table. */
-const LOCK_TIMEOUT = '1s';
 const LOCK_NOT_AVAILABLE = '55P03';
 const AT_ONCE = 1_000;
 /** They are small. */
@@ -39,7 +37,7 @@ export class InvocationStorage {
         continue;
       }
       try {
-        await this.exclusively((ask) =>
+        await this.database.alone(LOCK, (ask) =>
           ask(`CREATE TABLE IF NOT EXISTS ${name} PARTITION OF invocations FOR VALUES FROM ('${from}') TO ('${to}')`),
         );
       } catch (error) {
@@ -72,7 +70,7 @@ export class InvocationStorage {
     );
     if (kept?.isKept !== false) return false;
     try {
-      return await this.exclusively(async (ask) => {
+      return await this.database.alone(LOCK, async (ask) => {
         // A redrive may have let some of them wait again since.
         await ask('LOCK TABLE ONLY invocations IN ACCESS EXCLUSIVE MODE');
         const [again] = await ask<{ isKept: boolean }>(
@@ -140,14 +138,6 @@ export class InvocationStorage {
       [retentionMs],
     );
     return rows.length;
-  }
-
-  private exclusively<T>(work: (ask: Ask) => Promise<T>): Promise<T> {
-    return this.database.transaction(async (ask) => {
-      await ask(`SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'`);
-      await ask('SELECT pg_advisory_xact_lock($1)', [LOCK]);
-      return work(ask);
-    });
   }
 }
 

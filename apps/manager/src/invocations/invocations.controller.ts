@@ -18,21 +18,14 @@ import { Needs } from '../auth/auth.guard.js';
 import { ChoosesRevision } from '../traffic/chooses-revision.js';
 import { FUNCTION_ID } from '../functions/dto/function.dto.js';
 import { readSmallJson } from '../functions/update.js';
+import { InPages, linkHeader, linkToNext } from '../http/pages.js';
 import { QueryParameter } from '../http/query.js';
 import { InvocationDto, InvokeLaterDto, RedriveDto, RedrivenDto, ReplayDto } from './dto.js';
 import { CALL_KINDS } from '../gateway/call-ends.js';
 import { MOST_TAIL } from '../logs/log-query.js';
 import { LogsService } from '../logs/logs.service.js';
 import { LogRecordDto } from '../logs/dto/log-record.dto.js';
-import {
-  ALL_STATUSES,
-  DEFAULT_LIMIT,
-  linkToNext,
-  listFilterOf,
-  MOST_PER_PAGE,
-  redriveIn,
-  replayIn,
-} from './invocation-query.js';
+import { ALL_STATUSES, DEFAULT_LIMIT, queryOf, listFilterOf, redriveIn, replayIn } from './invocation-query.js';
 import { InvocationsHttp } from './invocations.http.js';
 import { InvocationsService } from './invocations.service.js';
 
@@ -152,30 +145,13 @@ export class InvocationsController {
     schema: TIME,
   })
   @QueryParameter({ name: 'until', required: false, description: 'Those that came before it.', schema: TIME })
-  @QueryParameter({
-    name: 'limit',
-    required: false,
-    description: 'At most so many of them.',
-    schema: { type: 'integer', minimum: 1, maximum: MOST_PER_PAGE, default: DEFAULT_LIMIT },
-  })
-  @QueryParameter({
-    name: 'after',
-    required: false,
-    description: 'Where the page begins: taken from the Link header of the page before.',
-    schema: { type: 'string', maxLength: 36 },
-  })
+  @InPages({ byDefault: DEFAULT_LIMIT, after: { maxLength: 36 } })
   @ApiOkResponse({
     type: [InvocationDto],
     description: 'The calls; an empty array where there are none.',
-    headers: {
-      Link: {
-        description: 'Where more follow: the next page (RFC 8288).',
-        schema: {
-          type: 'string',
-          example: '</functions/greet/invocations?limit=50&after=019356b4-1c30-7b2e-9f4c-5d2f4a6e8b10>; rel="next"',
-        },
-      },
-    },
+    headers: linkHeader(
+      '</functions/greet/invocations?limit=50&after=019356b4-1c30-7b2e-9f4c-5d2f4a6e8b10>; rel="next"',
+    ),
   })
   @ApiProblems('invalid_page', 'function_not_found', 'route_not_found')
   async list(
@@ -186,7 +162,8 @@ export class InvocationsController {
     const filter = listFilterOf(query);
     const { shown, next } = await this.invocations.list(reference, filter);
     if (next !== undefined) {
-      response.setHeader('Link', linkToNext(`/functions/${encodeURIComponent(reference)}/invocations`, filter, next));
+      const path = `/functions/${encodeURIComponent(reference)}/invocations`;
+      response.setHeader('Link', linkToNext(path, filter.limit, next, queryOf(filter)));
     }
     return shown;
   }

@@ -1,3 +1,4 @@
+import { isDnsLabel } from '#libs/names/dns-label.js';
 import { isJsonObject } from '#libs/json/json-scan.js';
 import { variableFault } from './environment.js';
 
@@ -18,13 +19,8 @@ export interface SecretTarget {
 export const MOST_SECRETS = 16;
 
 const LONGEST_TARGET = 128;
-const SECRET_NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 /** What is a name on every file system, and a key of a cluster's Secret. */
 const FILE_NAME = /^(?!\.{1,2}$|\.\.)[A-Za-z0-9._-]{1,128}$/;
-
-export function isSecretName(name: unknown): name is string {
-  return typeof name === 'string' && SECRET_NAME.test(name);
-}
 
 export function variablesOf(secrets: SecretTargets): SecretTarget[] {
   return Object.entries(secrets).flatMap(([target, source]) =>
@@ -66,7 +62,7 @@ function targetFault(target: string, source: unknown): string | undefined {
   const fault = isFile ? fileFault(target) : secretVariableFault(target);
   if (fault !== undefined) return `the name ${shown} ${fault}.`;
   const name = isFile ? source['file'] : source;
-  if (isSecretName(name)) return undefined;
+  if (isDnsLabel(name)) return undefined;
   return `${shown} must name a secret: lower-case letters, digits and hyphens, at most 63.`;
 }
 

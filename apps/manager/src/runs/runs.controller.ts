@@ -6,7 +6,8 @@ import { Audit, keyOf } from '../auth/audit.js';
 import { Needs } from '../auth/auth.guard.js';
 import { JsonRunDto, RunDto } from '../functions/dto/upload.dto.js';
 import { InvocationDto } from '../invocations/dto.js';
-import { DEFAULT_LIMIT, linkToNext, listFilterOf, MOST_PER_PAGE } from '../invocations/invocation-query.js';
+import { DEFAULT_LIMIT, listFilterOf, queryOf } from '../invocations/invocation-query.js';
+import { InPages, linkHeader, linkToNext } from '../http/pages.js';
 import { QueryParameter } from '../http/query.js';
 import { CALL_STATUSES } from '../history/call.js';
 import { LogRecordDto } from '../logs/dto/log-record.dto.js';
@@ -90,27 +91,11 @@ export class RunsController {
     schema: TIME,
   })
   @QueryParameter({ name: 'until', required: false, description: 'Those that began before it.', schema: TIME })
-  @QueryParameter({
-    name: 'limit',
-    required: false,
-    description: 'At most so many of them.',
-    schema: { type: 'integer', minimum: 1, maximum: MOST_PER_PAGE, default: DEFAULT_LIMIT },
-  })
-  @QueryParameter({
-    name: 'after',
-    required: false,
-    description: 'Where the page begins: taken from the Link header of the page before.',
-    schema: { type: 'string', maxLength: 36 },
-  })
+  @InPages({ byDefault: DEFAULT_LIMIT, after: { maxLength: 36 } })
   @ApiOkResponse({
     type: [InvocationDto],
     description: 'The runs; an empty array where there are none.',
-    headers: {
-      Link: {
-        description: 'Where more follow: the next page (RFC 8288).',
-        schema: { type: 'string', example: '</runs?limit=50&after=019356b4-1c30-7b2e-9f4c-5d2f4a6e8b10>; rel="next"' },
-      },
-    },
+    headers: linkHeader('</runs?limit=50&after=019356b4-1c30-7b2e-9f4c-5d2f4a6e8b10>; rel="next"'),
   })
   @ApiProblems('invalid_page')
   async list(
@@ -119,7 +104,7 @@ export class RunsController {
   ): Promise<InvocationDto[]> {
     const filter = listFilterOf(query);
     const { shown, next } = await this.runs.list(filter);
-    if (next !== undefined) response.setHeader('Link', linkToNext('/runs', filter, next));
+    if (next !== undefined) response.setHeader('Link', linkToNext('/runs', filter.limit, next, queryOf(filter)));
     return shown;
   }
 }

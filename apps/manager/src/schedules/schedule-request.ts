@@ -1,3 +1,4 @@
+import { isDnsLabel } from '#libs/names/dns-label.js';
 import { LONGEST_AGE_MS } from '#libs/config/config.js';
 import { PayloadTooLarge } from '../gateway/errors.js';
 import { InvalidInvocation } from '../invocations/errors.js';
@@ -34,14 +35,8 @@ const KNOWN = [
   ...POLICY_NAMES,
 ];
 
-const NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
-
-export function isName(name: unknown): boolean {
-  return typeof name === 'string' && NAME.test(name);
-}
-
 export function checkName(name: string): void {
-  if (isName(name)) return;
+  if (isDnsLabel(name)) return;
   throw new InvalidSchedule(
     'name',
     "A schedule's name must have lower-case letters, digits and hyphens, at most 63, and begin and end with a letter or digit.",
@@ -169,6 +164,6 @@ function choiceIn(members: Members): Choice | null {
   const revision = wholeIn(members, 'revision', 1, MOST_REVISION);
   if (tag === undefined || tag === null) return revision === undefined ? null : { revision };
   if (revision !== undefined) throw new InvalidSchedule('tag', 'Send revision or tag, not both.');
-  if (typeof tag === 'string' && isName(tag)) return { tag };
+  if (isDnsLabel(tag)) return { tag };
   throw new InvalidSchedule('tag', 'tag must be the tag of a target of the traffic.');
 }

@@ -1,3 +1,4 @@
+import { DNS_LABEL, isDnsLabel } from '#libs/names/dns-label.js';
 import { ApiProblems } from '#libs/errors/api-problems.js';
 import { Controller, Delete, Get, HttpCode, Param, Put, Query, Req, Res } from '@nestjs/common';
 import {
@@ -16,12 +17,10 @@ import type { Request, Response } from 'express';
 import { Audit, keyOf, requireAdmin } from '../auth/audit.js';
 import { Needs } from '../auth/auth.guard.js';
 import { FUNCTION_ID } from '../functions/dto/function.dto.js';
-import { afterOf, limitOf } from '../functions/page.js';
 import { readSmallJson } from '../functions/update.js';
 import { tagVersion, versionsOf } from '../http/entity-tag.js';
-import { QueryParameter } from '../http/query.js';
+import { afterOf, InPages, limitOf, linkHeader, linkToNext } from '../http/pages.js';
 import { ScheduleDto, SetScheduleDto } from './dto.js';
-import { isName } from './schedule-request.js';
 import { SchedulesService } from './schedules.service.js';
 
 /** The times of each are worked out. */
@@ -30,7 +29,7 @@ const MOST_PER_PAGE = 100;
 const NAME: ApiParamOptions = {
   name: 'name',
   description: "The schedule's name among those of its function: a DNS label.",
-  schema: { type: 'string', pattern: '^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$', example: 'nightly' },
+  schema: { type: 'string', pattern: DNS_LABEL.source, example: 'nightly' },
 };
 
 const ETAG = {
@@ -75,27 +74,11 @@ export class SchedulesController {
       'Without their last runs, which each has for itself. In pages: the `Link` header leads to the next one.',
   })
   @ApiParam(FUNCTION_ID)
-  @QueryParameter({
-    name: 'limit',
-    required: false,
-    description: 'At most so many of them.',
-    schema: { type: 'integer', minimum: 1, maximum: MOST_PER_PAGE, default: MOST_PER_PAGE },
-  })
-  @QueryParameter({
-    name: 'after',
-    required: false,
-    description: 'Where the page begins: taken from the Link header of the page before.',
-    schema: { type: 'string', maxLength: 63 },
-  })
+  @InPages({ most: MOST_PER_PAGE, byDefault: MOST_PER_PAGE, after: { maxLength: 63 } })
   @ApiOkResponse({
     type: [ScheduleDto],
     description: 'The schedules; an empty array where there are none.',
-    headers: {
-      Link: {
-        description: 'Where more follow: the next page (RFC 8288).',
-        schema: { type: 'string', example: '</functions/report/schedules?limit=100&after=nightly>; rel="next"' },
-      },
-    },
+    headers: linkHeader('</functions/report/schedules?limit=100&after=nightly>; rel="next"'),
   })
   @ApiProblems('invalid_page', 'function_not_found', 'route_not_found')
   async list(
@@ -104,11 +87,11 @@ export class SchedulesController {
     @Res({ passthrough: true }) response: Response,
   ): Promise<ScheduleDto[]> {
     const limit = limitOf(query['limit'], MOST_PER_PAGE) ?? MOST_PER_PAGE;
-    const { rows, isLast } = await this.schedules.list(reference, afterOf(query['after'], isName) ?? '', limit);
+    const { rows, isLast } = await this.schedules.list(reference, afterOf(query['after'], isDnsLabel) ?? '', limit);
     const last = rows.at(-1)?.name;
     if (!isLast && last !== undefined) {
       const path = `/functions/${encodeURIComponent(reference)}/schedules`;
-      response.setHeader('Link', `<${path}?limit=${limit}&after=${last}>; rel="next"`);
+      response.setHeader('Link', linkToNext(path, limit, last));
     }
     return rows.map((row) => ScheduleDto.of(row));
   }

@@ -1,3 +1,4 @@
+import { isDnsLabel } from '#libs/names/dns-label.js';
 import type { InvocationsConfig, LimitsConfig } from '#libs/config/config.js';
 import { INVOCATIONS_CONFIG, LIMITS_CONFIG } from '#libs/config/config.module.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
@@ -9,7 +10,7 @@ import { FunctionsService } from '../functions/functions.service.js';
 import type { Members } from '../invocations/invocation-request.js';
 import { ScheduleNotFound } from './errors.js';
 import type { Schedule } from './schedule.js';
-import { checkName, isName, specIn } from './schedule-request.js';
+import { checkName, specIn } from './schedule-request.js';
 import { type Firing, ScheduleRepository, type Written } from './schedule.repository.js';
 
 const RUNS_SHOWN = 10;
@@ -40,7 +41,7 @@ export class SchedulesService {
 
   async find(reference: string, name: string): Promise<{ readonly row: Schedule; readonly runs: readonly Firing[] }> {
     const of = await this.functionBy(reference);
-    const row = isName(name) ? await this.repository.find(of.id, name) : null;
+    const row = isDnsLabel(name) ? await this.repository.find(of.id, name) : null;
     if (row === null) throw new ScheduleNotFound(reference, name);
     return { row: shown(row, of), runs: await this.repository.firings(of.id, name, RUNS_SHOWN) };
   }
@@ -68,7 +69,7 @@ export class SchedulesService {
   async remove(reference: string, name: string, { versions, named }: Asked): Promise<void> {
     const { id } = await this.functionBy(reference);
     named(id);
-    if (!isName(name) || !(await this.repository.remove({ functionId: id, name }, versions))) {
+    if (!isDnsLabel(name) || !(await this.repository.remove({ functionId: id, name }, versions))) {
       throw new ScheduleNotFound(reference, name);
     }
     this.logger.info({ functionId: id, schedule: name }, 'schedule removed');

@@ -1,3 +1,4 @@
+import { DNS_LABEL } from '#libs/names/dns-label.js';
 import { ApiProperty } from '@nestjs/swagger';
 import type { SecretOf } from './secrets.service.js';
 import { LARGEST_SECRET } from './secret-value.js';
@@ -32,7 +33,7 @@ export class SecretUserDto {
 
 /** A secret without its value, which nothing answers. */
 export class SecretDto {
-  @ApiProperty({ pattern: '^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$', example: 'db-password' })
+  @ApiProperty({ pattern: DNS_LABEL.source, example: 'db-password' })
   name: string;
 
   @ApiProperty({ description: 'The id of the key in SECRETS_KEYS that it is encrypted with.', example: '2026-11' })

@@ -1,3 +1,4 @@
+import { DNS_LABEL, isDnsLabel } from '#libs/names/dns-label.js';
 import { ApiProblems } from '#libs/errors/api-problems.js';
 import { Controller, Delete, Get, HttpCode, Param, Put, Query, Req, Res } from '@nestjs/common';
 import {
@@ -13,16 +14,14 @@ import {
 import type { Request, Response } from 'express';
 import { Audit, keyOf } from '../auth/audit.js';
 import { Needs } from '../auth/auth.guard.js';
-import { afterOf, limitOf, MOST_PER_PAGE } from '../functions/page.js';
-import { QueryParameter } from '../http/query.js';
-import { isSecretName } from '../revisions/secret-targets.js';
+import { afterOf, InPages, limitOf, linkHeader, linkToNext, MOST_PER_PAGE } from '../http/pages.js';
 import { SecretDto, SecretValueDto } from './dto.js';
 import { SecretsService } from './secrets.service.js';
 
 const NAME: ApiParamOptions = {
   name: 'name',
   description: "The secret's name: a DNS label.",
-  schema: { type: 'string', pattern: '^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$', example: 'db-password' },
+  schema: { type: 'string', pattern: DNS_LABEL.source, example: 'db-password' },
 };
 
 @ApiTags('secrets')
@@ -40,27 +39,11 @@ export class SecretsController {
     summary: 'The secrets, by name',
     description: 'With who uses them, and without their values, which nothing answers.',
   })
-  @QueryParameter({
-    name: 'limit',
-    required: false,
-    description: 'At most so many of them; without it, all.',
-    schema: { type: 'integer', minimum: 1, maximum: MOST_PER_PAGE },
-  })
-  @QueryParameter({
-    name: 'after',
-    required: false,
-    description: 'Where the page begins: taken from the Link header of the page before.',
-    schema: { type: 'string', maxLength: 63 },
-  })
+  @InPages({ after: { maxLength: 63 } })
   @ApiOkResponse({
     type: [SecretDto],
     description: 'The secrets.',
-    headers: {
-      Link: {
-        description: 'With a limit, where more secrets follow: the next page (RFC 8288).',
-        schema: { type: 'string', example: '</secrets?limit=100&after=db-password>; rel="next"' },
-      },
-    },
+    headers: linkHeader('</secrets?limit=100&after=db-password>; rel="next"', 'secrets'),
   })
   @ApiProblems('invalid_page')
   async list(
@@ -68,11 +51,11 @@ export class SecretsController {
     @Res({ passthrough: true }) response: Response,
   ): Promise<SecretDto[]> {
     const limit = limitOf(query['limit']);
-    const after = afterOf(query['after'], isSecretName);
+    const after = afterOf(query['after'], isDnsLabel);
     const { secrets, isLast } = await this.secrets.list(after, limit);
     const last = secrets.at(-1)?.row.name;
     if (!isLast && last !== undefined) {
-      response.setHeader('Link', `</secrets?limit=${limit ?? MOST_PER_PAGE}&after=${last}>; rel="next"`);
+      response.setHeader('Link', linkToNext('/secrets', limit ?? MOST_PER_PAGE, last));
     }
     return secrets.map((one) => SecretDto.of(one));
   }

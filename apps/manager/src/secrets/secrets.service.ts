@@ -1,3 +1,4 @@
+import { isDnsLabel } from '#libs/names/dns-label.js';
 import type { WorkloadSecrets } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
@@ -5,14 +6,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { InvalidUpload } from '../functions/errors.js';
 import { MemoryBudget } from '../memory/memory-budget.js';
-import {
-  filesOf,
-  isSecretName,
-  secretsIn,
-  type SecretTarget,
-  type SecretTargets,
-  variablesOf,
-} from '../revisions/secret-targets.js';
+import { filesOf, secretsIn, type SecretTarget, type SecretTargets, variablesOf } from '../revisions/secret-targets.js';
 import {
   InvalidSecret,
   SecretInUse,
@@ -129,7 +123,7 @@ export class SecretsService {
 }
 
 function checkName(name: string): void {
-  if (isSecretName(name)) return;
+  if (isDnsLabel(name)) return;
   throw new InvalidSecret(
     'name',
     "A secret's name must have lower-case letters, digits and hyphens, at most 63, and begin and end with a letter or digit.",

@@ -1,3 +1,4 @@
+import { DNS_LABEL } from '#libs/names/dns-label.js';
 import { ApiProperty } from '@nestjs/swagger';
 import { PHASES, type Phase } from '../functions/function.entity.js';
 import { RevisionErrorDto } from '../revisions/dto.js';
@@ -25,7 +26,7 @@ export class TargetDto {
     required: false,
     nullable: true,
     type: String,
-    pattern: '^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$',
+    pattern: DNS_LABEL.source,
     description: 'What calls may name in place of the number.',
   })
   tag?: string | null;

@@ -1,3 +1,4 @@
+import { isDnsLabel } from '#libs/names/dns-label.js';
 import { InvalidUpdate } from '../functions/errors.js';
 import { isJsonObject } from '#libs/json/json-scan.js';
 import type { Target } from './traffic.js';
@@ -5,7 +6,6 @@ import type { Wish } from './traffic.repository.js';
 
 const MOST_TARGETS = 10;
 const MOST_REVISION = 999_999_999;
-const TAG = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 const KNOWN = ['mode', 'targets'];
 const KNOWN_OF_TARGET = ['revision', 'percent', 'tag'];
 
@@ -40,7 +40,7 @@ function targetIn(value: unknown, index: number): Target {
     throw new InvalidUpdate(`${at}.percent`, `${at}.percent must be a whole number from 0 to 100.`);
   }
   if (tag === undefined || tag === null) return { revision, percent };
-  if (typeof tag !== 'string' || !TAG.test(tag)) {
+  if (!isDnsLabel(tag)) {
     const rule = 'up to 63 of a-z, 0-9 and "-", and neither begin nor end with "-"';
     throw new InvalidUpdate(`${at}.tag`, `${at}.tag must be ${rule}.`);
   }

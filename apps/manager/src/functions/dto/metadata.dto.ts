@@ -1,3 +1,4 @@
+import { DNS_LABEL, isDnsLabel } from '#libs/names/dns-label.js';
 import { isJsonObject } from '#libs/json/json-scan.js';
 import { ApiPropertyOptional } from '@nestjs/swagger';
 import { IsOptional } from 'class-validator';
@@ -9,8 +10,6 @@ import { Faultless } from '../../revisions/faultless.js';
 const LONGEST_NAME = 63;
 const LONGEST_DESCRIPTION = 1_000;
 const MOST_LABELS = 32;
-/** A DNS label: RFC 1123, section 2.1. It may stand in paths and host names. */
-const NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 /** As Kubernetes has them, so that labels can be the same there. */
 const LABEL_KEY = /^[A-Za-z0-9]([-._/A-Za-z0-9]{0,61}[A-Za-z0-9])?$/;
 const LABEL_VALUE = /^([A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?)?$/;
@@ -49,7 +48,7 @@ export class MetadataFields {
   @ApiPropertyOptional({
     type: String,
     nullable: true,
-    pattern: NAME.source,
+    pattern: DNS_LABEL.source,
     maxLength: LONGEST_NAME,
     description: 'A DNS label that no other function has. Paths take it in place of the id. Without one it is the id.',
   })
@@ -125,7 +124,7 @@ export const METADATA_NAMES = [
 
 /** Whether a text has the form of a name. Others needn't be looked up. */
 export function isName(text: string): boolean {
-  return NAME.test(text) && !isFunctionId(text);
+  return isDnsLabel(text) && !isFunctionId(text);
 }
 
 export function isLabel(key: string, value: string): boolean {
@@ -133,7 +132,7 @@ export function isLabel(key: string, value: string): boolean {
 }
 
 function nameFault(name: unknown): string | undefined {
-  if (typeof name !== 'string' || !NAME.test(name)) {
+  if (!isDnsLabel(name)) {
     return `name must be a DNS label: 1 to ${LONGEST_NAME} lower-case letters, digits and hyphens, with no hyphen at either end.`;
   }
   return isFunctionId(name)
