@@ -90,7 +90,7 @@ describeOnAnyEngine('an upload form', (engine) => {
   it('is told which fields there are when it has one that is unknown', async () => {
     const problem = expectProblem(await post(form(file(ECHO), NAME, field('timeout', '5'))), 400, 'invalid_upload');
     expect(problem.detail).toContain(
-      'Known: python_file, requirements_file, function_name, name, description, labels, enabled, public, invocation_defaults, timeout_ms',
+      'Known: python_file, requirements_file, function_name, name, description, labels, enabled, public, invocation_defaults, history, timeout_ms',
     );
   });
 

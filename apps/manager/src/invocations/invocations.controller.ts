@@ -9,7 +9,6 @@ import {
   ApiParam,
   type ApiParamOptions,
   ApiTags,
-  getSchemaPath,
 } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
 import { requestIdOf } from '#libs/errors/request-id.js';
@@ -24,7 +23,7 @@ import { InvocationDto, InvokeLaterDto, RedriveDto, RedrivenDto, ReplayDto } fro
 import { CALL_KINDS } from '../gateway/call-ends.js';
 import { MOST_TAIL } from '../logs/log-query.js';
 import { LogsService } from '../logs/logs.service.js';
-import { LogRecordDto } from '../logs/dto/log-record.dto.js';
+import { ApiLogRecords } from '../logs/dto/records-answer.js';
 import { ALL_STATUSES, DEFAULT_LIMIT, queryOf, listFilterOf, redriveIn, replayIn } from './invocation-query.js';
 import { InvocationsHttp } from './invocations.http.js';
 import { InvocationsService } from './invocations.service.js';
@@ -220,10 +219,7 @@ export class InvocationsController {
       'The lines of all its attempts, the oldest first, sought in the newest 10,000 of each replica. Those of a run are in its answer.',
   })
   @ApiParam(INVOCATION_ID)
-  @ApiOkResponse({
-    description: 'One `LogRecordDto` in each line.',
-    content: { 'application/x-ndjson': { schema: { $ref: getSchemaPath(LogRecordDto) } } },
-  })
+  @ApiLogRecords()
   @ApiProblems(
     'invocation_not_found',
     'function_not_found',

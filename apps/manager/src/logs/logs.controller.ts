@@ -1,36 +1,14 @@
 import { ApiProblems } from '#libs/errors/api-problems.js';
 import { Controller, Get, Param, Query, Req, Res } from '@nestjs/common';
-import {
-  ApiExtraModels,
-  ApiHeader,
-  ApiOkResponse,
-  ApiOperation,
-  ApiParam,
-  ApiTags,
-  getSchemaPath,
-} from '@nestjs/swagger';
+import { ApiHeader, ApiOperation, ApiParam, ApiTags } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
 import { Needs } from '../auth/auth.guard.js';
 import { FUNCTION_ID } from '../functions/dto/function.dto.js';
 import { QueryParameter } from '../http/query.js';
-import { LogRecordDto, MissedLinesDto, SOURCES } from './dto/log-record.dto.js';
+import { SOURCES } from './dto/log-record.dto.js';
+import { ApiLogRecords } from './dto/records-answer.js';
 import { DEFAULT_TAIL, MOST_TAIL } from './log-query.js';
 import { LogsService } from './logs.service.js';
-import { EVENT_STREAM, NDJSON } from './record-stream.js';
-
-/** Of one line or event. */
-const RECORD = {
-  schema: { anyOf: [{ $ref: getSchemaPath(LogRecordDto) }, { $ref: getSchemaPath(MissedLinesDto) }] },
-  example: {
-    time: '2026-11-23T12:00:00.123456789Z',
-    replica: '4f1c9a4be7d1',
-    revision: 1,
-    source: 'handler',
-    stream: 'stdout',
-    request_id: '6f9619ff-8b86-4011-b42d-00cf4fc964ff',
-    line: 'Hello, Ada!',
-  },
-};
 
 @ApiTags('functions')
 @Needs('deploy')
@@ -93,17 +71,7 @@ export class LogsController {
     description: "Only the handler's lines, or only the worker's own notes.",
     schema: { type: 'string', enum: [...SOURCES] },
   })
-  @ApiExtraModels(LogRecordDto, MissedLinesDto)
-  @ApiOkResponse({
-    description: 'One record in each line, or as the data of each event, whose id is its time.',
-    headers: {
-      'X-Accel-Buffering': {
-        description: 'Asks proxies to pass on each line at once.',
-        schema: { type: 'string', example: 'no' },
-      },
-    },
-    content: { [NDJSON]: RECORD, [EVENT_STREAM]: RECORD },
-  })
+  @ApiLogRecords()
   @ApiProblems(
     'function_not_found',
     'route_not_found',
