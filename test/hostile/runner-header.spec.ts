@@ -15,7 +15,8 @@ describeOnProcesses('a worker that answers as another runner each time', (engine
       const answers = await Promise.all(Array.from({ length: 8 }, () => victim.call(id, 'runner')));
       for (const { status } of answers) statuses.add(status);
     }
-    expect(await victim.growthMiB()).toBeLessThan(20);
+    expect([...statuses]).toEqual([200]);
+    await victim.expectSmall(8);
     await victim.expectUnharmed();
   });
 });

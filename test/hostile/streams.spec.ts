@@ -81,7 +81,7 @@ describeOnAnyEngine('an honest function beside', (engine) => {
     const callers = await Promise.all(Array.from({ length: 40 }, () => silent(post(id, 'endless'))));
     await vi.waitFor(async () => expect(await count('faas_streams_open')).toBe(40), PATIENT);
     await victim.expectUploads(READY_MS);
-    expect(await victim.growthMiB()).toBeLessThan(64);
+    await victim.expectSmall();
     for (const socket of callers) socket.resetAndDestroy();
     await vi.waitFor(async () => expect(await count('faas_streams_open')).toBe(0), PATIENT);
     await victim.expectUnharmed();
