@@ -67,8 +67,16 @@ class LongestFirst extends BaseSequencer {
 const POSTGRES = 'test/support/shared-postgres.ts';
 const CONTROL_PLANE = 'test/kubernetes/control-plane/shared.ts';
 
+/** What tests wait for and give no time of its own may come late on a busy machine. */
+const patient = { setupFiles: ['test/support/patience.ts'], expect: { poll: { timeout: 15_000 } } };
+
 /** Each file has its own database and part of an engine. */
-const whole = { globalSetup: [POSTGRES, CONTROL_PLANE], testTimeout: 120_000, hookTimeout: 180_000 };
+const whole = {
+  ...patient,
+  globalSetup: [POSTGRES, CONTROL_PLANE],
+  testTimeout: 120_000,
+  hookTimeout: 180_000,
+};
 
 export default defineConfig({
   test: {
@@ -77,6 +85,7 @@ export default defineConfig({
       {
         ...sources,
         test: {
+          ...patient,
           name: 'unit',
           include: ['apps/**/*.spec.ts', 'libs/**/*.spec.ts'],
           isolate: false,
@@ -111,6 +120,7 @@ export default defineConfig({
       {
         ...sources,
         test: {
+          ...patient,
           globalSetup: POSTGRES,
           // Run by npm run test:kubernetes alone, on a cluster that is given to it.
           name: 'cluster',
