@@ -58,7 +58,7 @@ describeOnEachEngine('a call that fails', (engine) => {
       const began = performance.now();
       const problem = expectProblem(await call(id, 'sleep 60'), 504, 'handler_timeout');
       expect(problem).toMatchObject({ timeout_ms: 300, detail: expect.stringContaining('300 ms') as string });
-      expect(performance.now() - began).toBeLessThan(2_000);
+      expect(performance.now() - began).toBeLessThan(15_000);
     }
     await vi.waitFor(async () => expect((await call(blocked.id, 'fine')).text).toBe('{"result":"fine"}'));
     await stage.manager.remove(blocked.id);
@@ -89,7 +89,7 @@ describeOnEachEngine('a call that fails', (engine) => {
     leaving.abort();
     expect(await abandoned).toBe('AbortError');
     // The worker itself runs one call at a time: an answer means that the handler has been ended there too.
-    await vi.waitFor(async () => expect((await narrow.call(id, 'sleep 0')).status).toBe(200), { timeout: 3_000 });
+    await vi.waitFor(async () => expect((await narrow.call(id, 'sleep 0')).status).toBe(200));
     await narrow.remove(id);
   });
 

@@ -53,10 +53,10 @@ describeOnAnyEngine('a request that is refused before all of it has come', (engi
     const start = performance.now();
     const { socket, received } = converse(stage.manager.port, head(path, 20 * MIB, 'Connection: close\r\n'));
     const [first] = (await once(socket, 'data')) as [Buffer];
-    expect(performance.now() - start).toBeLessThan(1_000);
+    expect(performance.now() - start).toBeLessThan(5_000);
     expect(first.toString()).toMatch(/^HTTP\/1\.1 413 [^]*\r\nConnection: close\r\n/);
     expect(await received).toMatch(/"payload_too_large"[^]*\}$/);
-    expect(performance.now() - start).toBeLessThan(10_000);
+    expect(performance.now() - start).toBeLessThan(15_000);
   });
 
   it('isn’t asked for the rest if it waits to be asked, and no other request may follow it', async () => {

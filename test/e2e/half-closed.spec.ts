@@ -64,7 +64,7 @@ describeOnAnyEngine('a client that closes its sending side once its request is s
     socket.destroy();
     await received;
     await vi.waitFor(async () => expect((await stage.manager.call(id, 'sleep 0')).status).toBe(200), {
-      timeout: 3_000,
+      timeout: 15_000,
     });
     await stage.manager.remove(id);
   });

@@ -108,7 +108,7 @@ describeOnEachEngine('a manager', (engine) => {
       await leaving.call(added.id, 'who');
       const began = performance.now();
       await leaving.stop();
-      expect(performance.now() - began).toBeLessThan(5_000);
+      expect(performance.now() - began).toBeLessThan(12_000);
       expect(await inFlight).toMatch(/socket hang up|ECONNRESET|aborted/);
     });
 

@@ -89,7 +89,7 @@ describe.each(EVERY_ATTACK)('a peer that %s', (attack) => {
     const began = performance.now();
     cancellation.cancel();
     expect(await examining).toMatchObject({ name: /^(CallCancelled|WorkerCrashed)$/ });
-    expect(performance.now() - began).toBeLessThan(500);
+    expect(performance.now() - began).toBeLessThan(2_000);
     await vi.waitFor(() => expect(peer.connected).toBe(0));
   });
 
