@@ -158,6 +158,8 @@ describeOnAnyEngine('schedules', (engine) => {
     const old = { headers: { 'If-Match': '"1"' } };
     expectProblem(await put(id, 'nightly', { cron: '@weekly' }, old), 412, 'version_outdated');
     expectProblem(await put(id, 'other', { cron: '@weekly' }, old), 412, 'version_outdated');
+    const any = { headers: { 'If-Match': '*' } };
+    expectProblem(await put(id, 'other', { cron: '@weekly' }, any), 412, 'version_outdated');
     expectProblem(await here().send(pathOf(id, 'nightly'), { method: 'DELETE', ...old }), 412, 'version_outdated');
     const current = { method: 'DELETE', headers: { 'If-Match': '"2"' } };
     expect((await here().send(pathOf(id, 'nightly'), current)).status).toBe(204);

@@ -20,6 +20,7 @@ import { Installation, silent } from '../reconcile/installation.js';
 import { createSharedDatabase } from '../support/postgres.js';
 
 const { invocations, limits, schedules: SCHEDULES } = loadConfig({});
+const ANEW = { versions: undefined, mustExist: false };
 const PATIENCE = { timeout: 30_000, interval: 20 };
 const logger = new PinoLogger({ pinoHttp: { level: 'silent' } });
 const DAY_MS = 86_400_000;
@@ -100,7 +101,7 @@ const spec = (members: object = { interval_ms: 60_000 }): ScheduleSpec =>
   specIn(members as Record<string, unknown>, { ...limits, ...invocations, defaults: {} }, new Date());
 
 async function put(functionId: FunctionId, members?: object, name = 'often'): Promise<Schedule> {
-  return (await repository().write({ functionId, name }, spec(members), undefined, null)).row;
+  return (await repository().write({ functionId, name }, spec(members), ANEW, null)).row;
 }
 
 async function read(functionId: FunctionId, name = 'often'): Promise<Schedule> {
@@ -517,7 +518,7 @@ describe('schedules in the database', () => {
     const first = await put(id);
     await letPass(20_000);
     const { anchorAt, nextAt } = await read(id);
-    const same = await repository().write({ functionId: id, name: 'often' }, spec(), undefined, 'ci');
+    const same = await repository().write({ functionId: id, name: 'often' }, spec(), ANEW, 'ci');
     expect(same).toMatchObject({ outcome: 'same', row: { version: 1, updatedBy: null } });
     const changed = await put(id, { interval_ms: 60_000, payload: 'other' });
     expect(changed).toMatchObject({ version: 2, anchorAt, nextAt });
@@ -549,7 +550,7 @@ describe('schedules in the database', () => {
   it('are as many as there may be, also where many come at once', async () => {
     const [one, other] = [await here.add(), await here.add()];
     const make = (functionId: FunctionId, name: string) =>
-      repository({ perFunction: 3, most: 5 }).write({ functionId, name }, spec(), undefined, null);
+      repository({ perFunction: 3, most: 5 }).write({ functionId, name }, spec(), ANEW, null);
     const outcomes = await Promise.allSettled(Array.from({ length: 8 }, (_, index) => make(one, `s${index}`)));
     expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(3);
     expect(await listed(one)).toHaveLength(3);
@@ -558,7 +559,7 @@ describe('schedules in the database', () => {
     await expect(make(other, 'c')).rejects.toMatchObject({ code: 'too_many_schedules' });
     // Of those who make the same one at once, one makes it.
     const twins = await Promise.all(
-      upTo(4).map(() => repository().write({ functionId: other, name: 'twin' }, spec(), undefined, null)),
+      upTo(4).map(() => repository().write({ functionId: other, name: 'twin' }, spec(), ANEW, null)),
     );
     expect(twins.map(({ outcome }) => outcome).toSorted()).toEqual(['made', 'same', 'same', 'same']);
     const [there] = await listed(one);

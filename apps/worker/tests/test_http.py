@@ -158,6 +158,7 @@ def test_executing_is_what_it_was(payloads: Worker) -> None:
     [
         (b"bomb", 502, "handler_response_invalid"),
         (b"length", 502, "handler_response_invalid"),
+        (b"beyond", 502, "handler_response_invalid"),
         (b"\xff", 400, "payload_not_text"),
     ],
 )
@@ -338,6 +339,12 @@ def test_an_application_knows_the_scheme_of_its_client(application: Worker) -> N
     headers = {"X_Faas_Root": "/f/mine", "Host": "h.example", "X_Forwarded_Proto": "https, http"}
     found = http_call(application, "GET", "/items/7?x=1", **headers).json
     assert found["url"] == "https://h.example/f/mine/state"
+
+
+@pytest.mark.parametrize("host", ["h:\xb2", "h:" + "9" * 5000, "h:x", ":", "[::1]:8", ""])
+def test_a_host_of_any_form_is_no_error_of_the_application(start: Start, host: str) -> None:
+    for worker in start("web.bare"), start("web.wsgi"):
+        assert http_call(worker, "GET", "/", Host=host).status == 200
 
 
 def test_an_applications_own_error_is_its_answer(application: Worker) -> None:

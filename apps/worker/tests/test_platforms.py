@@ -38,6 +38,10 @@ def test_a_handler_of_lambda_gets_events_of_api_gateway(start: Start) -> None:
     assert (plain.status, plain.json) == (200, {"message": "no status"})
     text = http_call(worker, "GET", "/text")
     assert (text.body, text.headers["content-type"]) == (b"Hello from Lambda!", "application/json")
+    assert http_call(worker, "POST", "/status", b'"202"').status == 202
+    for status in b'"abc"', b"null", b"99":
+        answer = http_call(worker, "POST", "/status", status)
+        assert (answer.status, answer.error["code"]) == (502, "handler_response_invalid")
 
 
 def test_a_handler_of_lambda_gets_the_payload_as_its_event(start: Start) -> None:
@@ -55,6 +59,8 @@ def test_a_handler_of_openfaas_gets_event_and_context(start: Start) -> None:
     nothing = http_call(worker, "GET", "/nothing")
     assert (nothing.status, nothing.body) == (200, b"")
     assert worker.call("body").result == "POST None None body"
+    assert worker.call("number").result == 5
+    assert http_call(worker, "POST", "/", b"number").body == b"5"
 
 
 def test_a_function_of_knative_is_made_started_and_called(start: Start) -> None:

@@ -11,6 +11,7 @@ describe('CallTiming', () => {
     expect(timing.returns(at(36))).toBeCloseTo(5);
     timing.waits(at(36));
     timing.sends(at(37));
+    expect(timing.header(at(40))).toBe('queue;dur=21, worker;dur=8, total;dur=40');
     expect(timing.returns(at(137))).toBeCloseTo(100);
     expect(timing.header(at(140))).toBe('queue;dur=21, worker;dur=105, total;dur=140');
     expect(timing.overheadMs(at(140))).toBeCloseTo(4);

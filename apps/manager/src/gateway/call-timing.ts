@@ -36,7 +36,8 @@ export class CallTiming {
   private receivingMs = 0;
   private waitingSince = 0;
   private waitedMs = 0;
-  private workingMs = 0;
+  private workingSince = 0;
+  private workedMs = 0;
 
   /** It was opened: how long it is kept open is up to those who talk. */
   get isWebSocket(): boolean {
@@ -57,12 +58,14 @@ export class CallTiming {
     this.waitedMs += now - this.waitingSince;
     this.waitingSince = 0;
     this.sentAt = now;
+    this.workingSince = now;
   }
 
   /** The request to the worker is over. Returns how long it took. */
   returns(now: number): number {
     const took = now - this.sentAt;
-    this.workingMs += took;
+    this.workedMs += took;
+    this.workingSince = 0;
     return took;
   }
 
@@ -71,11 +74,12 @@ export class CallTiming {
     this.revision = 0;
     this.replica = undefined;
     this.sentAt = 0;
+    this.workingSince = 0;
   }
 
   /** All requests to workers together. */
   get workerMs(): number {
-    return this.workingMs;
+    return this.workedMs;
   }
 
   queueMs(now: number): number {
@@ -84,13 +88,14 @@ export class CallTiming {
 
   /** The manager's own time: without receiving the body, waiting for a slot, and the worker. */
   overheadMs(now: number): number {
-    return Math.max(0, now - this.startedAt - this.receivingMs - this.queueMs(now) - this.workingMs);
+    return Math.max(0, now - this.startedAt - this.receivingMs - this.queueMs(now) - this.workerMs);
   }
 
-  /** The value of `Server-Timing`. */
+  /** The value of `Server-Timing`, of a worker that still answers too. */
   header(now: number): string {
     const queue = rounded(this.queueMs(now));
-    return `queue;dur=${queue}, worker;dur=${rounded(this.workingMs)}, total;dur=${rounded(now - this.startedAt)}`;
+    const working = this.workingSince === 0 ? this.workedMs : this.workedMs + now - this.workingSince;
+    return `queue;dur=${queue}, worker;dur=${rounded(working)}, total;dur=${rounded(now - this.startedAt)}`;
   }
 }
 

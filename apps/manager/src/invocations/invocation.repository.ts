@@ -225,7 +225,7 @@ export class InvocationRepository {
              revision, request_id, created_by, key, digest, callback_url,
              callback_format, http, token, schedule, scheduled_for, place)
        ), due AS MATERIALIZED (
-         SELECT *, COALESCE(not_before, now() + delay_ms * interval '1 millisecond') AS due_at FROM asked
+         SELECT *, GREATEST(not_before, now() + delay_ms * interval '1 millisecond') AS due_at FROM asked
        ), held AS MATERIALIZED (
          SELECT function_id, calls, bytes FROM invocation_queues WHERE function_id = ANY ($2)
          ORDER BY function_id FOR UPDATE

@@ -102,12 +102,19 @@ function checkCron(cron: string, timezone: string, now: Date): void {
   try {
     next = calendar(cron, timezone).nextRun(now);
   } catch (error) {
-    const why = (error as Error).message.replace(/^CronPattern: /, '').slice(0, 300);
+    const why = said(error as Error).slice(0, 300);
     throw new InvalidSchedule('cron', `cron is no expression: ${why.replace(/\.$/, '')}. ${EXAMPLES}`);
   }
   if (next === null) {
     throw new InvalidSchedule('cron', 'cron never fires: no year has a day that it names. Look at day and month.');
   }
+}
+
+/** The library counts days and months from zero where it names what is wrong, and knows a seventh field. */
+function said({ message }: Error): string {
+  const [, field] = /Invalid value for (\w+)/.exec(message) ?? [];
+  if (field !== undefined) return `a value of ${field} is out of its range`;
+  return /parts/.test(message) ? 'it has five or six fields' : message.replace(/^CronPattern: /, '');
 }
 
 /** Only names: an offset knows no clock changes. */

@@ -22,6 +22,14 @@ import {
   timingOf,
 } from './schedule.js';
 
+/** What must be there for a change to happen. */
+export interface Precondition {
+  /** One of these versions; undefined: any. */
+  readonly versions: readonly number[] | undefined;
+  /** Nothing is made anew. */
+  readonly mustExist: boolean;
+}
+
 /** A time that a call was made for, and what became of that. */
 export interface Firing {
   readonly scheduledFor: Date;
@@ -141,12 +149,12 @@ export class ScheduleRepository {
   write(
     { functionId, name }: Key,
     spec: ScheduleSpec,
-    versions: readonly number[] | undefined,
+    { versions, mustExist }: Precondition,
     by: string | null,
   ): Promise<Written> {
     return this.database.transaction(async (ask) => {
       const found = await this.lockedOrRoom({ functionId, name }, ask);
-      if (versions !== undefined && (found === undefined || !versions.includes(found.version))) {
+      if (found === undefined ? mustExist : versions?.includes(found.version) === false) {
         throw new ScheduleOutdated(name, found?.version);
       }
       if (found === undefined) await this.checkRoom(functionId, ask);

@@ -156,7 +156,8 @@ export class SchedulesController {
     @Res({ passthrough: true }) response: Response,
   ): Promise<ScheduleDto> {
     const body = await readSmallJson(request, '{"cron": "@daily"}');
-    const asked = { versions: versionsOf(request), by: keyOf(request) };
+    const mustExist = request.headers['if-match'] !== undefined;
+    const asked = { versions: versionsOf(request), mustExist, by: keyOf(request) };
     const put = await this.audit.of(
       'put schedule',
       request,

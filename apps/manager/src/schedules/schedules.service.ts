@@ -11,13 +11,12 @@ import type { Members } from '../invocations/invocation-request.js';
 import { ScheduleNotFound } from './errors.js';
 import type { Schedule } from './schedule.js';
 import { checkName, specIn } from './schedule-request.js';
-import { type Firing, ScheduleRepository, type Written } from './schedule.repository.js';
+import { type Firing, type Precondition, ScheduleRepository, type Written } from './schedule.repository.js';
 
 const RUNS_SHOWN = 10;
 
 /** A change of a schedule as it is asked for. */
-export interface Asked {
-  readonly versions: readonly number[] | undefined;
+export interface Asked extends Precondition {
   readonly named: (id: FunctionId) => void;
 }
 
@@ -51,14 +50,14 @@ export class SchedulesService {
     reference: string,
     name: string,
     body: Members,
-    { versions, named, by }: Asked & { readonly by: string | null },
+    { versions, mustExist, named, by }: Asked & { readonly by: string | null },
   ): Promise<Written & { readonly runs: readonly Firing[] }> {
     checkName(name);
     const of = await this.functionBy(reference);
     const { id } = of;
     named(id);
     const spec = specIn(body, { ...this.limits, ...this.config, defaults: of.invocation_defaults }, new Date());
-    const written = await this.repository.write({ functionId: id, name }, spec, versions, by);
+    const written = await this.repository.write({ functionId: id, name }, spec, { versions, mustExist }, by);
     if (written.outcome !== 'same') {
       this.logger.info({ functionId: id, schedule: name, outcome: written.outcome }, 'schedule written');
     }
@@ -66,7 +65,7 @@ export class SchedulesService {
     return { ...written, row: shown(written.row, of), runs };
   }
 
-  async remove(reference: string, name: string, { versions, named }: Asked): Promise<void> {
+  async remove(reference: string, name: string, { versions, named }: Pick<Asked, 'versions' | 'named'>): Promise<void> {
     const { id } = await this.functionBy(reference);
     named(id);
     if (!isDnsLabel(name) || !(await this.repository.remove({ functionId: id, name }, versions))) {

@@ -17,16 +17,14 @@ _VERSIONS = {"version": "3.0", "spec_version": "2.4"}
 
 def scope_of(request: Request, state: dict[str, Any]) -> dict[str, Any]:
     """As under `uvicorn --root-path`: the path has the root before it."""
-    scheme = request.scheme
-    host, _, port = (request.first(b"host") or "localhost").partition(":")
     client = (request.first(b"x-forwarded-for") or "").rpartition(",")[2].strip()
     return {
         "type": "http",
         "asgi": _VERSIONS,
         "http_version": "1.1",
-        "server": (host, int(port) if port.isdigit() else 443 if scheme == "https" else 80),
+        "server": request.server,
         "client": (client, 0) if client else None,
-        "scheme": scheme,
+        "scheme": request.scheme,
         "method": request.method,
         "root_path": request.root,
         "path": request.root + request.path,

@@ -39,6 +39,8 @@ _OWN = b"x-faas-"
 _RENAMED = b"x-faas-header-"
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _NO_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+# An address of IPv6 stands in brackets.
+_AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:]*)(?::([0-9]{1,5}))?")
 _GO_ON = b"HTTP/1.1 102 Processing\r\n\r\n"
 _COPIED_BYTES = 64 * 1024
 
@@ -79,6 +81,14 @@ class Request:
         """Of the client, before all proxies."""
         told = (self.first(b"x-forwarded-proto") or "").partition(",")[0].strip()
         return "https" if told == "https" else "http"
+
+    @property
+    def server(self) -> tuple[str, int]:
+        """Host and port as the client names them, who may name anything."""
+        told = self.first(b"host") or "localhost"
+        found = _AUTHORITY.fullmatch(told)
+        host, port = found.groups() if found else (told, None)
+        return host, int(port) if port else 443 if self.scheme == "https" else 80
 
     def first(self, name: bytes) -> str | None:
         for found, value in self.headers:
@@ -166,6 +176,15 @@ def encoded_head(status: Any, headers: Headers) -> tuple[bytes, int | None]:
             continue
         lines.append(b"%b: %b\r\n" % (name, value))
     return b"".join(lines), length
+
+
+def latin_header(name: Any, value: Any) -> tuple[bytes, bytes]:
+    """Of texts, or what is shown as one. Raises AnswerInvalid."""
+    try:
+        return str(name).encode("latin-1"), str(value).encode("latin-1")
+    except UnicodeEncodeError:
+        shown = cut(ascii(str(name)), 60)
+        raise AnswerInvalid(f"its header {shown} has characters beyond Latin-1") from None
 
 
 def is_token(text: bytes) -> bool:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from .calls import Call
 from .events import Event, event_of, is_event
-from .http import Headers, HttpCall, Request, reply
+from .http import Headers, HttpCall, Request, latin_header, reply
 from .results import Answer, json_in, result_answer, result_answer_on_loop
 from .streams import CallOutput
 
@@ -210,7 +210,7 @@ def _parts_of(value: Any) -> tuple[Any, list[tuple[bytes, bytes]], Any]:
 
 def _encoded(headers: Any) -> list[tuple[bytes, bytes]]:
     pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return [(str(name).encode("latin-1"), str(value).encode("latin-1")) for name, value in pairs]
+    return [latin_header(name, value) for name, value in pairs]
 
 
 def _typed(headers: Headers, media_type: bytes | None) -> Headers:

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from .events import event_of, is_event, packaged
-from .http import Disconnected, EventInvalid, Request
+from .http import Disconnected, EventInvalid, Request, latin_header
 from .kinds import Uncallable, is_async
 from .payloads import JSON, TEXT, Context, ContextCall, PayloadHttpCall, Values
 from .results import Answer, application_answer
@@ -101,14 +102,16 @@ class LambdaHttpCall(PayloadHttpCall):
         headers = [
             *_pairs(value.get("headers")),
             *_pairs(value.get("multiValueHeaders")),
-            *((b"set-cookie", str(one).encode("latin-1")) for one in value.get("cookies") or ()),
+            *(latin_header("set-cookie", one) for one in value.get("cookies") or ()),
         ]
         body = value.get("body")
         if body is None:
             body = b""
         elif value.get("isBase64Encoded"):
             body = base64.b64decode(body)
-        return int(value["statusCode"]), headers, body
+        status = value["statusCode"]
+        is_text = isinstance(status, str) and re.fullmatch("[0-9]{3}", status) is not None
+        return int(status) if is_text else status, headers, body
 
 
 class LambdaCall(ContextCall):
@@ -179,7 +182,7 @@ class OpenFaasCall(ContextCall):
     def answer(self, value: Any, max_bytes: int) -> Answer | None:
         status, headers, body = openfaas_parts(value)
         found = next((value for name, value in headers if name.lower() == b"content-type"), TEXT)
-        if isinstance(body, (dict, list)):
+        if not isinstance(body, (str, bytes, bytearray, memoryview)):
             return super().answer(body, max_bytes)
         content = body.encode() if isinstance(body, str) else bytes(body)
         return application_answer(int(status), found, content, max_bytes)
@@ -353,7 +356,7 @@ def knative_application(new: Any) -> KnativeFunction:
 def _pairs(headers: Any) -> Pairs:
     items = headers.items() if isinstance(headers, Mapping) else headers or ()
     return [
-        (str(name).encode("latin-1"), str(one).encode("latin-1"))
+        latin_header(name, one)
         for name, value in items
         for one in (value if isinstance(value, (list, tuple)) else (value,))
     ]

@@ -16,8 +16,7 @@ from .streams import CallOutput
 
 
 def environ_of(request: Request, body: Any, *, multithread: bool) -> dict[str, Any]:
-    scheme = request.scheme
-    host, _, port = (request.first(b"host") or "localhost").partition(":")
+    host, port = request.server
     client = (request.first(b"x-forwarded-for") or "").rpartition(",")[2].strip()
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
@@ -27,11 +26,11 @@ def environ_of(request: Request, body: Any, *, multithread: bool) -> dict[str, A
         "RAW_URI": request.root + request.raw_path.decode("latin-1"),
         "QUERY_STRING": request.query.decode("latin-1"),
         "SERVER_NAME": host,
-        "SERVER_PORT": port if port.isdigit() else "443" if scheme == "https" else "80",
+        "SERVER_PORT": str(port),
         "SERVER_PROTOCOL": "HTTP/1.1",
         "REMOTE_ADDR": client,
         "wsgi.version": (1, 0),
-        "wsgi.url_scheme": scheme,
+        "wsgi.url_scheme": request.scheme,
         "wsgi.input": body,
         "wsgi.input_terminated": True,
         "wsgi.errors": sys.stderr,

@@ -20,6 +20,8 @@ def orders_of_lambda(event, context):
         return {"message": "no status"}
     if http["path"] == "/text":
         return "Hello from Lambda!"
+    if http["path"].startswith("/status"):
+        return {"statusCode": json.loads(event["body"]), "body": "x"}
     order = json.loads(event.get("body") or "{}")
     return {
         "statusCode": 201,
@@ -48,6 +50,8 @@ def openfaas(event, context):
         return {"statusCode": 200, "body": {"a": 1}}
     if event.path == "/nothing":
         return None
+    if event.body == b"number":
+        return 5
     return {
         "statusCode": 202,
         "body": f"{event.method} {event.query.get('x')} {event.headers.get('X-Mine')} "

@@ -45,6 +45,8 @@ def handle(payload):
             time.sleep(60)
         case "bomb":
             return faas.Response(200, [(f"x-{n}", "y") for n in range(500)])
+        case "beyond":
+            return faas.Response(200, {"x-name": "\u0101"}, "a")
         case "length":
             return faas.Response(200, {"content-length": "7"}, b"four")
     return payload
