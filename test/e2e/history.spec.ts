@@ -34,8 +34,9 @@ function patch(manager: TestManager, id: string, body: object): Promise<Answer> 
   return manager.send(`/functions/${id}`, { method: 'PATCH', body: JSON.stringify(body) });
 }
 
-function replay(manager: TestManager, id: string, body: object = {}): Promise<Answer> {
-  return manager.send(`/invocations/${id}/replay`, { method: 'POST', body: JSON.stringify(body) });
+function replay(manager: TestManager, id: string, body: object = {}, key?: string): Promise<Answer> {
+  const headers = key === undefined ? {} : { 'Idempotency-Key': key };
+  return manager.send(`/invocations/${id}/replay`, { method: 'POST', body: JSON.stringify(body), headers });
 }
 
 describeOnEachEngine('the history', (engine) => {
@@ -266,6 +267,13 @@ describeOnAnyEngine('the history of functions', (engine) => {
       revision: 2,
     });
     expectProblem(await replay(manager, later, { revision: 'same' }), 409, 'revision_without_traffic');
+    const keyed = await Promise.all(Array.from({ length: 4 }, () => replay(manager, later, {}, 'again-1')));
+    const anew = await Promise.all(keyed.map(ran));
+    expect(new Set(anew.map((one) => one.id)).size).toBe(1);
+    expect(anew[0]).toMatchObject({ idempotency_key: 'again-1', result: ['second', 'later'] });
+    expect(keyed.filter(({ headers }) => headers['idempotency-replayed'] === undefined)).toHaveLength(1);
+    expectProblem(await replay(manager, once, {}, 'again-1'), 409, 'idempotency_key_reused');
+    expectProblem(await replay(manager, later, {}, 'no key'), 400, 'invalid_invocation');
     expectProblem(await replay(manager, later, { revision: 'former' }), 400, 'invalid_invocation');
     expectProblem(await replay(manager, later, { version: 1 }), 400, 'invalid_invocation');
     const http = await manager.send(`/f/${id}/`, { method: 'POST', body: 'x' });

@@ -84,7 +84,8 @@ export async function readHttpInvocation(
   };
 }
 
-function keyIn({ headers }: IncomingMessage): string | null {
+/** By which a request that comes again is known. */
+export function keyIn({ headers }: Pick<IncomingMessage, 'headers'>): string | null {
   const { 'idempotency-key': key } = headers;
   if (key === undefined) return null;
   if (typeof key === 'string' && KEY.test(key)) return key;

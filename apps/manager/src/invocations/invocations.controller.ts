@@ -7,6 +7,7 @@ import {
   ApiOkResponse,
   ApiOperation,
   ApiParam,
+  type ApiHeaderOptions,
   type ApiParamOptions,
   ApiTags,
 } from '@nestjs/swagger';
@@ -25,6 +26,7 @@ import { MOST_TAIL } from '../logs/log-query.js';
 import { LogsService } from '../logs/logs.service.js';
 import { ApiLogRecords } from '../logs/dto/records-answer.js';
 import { ALL_STATUSES, DEFAULT_LIMIT, queryOf, listFilterOf, redriveIn, replayIn } from './invocation-query.js';
+import { keyIn } from './invocation-request.js';
 import { InvocationsHttp } from './invocations.http.js';
 import { InvocationsService } from './invocations.service.js';
 
@@ -32,6 +34,23 @@ const INVOCATION_ID: ApiParamOptions = {
   name: 'id',
   description: "The invocation's id.",
   schema: { type: 'string', maxLength: 36, example: '019356b4-1c30-7b2e-9f4c-5d2f4a6e8b10' },
+};
+
+const IDEMPOTENCY_KEY: ApiHeaderOptions = {
+  name: 'Idempotency-Key',
+  required: false,
+  description:
+    'Of requests to one function with the same key only the first one counts: the others are answered with its invocation, or with 409 where they ask for something else.',
+  schema: { type: 'string', minLength: 1, maxLength: 255 },
+};
+
+/** Of answers to what is kept. */
+const KEPT = {
+  Location: { description: "The invocation's path.", schema: { type: 'string' as const, format: 'uri-reference' } },
+  'Idempotency-Replayed': {
+    description: '`true` where the request came before: this is what became of it.',
+    schema: { type: 'string' as const, enum: ['true'] },
+  },
 };
 
 const EXAMPLES = {
@@ -65,25 +84,9 @@ export class InvocationsController {
   })
   @ApiParam(FUNCTION_ID)
   @ChoosesRevision('run it')
-  @ApiHeader({
-    name: 'Idempotency-Key',
-    required: false,
-    description:
-      'Of requests to one function with the same key only the first one counts: the others are answered with its invocation, or with 409 where they ask for something else.',
-    schema: { type: 'string', minLength: 1, maxLength: 255 },
-  })
+  @ApiHeader(IDEMPOTENCY_KEY)
   @ApiBody({ type: InvokeLaterDto, examples: EXAMPLES })
-  @ApiAcceptedResponse({
-    type: InvocationDto,
-    description: 'It is kept, and will run.',
-    headers: {
-      Location: { description: "The invocation's path.", schema: { type: 'string', format: 'uri-reference' } },
-      'Idempotency-Replayed': {
-        description: '`true` where the request came before: this is what became of it.',
-        schema: { type: 'string', enum: ['true'] },
-      },
-    },
-  })
+  @ApiAcceptedResponse({ type: InvocationDto, description: 'It is kept, and will run.', headers: KEPT })
   @ApiProblems(
     'invalid_invocation',
     'invalid_payload',
@@ -243,6 +246,7 @@ export class InvocationsController {
       'As a new call for later with the same payload: of any call for later, and of a call by `execute` whose payload was kept as it was (`history` of its function).',
   })
   @ApiParam(INVOCATION_ID)
+  @ApiHeader(IDEMPOTENCY_KEY)
   @ApiBody({
     type: ReplayDto,
     examples: {
@@ -250,13 +254,7 @@ export class InvocationsController {
       same: { summary: 'By the revision that ran it', value: { revision: 'same' } },
     },
   })
-  @ApiAcceptedResponse({
-    type: InvocationDto,
-    description: 'The new call is kept, and will run.',
-    headers: {
-      Location: { description: "The new call's path.", schema: { type: 'string', format: 'uri-reference' } },
-    },
-  })
+  @ApiAcceptedResponse({ type: InvocationDto, description: 'The new call is kept, and will run.', headers: KEPT })
   @ApiProblems(
     'invalid_invocation',
     'invalid_update',
@@ -268,6 +266,7 @@ export class InvocationsController {
     'function_not_runnable',
     'function_disabled',
     'revision_without_traffic',
+    'idempotency_key_reused',
     'queue_full',
     'manager_overloaded',
   )
@@ -276,11 +275,13 @@ export class InvocationsController {
     @Req() request: Request,
     @Res({ passthrough: true }) response: Response,
   ): Promise<InvocationDto> {
+    const key = keyIn(request);
     const wanted = replayIn(await readSmallJson(request, '{}'));
-    const by = { requestId: requestIdOf(request), createdBy: keyOf(request) };
-    const invocation = await this.audit.of('replay', request, (named) =>
+    const by = { requestId: requestIdOf(request), createdBy: keyOf(request), key };
+    const { invocation, isKnown } = await this.audit.of('replay', request, (named) =>
       this.invocations.replay(id, wanted, response, { ...by, named }),
     );
+    if (isKnown) response.setHeader('Idempotency-Replayed', 'true');
     response.setHeader('Location', `/invocations/${invocation.id}`);
     return InvocationDto.of(invocation);
   }

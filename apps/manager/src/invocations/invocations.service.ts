@@ -34,7 +34,15 @@ import {
   type NewInvocation,
 } from './invocation.repository.js';
 import { resolvePolicy } from './invocation-policy.js';
-import { choiceOfReplay, payloadOf, type Replay, replayOfCall, replayOfInvocation, underId } from './replay.js';
+import {
+  choiceOfReplay,
+  digestOfReplay,
+  payloadOf,
+  type Replay,
+  replayOfCall,
+  replayOfInvocation,
+  underId,
+} from './replay.js';
 import { readHttpInvocation, readInvocation } from './invocation-request.js';
 import type { RequestHead } from './kept-http.js';
 import { InvocationSignals } from './invocation-signals.js';
@@ -45,6 +53,12 @@ const MOST_REDRIVEN = 100_000;
 const REDRIVEN_AT_ONCE = 1_000;
 /** The header of a call that asks for it to be kept. */
 const ANSWERED_HERE = 'prefer';
+
+/** What a request to keep a call leads to; known: it came before, with the same key. */
+export interface Kept {
+  readonly invocation: Invocation;
+  readonly isKnown: boolean;
+}
 
 /** Takes calls for later, and tells what became of them. */
 @Injectable()
@@ -73,7 +87,7 @@ export class InvocationsService {
     request: IncomingMessage,
     response: ServerResponse,
     { by, to }: { readonly by: string | null; readonly to?: HttpTarget | undefined },
-  ): Promise<{ readonly invocation: Invocation; readonly isKnown: boolean }> {
+  ): Promise<Kept> {
     const choice = (to === undefined ? choiceOf(request) : headerChoiceOf(request)) ?? null;
     const route = this.router.knownRoute(reference) ?? (await this.router.route(reference));
     const revision = callableRevision(route, reference, choice);
@@ -91,10 +105,7 @@ export class InvocationsService {
     return this.enqueued(route, call);
   }
 
-  private async enqueued(
-    route: Route,
-    call: Omit<NewInvocation, 'token'>,
-  ): Promise<{ readonly invocation: Invocation; readonly isKnown: boolean }> {
+  private async enqueued(route: Route, call: Omit<NewInvocation, 'token'>): Promise<Kept> {
     const { functionId } = call;
     const enqueued = await this.keep(route, call);
     switch (enqueued.outcome) {
@@ -145,7 +156,10 @@ export class InvocationsService {
     return { functionId: found.invocation.functionId, requestId: id };
   }
 
-  /** Has a call made once more, for later. Throws {@link ReplayImpossible} where what it was given isn't kept. */
+  /**
+   * Has a call made once more, for later, or once for each key. Throws {@link ReplayImpossible} where what it was given
+   * isn't kept.
+   */
   async replay(
     id: string,
     wanted: Replayed,
@@ -153,9 +167,10 @@ export class InvocationsService {
     {
       requestId,
       createdBy,
+      key,
       named,
-    }: Pick<NewInvocation, 'requestId' | 'createdBy'> & { readonly named: (id: string) => void },
-  ): Promise<Invocation> {
+    }: Pick<NewInvocation, 'requestId' | 'createdBy' | 'key'> & { readonly named: (id: string) => void },
+  ): Promise<Kept> {
     const found = await this.findAny(id);
     const functionId = 'call' in found ? found.call.functionId : found.invocation.functionId;
     named(functionId);
@@ -175,7 +190,7 @@ export class InvocationsService {
     }
     const choice = choiceOfReplay(wanted, replay, route);
     const anew = randomUUIDv7();
-    const { invocation } = await this.enqueued(route, {
+    const kept = await this.enqueued(route, {
       ...replay,
       id: anew,
       body: replay.http === null ? replay.body : underId(replay.body, anew),
@@ -187,11 +202,11 @@ export class InvocationsService {
       createdBy,
       callbackUrl: null,
       callbackFormat: 'plain',
-      key: null,
-      digest: Buffer.alloc(0),
+      key,
+      digest: digestOfReplay(id, wanted),
     });
-    this.logger.info({ functionId, invocation: invocation.id, of: id }, 'call replayed');
-    return invocation;
+    if (!kept.isKnown) this.logger.info({ functionId, invocation: kept.invocation.id, of: id }, 'call replayed');
+    return kept;
   }
 
   async find(id: string): Promise<Invocation> {

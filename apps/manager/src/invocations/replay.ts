@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { KeptCallWithPayload } from '../history/call.js';
 import type { Route } from '../gateway/router.js';
 import type { Choice } from '../traffic/traffic.js';
@@ -59,6 +60,11 @@ export function choiceOfReplay(wanted: Replayed, { revision }: Replay, { split }
   if (wanted === 'same') return { revision };
   if (split === undefined) return null;
   return { revision: Math.max(...split.targets.filter(({ percent }) => percent > 0).map((one) => one.revision)) };
+}
+
+/** By which a replay that comes again is told from any other request with its key. */
+export function digestOfReplay(id: string, wanted: Replayed): Buffer {
+  return createHash('sha256').update(`replay ${id} ${wanted}`).digest();
 }
 
 /** The request of an HTTP call, whose lines in the log have another invocation's id from now on. */
