@@ -265,6 +265,7 @@ describeOnAnyEngine('defaults of calls for later', (engine) => {
       'webhook-id': first.id,
     });
     expect(JSON.parse(body.toString())).toMatchObject({ id: first.id, status: 'succeeded' });
+    expect(await accepted(here(), id, { payload: 'x', callback_url: null })).toMatchObject({ callback: null });
     const second = await accepted(here(), id, { payload: 'x', callback_format: 'structured' });
     await until(here(), second.id, { callback: { format: 'structured', status: 'delivered' } });
     expect(told[1]!.headers['content-type']).toBe('application/cloudevents+json');

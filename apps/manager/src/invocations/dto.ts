@@ -17,12 +17,12 @@ import {
   type Replayed,
   type Status,
 } from './invocation.js';
-import { InvocationPolicyDto } from './invocation-policy.js';
+import { CallPolicyDto } from './invocation-policy.js';
 import { ALL_STATUSES } from './invocation-query.js';
 import { type AnswerHead, unpacked } from './kept-http.js';
 
 /** A call for later as requests ask for it. */
-export class InvokeLaterDto extends InvocationPolicyDto {
+export class InvokeLaterDto extends CallPolicyDto {
   @ApiProperty({
     description: 'Handed to the handler as it is. Its limit is 6 MiB of UTF-8 unless configured otherwise.',
     maxLength: 64 * 1024 * 1024,

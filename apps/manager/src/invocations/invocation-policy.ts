@@ -8,6 +8,13 @@ const LONGEST_URL = 2_048;
 // oxlint-disable-next-line no-control-regex -- these may not be in a text
 const NO_TEXT = /[\x00-\x1f\x7f]/;
 
+const CALLBACK_URL = {
+  type: String,
+  maxLength: LONGEST_URL,
+  description:
+    'An http or https URL that is told of its end by a signed POST, where the installation has callbacks. Addresses that are private are refused.',
+};
+
 /**
  * How calls for later are tried and whom their ends are told: each call may say so, and its function for those that
  * don't.
@@ -46,13 +53,8 @@ export class InvocationPolicyDto {
   })
   max_age_ms?: number;
 
-  @ApiPropertyOptional({
-    type: String,
-    maxLength: LONGEST_URL,
-    description:
-      'An http or https URL that is told of its end by a signed POST, where the installation has callbacks. Addresses that are private are refused.',
-  })
-  callback_url?: string;
+  @ApiPropertyOptional(CALLBACK_URL)
+  callback_url?: string | null;
 
   @ApiPropertyOptional({
     type: String,
@@ -64,6 +66,16 @@ export class InvocationPolicyDto {
 }
 
 export type InvocationPolicy = Readonly<InvocationPolicyDto>;
+
+/** The same of one call, or of a schedule's: nobody may be told of its end though its function names somebody. */
+export class CallPolicyDto extends InvocationPolicyDto {
+  @ApiPropertyOptional({
+    ...CALLBACK_URL,
+    nullable: true,
+    description: `${CALLBACK_URL.description} Null: nobody is told. Left out: what its function's \`invocation_defaults\` say.`,
+  })
+  declare callback_url?: string | null;
+}
 
 type Rules = {
   readonly [Name in keyof Required<InvocationPolicy>]: (value: unknown, name: string) => string | undefined;
@@ -103,7 +115,7 @@ function hrefOf(url: unknown): string | undefined {
   return typeof url === 'string' && URL.canParse(url) ? new URL(url).href : undefined;
 }
 
-/** Which member of a call is wrong, and why. Those that are null or left out say nothing. */
+/** Which member of a call is wrong, and why. None is that is null or left out. */
 export function policyFault(members: Readonly<Record<string, unknown>>) {
   for (const field of POLICY_NAMES) {
     const { [field]: value } = members;
@@ -160,7 +172,8 @@ export function resolvePolicy(
       backoffMs: said('backoff_ms') ?? backoffMs,
     },
     maxAgeMs: said('max_age_ms') ?? maxAgeMs,
-    callbackUrl: hrefOf(said('callback_url')) ?? null,
+    // Null: nobody is told, whatever the function says.
+    callbackUrl: ofCall.callback_url === null ? null : (hrefOf(said('callback_url')) ?? null),
     callbackFormat: said('callback_format') ?? 'plain',
   };
 }

@@ -72,10 +72,16 @@ describe('a call for later', () => {
       retry: { maxAttempts: 1, on: [], backoffMs: 5 },
       callbackUrl: 'https://example.org/',
     });
+    expect(read({ payload: '', max_attempts: null, callback_url: null }, defaults)).toMatchObject({
+      retry: { maxAttempts: 7 },
+      callbackUrl: null,
+    });
   });
 
-  it('is refused where its function names a callback that may not be any more', () => {
-    expect(() => read({ payload: '' }, { callback_url: 'http://127.0.0.1/' })).toThrow(/callback_url leads to 127/);
+  it('is refused where its function names a callback that may not be any more, unless it wants none', () => {
+    const defaults = { callback_url: 'http://127.0.0.1/' };
+    expect(() => read({ payload: '' }, defaults)).toThrow(/callback_url leads to 127/);
+    expect(read({ payload: '', callback_url: null }, defaults).callbackUrl).toBeNull();
   });
 
   it('sends on a long payload byte for byte as it came', () => {

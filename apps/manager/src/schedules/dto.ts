@@ -1,7 +1,7 @@
 import { LONGEST_AGE_MS } from '#libs/config/config.js';
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { InvocationErrorDto } from '../invocations/dto.js';
-import { InvocationPolicyDto } from '../invocations/invocation-policy.js';
+import { CallPolicyDto } from '../invocations/invocation-policy.js';
 import {
   CALLBACK_FORMATS,
   type CallbackFormat,
@@ -37,7 +37,7 @@ type State = (typeof STATES)[number];
 const TIMES_SHOWN = 5;
 
 /** A schedule as requests ask for it. */
-export class SetScheduleDto extends InvocationPolicyDto {
+export class SetScheduleDto extends CallPolicyDto {
   @ApiPropertyOptional({
     type: String,
     maxLength: LONGEST_CRON,

@@ -99,9 +99,10 @@ describe('what a schedule shall be', () => {
   });
 
   it('leaves to its function what it does not say of its calls', () => {
-    const defaults = { max_attempts: 7, backoff_ms: 9 };
-    const { retry } = read({ cron: '@daily', backoff_ms: 1 }, { defaults });
+    const defaults = { max_attempts: 7, backoff_ms: 9, callback_url: 'https://example.org' };
+    const { retry, callbackUrl } = read({ cron: '@daily', backoff_ms: 1, callback_url: null }, { defaults });
     expect(retry).toMatchObject({ maxAttempts: 7, backoffMs: 1 });
+    expect(callbackUrl).toBeNull();
   });
 
   it('has a payload of 32 KiB, or what the installation takes', () => {
