@@ -235,7 +235,8 @@ type Scope = keyof typeof KEY_OF;
 
 describeOnAnyEngine('a manager with keys of one scope each', (engine) => {
   const entries = Object.entries(KEY_OF).map(([scope, key]) => `the-${scope}-key:${scope}:${key}`);
-  const stage = Stage.on(engine, { API_KEYS: entries.join('\n') });
+  const CALLBACKS_SECRETS = 'a-secret-of-callbacks-0123456789';
+  const stage = Stage.on(engine, { API_KEYS: entries.join('\n'), CALLBACKS_SECRETS });
   const ID = 'aaaaaaaaaaaaaaaa';
   const ROUTES: Record<string, { ask: [method: string, path: string]; for: Scope }> = {
     'adding a function': { ask: ['POST', '/functions'], for: 'deploy' },
@@ -269,6 +270,32 @@ describeOnAnyEngine('a manager with keys of one scope each', (engine) => {
     }
   });
 
+  it('shows what is secret of a default callback to those alone who may set it, and keeps it from the others', async () => {
+    const { manager } = stage;
+    const ask = (key: string, path: string, sent: { method: string; body?: string } = { method: 'GET' }) =>
+      manager.send(path, { ...sent, headers: { 'X-Api-Key': key, 'Content-Type': 'application/json' } });
+    const code = JSON.stringify({ code: ECHO, function_name: 'handle' });
+    const added = await ask(KEY_OF.deploy, '/functions', { method: 'POST', body: code });
+    const { id } = added.json() as { id: string };
+    const path = `/functions/${id}`;
+    const set = (key: string, defaults: object) =>
+      ask(key, path, { method: 'PATCH', body: JSON.stringify({ invocation_defaults: defaults }) });
+    const defaultsIn = (answer: { json: () => unknown }) =>
+      (answer.json() as { invocation_defaults: object }).invocation_defaults;
+    const [whole, shown] = ['https://me.example/hook?token=secret', 'https://me.example/hook'];
+    expectProblem(await set(KEY_OF.deploy, { callback_url: whole }), 403, 'forbidden');
+    expect(defaultsIn(await set(KEY_OF.admin, { callback_url: whole }))).toEqual({ callback_url: whole });
+    expect(defaultsIn(await ask(KEY_OF.deploy, path))).toEqual({ callback_url: shown });
+    const listed = (await ask(KEY_OF.deploy, `/functions?name=${id}`)).json();
+    expect(listed).toMatchObject([{ invocation_defaults: { callback_url: shown } }]);
+    const asRead = await set(KEY_OF.deploy, { callback_url: shown, max_attempts: 5 });
+    expect(defaultsIn(asRead)).toEqual({ callback_url: shown, max_attempts: 5 });
+    expect(defaultsIn(await ask(KEY_OF.admin, path))).toEqual({ callback_url: whole, max_attempts: 5 });
+    expectProblem(await set(KEY_OF.deploy, { callback_url: `${shown}?` }), 403, 'forbidden');
+    expect(defaultsIn(await set(KEY_OF.admin, { callback_url: shown }))).toMatchObject({ callback_url: shown });
+    expect((await ask(KEY_OF.admin, path, { method: 'DELETE' })).status).toBe(204);
+  });
+
   it('writes down who changed what, from where, and what came of it', async () => {
     const headers = { 'X-Api-Key': KEY_OF.deploy, 'X-Request-Id': 'the-add' };
     const body = upload(ECHO);
@@ -287,19 +314,11 @@ describeOnAnyEngine('a manager with keys of one scope each', (engine) => {
       updated_by: 'the-deploy-key',
     });
     expect((await schedule('PUT', KEY_OF.invoke, 'no-schedule')).status).toBe(403);
-    const toMe = { method: 'PUT', body: '{"cron": "@daily", "callback_url": "https://me.example"}' };
+    const toMe = { method: 'PUT', body: '{"cron": "@daily", "callback_url": "https://10.0.0.1"}' };
     const told = (key: string) =>
       stage.manager.send(`/functions/${id}/schedules/nightly`, { ...toMe, headers: { 'X-Api-Key': key } });
     expect(expectProblem(await told(KEY_OF.deploy), 403, 'forbidden').detail).toContain('of scope admin');
-    // This installation has no callbacks.
     expect((await told(KEY_OF.admin)).json()).toMatchObject({ status: 400, field: 'callback_url' });
-    const byDefault = (key: string) =>
-      stage.manager.send(`/functions/${id}`, {
-        ...{ method: 'PATCH', headers: { 'X-Api-Key': key } },
-        body: '{"invocation_defaults": {"callback_url": "https://me.example"}}',
-      });
-    expect(expectProblem(await byDefault(KEY_OF.deploy), 403, 'forbidden').detail).toContain('of scope admin');
-    expect((await byDefault(KEY_OF.admin)).json()).toMatchObject({ status: 400, field: 'invocation_defaults' });
     expect((await schedule('GET', KEY_OF.invoke, 'no-look')).status).toBe(403);
     expect((await schedule('DELETE', KEY_OF.admin, 'the-unscheduling')).status).toBe(204);
     const remove = (path: string, requestId: string, key: string) =>

@@ -1,3 +1,4 @@
+import type { Scope } from '#libs/config/api-keys.js';
 import { AppError } from '#libs/errors/app-error.js';
 import { Forbidden } from '#libs/errors/errors.js';
 import { requestIdOf } from '#libs/errors/request-id.js';
@@ -36,10 +37,15 @@ export function keyOf(request: IncomingMessage): string | null {
   return PRINCIPALS.get(request)?.key ?? null;
 }
 
+/** What its key may do; all where it came without. */
+export function scopeOf(request: IncomingMessage): Scope {
+  return PRINCIPALS.get(request)?.scope ?? 'admin';
+}
+
 /** For a part of a request that needs more than its route. Throws {@link Forbidden} unless its key may do all. */
 export function requireAdmin(request: IncomingMessage): void {
-  const { key = 'default', scope } = PRINCIPALS.get(request) ?? {};
-  if (scope !== undefined && scope !== 'admin') throw new Forbidden(key, scope, 'admin');
+  const scope = scopeOf(request);
+  if (scope !== 'admin') throw new Forbidden(keyOf(request) ?? 'default', scope, 'admin');
 }
 
 /** Logs one line for each requested change: who requested it, from where, and its outcome. */

@@ -29,7 +29,7 @@ import {
   getSchemaPath,
 } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
-import { Audit, keyOf } from '../auth/audit.js';
+import { Audit, keyOf, scopeOf } from '../auth/audit.js';
 import { Needs } from '../auth/auth.guard.js';
 import { tagVersion, versionsOf } from '../http/entity-tag.js';
 import { InPages, linkHeader } from '../http/pages.js';
@@ -130,7 +130,7 @@ export class FunctionsController {
     const added = await this.audit.of('add', request, (name) => this.functions.add(request, keyOf(request), name));
     response.location(`/functions/${added.id}`);
     tagVersion(request, response, added.version);
-    return FunctionDto.of(added);
+    return FunctionDto.of(added, scopeOf(request));
   }
 
   @Get()
@@ -167,9 +167,10 @@ export class FunctionsController {
   @ApiProblems('invalid_page')
   async list(
     @Query() query: Record<string, unknown>,
+    @Req() request: Request,
     @Res({ passthrough: true }) response: Response,
   ): Promise<FunctionDto[]> {
-    const { functions, next } = await this.functions.list(pageOf(query), filterOf(query));
+    const { functions, next } = await this.functions.list(pageOf(query), filterOf(query), scopeOf(request));
     if (next !== undefined) response.setHeader('Link', next);
     return functions;
   }
@@ -190,7 +191,7 @@ export class FunctionsController {
   ): Promise<FunctionDetailDto> {
     const row = await this.functions.find(id);
     tagVersion(request, response, row.version);
-    return this.functions.detail(row);
+    return this.functions.detail(row, scopeOf(request));
   }
 
   @Patch(':id')
@@ -223,7 +224,7 @@ export class FunctionsController {
       this.functions.update(id, request, versionsOf(request), name),
     );
     tagVersion(request, response, row.version);
-    return FunctionDto.of(row);
+    return FunctionDto.of(row, scopeOf(request));
   }
 
   @Get(':id/code')
@@ -267,6 +268,6 @@ export class FunctionsController {
     );
     if (finished) return undefined;
     response.status(202);
-    return FunctionDto.of(row);
+    return FunctionDto.of(row, scopeOf(request));
   }
 }

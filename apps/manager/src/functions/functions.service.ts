@@ -1,3 +1,4 @@
+import type { Scope } from '#libs/config/api-keys.js';
 import type { FunctionDefaults, LimitsConfig } from '#libs/config/config.js';
 import { FUNCTION_DEFAULTS, LIMITS_CONFIG } from '#libs/config/config.module.js';
 import { AppError } from '#libs/errors/app-error.js';
@@ -9,7 +10,7 @@ import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isDeepStrictEqual } from 'node:util';
-import { requireAdmin } from '../auth/audit.js';
+import { requireAdmin, scopeOf } from '../auth/audit.js';
 import { MemoryBudget, type MemoryReservation } from '../memory/memory-budget.js';
 import { columnsOf } from '../revisions/function-spec.js';
 import { InstallationPolicy } from '../revisions/installation-policy.js';
@@ -178,7 +179,11 @@ export class FunctionsService {
   }
 
   /** `next`: the link to the page that follows, where there is one. */
-  async list({ limit, after }: Page, filter: Filter): Promise<{ functions: FunctionDto[]; next: string | undefined }> {
+  async list(
+    { limit, after }: Page,
+    filter: Filter,
+    scope: Scope,
+  ): Promise<{ functions: FunctionDto[]; next: string | undefined }> {
     // One more than asked for tells whether there is a next page.
     const rows = await this.repository.list({ limit: limit === undefined ? undefined : limit + 1, after, ...filter });
     const shown = rows.slice(0, limit);
@@ -187,13 +192,13 @@ export class FunctionsService {
       limit !== undefined && last && rows.length > limit
         ? linkToNext('/functions', limit, last.position, queryOf(filter))
         : undefined;
-    return { functions: shown.map((row) => FunctionDto.of(row)), next };
+    return { functions: shown.map((row) => FunctionDto.of(row, scope)), next };
   }
 
-  async detail(row: FunctionEntity): Promise<FunctionDetailDto> {
+  async detail(row: FunctionEntity, scope: Scope): Promise<FunctionDetailDto> {
     const codeSha256 = await this.repository.codeSha256(row.id, newestServing(row));
     if (codeSha256 === null) throw new FunctionNotFound(row.id);
-    return FunctionDetailDto.detail(row, codeSha256);
+    return FunctionDetailDto.detail(row, codeSha256, scope);
   }
 
   /**
@@ -214,7 +219,7 @@ export class FunctionsService {
       const row = await this.find(id);
       if (row.deletedAt !== null) throw new FunctionNotFound(reference);
       if (versions?.includes(row.version) === false) throw new VersionOutdated(id, row.version);
-      const after = updated(row, update);
+      const after = updated(row, update, scopeOf(request));
       // What was allowed when it was said stands in the way of no other change.
       if ('invocation_defaults' in update) {
         if (after.invocation_defaults.callback_url !== row.invocation_defaults.callback_url) mayReceive(request, after);

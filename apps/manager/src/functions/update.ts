@@ -1,7 +1,9 @@
+import type { Scope } from '#libs/config/api-keys.js';
 import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
 import { isJsonObject, PARSED_BYTES } from '#libs/json/json-scan.js';
 import { readBounded } from '../http/body.js';
+import { shownUrl } from '../invocations/invocation-policy.js';
 import type { MemoryReservation } from '../memory/memory-budget.js';
 import { faultIn } from '../revisions/faultless.js';
 import { type Metadata, METADATA_NAMES, MetadataFields, metadataOf, UNNAMED } from './dto/metadata.dto.js';
@@ -43,19 +45,29 @@ export function readSmallJson(request: IncomingMessage, example: string): Promis
   return readJsonObject(request, { add: () => undefined }, example);
 }
 
-/** What `before` becomes by `update`. Throws {@link InvalidUpdate} with the member at fault. */
-export function updated(before: Metadata, update: Update): Metadata {
+/**
+ * What `before` becomes by `update`. Throws {@link InvalidUpdate} with the member at fault.
+ *
+ * @param scope whose key asks for it
+ */
+export function updated(before: Metadata, update: Update, scope: Scope): Metadata {
   const { labels, invocation_defaults, history, ...rest } = update;
   const given = Object.entries(rest).map(([name, value]) => [name, value ?? UNNAMED[name as keyof Metadata]]);
   const maps = {
     labels: merged(before.labels, labels),
-    invocation_defaults: merged(before.invocation_defaults, invocation_defaults),
+    invocation_defaults: merged(before.invocation_defaults, asMeant(before, invocation_defaults, scope)),
     history: merged(before.history, history),
   };
   const after = metadataOf({ ...before, ...Object.fromEntries(given), ...maps } as Metadata);
   const fault = faultIn(Object.assign(new MetadataFields(), after));
   if (fault) throw new InvalidUpdate(fault.field, fault.message);
   return after;
+}
+
+/** Whoever sees a callback's URL without its query, and sends that back, leaves it as it is. */
+function asMeant({ invocation_defaults: { callback_url: url } }: Metadata, changes: unknown, scope: Scope): unknown {
+  if (scope === 'admin' || !url || !isJsonObject(changes)) return changes;
+  return changes['callback_url'] === shownUrl(url) ? { ...changes, callback_url: url } : changes;
 }
 
 /** A map with `changes`, of which null takes a member away; what is no object is left for the rules to refuse. */

@@ -17,7 +17,7 @@ import {
   type Replayed,
   type Status,
 } from './invocation.js';
-import { CallPolicyDto } from './invocation-policy.js';
+import { CallPolicyDto, shownUrl } from './invocation-policy.js';
 import { ALL_STATUSES } from './invocation-query.js';
 import { type AnswerHead, unpacked } from './kept-http.js';
 
@@ -388,7 +388,7 @@ export class InvocationDto {
         row.callbackUrl === null
           ? null
           : {
-              url: row.callbackUrl.replace(/[?#].*$/, ''),
+              url: shownUrl(row.callbackUrl),
               format: row.callbackFormat,
               status: row.callbackStatus,
               attempt: row.callbackAttempt,

@@ -143,6 +143,11 @@ export function defaultsFault(name: string, value: unknown): string | undefined 
   return undefined;
 }
 
+/** A callback's URL without its query, which may hold a secret. */
+export function shownUrl(url: string): string {
+  return url.replace(/[?#].*$/s, '');
+}
+
 /** Why this installation would call nobody there; `name`: of the member that holds it. */
 export function callbackFault(url: string, { secrets, allow }: CallbacksConfig, name: string): string | undefined {
   if (secrets.length === 0) return 'This installation has no callbacks: set CALLBACKS_SECRETS to have them.';

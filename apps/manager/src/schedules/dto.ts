@@ -1,7 +1,7 @@
 import { LONGEST_AGE_MS } from '#libs/config/config.js';
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { InvocationErrorDto } from '../invocations/dto.js';
-import { CallPolicyDto } from '../invocations/invocation-policy.js';
+import { CallPolicyDto, shownUrl } from '../invocations/invocation-policy.js';
 import {
   CALLBACK_FORMATS,
   type CallbackFormat,
@@ -350,7 +350,7 @@ export class ScheduleDto {
       retry_on: [...row.retry.on],
       backoff_ms: row.retry.backoffMs,
       max_age_ms: row.maxAgeMs,
-      callback_url: row.callbackUrl?.replace(/[?#].*$/, '') ?? null,
+      callback_url: row.callbackUrl && shownUrl(row.callbackUrl),
       callback_format: row.callbackFormat,
       next_times: nextTimesOf(row).map((time) => time.toISOString()),
       fired: row.fired,

@@ -1,6 +1,7 @@
+import type { Scope } from '#libs/config/api-keys.js';
 import { ApiProperty, type ApiParamOptions } from '@nestjs/swagger';
 import { DocumentSettings, FunctionSpec, specOf } from '../../revisions/function-spec.js';
-import { type InvocationPolicy, InvocationPolicyDto } from '../../invocations/invocation-policy.js';
+import { type InvocationPolicy, InvocationPolicyDto, shownUrl } from '../../invocations/invocation-policy.js';
 import { type HistorySetting, HistorySettingDto } from './history-setting.dto.js';
 import { type FunctionEntity, type ListedFunction, type Phase, PHASES } from '../function.entity.js';
 
@@ -42,7 +43,7 @@ export class FunctionDto extends FunctionSpec {
   @ApiProperty({
     type: InvocationPolicyDto,
     description:
-      'What its calls for later have that say nothing else. Members that are left out follow the installation.',
+      'What its calls for later have that say nothing else. Members that are left out follow the installation. `callback_url` has its query, which may hold a secret, only for keys of scope `admin`; others leave it as it is by sending it back as they see it.',
     example: { max_attempts: 5 },
   })
   invocation_defaults: InvocationPolicy;
@@ -80,7 +81,10 @@ export class FunctionDto extends FunctionSpec {
   @ApiProperty({ description: 'RFC 3339, UTC.', format: 'date-time', example: '2026-11-23T12:00:00.000Z' })
   created_at: string;
 
-  static of(row: ListedFunction): FunctionDto {
+  /** @param scope whose key sees it */
+  static of(row: ListedFunction, scope: Scope): FunctionDto {
+    const { callback_url: url, ...defaults } = row.invocation_defaults;
+    const isShown = !url || scope === 'admin';
     return {
       id: row.id,
       name: row.name ?? row.id,
@@ -88,7 +92,7 @@ export class FunctionDto extends FunctionSpec {
       labels: row.labels,
       enabled: row.enabled,
       public: row.public,
-      invocation_defaults: row.invocation_defaults,
+      invocation_defaults: isShown ? row.invocation_defaults : { ...defaults, callback_url: shownUrl(url) },
       history: row.history,
       function_name: row.functionName,
       handler_path: `function.handler.${row.functionName}`,
@@ -155,9 +159,9 @@ export class FunctionDetailDto extends FunctionDto {
   })
   code_sha256: string;
 
-  static detail(row: FunctionEntity, codeSha256: string): FunctionDetailDto {
+  static detail(row: FunctionEntity, codeSha256: string, scope: Scope): FunctionDetailDto {
     return {
-      ...FunctionDto.of(row),
+      ...FunctionDto.of(row, scope),
       conditions: conditionsOf(row),
       last_error: row.lastFault && {
         code: row.lastFault.code,
