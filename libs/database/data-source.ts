@@ -17,6 +17,7 @@ import { Invocations1764200000000 } from './migrations/1764200000000-invocations
 import { Schedules1764210000000 } from './migrations/1764210000000-schedules.js';
 import { ScheduledInvocations1764211000000 } from './migrations/1764211000000-scheduled-invocations.js';
 import { InvocationPolicy1764230000000 } from './migrations/1764230000000-invocation-policy.js';
+import { CallbackIds1764240000000 } from './migrations/1764240000000-callback-ids.js';
 import { Layers1764160000000 } from './migrations/1764160000000-layers.js';
 import { Names1764110000000 } from './migrations/1764110000000-names.js';
 import { Revisions1764140000000 } from './migrations/1764140000000-revisions.js';
@@ -93,6 +94,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
       ScheduledInvocations1764211000000,
       History1764220000000,
       InvocationPolicy1764230000000,
+      CallbackIds1764240000000,
     ],
     migrationsTransactionMode: 'each',
     synchronize: false,

@@ -392,6 +392,14 @@ describeOnAnyEngine('callbacks', (engine) => {
       status: 'dead',
       callback: { status: 'failed', attempt: 1, error: 'it answered 410' },
     });
+    // The end of a redriven call is told of as something new.
+    const redrive = `/functions/${id}/invocations/redrive`;
+    await here().send(redrive, { method: 'POST', body: JSON.stringify({ ids: [first.id] }) });
+    await until(here(), first.id, { status: 'dead', callback: { status: 'failed', attempt: 1 } });
+    const [former, anew] = gone.told.map(({ headers }) => headers['webhook-id']);
+    expect(former).toBe(first.id);
+    expect(anew).toMatch(/^[0-9a-f-]{36}$/);
+    expect(anew).not.toBe(former);
     const second = await accepted(here(), id, { ...body, callback_url: hangs.url });
     const ended = await until(here(), second.id, { status: 'dead', callback: { status: 'failed', attempt: 3 } });
     expect(ended.callback?.error).toMatch(/2000 ms|timeout/i);

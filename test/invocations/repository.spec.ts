@@ -415,6 +415,19 @@ describe('calls for later in the database', () => {
     expect(await repository().find(ends!)).toMatchObject({ callbackStatus: 'delivered', callbackError: null });
     await here.database.query('UPDATE invocations SET callback_due_at = now() WHERE callback_due_at IS NOT NULL');
     expect(await claimCallbacks()).toHaveLength(2);
+    // A redrive has another end, which is told of under another id.
+    expect(await repository().redrive(id, [late!], 1)).toBe(1);
+    await here.database.query('SELECT pg_sleep(0.01)');
+    await repository().expire();
+    const [anew] = await claimCallbacks();
+    expect(anew).toMatchObject({ id: late, callbackAttempt: 1 });
+    const former = claims.find((one) => one.id === late)!;
+    expect(former.callbackId).toBe(late);
+    expect(anew!.callbackId).not.toBe(late);
+    await repository().recordCallback(former, 'delivered');
+    expect(await repository().find(late!)).toMatchObject({ callbackStatus: 'waiting' });
+    await repository().recordCallback(anew!, 'waiting', { inMs: 0 });
+    expect(await claimCallbacks()).toMatchObject([{ id: late, callbackId: anew!.callbackId, callbackAttempt: 2 }]);
   });
 
   it('are given up once they have waited for too long', async () => {

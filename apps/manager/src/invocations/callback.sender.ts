@@ -152,7 +152,7 @@ export class CallbackSender implements OnApplicationBootstrap, OnApplicationShut
       const { statusCode, body: answer } = await client.request({
         method: 'POST',
         path: `${url.pathname}${url.search}`,
-        headers: { ...headers, 'user-agent': 'service-faas', ...this.signed(call.id, body) },
+        headers: { ...headers, 'user-agent': 'service-faas', ...this.signed(call.callbackId, body) },
         body,
         signal,
       });
@@ -186,7 +186,7 @@ export function messageOf(call: DueCallback): { readonly headers: Record<string,
   const shown = invocationJson(call, call.result);
   const event = {
     specversion: '1.0',
-    id: call.id,
+    id: call.callbackId,
     source: `/functions/${call.functionId}`,
     type: `service-faas.invocation.${call.status}`,
     subject: call.id,

@@ -74,8 +74,13 @@ export interface Claimed extends Pick<Invocation, 'id' | 'functionId' | 'retry' 
   readonly isScheduled: boolean;
 }
 
-/** An ended call that somebody is to be told of, with its result as the worker gave it. */
-export type DueCallback = Invocation & { readonly result: Buffer | null };
+/** An ended call that somebody is to be told of. */
+export interface DueCallback extends Invocation {
+  /** The same for each attempt to tell of one end of it: its own id, or, once it was redriven, another. */
+  readonly callbackId: string;
+  /** As the worker gave it. */
+  readonly result: Buffer | null;
+}
 
 /** How many calls of a function may be claimed. */
 export interface Turn {
@@ -159,6 +164,8 @@ const COLUMNS = `id, function_id AS "functionId", status, priority, created_at A
   ended_at AS "endedAt", revision, result_bytes AS "resultBytes", error, cancel_requested AS "cancelRequested",
   http, COALESCE(callback_format, 'plain') AS "callbackFormat", callback_url AS "callbackUrl", callback_status AS "callbackStatus", callback_attempt AS "callbackAttempt",
   callback_error AS "callbackError", schedule, scheduled_for AS "scheduledFor"`;
+
+const CALLBACK_ID = 'COALESCE(callback_id, id)';
 
 /** Functions that are being removed have no calls any more. */
 const OF_PRESENT = `EXISTS (SELECT FROM functions WHERE functions.id = function_id AND deleted_at IS NULL)`;
@@ -583,7 +590,8 @@ export class InvocationRepository {
        ), back AS (
          UPDATE invocations SET status = 'waiting', attempt = 0, lost = 0, postponed = 0, due_at = now(),
            expires_at = now() + max_age_ms * interval '1 millisecond', ended_at = NULL, cancel_requested = false,
-           callback_due_at = NULL, callback_status = NULL, callback_attempt = 0, callback_error = NULL
+           callback_due_at = NULL, callback_status = NULL, callback_attempt = 0, callback_error = NULL,
+           callback_id = CASE WHEN callback_url IS NOT NULL THEN gen_random_uuid() END
          WHERE id = ANY (ARRAY(SELECT id FROM dead))
          RETURNING id, octet_length(body) AS bytes, schedule, scheduled_for
        ), open_again AS (
@@ -647,7 +655,8 @@ export class InvocationRepository {
        UPDATE invocations SET callback_due_at = now() + $2 * interval '1 millisecond',
          callback_attempt = callback_attempt + 1
        WHERE id = ANY (ARRAY(SELECT id FROM places WHERE place <= $5))
-       RETURNING ${COLUMNS}, CASE WHEN result_bytes <= ${LARGEST_TOLD} THEN result END AS result`,
+       RETURNING ${COLUMNS}, ${CALLBACK_ID} AS "callbackId",
+         CASE WHEN result_bytes <= ${LARGEST_TOLD} THEN result END AS result`,
       [
         most,
         leaseMs,
@@ -661,7 +670,7 @@ export class InvocationRepository {
 
   /** Writes how an attempt to deliver a callback ended; `inMs`: when the next one is due, null: there is none. */
   async recordCallback(
-    { id, callbackAttempt }: Pick<Invocation, 'id' | 'callbackAttempt'>,
+    { id, callbackId, callbackAttempt }: Pick<DueCallback, 'id' | 'callbackId' | 'callbackAttempt'>,
     status: CallbackStatus,
     { error = null, inMs = null }: { readonly error?: string | null; readonly inMs?: number | null } = {},
   ): Promise<void> {
@@ -669,8 +678,8 @@ export class InvocationRepository {
     await this.database.query(
       `UPDATE invocations SET callback_status = $3, callback_error = $4,
          callback_due_at = now() + $5 * interval '1 millisecond'
-       WHERE id = $1 AND callback_attempt = $2 AND callback_due_at IS NOT NULL`,
-      [id, callbackAttempt, status, error, inMs],
+       WHERE id = $1 AND callback_attempt = $2 AND callback_due_at IS NOT NULL AND ${CALLBACK_ID} = $6`,
+      [id, callbackAttempt, status, error, inMs, callbackId],
     );
   }
 
