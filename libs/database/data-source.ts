@@ -12,6 +12,7 @@ import { Scale1764070000000 } from './migrations/1764070000000-scale.js';
 import { Leased1764080000000 } from './migrations/1764080000000-leased.js';
 import { LayerArchives1764180000000 } from './migrations/1764180000000-layer-archives.js';
 import { History1764220000000 } from './migrations/1764220000000-history.js';
+import { HistoryWriters1764250000000 } from './migrations/1764250000000-history-writers.js';
 import { Http1764185000000 } from './migrations/1764185000000-http.js';
 import { Invocations1764200000000 } from './migrations/1764200000000-invocations.js';
 import { Schedules1764210000000 } from './migrations/1764210000000-schedules.js';
@@ -95,6 +96,7 @@ export function dataSourceOptions({ url, poolSize, entities, logger }: DataSourc
       History1764220000000,
       InvocationPolicy1764230000000,
       CallbackIds1764240000000,
+      HistoryWriters1764250000000,
     ],
     migrationsTransactionMode: 'each',
     synchronize: false,

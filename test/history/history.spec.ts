@@ -143,6 +143,33 @@ describe('calls that have ended', () => {
     expect(await count('faas_history_written_total')).toBe(ids.length);
   });
 
+  it('add up once where nobody heard that they were written, and where that was still under way', async () => {
+    const repository = new HistoryRepository(here.database);
+    const write = repository.write.bind(repository);
+    let isHeard = false;
+    const deaf = Object.assign(repository, {
+      write: async (...batch: Parameters<HistoryRepository['write']>) => {
+        const [written] = await Promise.all([write(...batch), write(...batch)]);
+        if (isHeard) return written;
+        isHeard = true;
+        throw new DatabaseUnavailable(new Error('it went away'));
+      },
+    });
+    const { ends, recorder, keeper } = history({}, deaf);
+    const { ends: othersEnds, recorder: other } = history();
+    // Nothing but sums is kept of these.
+    keeper.isFull = true;
+    for (let n = 0; n < 3; n += 1) ends.tell(ended());
+    await recorder.settled(60_000);
+    expect(isHeard).toBe(true);
+    othersEnds.tell(ended());
+    await other.settled(60_000);
+    ends.tell(ended());
+    await recorder.settled(60_000);
+    const [sums] = await here.database.query('SELECT sum(calls)::integer AS calls FROM call_minutes');
+    expect(sums).toEqual({ calls: 5 });
+  });
+
   it('that the database refuses, or that are none, cost no other ones', async () => {
     const { ends, recorder, repository, count } = history();
     const exchanged = { body: Buffer.from('{"payload":"x"}'), result: undefined, redact: [] };

@@ -31,11 +31,6 @@ export class Rows {
     return this.bytes.length;
   }
 
-  /** The id of the first, which its first column is. */
-  get firstId(): string {
-    return this.bytes.toString('hex', 6, 22);
-  }
-
   /** With what goes before and after. */
   get copied(): Buffer {
     return Buffer.concat([HEADER, this.bytes, TRAILER]);

@@ -2,6 +2,7 @@ import type { HistoryConfig } from '#libs/config/config.js';
 import { HISTORY_CONFIG } from '#libs/config/config.module.js';
 import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { within } from '#libs/deadlines/within.js';
+import { randomUUID } from 'node:crypto';
 import { setImmediate as turn } from 'node:timers/promises';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
@@ -53,8 +54,7 @@ export class HistoryRecorder implements OnApplicationBootstrap, OnApplicationShu
   private waiting = 0;
   private waitingBytes = 0;
   private waitingPayloadBytes = 0;
-  /** Nobody knows what became of the last try. */
-  private isInDoubt = false;
+  private readonly writer = randomUUID();
   private writing: Promise<void> | undefined;
   private timer: NodeJS.Timeout | undefined;
 
@@ -164,7 +164,7 @@ export class HistoryRecorder implements OnApplicationBootstrap, OnApplicationShu
       const [batch] = this.ready as [WrittenCalls];
       const { count, size } = batch.rows;
       try {
-        const rows = await this.repository.write(batch, this.isInDoubt);
+        const rows = await this.repository.write(batch, this.writer);
         this.metrics.written.inc(count);
         this.keeper.noteWritten(rows, size + sizeOf(batch.payloads));
         this.ready.shift();
@@ -172,7 +172,6 @@ export class HistoryRecorder implements OnApplicationBootstrap, OnApplicationShu
       } catch (error) {
         this.metrics.fail('write');
         if (isPassing(error)) {
-          this.isInDoubt = true;
           this.logger.debug({ reason: (error as Error).message, waiting: this.waiting }, 'history not written');
           return;
         }
@@ -184,7 +183,6 @@ export class HistoryRecorder implements OnApplicationBootstrap, OnApplicationShu
           this.logger.error({ err: error, calls: count }, 'calls could not be written to the history');
         }
       }
-      this.isInDoubt = false;
     }
   }
 
@@ -209,7 +207,7 @@ export class HistoryRecorder implements OnApplicationBootstrap, OnApplicationShu
       looked = 0;
       await turn();
     }
-    return { rows, payloads: kept, minutes: this.minutes.take(MINUTES_AT_ONCE) };
+    return { id: randomUUID(), rows, payloads: kept, minutes: this.minutes.take(MINUTES_AT_ONCE) };
   }
 }
 
@@ -218,13 +216,14 @@ function partsOf({ rows, minutes, payloads }: WrittenCalls): WrittenCalls[] {
   const { count } = rows;
   if (count > 0 && minutes.length > 0) {
     return [
-      { rows, minutes: [], payloads },
-      { rows: Rows.NONE, minutes, payloads: [] },
+      { id: randomUUID(), rows, minutes: [], payloads },
+      { id: randomUUID(), rows: Rows.NONE, minutes, payloads: [] },
     ];
   }
   if (count < 2) return [];
   const half = Math.ceil(count / 2);
   const part = (from: number, to: number) => ({
+    id: randomUUID(),
     rows: rows.slice(from, to),
     minutes: [],
     payloads: payloads.filter(({ row }) => row >= from && row < to).map((one) => ({ ...one, row: one.row - from })),

@@ -25,6 +25,8 @@ export interface KeptPayload {
 
 /** What is written at once. */
 export interface WrittenCalls {
+  /** By which it is known when it comes again. */
+  readonly id: string;
   readonly rows: Rows;
   readonly minutes: readonly Minute[];
   readonly payloads: readonly KeptPayload[];
@@ -75,35 +77,34 @@ export class HistoryRepository {
   constructor(private readonly database: Database) {}
 
   /**
-   * Writes calls into the newest segment, and what they add up to, all or nothing. Answers how many calls that segment
-   * has.
-   *
-   * @param isInDoubt nobody knows what became of writing the same before
+   * Writes calls into the newest segment, and what they add up to, all or nothing. What this writer has written last is
+   * not written again, so that whoever hasn't heard what became of it may try once more. Answers how many calls that
+   * segment has.
    */
-  write({ rows, minutes, payloads }: WrittenCalls, isInDoubt = false): Promise<number> {
+  write({ id, rows, minutes, payloads }: WrittenCalls, writer: string): Promise<number> {
     return this.database.transaction(async (ask, copy) => {
       // A crash of the database may take the last of it back.
       await ask('SET LOCAL synchronous_commit = off');
-      const written = rows.count === 0 ? 0 : await this.writeCalls({ rows, payloads }, isInDoubt, ask, copy);
-      if (written === undefined) return 0;
+      // A transaction that goes on after its manager has lost it has the row until it has ended.
+      const marked = await ask(
+        `INSERT INTO history_writers AS known (id, last_write) VALUES ($1, $2)
+         ON CONFLICT (id) DO UPDATE SET last_write = EXCLUDED.last_write, written_at = now()
+         WHERE known.last_write <> EXCLUDED.last_write
+         RETURNING id`,
+        [writer, id],
+      );
+      if (marked.length === 0) return 0;
+      const written = rows.count === 0 ? 0 : await this.writeCalls({ rows, payloads }, ask, copy);
       if (minutes.length > 0) await this.writeMinutes(ask, minutes);
       return written;
     });
   }
 
-  /** Undefined: they are there already, and all that was written with them. */
   private async writeCalls(
     { rows, payloads }: Pick<WrittenCalls, 'rows' | 'payloads'>,
-    isInDoubt: boolean,
     ask: Ask,
     copy: Copy,
-  ): Promise<number | undefined> {
-    if (isInDoubt) {
-      // A writer that goes on after its manager has lost it has the newest one's lock until it has committed.
-      await ask(`SELECT FROM history_segments WHERE family = 'calls' ORDER BY number FOR UPDATE`);
-      const found = await ask('SELECT FROM calls WHERE id = $1 LIMIT 1', [rows.firstId]);
-      if (found.length > 0) return undefined;
-    }
+  ): Promise<number> {
     const [segment] = await ask<{ number: number; rows: string }>(
       `UPDATE history_segments SET rows = rows + $1
        WHERE family = 'calls' AND number = (SELECT max(number) FROM history_segments WHERE family = 'calls')

@@ -46,6 +46,8 @@ export class HistoryStorage {
       }
       await ask('UPDATE history_segments SET closed_at = now() WHERE family = $1 AND number = $2', [family, number]);
       await ask('INSERT INTO history_segments (family, number) VALUES ($1, $2)', [family, next]);
+      // Managers that are gone.
+      await ask(`DELETE FROM history_writers WHERE written_at < now() - interval '7 days'`);
     });
   }
 
