@@ -1,4 +1,4 @@
-import { ApiProperty, type OpenAPIObject } from '@nestjs/swagger';
+import { type ApiHeaderOptions, ApiProperty, type OpenAPIObject } from '@nestjs/swagger';
 
 export class ExecuteRequestDto {
   @ApiProperty({
@@ -8,6 +8,29 @@ export class ExecuteRequestDto {
   })
   payload: string;
 }
+
+export const IDEMPOTENCY_KEY = {
+  name: 'Idempotency-Key',
+  required: false,
+  description:
+    'Of requests to one function with the same key only the first one counts: the others are answered with its invocation, or with 409 where they ask for something else.',
+  schema: { type: 'string', minLength: 1, maxLength: 255 },
+} satisfies ApiHeaderOptions;
+
+/** Of calls that may be kept to run later. */
+export const PREFER: ApiHeaderOptions = {
+  name: 'Prefer',
+  required: false,
+  description:
+    '`respond-async`: the call is kept and runs later; the answer, `202`, is that of `POST /functions/{id}/invocations`.',
+  schema: { type: 'string' },
+};
+
+/** Of such calls alone. */
+export const KEY_OF_KEPT: ApiHeaderOptions = {
+  ...IDEMPOTENCY_KEY,
+  description: `With \`Prefer: respond-async\`: ${IDEMPOTENCY_KEY.description}`,
+};
 
 /** What every answer to a call says of it. */
 export const TIMING_HEADERS = {

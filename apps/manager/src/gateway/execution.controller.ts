@@ -5,7 +5,7 @@ import type { Request, Response } from 'express';
 import { Needs } from '../auth/auth.guard.js';
 import { FUNCTION_ID } from '../functions/dto/function.dto.js';
 import { ChoosesRevision } from '../traffic/chooses-revision.js';
-import { ExecuteRequestDto, TIMING_HEADERS } from './dto.js';
+import { ExecuteRequestDto, KEY_OF_KEPT, PREFER, TIMING_HEADERS } from './dto.js';
 import { ExecutionHttp } from './execution.http.js';
 
 @ApiTags('execution')
@@ -24,13 +24,8 @@ export class ExecutionController {
   })
   @ApiParam(FUNCTION_ID)
   @ChoosesRevision('answer')
-  @ApiHeader({
-    name: 'Prefer',
-    required: false,
-    description:
-      '`respond-async`: the call is kept and runs later; the answer, `202`, is that of `POST /functions/{id}/invocations`.',
-    schema: { type: 'string' },
-  })
+  @ApiHeader(PREFER)
+  @ApiHeader(KEY_OF_KEPT)
   @ApiBody({ type: ExecuteRequestDto })
   @ApiOkResponse({
     description: "The handler's return value.",
@@ -41,13 +36,17 @@ export class ExecutionController {
   })
   @ApiProblems(
     'invalid_payload',
+    'invalid_invocation',
+    'invalid_event',
     'route_not_found',
     'function_not_found',
     'function_not_runnable',
     'function_disabled',
     'revision_without_traffic',
+    'idempotency_key_reused',
     'payload_too_large',
     'unsupported_encoding',
+    'queue_full',
     'function_overloaded',
     'manager_overloaded',
     'handler_error',

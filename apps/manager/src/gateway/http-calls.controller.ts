@@ -13,7 +13,7 @@ import {
 import { Needs } from '../auth/auth.guard.js';
 import { FUNCTION_ID } from '../functions/dto/function.dto.js';
 import { FunctionNotFound } from '../functions/errors.js';
-import { TIMING_HEADERS } from './dto.js';
+import { KEY_OF_KEPT, PREFER, TIMING_HEADERS } from './dto.js';
 
 const BYTES = { type: 'string', format: 'binary' } as const;
 const ANY = 'application/octet-stream';
@@ -55,6 +55,8 @@ function Calls(method: keyof typeof METHODS, where: 'root' | 'below'): MethodDec
     ApiParam(FUNCTION_ID),
     ...(isBelow ? [ApiParam(BELOW)] : []),
     ApiHeader(REVISION),
+    ApiHeader(PREFER),
+    ApiHeader(KEY_OF_KEPT),
     ...(hasBody ? [ApiConsumes(ANY), ApiBody({ required: false, schema: BYTES, examples: EXAMPLES })] : []),
     ApiProduces(ANY),
     ApiOkResponse({
@@ -65,11 +67,14 @@ function Calls(method: keyof typeof METHODS, where: 'root' | 'below'): MethodDec
     ApiProblems(
       'invalid_payload',
       'invalid_event',
+      'invalid_invocation',
       'function_not_found',
       'function_not_runnable',
       'function_disabled',
       'revision_without_traffic',
+      'idempotency_key_reused',
       'payload_too_large',
+      'queue_full',
       'function_overloaded',
       'manager_overloaded',
       'handler_error',

@@ -57,7 +57,11 @@ export class QueueFull extends AppError {
   override readonly retryAfterSeconds = 5;
   /** `id`: of the function whose own queue is full; undefined: all queues together are. */
   constructor(id: FunctionId | undefined, { calls, bytes }: QueueBound) {
-    const whose = id === undefined ? 'calls for later' : `calls of function ${id}`;
-    super(`As many ${whose} wait and run as may (${calls} calls, ${bytes} bytes).`, { isMany: true });
+    const [whose, settings] =
+      id === undefined
+        ? ['calls for later', 'INVOCATIONS_MOST and INVOCATIONS_MOST_BYTES']
+        : [`calls of function ${id}`, 'INVOCATIONS_PER_FUNCTION and INVOCATIONS_BYTES_PER_FUNCTION'];
+    const why = `As many ${whose} wait and run as may (${calls} calls, ${bytes} bytes: ${settings}).`;
+    super(`${why} Try again when some have ended.`, { isMany: true });
   }
 }

@@ -7,7 +7,6 @@ import {
   ApiOkResponse,
   ApiOperation,
   ApiParam,
-  type ApiHeaderOptions,
   type ApiParamOptions,
   ApiTags,
 } from '@nestjs/swagger';
@@ -22,6 +21,7 @@ import { InPages, linkHeader, linkToNext } from '../http/pages.js';
 import { QueryParameter } from '../http/query.js';
 import { InvocationDto, InvokeLaterDto, RedriveDto, RedrivenDto, ReplayDto } from './dto.js';
 import { CALL_KINDS } from '../gateway/call-ends.js';
+import { IDEMPOTENCY_KEY } from '../gateway/dto.js';
 import { MOST_TAIL } from '../logs/log-query.js';
 import { LogsService } from '../logs/logs.service.js';
 import { ApiLogRecords } from '../logs/dto/records-answer.js';
@@ -34,14 +34,6 @@ const INVOCATION_ID: ApiParamOptions = {
   name: 'id',
   description: "The invocation's id.",
   schema: { type: 'string', maxLength: 36, example: '019356b4-1c30-7b2e-9f4c-5d2f4a6e8b10' },
-};
-
-const IDEMPOTENCY_KEY: ApiHeaderOptions = {
-  name: 'Idempotency-Key',
-  required: false,
-  description:
-    'Of requests to one function with the same key only the first one counts: the others are answered with its invocation, or with 409 where they ask for something else.',
-  schema: { type: 'string', minLength: 1, maxLength: 255 },
 };
 
 /** Of answers to what is kept. */
