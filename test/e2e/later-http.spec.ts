@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { gzipSync } from 'node:zlib';
 import { expect, it } from 'vitest';
 import { describeOnAnyEngine } from '../support/engines.js';
 import { ECHO as PLAIN } from '../support/handlers.js';
@@ -185,6 +186,8 @@ describeOnAnyEngine('HTTP calls for later', (engine) => {
       await refused({ headers: noSource, body: 'x' }, 'source', 'missing');
       await refused({ headers: STRUCTURED, body: badTime }, 'time', 'RFC 3339');
       await refused({ headers: STRUCTURED, body: 'x' }, 'body', 'not JSON');
+      const packed = { headers: { ...STRUCTURED, 'Content-Encoding': 'gzip' }, body: gzipSync(JSON.stringify(EVENT)) };
+      await refused(packed, 'Content-Encoding', 'uncompressed');
     }
     const batch = { method: 'POST', headers: { 'Content-Type': 'application/cloudevents-batch+json' }, body: '[]' };
     expectProblem(await here().send(`/functions/${id}/invocations`, batch), 400, 'invalid_event');

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from typing import Any
@@ -94,6 +95,18 @@ def test_a_bad_event_is_refused_with_its_attribute(
     assert answer.error["path"] == attribute
     bad = send(worker, b"{", BINARY | {"Content-Type": "application/json"})
     assert (bad.status, bad.error["path"]) == (400, "data")
+
+
+@pytest.mark.parametrize("mode", [{"Content-Type": "application/cloudevents+json"}, BINARY])
+def test_a_compressed_event_is_refused_with_the_header(
+    worker: Worker, mode: dict[str, str]
+) -> None:
+    body = gzip.compress(json.dumps(EVENT).encode())
+    headers = {"Content-Type": "application/json", **mode, "Content-Encoding": "gzip"}
+    answer = send(worker, body, headers)
+    assert (answer.status, answer.error["code"]) == (400, "event_invalid")
+    assert answer.error["path"] == "Content-Encoding"
+    assert "is 'gzip', and events are not unpacked. Send it uncompressed" in answer.json["detail"]
 
 
 def test_a_function_of_knative_gets_the_event_and_the_body(start: Start) -> None:

@@ -1,3 +1,4 @@
+import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { checkBinary, checkStructured, eventModeOf } from './cloud-event.js';
 import { InvalidEvent } from './errors.js';
@@ -85,6 +86,12 @@ describe('an event', () => {
       expect(faultOf(() => checkStructured(Buffer.from(body))).field).toBe('body');
     }
     expect(faultOf(() => checkStructured(Buffer.from([0x7b, 0xff, 0x7d]))).message).toMatch('UTF-8');
+    for (const packed of [gzipSync(JSON.stringify(EVENT)), Buffer.from('no JSON')]) {
+      const fault = faultOf(() => checkStructured(packed, { 'content-encoding': 'gzip' }));
+      expect(fault.field).toBe('Content-Encoding');
+      expect(fault.message).toMatch(/is "gzip", and events are not unpacked\. Send it uncompressed/);
+      expect(faultOf(() => checkStructured(packed, { 'content-encoding': 'identity' })).field).toBe('body');
+    }
     expect(faultOf(() => structured({ ...EVENT, data: Array(40_000).fill('ab') })).message).toMatch('binary mode');
   });
 });

@@ -44,10 +44,10 @@ export function checkBinary(headers: Headers): void {
 }
 
 /** The same of an event in the JSON format, of which this is all. */
-export function checkStructured(body: Buffer): void {
-  if (!isUtf8(body)) throw new InvalidEvent('body', 'The event is not UTF-8.');
+export function checkStructured(body: Buffer, headers: Headers = {}): void {
+  if (!isUtf8(body)) throw unreadable('UTF-8', headers);
   const parsed = parseBounded(body);
-  if (parsed === 'malformed') throw new InvalidEvent('body', 'The event is not JSON.');
+  if (parsed === 'malformed') throw unreadable('JSON', headers);
   if (parsed === 'more_beside') {
     throw new InvalidEvent(
       'body',
@@ -62,6 +62,16 @@ export function checkStructured(body: Buffer): void {
     if (typeof base64 !== 'string') throw new InvalidEvent('data_base64', 'data_base64 must be a text.');
   }
   checkAttributes(attributes);
+}
+
+/** What it is compressed to is its sender's to choose: nothing here unpacks it. */
+function unreadable(what: string, { 'content-encoding': encoding = 'identity' }: Headers): InvalidEvent {
+  if (encoding === 'identity') return new InvalidEvent('body', `The event is not ${what}.`);
+  const named = JSON.stringify(String(encoding).slice(0, 64));
+  return new InvalidEvent(
+    'Content-Encoding',
+    `The event is not ${what}: its Content-Encoding is ${named}, and events are not unpacked. Send it uncompressed, without that header.`,
+  );
 }
 
 /** As the HTTP binding writes values in headers (section 3.1.3.2): maybe quoted, and then with escapes. */

@@ -123,7 +123,7 @@ export class HttpCalls extends CallEdge {
         const beginning = await body.begin(reservation);
         timing.received(performance.now());
         // One that is larger than what is kept is its handler's to look at.
-        if (event === 'structured' && body.whole !== undefined) checkStructured(body.whole);
+        if (event === 'structured' && body.whole !== undefined) checkStructured(body.whole, request.headers);
         return beginning;
       };
       const headers = headersForWorker(request, to, this.access.keyHeaders(request), requestId);

@@ -71,7 +71,7 @@ export async function readHttpInvocation(
   if (mode === 'binary') checkBinary(request.headers);
   const errors = { tooLarge: () => new PayloadTooLarge(limits.payloadBytes), cutOff: () => new CallCancelled() };
   const body = await readBounded(request, limits.payloadBytes, reservation, errors, 'any');
-  if (mode === 'structured') checkStructured(body);
+  if (mode === 'structured') checkStructured(body, request.headers);
   const { method, target } = head;
   return {
     body: packed(head, body),

@@ -22,6 +22,10 @@ _JSON = re.compile(r"[^/;\s]+/(?:[^/;\s]+\+)?json\s*(;|$)", re.IGNORECASE)
 _REQUIRED = ("specversion", "id", "source", "type")
 
 
+class NotJson(EventInvalid):
+    """What should be JSON is none."""
+
+
 class Event(dict[str, Any]):
     """A CloudEvent: its attributes by name, and its data."""
 
@@ -42,6 +46,19 @@ def is_event(pairs: Headers) -> bool:
 def event_of(pairs: Headers, body: bytes) -> Event:
     """Of a request that is one. Raises EventInvalid."""
     headers = _texts(pairs)
+    try:
+        return _event_of(headers, body)
+    except NotJson as error:
+        encoding = headers.get("content-encoding", "identity")
+        if encoding == "identity":
+            raise
+        # What it is compressed to is its sender's to choose: nothing here unpacks it.
+        why = f"{error} Its Content-Encoding is {encoding[:64]!r}, and events are not unpacked."
+        what = "Send it uncompressed, without that header."
+        raise EventInvalid("Content-Encoding", f"{why} {what}") from None
+
+
+def _event_of(headers: dict[str, str], body: bytes) -> Event:
     if _STRUCTURED.match(headers.get("content-type", "")):
         return _structured(body)
     attributes: dict[str, Any] = {
@@ -66,7 +83,7 @@ def _structured(body: bytes) -> Event:
     try:
         attributes = json.loads(body)
     except (ValueError, RecursionError):
-        raise EventInvalid("body", "The event is not JSON.") from None
+        raise NotJson("body", "The event is not JSON.") from None
     if type(attributes) is not dict:
         raise EventInvalid("body", "The event is not a JSON object.")
     attributes = {name: value for name, value in attributes.items() if value is not None}
@@ -99,7 +116,7 @@ def _data_of(body: bytes, media_type: str | None) -> Any:
         try:
             return json.loads(body)
         except (ValueError, RecursionError):
-            raise EventInvalid("data", f"The data is not JSON, which {media_type} says.") from None
+            raise NotJson("data", f"The data is not JSON, which {media_type} says.") from None
     if media_type is not None and media_type.lower().startswith("text/"):
         try:
             return body.decode()
