@@ -273,6 +273,16 @@ describeOnAnyEngine('a WebSocket', (engine) => {
     const failing = await open(id);
     failing.send('fail');
     expect(await failing.closed).toMatchObject({ code: 1011 });
+    // It is a failed call for whoever counts them.
+    const calls = async (status: string) =>
+      (await stage.manager.send(`/functions/${id}/invocations?status=${status}`, { headers: KEYED })).json();
+    const sizeFrom = (bytes: number) => expect.toSatisfy((size: number) => size >= bytes) as number;
+    await vi.waitFor(async () => {
+      const sent = { payload_bytes: sizeFrom(frame(1, 'fail').length) };
+      expect(await calls('failed')).toMatchObject([{ http_status: 101, error: { code: 'handler_error' }, ...sent }]);
+    }, PATIENT);
+    const metrics = (await stage.manager.send('/metrics', { headers: KEYED })).text;
+    expect(metrics).toContain(`faas_calls_total{function="${id}",code="handler_error"} 1\n`);
     const dying = await open(id);
     dying.send('die');
     expect(await dying.closed).toEqual({ code: 1011, reason: 'The worker has ended.' });
@@ -280,6 +290,10 @@ describeOnAnyEngine('a WebSocket', (engine) => {
       const next = await open(id);
       expect(await next.ask('alive')).toBe('alive');
       await next.close();
+    }, PATIENT);
+    await vi.waitFor(async () => {
+      const [last] = (await calls('succeeded')) as object[];
+      expect(last).toMatchObject({ payload_bytes: sizeFrom(frame(1, 'alive').length), result_bytes: sizeFrom(7) });
     }, PATIENT);
   });
 

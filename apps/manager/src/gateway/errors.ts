@@ -121,6 +121,13 @@ export class HandlerError extends AppError {
   }
 }
 
+/** Its client knows it by the code, so that this is for the history alone. */
+export class WebSocketFailed extends HandlerError {
+  constructor() {
+    super('The application has ended the WebSocket with 1011, which says that it has failed: its log says more.', {});
+  }
+}
+
 export class HandlerResultInvalid extends AppError {
   readonly code = 'handler_result_invalid';
   readonly kind = 'failed';

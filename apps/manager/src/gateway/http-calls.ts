@@ -128,7 +128,8 @@ export class HttpCalls extends CallEdge {
       };
       const headers = headersForWorker(request, to, this.access.keyHeaders(request), requestId);
       const answer = new HandlersAnswer(response, to, requestId, timing);
-      const webSocket = upgrade === undefined ? undefined : new Caller(this.webSockets, request, upgrade, answer);
+      const webSocket =
+        upgrade === undefined ? undefined : new Caller(this.webSockets, request, upgrade, answer, timing);
       const http = {
         method: request.method ?? 'GET',
         target: to.target,
@@ -190,6 +191,7 @@ class Caller implements WebSocketCaller, Disposable {
     request: IncomingMessage,
     private readonly upgrade: Upgrade,
     private readonly answer: HandlersAnswer,
+    private readonly timing: CallTiming,
   ) {
     this.key = request.headers['sec-websocket-key'] ?? '';
   }
@@ -210,6 +212,8 @@ class Caller implements WebSocketCaller, Disposable {
 
   closed(tunnel: WebSocketTunnel): void {
     this.all.closed(tunnel);
+    this.timing.requestBytes = tunnel.bytesUp;
+    this.timing.answerBytes = tunnel.bytesDown;
   }
 
   [Symbol.dispose](): void {

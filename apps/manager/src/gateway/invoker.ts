@@ -22,6 +22,7 @@ import {
   HandlerResultInvalid,
   HandlerTimeout,
   HttpUnsupported,
+  WebSocketFailed,
   WorkerCrashed,
 } from './errors.js';
 import { exchangeHttp, type HttpRequest, type WebSocketCaller } from './http-exchange.js';
@@ -121,8 +122,9 @@ export class Invoker {
   ): void {
     const { id, calledId, keeps } = timing;
     if (id === undefined || calledId === undefined) return;
-    if (http !== undefined) timing.requestBytes = http.body.bytes;
-    else if (body instanceof Buffer) timing.requestBytes = body.length;
+    if (http === undefined && body instanceof Buffer) timing.requestBytes = body.length;
+    // A WebSocket's request has no body: what its client has sent after it is noted already.
+    if (http !== undefined && !timing.isWebSocket) timing.requestBytes = http.body.bytes;
     if (result instanceof Buffer) timing.answerBytes = result.length;
     const exchanged =
       keeps?.payloads !== undefined && kind === 'execute' && body instanceof Buffer && Math.random() < keeps.payloads
@@ -275,6 +277,9 @@ export class Invoker {
         timing.answerBytes = answer.bytes;
         if (!isLasting) route.serviceTime.note(took);
         return judged(http);
+      case 'failed':
+        timing.isAnswered = true;
+        throw new WebSocketFailed();
       case 'invalid':
         throw new HandlerResponseInvalid(`The handler's answer can't be sent: ${answer.reason}.`);
       case 'broken_off':

@@ -50,8 +50,20 @@ describe('FrameTracker', () => {
       const tracker = new FrameTracker();
       const closing = closeFrame(1012, 'See you.', to);
       expect(tracker.follow(Buffer.concat([frame(1, 3), closing]))).toBe(5);
-      expect(tracker).toMatchObject({ hasClosed: true, isBetween: true });
+      expect(tracker).toMatchObject({ hasClosed: true, isBetween: true, closedWith: 1012 });
     }
+  });
+
+  it('reads the code of a closing frame however its bytes arrive, and none where there is none', () => {
+    for (const to of ['client', 'server'] as const) {
+      const tracker = new FrameTracker();
+      expect(tracker.closedWith).toBeUndefined();
+      for (const byte of Buffer.concat([frame(1, 3), closeFrame(1011, 'no', to)])) tracker.follow(Buffer.from([byte]));
+      expect(tracker.closedWith).toBe(1011);
+    }
+    const tracker = new FrameTracker();
+    tracker.follow(Buffer.concat([frame(8, 0), frame(2, 5)]));
+    expect(tracker).toMatchObject({ hasClosed: true, closedWith: undefined });
   });
 
   it('knows of no end of a frame that has none', () => {

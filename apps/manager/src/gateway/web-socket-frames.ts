@@ -9,18 +9,28 @@ const MASKED = 0x80;
 const MASK_BYTES = 4;
 const MOST_HEAD_BYTES = 14;
 const LARGEST_REASON = 123;
+const CODE_BYTES = 2;
 
-/** Where frames begin and end in what passes. It reads their heads alone. */
+/** Where frames begin and end in what passes. It reads their heads, and the code of a closing one. */
 export class FrameTracker {
   private readonly head = Buffer.alloc(MOST_HEAD_BYTES);
   private headBytes = 0;
   private left = 0;
+  private readonly mask = Buffer.alloc(MASK_BYTES);
+  private isClosing = false;
+  private code = 0;
+  private codeBytes = 0;
   /** A closing frame has passed, or begun to. */
   hasClosed = false;
 
   /** Nothing of a frame has passed whose end has not. */
   get isBetween(): boolean {
     return this.headBytes === 0 && this.left === 0;
+  }
+
+  /** The code of the closing frame that has passed; undefined: there was none, or it has none. */
+  get closedWith(): number | undefined {
+    return this.codeBytes === CODE_BYTES ? this.code : undefined;
   }
 
   /** Follows what passes. Returns how many of its bytes end the first frame; undefined: none ends in it. */
@@ -30,6 +40,7 @@ export class FrameTracker {
     while (at < chunk.length) {
       if (this.left === 0 && !this.readHead(chunk[at++] as number)) continue;
       const bytes = Math.min(this.left, chunk.length - at);
+      if (this.isClosing) this.readCode(chunk.subarray(at, at + bytes));
       this.left -= bytes;
       at += bytes;
       if (this.left === 0) first ??= at;
@@ -48,9 +59,18 @@ export class FrameTracker {
     const maskBytes = (second & MASKED) === 0 ? 0 : MASK_BYTES;
     if (this.headBytes < 2 + lengthBytes + maskBytes) return false;
     this.left = lengthBytes === 0 ? short : lengthBytes === 2 ? head.readUInt16BE(2) : Number(head.readBigUInt64BE(2));
-    if (((head[0] as number) & 0x0f) === CLOSING) this.hasClosed = true;
+    this.isClosing = ((head[0] as number) & 0x0f) === CLOSING;
+    this.hasClosed ||= this.isClosing;
+    if (this.isClosing) head.copy(this.mask, 0, 2 + lengthBytes, this.headBytes);
     this.headBytes = 0;
     return true;
+  }
+
+  private readCode(payload: Buffer): void {
+    for (const byte of payload.subarray(0, CODE_BYTES - this.codeBytes)) {
+      this.code = (this.code << 8) | (byte ^ (this.mask[this.codeBytes] as number));
+      this.codeBytes += 1;
+    }
   }
 }
 

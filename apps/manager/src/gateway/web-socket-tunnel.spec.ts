@@ -34,14 +34,34 @@ describe('WebSocketTunnel', () => {
   });
 
   it('passes both ways, and ends when the worker does after its closing frame', async () => {
-    const { clientsEnd, workersEnd, ended, atClient, atWorker } = begin();
+    const { tunnel, clientsEnd, workersEnd, ended, atClient, atWorker } = begin();
     workersEnd.write(HELLO);
     clientsEnd.write(FINE);
     await vi.waitFor(() => expect([atClient(), atWorker()]).toEqual([HELLO, FINE]));
-    workersEnd.end(closeFrame(4000, 'done', 'client'));
+    const closing = closeFrame(4000, 'done', 'client');
+    workersEnd.end(closing);
     expect(await ended).toMatchObject({ kind: 'streamed' });
+    expect([tunnel.bytesUp, tunnel.bytesDown]).toEqual([FINE.length, HELLO.length + closing.length]);
     await vi.waitFor(() => expect(atClient()).toEqual(Buffer.concat([HELLO, closeFrame(4000, 'done', 'client')])));
     expect(clientsEnd.readableEnded).toBe(true);
+  });
+
+  it('says that the application has failed where that closes first by the code for it', async () => {
+    const failed = begin();
+    failed.workersEnd.end(closeFrame(1011, 'no', 'client'));
+    expect(await failed.ended).toEqual({ kind: 'failed' });
+    // A client sends the code back, and may leave before the worker does.
+    const left = begin();
+    left.workersEnd.write(closeFrame(1011, 'no', 'client'));
+    await vi.waitFor(() => expect(left.atClient()).not.toHaveLength(0));
+    left.clientsEnd.end(closeFrame(1011, '', 'server'));
+    expect(await left.ended).toEqual({ kind: 'failed' });
+    // Workers send back the code that they are sent.
+    const echoed = begin();
+    echoed.clientsEnd.write(closeFrame(1011, 'mine', 'server'));
+    await vi.waitFor(() => expect(echoed.atWorker()).not.toHaveLength(0));
+    echoed.workersEnd.end(closeFrame(1011, 'mine', 'client'));
+    expect(await echoed.ended).toMatchObject({ kind: 'streamed' });
   });
 
   it('closes both sides in between two frames', async () => {

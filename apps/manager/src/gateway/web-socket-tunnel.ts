@@ -36,6 +36,8 @@ export class WebSocketTunnel implements Expiring {
   /** What is closed with once the frame under way has ended. */
   private closing: { readonly code: number; readonly reason: string } | undefined;
   private isOver = false;
+  /** The application has closed by the code for that, and doesn't only send the client's own code back. */
+  private hasFailed = false;
 
   constructor(
     private readonly client: Duplex,
@@ -62,6 +64,16 @@ export class WebSocketTunnel implements Expiring {
     else cancellation.onCancel(leave);
   }
 
+  /** What the client has sent. */
+  get bytesUp(): number {
+    return this.up.bytes;
+  }
+
+  /** What it was sent. */
+  get bytesDown(): number {
+    return this.down.bytes;
+  }
+
   expire(): void {
     const { endsAt, idleMs } = this.options;
     const isIdle = this.expiresAt < endsAt;
@@ -70,7 +82,7 @@ export class WebSocketTunnel implements Expiring {
   }
 
   /** Closes both sides, in between two frames where one ends soon. */
-  close(code: number, reason: string, answer: WorkerAnswer = this.streamed()): void {
+  close(code: number, reason: string, answer: WorkerAnswer = this.outcome()): void {
     if (this.isOver) return;
     this.closing = { code, reason };
     this.settle(answer);
@@ -83,6 +95,7 @@ export class WebSocketTunnel implements Expiring {
     if (!isOpen || !to.writable) return;
     direction.bytes += chunk.length;
     const end = frames.follow(chunk);
+    if (frames.hasClosed) this.noteFailure();
     if (this.closing !== undefined) {
       if (!to.write(end === undefined ? chunk : chunk.subarray(0, end))) from.pause();
       if (end !== undefined) this.closeAfter(direction);
@@ -92,8 +105,13 @@ export class WebSocketTunnel implements Expiring {
     if (!to.write(chunk)) from.pause();
   }
 
-  private streamed(): WorkerAnswer {
-    return { kind: 'streamed', bytes: this.down.bytes };
+  /** Whoever is told a code sends it back: what counts is who said it first. */
+  private noteFailure(): void {
+    this.hasFailed ||= this.down.frames.closedWith === CLOSE.failed && this.up.frames.closedWith !== CLOSE.failed;
+  }
+
+  private outcome(): WorkerAnswer {
+    return this.hasFailed ? { kind: 'failed' } : { kind: 'streamed', bytes: this.down.bytes };
   }
 
   private closeAfter({ from, to, frames }: Direction): void {
@@ -112,7 +130,7 @@ export class WebSocketTunnel implements Expiring {
       this.settle({ kind: 'cancelled' });
       // Nobody could tell its application more than that.
       this.worker.destroy();
-    } else this.settle(this.streamed());
+    } else this.settle(this.outcome());
     this.worker.end();
     this.client.end();
   }
@@ -121,7 +139,7 @@ export class WebSocketTunnel implements Expiring {
   private lost(): void {
     if (this.isOver) return;
     if (this.down.frames.hasClosed) {
-      this.settle(this.streamed());
+      this.settle(this.outcome());
       this.client.end();
     } else {
       const reason = 'its worker has ended';

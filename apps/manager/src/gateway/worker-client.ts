@@ -51,6 +51,8 @@ export type WorkerAnswer =
   | { readonly kind: 'streamed'; readonly bytes: number }
   /** A part of the result went to the sink, then the answer broke off. */
   | { readonly kind: 'broken_off'; readonly reason: string; readonly bytes: number }
+  /** The application has ended its WebSocket by saying that it has failed. */
+  | { readonly kind: 'failed' }
   /** There is no memory for the answer. */
   | { readonly kind: 'no_room'; readonly error: AppError }
   /** No worker can be sent the call, as it is no right request. */
