@@ -7,6 +7,7 @@ import { frame, HANDSHAKE, upgraded, WebSocketClient } from '../support/web-sock
 const KEY = 'a-key-of-this-suite';
 const PATIENT = { timeout: 180_000 };
 const KEYED = { 'X-Api-Key': KEY };
+const JSON_KEYED = { ...KEYED, 'Content-Type': 'application/json' };
 
 /** An application of ASGI that needs no package. */
 const APP = `
@@ -412,13 +413,34 @@ describeOnAnyEngine('a WebSocket', (engine) => {
     await vi.waitFor(async () => expect((await stage.manager.logOf(id)).join()).toContain('left with 1012'), PATIENT);
   });
 
-  it('is closed when its worker leaves', PATIENT, async () => {
+  it('is closed when its function is updated or removed, and goes on when that is switched off', PATIENT, async () => {
     const { id } = await stage.manager.add(APP, { name: 'app', timeoutMs: 60_000 });
-    const client = await open(id);
-    const talking = setInterval(() => client.send('x'), 500);
-    await stage.manager.send(`/functions/${id}`, { method: 'DELETE', headers: KEYED });
-    expect(await client.closed).toMatchObject({ code: 1012 });
-    clearInterval(talking);
+    const talking = async () => {
+      const client = await open(id);
+      const timer = setInterval(() => client.send('x'), 500);
+      void client.closed.then(() => clearInterval(timer));
+      return client;
+    };
+    const changed = (path: string, method: string, said?: object) =>
+      stage.manager.send(`/functions/${id}${path}`, { method, headers: JSON_KEYED, body: JSON.stringify(said) });
+    const leaves = { code: 1012, reason: 'The worker is leaving.' };
+
+    const first = await talking();
+    const updated = await changed('/revisions', 'POST', { code: APP.replaceAll('"x-path", path', '"x-new", path') });
+    expect(updated.status, updated.text).toBe(201);
+    expect(await first.closed).toEqual(leaves);
+    const { socket, answer } = await upgraded(`${stage.manager.url}/f/${id}/a`, KEYED);
+    expect(answer.headers['x-new']).toBe('/a');
+    socket.destroy();
+
+    const second = await talking();
+    expect((await patch(id, { enabled: false })).status).toBe(200);
+    expectProblem(await asked(`/f/${id}`), 409, 'function_disabled');
+    await vi.waitFor(async () => expect(await second.ask('on')).toBe('on'), PATIENT);
+    const removed = changed('', 'DELETE');
+    expect(await second.closed).toEqual(leaves);
+    await removed;
+    expectProblem(await asked(`/f/${id}`), 404, 'function_not_found');
   });
 });
 
