@@ -151,14 +151,21 @@ describeOnProcesses('the command line, piped', (engine) => {
     });
     const disabled = await cli.run(['schedules', 'timed', 'set', 'often', '--interval-ms', '60000', '--disabled']);
     expect(disabled).toMatchObject({ code: 0, out: '✓ often is made, it rests\n' });
-    const again = await cli.run(['schedules', 'timed', 'set', 'often', '--interval-ms', '60000', '--overlap', 'queue']);
+    const often = ['schedules', 'timed', 'set', 'often', '--interval-ms', '60000', '--overlap', 'queue'];
+    const tried = ['--priority', 'high', '--max-attempts', '7', '--retry-on', 'crash,timeout', '--backoff-ms', '10'];
+    const again = await cli.run([...often, ...tried, '--max-age-ms', '60000', '--callback-url', 'none']);
     expect(again.out).toMatch(/^✓ often is set, next at 20\d\d-/);
     expect((await cli.run(['schedules', 'timed'])).out).toMatch(
       /nightly +30 2 \* \* \* Europe\/Berlin +active +\S+Z +0 +0\n *often +every 60000 ms +active/,
     );
     expect((await cli.run(['schedules', 'timed', 'show', 'nightly'])).out).toMatch(/\nnext: \S+, \S+, \S+, \S+, \S+/);
     expect(await cli.json('schedules', 'timed', 'remove', 'nightly')).toEqual({ name: 'nightly', removed: true });
-    expect(await cli.json('schedules', 'timed')).toMatchObject([{ name: 'often', overlap: 'queue' }]);
+    expect(await cli.json('schedules', 'timed')).toMatchObject([
+      {
+        ...{ name: 'often', overlap: 'queue', priority: 'high', max_attempts: 7, backoff_ms: 10, max_age_ms: 60_000 },
+        ...{ retry_on: ['crash', 'timeout'], callback_url: null },
+      },
+    ]);
     expect(await cli.run(['schedules', 'timed', 'set', 'wrong', '--cron', '0 0 30 2 *'])).toMatchObject({ code: 2 });
     expect(await cli.run(['schedules', 'timed', 'remove', 'nightly'])).toMatchObject({ code: 3 });
     expect(await cli.run(['schedules', 'timed', 'set'])).toMatchObject({ code: 2 });

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { describe, expect, it } from 'vitest';
+import { createProgram } from '../program.js';
 import { addSettings, checkedValue, INVOCATION_DEFAULTS, type Setting, SETTINGS, settingsOf } from './settings.js';
 
 interface Document {
@@ -34,6 +35,16 @@ describe('Settings', () => {
       callback_format: 'binary',
     });
     expect(parsed(['--retry-on', 'none'], INVOCATION_DEFAULTS)).toEqual({ retry_on: [] });
+  });
+
+  it('of schedules are all that one takes', () => {
+    const { components } = JSON.parse(readFileSync('openapi.json', 'utf8')) as Document;
+    const members = Object.keys(components.schemas['SetScheduleDto']!.properties);
+    const schedules = createProgram().commands.find((one) => one.name() === 'schedules')!;
+    const flags = new Set(schedules.options.map(({ long }) => long));
+    const missing = members.filter((name) => !flags.has(`--${name.replaceAll('_', '-')}`));
+    // The other way round: --disabled.
+    expect(missing).toEqual(['enabled']);
   });
 
   it('are read from flags, and left out where they are not given', () => {

@@ -3,7 +3,7 @@ import { payloadOf } from '../calls/invoke.command.js';
 import type { ScheduleDto, SetScheduleDto } from '../client/index.js';
 import { command, nameIn, REF } from '../command.js';
 import { answered, connect, SOON } from '../connection.js';
-import { integer } from '../deploy/settings.js';
+import { addSettings, INVOCATION_DEFAULTS, type InvocationDefaults, integer, settingsOf } from '../deploy/settings.js';
 import { Failure } from '../failure.js';
 import type { Output } from '../output.js';
 
@@ -22,10 +22,11 @@ interface Options {
   readonly catchUpMs?: number;
   readonly jitterMs?: number;
   readonly pauseAfterFailures?: number;
-  readonly maxAttempts?: number;
+  readonly priority?: SetScheduleDto['priority'];
   readonly revision?: number;
   readonly tag?: string;
   readonly disabled?: boolean;
+  readonly [setting: string]: unknown;
 }
 
 export function addSchedules(program: Command): void {
@@ -44,23 +45,31 @@ export function addSchedules(program: Command): void {
     .option('--catch-up-ms <n>', 'set: how late a missed time is made up for', integer)
     .option('--jitter-ms <n>', 'set: how much later a call may be made', integer)
     .option('--pause-after-failures <n>', 'set: pause after so many failures in a row', integer)
-    .option('--max-attempts <n>', 'set: how often a call is tried', integer)
     .option('--revision <n>', 'set: the revision that runs the calls', integer)
     .option('--tag <tag>', 'set: or its tag')
-    .option('--disabled', 'set: it rests until it is set without this')
-    .action(async (ref: string, action: Action | undefined, name: string | undefined, options: Options) => {
-      const output = made.output();
-      if (action === undefined) return list(ref, output);
-      if (name === undefined) throw new Failure('usage', `Say which schedule: faas schedules ${ref} ${action} NAME.`);
-      switch (action) {
-        case 'show':
-          return show(ref, name, output);
-        case 'set':
-          return set(ref, name, options, output);
-        case 'remove':
-          return remove(ref, name, output);
-      }
-    });
+    .addOption(
+      new Option('--priority <level>', "set: among the function's calls").choices(['low', 'normal', 'high'] as const),
+    )
+    .option('--disabled', 'set: it rests until it is set without this');
+  addSettings(
+    made,
+    INVOCATION_DEFAULTS.map((setting) => ({
+      ...setting,
+      what: `set: ${setting.what}${setting.name === 'callback_url' ? ', or none' : ''}`,
+    })),
+  ).action(async (ref: string, action: Action | undefined, name: string | undefined, options: Options) => {
+    const output = made.output();
+    if (action === undefined) return list(ref, output);
+    if (name === undefined) throw new Failure('usage', `Say which schedule: faas schedules ${ref} ${action} NAME.`);
+    switch (action) {
+      case 'show':
+        return show(ref, name, output);
+      case 'set':
+        return set(ref, name, options, output);
+      case 'remove':
+        return remove(ref, name, output);
+    }
+  });
 }
 
 async function list(ref: string, output: Output): Promise<void> {
@@ -108,9 +117,12 @@ async function bodyOf(options: Options): Promise<SetScheduleDto> {
     catch_up_ms: options.catchUpMs,
     jitter_ms: options.jitterMs,
     pause_after_failures: options.pauseAfterFailures,
-    max_attempts: options.maxAttempts,
     revision: options.revision,
     tag: options.tag,
+    priority: options.priority,
+    ...settingsOf<InvocationDefaults>(options, INVOCATION_DEFAULTS),
+    // Left out it would be whom the function's own defaults name.
+    ...(options['callbackUrl'] === 'none' && { callback_url: null }),
     enabled: options.disabled !== true,
   };
 }
