@@ -50,6 +50,13 @@ export class Output {
     return [this.paint('bold', first), ...rest].join('\n');
   }
 
+  /** What one thing is: a line for each field that has a text. */
+  fields(all: readonly (readonly [string, string])[]): string {
+    const shown = all.filter(([, text]) => text !== '');
+    const width = Math.max(...shown.map(([title]) => title.length));
+    return shown.map(([title, text]) => `${title.padEnd(width)}  ${text}`).join('\n');
+  }
+
   /** Text of others on one line, fit for a terminal. */
   plain(text: string, most = CELL): string {
     return escapeControls(text, most);

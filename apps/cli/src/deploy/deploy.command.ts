@@ -8,7 +8,7 @@ import { deploy, type Deployed } from './deploy.js';
 import { describeFault } from './python-fault.js';
 import { type DeployOptions, planOf } from './plan.js';
 import { withProgress } from './progress.js';
-import { addSettings, INVOCATION_DEFAULTS, integer, pair } from './settings.js';
+import { addSettings, HISTORY, INVOCATION_DEFAULTS, integer, pair, SETTINGS } from './settings.js';
 
 /** A manager gives an upload up after READY_TIMEOUT_MS, a minute unless configured; packages may have to be installed. */
 const WAIT_MS = 15 * 60_000;
@@ -20,14 +20,15 @@ export function addDeploy(program: Command): void {
     .option('-n, --name <name>', "the function's name; the file's if left out")
     .option('--handler <name>', 'the callable inside the file; "handle" if left out')
     .option('--description <text>', 'for people')
+    .option('--public', 'everybody may call it over HTTP (/f/…) without a key')
+    .option('--no-public', 'nobody may without one')
     .option('-l, --label <key=value>', 'a label; may be repeated', pair)
     .option('-m, --message <text>', 'why there is this revision')
     .option('--wait-ms <n>', 'how long to wait for it', integer, WAIT_MS);
-  addSettings(addSettings(made), INVOCATION_DEFAULTS).action(
-    async (path: string | undefined, options: DeployOptions & { waitMs: number }) => {
-      await run(path, options, made.output());
-    },
-  );
+  for (const settings of [SETTINGS, INVOCATION_DEFAULTS, HISTORY]) addSettings(made, settings);
+  made.action(async (path: string | undefined, options: DeployOptions & { waitMs: number }) => {
+    await run(path, options, made.output());
+  });
 }
 
 async function run(

@@ -37,11 +37,14 @@ async function find({ client, api }: Connection, name: string): Promise<Function
 }
 
 async function add({ client, api }: Connection, plan: Plan): Promise<Deployed> {
-  const { name, code, handler = 'handle', description, labels, invocationDefaults: defaults, settings } = plan;
+  const { name, code, handler = 'handle', settings } = plan;
+  const { description, public: isPublic, labels, invocation_defaults: defaults, history } = plan;
   const said = {
     ...(description !== undefined && { description }),
+    ...(isPublic !== undefined && { public: isPublic }),
     ...(labels && { labels: { ...labels.values } }),
     ...(defaults && { invocation_defaults: { ...defaults.values } }),
+    ...(history && { history: { ...history.values } }),
   };
   const body = { name, code, function_name: handler, ...said, ...settings };
   const { data } = await answered(api.addFunction({ client, body }));
@@ -60,20 +63,15 @@ async function revise({ client, api }: Connection, plan: Plan, former: FunctionD
   return { action: 'revised', function: now, revision: data.revision, serving: data.serving };
 }
 
-type Described = Pick<FunctionDto, 'description' | 'labels' | 'invocation_defaults'>;
+const VALUES = ['description', 'public'] as const;
+const MAPS = ['labels', 'invocation_defaults', 'history'] as const;
+type Described = (typeof VALUES | typeof MAPS)[number];
 
-export function changesOf(
-  { description, labels, invocationDefaults }: Pick<Plan, 'description' | 'labels' | 'invocationDefaults'>,
-  former: Described,
-): MetadataDto | undefined {
-  const ofLabels = patchOf(former.labels, labels);
-  const ofDefaults = patchOf(former.invocation_defaults, invocationDefaults);
-  const patch = {
-    ...(description !== undefined && description !== former.description && { description }),
-    ...(ofLabels && { labels: ofLabels }),
-    ...(ofDefaults && { invocation_defaults: ofDefaults }),
-  };
-  return Object.keys(patch).length > 0 ? (patch as MetadataDto) : undefined;
+export function changesOf(plan: Pick<Plan, Described>, former: Pick<FunctionDto, Described>): MetadataDto | undefined {
+  const values = VALUES.filter((name) => plan[name] !== former[name]).map((name) => [name, plan[name]] as const);
+  const maps = MAPS.map((name) => [name, patchOf(former[name], plan[name])] as const);
+  const said = [...values, ...maps].filter(([, value]) => value !== undefined);
+  return said.length > 0 ? (Object.fromEntries(said) as MetadataDto) : undefined;
 }
 
 /** What a JSON merge patch says of a map; undefined: it is as wanted. */

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { parseFaasFile } from './faas-file.js';
 
@@ -24,6 +25,8 @@ name: greet
 handler: handle
 description: Greets
 labels: {team: web}
+public: true
+history: {payloads: 0.5, redact: []}
 timeout_ms: 5000
 invocation_defaults: {max_attempts: 5, retry_on: [crash], max_age_ms: null}
 max_replicas: null
@@ -36,6 +39,8 @@ env:
       handler: 'handle',
       description: 'Greets',
       labels: { team: 'web' },
+      public: true,
+      history: { payloads: 0.5, redact: [] },
       invocation_defaults: { max_attempts: 5, retry_on: ['crash'] },
       settings: { timeout_ms: 5000, max_replicas: null, env: { GREETING: 'Hello' } },
     });
@@ -53,6 +58,25 @@ faas.yaml:6: unknown field "something"
 faas.yaml:7: "name" must be a text`,
     );
   });
+
+  it('knows all that an upload brings along', () => {
+    const { components } = JSON.parse(readFileSync('openapi.json', 'utf8')) as {
+      components: { schemas: Record<string, { properties: object }> };
+    };
+    // The file and the callable have fields of their own; a function that is deployed is to be called.
+    const others = new Set(['code', 'function_name', 'enabled']);
+    const members = Object.keys(components.schemas['JsonUploadDto']!.properties).filter((name) => !others.has(name));
+    expect(faults(members.map((name) => `${name}: [[]]\n`).join(''))).not.toContain('unknown');
+  });
+
+  it.each([
+    ['history: 1', '"history" must be a map'],
+    ['history: {payload: 1}', '"history" has no field "payload"'],
+    ['history: {payloads: 2}', '"history.payloads" must be a number from 0 to 1'],
+    ['history: {redact: card}', '"history.redact" must be a list of texts'],
+    ['public: "yes"', '"public" must be true or false'],
+    ['constructor: 1', 'unknown field "constructor"'],
+  ])('is refused where it says %s', (text, reason) => expect(faults(text)).toBe(`faas.yaml:1: ${reason}`));
 
   it.each(['', '- a\n', 'text\n'])('must hold fields, unlike %j', (text) =>
     expect(faults(text)).toMatch(/must hold fields/),

@@ -13,6 +13,8 @@ import { nearest } from './nearest.js';
 import {
   checkedMap,
   checkedValue,
+  HISTORY,
+  type HistorySetting,
   INVOCATION_DEFAULTS,
   type InvocationDefaults,
   type Setting,
@@ -26,12 +28,19 @@ export interface FaasFile {
   readonly handler?: string;
   readonly description?: string;
   readonly labels?: Readonly<Record<string, string>>;
+  readonly public?: boolean;
   readonly invocation_defaults?: InvocationDefaults;
+  readonly history?: HistorySetting;
   readonly settings: Settings;
 }
 
-const DEFAULTS = 'invocation_defaults';
 const TEXTS = ['file', 'name', 'handler', 'description'];
+const SWITCH = 'public';
+/** Fields that are maps of settings. */
+const GROUPS = new Map<string, readonly Setting[]>([
+  ['invocation_defaults', INVOCATION_DEFAULTS],
+  ['history', HISTORY],
+]);
 
 /** What faas.yaml says. Every fault is named at once, with its line. */
 export function parseFaasFile(text: string, path: string, settings: readonly Setting[] = SETTINGS): FaasFile {
@@ -84,23 +93,28 @@ function checkedField(
     'fault' in checked ? { fault: `"${name}" ${checked.fault}` } : checked;
   if (setting !== undefined) return named(checkedValue(setting, value));
   if (name === 'labels') return named(checkedMap(value));
-  if (name === DEFAULTS) return checkedDefaults(value);
+  if (name === SWITCH) return named(typeof value === 'boolean' ? { value } : { fault: 'must be true or false' });
+  const group = GROUPS.get(name);
+  if (group !== undefined) return checkedGroup(name, group, value);
   if (TEXTS.includes(name)) return named(typeof value === 'string' ? { value } : { fault: 'must be a text' });
-  const known = [...TEXTS, 'labels', DEFAULTS, ...settings.map((one) => one.name)];
+  const known = [...TEXTS, SWITCH, 'labels', ...GROUPS.keys(), ...settings.map((one) => one.name)];
   const meant = nearest(name, known);
   return { fault: `unknown field "${name}"${meant === undefined ? '' : `; did you mean "${meant}"?`}` };
 }
 
-function checkedDefaults(value: unknown): { value: InvocationDefaults } | { fault: string } {
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    return { fault: `"${DEFAULTS}" must be a map` };
+function checkedGroup(
+  group: string,
+  settings: readonly Setting[],
+  value: unknown,
+): { value: object } | { fault: string } {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return { fault: `"${group}" must be a map` };
   for (const [name, one] of Object.entries(value)) {
-    const setting = INVOCATION_DEFAULTS.find((known) => known.name === name);
-    if (setting === undefined) return { fault: `"${DEFAULTS}" has no field "${name}"` };
+    const setting = settings.find((known) => known.name === name);
+    if (setting === undefined) return { fault: `"${group}" has no field "${name}"` };
     const checked = checkedValue(setting, one);
-    if ('fault' in checked) return { fault: `"${DEFAULTS}.${name}" ${checked.fault}` };
+    if ('fault' in checked) return { fault: `"${group}.${name}" ${checked.fault}` };
   }
   // What is null follows the installation, as what isn't named.
   const said = Object.entries(value).filter(([, one]) => one !== null);
-  return { value: Object.fromEntries(said) as InvocationDefaults };
+  return { value: Object.fromEntries(said) };
 }

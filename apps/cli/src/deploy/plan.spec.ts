@@ -13,7 +13,10 @@ describe('What is deployed', () => {
     writeFileSync(at('my_greeter.py'), '\uFEFFdef handle(p): return p\n');
     writeFileSync(at('latin.py'), Buffer.from([0x23, 0xe4]));
     writeFileSync(at('notes.txt'), '');
-    writeFileSync(at('faas.yaml'), 'file: my_greeter.py\nname: greet\nlabels: {a: b}\ntimeout_ms: 1\nenv: {A: "1"}\n');
+    writeFileSync(
+      at('faas.yaml'),
+      'file: my_greeter.py\nname: greet\nlabels: {a: b}\npublic: true\nhistory: {payloads: 1}\ntimeout_ms: 1\nenv: {A: "1"}\n',
+    );
     writeFileSync(at('without.yaml'), 'name: greet\n');
   });
   afterAll(() => rmSync(folder, { recursive: true }));
@@ -29,12 +32,21 @@ describe('What is deployed', () => {
   });
 
   it('is what a faas.yaml says, and flags before it', async () => {
-    const plan = await planOf(folder, { name: 'other', timeoutMs: 5, env: { B: '2' }, label: { c: 'd' } });
+    const plan = await planOf(folder, {
+      name: 'other',
+      timeoutMs: 5,
+      env: { B: '2' },
+      label: { c: 'd' },
+      redact: ['card'],
+    });
     expect(plan).toMatchObject({
       name: 'other',
+      public: true,
       labels: { values: { a: 'b', c: 'd' }, alone: true },
+      history: { values: { payloads: 1, redact: ['card'] }, alone: true },
       settings: { timeout_ms: 5, env: { A: '1', B: '2' } },
     });
+    expect(await planOf(folder, { public: false })).toMatchObject({ public: false });
     expect(plan.path).toMatch(/my_greeter\.py$/);
   });
 
@@ -62,7 +74,13 @@ describe('What is deployed', () => {
 });
 
 describe('An update', () => {
-  const former = { description: 'Old', labels: { a: '1', b: '2' }, invocation_defaults: { max_attempts: 5 } };
+  const former = {
+    description: 'Old',
+    public: false,
+    labels: { a: '1', b: '2' },
+    invocation_defaults: { max_attempts: 5 },
+    history: { payloads: 1 },
+  };
 
   it('leaves labels that no flag names', () => {
     expect(changesOf({ labels: { values: { a: '9', c: '3' }, alone: false } }, former)).toEqual({
@@ -75,10 +93,19 @@ describe('An update', () => {
   });
 
   it('changes defaults of calls for later as it does labels', () => {
-    const wanted = (values: object, alone: boolean) => changesOf({ invocationDefaults: { values, alone } }, former);
+    const wanted = (values: object, alone: boolean) => changesOf({ invocation_defaults: { values, alone } }, former);
     expect(wanted({ retry_on: ['crash'] }, false)).toEqual({ invocation_defaults: { retry_on: ['crash'] } });
     expect(wanted({ retry_on: [] }, true)).toEqual({ invocation_defaults: { retry_on: [], max_attempts: null } });
     expect(wanted({ max_attempts: 5 }, true)).toBeUndefined();
+  });
+
+  it('changes what is kept of calls, and who may make them', () => {
+    const history = { values: { redact: ['card'] }, alone: true };
+    expect(changesOf({ history, public: true }, former)).toEqual({
+      public: true,
+      history: { redact: ['card'], payloads: null },
+    });
+    expect(changesOf({ history: { values: { payloads: 1 }, alone: true }, public: false }, former)).toBeUndefined();
   });
 
   it('changes nothing that is as it should be', () => {

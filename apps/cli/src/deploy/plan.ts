@@ -3,7 +3,15 @@ import { basename, dirname, extname, isAbsolute, join, relative } from 'node:pat
 import { isName } from '../command.js';
 import { Failure } from '../failure.js';
 import type { FaasFile } from './faas-file.js';
-import { INVOCATION_DEFAULTS, type InvocationDefaults, type Settings, settingsOf } from './settings.js';
+import {
+  HISTORY,
+  type HistorySetting,
+  INVOCATION_DEFAULTS,
+  type InvocationDefaults,
+  type Setting,
+  type Settings,
+  settingsOf,
+} from './settings.js';
 
 /** Of a flag: these besides those there are. Of faas.yaml: these alone. */
 export interface Wanted<Values> {
@@ -19,8 +27,10 @@ export interface Plan {
   readonly name: string;
   readonly handler?: string | undefined;
   readonly description?: string | undefined;
+  readonly public?: boolean | undefined;
   readonly labels?: Wanted<Readonly<Record<string, string>>> | undefined;
-  readonly invocationDefaults?: Wanted<InvocationDefaults> | undefined;
+  readonly invocation_defaults?: Wanted<InvocationDefaults> | undefined;
+  readonly history?: Wanted<HistorySetting> | undefined;
   readonly message?: string | undefined;
   readonly settings: Settings;
 }
@@ -29,6 +39,7 @@ export interface DeployOptions {
   readonly name?: string;
   readonly handler?: string;
   readonly description?: string;
+  readonly public?: boolean;
   readonly label?: Readonly<Record<string, string>>;
   readonly message?: string;
   readonly [setting: string]: unknown;
@@ -51,8 +62,10 @@ export async function planOf(path: string | undefined, options: DeployOptions): 
     name,
     handler: options.handler ?? file.handler,
     description: options.description ?? file.description,
+    public: options.public ?? file.public,
     labels: wanted(file.labels, options.label),
-    invocationDefaults: wanted(file.invocation_defaults, defaultsIn(options)),
+    invocation_defaults: wanted(file.invocation_defaults, membersIn<InvocationDefaults>(options, INVOCATION_DEFAULTS)),
+    history: wanted(file.history, membersIn<HistorySetting>(options, HISTORY)),
     message: options.message,
     settings: { ...file.settings, ...flags, ...env },
   };
@@ -102,14 +115,17 @@ function envOf(file: Settings, flags: Settings): { env: Record<string, string> }
   return { env: { ...file.env, ...flags.env } };
 }
 
-function defaultsIn(options: DeployOptions): InvocationDefaults | undefined {
-  const flags = settingsOf<InvocationDefaults>(options, INVOCATION_DEFAULTS);
+function membersIn<Values extends object>(
+  options: DeployOptions,
+  settings: readonly Setting[],
+): Partial<Values> | undefined {
+  const flags = settingsOf<Values>(options, settings);
   return Object.keys(flags).length > 0 ? flags : undefined;
 }
 
 function wanted<Values extends object>(
   ofFile: Values | undefined,
-  ofFlags: Values | undefined,
+  ofFlags: NoInfer<Values> | undefined,
 ): Wanted<Values> | undefined {
   if (ofFile !== undefined) return { values: { ...ofFile, ...ofFlags }, alone: true };
   return ofFlags === undefined ? undefined : { values: ofFlags, alone: false };

@@ -4,7 +4,15 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { describe, expect, it } from 'vitest';
 import { createProgram } from '../program.js';
-import { addSettings, checkedValue, INVOCATION_DEFAULTS, type Setting, SETTINGS, settingsOf } from './settings.js';
+import {
+  addSettings,
+  checkedValue,
+  HISTORY,
+  INVOCATION_DEFAULTS,
+  type Setting,
+  SETTINGS,
+  settingsOf,
+} from './settings.js';
 
 interface Document {
   readonly components: { readonly schemas: Record<string, { readonly properties: Record<string, unknown> }> };
@@ -35,6 +43,17 @@ describe('Settings', () => {
       callback_format: 'binary',
     });
     expect(parsed(['--retry-on', 'none'], INVOCATION_DEFAULTS)).toEqual({ retry_on: [] });
+  });
+
+  it('of the history are all that a function has for it', () => {
+    const { components } = JSON.parse(readFileSync('openapi.json', 'utf8')) as Document;
+    const members = Object.keys(components.schemas['HistorySettingDto']!.properties);
+    expect(HISTORY.map(({ name }) => name).toSorted()).toEqual(members.toSorted());
+    const kept = parsed(['--payloads', '.5', '--redact', 'card,pin'], HISTORY);
+    expect(kept).toEqual({ payloads: 0.5, redact: ['card', 'pin'] });
+    for (const bad of ['2', '1e-1', 'half']) {
+      expect(() => parsed(['--payloads', bad], HISTORY)).toThrow(/must be a number from 0 to 1/);
+    }
   });
 
   it('of schedules are all that one takes', () => {

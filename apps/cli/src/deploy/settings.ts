@@ -1,17 +1,18 @@
 import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import type { InvocationPolicyDto, JsonRevisionUploadDto } from '../client/index.js';
+import type { HistorySettingDto, InvocationPolicyDto, JsonRevisionUploadDto } from '../client/index.js';
 import { Failure } from '../failure.js';
 
 export type Settings = Omit<JsonRevisionUploadDto, 'function_name' | 'code' | 'message'>;
 export type InvocationDefaults = Readonly<InvocationPolicyDto>;
+export type HistorySetting = Readonly<HistorySettingDto>;
 type Sources = NonNullable<Settings['secrets']>;
 type Value = number | string | readonly string[] | Sources | null;
 
 export interface Setting {
   readonly name: string;
   /** `text`: the flag names a file, faas.yaml holds the text. `sources`: names of secrets, for variables and files. */
-  readonly kind: 'integer' | 'map' | 'text' | 'sources' | 'word' | 'words';
+  readonly kind: 'integer' | 'share' | 'map' | 'text' | 'sources' | 'word' | 'words';
   readonly what: string;
 }
 
@@ -47,8 +48,15 @@ export const INVOCATION_DEFAULTS = [
   { name: 'callback_format', kind: 'word', what: 'what that gets: plain, binary or structured (CloudEvents)' },
 ] as const satisfies readonly (Setting & { name: keyof InvocationDefaults })[];
 
+/** What is kept of a function's calls: flags, and members of `history` in faas.yaml. The function's as well. */
+export const HISTORY = [
+  { name: 'payloads', kind: 'share', what: 'of which share of its calls payload and result are kept, from 0 to 1' },
+  { name: 'redact', kind: 'words', what: 'members of JSON objects whose values are not kept, or none' },
+] as const satisfies readonly (Setting & { name: keyof HistorySetting })[];
+
 const PLACEHOLDERS = {
   integer: '<n>',
+  share: '<share>',
   map: '<key=value>',
   text: '<file>',
   sources: '<key=secret|key=file:secret>',
@@ -66,6 +74,8 @@ function optionOf({ name, kind, what }: Setting): Option {
   switch (kind) {
     case 'integer':
       return option.argParser(integer);
+    case 'share':
+      return option.argParser(share);
     case 'map':
       return option.argParser(pair);
     case 'word':
@@ -94,6 +104,8 @@ export function checkedValue({ kind }: Setting, value: unknown): { value: Value 
   switch (kind) {
     case 'integer':
       return Number.isSafeInteger(value) ? { value: value as number } : { fault: 'must be a whole number' };
+    case 'share':
+      return isShare(value) ? { value } : { fault: SHARE };
     case 'word':
     case 'text':
       return typeof value === 'string' ? { value } : { fault: 'must be a text' };
@@ -133,6 +145,18 @@ export function checkedMap(value: unknown): { value: Readonly<Record<string, str
 export function integer(text: string): number {
   if (/^\d{1,15}$/.test(text)) return Number(text);
   throw new InvalidArgumentError('It must be a whole number.');
+}
+
+const SHARE = 'must be a number from 0 to 1';
+
+function isShare(value: unknown): value is number {
+  return typeof value === 'number' && value >= 0 && value <= 1;
+}
+
+function share(text: string): number {
+  const value = /^\d*\.?\d+$/.test(text) ? Number(text) : undefined;
+  if (isShare(value)) return value;
+  throw new InvalidArgumentError(`It ${SHARE}.`);
 }
 
 export function pair(text: string, former: Readonly<Record<string, string>> = {}): Record<string, string> {

@@ -26,33 +26,38 @@ function described(output: Output, found: FunctionDetailDto): string {
     ['description', output.plain(found.description)],
     ['handler', found.function_name],
     ['labels', pairs(found.labels)],
+    ['public', String(found.public)],
     ['replicas', `${ready_replicas} of ${replicas} answer`],
     ['created', found.created_at],
     ...SETTINGS.map(({ name }): [string, string] => [name, valueOf(found[name])]),
+    ['invocation_defaults', pairs(found.invocation_defaults)],
+    ['history', pairs(found.history)],
     ...conditions.map(({ type, message, since }): [string, string] => [
       type.toLowerCase(),
       `${output.plain(message)} (${since})`,
     ]),
   ];
-  const width = Math.max(...rows.map(([title]) => title.length));
-  const lines = rows.filter(([, text]) => text !== '').map(([title, text]) => `${title.padEnd(width)}  ${text}`);
-  if (last_error === null) return lines.join('\n');
+  const fields = output.fields(rows);
+  if (last_error === null) return fields;
   const { code, message, detail, at } = last_error;
   const fault = `${output.paint('red', 'last error')} (${at}, ${code}): ${printable(message)}`;
-  return [...lines, '', fault, ...(detail === null ? [] : [printable(detail)])].join('\n');
+  return [fields, '', fault, ...(detail === null ? [] : [printable(detail)])].join('\n');
 }
 
-type Named = Readonly<Record<string, string | { readonly file: string }>>;
+type Member = number | string | readonly string[] | { readonly file: string };
 
-function valueOf(value: number | string | Named | null): string {
+function valueOf(value: number | string | object | null): string {
   if (value === null) return '';
   return typeof value === 'object' ? pairs(value) : String(value);
 }
 
-function pairs(map: Named): string {
-  return printable(
-    Object.entries(map)
-      .map(([key, value]) => `${key}=${typeof value === 'string' ? value : `file:${value.file}`}`)
-      .join(' '),
-  );
+function pairs(map: object): string {
+  const members = Object.entries(map) as [string, Member][];
+  return printable(members.map(([key, value]) => `${key}=${wordOf(value)}`).join(' '));
+}
+
+/** As its flag takes it. */
+function wordOf(value: Member): string {
+  if (typeof value !== 'object') return String(value);
+  return 'file' in value ? `file:${value.file}` : value.join(',') || 'none';
 }
