@@ -3,7 +3,7 @@ import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import type { FunctionDetailDto, FunctionDto, LogRecordDto, RevisionDto } from '../client/index.js';
+import type { FunctionDetailDto, FunctionDto, InvocationDto, LogRecordDto, RevisionDto } from '../client/index.js';
 import { describeOnProcesses } from '../support/engines.js';
 import { freePort } from '../support/http.js';
 import { newKey } from '../support/secrets.js';
@@ -172,6 +172,48 @@ describeOnProcesses('the command line, piped', (engine) => {
     await cli.json('remove', 'timed', '--yes');
   });
 
+  it('shows what ran, and how it went', async () => {
+    const kept = ['--public', '--payloads', '1', '--redact', 'card', '--max-attempts', '2', '--backoff-ms', '0'];
+    const history = { payloads: 1, redact: ['card'] };
+    expect(await cli.json('deploy', 'greet.py', '--name', 'past', ...kept)).toMatchObject({
+      function: { public: true, history },
+    });
+    await cli.json('invoke', 'past', 'Ada');
+    expect((await cli.run(['invoke', 'past', 'raise'])).code).toBe(6);
+
+    const list = async (...args: string[]) => (await cli.json('history', 'past', ...args)) as InvocationDto[];
+    const [failed, good] = await list('--since', '1h', '--kind', 'execute', '--revision', '1');
+    expect(await list('--status', 'failed', '--code', 'handler_error')).toMatchObject([{ id: failed!.id }]);
+    expect(await list('--kind', 'http')).toEqual([]);
+    const first = await cli.run(['history', 'past', '--limit', '1']);
+    expect(first.err).toBe(`There are older ones: add --after ${failed!.id}\n`);
+    expect(first.out).toMatch(
+      /^CALL .*\n\S{36} +\S+Z +execute +failed +1 +[\d.]+ +handler_error: ValueError: no such name\n$/,
+    );
+    expect(await list('--after', failed!.id)).toMatchObject([{ id: good!.id }]);
+    expect(await cli.json('history', '--call', good!.id)).toMatchObject({ payload: 'Ada', result: 'Ada' });
+    expect((await cli.run(['history', '--call', good!.id])).out).toMatch(
+      /\nstatus +succeeded\n(.*\n)*took +\S+ ms \(queue .*\n(.*\n)*payload +Ada\nresult +Ada\n$/,
+    );
+    const { id } = (await cli.json('invoke', 'past', 'raise', '--later')) as InvocationDto;
+    await vi.waitFor(async () => {
+      const { out } = await cli.run(['history', '--call', id]);
+      expect(out).toMatch(/\nstatus +dead\nattempt +2 of 2\n/);
+      expect(out).toMatch(/\nATTEMPT .*\n2 +.*failed .*handler_error.*\n1 +.*failed .*handler_error.*\n$/);
+    }, LOGGED);
+
+    expect(await cli.json('stats', 'past', '--window', '30m')).toMatchObject({ calls: 4, errors: 3 });
+    expect((await cli.run(['stats', 'past'])).out).toMatch(/^TIME +CALLS .*\n(\S+:00\.000Z .*\n)+all +4 +3 +0 /);
+
+    expect(await cli.json('deploy', 'greet.py', '--name', 'past', '--no-public')).toMatchObject({
+      function: { public: false, history, invocation_defaults: { max_attempts: 2 } },
+    });
+    const { out } = await cli.run(['get', 'past']);
+    for (const said of [/public +false/, /history .*payloads=1/, /history .*redact=card/, /max_attempts=2/])
+      expect(out).toMatch(said);
+    await cli.json('remove', 'past', '--yes');
+  });
+
   it('writes results to stdout, the rest to stderr, and no colours', { timeout: 60_000 }, async () => {
     const deployed = await cli.run(['deploy', 'greet.py', '--name', 'plain']);
     expect(deployed.err).toBe(`Deploying plain to ${stage.manager.url} …\n`);
@@ -206,6 +248,10 @@ describeOnProcesses('the command line, piped', (engine) => {
       [3, 'revision_not_found', ['rollback', 'failing', '9']],
       [3, 'not_found', ['deploy', 'nothing.py']],
       [2, 'usage', ['traffic', 'failing', 'auto', '1=100']],
+      [2, 'usage', ['history']],
+      [2, 'usage', ['history', 'failing', '--limit', '0']],
+      [2, 'usage', ['stats', 'failing', '--window', 'soon']],
+      [3, 'invocation_not_found', ['history', '--call', '019356b4-1c34-7a11-8e02-77c1a2b3c4d5']],
       [4, 'revision_without_traffic', ['invoke', 'failing', '--revision', '7']],
       [4, 'function_disabled', ['invoke', 'disabled']],
       [5, 'unauthorized', ['list'], { FAAS_API_KEY: 'another-key-than-that' }],

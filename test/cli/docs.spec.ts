@@ -15,7 +15,7 @@ describeOnProcesses('the page of the command line', (engine) => {
   afterAll(() => cli.remove());
 
   it('shows what its examples print', async () => {
-    const kind = { uses: 'faas ', shown: /^# /, env: { ...cli.env, FAAS_URL: stage.manager.url } };
+    const kind = { uses: 'faas ', shown: /^# /, env: { ...cli.env, FAAS_URL: stage.manager.url }, timeoutMs: 110_000 };
     const installation = /^npm install .*$/gm;
     // What was printed a moment ago takes a moment to be in the log.
     const edit = (script: string) =>

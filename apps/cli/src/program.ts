@@ -7,6 +7,8 @@ import { EXIT, EXIT_MEANINGS, Failure } from './failure.js';
 import { addGet } from './functions/get.command.js';
 import { addList } from './functions/list.command.js';
 import { addRemove } from './functions/remove.command.js';
+import { addHistory } from './history/history.command.js';
+import { addStats } from './history/stats.command.js';
 import { addLogin } from './login/login.command.js';
 import { addLogs } from './logs/logs.command.js';
 import { Output } from './output.js';
@@ -24,6 +26,8 @@ const COMMANDS = [
   addList,
   addGet,
   addLogs,
+  addHistory,
+  addStats,
   addRevisions,
   addRollback,
   addTraffic,
