@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import { expect, it, vi } from 'vitest';
 import { describeOnAnyEngine, describeOnEachLocalEngine, describeOnPlainImage } from '../support/engines.js';
 import { converse, expectProblem } from '../support/http.js';
@@ -315,15 +316,23 @@ describeOnAnyEngine('a WebSocket', (engine) => {
     const { id } = await manager.add(APP, { name: 'app', concurrency: 20, max_replicas: 1 });
     const { id: other } = await manager.add(APP, { name: 'app' });
     const url = `${manager.url}/f/${id}`;
-    const flood = await Promise.all(Array.from({ length: 12 }, () => upgraded(url, KEYED)));
+    const held: Socket[] = [];
+    // However long the others take, none is to be closed as one that nobody uses.
+    const talking = setInterval(() => {
+      for (const socket of held) socket.write(frame(9));
+    }, 500);
+    const taken = async (at: string) => held.push((await upgraded(at, KEYED)).socket);
+    await Promise.all(Array.from({ length: 12 }, () => taken(url)));
     const refused = expectProblem(await asked(`/f/${id}`), 429, 'function_overloaded');
     expect(refused.detail).toContain('(12)');
     const honest = await open(other);
     expect(await honest.ask('unharmed')).toBe('unharmed');
-    const more = await Promise.all(Array.from({ length: 7 }, () => upgraded(`${manager.url}/f/${other}`, KEYED)));
+    const honestTalking = setInterval(() => honest.send('x'), 500);
+    await Promise.all(Array.from({ length: 7 }, () => taken(`${manager.url}/f/${other}`)));
     expectProblem(await asked(`/f/${other}`), 429, 'manager_overloaded');
     expect((await manager.send(`/f/${other}`, { headers: KEYED })).text).toBe('8');
-    for (const { socket } of [...flood, ...more]) socket.destroy();
+    for (const timer of [talking, honestTalking]) clearInterval(timer);
+    for (const socket of held) socket.destroy();
     await vi.waitFor(async () => expect(await gauge('faas_websockets_open', id)).toBe(0), PATIENT);
     const again = await open(id);
     expect(await again.ask('free')).toBe('free');
