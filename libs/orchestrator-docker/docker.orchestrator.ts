@@ -2,7 +2,6 @@ import type Docker from 'dockerode';
 import type { Logger } from 'pino';
 import { type DockerConfig, NO_POOL, type PoolConfig } from '#libs/config/config.js';
 import { EngineNotConfigured } from '#libs/orchestrator/errors.js';
-import { isOfMissingFiles } from '#libs/orchestrator/exit-fault.js';
 import { HealthProber } from '#libs/orchestrator/health-probe.js';
 import { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
 import { type Capabilities, type OnReady, Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
@@ -78,8 +77,6 @@ export class DockerOrchestrator extends Orchestrator {
   private readonly builds: DockerLayers | undefined;
   private readonly mutex = new KeyedMutex();
   private readonly listeners = new Set<Listener>();
-  /** Faults whose function's layer was looked at. */
-  private readonly compared = new WeakSet<WorkloadFault>();
 
   /** `owner` names this installation on the engine; two that share an engine must differ. */
   constructor(
@@ -244,7 +241,7 @@ export class DockerOrchestrator extends Orchestrator {
       if (quick !== undefined) return quick;
     }
     const look = () => this.observer.observe(functionId, spec, place.reach, signal);
-    const seen = await this.excused(workload, await look(), signal);
+    const seen = await look();
     const holdEnded = workload.replaceEndedFrom !== undefined && workload.replaceEndedFrom.getTime() > Date.now();
     const wanted = { ...workload, spec, holdEnded };
     const plan = planReplicas(wanted, seen);
@@ -284,24 +281,6 @@ export class DockerOrchestrator extends Orchestrator {
     await settled(after.leave.map((replica) => this.drainer.drain(replica, graceOf(replica), signal)));
     if (after.promote !== undefined) await this.starter.promote(after.promote, signal);
     return observedOf({ ...after, ...tells, leaving: after.leave.length + after.discard.length });
-  }
-
-  /** All but those that ended because their layer had lost files: that gets them back, and they are replaced at once. */
-  private async excused({ functionId, layer }: Workload, seen: Seen[], signal: AbortSignal): Promise<Seen[]> {
-    const isSuspect = ({ fault }: Seen) => fault !== undefined && isOfMissingFiles(fault) && !this.compared.has(fault);
-    const suspects = seen.filter(isSuspect);
-    const volume = this.builds?.volume;
-    if (layer === undefined || volume === undefined || suspects.length === 0) return seen;
-    const hasLost = await volume.hasLost(layer, signal).catch((error: unknown) => {
-      signal.throwIfAborted();
-      this.logger.warn({ err: error, functionId, layer: layer.digest }, 'layer not compared');
-      return false;
-    });
-    for (const { fault } of suspects) if (fault !== undefined) this.compared.add(fault);
-    if (!hasLost) return seen;
-    this.logger.warn({ functionId, layer: layer.digest }, 'layer has lost files and is unpacked anew');
-    await settled(suspects.map(({ replica }) => this.drainer.discard(replica, signal)));
-    return seen.filter((one) => !suspects.includes(one));
   }
 
   /**

@@ -7,7 +7,7 @@ import type { ContainerCreateOptions } from 'dockerode';
 import { type Header, pack, type Pack } from 'tar-stream';
 import type { LayersConfig } from '#libs/config/config.js';
 import { within } from '#libs/deadlines/within.js';
-import { FILE_LIST, layerEntries, type LayerEntry } from '#libs/orchestrator/layer-archive.js';
+import { layerEntries, type LayerEntry } from '#libs/orchestrator/layer-archive.js';
 import { Leaving } from '#libs/orchestrator/leaving.js';
 import { type Layer, longestUnpackingMs } from '#libs/orchestrator/layers.js';
 import type { DockerEngine } from './docker-engine.js';
@@ -45,20 +45,6 @@ for name in os.listdir(root):
         shutil.rmtree(path, ignore_errors=True)
 `;
 
-/** Ends with this status where files of a layer are gone, or have another size. */
-const LOST = 3;
-const COMPARE_MS = 20_000;
-const COMPARE = `
-import json, os, sys
-folder = sys.argv[1]
-try:
-    with open(os.path.join(folder, '${FILE_LIST}'), encoding='utf-8') as file:
-        is_whole = all(os.path.getsize(os.path.join(folder, name)) == size for name, size in json.load(file))
-except (OSError, ValueError):
-    is_whole = False
-sys.exit(0 if is_whole else ${LOST})
-`;
-
 /** How a container gets at the layers. */
 export function layersMount(owner: string, volume: string, isReader = true) {
   const options = { NoCopy: true, Labels: { [LABEL.owner]: owner }, DriverConfig: { Name: '', Options: {} } };
@@ -77,8 +63,6 @@ export function layersMount(owner: string, volume: string, isReader = true) {
  */
 export class LayerVolume {
   private readonly known = new Set<string>();
-  /** Those that have lost files, and are to be unpacked anew. */
-  private readonly lost = new Set<string>();
   private readonly filling = new Map<string, Promise<void>>();
   private readonly closing = new AbortController();
   private readonly longestMs: number;
@@ -122,15 +106,6 @@ export class LayerVolume {
     this.known.delete(digest);
   }
 
-  /** Whether files of it are gone, or have another size. Then whoever needs it next has it unpacked anew. */
-  async hasLost({ digest }: Layer, signal: AbortSignal): Promise<boolean> {
-    const status = await this.runPython([COMPARE, this.pathOf(digest)], COMPARE_MS, signal);
-    if (status !== LOST) return false;
-    this.known.delete(digest);
-    this.lost.add(digest);
-    return true;
-  }
-
   /** Ends what is being unpacked, and waits for what is being removed. */
   async close(): Promise<void> {
     this.closing.abort(new Error('The engine is closed.'));
@@ -144,14 +119,9 @@ export class LayerVolume {
     for (const digest of gone) this.known.delete(digest);
     this.sweptAt = Date.now();
     const young = String((YOUNG_MS + this.longestMs) / 1_000);
-    await this.runPython([SWEEP, LAYERS_DIR, young, ...kept], SWEEP_MS, signal);
-  }
-
-  /** The status that a program ends with. */
-  private runPython(program: readonly string[], timeoutMs: number, signal: AbortSignal): Promise<number> {
-    const config = this.container({ Entrypoint: ['python3', '-c', ...program], Cmd: [] });
-    const HostConfig = { ...config.HostConfig, AutoRemove: true };
-    return this.engine.runToEnd({ ...config, HostConfig }, timeoutMs, signal);
+    const Entrypoint = ['python3', '-c', SWEEP, LAYERS_DIR, young, ...kept];
+    const config = this.container({ Entrypoint, Cmd: [] });
+    await this.engine.runToEnd({ ...config, HostConfig: { ...config.HostConfig, AutoRemove: true } }, SWEEP_MS, signal);
   }
 
   /** False where there is no image yet: what starts a worker says so. */
@@ -165,11 +135,9 @@ export class LayerVolume {
     }
     try {
       // By the folder behind the link, which somebody may have removed.
-      const isThere = () => this.engine.hasPath(porter, `${this.pathOf(layer.digest)}/.`, signal);
-      if (!this.lost.has(layer.digest) && (await isThere())) return true;
+      if (await this.engine.hasPath(porter, `${this.pathOf(layer.digest)}/.`, signal)) return true;
       const folder = `in-${randomBytes(8).toString('hex')}`;
       await this.unpack(porter, layer, folder, signal);
-      this.lost.delete(layer.digest);
       return true;
     } finally {
       this.leaving.add(this.engine.remove({ id: porter, volume: undefined }, true, AbortSignal.timeout(REMOVE_MS)));
@@ -184,15 +152,11 @@ export class LayerVolume {
     // Nobody may list what there is; the names of layers are for those who were told them.
     archive.entry({ ...FOLDER, name: 'layers', mode: 0o711 });
     archive.entry({ ...FOLDER, name: `layers/${folder}` });
-    const files: [string, number][] = [];
     const packing = async () => {
       for await (const entry of layerEntries(await layer.open(either), this.limits)) {
         either.throwIfAborted();
-        if (entry.kind === 'file') files.push([entry.name, entry.size]);
         await add(archive, `layers/${folder}/${entry.name}`, entry);
       }
-      const list = { ...FOLDER, name: `layers/${folder}/${FILE_LIST}`, type: 'file', mode: 0o644 } as const;
-      archive.entry(list, JSON.stringify(files));
       archive.entry({ ...FOLDER, name: `layers/${layer.digest}`, type: 'symlink', linkname: folder, mode: 0o777 });
       archive.finalize();
     };

@@ -7,7 +7,6 @@ import { within } from '#libs/deadlines/within.js';
 import { makeFolder } from '#libs/files/make-folder.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import type { LayerEngine } from '#libs/orchestrator/layers.js';
-import { isOfMissingFiles } from '#libs/orchestrator/exit-fault.js';
 import { KeyedMutex } from '#libs/orchestrator/keyed-mutex.js';
 import { type Capabilities, Orchestrator, type PoolReport } from '#libs/orchestrator/orchestrator.js';
 import { observedOf, planFor, type Standing, withheldOf } from '#libs/orchestrator/replica-plan.js';
@@ -18,7 +17,7 @@ import type { FunctionId, Observed, Workload } from '#libs/orchestrator/workload
 import { findInterpreter, type Interpreter } from './interpreter.js';
 import { ProcessLayers } from './process-layers.js';
 import { ProcessPool } from './process-pool.js';
-import { type FaultRecord, type ReplicaRecord, ReplicaStore } from './replica-store.js';
+import { type ReplicaRecord, ReplicaStore } from './replica-store.js';
 import { Replicas } from './replicas.js';
 import { UnpackedLayers } from './unpacked-layers.js';
 import { builderUsers, workerUids } from './users.js';
@@ -89,7 +88,8 @@ export class ProcessOrchestrator extends Orchestrator {
     const living = (await this.replicas.settle(functionId)).filter(({ drainUntil }) => drainUntil === undefined);
     await this.replicas.probe(living);
 
-    const current = await this.currentFault(workload, hash);
+    const fault = await this.store.faultOf(functionId);
+    const current = fault?.hash === hash ? fault : undefined;
     const withheld = withheldOf(current, workload.replaceEndedFrom, new Date());
     const { start } = planFor(this.standing(living), hash, wanted, withheld);
     if (start > 0 && current !== undefined && current.owed > 0 && withheld === 0) {
@@ -111,20 +111,6 @@ export class ProcessOrchestrator extends Orchestrator {
     for (const record of leaving) await this.replicas.drain(record);
     const staying = living.filter((record) => !leaving.includes(record));
     return observedOf(this.standing(staying), hash, wanted, `faas-worker-${functionId}`, current?.reason);
-  }
-
-  /** What last went wrong with this spec. That its layer had lost files is none of its faults: it gets them back. */
-  private async currentFault({ functionId, layer }: Workload, hash: string): Promise<FaultRecord | undefined> {
-    const fault = await this.store.faultOf(functionId);
-    if (fault?.hash !== hash) return undefined;
-    if (layer === undefined || fault.isLayerWhole === true || !isOfMissingFiles(fault.reason)) return fault;
-    if ((await this.builds?.unpacked.hasLost(layer)) !== true) {
-      await this.store.saveFault(functionId, { ...fault, isLayerWhole: true });
-      return fault;
-    }
-    this.logger.warn({ functionId, layer: layer.digest }, 'layer has lost files and is unpacked anew');
-    await this.store.removeFault(functionId);
-    return undefined;
   }
 
   remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {

@@ -51,8 +51,6 @@ export interface FaultRecord {
   readonly reason: WorkloadFault;
   /** Replicas of that spec that ended by themselves and weren't replaced yet. */
   readonly owed: number;
-  /** Its layer was looked at, and has lost nothing. */
-  readonly isLayerWhole?: boolean;
 }
 
 /**
@@ -188,10 +186,6 @@ export class ReplicaStore {
 
   saveFault(functionId: FunctionId, fault: FaultRecord): Promise<void> {
     return write(join(this.functionDir(functionId), 'fault.json'), fault);
-  }
-
-  removeFault(functionId: FunctionId): Promise<void> {
-    return rm(join(this.functionDir(functionId), 'fault.json'), { force: true });
   }
 
   /** The record goes last: while there is one, somebody still looks after the replica. */

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -53,43 +53,6 @@ describe('UnpackedLayers', () => {
     expect(await names()).toEqual([]);
     await layers.ready(layerOf([['a.py', '1']]), signal);
     expect(await names()).toEqual([digest]);
-  });
-
-  it('is unpacked anew when files of it are gone, or were changed, and not for ever', async () => {
-    const whole = () => layerOf([['pkg/a.py', '1'] as const, ['pkg/b.py', '22'] as const]);
-    const at = (name: string) => join(layers.pathOf(digest), name);
-    const spoil: readonly (() => Promise<void>)[] = [
-      () => rm(at('pkg/b.py')),
-      () => rm(at('pkg/b.py')).then(() => writeFile(at('pkg/b.py'), 'other')),
-      () => rm(layers.pathOf(digest), { recursive: true }),
-      // Such as one of a former release.
-      () => rm(at('.faas-files.json')),
-    ];
-    for (const spoiled of spoil) {
-      layers = new UnpackedLayers(join(folder, 'layers'), LIMITS);
-      await layers.ready(whole(), signal);
-      expect(await layers.hasLost(whole())).toBe(false);
-      await spoiled();
-      expect(await layers.hasLost(whole())).toBe(true);
-      await layers.ready(whole(), signal);
-      expect(await readFile(at('pkg/b.py'), 'utf8')).toBe('22');
-      expect(await names()).toEqual([digest]);
-      // Whatever is there now is what there is.
-      await rm(at('pkg/a.py'));
-      expect(await layers.hasLost(whole())).toBe(false);
-      await rm(layers.pathOf(digest), { recursive: true });
-    }
-  });
-
-  it('keeps the layer that has lost files until another one is there', async () => {
-    await layers.ready(layerOf([['a.py', '1']]), signal);
-    await rm(join(layers.pathOf(digest), 'a.py'));
-    expect(await layers.hasLost(layerOf([]))).toBe(true);
-    const away: Layer = { ...layerOf([]), open: () => Promise.reject(new Error('The database is away.')) };
-    await expect(layers.ready(away, signal)).rejects.toThrow('away');
-    expect(await names()).toEqual([digest]);
-    await layers.ready(layerOf([['a.py', '1']]), signal);
-    expect(await readFile(join(layers.pathOf(digest), 'a.py'), 'utf8')).toBe('1');
   });
 
   it('goes on for others when the one who waited first gives up', async () => {

@@ -12,14 +12,6 @@ const DETAIL_CHARACTERS = 8_000;
 const HANDLER_FILE_LINE = /File "[^"\n]*\/function\/handler\.py", line (\d+)/g;
 const ABOUT_THE_HANDLER = /^Traceback \(most recent call last\):|function[./]handler\b/m;
 
-const OF_MISSING_FILES: ReadonlySet<string> = new Set([
-  'ModuleNotFoundError',
-  'ImportError',
-  'PackageNotFoundError',
-  'FileNotFoundError',
-  'OSError',
-]);
-
 /** How a worker ended, as the engine's inspection and its last log lines tell. */
 export interface Termination {
   /** 128 and the signal's number where it was killed; undefined when nobody saw it: then the log alone tells. */
@@ -79,11 +71,6 @@ function loadFault(note: WorkerNote, at: Date): WorkloadFault {
     terminal: true,
     at,
   };
-}
-
-/** Whether a handler could not be loaded for want of a file, such as one of its packages. */
-export function isOfMissingFiles({ code, report }: WorkloadFault): boolean {
-  return code === 'handler_not_loadable' && OF_MISSING_FILES.has(report?.pythonType ?? '');
 }
 
 /** Why our own worker gave up on itself, in its words. */

@@ -4,9 +4,6 @@ import { extract } from 'tar-stream';
 const PARTS_PER_FILE = 2;
 const MIB = 1024 * 1024;
 
-/** In an unpacked layer: names and sizes of its files as JSON, by which it is seen whether any are gone. */
-export const FILE_LIST = '.faas-files.json';
-
 /** One file or folder of a layer; what it holds has to be read, or passed over, before the next. */
 export interface LayerEntry {
   /** Relative, without a way out of the folder it is unpacked in. */

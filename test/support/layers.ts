@@ -26,25 +26,6 @@ export async function wipeLayers(stage: Stage): Promise<void> {
   }
 }
 
-/** Has one file vanish of every layer that has it unpacked. */
-export async function loseFile(stage: Stage, name: string): Promise<void> {
-  switch (stage.engine.name) {
-    case 'kubernetes':
-      // Each pod has its own, which nobody else gets at.
-      return;
-    case 'docker':
-      await inVolume(volumeOf(stage), `ls /volume/*/${name} && rm -f /volume/*/${name}`);
-      return;
-    case 'process': {
-      const layers = (await ownersOf(stage)).map((owner) => join(owner, '.layers'));
-      const found = await Promise.all(layers.map((folder) => readdir(folder).catch(() => [])));
-      const paths = found.flatMap((names, at) => names.map((digest) => join(layers[at]!, digest, name)));
-      const removed = await Promise.allSettled(paths.map((path) => rm(path)));
-      expect(removed.map(({ status }) => status)).toContain('fulfilled');
-    }
-  }
-}
-
 /** How many bytes builds on this machine have left for later ones. */
 export async function cachedBytes(stage: Stage): Promise<number> {
   if (stage.engine.name === 'docker') {
