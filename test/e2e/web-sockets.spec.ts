@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import { expect, it, vi } from 'vitest';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import { describeOnAnyEngine, describeOnEachLocalEngine, describeOnPlainImage } from '../support/engines.js';
 import { converse, expectProblem } from '../support/http.js';
 import { Stage } from '../support/stage.js';
@@ -321,6 +321,7 @@ describeOnAnyEngine('a WebSocket', (engine) => {
     const talking = setInterval(() => {
       for (const socket of held) socket.write(frame(9));
     }, 500);
+    onTestFinished(() => clearInterval(talking));
     const taken = async (at: string) => held.push((await upgraded(at, KEYED)).socket);
     await Promise.all(Array.from({ length: 12 }, () => taken(url)));
     const refused = expectProblem(await asked(`/f/${id}`), 429, 'function_overloaded');
@@ -328,6 +329,7 @@ describeOnAnyEngine('a WebSocket', (engine) => {
     const honest = await open(other);
     expect(await honest.ask('unharmed')).toBe('unharmed');
     const honestTalking = setInterval(() => honest.send('x'), 500);
+    onTestFinished(() => clearInterval(honestTalking));
     await Promise.all(Array.from({ length: 7 }, () => taken(`${manager.url}/f/${other}`)));
     expectProblem(await asked(`/f/${other}`), 429, 'manager_overloaded');
     expect((await manager.send(`/f/${other}`, { headers: KEYED })).text).toBe('8');

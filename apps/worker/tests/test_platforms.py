@@ -38,7 +38,8 @@ def test_a_handler_of_lambda_gets_events_of_api_gateway(start: Start) -> None:
     assert (plain.status, plain.json) == (200, {"message": "no status"})
     text = http_call(worker, "GET", "/text")
     assert (text.body, text.headers["content-type"]) == (b"Hello from Lambda!", "application/json")
-    assert http_call(worker, "POST", "/status", b'"202"').status == 202
+    for status in b'"202"', b"202", b"202.0":
+        assert http_call(worker, "POST", "/status", status).status == 202
     for status in b'"abc"', b"null", b"99":
         answer = http_call(worker, "POST", "/status", status)
         assert (answer.status, answer.error["code"]) == (502, "handler_response_invalid")
@@ -60,6 +61,9 @@ def test_a_handler_of_openfaas_gets_event_and_context(start: Start) -> None:
     assert (nothing.status, nothing.body) == (200, b"")
     assert worker.call("body").result == "POST None None body"
     assert worker.call("number").result == 5
+    failed = worker.call("failed")
+    assert (failed.status, failed.error["code"]) == (400, "handler_error")
+    assert "answered 500: {'a': 1}" in failed.error["message"]
     assert http_call(worker, "POST", "/", b"number").body == b"5"
 
 

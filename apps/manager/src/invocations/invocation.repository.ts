@@ -262,7 +262,7 @@ export class InvocationRepository {
            expires_at, retry, choice, enqueued_revision, body, payload_bytes, callback_url, callback_format, http,
            status, attempt, lease_token, lease_until, started_at, schedule, scheduled_for)
          SELECT id, function_id, priority, created_by, request_id, key, due_at, max_age_ms,
-           GREATEST(now(), due_at) + max_age_ms * interval '1 millisecond', retry::jsonb, choice::jsonb, revision, body,
+           due_at + max_age_ms * interval '1 millisecond', retry::jsonb, choice::jsonb, revision, body,
            payload_bytes, callback_url, callback_format, http::jsonb, ${IF_HELD("'running'", "'waiting'")}, ${IF_HELD('1', '0')},
            token, ${IF_HELD(`now() + $24 * interval '1 millisecond'`)}, ${IF_HELD('now()')}, schedule, scheduled_for
          FROM fitting WHERE fits AND fits_all AND (key IS NULL OR id IN (SELECT invocation_id FROM keyed))

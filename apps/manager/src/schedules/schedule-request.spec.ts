@@ -56,6 +56,8 @@ describe('what a schedule shall be', () => {
     ['cron', { cron: '* * * * * * 2030' }, /no expression: it has five or six fields/],
     ['cron', { cron: '60 * * * *' }, /a value of minute is out of its range/],
     ['cron', { cron: '0 0 32 * *' }, /a value of day is out of its range/],
+    ['cron', { cron: '0 0 * * 8' }, /a value of weekday is out of its range/],
+    ['cron', { cron: '0 0 15W/2 * *' }, /no expression: (?!it has five)/],
     ['cron', { cron: '* * * * FOO' }, /no expression/],
     ['cron', { cron: '2026-12-24T18:00:00' }, /no colon/],
     ['cron', { cron: '@reboot' }, /reboot is not supported/],

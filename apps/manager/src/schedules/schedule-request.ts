@@ -110,11 +110,13 @@ function checkCron(cron: string, timezone: string, now: Date): void {
   }
 }
 
+const FIELDS: Readonly<Record<string, string>> = { dayOfWeek: 'weekday', nearestWeekdays: 'day' };
+
 /** The library counts days and months from zero where it names what is wrong, and knows a seventh field. */
 function said({ message }: Error): string {
   const [, field] = /Invalid value for (\w+)/.exec(message) ?? [];
-  if (field !== undefined) return `a value of ${field} is out of its range`;
-  return /parts/.test(message) ? 'it has five or six fields' : message.replace(/^CronPattern: /, '');
+  if (field !== undefined) return `a value of ${FIELDS[field] ?? field} is out of its range`;
+  return /exactly (five|5)/.test(message) ? 'it has five or six fields' : message.replace(/^CronPattern: /, '');
 }
 
 /** Only names: an offset knows no clock changes. */

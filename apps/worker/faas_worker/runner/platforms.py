@@ -7,7 +7,6 @@ import importlib
 import inspect
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -109,9 +108,7 @@ class LambdaHttpCall(PayloadHttpCall):
             body = b""
         elif value.get("isBase64Encoded"):
             body = base64.b64decode(body)
-        status = value["statusCode"]
-        is_text = isinstance(status, str) and re.fullmatch("[0-9]{3}", status) is not None
-        return int(status) if is_text else status, headers, body
+        return _status_of(value["statusCode"]), headers, body
 
 
 class LambdaCall(ContextCall):
@@ -151,7 +148,7 @@ def openfaas_parts(value: Any) -> tuple[Any, Pairs, Any]:
     body = value.get("body", b"")
     if not isinstance(body, (str, bytes, bytearray, dict, list)):
         body = str(body)
-    return value.get("statusCode", 200), headers, body
+    return _status_of(value.get("statusCode", 200)), headers, body
 
 
 class OpenFaasHttpCall(PayloadHttpCall):
@@ -182,10 +179,13 @@ class OpenFaasCall(ContextCall):
     def answer(self, value: Any, max_bytes: int) -> Answer | None:
         status, headers, body = openfaas_parts(value)
         found = next((value for name, value in headers if name.lower() == b"content-type"), TEXT)
-        if not isinstance(body, (str, bytes, bytearray, memoryview)):
+        if isinstance(body, (str, bytes, bytearray, memoryview)):
+            content = body.encode() if isinstance(body, str) else bytes(body)
+        elif type(status) is not int or status < 400:
             return super().answer(body, max_bytes)
-        content = body.encode() if isinstance(body, str) else bytes(body)
-        return application_answer(int(status), found, content, max_bytes)
+        else:
+            content = repr(body).encode()
+        return application_answer(status, found, content, max_bytes)
 
     async def answer_on_loop(self, value: Any, max_bytes: int) -> Answer | None:
         return self.answer(value, max_bytes)
@@ -351,6 +351,14 @@ def knative_application(new: Any) -> KnativeFunction:
     if not callable(getattr(instance, "handle", None)):
         raise TypeError("What it returns has no method handle(scope, receive, send).")
     return KnativeFunction(instance)
+
+
+def _status_of(value: Any) -> Any:
+    """A number of any kind, or a text of one; what is none is told when it is sent."""
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return value
 
 
 def _pairs(headers: Any) -> Pairs:

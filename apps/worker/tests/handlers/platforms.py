@@ -52,6 +52,8 @@ def openfaas(event, context):
         return None
     if event.body == b"number":
         return 5
+    if event.body == b"failed":
+        return {"statusCode": 500, "body": {"a": 1}}
     return {
         "statusCode": 202,
         "body": f"{event.method} {event.query.get('x')} {event.headers.get('X-Mine')} "

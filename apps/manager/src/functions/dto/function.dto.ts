@@ -43,7 +43,7 @@ export class FunctionDto extends FunctionSpec {
   @ApiProperty({
     type: InvocationPolicyDto,
     description:
-      'What its calls for later have that say nothing else. Members that are left out follow the installation. `callback_url` has its query, which may hold a secret, only for keys of scope `admin`; others leave it as it is by sending it back as they see it.',
+      'What its calls for later have that say nothing else. Members that are left out follow the installation. `callback_url` has its query, where a secret belongs, only for keys of scope `admin`; others leave it as it is by sending it back as they see it.',
     example: { max_attempts: 5 },
   })
   invocation_defaults: InvocationPolicy;
