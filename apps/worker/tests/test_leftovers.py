@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import resource
@@ -114,7 +116,9 @@ def test_a_call_that_keeps_nearly_all_descriptors_costs_its_runner(start: Start)
     recovers_after(worker, hostile)
     assert "file descriptors" in worker.last_exit()["message"]
     for _ in range(10):
-        hostile()
+        # One that comes while the runner leaves may leave with it.
+        with contextlib.suppress(http.client.RemoteDisconnected):
+            hostile()
     assert worker.call("good").result == "good"
 
 
