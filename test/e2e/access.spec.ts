@@ -292,6 +292,8 @@ describeOnAnyEngine('a manager with keys of one scope each', (engine) => {
     expect(defaultsIn(asRead)).toEqual({ callback_url: shown, max_attempts: 5 });
     expect(defaultsIn(await ask(KEY_OF.admin, path))).toEqual({ callback_url: whole, max_attempts: 5 });
     expectProblem(await set(KEY_OF.deploy, { callback_url: `${shown}?` }), 403, 'forbidden');
+    const hidden = (await set(KEY_OF.admin, { callback_url: 'https://10.0.0.1' })).json();
+    expect(hidden).toMatchObject({ status: 400, field: 'invocation_defaults' });
     expect(defaultsIn(await set(KEY_OF.admin, { callback_url: shown }))).toMatchObject({ callback_url: shown });
     expect((await ask(KEY_OF.admin, path, { method: 'DELETE' })).status).toBe(204);
   });

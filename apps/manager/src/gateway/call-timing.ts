@@ -74,7 +74,6 @@ export class CallTiming {
     this.revision = 0;
     this.replica = undefined;
     this.sentAt = 0;
-    this.workingSince = 0;
   }
 
   /** All requests to workers together. */

@@ -115,7 +115,7 @@ function hrefOf(url: unknown): string | undefined {
   return typeof url === 'string' && URL.canParse(url) ? new URL(url).href : undefined;
 }
 
-/** Which member of a call is wrong, and why. None is that is null or left out. */
+/** Which member of a call is wrong, and why. One that is null or left out never is. */
 export function policyFault(members: Readonly<Record<string, unknown>>) {
   for (const field of POLICY_NAMES) {
     const { [field]: value } = members;
