@@ -1,6 +1,7 @@
 import { randomUUIDv7 } from 'node:crypto';
 import type { HistoryConfig } from '#libs/config/config.js';
 import { loadConfig } from '#libs/config/load-config.js';
+import type { Ask, Database } from '#libs/database/database.js';
 import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { Metrics } from '#libs/observability/metrics.js';
 import type { PinoLogger } from 'nestjs-pino';
@@ -77,6 +78,17 @@ function ended({ id = ID, ms = 5, revision = 1, ...rest }: Record<string, unknow
     exchanged: undefined,
     ...rest,
   };
+}
+
+async function openSegment(): Promise<void> {
+  const newest = (await storage.segments()).findLast(({ family }) => family === 'calls');
+  await storage.openAfter(newest!);
+}
+
+/** But for the newest. */
+async function dropSegments(): Promise<void> {
+  const closed = (await storage.segments()).filter(({ closedAt }) => closedAt !== null);
+  await Promise.all(closed.map((segment) => storage.drop(segment)));
 }
 
 const rows = () => here.database.query<{ id: string; segment: number }>('SELECT id, segment FROM calls ORDER BY id');
@@ -240,6 +252,47 @@ describe('calls that have ended', () => {
   });
 });
 
+const idOf = (n: number) => `01900000-0000-7000-8000-${String(n).padStart(12, '0')}`;
+
+/** Calls of one function into the newest segment, the fifth of another revision. */
+async function insertCalls(count: number, { from = 1, functionId = ID } = {}): Promise<void> {
+  await here.database.query(
+    `INSERT INTO calls (id, request_bytes, answer_bytes, segment, revision, queue_ms, handler_ms, total_ms, kind, is_cold,
+       function_id, request_id)
+     SELECT ('01900000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, 1, 1,
+       (SELECT max(number) FROM history_segments WHERE family = 'calls'), CASE n WHEN 5 THEN 2 ELSE 1 END, 0, 1, 1, 0,
+       false, $3, 'a-request' FROM generate_series($1::integer, $2::integer) AS n`,
+    [from, from + count - 1, functionId],
+  );
+}
+
+interface Plan {
+  readonly 'Actual Rows': number;
+  readonly Plans?: readonly Plan[];
+}
+
+/** How PostgreSQL answers what is read in transactions. */
+function explained(): { readonly database: Database; readonly plans: Plan[] } {
+  const plans: Plan[] = [];
+  const database = Object.create(here.database) as Database;
+  database.transaction = (work, options) =>
+    here.database.transaction(async (ask, copy) => {
+      const asked: Ask = async (sql, values) => {
+        if (sql.startsWith('WITH')) {
+          const [row] = await ask<{ 'QUERY PLAN': [{ Plan: Plan }] }>(`EXPLAIN (ANALYZE, FORMAT JSON) ${sql}`, values);
+          plans.push(row!['QUERY PLAN'][0].Plan);
+        }
+        return ask(sql, values);
+      };
+      return work(asked, copy);
+    }, options);
+  return { database, plans };
+}
+
+function mostRead(plan: Plan): number {
+  return Math.max(plan['Actual Rows'], ...(plan.Plans ?? []).map(mostRead));
+}
+
 describe('lists of calls', () => {
   it('are filtered, and leave attempts of calls for later to those', async () => {
     const { ends, recorder, repository } = history();
@@ -281,8 +334,7 @@ describe('lists of calls', () => {
       ends.tell(call);
       if (n % 30 !== 29) continue;
       await recorder.settled(60_000);
-      const newest = (await storage.segments()).findLast(({ family }) => family === 'calls');
-      await storage.openAfter(newest!);
+      await openSegment();
     }
     await recorder.settled(60_000);
     const seen: string[] = [];
@@ -300,23 +352,12 @@ describe('lists of calls', () => {
         .toSorted()
         .toReversed(),
     );
-    await Promise.all(
-      (await storage.segments()).filter(({ closedAt }) => closedAt !== null).map((segment) => storage.drop(segment)),
-    );
+    await dropSegments();
   });
 
   it('look at so many calls for a filter, and say where they have stopped', async () => {
     const { repository } = history();
-    const { max: number } = (
-      await here.database.query<{ max: number }>(`SELECT max(number) FROM history_segments WHERE family = 'calls'`)
-    )[0]!;
-    await here.database.query(
-      `INSERT INTO calls (id, request_bytes, answer_bytes, segment, revision, queue_ms, handler_ms, total_ms, kind, is_cold,
-         function_id, request_id)
-       SELECT ('01900000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, 1, 1, $1, CASE n WHEN 5 THEN 2 ELSE 1 END, 0,
-         1, 1, 0, false, $2, 'a-request' FROM generate_series(1, 25000) AS n`,
-      [number, ID],
-    );
+    await insertCalls(25_000);
     const found = [];
     let pages = 0;
     for (let before: string | undefined = ALL.before; before !== undefined; pages += 1) {
@@ -330,6 +371,25 @@ describe('lists of calls', () => {
     }
     expect(found).toMatchObject([{ revision: 2 }]);
     expect(pages).toBe(3);
+  });
+
+  it('read no more calls than they show, of however many the function has', async () => {
+    for (let from = 1; from < 50_000; from += 10_000) {
+      for (const functionId of [ID, 'zzzzzzzzzzzzzzzz']) await insertCalls(10_000, { from, functionId });
+      await openSegment();
+    }
+    await here.database.query('ANALYZE calls');
+    const { database, plans } = explained();
+    const repository = new HistoryRepository(database);
+    for (const [before, newest] of [
+      [ALL.before, 50_000],
+      [idOf(25_000), 24_999],
+    ] as const) {
+      const { rows: page } = await repository.list(ID, { ...ALL, before });
+      expect(page.map(({ id }) => id)).toEqual(Array.from({ length: 50 }, (_, n) => idOf(newest - n)));
+    }
+    expect(plans.map(mostRead)).toEqual([50, 50]);
+    await dropSegments();
   });
 });
 

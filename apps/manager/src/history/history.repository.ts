@@ -196,9 +196,7 @@ export class HistoryRepository {
     const isFiltered = [status, kind, revision, code].some((one) => one !== undefined);
     const scanned = isFiltered ? MOST_SCANNED : limit;
     const at = (index: number) => `$${values.length + index}`;
-    const rows = await this.database.query<
-      Partial<CallRow> & { readonly scanned: number; readonly last: string | null }
-    >(
+    const rows = await this.inOrder<Partial<CallRow> & { readonly scanned: number; readonly last: string | null }>(
       `WITH scanned AS MATERIALIZED (
          SELECT ${CALL_COLUMNS} ${ordered} LIMIT ${at(1)}
        ), found AS (
@@ -226,6 +224,20 @@ export class HistoryRepository {
     const [ends] = rows;
     const isCutShort = found.length < limit && ends !== undefined && ends.scanned === scanned;
     return { rows: found, downTo: isCutShort ? (ends.last ?? undefined) : undefined };
+  }
+
+  /**
+   * Reads along an index from its end. The planner takes two bounds of a pair for next to nothing, of which it would
+   * sort all.
+   */
+  private inOrder<Row>(sql: string, values: readonly unknown[]): Promise<Row[]> {
+    return this.database.transaction(
+      async (ask) => {
+        await ask('SET LOCAL enable_sort = off');
+        return ask<Row>(sql, values);
+      },
+      { isRepeatable: true },
+    );
   }
 
   async find(id: string): Promise<KeptCallWithPayload | null> {
