@@ -1,13 +1,15 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { countRow, makeRow } from '../report/rows.mjs';
 import { quantileOf } from '../report/statistics.mjs';
+import { untilPoolIsFull } from '../stage/quiet.mjs';
 import { untilAsleep } from '../stage/sleep.mjs';
 import { callSleeper, openSleepers } from '../stage/sleepers.mjs';
 
 const RUNS = 1_000;
 /** Beside so many of them a sleeping function is woken. */
 const WOKEN_EVERY = 10;
-/** A pool must be filled as fast as it is used. */
+/** Faster than a pool is filled. */
+const IN_A_ROW = 100;
 const PAUSE_MS = 150;
 const LIMITS = { p50: 25, p99: 60 };
 /** Leaves whatever a run can leave, and answers what it finds of another. */
@@ -25,25 +27,36 @@ def handle(payload):
     return sum(found)
 `;
 
-/** Files that are run once, one after the other, with the settings of a new installation. */
+/**
+ * Files that are run once, with the settings of a new installation: each once the pool is full again, and then some
+ * that come faster than a pool is filled.
+ */
 export async function measureRuns(stage) {
   const { manager, ids } = await openSleepers(stage, 1, { environment: { WARM_POOL_SIZE: 'auto' } });
   const count = Math.max(20, Math.round(RUNS * stage.share));
   const [times, pairs] = [[], []];
   let traces = 0;
-  for (let made = 0; made < count; made += 1) {
-    const ours = await timed(async () => {
-      const { result, logs } = await run(manager, String(made));
+  const one = (name) =>
+    timed(async () => {
+      const { result, logs } = await run(manager, name);
       traces += result;
-      if (logs.length !== 1 || logs[0].line !== String(made)) throw new Error(`Its log was ${JSON.stringify(logs)}.`);
+      if (logs.length !== 1 || logs[0].line !== name) throw new Error(`Its log was ${JSON.stringify(logs)}.`);
     });
+  for (let made = 0; made < count; made += 1) {
+    await untilPoolIsFull(manager);
+    const ours = await one(String(made));
     times.push(ours);
-    await delay(PAUSE_MS);
     if (made % WOKEN_EVERY > 0) continue;
     await untilAsleep(manager, ids[0]);
+    await untilPoolIsFull(manager);
     pairs.push({ ours, reference: await timed(() => callSleeper(manager, ids[0])) });
   }
-  return { rows: rowsOf(times, pairs, traces), times, traces };
+  const inARow = [];
+  for (let made = 0; made < Math.max(10, IN_A_ROW * stage.share); made += 1) {
+    inARow.push(await one(`row ${made}`));
+    await delay(PAUSE_MS);
+  }
+  return { rows: rowsOf(times, pairs, traces, inARow), times, traces, inARow };
 }
 
 async function run(manager, payload) {
@@ -63,8 +76,8 @@ async function timed(work) {
   return Math.round((performance.now() - began) * 100) / 100;
 }
 
-function rowsOf(times, pairs, traces) {
-  const what = `${times.length} files run once`;
+function rowsOf(times, pairs, traces, inARow) {
+  const what = `${times.length} files run once, each by a full pool`;
   return [
     makeRow(pairs, {
       figure: `${what}: p50`,
@@ -86,6 +99,11 @@ function rowsOf(times, pairs, traces) {
       ours: traces,
       target: 'none',
       meets: ({ ours }) => ours === 0,
+    }),
+    countRow({
+      figure: `${inARow.length} files run once, ${PAUSE_MS} ms after one another: p50`,
+      unit: 'ms',
+      ours: quantileOf(inARow, 0.5),
     }),
   ];
 }
