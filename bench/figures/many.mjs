@@ -3,10 +3,11 @@ import { ECHO } from '../reference/handlers.mjs';
 import { countRow, makeRow, pick } from '../report/rows.mjs';
 import { spread } from '../report/statistics.mjs';
 import { cpuMicroseconds } from '../stage/process-use.mjs';
-import { fillWithFunctions } from '../stage/fill.mjs';
+import { fillWithFunctions, functionId } from '../stage/fill.mjs';
 import { inPairs } from './pairs.mjs';
 
 const MANY = 10_000;
+const SCHEDULES = 1_000;
 const FEW = 100;
 const BOOTS = { count: 6, seconds: 120 };
 const PAGE = 100;
@@ -14,7 +15,7 @@ const PAGE = 100;
 const LISTS = { pages: 50, wholes: 5 };
 const SETTLED_WITHIN_MS = 60_000;
 const IDLE = { settleMs: 5_000, seconds: 30 };
-const LIMITS = { pageMs: 50, bootMs: 5_000, bytesEach: 4 * 1024, statements: 1, percent: 0.5 };
+const LIMITS = { pageMs: 50, bootMs: 5_000, bytesEach: 4 * 1024, statements: 1, withSchedules: 2, percent: 0.5 };
 
 /** A manager with very many functions that sleep, beside one with few: from its boot on. */
 export async function measureMany(stage) {
@@ -40,9 +41,33 @@ export async function measureMany(stage) {
   );
   await many.boot();
   await settled(many);
-  const idle = await idleCost(many, Math.max(IDLE.seconds * stage.share, 5));
+  const seconds = Math.max(IDLE.seconds * stage.share, 5);
+  const idle = await idleCost(many, seconds);
+  await addSchedules(many);
+  const scheduled = await idleCost(many, seconds);
   await many.stop();
-  return { rows: [...rowsOf(pairs), ...idleRows(idle)], pairs, idle };
+  const { statements, withSchedules } = LIMITS;
+  const what = `${MANY} functions that sleep`;
+  const rows = [
+    ...rowsOf(pairs),
+    ...idleRows(what, idle, statements),
+    ...idleRows(`${what} with ${SCHEDULES} schedules`, scheduled, withSchedules),
+  ];
+  return { rows, pairs, idle, scheduled };
+}
+
+/** None of which comes while it is measured: most schedules come at night. */
+async function addSchedules(manager) {
+  const hour = (new Date().getUTCHours() + 12) % 24;
+  for (let number = 1; number <= SCHEDULES; number += 1) {
+    const answer = await fetch(`${manager.origin}/functions/${functionId(number)}/schedules/nightly`, {
+      method: 'PUT',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ cron: `${number % 60} ${hour} * * *` }),
+    });
+    const text = await answer.text();
+    if (answer.status !== 201) throw new Error(`A schedule was answered ${answer.status}: ${text}`);
+  }
 }
 
 /** What a manager does when nobody asks anything of it: statements a second, and the share of a processor. */
@@ -64,9 +89,8 @@ async function idleCost(manager, seconds) {
   return { perSecond, share };
 }
 
-function idleRows({ perSecond, share }) {
-  const figure = `${MANY} functions that sleep`;
-  const { statements, percent } = LIMITS;
+function idleRows(figure, { perSecond, share }, statements) {
+  const { percent } = LIMITS;
   return [
     countRow({ figure: `${figure}: statements`, unit: '/s', ours: round(perSecond), ...most(statements, '/s') }),
     ...(share === undefined
