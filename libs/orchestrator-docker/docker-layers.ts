@@ -11,6 +11,7 @@ import { DeadlinePassed, within } from '#libs/deadlines/within.js';
 import {
   BUILD_FOLDERS,
   BUILT_ARCHIVE,
+  BUILT_LINE,
   BuildFailed,
   type BuildRequest,
   type Built,
@@ -79,9 +80,9 @@ export class DockerLayers implements LayerEngine {
     try {
       id = await this.engine.create(name, this.builder(name, await this.place(signal)), signal);
       await this.engine.putArchive(id, '/build', await this.job(request), signal);
-      const status = await this.run(id, onLine, signal);
+      const ended = await this.run(id, onLine, signal);
       archive = await this.engine.getArchive(id, '/build/out', signal);
-      const outcome = await this.outcome(id, status, new Outputs(archive), signal);
+      const outcome = await this.outcome(id, ended, new Outputs(archive), signal);
       return await keep(outcome);
     } catch (error) {
       if (isImageMissing(error)) throw new BuildFailed('unavailable', `The image ${this.rules.image} is missing.`);
@@ -135,16 +136,23 @@ export class DockerLayers implements LayerEngine {
     throw new Error(`The builds' cache can't be emptied (status ${status}): is ${this.rules.image} of this release?`);
   }
 
-  private async run(id: string, onLine: (line: string) => void, signal: AbortSignal): Promise<number> {
+  /** Until all is built: the engine takes a while to end a container. Answers what to ask for the status it ends with. */
+  private async run(id: string, onLine: (line: string) => void, signal: AbortSignal): Promise<() => Promise<number>> {
     const { timeoutMs } = this.rules;
     const over = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
     const ended = this.engine.wait(id, timeoutMs + CLEAN_MS, signal);
     ended.catch(() => undefined);
     await this.engine.start(id, signal);
     const following = new AbortController();
-    void this.follow(id, onLine, following.signal).catch(() => undefined);
+    const { promise: built, resolve } = Promise.withResolvers<void>();
+    const note = (line: string) => {
+      onLine(line);
+      if (line === BUILT_LINE) resolve();
+    };
+    void this.follow(id, note, following.signal).catch(() => undefined);
     try {
-      return await within('a build', { signal: over }, () => ended);
+      await within('a build', { signal: over }, () => Promise.race([ended, built]));
+      return () => ended;
     } catch (error) {
       signal.throwIfAborted();
       if (!over.aborted && !(error instanceof DeadlinePassed)) throw error;
@@ -162,11 +170,18 @@ export class DockerLayers implements LayerEngine {
     }
   }
 
-  private async outcome(id: string, status: number, outputs: Outputs, signal: AbortSignal): Promise<Built> {
+  private async outcome(
+    id: string,
+    ended: () => Promise<number>,
+    outputs: Outputs,
+    signal: AbortSignal,
+  ): Promise<Built> {
     try {
       const lock = await outputs.text('lock.txt');
       const result = await outputs.text('result.json');
-      if (result === undefined) throw new BuildFailed('unavailable', `The build ended with status ${status} alone.`);
+      if (result === undefined) {
+        throw new BuildFailed('unavailable', `The build ended with status ${await ended()} alone.`);
+      }
       const archive = () => outputs.file(BUILT_ARCHIVE, largestArchive(this.rules));
       return { ...reportIn(result), lock: lock ?? '', archive };
     } catch (error) {

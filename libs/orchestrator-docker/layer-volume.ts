@@ -20,6 +20,7 @@ export const LAYERS_DIR = '/layers';
 type AddWhole = (header: Partial<Header>, content: Buffer, added: (error?: Error | null) => void) => void;
 
 const SMALL_BYTES = 64 * 1024;
+const PIECE_BYTES = 256 * 1024;
 const REMOVE_MS = 20_000;
 const SWEEP_MS = 60_000;
 /** Without anything known to be there in vain. */
@@ -161,7 +162,8 @@ export class LayerVolume {
       archive.finalize();
     };
     packing().catch((error: unknown) => failing.abort(error));
-    await this.engine.putArchive(porter, '/', Readable.from(archive as AsyncIterable<Buffer>), either, this.longestMs);
+    const pieces = Readable.from(inPieces(archive as AsyncIterable<Buffer>), { objectMode: false });
+    await this.engine.putArchive(porter, '/', pieces, either, this.longestMs);
   }
 
   private container(config: Partial<ContainerCreateOptions>): ContainerCreateOptions {
@@ -180,6 +182,20 @@ export class LayerVolume {
       },
     };
   }
+}
+
+/** Packages have many small files, of which each would be sent by itself. */
+async function* inPieces(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let held: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of chunks) {
+    held.push(chunk);
+    bytes += chunk.length;
+    if (bytes < PIECE_BYTES) continue;
+    yield Buffer.concat(held);
+    [held, bytes] = [[], 0];
+  }
+  if (bytes > 0) yield Buffer.concat(held);
 }
 
 async function add(archive: Pack, name: string, { kind, isExecutable, size, content }: LayerEntry): Promise<void> {

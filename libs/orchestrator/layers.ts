@@ -57,6 +57,8 @@ export interface Built {
 export const BUILD_FOLDERS = ['in', 'out', 'layer', 'tmp'] as const;
 /** In `out`, beside `lock.txt` and `result.json`. */
 export const BUILT_ARCHIVE = 'site-packages.tar';
+/** The line that says that they are there; builders of former releases say nothing. */
+export const BUILT_LINE = 'Done';
 
 /**
  * `refused`: what was asked for can't be had. `too_large`, `timed_out`: it takes more than there may be. `index`: the

@@ -1,6 +1,7 @@
 """`python -m faas_builder <folder>`: reads `in/job.json` there, and writes its result into `out`.
 
-Lines on standard output are what is shown while it builds; `out/result.json` says how it ended.
+Lines on standard output are what is shown while it builds; `out/result.json` says how it ended. Of
+a layer that is built the last line says so, once all of it is there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import signal
 import sys
 
-from .build import Failed, build
+from .build import Failed, build, tell
 from .job import Job
 
 _PR_SET_PDEATHSIG = 1
@@ -41,6 +42,8 @@ def main() -> int:
     path = os.path.join(folder, "out", "result.json")
     with open(path, "w", encoding="utf-8") as file:
         json.dump(result, file)
+    if result["status"] == "built":
+        tell("Done")
     return 0
 
 

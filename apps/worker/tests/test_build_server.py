@@ -82,8 +82,9 @@ def builder(tmp_path: Path) -> Iterator[Builder]:
 def test_a_job_is_answered_with_lines_a_result_and_the_archive(builder: Builder) -> None:
     response = builder.ask(JOB)
     assert response.status == 200
-    said = json.loads(response.readline())
-    assert said["line"].startswith("Packed 0 files")
+    said = [json.loads(response.readline())["line"] for _ in range(2)]
+    assert said[0].startswith("Packed 0 files")
+    assert said[1] == "Done"
     outcome = json.loads(response.readline())
     assert outcome["lock"] == ""
     assert {"status": "built", "bytes": 0, "files": 0}.items() <= outcome["result"].items()
