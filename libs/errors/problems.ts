@@ -23,7 +23,7 @@ export const PROBLEM_MEMBERS = {
   field: {
     type: 'string',
     description:
-      'invalid_upload, invalid_update, invalid_secret, invalid_payload, invalid_invocation, invalid_event, invalid_schedule, name_taken, …_too_large: the field at fault; "form" or "body" for all of it.',
+      'invalid_upload, invalid_update, invalid_secret, invalid_payload, invalid_invocation, invalid_event, invalid_schedule, name_taken, …_too_large: the field at fault; "form" or "body" for all of it; invalid_request: the header.',
   },
   parameter: { type: 'string', description: 'invalid_page, invalid_request: the query parameter at fault.' },
   limit_bytes: {

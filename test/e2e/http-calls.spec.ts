@@ -209,7 +209,16 @@ describeOnAnyEngine('an HTTP call', (engine) => {
     expectProblem(await get('/f/nobody'), 404, 'function_not_found');
     expectProblem(await get('/f/Not_a_Name'), 404, 'function_not_found');
     expectProblem(await get('/f/echo', { 'X-Faas-Revision': '7' }), 409, 'revision_without_traffic');
-    expectProblem(await get('/f/echo', { 'X-Faas-Revision': 'x' }), 400, 'invalid_request');
+    const refused = async (headers: Record<string, string>) =>
+      expectProblem(await get('/f/echo', headers), 400, 'invalid_request');
+    const bad = await refused({ 'X-Faas-Revision': 'x' });
+    expect(bad).toMatchObject({
+      field: 'X-Faas-Revision',
+      detail: expect.stringMatching(/^The header X-Faas-/) as string,
+    });
+    expect(bad['parameter']).toBeUndefined();
+    const both = await refused({ 'X-Faas-Revision': '1', 'X-Faas-Tag': 'next' });
+    expect(both).toMatchObject({ field: 'X-Faas-Tag', detail: 'Send X-Faas-Revision or X-Faas-Tag, not both.' });
   });
 
   it('shows the handler who called, and nothing of keys and of the way', PATIENT, async () => {

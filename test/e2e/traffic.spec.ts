@@ -118,6 +118,8 @@ describeOnEachEngine('traffic of a function', (engine) => {
     expectProblem(await execute(manager, `${id}?tag=none`), 409, 'revision_without_traffic');
     expectProblem(await execute(manager, `${id}?revision=7`), 409, 'revision_without_traffic');
     expectProblem(await execute(manager, `${id}?revision=x`), 400, 'invalid_request');
+    const both = expectProblem(await execute(manager, `${id}?revision=2&tag=former`), 400, 'invalid_request');
+    expect(both).toMatchObject({ detail: 'Send revision or tag, not both.', parameter: 'tag' });
     await manager.remove(id);
   });
 
