@@ -181,6 +181,11 @@ export const PROBLEMS = {
     status: 404,
     detail: 'There is no invocation 019356b4-1c30-7b2e-9f4c-5d2f4a6e8b10. It may have been removed after its time.',
   },
+  log_not_kept: {
+    status: 404,
+    detail:
+      'Invocation 019356b4-1c30-7b2e-9f4c-5d2f4a6e8b10 is a run, of which nothing but its record is kept: its answer had what it has printed.',
+  },
   method_not_allowed: { status: 405, detail: '/functions knows no PUT, only GET, HEAD, POST.' },
   request_timeout: { status: 408, detail: 'The request did not arrive in time.' },
   function_not_runnable: {

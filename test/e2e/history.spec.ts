@@ -187,6 +187,7 @@ describeOnAnyEngine('the history of functions', (engine) => {
     const found = await find(manager, listed?.id ?? '');
     expect(found).toMatchObject({ id: listed?.id, request_id: listed?.request_id });
     expectProblem(await replay(manager, found.id), 409, 'replay_impossible');
+    expectProblem(await manager.send(`/invocations/${found.id}/logs`), 404, 'log_not_kept');
     expectProblem(await manager.send('/runs?kind=run'), 400, 'invalid_request');
   });
 

@@ -20,6 +20,15 @@ export class InvocationNotFound extends AppError {
   }
 }
 
+/** A run's worker is gone with all that it has printed. */
+export class LogNotKept extends AppError {
+  readonly code = 'log_not_kept';
+  readonly kind = 'not_found';
+  constructor(id: string) {
+    super(`Invocation ${id} is a run, of which nothing but its record is kept: its answer had what it has printed.`);
+  }
+}
+
 export class InvocationEnded extends AppError {
   readonly code = 'invocation_ended';
   readonly kind = 'conflict';

@@ -217,6 +217,7 @@ export class InvocationsController {
   @ApiLogRecords()
   @ApiProblems(
     'invocation_not_found',
+    'log_not_kept',
     'function_not_found',
     'route_not_found',
     'manager_overloaded',

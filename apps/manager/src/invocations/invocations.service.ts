@@ -21,7 +21,7 @@ import { MemoryBudget } from '../memory/memory-budget.js';
 import { RevisionWithoutTraffic } from '../traffic/errors.js';
 import type { Choice } from '../traffic/traffic.js';
 import { callJson, InvocationDto, invocationJson } from './dto.js';
-import { IdempotencyKeyReused, InvocationEnded, InvocationNotFound, QueueFull } from './errors.js';
+import { IdempotencyKeyReused, InvocationEnded, InvocationNotFound, LogNotKept, QueueFull } from './errors.js';
 import { type Invocation, isOver, type Replayed } from './invocation.js';
 import { InvocationMetrics } from './invocation-metrics.js';
 import { Dispatcher } from './dispatcher.js';
@@ -149,9 +149,13 @@ export class InvocationsService {
     };
   }
 
-  /** Whose lines in the log are a call's: attempts of calls for later print under their invocation's id. */
+  /**
+   * Whose lines in the log are a call's: attempts of calls for later print under their invocation's id. Throws
+   * {@link LogNotKept} of a run.
+   */
   async printedBy(id: string): Promise<{ readonly functionId: string; readonly requestId: string }> {
     const found = await this.findAny(id);
+    if ('call' in found && found.call.kind === 'run') throw new LogNotKept(id);
     if ('call' in found) return found.call;
     return { functionId: found.invocation.functionId, requestId: id };
   }
