@@ -4,7 +4,7 @@ import type { AppError } from '#libs/errors/app-error.js';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MemoryExhausted } from '../memory/memory-budget.js';
-import { checkBody, readBody } from './call-body.js';
+import { checkBody, parseCall, readBody } from './call-body.js';
 import { PARSED_BYTES } from '#libs/json/json-scan.js';
 
 const LIMIT = 1_000;
@@ -33,6 +33,12 @@ describe('checkBody', () => {
         },
       ),
     );
+  });
+
+  it('says which members there are in place of one that there isn’t', () => {
+    const body = Buffer.from('{"payload":"","delay":1}');
+    expect(() => checkBody(body, LIMIT)).toThrow('There is no member "delay". Known: payload. Send ');
+    expect(() => parseCall(body, LIMIT, ['delay_ms', 'priority'])).toThrow('Known: payload, delay_ms, priority. Send ');
   });
 
   it.each([

@@ -77,7 +77,8 @@ function payloadOf(body: unknown, others: readonly string[]): string {
   const unknown = names.length === 1 ? undefined : names.find((name) => name !== 'payload' && !others.includes(name));
   if (unknown === undefined) return payload;
   const shown = unknown === STAND_IN ? 'of a very long name' : unknown.slice(0, 64);
-  throw new InvalidPayload(`There is no member ${JSON.stringify(shown)}.`, shown);
+  const known = ['payload', ...others].join(', ');
+  throw new InvalidPayload(`There is no member ${JSON.stringify(shown)}. Known: ${known}.`, shown);
 }
 
 function checkSize(payload: string, payloadBytes: number): void {
