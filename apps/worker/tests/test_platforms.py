@@ -65,6 +65,10 @@ def test_a_handler_of_openfaas_gets_event_and_context(start: Start) -> None:
     assert (failed.status, failed.error["code"]) == (400, "handler_error")
     assert "answered 500: {'a': 1}" in failed.error["message"]
     assert http_call(worker, "POST", "/", b"number").body == b"5"
+    assert worker.call("status 200").result == "x"
+    for bad in "status abc", "status 99", "status 600":
+        for answer in worker.call(bad), http_call(worker, "POST", "/", bad.encode()):
+            assert (answer.status, answer.error["code"]) == (502, "handler_response_invalid")
 
 
 def test_a_function_of_knative_is_made_started_and_called(start: Start) -> None:

@@ -51,6 +51,7 @@ export class ExecutionController {
     'manager_overloaded',
     'handler_error',
     'handler_result_invalid',
+    'handler_response_invalid',
     'worker_crashed',
     'function_not_ready',
     'orchestrator_unavailable',

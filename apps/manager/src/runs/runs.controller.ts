@@ -56,6 +56,7 @@ export class RunsController {
     'handler_error',
     'handler_result_invalid',
     'handler_timeout',
+    'handler_response_invalid',
     'worker_crashed',
     'function_overloaded',
     'manager_overloaded',

@@ -14,10 +14,10 @@ from importlib import import_module
 from typing import Any
 
 from .events import event_of, is_event, packaged
-from .http import Disconnected, EventInvalid, Request, latin_header
+from .http import AnswerInvalid, Disconnected, EventInvalid, Request, encoded_head, latin_header
 from .kinds import Uncallable, is_async
 from .payloads import JSON, TEXT, Context, ContextCall, PayloadHttpCall, Values
-from .results import Answer, application_answer
+from .results import Answer, application_answer, response_invalid
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -169,7 +169,8 @@ class OpenFaasHttpCall(PayloadHttpCall):
 
 
 class OpenFaasCall(ContextCall):
-    """`execute`: the payload is the body of a POST, and the answer's body the result."""
+    """`execute`: the payload is the body of a POST, and the answer's body the result. What is no
+    answer of HTTP is none here, either."""
 
     def start(self, function: Any) -> Any:
         none = Values(())
@@ -178,10 +179,11 @@ class OpenFaasCall(ContextCall):
 
     def answer(self, value: Any, max_bytes: int) -> Answer | None:
         status, headers, body = openfaas_parts(value)
+        encoded_head(status, headers)
         found = next((value for name, value in headers if name.lower() == b"content-type"), TEXT)
         if isinstance(body, (str, bytes, bytearray, memoryview)):
             content = body.encode() if isinstance(body, str) else bytes(body)
-        elif type(status) is not int or status < 400:
+        elif status < 400:
             return super().answer(body, max_bytes)
         else:
             content = repr(body).encode()
@@ -189,6 +191,11 @@ class OpenFaasCall(ContextCall):
 
     async def answer_on_loop(self, value: Any, max_bytes: int) -> Answer | None:
         return self.answer(value, max_bytes)
+
+    def failed(self, error: BaseException, file: str | None) -> Answer | None:
+        if isinstance(error, AnswerInvalid):
+            return response_invalid(str(error))
+        return super().failed(error, file)
 
 
 # Functions Framework, as Cloud Functions has it: https://github.com/GoogleCloudPlatform/functions-framework-python

@@ -54,6 +54,8 @@ def openfaas(event, context):
         return 5
     if event.body == b"failed":
         return {"statusCode": 500, "body": {"a": 1}}
+    if event.body.startswith(b"status "):
+        return {"statusCode": event.body[7:].decode(), "body": "x"}
     return {
         "statusCode": 202,
         "body": f"{event.method} {event.query.get('x')} {event.headers.get('X-Mine')} "
