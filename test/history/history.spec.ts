@@ -250,6 +250,32 @@ describe('calls that have ended', () => {
     expect(await kept(longResult)).toEqual(['x', undefined, false]);
     expect(await kept(deep)).toEqual(['{"password":"[redacted]"}', '{"result":1}', true]);
   });
+
+  it('are measured by their payloads and results, and not by the JSON around', async () => {
+    const { ends, recorder, repository } = history({ payloadBytes: 200 });
+    const of = (body: string, result: string) =>
+      ended({ exchanged: { body: Buffer.from(body), result: Buffer.from(result), redact: [] } });
+    const calls = [200, 201].flatMap((bytes) => [
+      of(`{"payload": "${'x'.repeat(bytes)}"}`, `{"result":"${'y'.repeat(bytes - 2)}"}`),
+      of(`{"payload":"${String.raw`\u0041`.repeat(bytes)}"}`, '{"result":1}'),
+      of(`{"payload":"é${'x'.repeat(bytes - 2)}"}`, '{"result":1}'),
+      of('{"payload":""}', `{"result":"${'y'.repeat(bytes - 2)}"}`),
+    ]);
+    for (const call of calls) ends.tell(call);
+    await recorder.settled(60_000);
+    const found = await Promise.all(calls.map(({ id }) => repository.find(id)));
+    expect(found.map((one) => one?.payload?.length)).toEqual([200, 200, 200, 0, undefined, undefined, undefined, 0]);
+    expect(found.map((one) => one?.result?.length)).toEqual([
+      211,
+      12,
+      12,
+      211,
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+    ]);
+  });
 });
 
 const idOf = (n: number) => `01900000-0000-7000-8000-${String(n).padStart(12, '0')}`;

@@ -2,6 +2,7 @@ import type { HistoryConfig } from '#libs/config/config.js';
 import { HISTORY_CONFIG } from '#libs/config/config.module.js';
 import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { within } from '#libs/deadlines/within.js';
+import { LONGEST_ESCAPE, PARSED_BYTES } from '#libs/json/json-scan.js';
 import { randomUUID } from 'node:crypto';
 import { setImmediate as turn } from 'node:timers/promises';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
@@ -25,6 +26,8 @@ const AT_ONCE = MOST_PENDING / 10;
 /** Of payloads; and so much of them is looked through before others have their turn. */
 const BYTES_AT_ONCE = 1024 * 1024;
 const BYTES_PER_TURN = 64 * 1024;
+/** What stands around a result as the worker has answered it. */
+const AROUND_RESULT = '{"result":}'.length;
 const MINUTES_AT_ONCE = 1_000;
 const LAST_WRITE_MS = 3_000;
 
@@ -124,9 +127,11 @@ export class HistoryRecorder implements OnApplicationBootstrap, OnApplicationShu
 
   private keep(id: string, { body, result, redact }: Exchanged): void {
     const { payloadBytes } = this.config;
-    const kept = result !== undefined && result.length <= payloadBytes ? result : undefined;
+    const kept = result !== undefined && result.length - AROUND_RESULT <= payloadBytes ? result : undefined;
     const bytes = body.length + (kept?.length ?? 0);
-    if (body.length > payloadBytes || this.waitingPayloadBytes + bytes > MOST_PENDING_BYTES) {
+    // How large the payload in it is shows when it is parsed.
+    const mostBytes = payloadBytes * LONGEST_ESCAPE + PARSED_BYTES;
+    if (body.length > mostBytes || this.waitingPayloadBytes + bytes > MOST_PENDING_BYTES) {
       this.metrics.dropPayload();
       return;
     }
@@ -197,7 +202,7 @@ export class HistoryRecorder implements OnApplicationBootstrap, OnApplicationShu
     const kept: KeptPayload[] = [];
     let looked = 0;
     for (const one of payloads) {
-      const shown = redactedOf(one);
+      const shown = redactedOf(one, this.config.payloadBytes);
       if (shown === undefined) this.metrics.dropPayload();
       else kept.push(shown);
       const bytes = sizeOf([{ payload: one.exchanged.body, result: one.exchanged.result }]);
@@ -235,10 +240,14 @@ function sizeOf(payloads: readonly { readonly payload: Buffer | null; readonly r
   return payloads.reduce((sum, { payload, result }) => sum + (payload?.length ?? 0) + (result?.length ?? 0), 0);
 }
 
-/** Undefined: what is nested too deep to be looked through isn't kept. */
-function redactedOf({ id, row, exchanged: { body, result, redact } }: Unredacted): KeptPayload | undefined {
+/** Undefined: what is too large, or nested too deep to be looked through, isn't kept. */
+function redactedOf(
+  { id, row, exchanged: { body, result, redact } }: Unredacted,
+  payloadBytes: number,
+): KeptPayload | undefined {
   try {
     const { payload } = JSON.parse(body.toString()) as { readonly payload: string };
+    if (Buffer.byteLength(payload) > payloadBytes) return undefined;
     const { text, isChanged } = redacted(payload, redact);
     const shown = result && Buffer.from(redactedJson(result.toString(), redact));
     // A lone surrogate is no UTF-8.
