@@ -177,6 +177,7 @@ describeOnAnyEngine('HTTP calls for later', (engine) => {
     const { id } = await here().add(ECHO);
     const { 'ce-source': _, ...noSource } = BINARY;
     const badTime = JSON.stringify({ ...EVENT, time: 'yesterday' });
+    const badData = JSON.stringify({ ...EVENT, data_base64: 'YQ' });
     for (const path of [`/f/${id}/event`, `/functions/${id}/invocations`]) {
       const refused = async (sent: Sent, field: string, text: string) => {
         const problem = expectProblem(await here().send(path, { method: 'POST', ...sent }), 400, 'invalid_event');
@@ -185,6 +186,7 @@ describeOnAnyEngine('HTTP calls for later', (engine) => {
       };
       await refused({ headers: noSource, body: 'x' }, 'source', 'missing');
       await refused({ headers: STRUCTURED, body: badTime }, 'time', 'RFC 3339');
+      await refused({ headers: STRUCTURED, body: badData }, 'data_base64', 'must be base64');
       await refused({ headers: STRUCTURED, body: 'x' }, 'body', 'not JSON');
       const packed = { headers: { ...STRUCTURED, 'Content-Encoding': 'gzip' }, body: gzipSync(JSON.stringify(EVENT)) };
       await refused(packed, 'Content-Encoding', 'uncompressed');

@@ -44,6 +44,12 @@ describe('an event', () => {
     structured({ ...all, data: { any: ['thing', null, { deep: 1 }] } });
     structured({ ...all, subject: null, data_base64: 'aGVsbG8=' });
     structured({ ...EVENT, data: 'x'.repeat(500_000) });
+    structured({ ...EVENT, data_base64: '' });
+    // As some write slashes.
+    const slashes = String.raw`"a\/\/+"`;
+    const body = JSON.stringify({ ...EVENT, data_base64: '$' }).replace('"$"', slashes);
+    checkStructured(Buffer.from(body));
+    checkStructured(Buffer.from(body.replace(slashes, `"${String.raw`a\/\/+`.repeat(100_000)}"`)));
     checkBinary({ ...HEADERS, 'ce-subject': encodeURIComponent('Grüße 7'), 'ce-source': '%2Fsensors%2F7' });
     checkBinary({ ...HEADERS, 'ce-source': String.raw`"/sensors\/7"`, 'ce-constructor': 'any' });
   });
@@ -79,6 +85,15 @@ describe('an event', () => {
     const fault = faultOf(() => structured({ ...EVENT, ...wrong }));
     expect(fault.field).toBe(field);
     expect(fault.message).toMatch(message);
+  });
+
+  it('must have base64 as data_base64, of whatever length', () => {
+    const long = 'YWJj'.repeat(100_000);
+    for (const text of ['?', 'YQ', 'YQ=', 'Y===', 'YQ==YQ==', 'YWJj\n', 'a-_b', 'é+/a', `${long}YQ`, `${long}Y?==`]) {
+      const fault = faultOf(() => structured({ ...EVENT, data_base64: text }));
+      expect(fault.field).toBe('data_base64');
+      expect(fault.message).toMatch('must be base64');
+    }
   });
 
   it('in the body must be JSON, with little beside a long text', () => {

@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import { isJsonObject, PARSED_BYTES, parseBounded } from '#libs/json/json-scan.js';
+import { isJsonObject, PARSED_BYTES, parseBounded, STAND_IN, type Token } from '#libs/json/json-scan.js';
 import { timeOf } from '#libs/json/time.js';
 import { InvalidEvent } from './errors.js';
 
@@ -21,6 +21,7 @@ const NO_REFERENCE = /[^\x21-\x7e]|["<>\\^`{|}]/;
 const QUOTED = /^"(?:[^"\\]|\\.)*"$/;
 const URI = /^[a-z][a-z0-9+.-]*:/i;
 const MEDIA_TYPE = /^[!#$&^_.+\w-]+\/[!#$&^_.+\w-]+\s*(;.*)?$/;
+const BASE64 = /^[a-z0-9+/]*={0,2}$/i;
 // oxlint-disable-next-line no-control-regex -- these may not be in a text
 const NO_TEXT = /[\x00-\x1f\x7f-\x9f]/;
 
@@ -54,14 +55,27 @@ export function checkStructured(body: Buffer, headers: Headers = {}): void {
       `The event holds more than ${PARSED_BYTES} bytes beside its longest text: send its attributes as headers (binary mode).`,
     );
   }
-  const { value } = parsed;
+  const { value, long } = parsed;
   if (!isJsonObject(value)) throw new InvalidEvent('body', 'The event is not a JSON object.');
   const { data, data_base64: base64, ...attributes } = value;
   if (base64 !== undefined && base64 !== null) {
     if (data !== undefined) throw new InvalidEvent('data_base64', 'There may be data or data_base64, not both.');
     if (typeof base64 !== 'string') throw new InvalidEvent('data_base64', 'data_base64 must be a text.');
+    if (!isBase64(long !== undefined && base64 === STAND_IN ? textAt(body, long) : base64)) {
+      throw new InvalidEvent('data_base64', 'data_base64 must be base64 (RFC 4648, section 4), padding and all.');
+    }
   }
   checkAttributes(attributes);
+}
+
+function isBase64(text: string): boolean {
+  return text.length % 4 === 0 && BASE64.test(text);
+}
+
+/** A text as far as it is ASCII. */
+function textAt(body: Buffer, { start, end }: Token): string {
+  const text = body.toString('latin1', start + 1, end);
+  return text.includes('\\') ? (JSON.parse(`"${text}"`) as string) : text;
 }
 
 /** What it is compressed to is its sender's to choose: nothing here unpacks it. */
