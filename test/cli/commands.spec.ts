@@ -173,7 +173,8 @@ describeOnProcesses('the command line, piped', (engine) => {
   });
 
   it('shows what ran, and how it went', async () => {
-    const kept = ['--public', '--payloads', '1', '--redact', 'card', '--max-attempts', '2', '--backoff-ms', '0'];
+    const tried = ['--max-attempts', '2', '--backoff-ms', '0', '--callback-url', 'none'];
+    const kept = ['--public', '--payloads', '1', '--redact', 'card', ...tried];
     const history = { payloads: 1, redact: ['card'] };
     expect(await cli.json('deploy', 'greet.py', '--name', 'past', ...kept)).toMatchObject({
       function: { public: true, history },

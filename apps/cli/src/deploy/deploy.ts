@@ -1,7 +1,8 @@
-import type { FunctionDetailDto, FunctionDto, MetadataDto } from '../client/index.js';
+import type { FunctionDetailDto, FunctionDto, InvocationPolicyDto, MetadataDto } from '../client/index.js';
 import { answered, type Connection } from '../connection.js';
 import { Failure } from '../failure.js';
 import type { Plan, Wanted } from './plan.js';
+import type { InvocationDefaults } from './settings.js';
 
 export interface Deployed {
   readonly action: 'added' | 'revised';
@@ -43,12 +44,17 @@ async function add({ client, api }: Connection, plan: Plan): Promise<Deployed> {
     ...(description !== undefined && { description }),
     ...(isPublic !== undefined && { public: isPublic }),
     ...(labels && { labels: { ...labels.values } }),
-    ...(defaults && { invocation_defaults: { ...defaults.values } }),
+    ...(defaults && { invocation_defaults: newDefaults(defaults.values) }),
     ...(history && { history: { ...history.values } }),
   };
   const body = { name, code, function_name: handler, ...said, ...settings };
   const { data } = await answered(api.addFunction({ client, body }));
   return { action: 'added', function: data, revision: 1, serving: true };
+}
+
+/** A new function has none that could be taken away. */
+function newDefaults({ callback_url: url, ...others }: InvocationDefaults): InvocationPolicyDto {
+  return typeof url === 'string' ? { ...others, callback_url: url } : others;
 }
 
 async function revise({ client, api }: Connection, plan: Plan, former: FunctionDetailDto): Promise<Deployed> {
@@ -78,7 +84,7 @@ export function changesOf(plan: Pick<Plan, Described>, former: Pick<FunctionDto,
 function patchOf(former: object, wanted: Wanted<object> | undefined): Record<string, unknown> | undefined {
   const before = new Map<string, unknown>(Object.entries(former));
   const values = Object.entries(wanted?.values ?? {}) as [string, unknown][];
-  const changed = values.filter(([name, value]) => JSON.stringify(before.get(name)) !== JSON.stringify(value));
+  const changed = values.filter(([name, value]) => JSON.stringify(before.get(name) ?? null) !== JSON.stringify(value));
   const kept = new Set(values.map(([name]) => name));
   const gone = wanted?.alone === true ? [...before.keys()].filter((name) => !kept.has(name)) : [];
   const patch = Object.fromEntries([...changed, ...gone.map((name) => [name, null] as const)]);

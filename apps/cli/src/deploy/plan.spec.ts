@@ -99,6 +99,13 @@ describe('An update', () => {
     expect(wanted({ max_attempts: 5 }, true)).toBeUndefined();
   });
 
+  it('takes away a callback, where there is one', () => {
+    const defaults = { values: { callback_url: null }, alone: false };
+    const told = { ...former, invocation_defaults: { callback_url: 'https://example.org/hook' } };
+    expect(changesOf({ invocation_defaults: defaults }, told)).toEqual({ invocation_defaults: { callback_url: null } });
+    expect(changesOf({ invocation_defaults: defaults }, former)).toBeUndefined();
+  });
+
   it('changes what is kept of calls, and who may make them', () => {
     const history = { values: { redact: ['card'] }, alone: true };
     expect(changesOf({ history, public: true }, former)).toEqual({

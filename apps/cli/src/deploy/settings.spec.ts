@@ -43,6 +43,9 @@ describe('Settings', () => {
       callback_format: 'binary',
     });
     expect(parsed(['--retry-on', 'none'], INVOCATION_DEFAULTS)).toEqual({ retry_on: [] });
+    const url = 'https://example.org/hook';
+    expect(parsed(['--callback-url', url], INVOCATION_DEFAULTS)).toEqual({ callback_url: url });
+    expect(parsed(['--callback-url', 'none'], INVOCATION_DEFAULTS)).toEqual({ callback_url: null });
   });
 
   it('of the history are all that a function has for it', () => {

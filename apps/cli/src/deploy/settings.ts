@@ -4,15 +4,19 @@ import type { HistorySettingDto, InvocationPolicyDto, JsonRevisionUploadDto } fr
 import { Failure } from '../failure.js';
 
 export type Settings = Omit<JsonRevisionUploadDto, 'function_name' | 'code' | 'message'>;
-export type InvocationDefaults = Readonly<InvocationPolicyDto>;
+/** A `callback_url` that is null is taken away. */
+export type InvocationDefaults = Readonly<Omit<InvocationPolicyDto, 'callback_url'> & { callback_url?: string | null }>;
 export type HistorySetting = Readonly<HistorySettingDto>;
 type Sources = NonNullable<Settings['secrets']>;
 type Value = number | string | readonly string[] | Sources | null;
 
 export interface Setting {
   readonly name: string;
-  /** `text`: the flag names a file, faas.yaml holds the text. `sources`: names of secrets, for variables and files. */
-  readonly kind: 'integer' | 'share' | 'map' | 'text' | 'sources' | 'word' | 'words';
+  /**
+   * `text`: the flag names a file, faas.yaml holds the text. `sources`: names of secrets, for variables and files. `url`:
+   * the flag takes it away by `none`.
+   */
+  readonly kind: 'integer' | 'share' | 'map' | 'text' | 'sources' | 'url' | 'word' | 'words';
   readonly what: string;
 }
 
@@ -44,7 +48,7 @@ export const INVOCATION_DEFAULTS = [
   { name: 'retry_on', kind: 'words', what: 'after which failures it is tried again: error, timeout, crash, or none' },
   { name: 'backoff_ms', kind: 'integer', what: 'the longest pause before its second attempt; it doubles with each' },
   { name: 'max_age_ms', kind: 'integer', what: 'it is given up when it still waits so long after it was due' },
-  { name: 'callback_url', kind: 'word', what: 'who is told of its end' },
+  { name: 'callback_url', kind: 'url', what: 'who is told of its end, or none' },
   { name: 'callback_format', kind: 'word', what: 'what that gets: plain, binary or structured (CloudEvents)' },
 ] as const satisfies readonly (Setting & { name: keyof InvocationDefaults })[];
 
@@ -60,6 +64,7 @@ const PLACEHOLDERS = {
   map: '<key=value>',
   text: '<file>',
   sources: '<key=secret|key=file:secret>',
+  url: '<url>',
   word: '<word>',
   words: '<word,…>',
 } as const;
@@ -78,6 +83,7 @@ function optionOf({ name, kind, what }: Setting): Option {
       return option.argParser(share);
     case 'map':
       return option.argParser(pair);
+    case 'url':
     case 'word':
       return option;
     case 'words':
@@ -94,8 +100,14 @@ export function settingsOf<T extends object = Settings>(
   options: Readonly<Record<string, unknown>>,
   settings: readonly Setting[] = SETTINGS,
 ): Partial<T> {
-  const given = settings.map(({ name }) => [name, options[attributeOf(name)]] as const);
+  const given = settings.map((setting) => [setting.name, givenFor(setting, options)] as const);
   return Object.fromEntries(given.filter(([, value]) => value !== undefined)) as Partial<T>;
+}
+
+/** To commander null is a flag without a value. */
+function givenFor({ name, kind }: Setting, options: Readonly<Record<string, unknown>>): unknown {
+  const { [attributeOf(name)]: value } = options;
+  return kind === 'url' && value === 'none' ? null : value;
 }
 
 /** A value of faas.yaml, or what is wrong with it. `null` leaves the setting to the installation. */
@@ -106,6 +118,7 @@ export function checkedValue({ kind }: Setting, value: unknown): { value: Value 
       return Number.isSafeInteger(value) ? { value: value as number } : { fault: 'must be a whole number' };
     case 'share':
       return isShare(value) ? { value } : { fault: SHARE };
+    case 'url':
     case 'word':
     case 'text':
       return typeof value === 'string' ? { value } : { fault: 'must be a text' };

@@ -53,10 +53,7 @@ export function addSchedules(program: Command): void {
     .option('--disabled', 'set: it rests until it is set without this');
   addSettings(
     made,
-    INVOCATION_DEFAULTS.map((setting) => ({
-      ...setting,
-      what: `set: ${setting.what}${setting.name === 'callback_url' ? ', or none' : ''}`,
-    })),
+    INVOCATION_DEFAULTS.map((setting) => ({ ...setting, what: `set: ${setting.what}` })),
   ).action(async (ref: string, action: Action | undefined, name: string | undefined, options: Options) => {
     const output = made.output();
     if (action === undefined) return list(ref, output);
@@ -121,8 +118,6 @@ async function bodyOf(options: Options): Promise<SetScheduleDto> {
     tag: options.tag,
     priority: options.priority,
     ...settingsOf<InvocationDefaults>(options, INVOCATION_DEFAULTS),
-    // Left out it would be whom the function's own defaults name.
-    ...(options['callbackUrl'] === 'none' && { callback_url: null }),
     enabled: options.disabled !== true,
   };
 }
