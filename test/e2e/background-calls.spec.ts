@@ -343,7 +343,11 @@ describeOnAnyEngine('calls for later beside others', (engine) => {
     );
     await vi.waitFor(async () => expect(await list(here(), id, '?status=running')).not.toEqual([]), PATIENCE);
     await other.stop();
-    for (const { id: call } of calls) await until(here(), call, { status: 'succeeded', attempt: 1 });
+    for (const { id: call } of calls) {
+      const { attempts } = await until(here(), call, { status: 'succeeded', attempt: 1 });
+      // Those that were given back are none.
+      expect(attempts).toMatchObject([{ attempt: 1, status: 'succeeded' }]);
+    }
     await here().remove(id);
   });
 });

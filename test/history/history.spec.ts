@@ -227,6 +227,16 @@ describe('calls that have ended', () => {
     expect(await rows()).toEqual([]);
   });
 
+  it('are none where an attempt was given back before it had ended', async () => {
+    const { ends, recorder } = history();
+    const attemptOf = { invocation: randomUUIDv7(), attempt: 1, isGivenBack: true };
+    ends.tell(ended({ kind: 'later', attemptOf, code: 'call_cancelled' }));
+    const done = ended({ kind: 'later', attemptOf });
+    ends.tell(done);
+    await recorder.settled(60_000);
+    expect(await rows()).toMatchObject([{ id: done.id }]);
+  });
+
   it('keep their payloads up to a size, redacted', async () => {
     const { ends, recorder, repository } = history({ payloadBytes: 200 });
     const of = (payload: string, result: string, redact: string[] = ['password']) =>

@@ -10,6 +10,8 @@ export type CallKind = (typeof CALL_KINDS)[number];
 export interface AttemptOf {
   readonly invocation: string;
   readonly attempt: number;
+  /** It was ended here to be made anew elsewhere, as if it had never begun. */
+  readonly isGivenBack?: boolean;
 }
 
 /** What a handler was given and what came out, as the worker sent and answered it. */

@@ -106,8 +106,10 @@ export class HistoryRecorder implements OnApplicationBootstrap, OnApplicationShu
   };
 
   private add(call: EndedCall): void {
+    const { attemptOf } = call;
     // A call for later that no worker could be given waits on, and its own row says why.
-    if (call.attemptOf !== undefined && call.timing.sentAt === 0) return;
+    if (attemptOf !== undefined && call.timing.sentAt === 0) return;
+    if (attemptOf?.isGivenBack === true && call.code !== undefined) return;
     // Sums cost next to nothing, and are right whatever is left out.
     if (!this.minutes.add(call, Date.now())) this.metrics.fail('add');
     if (this.keeper.isFull) return this.metrics.drop('history_full');

@@ -4,6 +4,7 @@ import { Metrics } from '#libs/observability/metrics.js';
 import type { PinoLogger } from 'nestjs-pino';
 import { pino } from 'pino';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { CallCancelled } from '../gateway/errors.js';
 import type { Call, Invoker } from '../gateway/invoker.js';
 import { MemoryBudget, MemoryExhausted } from '../memory/memory-budget.js';
 import { Attempt, AttemptRunner } from './attempt-runner.js';
@@ -94,6 +95,23 @@ describe('an attempt of a call for later', () => {
     expect(await run()).toMatchObject({ status: 'succeeded', result: undefined, resultBytes: 5 * piece.length });
     invoke = streamed(2);
     expect(await run()).toMatchObject({ result: Buffer.concat([piece, piece]), resultBytes: 2 * piece.length });
+  });
+
+  it.each([
+    ['shutdown', true],
+    ['lost_lease', true],
+    ['cancel', false],
+  ] as const)('that %s has ended is made anew elsewhere: %s', async (by, isGivenBack) => {
+    const attempt = new Attempt(claim);
+    const said: unknown[] = [];
+    invoke = ({ attemptOf }) => {
+      said.push(attemptOf?.isGivenBack);
+      attempt.end(by);
+      said.push(attemptOf?.isGivenBack);
+      return Promise.reject(new CallCancelled());
+    };
+    await run(attempt);
+    expect(said).toEqual([false, isGivenBack]);
   });
 
   it('is left to whoever has the lease when that is lost meanwhile', async () => {

@@ -85,7 +85,13 @@ export class AttemptRunner {
         kind: claim.isScheduled ? 'schedule' : 'later',
         requestId: id,
         createdBy: claim.createdBy,
-        attemptOf: { invocation: id, attempt: claim.attempt },
+        attemptOf: {
+          invocation: id,
+          attempt: claim.attempt,
+          get isGivenBack() {
+            return attempt.endedBy === 'shutdown' || attempt.endedBy === 'lost_lease';
+          },
+        },
         cancellation: attempt.cancellation,
         timing,
         reservation,
