@@ -181,7 +181,8 @@ describeOnAnyEngine('schedules', (engine) => {
     expect(await refused({ cron: '@daily' }, 'name', 'Not.A.Label')).toBe('invalid_schedule');
     expect(await refused('[]', 'body')).toBe('invalid_update');
     expect(await refused('{"cron": ', 'body')).toBe('invalid_update');
-    expect(await refused(`{"cron": "@daily", "payload": "${'x'.repeat(70_000)}"}`, 'body')).toBe('invalid_update');
+    expect(await refused(`{"cron": "@daily", "payload": "${'x'.repeat(300_000)}"}`, 'body')).toBe('invalid_update');
+    expect(await refused({ cron: '@daily', retry_on: Array(10_000).fill('crash') }, 'body')).toBe('invalid_update');
     expectProblem(await put(id, 'x', { cron: '@daily', payload: 'x'.repeat(40_000) }), 413, 'payload_too_large');
     expectProblem(await put('nobody', 'x', { cron: '@daily' }), 404, 'function_not_found');
     expectProblem(await here().send(pathOf(id, 'x'), { method: 'DELETE' }), 404, 'schedule_not_found');
@@ -192,7 +193,9 @@ describeOnAnyEngine('schedules', (engine) => {
     for (const query of ['limit=0', 'limit=101', 'after=A']) {
       expectProblem(await here().send(`${pathOf(id)}?${query}`), 400, 'invalid_page');
     }
-    for (const name of ['a', 'b', 'c']) await made(id, name, { cron: '@daily' });
+    const escaped = `{"cron": "@daily", "payload": "${String.raw`\u0078`.repeat(32_768)}"}`;
+    expect((await put(id, 'a', escaped)).json()).toMatchObject({ payload: 'x'.repeat(32_768) });
+    for (const name of ['b', 'c']) await made(id, name, { cron: '@daily' });
     expectProblem(await put(id, 'd', { cron: '@daily' }), 409, 'too_many_schedules');
     await here().remove(id);
   });

@@ -1,7 +1,7 @@
 import type { Scope } from '#libs/config/api-keys.js';
 import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
-import { isJsonObject, PARSED_BYTES } from '#libs/json/json-scan.js';
+import { isJsonObject, LONGEST_ESCAPE, longestString, PARSED_BYTES } from '#libs/json/json-scan.js';
 import { readBounded } from '../http/body.js';
 import { shownUrl } from '../invocations/invocation-policy.js';
 import type { MemoryReservation } from '../memory/memory-budget.js';
@@ -25,16 +25,25 @@ export async function readUpdate(
   throw new InvalidUpdate(shown, `${JSON.stringify(shown)} can't be changed here. What can: ${known}.`);
 }
 
-/** Throws {@link InvalidUpdate}, with an example of what to send, where the body is no JSON object. */
+/**
+ * Throws {@link InvalidUpdate}, with an example of what to send, where the body is no JSON object.
+ *
+ * @param textBytes of the longest text that may be in it, however that is escaped
+ */
 export async function readJsonObject(
   request: IncomingMessage,
   reservation: Pick<MemoryReservation, 'add'>,
   example: string,
+  textBytes = 0,
 ): Promise<Update> {
-  const body = await readBounded(request, PARSED_BYTES, reservation, {
-    tooLarge: () => new InvalidUpdate('body', `The body is longer than ${PARSED_BYTES} bytes.`),
+  const most = PARSED_BYTES + textBytes * LONGEST_ESCAPE;
+  const body = await readBounded(request, most, reservation, {
+    tooLarge: () => new InvalidUpdate('body', `The body is longer than ${most} bytes.`),
     cutOff: () => new InvalidUpdate('body', 'The body was cut off.'),
   });
+  if (body.length > PARSED_BYTES && longestString(body) === 'more_beside') {
+    throw new InvalidUpdate('body', `The body holds more than ${PARSED_BYTES} bytes beside its longest text.`);
+  }
   const value = objectIn(body);
   if (value === undefined) throw new InvalidUpdate('body', `Send a JSON object, such as ${example}.`);
   return value;

@@ -17,10 +17,12 @@ import type { Request, Response } from 'express';
 import { Audit, keyOf, requireAdmin } from '../auth/audit.js';
 import { Needs } from '../auth/auth.guard.js';
 import { FUNCTION_ID } from '../functions/dto/function.dto.js';
-import { readSmallJson } from '../functions/update.js';
+import { readJsonObject } from '../functions/update.js';
 import { tagVersion, versionsOf } from '../http/entity-tag.js';
 import { afterOf, InPages, limitOf, linkHeader, linkToNext } from '../http/pages.js';
+import { MemoryBudget } from '../memory/memory-budget.js';
 import { ScheduleDto, SetScheduleDto } from './dto.js';
+import { MOST_PAYLOAD_BYTES } from './schedule-request.js';
 import { SchedulesService } from './schedules.service.js';
 
 /** The times of each are worked out. */
@@ -64,6 +66,7 @@ export class SchedulesController {
   constructor(
     private readonly schedules: SchedulesService,
     private readonly audit: Audit,
+    private readonly memory: MemoryBudget,
   ) {}
 
   @Get()
@@ -155,7 +158,8 @@ export class SchedulesController {
     @Req() request: Request,
     @Res({ passthrough: true }) response: Response,
   ): Promise<ScheduleDto> {
-    const body = await readSmallJson(request, '{"cron": "@daily"}');
+    const reservation = this.memory.reserveUntilClosed(response);
+    const body = await readJsonObject(request, reservation, '{"cron": "@daily"}', MOST_PAYLOAD_BYTES);
     const mustExist = request.headers['if-match'] !== undefined;
     const asked = { versions: versionsOf(request), mustExist, by: keyOf(request) };
     const put = await this.audit.of(
