@@ -117,7 +117,12 @@ export class AttemptDto {
   @ApiProperty({ type: String, enum: CALL_STATUSES, example: 'failed' })
   status: CallStatus;
 
-  @ApiProperty({ type: String, nullable: true, description: 'The code of a problem.', example: 'handler_error' })
+  @ApiProperty({
+    type: String,
+    nullable: true,
+    description: 'The code of a problem, or `call_cancelled`: it was broken off.',
+    example: 'handler_error',
+  })
   code: string | null;
 
   @ApiProperty({ type: String, nullable: true, example: 'ValueError: no name given' })

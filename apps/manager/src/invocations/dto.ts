@@ -86,7 +86,8 @@ export class CallbackDto {
 
 export class InvocationErrorDto {
   @ApiProperty({
-    description: 'The code of a problem, or `invocation_expired`, or `attempt_lost`. More members as in that problem.',
+    description:
+      'The code of a problem, or `call_cancelled` (its caller left), `invocation_expired` or `attempt_lost`. More members as in that problem.',
     example: 'handler_error',
   })
   code: string;

@@ -129,7 +129,7 @@ export class InvocationsController {
   @QueryParameter({
     name: 'code',
     required: false,
-    description: 'Those that failed with a problem of this code.',
+    description: 'Those whose `error` has this code.',
     schema: { type: 'string', maxLength: 64 },
   })
   @QueryParameter({
