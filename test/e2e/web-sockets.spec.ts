@@ -181,6 +181,7 @@ describeOnAnyEngine('a WebSocket', (engine) => {
     expectProblem(await asked(`/f/${id}/raises`), 500, 'handler_error');
     expectProblem(await asked('/f/nobody'), 404, 'function_not_found');
     expectProblem(await asked(`/f/${id}`, { 'X-Faas-Revision': '9' }), 409, 'revision_without_traffic');
+    await expect(upgraded(`${stage.manager.url}/f/${id}/refused`, KEYED)).rejects.toThrow('refused with 403');
     const { id: plain } = await stage.manager.add(PLAIN);
     expectProblem(await asked(`/f/${plain}`), 400, 'websocket_unsupported');
     // The next call of such a function is none the worse for it.

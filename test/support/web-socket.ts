@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { type IncomingMessage, request } from 'node:http';
 import type { Socket } from 'node:net';
 import { type CloseEvent, type MessageEvent, WebSocket } from 'undici';
@@ -68,15 +67,26 @@ export class WebSocketClient {
   }
 }
 
-/** A connection after the answer 101, for what no well-behaved client would send. */
-export async function upgraded(
-  url: string,
-  headers: Record<string, string> = {},
-): Promise<{ readonly socket: Socket; readonly answer: IncomingMessage }> {
-  const outgoing = request(url, { headers: { ...HANDSHAKE, ...headers }, agent: false }).end();
-  const [answer, socket] = (await once(outgoing, 'upgrade')) as [IncomingMessage, Socket];
-  socket.on('error', () => undefined);
-  return { socket, answer };
+interface Upgraded {
+  readonly socket: Socket;
+  readonly answer: IncomingMessage;
+}
+
+/** A connection after the answer 101, for what no well-behaved client would send. Rejects where it is refused. */
+export function upgraded(url: string, headers: Record<string, string> = {}): Promise<Upgraded> {
+  return new Promise((resolve, reject) => {
+    const outgoing = request(url, { headers: { ...HANDSHAKE, ...headers }, agent: false });
+    outgoing.on('upgrade', (answer, socket: Socket) => {
+      socket.on('error', () => undefined);
+      resolve({ socket, answer });
+    });
+    outgoing.on('response', (answer) => {
+      answer.resume();
+      reject(new Error(`The WebSocket was refused with ${answer.statusCode}.`));
+    });
+    outgoing.on('error', reject);
+    outgoing.end();
+  });
 }
 
 /** A frame as clients send it, with a mask that changes nothing. */
