@@ -15,16 +15,12 @@ import { HistoryRecorder } from '../../apps/manager/src/history/history.recorder
 import { type CallFilter, HistoryRepository } from '../../apps/manager/src/history/history.repository.js';
 import { HistoryStorage } from '../../apps/manager/src/history/history.storage.js';
 import { quantileOf } from '../../apps/manager/src/history/minutes.js';
-import { firstIdOf } from '../../apps/manager/src/invocations/days.js';
+import { FIRST_ID, firstIdOf, LAST_ID } from '../../apps/manager/src/invocations/days.js';
 import { Installation } from '../reconcile/installation.js';
 import { createSharedDatabase } from '../support/postgres.js';
 
 const ID = 'aaaaaaaaaaaaaaaa';
-const ALL: CallFilter = {
-  from: '00000000-0000-0000-0000-000000000000',
-  before: 'ffffffff-ffff-ffff-ffff-ffffffffffff',
-  limit: 50,
-};
+const ALL: CallFilter = { from: FIRST_ID, before: LAST_ID, limit: 50 };
 const PATIENCE = { timeout: 60_000 };
 const { history: CONFIG } = loadConfig({});
 const silent = pino({ level: 'silent' }) as unknown as PinoLogger;

@@ -8,6 +8,9 @@ export interface DayPartition {
 }
 
 export const DAY_MS = 24 * 3_600_000;
+/** No id is less, and none is greater. */
+export const FIRST_ID = '00000000-0000-0000-0000-000000000000';
+export const LAST_ID = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
 
 export function partitionOf(moment: Date): DayPartition {
   const day = new Date(Math.floor(moment.getTime() / DAY_MS) * DAY_MS);
@@ -15,9 +18,9 @@ export function partitionOf(moment: Date): DayPartition {
   return { name, day, from: firstIdOf(day), to: firstIdOf(new Date(day.getTime() + DAY_MS)) };
 }
 
-/** No id of an earlier moment is less. Ids are UUIDs of version 7, which begin with 48 bits of milliseconds (RFC 9562). */
+/** No id of this moment is less. Ids are UUIDs of version 7, which begin with 48 bits of milliseconds (RFC 9562). */
 export function firstIdOf(moment: Date): string {
-  const hex = moment.getTime().toString(16).padStart(12, '0');
+  const hex = Math.max(0, moment.getTime()).toString(16).padStart(12, '0');
   return `${hex.slice(0, 8)}-${hex.slice(8)}-0000-0000-000000000000`;
 }
 

@@ -1,12 +1,12 @@
 import { InvalidRequest } from '#libs/errors/errors.js';
 import { isJsonObject } from '#libs/json/json-scan.js';
 import { timeOf } from '#libs/json/time.js';
-import { InvalidPage, MOST_PER_PAGE } from '../http/pages.js';
+import { afterOf, InvalidPage, limitOf } from '../http/pages.js';
 import { InvalidInvocation } from './errors.js';
 import { CALL_KINDS } from '../gateway/call-ends.js';
 import { CALL_STATUSES } from '../history/call.js';
 import type { CallFilter } from '../history/history.repository.js';
-import { firstIdOf } from './days.js';
+import { FIRST_ID, firstIdOf, LAST_ID } from './days.js';
 import { REPLAYED, type Replayed, STATUSES } from './invocation.js';
 import type { ListFilter } from './invocation.repository.js';
 
@@ -22,8 +22,8 @@ export const ALL_STATUSES = [
   ...CALL_STATUSES.filter((one) => !(STATUSES as readonly string[]).includes(one)),
 ];
 
-export function isInvocationId(text: string): boolean {
-  return ID.test(text);
+export function isInvocationId(text: unknown): text is string {
+  return typeof text === 'string' && ID.test(text);
 }
 
 type Query = Readonly<Record<string, unknown>>;
@@ -36,16 +36,6 @@ export function listFilterOf(query: Query): ListFilter {
   if (code !== undefined && !(typeof code === 'string' && CODE.test(code))) {
     throw new InvalidPage('code', 'code must be the code of a problem, such as handler_error.');
   }
-  const count = limit === undefined ? DEFAULT_LIMIT : Number(limit);
-  if (
-    limit !== undefined &&
-    !(typeof limit === 'string' && /^\d{1,4}$/.test(limit) && count >= 1 && count <= MOST_PER_PAGE)
-  ) {
-    throw new InvalidPage('limit', `limit must be a whole number from 1 to ${MOST_PER_PAGE}.`);
-  }
-  if (after !== undefined && !(typeof after === 'string' && isInvocationId(after))) {
-    throw new InvalidPage('after', 'after must be taken from the Link header of the page before.');
-  }
   return {
     status: oneOf(ALL_STATUSES, query, 'status'),
     kind: oneOf(CALL_KINDS, query, 'kind'),
@@ -53,8 +43,8 @@ export function listFilterOf(query: Query): ListFilter {
     code,
     since: timeIn(query, 'since'),
     until: timeIn(query, 'until'),
-    after,
-    limit: count,
+    after: afterOf(after, isInvocationId),
+    limit: limitOf(limit) ?? DEFAULT_LIMIT,
   };
 }
 
@@ -94,30 +84,23 @@ export function redriveIn(body: unknown): readonly string[] | null {
   }
   const { ids } = body;
   if (ids === undefined || ids === null) return null;
-  const areIds = Array.isArray(ids) && ids.every((id) => typeof id === 'string' && isInvocationId(id));
-  if (areIds && ids.length <= MOST_IDS) return ids as string[];
+  const areIds = Array.isArray(ids) && ids.every(isInvocationId);
+  if (areIds && ids.length <= MOST_IDS) return ids;
   throw new InvalidInvocation('ids', `ids must be a list of at most ${MOST_IDS} ids of invocations.`);
 }
 
-const FIRST_ID = '00000000-0000-0000-0000-000000000000';
-const LAST_ID = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
-
 /** The same for calls that are known by their ids alone, which have the time of their start. */
 export function callFilterOf({ status, kind, revision, code, since, until, after, limit }: ListFilter): CallFilter {
-  const last = until === undefined ? LAST_ID : firstIdOf(positive(until));
+  const last = until === undefined ? LAST_ID : firstIdOf(until);
   return {
     status,
     kind,
     revision,
     code,
-    from: since === undefined ? FIRST_ID : firstIdOf(positive(since)),
+    from: since === undefined ? FIRST_ID : firstIdOf(since),
     before: after !== undefined && after < last ? after : last,
     limit,
   };
-}
-
-function positive(moment: Date): Date {
-  return new Date(Math.max(0, moment.getTime()));
 }
 
 /** Which revision a replay asks for. */

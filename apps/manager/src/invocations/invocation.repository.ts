@@ -10,7 +10,7 @@ import type { Choice } from '../traffic/traffic.js';
 import type { CallKind } from '../gateway/call-ends.js';
 import type { CallStatus } from '../history/call.js';
 import type { Scanned } from '../history/history.repository.js';
-import { firstIdOf } from './days.js';
+import { FIRST_ID, firstIdOf, LAST_ID } from './days.js';
 import {
   type AttemptError,
   type CallbackFormat,
@@ -149,8 +149,6 @@ const LARGEST_TOLD = 1024 * 1024;
 const MOST_LOST = 10;
 /** By which the clocks of managers, whose ids have their time, and of the database may differ. */
 const CLOCKS_MS = 3_600_000;
-const FIRST_ID = '00000000-0000-0000-0000-000000000000';
-const LAST_ID = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
 /**
  * A key whose call is gone is somebody else's then; before that the statement that made it may not be over, and its call
  * not to be seen. Longer than a statement may take.
@@ -530,8 +528,8 @@ export class InvocationRepository {
     const isAtOnce = kind !== undefined && kind !== 'later' && kind !== 'schedule';
     if (status === 'failed' || isAtOnce) return { rows: [], downTo: undefined };
     const ofKind = kind === undefined ? '' : `AND schedule IS ${kind === 'later' ? '' : 'NOT'} NULL`;
-    const first = since === undefined ? FIRST_ID : firstIdOf(new Date(Math.max(0, since.getTime() - CLOCKS_MS)));
-    const last = until === undefined ? LAST_ID : firstIdOf(new Date(Math.max(0, until.getTime() + CLOCKS_MS)));
+    const first = since === undefined ? FIRST_ID : firstIdOf(new Date(since.getTime() - CLOCKS_MS));
+    const last = until === undefined ? LAST_ID : firstIdOf(new Date(until.getTime() + CLOCKS_MS));
     const ordered = `FROM invocations
        WHERE function_id = $1 ${status === undefined ? '' : `AND status = '${status}'`} ${ofKind} AND id >= $2 AND id < $3
          AND ($4::timestamptz IS NULL OR created_at >= $4) AND ($5::timestamptz IS NULL OR created_at < $5)
