@@ -1,6 +1,7 @@
+import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { QueryFailedError } from 'typeorm';
 import { describe, expect, it } from 'vitest';
-import { isConnectionFault } from './connection-fault.js';
+import { isConnectionFault, isPassing } from './connection-fault.js';
 
 const coded = (code: string) => Object.assign(new Error('it failed'), { code });
 
@@ -33,5 +34,17 @@ describe('isConnectionFault', () => {
   it.each([new Error('duplicate key value'), 'ECONNREFUSED', undefined, null, new AggregateError([])])(
     'takes %s for none',
     (thrown) => expect(isConnectionFault(thrown)).toBe(false),
+  );
+});
+
+describe('isPassing', () => {
+  it.each(['57014', '57P01', '55P03', '40001', '40P01', '53100'])('sees in %s what another time may be taken', (code) =>
+    expect(isPassing(coded(code))).toBe(true),
+  );
+
+  it('sees it in a database that is away', () => expect(isPassing(new DatabaseUnavailable(undefined))).toBe(true));
+
+  it.each([coded('23505'), coded('22P05'), new Error('it failed'), undefined, null])('takes %s for final', (thrown) =>
+    expect(isPassing(thrown)).toBe(false),
   );
 });

@@ -1,3 +1,4 @@
+import { DatabaseUnavailable } from '#libs/errors/errors.js';
 import { QueryRunnerAlreadyReleasedError, QueryRunnerProviderAlreadyReleasedError } from 'typeorm';
 
 const NETWORK_CODES = new Set([
@@ -11,6 +12,9 @@ const NETWORK_CODES = new Set([
   'ENETUNREACH',
   'ETIMEDOUT',
 ]);
+
+/** Operator intervention (cancelled statements too), locks not got in time, deadlocks, out of resources. */
+const PASSING = /^(57...|55P03|40...|53...)$/;
 
 /** Messages of faults for which node-postgres sets no code. */
 const CONNECTION_MESSAGES =
@@ -35,4 +39,14 @@ export function isConnectionFault(error: unknown): boolean {
   const driver = (error as { driverError?: unknown }).driverError;
   if (driver !== undefined && driver !== error && isConnectionFault(driver)) return true;
   return CONNECTION_MESSAGES.test(error.message);
+}
+
+/**
+ * Whether the database is away or too slow, or what was asked of it met something else at that moment: the same may be
+ * taken another time.
+ */
+export function isPassing(error: unknown): boolean {
+  if (error instanceof DatabaseUnavailable) return true;
+  const code = (error as { readonly code?: unknown } | null | undefined)?.code;
+  return typeof code === 'string' && PASSING.test(code);
 }

@@ -1,6 +1,6 @@
 import type { HistoryConfig } from '#libs/config/config.js';
 import { HISTORY_CONFIG } from '#libs/config/config.module.js';
-import { DatabaseUnavailable } from '#libs/errors/errors.js';
+import { isPassing } from '#libs/database/connection-fault.js';
 import { within } from '#libs/deadlines/within.js';
 import { LONGEST_ESCAPE, PARSED_BYTES } from '#libs/json/json-scan.js';
 import { randomUUID } from 'node:crypto';
@@ -178,7 +178,7 @@ export class HistoryRecorder implements OnApplicationBootstrap, OnApplicationShu
         this.release(batch);
       } catch (error) {
         this.metrics.fail('write');
-        if (isPassing(error)) {
+        if (error instanceof SegmentGone || isPassing(error)) {
           this.logger.debug({ reason: (error as Error).message, waiting: this.waiting }, 'history not written');
           return;
         }
@@ -258,11 +258,4 @@ function redactedOf(
   } catch {
     return undefined;
   }
-}
-
-/** The database is away or too slow, a lock wasn't got in time, or there was a deadlock. */
-function isPassing(error: unknown): boolean {
-  const { code } = error as { readonly code?: unknown };
-  if (error instanceof DatabaseUnavailable || error instanceof SegmentGone) return true;
-  return typeof code === 'string' && /^(57...|55P03|40...|53...)$/.test(code);
 }

@@ -1,7 +1,8 @@
 import type { InvocationsConfig, LimitsConfig } from '#libs/config/config.js';
 import { INVOCATIONS_CONFIG, LIMITS_CONFIG } from '#libs/config/config.module.js';
+import { isPassing } from '#libs/database/connection-fault.js';
 import { AppError } from '#libs/errors/app-error.js';
-import { DatabaseUnavailable, InternalError } from '#libs/errors/errors.js';
+import { InternalError } from '#libs/errors/errors.js';
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectPinoLogger, PinoLogger } from 'nestjs-pino';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -170,12 +171,6 @@ export class AttemptRunner {
       }
     }
   }
-}
-
-/** Statements that were cancelled, locks that weren't got in time, and deadlocks (PostgreSQL manual, appendix A). */
-function isPassing(error: unknown): boolean {
-  const { code } = error as { readonly code?: unknown };
-  return error instanceof DatabaseUnavailable || (typeof code === 'string' && /^(57014|55P03|40...)$/.test(code));
 }
 
 const LONGEST_TEXT = 16 * 1024;
