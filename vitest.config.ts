@@ -68,7 +68,12 @@ const POSTGRES = 'test/support/shared-postgres.ts';
 const CONTROL_PLANE = 'test/kubernetes/control-plane/shared.ts';
 
 /** What tests wait for and give no time of its own may come late on a busy machine. */
-const patient = { setupFiles: ['test/support/patience.ts'], expect: { poll: { timeout: 15_000 } } };
+const PATIENCE_MS = 15_000;
+const patient = {
+  setupFiles: ['test/support/patience.ts'],
+  provide: { patienceMs: PATIENCE_MS },
+  expect: { poll: { timeout: PATIENCE_MS } },
+};
 
 /** Each file has its own database and part of an engine. */
 const whole = {
