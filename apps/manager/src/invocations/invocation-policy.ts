@@ -1,6 +1,6 @@
 import { type CallbacksConfig, type InvocationsConfig, LONGEST_AGE_MS, MOST_ATTEMPTS } from '#libs/config/config.js';
 import { isJsonObject } from '#libs/json/json-scan.js';
-import { ApiPropertyOptional } from '@nestjs/swagger';
+import { ApiPropertyOptional, OmitType } from '@nestjs/swagger';
 import { targetFault } from './callback-target.js';
 import { CALLBACK_FORMATS, type CallbackFormat, RETRYABLE, type Retryable, type RetryPolicy } from './invocation.js';
 
@@ -54,7 +54,7 @@ export class InvocationPolicyDto {
   max_age_ms?: number;
 
   @ApiPropertyOptional(CALLBACK_URL)
-  callback_url?: string | null;
+  callback_url?: string;
 
   @ApiPropertyOptional({
     type: String,
@@ -68,13 +68,13 @@ export class InvocationPolicyDto {
 export type InvocationPolicy = Readonly<InvocationPolicyDto>;
 
 /** The same of one call, or of a schedule's: nobody may be told of its end though its function names somebody. */
-export class CallPolicyDto extends InvocationPolicyDto {
+export class CallPolicyDto extends OmitType(InvocationPolicyDto, ['callback_url']) {
   @ApiPropertyOptional({
     ...CALLBACK_URL,
     nullable: true,
     description: `${CALLBACK_URL.description} Null: nobody is told. Left out: what its function's \`invocation_defaults\` say.`,
   })
-  declare callback_url?: string | null;
+  callback_url?: string | null;
 }
 
 type Rules = {
@@ -166,7 +166,7 @@ export interface ResolvedPolicy {
 /** What the first of these that says something says, and the installation where none does. */
 export function resolvePolicy(
   { maxAttempts, backoffMs, maxAgeMs }: Pick<InvocationsConfig, 'maxAttempts' | 'backoffMs' | 'maxAgeMs'>,
-  ofCall: InvocationPolicy,
+  ofCall: Readonly<CallPolicyDto>,
   ofFunction: InvocationPolicy,
 ): ResolvedPolicy {
   const said = <Name extends keyof InvocationPolicy>(name: Name) => ofCall[name] ?? ofFunction[name];
