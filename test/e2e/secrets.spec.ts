@@ -78,6 +78,56 @@ describeOnEachEngine('secrets of a function', (engine) => {
       await Promise.all([manager.remove(using.id), manager.remove(other.id)]);
     },
   );
+
+  it(
+    'change for each revision that has calls, which answers all the while those that name it',
+    { timeout: 120_000 },
+    async () => {
+      const { manager } = stage;
+      const [former, next] = [newValue(), newValue()];
+      await putSecret(manager, 'divided', former);
+      const { id } = await manager.add(READING, { secrets: JSON.stringify({ A: 'divided' }), min_replicas: 1 });
+      const revised = await manager.send(`/functions/${id}/revisions`, {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json' },
+        body: JSON.stringify({ code: `${READING}\n` }),
+      });
+      expect(revised.status, revised.text).toBe(201);
+      const targets = [
+        { revision: 1, percent: 50, tag: 'former' },
+        { revision: 2, percent: 50 },
+      ];
+      const body = JSON.stringify({ targets });
+      const divided = await manager.send(`/functions/${id}/traffic`, { method: 'PUT', body });
+      expect(divided.status, divided.text).toBe(200);
+      const choices = { '?tag=former': '1', '?revision=2': '2' };
+      const told = async (payload: string) => {
+        const path = `/functions/${id}/execute`;
+        const sent = { method: 'POST', body: JSON.stringify({ payload }) };
+        return Promise.all(
+          Object.keys(choices).map(async (choice) => resultOf(await manager.send(path + choice, sent))),
+        );
+      };
+      const before = await told('who');
+      const calls = Object.keys(choices).map((choice) => callingOn(manager, id, 'A', choice));
+      const changed = await putSecret(manager, 'divided', next);
+      expect((changed.json() as SecretDto).functions).toEqual([{ id, name: id, revisions: [1, 2] }]);
+      await vi.waitFor(
+        async () => {
+          expect(await told('A')).toEqual([next, next]);
+          expect(await stage.room.workers()).toHaveLength(2);
+        },
+        { timeout: 60_000, interval: 100 },
+      );
+      const seen = await Promise.all(calls.map((one) => one.stop()));
+      expect(seen.map(({ failures }) => failures)).toEqual([[], []]);
+      expect(seen.map(({ revisions }) => [...revisions])).toEqual(Object.values(choices).map((revision) => [revision]));
+      for (const { answers } of seen) expect([former, next]).toEqual(expect.arrayContaining([...answers]));
+      expect((await told('who')).filter((worker) => before.includes(worker))).toEqual([]);
+      expectProblem(await manager.send('/secrets/divided', { method: 'DELETE' }), 409, 'secret_in_use');
+      await manager.remove(id);
+    },
+  );
 });
 
 describeOnAnyEngine('secrets', (engine) => {
@@ -118,32 +168,6 @@ describeOnAnyEngine('secrets', (engine) => {
     const back = await manager.send(`/functions/${id}/rollback`, { method: 'POST', body: '{}' });
     expect(back.json()).toMatchObject({ revision: 1, secrets: { A: 'one' } });
     expect(resultOf(await manager.call(id, 'A'))).toBe(one);
-    await manager.remove(id);
-  });
-
-  it('change for each revision that has calls', { timeout: 60_000 }, async () => {
-    const { manager } = stage;
-    await putSecret(manager, 'divided', 'before');
-    const { id } = await manager.add(READING, { secrets: JSON.stringify({ A: 'divided' }), min_replicas: 1 });
-    expect((await revise(id, { code: `${READING}\n` })).status).toBe(201);
-    const targets = [1, 2].map((revision) => ({ revision, percent: 50 }));
-    const body = JSON.stringify({ targets });
-    const divided = await manager.send(`/functions/${id}/traffic`, { method: 'PUT', body });
-    expect(divided.status, divided.text).toBe(200);
-    const changed = await putSecret(manager, 'divided', 'after');
-    expect((changed.json() as SecretDto).functions).toEqual([{ id, name: id, revisions: [1, 2] }]);
-    for (const { revision } of targets) {
-      await vi.waitFor(
-        async () => {
-          const path = `/functions/${id}/execute?revision=${revision}`;
-          const answer = await manager.send(path, { method: 'POST', body: '{"payload": "A"}' });
-          expect(answer.headers['x-faas-revision']).toBe(String(revision));
-          expect(resultOf(answer)).toBe('after');
-        },
-        { timeout: 30_000, interval: 100 },
-      );
-    }
-    expectProblem(await removed('divided'), 409, 'secret_in_use');
     await manager.remove(id);
   });
 

@@ -15,6 +15,7 @@ import { setLoad, whyNoControlPlane } from './control-plane/shared.js';
 
 const noCluster = !ON_CLUSTER && whyNoControlPlane() !== undefined;
 
+const JSON_BODY = { 'Content-Type': 'application/json' };
 const SECONDS = { timeout: 60_000, interval: 200 };
 
 /** The count of replicas stays as it is set by hand. */
@@ -77,6 +78,38 @@ describe.skipIf(noCluster)('objects that others touch [kubernetes]', () => {
     await vi.waitFor(async () => expect((await call()).status).toBe(200), SECONDS);
     await vi.waitFor(async () => expect(await room.workers()).not.toContain(before), SECONDS);
     await settled();
+  });
+
+  it('replaces pods that are evicted, while each revision answers the calls that name it', async () => {
+    const { cluster } = room;
+    const others = await room.workers();
+    const two = await stage.manager.add(TELLTALE);
+    const send = (method: string, path: string, body: object) =>
+      stage.manager.send(`/functions/${two.id}/${path}`, { method, headers: JSON_BODY, body: JSON.stringify(body) });
+    const revised = await send('POST', 'revisions', { code: `${TELLTALE}\n` });
+    expect(revised.status, revised.text).toBe(201);
+    const targets = [1, 2].map((revision) => ({ revision, percent: 50 }));
+    const divided = await send('PUT', 'traffic', { targets });
+    expect(divided.status, divided.text).toBe(200);
+    const answered = new Set<string>();
+    const traffic = new Traffic(targets.length, async (caller) => {
+      const { revision } = targets[caller]!;
+      const answer = await send('POST', `execute?revision=${revision}`, { payload: 'sleep 0.02' });
+      answered.add(`${revision} by ${String(answer.headers['x-faas-revision'])}`);
+      return answer;
+    });
+    await traffic.more(10);
+    const workers = async () => (await room.workers()).filter((name) => !others.includes(name));
+    const before = await workers();
+    await Promise.all(before.map((name) => cluster.evict(name)));
+    await vi.waitFor(async () => {
+      const now = await workers();
+      expect([now.length, now.filter((name) => before.includes(name))]).toEqual([2, []]);
+    }, SECONDS);
+    await traffic.more(10);
+    expect(await traffic.stop()).toEqual([]);
+    expect([...answered].toSorted()).toEqual(['1 by 1', '2 by 2']);
+    await stage.manager.remove(two.id);
   });
 
   it('takes back what was edited: image, selector, ports, bounds', async () => {

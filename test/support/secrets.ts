@@ -38,16 +38,24 @@ export function putSecret(manager: TestManager, name: string, value: string): Pr
 
 export const resultOf = (answer: Answer) => (answer.json() as { result: unknown }).result;
 
-/** Calls a function again and again until it is told to stop; tells what failed, and what was answered. */
-export function callingOn(manager: TestManager, id: string, payload: string) {
+/**
+ * Calls a function again and again until it is told to stop; tells what failed, what was answered, and by which
+ * revisions.
+ *
+ * @param choice such as `?revision=1`
+ */
+export function callingOn(manager: TestManager, id: string, payload: string, choice = '') {
   const calling = new AbortController();
   const failures: string[] = [];
   const answers = new Set<unknown>();
+  const revisions = new Set<unknown>();
+  const path = `/functions/${id}/execute${choice}`;
   const caller = async () => {
     while (!calling.signal.aborted) {
-      const answer = await manager.call(id, payload);
+      const answer = await manager.send(path, { method: 'POST', body: JSON.stringify({ payload }) });
       if (answer.status === 200) answers.add(resultOf(answer));
       else failures.push(answer.text);
+      revisions.add(answer.headers['x-faas-revision']);
       await delay(20);
     }
   };
@@ -55,7 +63,7 @@ export function callingOn(manager: TestManager, id: string, payload: string) {
   const stop = async () => {
     calling.abort();
     await Promise.all(callers);
-    return { failures, answers };
+    return { failures, answers, revisions };
   };
   return { stop };
 }
