@@ -17,7 +17,6 @@ if (reason === undefined || process.env['REQUIRE_DOCKER'] === '1') {
   describeSkipped('updates among crashes on the docker engine', reason);
 }
 
-// Its managers have one address between them, so that none of its functions has packages.
 const noCluster = whyNoControlPlane();
 if (noCluster === undefined) {
   describeUpdateCrashes('small kubernetes', 0.15, (_, build) => SmallKubernetesSite.open(build, { hasPool: true }));

@@ -26,8 +26,10 @@ from typing import Any, NoReturn
 
 from .build import ARCHIVE
 
-#: For the job, and for handing out what was built.
-_WAIT_SECONDS = 120
+#: For the job: a manager that doesn't come soon has died, and its pod takes the room of another.
+_JOB_SECONDS = 60
+#: For handing out what was built.
+_HAND_OUT_SECONDS = 120
 _REQUEST_SECONDS = 10
 _LARGEST_JOB = 1024 * 1024
 _CHUNK = 1024 * 1024
@@ -82,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def build(self, job: dict[str, Any]) -> NoReturn:
         folder = self.server.folder
-        signal.alarm(job["seconds"] + _WAIT_SECONDS)
+        signal.alarm(job["seconds"] + _HAND_OUT_SECONDS)
         job |= {"uv": os.environ.get("FAAS_UV", _UV), "cache": os.path.join(folder, "cache")}
         for name in ("in", "out", "layer", "tmp", "cache"):
             os.makedirs(os.path.join(folder, name), 0o700, exist_ok=True)
@@ -152,7 +154,7 @@ def main() -> int:
     # The first process of a container is ended by no signal that it doesn't take.
     for number in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, lambda *_: os._exit(1))
-    signal.alarm(_WAIT_SECONDS)
+    signal.alarm(_JOB_SECONDS)
     host, port = os.environ.get("FAAS_HOST", ""), int(os.environ.get("FAAS_PORT", "8000"))
     Server(host, port, sys.argv[1], os.environ["FAAS_BUILD_SHA256"]).serve_forever()
     return 0

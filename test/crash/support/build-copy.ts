@@ -17,7 +17,9 @@ export async function copyBuild(to: string): Promise<BuildCopy> {
   await mkdir(to, { recursive: true });
   await cp('dist', join(to, 'dist'), { recursive: true });
   await cp('package.json', join(to, 'package.json'));
-  await cp(join('apps', 'worker', 'faas_worker'), join(to, 'worker', 'faas_worker'), { recursive: true });
+  for (const name of ['faas_worker', 'faas_builder']) {
+    await cp(join('apps', 'worker', name), join(to, 'worker', name), { recursive: true });
+  }
   await symlink(resolve('node_modules'), join(to, 'node_modules'));
   return { root: to, main: join(to, main), workerDir: join(to, 'worker'), compiledDir: join(to, 'compiled') };
 }

@@ -10,22 +10,18 @@ const POOL_SIZE = 2;
 /** Workers as pods of a namespace that belongs to the suite alone: whatever has our label there is the managers' doing. */
 export abstract class PodSite implements CrashSite {
   abstract readonly engine: CrashEngine;
-  readonly env: Readonly<Record<string, string>>;
   readonly pool?: NonNullable<CrashSite['pool']>;
 
   protected constructor(
     private readonly room: KubernetesRoom,
-    { env, hasPool }: PodSiteOptions,
+    private readonly options: PodSiteOptions,
   ) {
-    // Its managers are processes with one environment, and none has functions with packages.
-    this.env = {
-      ...room.env,
-      LAYERS_ADDR: '',
-      LAYERS_URL: '',
-      ...(hasPool && { WARM_POOL_SIZE: String(POOL_SIZE) }),
-      ...env,
-    };
-    if (hasPool) this.pool = { size: POOL_SIZE, waiting: () => this.views(isWaiting) };
+    if (options.hasPool) this.pool = { size: POOL_SIZE, waiting: () => this.views(isWaiting) };
+  }
+
+  get env(): Readonly<Record<string, string>> {
+    const { env, hasPool } = this.options;
+    return { ...this.room.env, ...(hasPool && { WARM_POOL_SIZE: String(POOL_SIZE) }), ...env };
   }
 
   workers(): Promise<WorkerView[]> {

@@ -36,6 +36,7 @@ export class ProcessSite implements CrashSite {
       AUTH_DISABLED: 'true',
       PROCESS_RUNTIME_DIR: runtimeDir,
       WORKER_DIR: build.workerDir,
+      BUILDER_UV: resolve('.cache/builder/bin/uv'),
       WARM_POOL_SIZE: String(POOL_SIZE),
       WORKER_PYTHON: resolve(process.env['WORKER_PYTHON'] ?? '.cache/worker-venv/bin/python'),
     };

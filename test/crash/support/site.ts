@@ -15,7 +15,7 @@ export interface WorkerView {
 /** Where the managers' workers live, looked at past the managers. */
 export interface CrashSite {
   readonly engine: CrashEngine;
-  /** What the managers need to know of it. */
+  /** What a manager needs to know of it: each asks for its own. */
   readonly env: Readonly<Record<string, string>>;
   /** Those that have a function. */
   workers(): Promise<WorkerView[]>;

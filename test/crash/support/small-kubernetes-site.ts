@@ -1,12 +1,19 @@
 import { podOf } from '#libs/orchestrator-kubernetes/replica.js';
 import { openSmallRoom, type SmallRoom } from '../../kubernetes/support/small-room.js';
+import { podsOfBuilds } from '../../support/layers.js';
 import type { BuildCopy } from './build-copy.js';
 import { PodSite, type PodSiteOptions } from './pod-site.js';
-import type { EngineDaemon, WorkerView } from './site.js';
+import type { Builds, EngineDaemon, WorkerView } from './site.js';
 
 /** A small cluster outlives the managers; its API server can be away from them while its pods go on. */
 export class SmallKubernetesSite extends PodSite {
   readonly engine = 'small kubernetes';
+  readonly builds: Builds = {
+    indexHost: '127.0.0.1',
+    kill: async () => {
+      for (const pod of await podsOfBuilds(this.small)) await this.small.cluster.node.kill(pod);
+    },
+  };
 
   private constructor(
     private readonly small: SmallRoom,

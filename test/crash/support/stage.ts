@@ -36,8 +36,8 @@ export class Stage {
     build: BuildCopy,
     more: Readonly<Record<string, string>>,
   ) {
-    const env = { ...ENVIRONMENT, DATABASE_URL: postgres.databaseUrl, ...site.env, ...more };
-    this.managers = ['A', 'B'].map((name) => new ManagerProcess(name, build, env));
+    const env = () => ({ ...ENVIRONMENT, DATABASE_URL: postgres.databaseUrl, ...site.env, ...more });
+    this.managers = ['A', 'B'].map((name) => new ManagerProcess(name, build, env()));
     this.callers = this.managers.map((manager) => new Caller(manager));
   }
 

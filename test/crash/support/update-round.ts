@@ -29,15 +29,18 @@ const VICTIMS_OF_BUILDS: readonly Victim[] = [...VICTIMS, 'builds', 'builds', 'e
 const LONGEST_MS = 400;
 /** By then most builds are through. */
 const LONGEST_BUILD_MS = 2_500;
+/** A kind of change that needs packages. */
+const BUILD = 4;
 const CODE = (number: number) => `def handle(payload):\n    return ${number}\n`;
 
-/** Of the function, and of where it runs. */
+/** Of the function. */
 export interface UpdateGround {
   /** The revisions that can serve, the newest last. */
   readonly ready: readonly number[];
   /** The highest number that was ever given. */
   readonly last: number;
-  readonly hasBuilds: boolean;
+  /** The change needs packages; otherwise one in four does. */
+  readonly mustBuild: boolean;
 }
 
 export function planUpdate(random: Random, ground: UpdateGround): UpdateRound {
@@ -53,10 +56,9 @@ export function planUpdate(random: Random, ground: UpdateGround): UpdateRound {
   };
 }
 
-function changeOf(random: Random, { ready, last, hasBuilds }: UpdateGround): Change {
+function changeOf(random: Random, { ready, last, mustBuild }: UpdateGround): Change {
   const [one, other] = [random.pick(ready), random.pick(ready)];
-  const kind = random.integer(0, 7);
-  switch (hasBuilds || kind < 4 || kind > 5 ? kind : 0) {
+  switch (mustBuild ? BUILD : random.integer(0, 7)) {
     case 0:
     case 1:
       return { method: 'POST', path: 'revisions', body: { code: CODE(last + 1) }, allows: [last + 1] };
@@ -64,7 +66,7 @@ function changeOf(random: Random, { ready, last, hasBuilds }: UpdateGround): Cha
       return { method: 'POST', path: 'revisions', body: { code: 'def handle(:\n' }, allows: [] };
     case 3:
       return { method: 'POST', path: 'rollback', body: { revision: one }, allows: [one] };
-    case 4:
+    case BUILD:
     case 5: {
       const needs = `crash${last + 1}`;
       const body = { code: `import ${needs}\n${CODE(last + 1)}`, requirements: needs };
