@@ -274,6 +274,8 @@ export interface KubernetesConfig {
   /** The workers' account, which may do nothing. */
   readonly workerServiceAccount: string;
   readonly reach: 'auto' | 'pod' | 'service' | 'proxy';
+  /** A claim of the namespace in which all pods share layers; undefined: each pod has its own copy. */
+  readonly layersClaim: string | undefined;
   /** What a worker is sure to get; its limits are the function's. */
   readonly requests: { readonly cpuMillis: number; readonly memoryMiB: number };
   readonly autoscale: AutoscaleConfig;

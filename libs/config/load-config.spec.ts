@@ -233,6 +233,10 @@ describe('loadConfig', () => {
       ]) {
         expect(faultsOf(faulty)).toEqual([expect.stringMatching(/^LAYERS_(ADDR|URL)/)]);
       }
+      const claim = { KUBERNETES_LAYERS_CLAIM: 'layers' };
+      const shared = loadConfig({ ...claim, LAYERS_ADDR: ':8081', LAYERS_URL: url }).orchestrator.kubernetes;
+      expect(shared.layersClaim).toBe('layers');
+      expect(faultsOf(claim)).toEqual([expect.stringMatching('KUBERNETES_LAYERS_CLAIM needs LAYERS_ADDR')]);
     });
 
     it('is taken for this process’s own only with a token to show there', () => {

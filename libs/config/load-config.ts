@@ -243,6 +243,7 @@ const environment = z.object({
   KUBERNETES_REACH: z
     .enum(['auto', 'pod', 'service', 'proxy'], { error: 'must be auto, pod, service or proxy' })
     .default('auto'),
+  KUBERNETES_LAYERS_CLAIM: name("a PersistentVolumeClaim's name").optional(),
   KUBERNETES_REQUEST_CPU_MILLIS: integer(100, 1, 1_024_000),
   KUBERNETES_REQUEST_MEMORY_MIB: integer(128, 1, 1_048_576),
   KUBERNETES_SCHEDULING_PATIENCE_MS: integer(10_000, 0, 3_600_000),
@@ -447,6 +448,7 @@ function kubernetesOf(env: Environment, layers: LayersConfig): KubernetesConfig 
     poolPriorityClass: env.KUBERNETES_POOL_PRIORITY_CLASS,
     workerServiceAccount: env.KUBERNETES_WORKER_SERVICE_ACCOUNT,
     reach: env.KUBERNETES_REACH,
+    layersClaim: env.KUBERNETES_LAYERS_CLAIM,
     requests: { cpuMillis: env.KUBERNETES_REQUEST_CPU_MILLIS, memoryMiB: env.KUBERNETES_REQUEST_MEMORY_MIB },
     autoscale: {
       maxReplicas: env.HPA_MAX_REPLICAS,
@@ -692,8 +694,14 @@ function layersOf(env: Environment, faults: string[]): LayersConfig {
   };
 }
 
-function servedLayersOf({ LAYERS_ADDR, LAYERS_URL }: Environment, faults: string[]): ServedLayers | undefined {
-  if (LAYERS_ADDR === undefined && LAYERS_URL === undefined) return undefined;
+function servedLayersOf(env: Environment, faults: string[]): ServedLayers | undefined {
+  const { LAYERS_ADDR, LAYERS_URL, KUBERNETES_LAYERS_CLAIM } = env;
+  if (LAYERS_ADDR === undefined && LAYERS_URL === undefined) {
+    if (KUBERNETES_LAYERS_CLAIM !== undefined) {
+      faults.push('KUBERNETES_LAYERS_CLAIM needs LAYERS_ADDR and LAYERS_URL, by which pods fetch what they put there');
+    }
+    return undefined;
+  }
   if (LAYERS_ADDR === undefined || LAYERS_URL === undefined) {
     faults.push('LAYERS_ADDR and LAYERS_URL belong together: set both or neither');
     return undefined;

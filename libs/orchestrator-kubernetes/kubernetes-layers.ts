@@ -12,8 +12,9 @@ import {
   type LayerEngine,
   reportIn,
 } from '#libs/orchestrator/layers.js';
+import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import type { EndpointAddress } from '#libs/orchestrator/workload.js';
-import { ApiRefusal } from './api-fault.js';
+import { ApiRefusal, ENGINE } from './api-fault.js';
 import { BuildCutOff, exchange, type Outcome } from './build-exchange.js';
 import { BUILD_MARGIN_MS, buildPod } from './build-pod.js';
 import type { ClusterCache } from './cluster-cache.js';
@@ -24,6 +25,7 @@ import { buildsOf } from './labels.js';
 import { BUILDER, WORKER_PORT } from './names.js';
 import { ownerOfPods } from './pool-pods.js';
 import { isEnded } from './replica.js';
+import { sweepPod } from './sweep-pod.js';
 
 /** A node may have to pull the image. */
 const START_MS = 55_000;
@@ -33,12 +35,17 @@ const LOOK_AGAIN_MS = 1_000;
 const VERDICT_MS = 5_000;
 /** Whoever waits for a pod that has ended has looked at it by then. */
 const LOOKED_AT_MS = 10_000;
+/** Without anything known to be in the claim in vain. */
+const SWEEP_EVERY_MS = 24 * 3_600_000;
 /** Pods of builds belong to no function. */
 const NOBODY = '';
 
-/** Builds layers in pods of their own. Their workers fetch them, so that nothing is kept on the cluster. */
+/** Builds layers in pods of their own. Workers fetch them, each for itself or into a claim that all share. */
 export class KubernetesLayers implements LayerEngine {
   private readonly building = new Set<string>();
+  /** Those that may lie in the claim. */
+  private known: ReadonlySet<string> = new Set();
+  private sweptAt = Date.now();
 
   constructor(
     private readonly api: KubeApi,
@@ -86,8 +93,8 @@ export class KubernetesLayers implements LayerEngine {
     }
   }
 
-  /** Removes pods whose manager has died: they end with it, or in their time. Layers are nowhere but in the database. */
-  async sweep(_kept: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
+  /** Removes pods whose manager has died, which end with it, or in their time, and what only the shared claim still has. */
+  async sweep(kept: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
     const { items } = await this.api.list<V1Pod>(POD, buildsOf(this.owner), signal);
     const now = Date.now();
     for (const pod of items) {
@@ -98,6 +105,24 @@ export class KubernetesLayers implements LayerEngine {
       const isOver = isEnded(pod.status) && now - moment(finishedAt ?? creationTimestamp).getTime() > LOOKED_AT_MS;
       if (isOver || age > this.rules.timeoutMs + BUILD_MARGIN_MS) await this.end(name);
     }
+    if (this.config.layersClaim !== undefined) await this.sweepClaim(kept, this.config.layersClaim, signal);
+  }
+
+  private async sweepClaim(kept: ReadonlySet<string>, claim: string, signal: AbortSignal): Promise<void> {
+    const isGone = [...this.known].some((digest) => !kept.has(digest));
+    if (isGone || Date.now() - this.sweptAt > SWEEP_EVERY_MS) {
+      const { api, owner, config, rules } = this;
+      const hangsOn = await ownerOfPods(api, signal);
+      try {
+        await api.apply(POD, sweepPod(kept, claim, { owner, config, rules }, hangsOn), signal);
+      } catch (error) {
+        if (!(error instanceof ApiRefusal)) throw error;
+        const message = `the pod that removes packages from the claim ${claim}: ${error.message}`;
+        throw new OrchestratorUnavailable(ENGINE, message, error, 'refused a request');
+      }
+      this.sweptAt = Date.now();
+    }
+    this.known = kept;
   }
 
   /** A pod that runs, and what lets it be given a job. */

@@ -96,10 +96,11 @@ export class KubernetesOrchestrator extends Orchestrator {
     this.terminations = new Terminations(this.api);
     this.removal = new Removal(this.api, this.cache, owner);
     this.routing = new EndpointRouting(config, access, this.cache, logger);
-    this.poolPods = new PoolPods(this.api, this.cache, { owner, config, limits: pool }, tokens, logger);
+    const place = { owner, config, limits: pool };
+    this.poolPods = new PoolPods(this.api, this.cache, place, tokens, logger);
     // Given their functions straight at their own addresses only: that passes through nobody's hands.
     this.pool = new WarmPool<PoolPod>(this.poolPods, this.routing.routesByName ? 0 : pool.size, logger, pool.leaseMs);
-    this.poolReplicas = new PoolReplicas(this.api, this.cache, this.pool, this.poolPods, tokens, pool, logger);
+    this.poolReplicas = new PoolReplicas(this.api, this.cache, this.pool, this.poolPods, tokens, place, logger);
     this.departing = new DepartingPods(this.api, this.cache, this.departures);
     const why = whyNoBuilds(config, this.routing.routesByName);
     this.capabilities = {

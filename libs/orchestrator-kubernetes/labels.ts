@@ -8,7 +8,7 @@ export const LABEL = {
   spec: 'faas.spec',
   /** On pods of the pool, also on those that have become a function's. */
   pool: 'faas.pool',
-  /** On pods that build packages. */
+  /** On pods that build packages, and on those that sweep what pods share of them. */
   build: 'faas.build',
 } as const;
 
@@ -54,7 +54,12 @@ export function buildLabels(owner: string): Record<string, string> {
   return { ...commonLabels('build', 'build'), app: 'faas-builder', [LABEL.build]: 'true', [LABEL.owner]: owner };
 }
 
-/** Selects them, as list takes it. */
+/** No policy of k8s/functions lets these call or be called. */
+export function sweepLabels(owner: string): Record<string, string> {
+  return { ...buildLabels(owner), app: 'faas-layers' };
+}
+
+/** Selects both, as list takes it. */
 export function buildsOf(owner: string): string {
   return `${LABEL.owner}=${owner},${LABEL.build}`;
 }

@@ -198,6 +198,24 @@ describe('podTemplate', () => {
       expect(first?.volumeMounts).toContainEqual({ name: 'layer', mountPath: '/layers' });
     });
 
+    it('shares them in a claim, which another user fills and the worker may only read', () => {
+      const shared = podTemplate(workloadOf(), { ...placementOf({ layersClaim: 'layers' }), layer }).spec!;
+      const [filling] = shared.initContainers!;
+      const [reading] = shared.containers;
+      const path = { name: 'FAAS_LAYER', value: `/layers/packages/${layer.digest}` };
+      expect(shared.volumes).toContainEqual({ name: 'layer', persistentVolumeClaim: { claimName: 'layers' } });
+      expect(filling?.env).toContainEqual(path);
+      expect(reading?.env).toContainEqual(path);
+      expect(filling?.volumeMounts).toContainEqual({ name: 'layer', mountPath: '/layers' });
+      expect(reading?.volumeMounts).toContainEqual({ name: 'layer', mountPath: '/layers', readOnly: true });
+      const { runAsUser, runAsGroup, ...walls } = filling!.securityContext!;
+      expect(walls).toEqual(reading?.securityContext);
+      expect(new Set([runAsUser, runAsGroup])).toEqual(new Set([shared.securityContext?.fsGroup]));
+      expect(runAsUser).not.toBe(shared.securityContext?.runAsUser);
+      // The claim's room is none of the node's.
+      expect(reading?.resources).toEqual(podTemplate(workloadOf(), placementOf()).spec?.containers[0]?.resources);
+    });
+
     it('asks its node for the room that they take, and for no more', () => {
       const { requests, limits: most } = worker!.resources!;
       const volume = pod.volumes?.find(({ name }) => name === 'layer')?.emptyDir?.sizeLimit;

@@ -6,8 +6,7 @@ import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { FunctionId, Workload, WorkloadSecrets } from '#libs/orchestrator/workload.js';
 import { CREDENTIAL_ANNOTATION, podLabels, podSelector } from './labels.js';
 import { CODE_KEY, codeName, secretsName, WORKER_PORT } from './names.js';
-import { memoryQuantity } from './quantities.js';
-import { LAYER_VOLUME, layerMiB, layerPath, LAYERS_DIR, workerPodSpec } from './worker-pod.js';
+import { LAYER_VOLUME, layerMiB, layerPath, LAYERS_DIR, ownLayers, workerPodSpec } from './worker-pod.js';
 
 const CODE_DIR = '/app/function';
 const READ_ONLY_FILE = 0o444;
@@ -34,7 +33,7 @@ export function podTemplate(workload: Workload, { owner, spec, config, tokens, l
   const pod = {
     timeoutMs: limits.timeoutMs,
     apart: podSelector(functionId),
-    environment: variablesOf(workload, layer),
+    environment: variablesOf(workload, layer, config),
     layer,
     secretVariables: secrets && {
       secret: secretsName(functionId, secrets.digest),
@@ -55,7 +54,7 @@ export function podTemplate(workload: Workload, { owner, spec, config, tokens, l
     volumes: [
       { name: 'code', configMap: { name: codeName(functionId, revision), defaultMode: READ_ONLY_FILE, items } },
       ...files,
-      ...(layer === undefined ? [] : [layerVolume(layerMiB(layer))]),
+      ...(layer === undefined ? [] : [layersOf(layer, config)]),
     ],
   };
   const added = config.workerPods;
@@ -65,12 +64,17 @@ export function podTemplate(workload: Workload, { owner, spec, config, tokens, l
 }
 
 /** What every worker of it is told, in a pod of its own or of the pool. */
-export function variablesOf(workload: Workload, layer: FetchedLayer | undefined): Record<string, string> {
-  return { ...workerVariables(workload), ...(layer && { FAAS_LAYER: layerPath(layer) }) };
+export function variablesOf(
+  workload: Workload,
+  layer: FetchedLayer | undefined,
+  config: Pick<KubernetesConfig, 'layersClaim'>,
+): Record<string, string> {
+  return { ...workerVariables(workload), ...(layer && { FAAS_LAYER: layerPath(layer, config) }) };
 }
 
-export function layerVolume(mib: number): V1Volume {
-  return { name: LAYER_VOLUME, emptyDir: { sizeLimit: memoryQuantity(mib) } };
+function layersOf(layer: FetchedLayer, { layersClaim }: KubernetesConfig): V1Volume {
+  if (layersClaim === undefined) return ownLayers(layerMiB(layer));
+  return { name: LAYER_VOLUME, persistentVolumeClaim: { claimName: layersClaim } };
 }
 
 /** A volume in memory with those that are files; none where none is. */

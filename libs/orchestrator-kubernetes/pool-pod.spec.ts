@@ -42,6 +42,18 @@ describe('poolPod', () => {
     expect(parseInt(containers[0]?.resources?.limits?.['ephemeral-storage'] ?? '')).toBeGreaterThan(612);
   });
 
+  it('has a shared claim for reading, and its own room for what isn’t in it yet', () => {
+    const { layers } = loadConfig({ LAYERS_ADDR: ':8081', LAYERS_URL: 'http://manager:8081' });
+    const { volumes, containers } = made({ layers, layersClaim: 'shared' }).spec!;
+    expect(volumes).toContainEqual({
+      name: 'layers',
+      persistentVolumeClaim: { claimName: 'shared', readOnly: true },
+    });
+    expect(containers[0]?.volumeMounts).toContainEqual({ name: 'layers', mountPath: '/layers', readOnly: true });
+    expect(containers[0]?.volumeMounts).toContainEqual({ name: 'layer', mountPath: '/fetched' });
+    expect(containers[0]?.env).toContainEqual({ name: 'FAAS_LAYERS_DIR', value: '/fetched' });
+  });
+
   it('is walled in and bounded as a function’s own pod is', () => {
     const changes = { runtimeClass: 'gvisor', workerServiceAccount: 'nobody', hostUsers: false };
     expect(walls(made(changes).spec!)).toEqual(walls(podTemplate(workloadOf(), placementOf(changes)).spec!));

@@ -5,10 +5,12 @@ import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
 import { CONFIG_MAP } from './kinds.js';
 import { CREDENTIAL_ANNOTATION, poolLabels, poolSelector } from './labels.js';
 import { POOL_OWNER } from './names.js';
-import { layerVolume } from './pod-template.js';
-import { LAYER_VOLUME, layerMiB, LAYERS_DIR, workerPodSpec } from './worker-pod.js';
+import { LAYER_VOLUME, layerMiB, LAYERS_DIR, ownLayers, workerPodSpec } from './worker-pod.js';
 
 const MIB = 1024 * 1024;
+/** Where a pod that shares layers fetches one that isn't among them yet. */
+const FETCHED_DIR = '/fetched';
+const SHARED_VOLUME = 'layers';
 
 /** Beyond any function's; once it has one, the worker itself bounds its leaving by that one's. */
 const LONGEST_CALL_MS = 3_600_000;
@@ -35,13 +37,17 @@ export function poolPod(
   ownerUid: string,
 ): V1Pod {
   const { owner, config, limits } = placement;
-  // It fetches packages itself, once it has a function.
-  const { layers } = config;
+  // It fetches packages itself, once it has a function, unless they lie in a claim that it has for reading.
+  const { layers, layersClaim: claimName } = config;
   const packages = layers?.served && { mib: layerMiB({ bytes: layers.largestMiB * MIB, files: layers.mostFiles }) };
   const pod = {
     timeoutMs: LONGEST_CALL_MS,
     apart: poolSelector(),
-    environment: { FAAS_SPECIALISE_SHA256: sha256, FAAS_GENERIC_LEASE_MS: String(leaseMs) },
+    environment: {
+      FAAS_SPECIALISE_SHA256: sha256,
+      FAAS_GENERIC_LEASE_MS: String(leaseMs),
+      ...(claimName !== undefined && { FAAS_LAYERS_DIR: FETCHED_DIR }),
+    },
     call,
     limits,
     // It has no health before it has a function, and its manager asks for that itself: probes would but leave events.
@@ -49,11 +55,17 @@ export function poolPod(
     // For what its function gets as files.
     mounts: [
       { name: 'secrets', mountPath: SECRETS_DIR },
-      ...(packages === undefined ? [] : [{ name: LAYER_VOLUME, mountPath: LAYERS_DIR }]),
+      ...(packages === undefined
+        ? []
+        : [{ name: LAYER_VOLUME, mountPath: claimName === undefined ? LAYERS_DIR : FETCHED_DIR }]),
+      ...(claimName === undefined ? [] : [{ name: SHARED_VOLUME, mountPath: LAYERS_DIR, readOnly: true }]),
     ],
     volumes: [
       { name: 'secrets', emptyDir: { medium: 'Memory', sizeLimit: '2Mi' } },
-      ...(packages === undefined ? [] : [layerVolume(packages.mib)]),
+      ...(packages === undefined ? [] : [ownLayers(packages.mib)]),
+      ...(claimName === undefined
+        ? []
+        : [{ name: SHARED_VOLUME, persistentVolumeClaim: { claimName, readOnly: true } }]),
     ],
     ...(packages !== undefined && { diskMiB: packages.mib }),
   };

@@ -1,6 +1,5 @@
 import type { Logger } from 'pino';
 import { settled } from '#libs/deadlines/within.js';
-import type { PoolConfig } from '#libs/config/config.js';
 import { specialisationOf } from '#libs/orchestrator/generic-worker.js';
 import { HealthProber, probeHealth } from '#libs/orchestrator/health-probe.js';
 import type { FetchedLayer } from '#libs/orchestrator/layers.js';
@@ -12,6 +11,7 @@ import { POD } from './kinds.js';
 import type { KubeApi } from './kube-api.js';
 import { functionLabels } from './labels.js';
 import { variablesOf } from './pod-template.js';
+import type { PoolPlacement } from './pool-pod.js';
 import type { PoolPod, PoolPods } from './pool-pods.js';
 import { type Replica, replicasOf } from './replica.js';
 import type { ClusterCache } from './cluster-cache.js';
@@ -36,7 +36,7 @@ export class PoolReplicas {
     private readonly pool: WarmPool<PoolPod>,
     private readonly pods: PoolPods,
     private readonly tokens: WorkerTokens,
-    private readonly limits: Pick<PoolConfig, 'cpuMillis' | 'memoryMiB' | 'pids'>,
+    private readonly place: Pick<PoolPlacement, 'config' | 'limits'>,
     private readonly logger: Logger,
   ) {
     this.prober = new HealthProber((functionId) => cache.hint(functionId));
@@ -111,7 +111,7 @@ export class PoolReplicas {
   }
 
   private fits({ limits }: Workload): boolean {
-    const { cpuMillis, memoryMiB, pids } = this.limits;
+    const { cpuMillis, memoryMiB, pids } = this.place.limits;
     return limits.cpuMillis === cpuMillis && limits.memoryMiB === memoryMiB && limits.pids === pids;
   }
 
@@ -129,7 +129,7 @@ export class PoolReplicas {
     signal: AbortSignal,
   ): Promise<boolean> {
     const { id, address, call } = member;
-    const specialisation = specialisationOf(workload, variablesOf(workload, layer));
+    const specialisation = specialisationOf(workload, variablesOf(workload, layer, this.place.config));
     await this.pool.specialise(member, { ...specialisation, layer }, signal);
     const { good } = await probeHealth(address, LOAD_MS, call.token);
     const pod = this.cache.pods.find(id);

@@ -1,4 +1,4 @@
-import type { V1Container, V1EnvVar, V1PodSpec } from '@kubernetes/client-node';
+import type { V1Container, V1EnvVar, V1PodSpec, V1Volume } from '@kubernetes/client-node';
 import type { KubernetesConfig, WorkerPodSettings } from '#libs/config/config.js';
 import type { FetchedLayer } from '#libs/orchestrator/layers.js';
 import type { CallToken } from '#libs/orchestrator/worker-tokens.js';
@@ -17,9 +17,13 @@ const NOTICE_SECONDS = 2;
 const DISK_MIB = { request: 64, limit: 512 } as const;
 const BYTES_PER_FILE = 8_192;
 const MIB = 1024 * 1024;
-/** Where packages are in a pod that has fetched them. */
+/** Where packages are in a pod: its own that it has fetched, or those that all pods share. */
 export const LAYERS_DIR = '/layers';
 export const LAYER_VOLUME = 'layer';
+/** A folder of a shared claim, which nobody but those who fill it may list. */
+export const SHARED_DIR = `${LAYERS_DIR}/packages`;
+/** Fills a shared claim. Another user than the workers', who own nothing in it. */
+const LAYER_USER = 65533;
 /** The kubelet counts whole seconds from before it tells the worker. */
 const ENDING_SECONDS = LEAVING_MS / 1000 + 1;
 
@@ -58,7 +62,7 @@ export function workerPodSpec(pod: WorkerPod, config: KubernetesConfig): V1PodSp
   return {
     ...accountOf(config),
     terminationGracePeriodSeconds: graceSeconds(pod.timeoutMs),
-    securityContext: POD_USER,
+    securityContext: pod.layer !== undefined && config.layersClaim !== undefined ? CLAIM_USER : POD_USER,
     topologySpreadConstraints: [
       {
         maxSkew: 1,
@@ -92,6 +96,16 @@ export const POD_USER: V1PodSpec['securityContext'] = {
   seccompProfile: { type: 'RuntimeDefault' },
 };
 
+/** Where the claim is one whose owner the kubelet sets. */
+export const CLAIM_USER: V1PodSpec['securityContext'] = {
+  ...POD_USER,
+  fsGroup: LAYER_USER,
+  fsGroupChangePolicy: 'OnRootMismatch',
+};
+
+/** Of a container that writes to the shared claim. */
+export const CLAIM_WRITER = { runAsUser: LAYER_USER, runAsGroup: LAYER_USER };
+
 export function runtimeOf({ runtimeClass, imagePullSecret }: KubernetesConfig) {
   return {
     ...(runtimeClass !== undefined && { runtimeClassName: runtimeClass }),
@@ -106,7 +120,7 @@ export function hardening() {
 /** Fetches the function's packages, before its worker starts. What opens them stays out of the worker's environment. */
 function layerContainer(layer: FetchedLayer, pod: WorkerPod, config: KubernetesConfig): V1Container {
   const environment = {
-    FAAS_LAYER: layerPath(layer),
+    FAAS_LAYER: layerPath(layer, config),
     FAAS_LAYER_URL: layer.url,
     FAAS_LAYER_TOKEN: layer.token,
     FAAS_LAYER_SHA256: layer.sha256,
@@ -120,7 +134,7 @@ function layerContainer(layer: FetchedLayer, pod: WorkerPod, config: KubernetesC
     command: ['python3', '-m', 'faas_worker.fetched_layer'],
     env: Object.entries(environment).map(([name, value]) => ({ name, value })),
     resources: resources(pod, config),
-    securityContext: hardening(),
+    securityContext: { ...hardening(), ...(config.layersClaim !== undefined && CLAIM_WRITER) },
     terminationMessagePolicy: 'FallbackToLogsOnError',
     volumeMounts: [
       { name: LAYER_VOLUME, mountPath: LAYERS_DIR },
@@ -130,8 +144,16 @@ function layerContainer(layer: FetchedLayer, pod: WorkerPod, config: KubernetesC
 }
 
 /** Where the worker has it. */
-export function layerPath({ digest }: Pick<FetchedLayer, 'digest'>): string {
-  return `${LAYERS_DIR}/${digest}`;
+export function layerPath(
+  { digest }: Pick<FetchedLayer, 'digest'>,
+  { layersClaim }: Pick<KubernetesConfig, 'layersClaim'>,
+): string {
+  return `${layersClaim === undefined ? LAYERS_DIR : SHARED_DIR}/${digest}`;
+}
+
+/** Of a pod that fetches packages for itself, at most so many. */
+export function ownLayers(mib: number): V1Volume {
+  return { name: LAYER_VOLUME, emptyDir: { sizeLimit: memoryQuantity(mib) } };
 }
 
 /** What it takes of a node's disk: files fill whole blocks, and lie in folders. */
@@ -177,9 +199,9 @@ function secretVariables({ secretVariables: from }: WorkerPod): V1EnvVar[] {
 /** A request above the limit would be refused, so small limits pull their requests down. */
 function resources(
   { limits, layer, diskMiB = 0 }: WorkerPod,
-  { requests }: KubernetesConfig,
+  { requests, layersClaim }: KubernetesConfig,
 ): V1Container['resources'] {
-  const packages = layer === undefined ? 0 : layerMiB(layer);
+  const packages = layer === undefined || layersClaim !== undefined ? 0 : layerMiB(layer);
   return {
     requests: {
       cpu: cpuQuantity(Math.min(requests.cpuMillis, limits.cpuMillis)),

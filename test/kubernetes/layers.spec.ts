@@ -1,6 +1,8 @@
-import type { V1Pod } from '@kubernetes/client-node';
-import { pino } from 'pino';
+import { readdir, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
+import type { V1Container, V1Pod } from '@kubernetes/client-node';
+import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { PoolConfig } from '#libs/config/config.js';
 import type { Orchestrator } from '#libs/orchestrator/orchestrator.js';
@@ -8,12 +10,12 @@ import { type BuildRequest, type Layer } from '#libs/orchestrator/layers.js';
 import { IMPORTING } from '#libs/orchestrator/testing/contract.handlers.js';
 import { layerOf } from '#libs/orchestrator/testing/contract.layers.js';
 import { POD } from '#libs/orchestrator-kubernetes/kinds.js';
-import { LABEL } from '#libs/orchestrator-kubernetes/labels.js';
 import { podOf } from '#libs/orchestrator-kubernetes/replica.js';
 import { PackageIndex } from '../support/package-index.js';
 import { wheel } from '../support/wheels.js';
 import { whyNoControlPlane } from './control-plane/shared.js';
 import { OfferedLayers } from './support/offered-layers.js';
+import { PoolView } from './support/pool-pods.js';
 import { ProviderSuite } from './support/provider.js';
 
 const noCluster = whyNoControlPlane() !== undefined;
@@ -61,9 +63,10 @@ describe.skipIf(noCluster)('packages on a cluster [kubernetes]', { timeout: 120_
     return manager.layers!.build(request(requirements), (line) => lines.push(line), keep, signal);
   };
   const podsOfBuilds = async () =>
-    ((await suite.cluster.ours(POD)) as V1Pod[]).filter(
-      ({ metadata }) => metadata?.labels?.[LABEL.build] !== undefined,
-    );
+    ((await suite.cluster.ours(POD)) as V1Pod[]).filter(({ metadata }) => metadata?.labels?.['app'] === 'faas-builder');
+
+  const sweeps = async () =>
+    (await suite.cluster.ours(POD)).filter(({ metadata }) => metadata?.name?.startsWith('faas-sweep-') === true);
 
   async function closing(manager: Orchestrator, work: () => Promise<void>): Promise<void> {
     try {
@@ -107,6 +110,84 @@ describe.skipIf(noCluster)('packages on a cluster [kubernetes]', { timeout: 120_
     );
     expect(seen).toMatchObject({ ready: 0, endpoints: [], reason: { code: 'worker_crashed', terminal: false } });
     expect(seen.reason?.message).toMatch(/packages did not get to the worker: .* others than were asked for/);
+  });
+
+  it('lie in a claim where there is one, put there once for all pods, until nobody keeps them', async () => {
+    const { stage, cluster } = suite;
+    const folder = join(await cluster.claim('layers'), 'packages');
+    const env = { ...served, KUBERNETES_LAYERS_CLAIM: 'layers' };
+    const none = { ...POOL, size: 0 };
+    const [one, other] = [suite.provider(env, undefined, none), suite.provider(env, undefined, none)];
+    let opened = 0;
+    const offer = async (word: string) => {
+      const layer = await layerOf(`${word} of ${stage.owner}`);
+      const open: Layer['open'] = (signal) => {
+        opened += 1;
+        return layer.open(signal);
+      };
+      offered.offer({ ...layer, open });
+      return layer;
+    };
+    const [kept, gone] = [await offer('kept'), await offer('gone')];
+    await closing(other, () =>
+      closing(one, async () => {
+        const workload = stage.workload(IMPORTING, { layer: kept });
+        await stage.settleReady(one, workload);
+        const passing = stage.workload(IMPORTING, { layer: gone });
+        await stage.settleReady(other, passing);
+        expect(opened).toBe(2);
+        const seen = await stage.settleReady(other, { ...workload, replicas: 2 });
+        for (const endpoint of seen.endpoints) {
+          expect((await stage.call(endpoint, '')).body).toEqual({ result: `kept of ${stage.owner}` });
+        }
+        expect(opened).toBe(2);
+        const digests = [kept, gone].map(({ digest }) => digest).toSorted();
+        expect((await readdir(folder)).toSorted()).toEqual(digests);
+
+        const [pod] = (await cluster.of(workload.functionId)) as V1Pod[];
+        const mountsOf = (containers: readonly V1Container[] = []) =>
+          containers
+            .flatMap(({ volumeMounts = [] }) => volumeMounts)
+            .filter(({ mountPath }) => mountPath === '/layers');
+        expect(mountsOf(pod?.spec?.containers).map(({ readOnly }) => readOnly)).toEqual([true]);
+        expect(mountsOf(pod?.spec?.initContainers)).toHaveLength(1);
+        expect(pod?.spec?.volumes).toContainEqual({ name: 'layer', persistentVolumeClaim: { claimName: 'layers' } });
+
+        await stage.remove(other, passing.functionId);
+        const managers = [one, other];
+        for (const manager of managers) await manager.layers!.sweep(new Set(digests), stage.signal());
+        for (const digest of digests) await utimes(join(folder, digest), 0, 0);
+        await Promise.all(managers.map((manager) => manager.layers!.sweep(new Set([kept.digest]), stage.signal())));
+        expect(await sweeps()).toHaveLength(1);
+        await vi.waitFor(async () => expect(await readdir(folder)).toEqual([kept.digest]), SLOW);
+        expect((await stage.call(seen.endpoints[0], '')).body).toEqual({ result: `kept of ${stage.owner}` });
+        await stage.remove(one, workload.functionId);
+      }),
+    );
+  });
+
+  it('that no claim has yet are fetched by a pod that waited, which may only read the claim', async () => {
+    const { stage, cluster } = suite;
+    await cluster.claim('fetched-layers');
+    const manager = suite.provider({ ...served, KUBERNETES_LAYERS_CLAIM: 'fetched-layers' });
+    await closing(manager, async () => {
+      const layer = await layerOf(`new of ${stage.owner}`);
+      offered.offer(layer);
+      const workload = stage.workload(IMPORTING, { layer });
+      manager.watch(() => undefined, stage.signal()).catch(() => undefined);
+      const pool = new PoolView(cluster, stage.owner);
+      await pool.filled(1);
+      const [pod] = await pool.all();
+      expect(pod?.spec?.volumes).toContainEqual({
+        name: 'layers',
+        persistentVolumeClaim: { claimName: 'fetched-layers', readOnly: true },
+      });
+      await cluster.refuse({ plural: 'pods', operation: 'CREATE' }, 'not now');
+      const seen = await stage.settle(manager, workload, ({ endpoints }) => endpoints.length > 0);
+      expect(podOf(seen.endpoints[0]?.replica ?? '')).toMatch(/^faas-pool-/);
+      expect((await stage.call(seen.endpoints[0], '')).body).toEqual({ result: `new of ${stage.owner}` });
+      await stage.remove(manager, workload.functionId);
+    });
   });
 
   it('can’t be had where nothing serves them, and neither can what has some run', async () => {

@@ -2,6 +2,7 @@
 them, and unpacks them before its worker starts.
 
 They come over plain HTTP from a manager. What counts is that they have the digest that was told.
+The folder may be one that many pods share: whoever is first fills it.
 """
 
 from __future__ import annotations
@@ -60,14 +61,17 @@ def fetch(archive: Archive, folder: str, seconds: float, patience: float | None 
     deadline = time.monotonic() + seconds
     tries_until = time.monotonic() + (seconds if patience is None else patience)
     pause = _FIRST_PAUSE
-    while not os.path.isdir(folder):
-        draft = f"{folder}.{os.getpid()}"
-        # Of a former try that was killed: the program of a container has the same number again.
+    # Of this pod alone, whose program has the same number again when it is started again.
+    draft = f"{folder}.{os.uname().nodename}.{os.getpid()}"
+    while not is_there(folder):
+        # Of a former try that was killed.
         shutil.rmtree(draft, ignore_errors=True)
         try:
             unpack(archive, draft, deadline)
             os.rename(draft, folder)
         except (http.client.HTTPException, tarfile.TarError, OSError) as error:
+            if os.path.isdir(folder):
+                continue  # Another pod was faster.
             # A manager that leaves, or has too much to do; another one may answer.
             is_of_disk = getattr(error, "filename", None) or getattr(error, "errno", None) == 28
             if is_of_disk or tries_until - time.monotonic() < pause:
@@ -76,6 +80,17 @@ def fetch(archive: Archive, folder: str, seconds: float, patience: float | None 
             pause = min(pause * 2, _LONGEST_PAUSE)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+
+
+def is_there(folder: str) -> bool:
+    """Notes that it is in use, which keeps sweeps away from it for a while."""
+    try:
+        os.utime(folder)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return os.path.isdir(folder)
+    return True
 
 
 def unpack(archive: Archive, folder: str, deadline: float) -> None:
@@ -157,8 +172,15 @@ def main() -> int:
     prefix = "FAAS_LAYER_"
     named = {name: value for name, value in os.environ.items() if name.startswith(prefix)}
     given = {name[len(prefix) :].lower(): value for name, value in named.items()}
+    folder = os.environ["FAAS_LAYER"]
     try:
-        fetch(Archive.of(given), os.environ["FAAS_LAYER"], _LONGEST_SECONDS, _PATIENCE_SECONDS)
+        # Nobody may list what there is; the names of layers are for those who were told them.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(os.path.dirname(folder), 0o711)
+        fetch(Archive.of(given), folder, _LONGEST_SECONDS, _PATIENCE_SECONDS)
+    except OSError as error:
+        print(f"There is no place for the packages: {error}", file=sys.stderr, flush=True)
+        return 1
     except NotFetched as error:
         print(error, file=sys.stderr, flush=True)
         return 1

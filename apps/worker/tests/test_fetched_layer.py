@@ -41,11 +41,17 @@ class Manager:
     def __init__(self) -> None:
         self.answers: list[tuple[int, bytes]] = [(200, tar_of(FILES))]
         self.asked: list[str | None] = []
+        #: Nobody is answered meanwhile.
+        self.held = threading.Lock()
+        self.came = threading.Event()
         manager = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 manager.asked.append(self.headers["Authorization"])
+                manager.came.set()
+                with manager.held:
+                    pass
                 answers = manager.answers
                 status, body = answers.pop(0) if len(answers) > 1 else answers[0]
                 self.send_response(status)
@@ -93,6 +99,21 @@ def test_files_are_laid_out_for_reading(manager: Manager, tmp_path: Path) -> Non
 def test_what_is_there_is_not_fetched_again(manager: Manager, tmp_path: Path) -> None:
     fetch(manager.archive(), str(tmp_path), PATIENCE_SECONDS)
     assert manager.asked == []
+
+
+def test_what_another_pod_has_fetched_meanwhile_is_taken(manager: Manager, tmp_path: Path) -> None:
+    folder = tmp_path / "layer"
+    # The one that is slower finds the folder there when it would put its own.
+    slow = threading.Thread(target=fetch, args=(manager.archive(), str(folder), PATIENCE_SECONDS))
+    with manager.held:
+        slow.start()
+        manager.came.wait(PATIENCE_SECONDS)
+        folder.mkdir()
+        (folder / "whole").touch()
+    slow.join(PATIENCE_SECONDS)
+    assert not slow.is_alive()
+    assert everything_in(folder) == ["whole"]
+    assert everything_in(tmp_path) == ["layer"]
 
 
 def test_a_manager_that_is_busy_or_leaves_is_asked_again(manager: Manager, tmp_path: Path) -> None:
@@ -199,6 +220,27 @@ def test_as_a_program_it_takes_its_environment_and_says_what_is_wrong(
     assert (tmp_path / "layer" / "pkg" / "__init__.py").read_bytes() == FILES["pkg/__init__.py"]
 
 
+def test_a_sweep_spares_what_is_kept_and_what_was_just_used(
+    manager: Manager, tmp_path: Path
+) -> None:
+    names = [letter * 64 for letter in "abc"]
+    draft = f"{names[0]}.pod.1"
+    for name in [*names, draft, f"{names[2]}.other.1"]:
+        (tmp_path / name / "pkg").mkdir(parents=True)
+        os.utime(tmp_path / name, (0, 0))
+    os.utime(tmp_path / f"{names[2]}.other.1")
+    fetch(manager.archive(), str(tmp_path / names[1]), PATIENCE_SECONDS)
+    command = [sys.executable, "-m", "faas_worker.layer_sweep", str(tmp_path), "600", "c" * 16]
+    subprocess.run(command, env={"PYTHONPATH": str(WORKER_DIR)}, check=True)
+    assert everything_in(tmp_path) == sorted([names[1], names[2], f"{names[2]}.other.1"])
+    assert manager.asked == []
+
+
+def test_a_sweep_of_what_is_not_there_yet_is_none(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "faas_worker.layer_sweep", str(tmp_path / "none"), "600"]
+    subprocess.run(command, env={"PYTHONPATH": str(WORKER_DIR)}, check=True)
+
+
 @pytest.fixture
 def generic(tmp_path: Path) -> Iterator[Worker]:
     (tmp_path / "layers").mkdir()
@@ -230,6 +272,18 @@ def test_a_generic_worker_fetches_the_packages_of_its_function(
     assert (answer.status, answer.json) == (202, {"status": "specialised"})
     assert generic.call("").result == "fetched"
     assert everything_in(Path(generic.environ["FAAS_LAYERS_DIR"])) == ["d" * 64]
+
+
+def test_a_generic_worker_takes_packages_that_are_there(
+    manager: Manager, generic: Worker, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared" / "one"
+    (shared / "pkg").mkdir(parents=True)
+    (shared / "pkg" / "__init__.py").write_text("WORD = 'shared'")
+    layer = told_of(manager.archive())
+    answer = generic.specialise(USES, layer=layer, FAAS_LAYER=str(shared))
+    assert (answer.status, manager.asked) == (202, [])
+    assert generic.call("").result == "shared"
 
 
 def test_a_generic_worker_that_gets_others_refuses_its_function(

@@ -7,7 +7,7 @@ import { type Container, type NodeSettings, PORT } from './container.js';
 import type { WorkerImage } from './container-run.js';
 import { LogServer } from './log-server.js';
 import { MemoryLimits } from './memory-limits.js';
-import { PodWorker } from './pod-worker.js';
+import { claimsFolder, PodWorker } from './pod-worker.js';
 
 const RESTART_MS = 200;
 
@@ -78,6 +78,11 @@ export class VirtualNode {
     const running = containers.filter(({ isRunning }) => isRunning);
     await Promise.all(running.map((container) => container.kill()));
     return running.length;
+  }
+
+  /** What pods find in a claim of their namespace. */
+  claimFolder(namespace: string, name: string): string {
+    return join(claimsFolder(this.node, namespace), name);
   }
 
   /** Ends every process, and takes the node out of the cluster. */

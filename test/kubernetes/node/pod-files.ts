@@ -29,8 +29,8 @@ export class PodFiles {
     private readonly core: CoreV1Api,
     private readonly pod: V1Pod,
     private readonly podIP: string,
-    /** Of volumes that all containers of the pod share. */
-    private readonly folder: string,
+    /** Of volumes that all containers of the pod share, and of claims that all pods of its namespace do. */
+    private readonly folders: { readonly pod: string; readonly claims: string },
   ) {}
 
   /** Lays out a container's own root: what its volumes hold, at the paths where they are mounted. */
@@ -38,8 +38,9 @@ export class PodFiles {
     const volumes = new Map(this.pod.spec?.volumes?.map((volume) => [volume.name, volume]));
     for (const { mountPath, name } of volumeMounts) {
       const folder = join(root, mountPath);
-      if (volumes.get(name)?.emptyDir !== undefined && !existsSync(folder)) {
-        const shared = join(this.folder, name);
+      const shared = this.sharedBy(volumes.get(name));
+      if (shared !== undefined) {
+        if (existsSync(folder)) continue;
         await mkdir(shared, { recursive: true });
         await mkdir(dirname(folder), { recursive: true });
         await symlink(shared, folder);
@@ -68,6 +69,13 @@ export class PodFiles {
   pathOf(root: string, { volumeMounts = [] }: V1Container, word: string): string {
     const isMounted = volumeMounts.some(({ mountPath }) => word === mountPath || word.startsWith(`${mountPath}/`));
     return isMounted ? join(root, word) : word;
+  }
+
+  /** The folder of a volume that containers write to. Nobody here keeps those from it that may only read. */
+  private sharedBy(volume: V1Volume | undefined): string | undefined {
+    const { name = '', emptyDir, persistentVolumeClaim: claim } = volume ?? {};
+    if (claim !== undefined) return join(this.folders.claims, claim.claimName);
+    return emptyDir === undefined ? undefined : join(this.folders.pod, name);
   }
 
   private async filesOf(volume: V1Volume | undefined): Promise<[string, Buffer][]> {

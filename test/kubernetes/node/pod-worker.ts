@@ -16,6 +16,11 @@ import { podStatus, seconds } from './pod-status.js';
 
 const RETRY_MS = 200;
 
+/** What pods of a namespace have of its claims, each a folder. */
+export function claimsFolder({ folder }: Pick<NodeSettings, 'folder'>, namespace: string): string {
+  return join(folder, 'claims', namespace);
+}
+
 /** One pod on this node, from its first container to its last. */
 export class PodWorker {
   readonly containers: readonly Container[];
@@ -35,7 +40,9 @@ export class PodWorker {
     private readonly address: string,
     private readonly node: NodeSettings,
   ) {
-    const files = new PodFiles(node.core, pod, address, join(node.folder, pod.metadata?.uid ?? '', 'volumes'));
+    const { uid = '', namespace = '' } = pod.metadata ?? {};
+    const folders = { pod: join(node.folder, uid, 'volumes'), claims: claimsFolder(node, namespace) };
+    const files = new PodFiles(node.core, pod, address, folders);
     const begun = new Set<Container>();
     const startNext = () => {
       this.report();

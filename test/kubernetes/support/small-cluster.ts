@@ -25,6 +25,7 @@ export class SmallCluster extends FunctionsNamespace {
   layers!: LayersService;
   private readonly folder = mkdtempSync(join(tmpdir(), 'faas-kubeconfig-'));
   private readonly policies: AsyncDisposable[] = [];
+  private readonly volumes: string[] = [];
   private files = 0;
 
   static async open(options: NodeOptions = {}): Promise<SmallCluster> {
@@ -70,6 +71,29 @@ export class SmallCluster extends FunctionsNamespace {
     return loadConfig({ ...this.env, ...env }).orchestrator.kubernetes;
   }
 
+  /** A bound claim of the namespace, which the node keeps in a folder: answers which. Nobody else here binds claims. */
+  async claim(name: string): Promise<string> {
+    const { core, namespace } = this;
+    const size = { storage: '1Gi' };
+    const shared = { accessModes: ['ReadWriteMany'], storageClassName: '' };
+    const volume = { name: `${namespace}-${name}` };
+    const bound = { name, annotations: { 'pv.kubernetes.io/bind-completed': 'yes' } };
+    await core.createPersistentVolume({
+      body: {
+        metadata: volume,
+        spec: { ...shared, capacity: size, claimRef: { namespace, name }, hostPath: { path: '/nowhere' } },
+      },
+    });
+    this.volumes.push(volume.name);
+    const spec = { ...shared, volumeName: volume.name, resources: { requests: size } };
+    await core.createNamespacedPersistentVolumeClaim({ namespace, body: { metadata: bound, spec } });
+    // Nor would anybody let go of them.
+    const body = [{ op: 'remove', path: '/metadata/finalizers' }];
+    await core.patchPersistentVolume({ ...volume, body });
+    await core.patchNamespacedPersistentVolumeClaim({ namespace, name, body });
+    return this.node.claimFolder(namespace, name);
+  }
+
   /** The API server refuses such changes, until `admitAll`. */
   async refuse(refused: Refused, message: string): Promise<void> {
     this.policies.push(await policy(this, refused, message));
@@ -91,6 +115,7 @@ export class SmallCluster extends FunctionsNamespace {
     this.layers.close();
     await this.core.deleteNamespace({ name: this.namespace });
     await this.core.deleteCollectionNamespacedPod({ namespace: this.namespace, gracePeriodSeconds: 0 });
+    for (const name of this.volumes) await this.core.deletePersistentVolume({ name });
     await this.node.stop();
     rmSync(this.folder, { recursive: true });
   }

@@ -272,9 +272,10 @@ class Specialiser:
         return Exit.DONE, Answer(202, _SPECIALISED % len(files) if files else _SPECIALISED_ALONE)
 
     async def fetch_layer(self, document: dict[str, Any]) -> None:
-        """Has the function's packages here, and its environment say where."""
+        """Has the function's packages here, and its environment say where, unless it names a folder
+        that is there."""
         given = document.get("layer")
-        if given is None:
+        if given is None or is_folder(document.get("environment"), "FAAS_LAYER"):
             return
         # Few workers ever need it, and it takes as long to load as all else.
         from ..fetched_layer import Archive, NotFetched, fetch
@@ -326,6 +327,11 @@ class Specialiser:
 
 class BodyRefused(ValueError):  # noqa: N818 - named for what happened
     """The body can't be used; the message says why."""
+
+
+def is_folder(environment: Any, name: str) -> bool:
+    found = environment.get(name) if type(environment) is dict else None
+    return type(found) is str and "\0" not in found and os.path.isdir(found)
 
 
 def document_of(body: bytes) -> dict[str, Any]:
