@@ -1,3 +1,4 @@
+import { type FSWatcher, watch } from 'node:fs';
 import { type FileHandle, open, stat, truncate, writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
@@ -10,7 +11,8 @@ import {
 } from '#libs/orchestrator/replica-log.js';
 import type { ReplicaPlace, ReplicaRecord, ReplicaStore } from './replica-store.js';
 
-const FOLLOW_INTERVAL_MS = 100;
+/** At the latest; and so long after the last look at the soonest, for a handler may print without end. */
+const FOLLOW_MS = { longest: 100, least: 5 };
 const ROTATE_BYTES = 4 * 1024 * 1024;
 const KEPT_BYTES = 1024 * 1024;
 const CHUNK_BYTES = 64 * 1024;
@@ -76,8 +78,9 @@ export class WorkerLogs {
     yield* newest;
     if (!follow) return;
     let last = newest.at(-1)?.time ?? timeAt(new Date());
+    using changes = new Changes(path);
     while (!signal.aborted) {
-      await delay(FOLLOW_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
+      await changes.next(signal);
       if (signal.aborted || !(await this.store.has(place))) return;
       if (await isCut(path, position)) {
         // What was written between the last look and the cut.
@@ -90,6 +93,38 @@ export class WorkerLogs {
         if (line.time >= since) yield line;
       }
     }
+  }
+}
+
+/** Of a file, as far as its file system tells of them. */
+class Changes implements Disposable {
+  private readonly watcher: FSWatcher | undefined;
+  private change = Promise.withResolvers<void>();
+
+  constructor(path: string) {
+    try {
+      this.watcher = watch(path, { persistent: false }, () => this.change.resolve());
+      this.watcher.on('error', () => undefined);
+    } catch {
+      // It isn't there, or more are watched than may be.
+    }
+    // What was written before it was watched.
+    this.change.resolve();
+  }
+
+  /** Resolves when there may be something new. */
+  async next(signal: AbortSignal): Promise<void> {
+    const over = new AbortController();
+    const pause = (ms: number) =>
+      delay(ms, undefined, { signal: AbortSignal.any([signal, over.signal]) }).catch(() => undefined);
+    await pause(FOLLOW_MS.least);
+    await Promise.race([this.change.promise, pause(FOLLOW_MS.longest)]);
+    over.abort();
+    this.change = Promise.withResolvers();
+  }
+
+  [Symbol.dispose](): void {
+    this.watcher?.close();
   }
 }
 

@@ -1,16 +1,64 @@
 import type { Orchestrator } from '#libs/orchestrator/orchestrator.js';
-import { expect, it } from 'vitest';
+import type { LogRange, PlainLine } from '#libs/orchestrator/replica-log.js';
+import { describe, expect, it } from 'vitest';
 import { RunLog } from './run-log.js';
 
-it('is looked at less and less often while its end is missing', async () => {
-  let looks = 0;
-  const orchestrator: Partial<Orchestrator> = {
-    logs: () => {
-      looks += 1;
-      return Promise.resolve([]);
-    },
-  };
-  expect(await new RunLog(orchestrator as Orchestrator).of('aaaaaaaaaaaaaaaa', 'a-request', 1_000)).toEqual([]);
-  expect(looks).toBeGreaterThan(2);
-  expect(looks).toBeLessThan(30);
+const REQUEST = 'a-request';
+const PATIENCE_MS = 20_000;
+const lineOf = (text: string, index = 0): PlainLine => ({
+  time: `2026-01-01T00:00:00.${String(index).padStart(9, '0')}Z`,
+  stream: 'stdout',
+  text,
+});
+const END = `[${REQUEST}] {"faas": "end of call"}`;
+
+/** A run whose worker prints these, and goes on to run; `tail`: what is there when it is read from its end. */
+function followed(printed: readonly string[], tail: readonly string[] = []) {
+  const ranges: LogRange[] = [];
+  async function* lines(range: LogRange): AsyncGenerator<PlainLine> {
+    ranges.push(range);
+    yield* (range.follow ? printed : tail).map(lineOf);
+    if (range.follow) await new Promise((resolve) => range.signal.addEventListener('abort', resolve));
+  }
+  const log = { replica: 'r1', revision: 1, isOpen: true, lines };
+  const orchestrator: Partial<Orchestrator> = { logs: () => Promise.resolve([log]) };
+  return { run: new RunLog(orchestrator as Orchestrator).follow('aaaaaaaaaaaaaaaa', REQUEST), ranges };
+}
+
+describe('the log of a run', () => {
+  it('is there once both streams have ended, but for what the worker says of itself', async () => {
+    const { run, ranges } = followed([`[${REQUEST}] hello`, '{"faas": "ready"}', 'of a child', END, END]);
+    using log = run;
+    const lines = await log.lines(PATIENCE_MS);
+    expect(lines.map(({ line, request_id }) => [line, request_id])).toEqual([
+      ['hello', REQUEST],
+      ['of a child', null],
+    ]);
+    expect(ranges).toHaveLength(1);
+  });
+
+  it('is what there is at its end, where that isn’t told', async () => {
+    const { run, ranges } = followed([`[${REQUEST}] hello`, END], [`[${REQUEST}] hello`, END, 'later']);
+    using log = run;
+    expect((await log.lines(20)).map(({ line }) => line)).toEqual(['hello', 'later']);
+    expect(ranges.map(({ follow, signal }) => [follow, signal.aborted])).toEqual([
+      [true, true],
+      [false, true],
+    ]);
+  });
+
+  it('has the newest lines of one that prints without end', async () => {
+    const long = Array.from({ length: 5_000 }, (_, index) => `${index} ${'x'.repeat(1_000)}`);
+    using log = followed([...long, END, END], [...long.slice(-1_000), END, END]).run;
+    const lines = await log.lines(PATIENCE_MS);
+    expect(lines.at(-1)?.line).toBe(long.at(-1));
+    expect(lines.length).toBeGreaterThan(200);
+    expect(lines.reduce((sum, { line }) => sum + line.length, 0)).toBeLessThanOrEqual(256 * 1024);
+  });
+
+  it('is empty where the engine can’t be asked', async () => {
+    const orchestrator: Partial<Orchestrator> = { logs: () => Promise.reject(new Error('It is away.')) };
+    using log = new RunLog(orchestrator as Orchestrator).follow('aaaaaaaaaaaaaaaa', REQUEST);
+    expect(await log.lines(20)).toEqual([]);
+  });
 });

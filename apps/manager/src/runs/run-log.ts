@@ -1,5 +1,5 @@
 import { within } from '#libs/deadlines/within.js';
-import { newestLines } from '#libs/orchestrator/function-log.js';
+import { followLines, newestLines } from '#libs/orchestrator/function-log.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
@@ -14,42 +14,86 @@ const MOST_LINES = 1_000;
 /** Together; what is beyond it is left out, the oldest first. */
 const MOST_CHARACTERS = 256 * 1024;
 const READ_MS = 5_000;
-/** The end is usually there a moment after the answer; each look opens the engine's log. */
-const FIRST_PAUSE_MS = 3;
-const LONGEST_PAUSE_MS = 50;
 
 /** What a run has printed. */
 @Injectable()
 export class RunLog {
   constructor(private readonly orchestrator: Orchestrator) {}
 
+  /** Begins to read before the call does: to open an engine's log takes longer than most calls. */
+  follow(id: FunctionId, requestId: string): FollowedRun {
+    return new FollowedRun(this.orchestrator, id, requestId);
+  }
+}
+
+/** The log of a run, read along. To be disposed of. */
+export class FollowedRun implements Disposable {
+  private readonly over = new AbortController();
+  private records: LogRecordDto[] = [];
+  private characters = 0;
+  private readonly ended = Promise.withResolvers<void>();
+  private ends = 0;
+  private isCut = false;
+
+  constructor(
+    private readonly orchestrator: Orchestrator,
+    private readonly id: FunctionId,
+    private readonly requestId: string,
+  ) {
+    this.read().catch(() => undefined);
+  }
+
   /**
    * The lines of the handler. Waits until the worker has said that there will be none of this call any more, for
    * `waitMs` at most: a worker that was ended doesn't say so. Empty where the engine can't be asked.
    */
-  async of(id: FunctionId, requestId: string, waitMs: number): Promise<LogRecordDto[]> {
-    const giveUpAt = performance.now() + waitMs;
-    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
-      const lines = await this.read(id);
-      const ends = lines.filter(({ line, request_id: request }) => line === END && request === requestId);
-      if (ends.length >= STREAMS || performance.now() > giveUpAt) return newestOf(lines.filter((one) => !isEnd(one)));
-      await delay(pauseMs);
+  async lines(waitMs: number): Promise<LogRecordDto[]> {
+    const hasEnded = this.ended.promise.then(() => true);
+    const isWhole = await Promise.race([hasEnded, delay(waitMs, false, { signal: this.over.signal })]);
+    return newestOf(isWhole && !this.isCut ? this.records : await this.newest());
+  }
+
+  [Symbol.dispose](): void {
+    this.over.abort();
+  }
+
+  private async read(): Promise<void> {
+    const list = (signal: AbortSignal) => this.orchestrator.logs(this.id, signal);
+    for await (const line of followLines({ list, after: new Map(), signal: this.over.signal })) {
+      if ('missed' in line) this.isCut = true;
+      else this.keep(recordOf(line));
     }
   }
 
-  private async read(id: FunctionId): Promise<LogRecordDto[]> {
+  private keep(record: LogRecordDto): void {
+    if (record.line === END && record.request_id === this.requestId) {
+      this.ends += 1;
+      if (this.ends === STREAMS) this.ended.resolve();
+    } else if (record.source === 'handler' && !isEnd(record)) {
+      this.records.push(record);
+      this.characters += record.line.length;
+      // Now and then, for it costs as much as all of them do.
+      if (this.records.length <= 2 * MOST_LINES && this.characters <= 2 * MOST_CHARACTERS) return;
+      this.records = newestOf(this.records);
+      this.characters = this.records.reduce((sum, { line }) => sum + line.length, 0);
+    }
+  }
+
+  /** Once more from the end, where something was left out on the way. */
+  private async newest(): Promise<LogRecordDto[]> {
     const limits = { ms: READ_MS, signal: AbortSignal.timeout(READ_MS) };
     const records: LogRecordDto[] = [];
+    this.over.abort();
     try {
       await within('the log of a run', limits, async (signal) => {
-        const logs = await this.orchestrator.logs(id, signal);
+        const logs = await this.orchestrator.logs(this.id, signal);
         for await (const line of newestLines(logs, { tail: MOST_LINES + STREAMS, signal }))
           records.push(recordOf(line));
       });
     } catch {
       // What has been read tells more than nothing.
     }
-    return records.filter(({ source }) => source === 'handler');
+    return records.filter((record) => record.source === 'handler' && !isEnd(record));
   }
 }
 

@@ -61,16 +61,17 @@ export class RunsService {
     response.once('close', () => cancellation.cancel());
     if (response.destroyed) cancellation.cancel();
     const timing = new CallTiming();
+    using log = this.log.follow(id, requestId);
     const readPayload = () => Promise.resolve(Buffer.from(JSON.stringify({ payload })));
     try {
       const call = { kind: 'run', requestId, createdBy, cancellation, timing, reservation, readPayload } as const;
       const body = await this.invoker.invoke(id, call);
       const tookMs = timing.workerMs;
       // Without a sink every result is kept whole.
-      return answerOf(body as Buffer, tookMs, await this.log.of(id, requestId, LOG_MS.answered));
+      return answerOf(body as Buffer, tookMs, await log.lines(LOG_MS.answered));
     } catch (error) {
       if (!(error instanceof AppError) || cancellation.isCancelled) throw error;
-      const lines = await this.log.of(id, requestId, LOG_MS.failed);
+      const lines = await log.lines(LOG_MS.failed);
       throw error.with({ logs: lines.map(({ line }) => line) });
     }
   }
