@@ -393,6 +393,14 @@ def test_an_application_of_wsgi_gets_the_bytes_of_its_path_and_one_line_of_cooki
     connection.close()
 
 
+@pytest.mark.parametrize("name", ["misanswering", "misanswering_wsgi"])
+def test_an_answer_that_is_none_is_refused_by_execute_as_over_http(start: Start, name: str) -> None:
+    worker = start(f"web.{name}")
+    for answer in worker.call("99"), http_call(worker, "POST", "/", b"99"):
+        assert (answer.status, answer.error["code"]) == (502, "handler_response_invalid")
+    assert worker.call("200").result == "x"
+
+
 # Who may call, and when
 
 

@@ -7,8 +7,7 @@ from asyncio import AbstractEventLoop
 from contextlib import suppress
 from typing import Any
 
-from .calls import Call
-from .http import Collected, HttpCall, Request, Writer
+from .http import Collected, ExecutedCall, HttpCall, Request, Writer
 from .results import Answer, application_answer
 from .streams import CallOutput
 
@@ -63,7 +62,7 @@ class AsgiHttpCall(HttpCall):
         return None
 
 
-class AsgiCall(Call):
+class AsgiCall(ExecutedCall):
     """`execute` of an application: it is sent the payload with POST /."""
 
     def __init__(
@@ -99,6 +98,8 @@ class AsgiCall(Call):
             self._answered.set()
 
     async def answer_on_loop(self, value: Any, max_bytes: int) -> Answer | None:
+        if self.collected.fault is not None:
+            raise self.collected.fault
         if not self.collected.complete:
             raise RuntimeError("The application returned before its answer was complete.")
         found = self.collected

@@ -340,10 +340,16 @@ class Collected:
         self._max_bytes = max_bytes
 
     def begin(self, status: Any, headers: Headers) -> None:
+        if self.fault is not None:
+            raise self.fault
         if self.begun:
             raise RuntimeError("The answer has begun already.")
         headers = list(headers)
-        encoded_head(status, headers)
+        try:
+            encoded_head(status, headers)
+        except AnswerInvalid as error:
+            self.fault = error
+            raise
         self.begun, self.status = True, status
         self.media_type = next((bytes(v) for n, v in headers if n.lower() == b"content-type"), b"")
 
@@ -354,6 +360,15 @@ class Collected:
         if len(self.body) > self._max_bytes:
             raise AnswerInvalid(f"it takes more than {self._max_bytes} bytes")
         self.complete = not more
+
+
+class ExecutedCall(Call):
+    """`execute` of what answers as HTTP does: what is no answer over that is none here, either."""
+
+    def failed(self, error: BaseException, file: str | None) -> Answer | None:
+        if isinstance(error, AnswerInvalid):
+            return response_invalid(str(error))
+        return super().failed(error, file)
 
 
 class HttpCall(Call):

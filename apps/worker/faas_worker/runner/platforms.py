@@ -14,10 +14,17 @@ from importlib import import_module
 from typing import Any
 
 from .events import event_of, is_event, packaged
-from .http import AnswerInvalid, Disconnected, EventInvalid, Request, encoded_head, latin_header
+from .http import (
+    Disconnected,
+    EventInvalid,
+    ExecutedCall,
+    Request,
+    encoded_head,
+    latin_header,
+)
 from .kinds import Uncallable, is_async
 from .payloads import JSON, TEXT, Context, ContextCall, PayloadHttpCall, Values
-from .results import Answer, application_answer, response_invalid
+from .results import Answer, application_answer
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -168,9 +175,8 @@ class OpenFaasHttpCall(PayloadHttpCall):
         return openfaas_parts(value)
 
 
-class OpenFaasCall(ContextCall):
-    """`execute`: the payload is the body of a POST, and the answer's body the result. What is no
-    answer of HTTP is none here, either."""
+class OpenFaasCall(ContextCall, ExecutedCall):
+    """`execute`: the payload is the body of a POST, and the answer's body the result."""
 
     def start(self, function: Any) -> Any:
         none = Values(())
@@ -191,11 +197,6 @@ class OpenFaasCall(ContextCall):
 
     async def answer_on_loop(self, value: Any, max_bytes: int) -> Answer | None:
         return self.answer(value, max_bytes)
-
-    def failed(self, error: BaseException, file: str | None) -> Answer | None:
-        if isinstance(error, AnswerInvalid):
-            return response_invalid(str(error))
-        return super().failed(error, file)
 
 
 # Functions Framework, as Cloud Functions has it: https://github.com/GoogleCloudPlatform/functions-framework-python

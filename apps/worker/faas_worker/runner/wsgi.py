@@ -9,8 +9,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from .calls import Call
-from .http import AnswerInvalid, Collected, Headers, HttpCall, Request, reply
+from .http import AnswerInvalid, Collected, ExecutedCall, Headers, HttpCall, Request, reply
 from .results import Answer, application_answer
 from .streams import CallOutput
 
@@ -163,7 +162,7 @@ class WsgiHttpCall(HttpCall):
         self.wire.begin(*self._head.right)
 
 
-class WsgiCall(Call):
+class WsgiCall(ExecutedCall):
     """`execute` of an application: it is sent the payload with POST /."""
 
     def __init__(

@@ -320,6 +320,22 @@ def wsgi(environ, start_response):
     return [body]
 
 
+async def misanswering(scope, receive, send):
+    """Answers with the status that it is told, and hides that there is none."""
+    assert scope["type"] == "http", scope["type"]
+    status = int((await receive())["body"])
+    try:
+        await send({"type": "http.response.start", "status": status})
+    except ValueError:
+        await send({"type": "http.response.start", "status": 500})
+    await send({"type": "http.response.body", "body": b"x"})
+
+
+def misanswering_wsgi(environ, start_response):
+    start_response(environ["wsgi.input"].read().decode(), [])
+    return [b"x"]
+
+
 async def failing_lifespan(scope, receive, send):
     await receive()
     await send({"type": "lifespan.startup.failed", "message": "no database"})
