@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { V1ContainerState, V1Pod } from '@kubernetes/client-node';
+import type { Logger } from 'pino';
 import type { KubernetesConfig, LayersConfig } from '#libs/config/config.js';
 import { within } from '#libs/deadlines/within.js';
 import { type OneTimeToken, oneTimeToken } from '#libs/orchestrator/generic-worker.js';
@@ -21,11 +22,11 @@ import type { ClusterCache } from './cluster-cache.js';
 import { imageFault, moment, unscheduled } from './faults.js';
 import { POD } from './kinds.js';
 import type { KubeApi } from './kube-api.js';
-import { buildsOf } from './labels.js';
+import { buildsOf, isSweep } from './labels.js';
 import { BUILDER, WORKER_PORT } from './names.js';
 import { ownerOfPods } from './pool-pods.js';
 import { isEnded } from './replica.js';
-import { sweepPod } from './sweep-pod.js';
+import { SWEEPER, sweepPod, youngMs } from './sweep-pod.js';
 
 /** A node may have to pull the image. */
 const START_MS = 55_000;
@@ -37,6 +38,8 @@ const VERDICT_MS = 5_000;
 const LOOKED_AT_MS = 10_000;
 /** Without anything known to be in the claim in vain. */
 const SWEEP_EVERY_MS = 24 * 3_600_000;
+/** Moments are told in whole minutes. */
+const AGAIN_MS = 60_000;
 /** Pods of builds belong to no function. */
 const NOBODY = '';
 
@@ -45,7 +48,7 @@ export class KubernetesLayers implements LayerEngine {
   private readonly building = new Set<string>();
   /** Those that may lie in the claim. */
   private known: ReadonlySet<string> = new Set();
-  private sweptAt = Date.now();
+  private sweepsAt = 0;
 
   constructor(
     private readonly api: KubeApi,
@@ -53,6 +56,7 @@ export class KubernetesLayers implements LayerEngine {
     private readonly owner: string,
     private readonly config: KubernetesConfig,
     private readonly rules: LayersConfig,
+    private readonly logger: Logger,
   ) {}
 
   /** What a node makes of the image's name is not known before one has it. */
@@ -103,26 +107,39 @@ export class KubernetesLayers implements LayerEngine {
       const finishedAt = stateOf(pod)?.terminated?.finishedAt;
       const age = now - moment(creationTimestamp).getTime();
       const isOver = isEnded(pod.status) && now - moment(finishedAt ?? creationTimestamp).getTime() > LOOKED_AT_MS;
-      if (isOver || age > this.rules.timeoutMs + BUILD_MARGIN_MS) await this.end(name);
+      if (!isOver && age <= this.rules.timeoutMs + BUILD_MARGIN_MS) continue;
+      if (isSweep(pod)) this.tellOf(pod);
+      await this.end(name);
     }
     if (this.config.layersClaim !== undefined) await this.sweepClaim(kept, this.config.layersClaim, signal);
   }
 
   private async sweepClaim(kept: ReadonlySet<string>, claim: string, signal: AbortSignal): Promise<void> {
     const isGone = [...this.known].some((digest) => !kept.has(digest));
-    if (isGone || Date.now() - this.sweptAt > SWEEP_EVERY_MS) {
+    const now = Date.now();
+    if (isGone || now >= this.sweepsAt) {
       const { api, owner, config, rules } = this;
       const hangsOn = await ownerOfPods(api, signal);
       try {
-        await api.apply(POD, sweepPod(kept, claim, { owner, config, rules }, hangsOn), signal);
+        await api.apply(POD, sweepPod(kept, claim, { owner, config, rules }, hangsOn, now), signal);
       } catch (error) {
         if (!(error instanceof ApiRefusal)) throw error;
         const message = `the pod that removes packages from the claim ${claim}: ${error.message}`;
         throw new OrchestratorUnavailable(ENGINE, message, error, 'refused a request');
       }
-      this.sweptAt = Date.now();
+      // What went just now was spared where somebody had used it lately.
+      this.sweepsAt = now + (isGone ? youngMs(rules) + AGAIN_MS : SWEEP_EVERY_MS);
     }
     this.known = kept;
+  }
+
+  /** Of one that wasn't able to remove all, or that never ran: the claim would fill without a word. */
+  private tellOf(pod: V1Pod): void {
+    if (pod.status?.phase === 'Succeeded') return;
+    const ended = stateOf(pod, SWEEPER)?.terminated;
+    const reason = ended?.message?.trim() || ended?.reason || unscheduled(pod)?.message || pod.status?.reason;
+    const claim = this.config.layersClaim;
+    this.logger.warn({ pod: pod.metadata?.name, claim, reason }, 'packages could not be removed from the claim');
   }
 
   /** A pod that runs, and what lets it be given a job. */
@@ -208,6 +225,6 @@ export class KubernetesLayers implements LayerEngine {
 
 type Address = EndpointAddress & { readonly kind: 'tcp' };
 
-function stateOf(pod: V1Pod | undefined): V1ContainerState | undefined {
-  return pod?.status?.containerStatuses?.find(({ name }) => name === BUILDER)?.state;
+function stateOf(pod: V1Pod | undefined, container = BUILDER): V1ContainerState | undefined {
+  return pod?.status?.containerStatuses?.find(({ name }) => name === container)?.state;
 }

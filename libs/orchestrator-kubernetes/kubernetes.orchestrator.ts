@@ -111,7 +111,7 @@ export class KubernetesOrchestrator extends Orchestrator {
       ...(why !== undefined && { buildsNoLayers: why }),
     };
     if (config.layers !== undefined && why === undefined) {
-      this.builds = new KubernetesLayers(this.api, this.cache, owner, config, config.layers);
+      this.builds = new KubernetesLayers(this.api, this.cache, owner, config, config.layers, logger);
     }
   }
 

@@ -1,3 +1,4 @@
+import type { V1Pod } from '@kubernetes/client-node';
 import type { FunctionId, Workload } from '#libs/orchestrator/workload.js';
 
 /** What tells our objects in the namespace from everything else, and from each other. */
@@ -24,10 +25,17 @@ export const FORMER_SECRETS_ANNOTATION = 'faas.former-secrets';
 /** On pods that answer to a token: what it is made of, which is no secret. */
 export const CREDENTIAL_ANNOTATION = 'faas.credential';
 
+const NAMES = {
+  function: 'faas-worker',
+  pool: 'faas-worker',
+  build: 'faas-builder',
+  layers: 'faas-layers',
+} as const;
+
 /** What tools that know nothing of us show and select by: https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/ */
-function commonLabels(instance: string, component: 'function' | 'pool' | 'build'): Record<string, string> {
+function commonLabels(instance: string, component: keyof typeof NAMES): Record<string, string> {
   return {
-    'app.kubernetes.io/name': component === 'build' ? 'faas-builder' : 'faas-worker',
+    'app.kubernetes.io/name': NAMES[component],
     'app.kubernetes.io/instance': instance,
     'app.kubernetes.io/component': component,
     'app.kubernetes.io/part-of': 'service-faas',
@@ -56,7 +64,13 @@ export function buildLabels(owner: string): Record<string, string> {
 
 /** No policy of k8s/functions lets these call or be called. */
 export function sweepLabels(owner: string): Record<string, string> {
-  return { ...buildLabels(owner), app: 'faas-layers' };
+  return { ...commonLabels('layers', 'layers'), ...SWEEP, [LABEL.build]: 'true', [LABEL.owner]: owner };
+}
+
+const SWEEP = { app: NAMES.layers } as const;
+
+export function isSweep({ metadata }: Pick<V1Pod, 'metadata'>): boolean {
+  return metadata?.labels?.['app'] === SWEEP.app;
 }
 
 /** Selects both, as list takes it. */

@@ -6,6 +6,7 @@ import type { WorkloadLimits } from '#libs/orchestrator/workload.js';
 import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { podTemplate } from './pod-template.js';
 import { placementOf, workloadOf } from './testing/objects.js';
+import { layerPath } from './worker-pod.js';
 
 const podWith = (limits: Partial<WorkloadLimits> = {}, config: Partial<KubernetesConfig> = {}) => {
   const workload = workloadOf({ limits: { ...workloadOf().limits, ...limits } });
@@ -202,11 +203,17 @@ describe('podTemplate', () => {
       const shared = podTemplate(workloadOf(), { ...placementOf({ layersClaim: 'layers' }), layer }).spec!;
       const [filling] = shared.initContainers!;
       const [reading] = shared.containers;
-      const path = { name: 'FAAS_LAYER', value: `/layers/packages/${layer.digest}` };
+      const path = { name: 'FAAS_LAYER', value: layerPath(layer, { layersClaim: 'layers' }) };
+      // Nobody finds it who knows what is in it.
+      expect(path.value).toMatch(new RegExp(`^/layers/packages/${layer.digest}-[0-9a-f]{32}$`));
+      const [former, others] = [{ sha256: '0'.repeat(64) }, { token: 'another' }];
+      for (const change of [former, others])
+        expect(layerPath({ ...layer, ...change }, { layersClaim: 'layers' })).not.toBe(path.value);
       expect(shared.volumes).toContainEqual({ name: 'layer', persistentVolumeClaim: { claimName: 'layers' } });
       expect(filling?.env).toContainEqual(path);
       expect(reading?.env).toContainEqual(path);
-      expect(filling?.volumeMounts).toContainEqual({ name: 'layer', mountPath: '/layers' });
+      // Not even what a handler has left in its pod.
+      expect(filling?.volumeMounts).toEqual([{ name: 'layer', mountPath: '/layers' }]);
       expect(reading?.volumeMounts).toContainEqual({ name: 'layer', mountPath: '/layers', readOnly: true });
       const { runAsUser, runAsGroup, ...walls } = filling!.securityContext!;
       expect(walls).toEqual(reading?.securityContext);

@@ -1,5 +1,6 @@
 import type { V1Deployment } from '@kubernetes/client-node';
 import { describe, expect, it } from 'vitest';
+import { sweepLabels } from './labels.js';
 import { isShortOfRoom } from './pool-pods.js';
 import { podOf } from './testing/objects.js';
 
@@ -20,6 +21,11 @@ describe('isShortOfRoom', () => {
       'a pod of the pool finds none, which takes from nobody',
       false,
       [[podOf({ status: UNSCHEDULABLE, metadata: { labels: { 'faas.pool': 'true' } } })], []],
+    ],
+    [
+      'one that cleans up finds none, which has time',
+      false,
+      [[podOf({ status: UNSCHEDULABLE, metadata: { labels: sweepLabels('me') } })], []],
     ],
     ['the quota is used up', true, [[], [failing('pods "x" is forbidden: exceeded quota: small')]]],
     ['a policy refuses pods, which room would not help', false, [[], [failing('violates PodSecurity')]]],

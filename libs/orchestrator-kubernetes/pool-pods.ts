@@ -8,7 +8,7 @@ import type { PoolMember, PoolSource } from '#libs/orchestrator/warm-pool.js';
 import { ApiRefusal, isConflict } from './api-fault.js';
 import { CONFIG_MAP, POD } from './kinds.js';
 import type { KubeApi } from './kube-api.js';
-import { LABEL, waitingOf } from './labels.js';
+import { LABEL, waitingOf, isSweep } from './labels.js';
 import { POOL_OWNER } from './names.js';
 import { type PoolPlacement, poolOwner, poolPod } from './pool-pod.js';
 import { type Replica, replicasOf } from './replica.js';
@@ -140,7 +140,7 @@ const OVER_QUOTA = 'exceeded quota';
 
 /** Whether replicas of functions wait for what other pods take: a place on a node, or a part of the namespace's quota. */
 export function isShortOfRoom(pods: readonly V1Pod[], deployments: readonly V1Deployment[]): boolean {
-  const isOfFunction = ({ metadata }: V1Pod) => metadata?.labels?.[LABEL.pool] === undefined;
+  const isOfFunction = (pod: V1Pod) => pod.metadata?.labels?.[LABEL.pool] === undefined && !isSweep(pod);
   return (
     pods.some((pod) => isOfFunction(pod) && unscheduled(pod) !== undefined) ||
     deployments.some((deployment) => replicaFailure(deployment)?.message.includes(OVER_QUOTA))

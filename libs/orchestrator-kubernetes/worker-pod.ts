@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { V1Container, V1EnvVar, V1PodSpec, V1Volume } from '@kubernetes/client-node';
 import type { KubernetesConfig, WorkerPodSettings } from '#libs/config/config.js';
 import type { FetchedLayer } from '#libs/orchestrator/layers.js';
@@ -22,8 +23,13 @@ export const LAYERS_DIR = '/layers';
 export const LAYER_VOLUME = 'layer';
 /** A folder of a shared claim, which nobody but those who fill it may list. */
 export const SHARED_DIR = `${LAYERS_DIR}/packages`;
-/** Fills a shared claim. Another user than the workers', who own nothing in it. */
+/**
+ * Fills a shared claim. Workers own nothing in it; but what keeps them from writing is that they have it mounted for
+ * reading, for the group that the kubelet gives to the claim's files is theirs as well.
+ */
 const LAYER_USER = 65533;
+/** Of what nobody can guess in the name of a shared layer. */
+const SECRET_DIGITS = 32;
 /** The kubelet counts whole seconds from before it tells the worker. */
 const ENDING_SECONDS = LEAVING_MS / 1000 + 1;
 
@@ -126,6 +132,7 @@ function layerContainer(layer: FetchedLayer, pod: WorkerPod, config: KubernetesC
     FAAS_LAYER_SHA256: layer.sha256,
     FAAS_LAYER_BYTES: String(layer.bytes),
     FAAS_LAYER_FILES: String(layer.files),
+    ...(config.layersClaim !== undefined && { HOME: '/nonexistent', FAAS_LAYER_SHARED: '1' }),
   };
   return {
     name: LAYER_CONTAINER,
@@ -138,17 +145,23 @@ function layerContainer(layer: FetchedLayer, pod: WorkerPod, config: KubernetesC
     terminationMessagePolicy: 'FallbackToLogsOnError',
     volumeMounts: [
       { name: LAYER_VOLUME, mountPath: LAYERS_DIR },
-      { name: 'tmp', mountPath: '/tmp' },
+      // Its pod's handler may have left something there: it may write to what all functions share, and the handler not.
+      ...(config.layersClaim === undefined ? [{ name: 'tmp', mountPath: '/tmp' }] : []),
     ],
   };
 }
 
-/** Where the worker has it. */
+/**
+ * Where the worker has it. Anybody can work out the digest of packages that are known by name; the folder's name, among
+ * those of other functions, is for those who were told it. Another archive of the same packages has another name.
+ */
 export function layerPath(
-  { digest }: Pick<FetchedLayer, 'digest'>,
+  { digest, token, sha256 }: Pick<FetchedLayer, 'digest' | 'token' | 'sha256'>,
   { layersClaim }: Pick<KubernetesConfig, 'layersClaim'>,
 ): string {
-  return `${layersClaim === undefined ? LAYERS_DIR : SHARED_DIR}/${digest}`;
+  if (layersClaim === undefined) return `${LAYERS_DIR}/${digest}`;
+  const secret = createHash('sha256').update(`${token} ${sha256}`).digest('hex').slice(0, SECRET_DIGITS);
+  return `${SHARED_DIR}/${digest}-${secret}`;
 }
 
 /** Of a pod that fetches packages for itself, at most so many. */

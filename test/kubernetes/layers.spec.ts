@@ -142,7 +142,8 @@ describe.skipIf(noCluster)('packages on a cluster [kubernetes]', { timeout: 120_
         }
         expect(opened).toBe(2);
         const digests = [kept, gone].map(({ digest }) => digest).toSorted();
-        expect((await readdir(folder)).toSorted()).toEqual(digests);
+        const names = await readdir(folder);
+        expect(names.map((name) => name.slice(0, 64)).toSorted()).toEqual(digests);
 
         const [pod] = (await cluster.of(workload.functionId)) as V1Pod[];
         const mountsOf = (containers: readonly V1Container[] = []) =>
@@ -155,11 +156,15 @@ describe.skipIf(noCluster)('packages on a cluster [kubernetes]', { timeout: 120_
 
         await stage.remove(other, passing.functionId);
         const managers = [one, other];
+        // Whatever lies there when they begin, they have a look; what both have of it is kept.
         for (const manager of managers) await manager.layers!.sweep(new Set(digests), stage.signal());
-        for (const digest of digests) await utimes(join(folder, digest), 0, 0);
+        const former = await sweeps();
+        for (const name of names) await utimes(join(folder, name), 0, 0);
         await Promise.all(managers.map((manager) => manager.layers!.sweep(new Set([kept.digest]), stage.signal())));
-        expect(await sweeps()).toHaveLength(1);
-        await vi.waitFor(async () => expect(await readdir(folder)).toEqual([kept.digest]), SLOW);
+        // Two, where a minute has begun between them.
+        expect((await sweeps()).length - former.length).toBeLessThanOrEqual(2);
+        const left = names.filter((name) => name.startsWith(kept.digest));
+        await vi.waitFor(async () => expect(await readdir(folder)).toEqual(left), SLOW);
         expect((await stage.call(seen.endpoints[0], '')).body).toEqual({ result: `kept of ${stage.owner}` });
         await stage.remove(one, workload.functionId);
       }),

@@ -55,7 +55,14 @@ class Archive(NamedTuple):
         return cls(url, token, sha256, int(given["bytes"]), int(given["files"]))
 
 
-def fetch(archive: Archive, folder: str, seconds: float, patience: float | None = None) -> None:
+def fetch(
+    archive: Archive,
+    folder: str,
+    seconds: float,
+    patience: float | None = None,
+    *,
+    is_shared: bool = False,
+) -> None:
     """Has it in this folder, whole or not at all. What fails after `patience` is not tried again.
     Raises NotFetched."""
     deadline = time.monotonic() + seconds
@@ -68,6 +75,9 @@ def fetch(archive: Archive, folder: str, seconds: float, patience: float | None 
         shutil.rmtree(draft, ignore_errors=True)
         try:
             unpack(archive, draft, deadline)
+            if is_shared:
+                # It outlives this pod and its node: whoever finds it takes it for whole.
+                os.sync()
             os.rename(draft, folder)
         except (http.client.HTTPException, tarfile.TarError, OSError) as error:
             if os.path.isdir(folder):
@@ -177,7 +187,8 @@ def main() -> int:
         # Nobody may list what there is; the names of layers are for those who were told them.
         with contextlib.suppress(FileExistsError):
             os.mkdir(os.path.dirname(folder), 0o711)
-        fetch(Archive.of(given), folder, _LONGEST_SECONDS, _PATIENCE_SECONDS)
+        is_shared = "shared" in given
+        fetch(Archive.of(given), folder, _LONGEST_SECONDS, _PATIENCE_SECONDS, is_shared=is_shared)
     except OSError as error:
         print(f"There is no place for the packages: {error}", file=sys.stderr, flush=True)
         return 1

@@ -1,6 +1,6 @@
-"""`python -m faas_worker.layer_sweep <folder> <seconds> <start of a name>...`: removes layers that
-lie in a folder which many pods share, but those whose names begin so and those used in the last
-seconds.
+"""`python -m faas_worker.layer_sweep <folder> <time> <start of a name>...`: removes layers that lie
+in a folder which many pods share, but those whose names begin so and those used since that time, in
+seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import os
 import shutil
 import signal
 import sys
-import time
 
 #: On the way out: nobody looks for a name like that.
 _LEAVING = ".leaving"
+_MOST_SHOWN = 3
 
 
-def sweep(root: str, young: float, kept: tuple[str, ...]) -> None:
-    before = time.time() - young
+def sweep(root: str, before: float, kept: tuple[str, ...]) -> list[str]:
+    """Answers what could not be removed."""
+    left = []
     # Drafts of pods that were killed have names that are longer, and nobody keeps those.
     for name in os.listdir(root):
         path = os.path.join(root, name)
@@ -32,6 +33,9 @@ def sweep(root: str, young: float, kept: tuple[str, ...]) -> None:
                 os.rename(leaving, path)
                 continue
         shutil.rmtree(leaving, ignore_errors=True)
+        if os.path.lexists(leaving) or (os.path.lexists(path) and not is_younger(path, before)):
+            left.append(name)
+    return left
 
 
 def is_younger(path: str, before: float) -> bool:
@@ -44,10 +48,12 @@ def is_younger(path: str, before: float) -> bool:
 def main() -> int:
     # As the first process of a container it would not be ended by a signal otherwise.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
-    root, young, *kept = sys.argv[1:]
-    if os.path.isdir(root):
-        sweep(root, float(young), tuple(kept))
-    return 0
+    root, before, *kept = sys.argv[1:]
+    left = sweep(root, float(before), tuple(kept)) if os.path.isdir(root) else []
+    if left:
+        shown = ", ".join(left[:_MOST_SHOWN])
+        print(f"{len(left)} folders could not be removed: {shown}", file=sys.stderr)
+    return 1 if left else 0
 
 
 if __name__ == "__main__":

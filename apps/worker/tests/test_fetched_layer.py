@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from faas_worker import layer_sweep
 from faas_worker.fetched_layer import Archive, NotFetched, fetch
 from support import PATIENCE_SECONDS, WORKER_DIR, Worker
 
@@ -107,13 +109,14 @@ def test_what_another_pod_has_fetched_meanwhile_is_taken(manager: Manager, tmp_p
     slow = threading.Thread(target=fetch, args=(manager.archive(), str(folder), PATIENCE_SECONDS))
     with manager.held:
         slow.start()
-        manager.came.wait(PATIENCE_SECONDS)
+        assert manager.came.wait(PATIENCE_SECONDS)
         folder.mkdir()
         (folder / "whole").touch()
     slow.join(PATIENCE_SECONDS)
     assert not slow.is_alive()
     assert everything_in(folder) == ["whole"]
     assert everything_in(tmp_path) == ["layer"]
+    assert len(manager.asked) == 1
 
 
 def test_a_manager_that_is_busy_or_leaves_is_asked_again(manager: Manager, tmp_path: Path) -> None:
@@ -230,7 +233,8 @@ def test_a_sweep_spares_what_is_kept_and_what_was_just_used(
         os.utime(tmp_path / name, (0, 0))
     os.utime(tmp_path / f"{names[2]}.other.1")
     fetch(manager.archive(), str(tmp_path / names[1]), PATIENCE_SECONDS)
-    command = [sys.executable, "-m", "faas_worker.layer_sweep", str(tmp_path), "600", "c" * 16]
+    before = str(time.time() - 600)
+    command = [sys.executable, "-m", "faas_worker.layer_sweep", str(tmp_path), before, "c" * 16]
     subprocess.run(command, env={"PYTHONPATH": str(WORKER_DIR)}, check=True)
     assert everything_in(tmp_path) == sorted([names[1], names[2], f"{names[2]}.other.1"])
     assert manager.asked == []
@@ -239,6 +243,18 @@ def test_a_sweep_spares_what_is_kept_and_what_was_just_used(
 def test_a_sweep_of_what_is_not_there_yet_is_none(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "faas_worker.layer_sweep", str(tmp_path / "none"), "600"]
     subprocess.run(command, env={"PYTHONPATH": str(WORKER_DIR)}, check=True)
+
+
+def test_a_sweep_says_what_it_could_not_remove(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "held").mkdir()
+    os.utime(tmp_path / "held", (0, 0))
+    # As a file system that is for reading alone does.
+    monkeypatch.setattr(layer_sweep.shutil, "rmtree", lambda *_, **__: None)
+    monkeypatch.setattr(sys, "argv", ["layer_sweep", str(tmp_path), "600"])
+    assert layer_sweep.main() == 1
+    assert capsys.readouterr().err == "1 folders could not be removed: held\n"
 
 
 @pytest.fixture

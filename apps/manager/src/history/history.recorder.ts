@@ -2,7 +2,7 @@ import type { HistoryConfig } from '#libs/config/config.js';
 import { HISTORY_CONFIG } from '#libs/config/config.module.js';
 import { isPassing } from '#libs/database/connection-fault.js';
 import { within } from '#libs/deadlines/within.js';
-import { LONGEST_ESCAPE, PARSED_BYTES } from '#libs/json/json-scan.js';
+import { JsonStrings, LONGEST_ESCAPE, longestString, PARSED_BYTES } from '#libs/json/json-scan.js';
 import { randomUUID } from 'node:crypto';
 import { setImmediate as turn } from 'node:timers/promises';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
@@ -131,9 +131,7 @@ export class HistoryRecorder implements OnApplicationBootstrap, OnApplicationShu
     const { payloadBytes } = this.config;
     const kept = result !== undefined && result.length - AROUND_RESULT <= payloadBytes ? result : undefined;
     const bytes = body.length + (kept?.length ?? 0);
-    // How large the payload in it is shows when it is parsed.
-    const mostBytes = payloadBytes * LONGEST_ESCAPE + PARSED_BYTES;
-    if (body.length > mostBytes || this.waitingPayloadBytes + bytes > MOST_PENDING_BYTES) {
+    if (this.waitingPayloadBytes + bytes > MOST_PENDING_BYTES || !hasAtMost(body, payloadBytes)) {
       this.metrics.dropPayload();
       return;
     }
@@ -204,7 +202,7 @@ export class HistoryRecorder implements OnApplicationBootstrap, OnApplicationShu
     const kept: KeptPayload[] = [];
     let looked = 0;
     for (const one of payloads) {
-      const shown = redactedOf(one, this.config.payloadBytes);
+      const shown = redactedOf(one);
       if (shown === undefined) this.metrics.dropPayload();
       else kept.push(shown);
       const bytes = sizeOf([{ payload: one.exchanged.body, result: one.exchanged.result }]);
@@ -242,14 +240,21 @@ function sizeOf(payloads: readonly { readonly payload: Buffer | null; readonly r
   return payloads.reduce((sum, { payload, result }) => sum + (payload?.length ?? 0) + (result?.length ?? 0), 0);
 }
 
-/** Undefined: what is too large, or nested too deep to be looked through, isn't kept. */
-function redactedOf(
-  { id, row, exchanged: { body, result, redact } }: Unredacted,
-  payloadBytes: number,
-): KeptPayload | undefined {
+/** Whether no text in a call's body, its payload, has more bytes than that. */
+function hasAtMost(body: Buffer, payloadBytes: number): boolean {
+  if (body.length <= payloadBytes) return true;
+  if (body.length > payloadBytes * LONGEST_ESCAPE + PARSED_BYTES) return false;
+  const long = longestString(body);
+  if (typeof long === 'string') return false;
+  // Escapes only make a text longer than it is.
+  const { start, end } = long;
+  return end - start - 1 <= payloadBytes || new JsonStrings(body).textBytes(start + 1, end) <= payloadBytes;
+}
+
+/** Undefined: what is nested too deep to be looked through isn't kept. */
+function redactedOf({ id, row, exchanged: { body, result, redact } }: Unredacted): KeptPayload | undefined {
   try {
     const { payload } = JSON.parse(body.toString()) as { readonly payload: string };
-    if (Buffer.byteLength(payload) > payloadBytes) return undefined;
     const { text, isChanged } = redacted(payload, redact);
     const shown = result && Buffer.from(redactedJson(result.toString(), redact));
     // A lone surrogate is no UTF-8.

@@ -228,12 +228,13 @@ export class HistoryRepository {
 
   /**
    * Reads along an index from its end. The planner takes two bounds of a pair for next to nothing, of which it would
-   * sort all.
+   * sort all. Up to version 17 it also takes a sort that it can't do without for so much that the statement would be
+   * compiled.
    */
   private inOrder<Row>(sql: string, values: readonly unknown[]): Promise<Row[]> {
     return this.database.transaction(
       async (ask) => {
-        await ask('SET LOCAL enable_sort = off');
+        await ask(`SELECT set_config('enable_sort', 'off', true), set_config('jit', 'off', true)`);
         return ask<Row>(sql, values);
       },
       { isRepeatable: true },

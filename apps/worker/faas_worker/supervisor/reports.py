@@ -75,7 +75,7 @@ class OomCounter:
                 for line in file:
                     key, _, value = line.partition(" ")
                     if key == "oom_kill":
-                        # It stays where it is, and is read twice a second at least.
+                        # The others aren't tried each time, which is twice a second at least.
                         self._files = [path]
                         return int(value)
         return 0
