@@ -160,7 +160,8 @@ async function isReplaced(stage: Stage, id: string, attack: string, why: RegExp)
         last_error: { code: 'worker_crashed', message: expect.stringMatching(why) as string },
       });
     },
-    { timeout: 30_000 },
+    // Each failure costs a worker some seconds, and the kernel may end all of it once.
+    { timeout: 120_000 },
   );
   await vi.waitFor(async () => expect((await stage.manager.call(id, 'good')).status).toBe(200), { timeout: 40_000 });
 }

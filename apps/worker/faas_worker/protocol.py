@@ -120,9 +120,9 @@ class Reason(StrEnum):
 
 
 #: What all runners share: the next one starts when the former has ended, where that ends in time.
-SHARED = frozenset({Reason.FILES, Reason.SHARED_MEMORY})
+SHARED = frozenset({Reason.FILES, Reason.SHARED_MEMORY, Reason.THREADS})
 #: Another worker may do better.
-OF_THE_WORKER = SHARED | {Reason.DESCRIPTORS}
+OF_THE_WORKER = frozenset({Reason.FILES, Reason.SHARED_MEMORY, Reason.DESCRIPTORS})
 
 
 def pack(name: Order | News, detail: str = "") -> bytes:
