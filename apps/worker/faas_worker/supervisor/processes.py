@@ -77,7 +77,7 @@ class Processes:
         ooms = self._fleet.oom.read()
         if not others:
             self._ooms = ooms
-        has_orphans = (others or bool(self._doomed)) and self._kill_orphans(now)
+        has_orphans = self._kill_orphans(now)
         self._looks_with_orphans = self._looks_with_orphans + 1 if has_orphans else 0
         if (
             count >= MAX_PROCESSES

@@ -75,8 +75,6 @@ class OomCounter:
                 for line in file:
                     key, _, value = line.partition(" ")
                     if key == "oom_kill":
-                        # The others aren't tried each time, which is twice a second at least.
-                        self._files = [path]
                         return int(value)
         return 0
 
