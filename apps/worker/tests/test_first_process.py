@@ -11,9 +11,11 @@ from contextlib import suppress
 
 import pytest
 
-from support import PATIENCE_SECONDS, RECOVERY_SECONDS, Worker, eventually, recovers_after
+from support import PATIENCE_SECONDS, Worker, eventually, recovers_after
 
 Start = Callable[..., Worker]
+# What a bomb has made takes the processors, too, while it is ended.
+BOMB_SECONDS = 1.0
 
 
 def _has_namespaces() -> bool:
@@ -105,7 +107,7 @@ def test_nor_do_they_where_a_worker_has_a_user_of_its_own(start: Start, bomb: st
 def spare_the_next_calls(worker: Worker, bomb: str) -> None:
     slowest: list[float] = []
     # The best of three, or of some more where the machine is busy.
-    while len(slowest) < 3 or (min(slowest) >= RECOVERY_SECONDS and len(slowest) < 8):
+    while len(slowest) < 3 or (min(slowest) >= BOMB_SECONDS and len(slowest) < 8):
         with suppress(ConnectionError, http.client.IncompleteRead):
             assert worker.call(bomb, X_Faas_Timeout_Ms="1500").status in (200, 400, 504)
         times = []
@@ -115,7 +117,7 @@ def spare_the_next_calls(worker: Worker, bomb: str) -> None:
             assert answer.result == "good"
             times.append(answer.seconds)
         slowest.append(max(times))
-    assert min(slowest) < RECOVERY_SECONDS
+    assert min(slowest) < BOMB_SECONDS
 
 
 @pytest.mark.parametrize("handler", ["hostile.handle", "hostile.handle_async"])
