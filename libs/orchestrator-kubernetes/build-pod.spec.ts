@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { loadConfig } from '#libs/config/load-config.js';
 import { buildPod } from './build-pod.js';
 import { podTemplate } from './pod-template.js';
-import { placementOf, workloadOf } from './testing/objects.js';
+import { placementOf, wallsOf, workloadOf } from './testing/objects.js';
 
 const ENV = {
   BUILDER_IMAGE: 'builder:1',
@@ -23,13 +23,7 @@ describe('buildPod', () => {
   it('is walled in as a worker’s pod is', () => {
     const worker = podTemplate(workloadOf(), placementOf()).spec!;
     const { spec } = podWith();
-    const { serviceAccountName, automountServiceAccountToken, enableServiceLinks, securityContext } = worker;
-    expect(spec).toMatchObject({
-      serviceAccountName,
-      automountServiceAccountToken,
-      enableServiceLinks,
-      securityContext,
-    });
+    expect(spec).toMatchObject(wallsOf(worker));
     expect(spec?.containers.map((one) => one.securityContext)).toEqual([worker.containers[0]?.securityContext]);
     expect(spec?.volumes?.flatMap((volume) => Object.keys(volume)).toSorted()).toEqual([
       'emptyDir',

@@ -2,11 +2,11 @@ import type { V1Pod } from '@kubernetes/client-node';
 import type { KubernetesConfig, LayersConfig } from '#libs/config/config.js';
 import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import { largestArchive } from '#libs/orchestrator/layers.js';
+import { jobPod, named } from './job-pod.js';
 import { buildLabels } from './labels.js';
 import { BUILDER, WORKER_PORT } from './names.js';
-import { controllerOf } from './pool-pod.js';
 import { memoryQuantity } from './quantities.js';
-import { accountOf, hardening, POD_USER, runtimeOf } from './worker-pod.js';
+import { hardening, POD_USER } from './worker-pod.js';
 
 const BUILD_DIR = '/build';
 const MIB = 1024 * 1024;
@@ -27,28 +27,13 @@ export function buildPod(
   { owner, config, rules }: { owner: string; config: KubernetesConfig; rules: LayersConfig },
   ownerUid: string,
 ): V1Pod {
-  const { nodeSelector, tolerations, affinity } = config.workerPods;
   const disk = memoryQuantity(Math.ceil((COPIES * largestArchive(rules)) / MIB) + 64);
   const memory = memoryQuantity(rules.memoryMiB);
-  return {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: {
-      name,
-      namespace: config.namespace,
-      ownerReferences: [controllerOf(ownerUid)],
+  const pod = jobPod(
+    {
       labels: buildLabels(owner),
-      annotations: { 'cluster-autoscaler.kubernetes.io/safe-to-evict': 'true' },
-    },
-    spec: {
-      restartPolicy: 'Never',
-      activeDeadlineSeconds: Math.ceil((rules.timeoutMs + BUILD_MARGIN_MS) / 1_000),
-      terminationGracePeriodSeconds: 1,
-      ...accountOf(config),
+      seconds: Math.ceil((rules.timeoutMs + BUILD_MARGIN_MS) / 1_000),
       securityContext: POD_USER,
-      ...runtimeOf(config),
-      // Packages are built for the machines that workers run on.
-      ...({ nodeSelector, tolerations, affinity } as object),
       containers: [
         {
           name: BUILDER,
@@ -82,5 +67,8 @@ export function buildPod(
         { name: 'tmp', emptyDir: { medium: 'Memory', sizeLimit: '64Mi' } },
       ],
     },
-  };
+    config,
+    ownerUid,
+  );
+  return named(pod, name);
 }

@@ -59,18 +59,16 @@ export function poolLabels(owner: string): Record<string, string> {
 
 /** Never those of workers: the policies of k8s/functions tell them apart. */
 export function buildLabels(owner: string): Record<string, string> {
-  return { ...commonLabels('build', 'build'), app: 'faas-builder', [LABEL.build]: 'true', [LABEL.owner]: owner };
+  return { ...commonLabels('build', 'build'), app: NAMES.build, [LABEL.build]: 'true', [LABEL.owner]: owner };
 }
 
 /** No policy of k8s/functions lets these call or be called. */
 export function sweepLabels(owner: string): Record<string, string> {
-  return { ...commonLabels('layers', 'layers'), ...SWEEP, [LABEL.build]: 'true', [LABEL.owner]: owner };
+  return { ...commonLabels('layers', 'layers'), app: NAMES.layers, [LABEL.build]: 'true', [LABEL.owner]: owner };
 }
 
-const SWEEP = { app: NAMES.layers } as const;
-
 export function isSweep({ metadata }: Pick<V1Pod, 'metadata'>): boolean {
-  return metadata?.labels?.['app'] === SWEEP.app;
+  return metadata?.labels?.['app'] === NAMES.layers;
 }
 
 /** Selects both, as list takes it. */

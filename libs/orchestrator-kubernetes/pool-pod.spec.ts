@@ -5,7 +5,7 @@ import { oneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { poolPod } from './pool-pod.js';
 import { podTemplate } from './pod-template.js';
-import { placementOf, workloadOf } from './testing/objects.js';
+import { placementOf, wallsOf, workloadOf } from './testing/objects.js';
 
 const { token, sha256 } = oneTimeToken();
 const call = TEST_TOKENS.issue();
@@ -16,13 +16,9 @@ const made = (changes: Parameters<typeof placementOf>[0] = {}) => {
 
 /** What keeps a worker from doing harm. */
 const walls = (spec: V1PodSpec) => {
-  const { serviceAccountName, automountServiceAccountToken, enableServiceLinks, securityContext } = spec;
   const containers = spec.containers.map(({ image, securityContext: own, resources }) => ({ image, own, resources }));
   return {
-    serviceAccountName,
-    automountServiceAccountToken,
-    enableServiceLinks,
-    securityContext,
+    ...wallsOf(spec),
     runtimeClassName: spec.runtimeClassName,
     hostUsers: spec.hostUsers,
     containers,

@@ -8,7 +8,7 @@ import type { PoolMember, PoolSource } from '#libs/orchestrator/warm-pool.js';
 import { ApiRefusal, isConflict } from './api-fault.js';
 import { CONFIG_MAP, POD } from './kinds.js';
 import type { KubeApi } from './kube-api.js';
-import { LABEL, waitingOf, isSweep } from './labels.js';
+import { isSweep, LABEL, waitingOf } from './labels.js';
 import { POOL_OWNER } from './names.js';
 import { type PoolPlacement, poolOwner, poolPod } from './pool-pod.js';
 import { type Replica, replicasOf } from './replica.js';

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { loadConfig } from '#libs/config/load-config.js';
 import { podTemplate } from './pod-template.js';
 import { sweepPod } from './sweep-pod.js';
-import { placementOf, workloadOf } from './testing/objects.js';
+import { placementOf, wallsOf, workloadOf } from './testing/objects.js';
 
 const NOW = Date.parse('2026-01-01T12:00:30Z');
 
@@ -31,12 +31,8 @@ describe('sweepPod', () => {
     const worker = podTemplate(workloadOf(), placementOf()).spec!;
     const { spec } = podFor();
     const [container] = spec!.containers;
-    const { serviceAccountName, automountServiceAccountToken, enableServiceLinks, securityContext } = worker;
     expect(spec).toMatchObject({
-      serviceAccountName,
-      automountServiceAccountToken,
-      enableServiceLinks,
-      securityContext,
+      ...wallsOf(worker),
       restartPolicy: 'Never',
       activeDeadlineSeconds: expect.any(Number),
     });

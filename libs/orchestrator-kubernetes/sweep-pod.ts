@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto';
 import type { V1Pod } from '@kubernetes/client-node';
 import type { KubernetesConfig, LayersConfig } from '#libs/config/config.js';
 import { longestUnpackingMs } from '#libs/orchestrator/layers.js';
+import { jobPod, named } from './job-pod.js';
 import { sweepLabels } from './labels.js';
-import { controllerOf } from './pool-pod.js';
-import { accountOf, CLAIM_USER, CLAIM_WRITER, hardening, LAYERS_DIR, runtimeOf, SHARED_DIR } from './worker-pod.js';
+import { CLAIM_USER, CLAIM_WRITER, hardening, LAYERS_DIR, SHARED_DIR } from './worker-pod.js';
 
 const VOLUME = 'layers';
 /** The only container. */
@@ -36,26 +36,13 @@ export function sweepPod(
   ownerUid: string,
   listedAt: number,
 ): V1Pod {
-  const { nodeSelector, tolerations, affinity } = config.workerPods;
   const before = Math.floor((listedAt - youngMs(rules)) / MINUTE_MS) * (MINUTE_MS / 1_000);
   const told = [...kept].map((digest) => digest.slice(0, TOLD_DIGITS)).toSorted();
-  const pod = {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: {
-      namespace: config.namespace,
-      ownerReferences: [controllerOf(ownerUid)],
+  const pod = jobPod(
+    {
       labels: sweepLabels(owner),
-      annotations: { 'cluster-autoscaler.kubernetes.io/safe-to-evict': 'true' },
-    },
-    spec: {
-      restartPolicy: 'Never',
-      activeDeadlineSeconds: LONGEST_SECONDS,
-      terminationGracePeriodSeconds: 1,
-      ...accountOf(config),
+      seconds: LONGEST_SECONDS,
       securityContext: CLAIM_USER,
-      ...runtimeOf(config),
-      ...({ nodeSelector, tolerations, affinity } as object),
       containers: [
         {
           name: SWEEPER,
@@ -73,8 +60,10 @@ export function sweepPod(
       ],
       volumes: [{ name: VOLUME, persistentVolumeClaim: { claimName } }],
     },
-  } satisfies V1Pod;
+    config,
+    ownerUid,
+  );
   // A pod can't be changed: another image, say, makes another one.
   const digits = createHash('sha256').update(JSON.stringify(pod)).digest('hex').slice(0, NAME_DIGITS);
-  return { ...pod, metadata: { ...pod.metadata, name: `faas-sweep-${digits}` } };
+  return named(pod, `faas-sweep-${digits}`);
 }

@@ -145,7 +145,7 @@ function layerContainer(layer: FetchedLayer, pod: WorkerPod, config: KubernetesC
     terminationMessagePolicy: 'FallbackToLogsOnError',
     volumeMounts: [
       { name: LAYER_VOLUME, mountPath: LAYERS_DIR },
-      // Its pod's handler may have left something there: it may write to what all functions share, and the handler not.
+      // What may write to the layers of all functions takes nothing that its pod's handler may have left.
       ...(config.layersClaim === undefined ? [{ name: 'tmp', mountPath: '/tmp' }] : []),
     ],
   };

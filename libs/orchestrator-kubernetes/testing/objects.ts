@@ -1,4 +1,4 @@
-import type { V1ContainerState, V1Pod } from '@kubernetes/client-node';
+import type { V1ContainerState, V1Pod, V1PodSpec } from '@kubernetes/client-node';
 import { loadConfig } from '#libs/config/load-config.js';
 import type { KubernetesConfig } from '#libs/config/config.js';
 import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
@@ -72,4 +72,10 @@ export function podOf(wish: PodWish = {}): V1Pod {
 /** The client's types say `Date`, the API's JSON says it in a string. */
 export function at(time: string): Date {
   return time as unknown as Date;
+}
+
+/** What keeps the code in a pod from doing harm outside of it. */
+export function wallsOf(spec: V1PodSpec) {
+  const { serviceAccountName, automountServiceAccountToken, enableServiceLinks, securityContext } = spec;
+  return { serviceAccountName, automountServiceAccountToken, enableServiceLinks, securityContext };
 }
