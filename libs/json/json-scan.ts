@@ -155,6 +155,11 @@ export function longestString(bytes: Buffer): Token | 'malformed' | 'more_beside
   return bytes.length - lengthOf(longest) > PARSED_BYTES ? 'more_beside' : longest;
 }
 
+/** Whether the text of a string has more bytes of UTF-8 than that. Escapes only make a text longer than it is. */
+export function isLongerThan(mostBytes: number, bytes: Buffer, { start, end }: Token): boolean {
+  return end - start - 1 > mostBytes && new JsonStrings(bytes).textBytes(start + 1, end) > mostBytes;
+}
+
 /** In place of a long string; no peer can know it. */
 export const STAND_IN = randomUUID();
 

@@ -7,7 +7,7 @@ import type { ContainerCreateOptions } from 'dockerode';
 import { type Header, pack, type Pack } from 'tar-stream';
 import type { LayersConfig } from '#libs/config/config.js';
 import { within } from '#libs/deadlines/within.js';
-import { layerEntries, type LayerEntry } from '#libs/orchestrator/layer-archive.js';
+import { inPieces, layerEntries, type LayerEntry } from '#libs/orchestrator/layer-archive.js';
 import { Leaving } from '#libs/orchestrator/leaving.js';
 import { type Layer, longestUnpackingMs } from '#libs/orchestrator/layers.js';
 import type { DockerEngine } from './docker-engine.js';
@@ -162,7 +162,8 @@ export class LayerVolume {
       archive.finalize();
     };
     packing().catch((error: unknown) => failing.abort(error));
-    const pieces = Readable.from(inPieces(archive as AsyncIterable<Buffer>), { objectMode: false });
+    // Packages have many small files, of which each would be sent by itself.
+    const pieces = Readable.from(inPieces(archive as AsyncIterable<Buffer>, PIECE_BYTES), { objectMode: false });
     await this.engine.putArchive(porter, '/', pieces, either, this.longestMs);
   }
 
@@ -182,20 +183,6 @@ export class LayerVolume {
       },
     };
   }
-}
-
-/** Packages have many small files, of which each would be sent by itself. */
-async function* inPieces(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  let held: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of chunks) {
-    held.push(chunk);
-    bytes += chunk.length;
-    if (bytes < PIECE_BYTES) continue;
-    yield Buffer.concat(held);
-    [held, bytes] = [[], 0];
-  }
-  if (bytes > 0) yield Buffer.concat(held);
 }
 
 async function add(archive: Pack, name: string, { kind, isExecutable, size, content }: LayerEntry): Promise<void> {

@@ -55,3 +55,17 @@ export async function* layerEntries(
     entries.destroy();
   }
 }
+
+/** The same bytes in pieces of so many at least, but for the last one. */
+export async function* inPieces(chunks: AsyncIterable<Buffer>, leastBytes: number): AsyncGenerator<Buffer> {
+  let held: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of chunks) {
+    held.push(chunk);
+    bytes += chunk.length;
+    if (bytes < leastBytes) continue;
+    yield Buffer.concat(held);
+    [held, bytes] = [[], 0];
+  }
+  if (bytes > 0) yield Buffer.concat(held);
+}

@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
 import {
   isJsonObject,
-  JsonStrings,
+  isLongerThan,
   LONGEST_ESCAPE,
   PARSED_BYTES,
   parseBounded,
@@ -56,13 +56,7 @@ export function parseCall(body: Buffer, payloadBytes: number, others: readonly s
   const isLong = long !== undefined && payload === STAND_IN;
   // The longest string may be that of a member of the same name, of which the last counts.
   if (!isLong) checkSize(payload, payloadBytes);
-  // Escapes only make a text longer than it is.
-  else if (
-    long.end - long.start - 1 > payloadBytes &&
-    new JsonStrings(body).textBytes(long.start + 1, long.end) > payloadBytes
-  ) {
-    throw new PayloadTooLarge(payloadBytes);
-  }
+  else if (isLongerThan(payloadBytes, body, long)) throw new PayloadTooLarge(payloadBytes);
   return { members: parsed.value as Record<string, unknown>, long: isLong ? long : undefined };
 }
 

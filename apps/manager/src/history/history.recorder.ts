@@ -2,7 +2,7 @@ import type { HistoryConfig } from '#libs/config/config.js';
 import { HISTORY_CONFIG } from '#libs/config/config.module.js';
 import { isPassing } from '#libs/database/connection-fault.js';
 import { within } from '#libs/deadlines/within.js';
-import { JsonStrings, LONGEST_ESCAPE, longestString, PARSED_BYTES } from '#libs/json/json-scan.js';
+import { isLongerThan, LONGEST_ESCAPE, longestString, PARSED_BYTES } from '#libs/json/json-scan.js';
 import { randomUUID } from 'node:crypto';
 import { setImmediate as turn } from 'node:timers/promises';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
@@ -245,10 +245,7 @@ function hasAtMost(body: Buffer, payloadBytes: number): boolean {
   if (body.length <= payloadBytes) return true;
   if (body.length > payloadBytes * LONGEST_ESCAPE + PARSED_BYTES) return false;
   const long = longestString(body);
-  if (typeof long === 'string') return false;
-  // Escapes only make a text longer than it is.
-  const { start, end } = long;
-  return end - start - 1 <= payloadBytes || new JsonStrings(body).textBytes(start + 1, end) <= payloadBytes;
+  return typeof long !== 'string' && !isLongerThan(payloadBytes, body, long);
 }
 
 /** Undefined: what is nested too deep to be looked through isn't kept. */

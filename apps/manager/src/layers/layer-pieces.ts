@@ -1,3 +1,4 @@
+import { inPieces } from '#libs/orchestrator/layer-archive.js';
 import { createHash, type Hash } from 'node:crypto';
 import { PassThrough, Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -34,17 +35,8 @@ async function* piecesOf(open: () => Promise<Readable>, hash: Hash): AsyncGenera
   });
   const working = pipeline(archive, seen, compress, packed);
   working.catch(() => undefined);
-  let held: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of packed as AsyncIterable<Buffer>) {
-    held.push(chunk);
-    bytes += chunk.length;
-    if (bytes < PIECE_BYTES) continue;
-    yield Buffer.concat(held);
-    [held, bytes] = [[], 0];
-  }
+  yield* inPieces(packed as AsyncIterable<Buffer>, PIECE_BYTES);
   await working;
-  if (bytes > 0) yield Buffer.concat(held);
 }
 
 /** The archive again. */
