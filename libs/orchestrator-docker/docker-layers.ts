@@ -80,7 +80,9 @@ export class DockerLayers implements LayerEngine {
     try {
       id = await this.engine.create(name, this.builder(name, await this.place(signal)), signal);
       await this.engine.putArchive(id, '/build', await this.job(request), signal);
-      const ended = await this.run(id, onLine, signal);
+      const ended = this.engine.wait(id, this.rules.timeoutMs + CLEAN_MS, signal);
+      ended.catch(() => undefined);
+      await this.run(id, ended, onLine, signal);
       archive = await this.engine.getArchive(id, '/build/out', signal);
       const outcome = await this.outcome(id, ended, new Outputs(archive), signal);
       return await keep(outcome);
@@ -136,12 +138,15 @@ export class DockerLayers implements LayerEngine {
     throw new Error(`The builds' cache can't be emptied (status ${status}): is ${this.rules.image} of this release?`);
   }
 
-  /** Until all is built: the engine takes a while to end a container. Answers what to ask for the status it ends with. */
-  private async run(id: string, onLine: (line: string) => void, signal: AbortSignal): Promise<() => Promise<number>> {
+  /** Until all is built: the engine takes a while to end a container. */
+  private async run(
+    id: string,
+    ended: Promise<number>,
+    onLine: (line: string) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { timeoutMs } = this.rules;
     const over = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
-    const ended = this.engine.wait(id, timeoutMs + CLEAN_MS, signal);
-    ended.catch(() => undefined);
     await this.engine.start(id, signal);
     const following = new AbortController();
     const { promise: built, resolve } = Promise.withResolvers<void>();
@@ -152,7 +157,6 @@ export class DockerLayers implements LayerEngine {
     void this.follow(id, note, following.signal).catch(() => undefined);
     try {
       await within('a build', { signal: over }, () => Promise.race([ended, built]));
-      return () => ended;
     } catch (error) {
       signal.throwIfAborted();
       if (!over.aborted && !(error instanceof DeadlinePassed)) throw error;
@@ -170,17 +174,12 @@ export class DockerLayers implements LayerEngine {
     }
   }
 
-  private async outcome(
-    id: string,
-    ended: () => Promise<number>,
-    outputs: Outputs,
-    signal: AbortSignal,
-  ): Promise<Built> {
+  private async outcome(id: string, ended: Promise<number>, outputs: Outputs, signal: AbortSignal): Promise<Built> {
     try {
       const lock = await outputs.text('lock.txt');
       const result = await outputs.text('result.json');
       if (result === undefined) {
-        throw new BuildFailed('unavailable', `The build ended with status ${await ended()} alone.`);
+        throw new BuildFailed('unavailable', `The build ended with status ${await ended} alone.`);
       }
       const archive = () => outputs.file(BUILT_ARCHIVE, largestArchive(this.rules));
       return { ...reportIn(result), lock: lock ?? '', archive };

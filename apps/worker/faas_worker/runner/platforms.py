@@ -14,14 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from .events import event_of, is_event, packaged
-from .http import (
-    Disconnected,
-    EventInvalid,
-    ExecutedCall,
-    Request,
-    encoded_head,
-    latin_header,
-)
+from .http import Disconnected, EventInvalid, ExecutedCall, Request, encoded_head, latin_header
 from .kinds import Uncallable, is_async
 from .payloads import JSON, TEXT, Context, ContextCall, PayloadHttpCall, Values
 from .results import Answer, application_answer
