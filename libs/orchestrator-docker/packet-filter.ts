@@ -2,11 +2,16 @@ import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
+import { setTimeout } from 'node:timers/promises';
 import type { Chain, Family } from './firewall-rules.js';
-import { repairs } from './rule-scripts.js';
+import { removals, repairs } from './rule-scripts.js';
 
 const COMMAND_MS = 10_000;
-const TRIES = 4;
+/** While others change rules, programs give up or take seconds to read. */
+const TRY_FOR_MS = 20_000;
+/** Twice as long each time, up to the longest. */
+const FIRST_PAUSE_MS = 20;
+const LONGEST_PAUSE_MS = 640;
 /** Of rules, on a machine that has many others. */
 const MOST_OUTPUT_BYTES = 32 * 1024 * 1024;
 /** Services often lack the folders of an administrator's programs. */
@@ -35,29 +40,44 @@ export async function trackedMost(): Promise<number> {
 }
 
 /**
- * Brings the rules of one family to what is wanted and takes away those of bridges that are gone. Another manager may do
- * the same at the same time, so it looks again at what came out. Rejects with the program's own words where this
- * process may not.
+ * Brings the rules of one family to what is wanted, and then takes away those of bridges that are gone, as far as other
+ * managers, who do the same, let it. Rejects with the program's own words where this process may not.
  */
 export async function ensureChains(family: Family, wanted: readonly Chain[]): Promise<void> {
   const program = family === 4 ? 'iptables' : 'ip6tables';
-  let failure: unknown;
-  for (let tries = 0; tries < TRIES; tries += 1) {
-    const script = repairs(await run(`${program}-save`, ['-t', 'filter']), wanted, hasInterface);
-    if (script === undefined) return;
-    const restored = run(`${program}-restore`, ['-w', '5', '--noflush'], script);
-    failure = await restored.then(
-      () => undefined,
-      (error: unknown) => error,
-    );
+  await bring(program, (saved) => repairs(saved, wanted));
+  await bring(program, (saved) => removals(saved, wanted, hasInterface)).catch(() => undefined);
+}
+
+/** Others may change rules at the same time, so it looks again at what came out, and tries again what failed. */
+async function bring(program: string, scriptFor: (saved: string) => string | undefined): Promise<void> {
+  const until = Date.now() + TRY_FOR_MS;
+  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs *= 2) {
+    const isLast = pauseMs > LONGEST_PAUSE_MS || Date.now() > until;
+    try {
+      const script = scriptFor(await run(`${program}-save`, ['-t', 'filter']));
+      if (script === undefined) return;
+      await run(`${program}-restore`, ['-w', '5', '--noflush'], script);
+    } catch (error) {
+      if (isLast || !isWorthAnotherTry(error)) throw error;
+    }
+    if (isLast) return;
+    await setTimeout(pauseMs * (0.5 + Math.random()));
   }
-  if (failure !== undefined) throw failure;
+}
+
+/** Not where this process may not, or the program isn't there or hangs. */
+function isWorthAnotherTry(error: unknown): boolean {
+  return !/permission denied|not permitted|must be root|is not installed|did not end/i.test((error as Error).message);
 }
 
 /** Settles in time even when the program can't be killed. */
 function run(program: string, args: readonly string[], input = ''): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
-  const late = setTimeout(() => reject(new Error(`${program} did not end in ${COMMAND_MS} ms`)), COMMAND_MS + 1_000);
+  const late = globalThis.setTimeout(
+    () => reject(new Error(`${program} did not end in ${COMMAND_MS} ms`)),
+    COMMAND_MS + 1_000,
+  );
   const options = {
     timeout: COMMAND_MS,
     killSignal: 'SIGKILL',

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type Bridge, type Chain, chainsFor, type FirewallPolicy } from './firewall-rules.js';
-import { repairs, shellScript } from './rule-scripts.js';
+import { removals, repairs, shellScript } from './rule-scripts.js';
 
 const BRIDGE: Bridge = { network: 'abcdef0123456789', name: 'br-abcdef012345', internal: false };
 const POLICY: FirewallPolicy = { allow: [], resolvers: [], tracked: 262_144 };
@@ -22,29 +22,27 @@ function saved(chains: readonly Chain[], jumps = JUMPS): string {
   );
 }
 
-const yes = () => true;
-
 describe('repairs', () => {
   const wanted = chainsFor(BRIDGE, POLICY, 4);
 
   it('sets everything at once where there is nothing', () => {
-    const script = repairs(EMPTY, wanted, yes) ?? '';
+    const script = repairs(EMPTY, wanted) ?? '';
     expect(script).toMatch(/^\*filter\n:FAAS-/);
     expect(script).toMatch(/COMMIT\n$/);
     for (const jump of JUMPS) expect(script).toContain(jump.replace(/^-A (\S+)/, '-I $1 1'));
   });
 
   it('does nothing where all is as it should be', () => {
-    expect(repairs(saved(wanted), wanted, yes)).toBeUndefined();
+    expect(repairs(saved(wanted), wanted)).toBeUndefined();
   });
 
   it('jumps from FORWARD where the engine has no chain for others’ rules', () => {
-    expect(repairs(EMPTY.replace(/.*DOCKER-USER.*\n/g, ''), wanted, yes)).toContain('-I FORWARD 1 -i br-abcdef012345');
+    expect(repairs(EMPTY.replace(/.*DOCKER-USER.*\n/g, ''), wanted)).toContain('-I FORWARD 1 -i br-abcdef012345');
   });
 
   it('sets the chains again after a change of the policy, and leaves the jumps', () => {
     const before = chainsFor(BRIDGE, { ...POLICY, allow: [{ family: 4, cidr: '10.0.0.0/8', port: undefined }] }, 4);
-    const script = repairs(saved(before), wanted, yes);
+    const script = repairs(saved(before), wanted);
     expect(script).toContain('-A FAAS-abcdef012345-OUT');
     expect(script).not.toContain('-I ');
   });
@@ -53,17 +51,17 @@ describe('repairs', () => {
     ['was flushed', (text: string) => text.replace(/-A FAAS-\S+-OUT .*\n/g, '')],
     ['lost a rule', (text: string) => text.replace(/-A FAAS-\S+-OUT -d 10.*\n/, '')],
   ])('sets a chain again that %s', (_, tamper) => {
-    expect(repairs(tamper(saved(wanted)), wanted, yes)).toContain('-A FAAS-abcdef012345-OUT -d 10.0.0.0/8');
+    expect(repairs(tamper(saved(wanted)), wanted)).toContain('-A FAAS-abcdef012345-OUT -d 10.0.0.0/8');
   });
 
   it('puts a jump back that is missing, stands twice or comes late', () => {
     const [host = '', ...others] = JUMPS;
     const back = '-I INPUT 1 -i br-abcdef012345 -j FAAS-abcdef012345-HOST';
     const drop = '-D INPUT -i br-abcdef012345 -j FAAS-abcdef012345-HOST';
-    expect(repairs(saved(wanted, others), wanted, yes)).toBe(`*filter\n${back}\nCOMMIT\n`);
-    expect(repairs(saved(wanted, [host, ...JUMPS]), wanted, yes)).toBe(`*filter\n${drop}\n${drop}\n${back}\nCOMMIT\n`);
+    expect(repairs(saved(wanted, others), wanted)).toBe(`*filter\n${back}\nCOMMIT\n`);
+    expect(repairs(saved(wanted, [host, ...JUMPS]), wanted)).toBe(`*filter\n${drop}\n${drop}\n${back}\nCOMMIT\n`);
     const late = ['-A INPUT -i br-other -j ACCEPT', ...JUMPS];
-    expect(repairs(saved(wanted, late), wanted, yes)).toBe(`*filter\n${drop}\n${back}\nCOMMIT\n`);
+    expect(repairs(saved(wanted, late), wanted)).toBe(`*filter\n${drop}\n${back}\nCOMMIT\n`);
   });
 
   it('leaves other networks’ chains alone while their bridge is there, and removes them afterwards', () => {
@@ -73,11 +71,12 @@ describe('repairs', () => {
       jump === undefined ? [] : `-A ${jump.from === 'FORWARD' ? 'DOCKER-USER' : 'INPUT'} ${jump.match} -j ${name}`,
     );
     const both = saved([...wanted, ...theirs], [...jumps, ...JUMPS]);
-    expect(repairs(both, wanted, (name) => name === 'workers0')).toBeUndefined();
-    const script = repairs(both, wanted, (name) => name === BRIDGE.name) ?? '';
+    expect(removals(both, wanted, (name) => name === 'workers0')).toBeUndefined();
+    const script = removals(both, wanted, (name) => name === BRIDGE.name) ?? '';
     expect(script.match(/^-D /gm)).toHaveLength(3);
     expect(script.match(/^-X FAAS-999999999999-/gm)).toHaveLength(theirs.length);
     expect(script).not.toContain('abcdef012345');
+    expect(repairs(both, wanted)).toBeUndefined();
   });
 });
 

@@ -16,11 +16,17 @@ function read(saved: string): Saved {
   return chains;
 }
 
+/** What iptables-restore must be given, at once, to have these chains; undefined when all is as it should be. */
+export function repairs(saved: string, wanted: readonly Chain[]): string | undefined {
+  const there = read(saved);
+  return scriptOf([...(isIntact(there, wanted) ? [] : definitions(wanted)), ...jumps(there, wanted)]);
+}
+
 /**
- * What iptables-restore must be given, at once, to have these chains and none of bridges that are gone; undefined when
- * all is as it should be.
+ * What iptables-restore must be given to have no chains of bridges that are gone; undefined when there are none. Apart
+ * from {@link repairs}: it fails as a whole where somebody else was faster with one of them.
  */
-export function repairs(
+export function removals(
   saved: string,
   wanted: readonly Chain[],
   hasBridge: (name: string) => boolean,
@@ -28,11 +34,10 @@ export function repairs(
   const there = read(saved);
   const kept = new Set(wanted.map(({ name }) => name));
   const gone = [...there.keys()].filter((name) => !kept.has(name) && isOfGoneBridge(name, there, hasBridge));
-  const lines = [
-    ...(isIntact(there, wanted) ? [] : definitions(wanted)),
-    ...jumps(there, wanted),
-    ...removal(there, gone),
-  ];
+  return scriptOf(removal(there, gone));
+}
+
+function scriptOf(lines: readonly string[]): string | undefined {
   return lines.length === 0 ? undefined : restorable(lines);
 }
 

@@ -47,7 +47,7 @@ export class WorkerFirewall {
   private missesLimits = false;
   private found: { readonly network: string; readonly at: number; readonly fault: string | undefined } | undefined;
 
-  /** @param lost is told when rules are required and are not there any more */
+  /** @param lost is told when the network is gone, or rules are required and are not there any more */
   constructor(
     private readonly engine: DockerEngine,
     private readonly config: DockerConfig,
@@ -110,8 +110,9 @@ export class WorkerFirewall {
       return;
     }
     if (wereOurs && !hasInterface(place.bridge.name)) {
-      // Its network was removed; that is told by whoever needs it next.
+      // Its network was removed, perhaps for an older one of the same name that another manager made at that time.
       this.place = undefined;
+      this.lost();
       return;
     }
     if (wereOurs) {

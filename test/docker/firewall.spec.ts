@@ -58,9 +58,9 @@ describe.skipIf(reason !== undefined)('the rules that keep workers from the mach
   });
 
   it('are set once, however many managers there are, and set again when somebody takes them away', async () => {
+    const { bridge } = await place();
     const [one, other] = [networkOf(), networkOf()];
     await Promise.all([one.ready(), other.ready()]);
-    const { bridge } = await place();
     const whole = () => rules('iptables', bridge.network);
     const before = whole();
     expect(before.filter((rule) => / INPUT /.test(rule))).toHaveLength(1);
@@ -68,7 +68,22 @@ describe.skipIf(reason !== undefined)('the rules that keep workers from the mach
     execFileSync('iptables', ['-w', '5', ...jump.replace('-A', '-D').split(' ')]);
     execFileSync('iptables', ['-w', '5', '-F', `FAAS-${bridge.network.slice(0, 12)}-OUT`]);
     other.recheck();
-    await vi.waitFor(() => expect(whole().toSorted()).toEqual(before.toSorted()), 10_000);
+    await vi.waitFor(() => expect(whole().toSorted()).toEqual(before.toSorted()), 40_000);
+  });
+
+  it('are looked after by a manager whose network gave way to one of the same name', async () => {
+    const [one, other] = [networkOf(), networkOf()];
+    await one.ready();
+    await docker.getNetwork(config.network).remove();
+    await other.ready();
+    const { bridge } = await place();
+    const before = rules('iptables', bridge.network);
+    execFileSync('iptables', ['-w', '5', '-F', `FAAS-${bridge.network.slice(0, 12)}-OUT`]);
+    one.recheck();
+    await vi.waitFor(async () => {
+      await one.ready();
+      expect(rules('iptables', bridge.network)).toEqual(before);
+    }, 40_000);
   });
 
   it('go with their network', async () => {
