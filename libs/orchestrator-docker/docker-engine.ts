@@ -139,13 +139,6 @@ export class DockerEngine {
     );
   }
 
-  /** A file, or a folder with what is in it, as an archive. */
-  getArchive(id: string, path: string, signal: AbortSignal): Promise<Readable> {
-    return this.open('read files', signal, (abortSignal) =>
-      this.docker.getContainer(id).getArchive({ path, abortSignal }),
-    );
-  }
-
   /** Whether there is such a file or folder in a container. */
   async hasPath(id: string, path: string, signal: AbortSignal): Promise<boolean> {
     try {
@@ -157,10 +150,6 @@ export class DockerEngine {
       if (isMissing(error)) return false;
       throw error;
     }
-  }
-
-  async hasRunOutOfMemory(id: string, signal: AbortSignal): Promise<boolean> {
-    return (await this.inspect(id, signal)).State.OOMKilled;
   }
 
   /** Undefined when the engine doesn't have it. */

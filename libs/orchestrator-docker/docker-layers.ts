@@ -1,49 +1,46 @@
 import { randomBytes } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
-import type { Readable } from 'node:stream';
-import { text } from 'node:stream/consumers';
 import type { ContainerCreateOptions, MountSettings } from 'dockerode';
 import type { Logger } from 'pino';
-import { extract, pack } from 'tar-stream';
 import type { DockerConfig, LayersConfig } from '#libs/config/config.js';
 import type { EgressRange } from '#libs/config/egress-range.js';
-import { DeadlinePassed, within } from '#libs/deadlines/within.js';
+import { within } from '#libs/deadlines/within.js';
+import { BuildCutOff, exchange, type TcpAddress } from '#libs/orchestrator/build-exchange.js';
+import { type OneTimeToken, oneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import {
-  BUILD_FOLDERS,
-  BUILT_ARCHIVE,
-  BUILT_LINE,
   BuildFailed,
   type BuildRequest,
   type Built,
   jobFor,
-  largestArchive,
   type LayerEngine,
   reportIn,
 } from '#libs/orchestrator/layers.js';
-import { buffer } from 'node:stream/consumers';
 import { Leaving } from '#libs/orchestrator/leaving.js';
 import type { DockerEngine } from './docker-engine.js';
-import { EngineRefusal, isImageMissing } from './engine-fault.js';
+import { isImageMissing } from './engine-fault.js';
 import { LABEL } from './labels.js';
 import type { LayerVolume } from './layer-volume.js';
-import { LogFrames } from './log-frames.js';
+import type { Reach } from './reach.js';
+import { addressOf, replicaOf, WORKER_PORT } from './replica.js';
 import { NetworkUnusable, WorkerNetwork } from './worker-network.js';
 
 const USER = 65_532;
 const MIB = 1024 * 1024;
 const UV = '/opt/builder/bin/uv';
+const WHEELS = '/wheels';
+const PORT_KEY = `${WORKER_PORT}/tcp`;
 const CLEAN_MS = 30_000;
 const SWEEP_MS = 60_000;
 const PULL_MS = 600_000;
-/** Of a report or a lock. */
-const LARGEST_TEXT = 4 * MIB;
-const UNKNOWN = 'The build left something else than what it is for.';
 
-type Entry = Readable & { readonly header: { readonly name: string; readonly type: string; readonly size: number } };
+interface Place {
+  readonly network: string;
+  readonly reach: Reach;
+}
 
 /** Builds layers in containers of their own: on a network of their own, without anything of a function or a manager. */
 export class DockerLayers implements LayerEngine {
-  private network: Promise<WorkerNetwork | undefined> | undefined;
+  private network: Promise<{ readonly network: WorkerNetwork; readonly name: string }> | undefined;
   private readonly leaving = new Leaving();
   private hasBuilt = false;
 
@@ -55,6 +52,7 @@ export class DockerLayers implements LayerEngine {
     readonly volume: LayerVolume,
     private readonly logger: Logger,
     private readonly pull: (image: string, signal: AbortSignal) => Promise<void>,
+    private readonly workersReach: () => Promise<Reach>,
   ) {}
 
   async platform(signal: AbortSignal): Promise<string> {
@@ -74,26 +72,30 @@ export class DockerLayers implements LayerEngine {
     keep: (built: Built) => Promise<T>,
     signal: AbortSignal,
   ): Promise<T> {
+    const { rules } = this;
     const name = `${buildPrefix(this.owner)}${randomBytes(8).toString('hex')}`;
+    const token = oneTimeToken();
+    // Ends the exchange, and with it the build, however this ends.
+    const leaving = new AbortController();
     let id: string | undefined;
-    let archive: Readable | undefined;
     try {
-      id = await this.engine.create(name, this.builder(name, await this.place(signal)), signal);
-      await this.engine.putArchive(id, '/build', await this.job(request), signal);
-      const ended = this.engine.wait(id, this.rules.timeoutMs + CLEAN_MS, signal);
-      ended.catch(() => undefined);
-      await this.run(id, ended, onLine, signal);
-      archive = await this.engine.getArchive(id, '/build/out', signal);
-      const outcome = await this.outcome(id, ended, new Outputs(archive), signal);
-      return await keep(outcome);
+      const place = await this.place(signal);
+      id = await this.engine.create(name, this.builder(name, token, place), signal);
+      const ended = this.watched(id, signal);
+      await this.engine.start(id, signal);
+      const address = await this.addressOf(id, place, signal);
+      const wheels = rules.wheelsDir === undefined ? undefined : WHEELS;
+      const job = jobFor(request, rules, { uv: '', cache: '', wheels });
+      const ending = AbortSignal.any([signal, leaving.signal]);
+      const { report, lock, archive } = await exchange(address, token, { job, onLine, rules, hasEnded: ended }, ending);
+      return await keep({ ...reportIn(report), lock, archive: () => Promise.resolve(archive()) });
     } catch (error) {
-      if (isImageMissing(error)) throw new BuildFailed('unavailable', `The image ${this.rules.image} is missing.`);
+      signal.throwIfAborted();
       // The network may have been removed between builds, and an index have another address by now.
-      if (error instanceof EngineRefusal || (error instanceof BuildFailed && error.fault === 'index')) this.forget();
-      if (error instanceof NetworkUnusable) throw new BuildFailed('unavailable', error.message);
-      throw error;
+      if (!(error instanceof BuildFailed) || error.fault === 'index') this.forget();
+      throw await this.faultOf(error, id, signal);
     } finally {
-      archive?.destroy();
+      leaving.abort();
       this.hasBuilt = true;
       // The one who asked for it need not wait for that.
       this.leaving.add(this.clean(id ?? name, name));
@@ -121,7 +123,7 @@ export class DockerLayers implements LayerEngine {
   }
 
   private forget(): void {
-    void this.network?.then((network) => network?.close()).catch(() => undefined);
+    void this.network?.then(({ network }) => network.close()).catch(() => undefined);
     this.network = undefined;
   }
 
@@ -138,58 +140,38 @@ export class DockerLayers implements LayerEngine {
     throw new Error(`The builds' cache can't be emptied (status ${status}): is ${this.rules.image} of this release?`);
   }
 
-  /** Until all is built: the engine takes a while to end a container. */
-  private async run(
-    id: string,
-    ended: Promise<number>,
-    onLine: (line: string) => void,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { timeoutMs } = this.rules;
-    const over = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
-    await this.engine.start(id, signal);
-    const following = new AbortController();
-    const { promise: built, resolve } = Promise.withResolvers<void>();
-    const note = (line: string) => {
-      onLine(line);
-      if (line === BUILT_LINE) resolve();
-    };
-    void this.follow(id, note, following.signal).catch(() => undefined);
-    try {
-      await within('a build', { signal: over }, () => Promise.race([ended, built]));
-    } catch (error) {
-      signal.throwIfAborted();
-      if (!over.aborted && !(error instanceof DeadlinePassed)) throw error;
-      throw new BuildFailed('timed_out', `The build took longer than ${timeoutMs} ms (BUILD_TIMEOUT_MS).`);
-    } finally {
-      following.abort();
-    }
+  /** Whether it has ended. */
+  private watched(id: string, signal: AbortSignal): () => boolean {
+    let hasEnded = false;
+    const ended = this.engine.wait(id, this.rules.timeoutMs + CLEAN_MS, signal);
+    ended.catch(() => undefined).finally(() => (hasEnded = true));
+    return () => hasEnded;
   }
 
-  private async follow(id: string, onLine: (line: string) => void, signal: AbortSignal): Promise<void> {
-    const frames = new LogFrames();
-    const stream = await this.engine.logStream(id, { tail: 100, follow: true }, signal);
-    for await (const chunk of stream as AsyncIterable<Buffer>) {
-      for (const line of frames.push(chunk)) onLine(line.text);
-    }
+  private async addressOf(id: string, { network, reach }: Place, signal: AbortSignal): Promise<TcpAddress> {
+    const [container] = await this.engine.list([], signal, { id: [id] });
+    const address = container && addressOf(replicaOf(container), network, reach);
+    if (address?.kind !== 'tcp') throw new BuildCutOff('The container that builds got no address.');
+    return address;
   }
 
-  private async outcome(id: string, ended: Promise<number>, outputs: Outputs, signal: AbortSignal): Promise<Built> {
-    try {
-      const lock = await outputs.text('lock.txt');
-      const result = await outputs.text('result.json');
-      if (result === undefined) {
-        throw new BuildFailed('unavailable', `The build ended with status ${await ended} alone.`);
-      }
-      const archive = () => outputs.file(BUILT_ARCHIVE, largestArchive(this.rules));
-      return { ...reportIn(result), lock: lock ?? '', archive };
-    } catch (error) {
-      // The kernel may have ended the build, or a program that uv has started, which is all that uv knows.
-      const isUnclear = error instanceof BuildFailed && ['refused', 'unavailable'].includes(error.fault);
-      if (!isUnclear || !(await this.engine.hasRunOutOfMemory(id, signal))) throw error;
-      const most = `${this.rules.memoryMiB} MiB (BUILD_MEMORY_MIB)`;
-      throw new BuildFailed('too_large', `The build took more memory than ${most}.`);
+  private async faultOf(error: unknown, id: string | undefined, signal: AbortSignal): Promise<unknown> {
+    if (isImageMissing(error)) return new BuildFailed('unavailable', `The image ${this.rules.image} is missing.`);
+    if (error instanceof NetworkUnusable) return new BuildFailed('unavailable', error.message);
+    // The kernel may have ended the build, or a program that uv has started, which is all that uv knows.
+    const isUnclear = error instanceof BuildFailed && ['refused', 'unavailable'].includes(error.fault);
+    const isCutOff = error instanceof BuildCutOff;
+    if (id === undefined || !(isUnclear || isCutOff)) return error;
+    const { State: state } = await this.engine.inspect(id, signal);
+    if (state.OOMKilled) {
+      return new BuildFailed(
+        'too_large',
+        `The build took more memory than ${this.rules.memoryMiB} MiB (BUILD_MEMORY_MIB).`,
+      );
     }
+    if (!isCutOff) return error;
+    const how = state.Running ? error.message : `The build ended with status ${state.ExitCode} and without a result.`;
+    return new BuildFailed('unavailable', how, { cause: error });
   }
 
   private async clean(idOrName: string, volume: string): Promise<void> {
@@ -197,36 +179,47 @@ export class DockerLayers implements LayerEngine {
     await this.engine.remove({ id: idOrName, volume }, true, signal);
   }
 
-  /** Where the index is reached; nowhere where there is none. */
-  private async place(signal: AbortSignal): Promise<string> {
+  /** Where the index is reached, and this manager reaches what builds. */
+  private async place(signal: AbortSignal): Promise<Place> {
     this.network ??= this.open().catch((error: unknown) => {
       this.network = undefined;
       throw error;
     });
-    const network = await this.network;
-    if (network === undefined) return 'none';
-    await within('the network of builds', { signal }, () => network.ready());
-    return networkOf(this.config);
+    const { network, name } = await this.network;
+    return { network: name, reach: await within('the network of builds', { signal }, () => network.ready()) };
   }
 
-  private async open(): Promise<WorkerNetwork | undefined> {
-    const own = await buildNetworkOf(this.config, this.rules);
-    return own && new WorkerNetwork(this.engine, own, this.logger);
+  private async open(): Promise<{ readonly network: WorkerNetwork; readonly name: string }> {
+    const config = await buildNetworkOf(this.config, this.rules, await this.workersReach());
+    return { network: new WorkerNetwork(this.engine, config, this.logger), name: config.network };
   }
 
-  private builder(name: string, network: string): ContainerCreateOptions {
+  private builder(name: string, { sha256 }: OneTimeToken, { network, reach }: Place): ContainerCreateOptions {
     const { wheelsDir, allowSdists } = this.rules;
-    const wheels = { Type: 'bind' as const, Source: wheelsDir ?? '', Target: '/wheels', ReadOnly: true };
+    const wheels = { Type: 'bind' as const, Source: wheelsDir ?? '', Target: WHEELS, ReadOnly: true };
     const mounts = [
       this.mount(name, '/build'),
       // Code of a source distribution could put other packages there for the next builds.
       ...(allowSdists ? [] : [this.cacheVolume()]),
       ...(wheelsDir === undefined ? [] : [wheels]),
     ];
-    return this.container(network, mounts, {
-      Cmd: ['python3', '-m', 'faas_builder', '/build'],
-      Env: ['HOME=/build/tmp', 'TMPDIR=/build/tmp'],
+    const { HostConfig, ...config } = this.container(network, mounts, {
+      Cmd: ['python3', '-m', 'faas_builder.server', '/build'],
+      Env: [
+        'HOME=/build/tmp',
+        'TMPDIR=/build/tmp',
+        `FAAS_BUILD_SHA256=${sha256}`,
+        ...(allowSdists ? [] : ['FAAS_CACHE=/cache']),
+      ],
     });
+    return {
+      ...config,
+      ExposedPorts: { [PORT_KEY]: {} },
+      HostConfig: {
+        ...HostConfig,
+        PortBindings: reach === 'published' ? { [PORT_KEY]: [{ HostIp: '127.0.0.1', HostPort: '' }] } : {},
+      },
+    };
   }
 
   private cacheVolume(): MountSettings {
@@ -272,40 +265,27 @@ export class DockerLayers implements LayerEngine {
       },
     };
   }
-
-  private async job(request: BuildRequest): Promise<Buffer> {
-    const cache = this.rules.allowSdists ? '/build/cache' : '/cache';
-    const wheels = this.rules.wheelsDir === undefined ? undefined : '/wheels';
-    const job = jobFor(request, this.rules, { uv: UV, cache, wheels });
-    const archive = pack();
-    const own = { uid: USER, gid: USER, mtime: new Date() };
-    for (const name of [...BUILD_FOLDERS, 'cache']) archive.entry({ ...own, name, type: 'directory', mode: 0o700 });
-    archive.entry({ ...own, name: 'in/job.json', mode: 0o600 }, job);
-    archive.finalize();
-    return buffer(archive);
-  }
 }
 
 function buildPrefix(owner: string): string {
   return `faas-build-${owner}-`;
 }
 
-function networkOf({ network }: Pick<DockerConfig, 'network'>): string {
-  return `${network}-build`;
-}
-
 /**
- * The network of builds as that of workers is configured: closed like it, but for the indexes. Undefined where there is
- * nothing to reach.
+ * The network of builds as that of workers is configured: closed like it, but for the indexes. Where there is nothing to
+ * reach, one without a way out, if whoever builds can be reached there.
  */
 export async function buildNetworkOf(
   config: DockerConfig,
   { indexUrl, extraIndexUrls, allowUrls }: Pick<LayersConfig, 'indexUrl' | 'extraIndexUrls' | 'allowUrls'>,
-): Promise<DockerConfig | undefined> {
-  if (indexUrl === undefined && extraIndexUrls.length === 0 && !allowUrls) return undefined;
+  reach: Reach,
+): Promise<DockerConfig> {
+  const isOffline = indexUrl === undefined && extraIndexUrls.length === 0 && !allowUrls;
+  const internal = isOffline && reach === 'address';
+  const network = `${config.network}-build${internal ? '-offline' : ''}`;
   const { firewall } = config;
-  const allow = [...firewall.allow, ...(await rangesOf([indexUrl, ...extraIndexUrls]))];
-  return { ...config, network: networkOf(config), internal: false, firewall: { ...firewall, allow } };
+  const allow = isOffline ? [] : [...firewall.allow, ...(await rangesOf([indexUrl, ...extraIndexUrls]))];
+  return { ...config, network, internal, firewall: { ...firewall, allow } };
 }
 
 /** Where the hosts of indexes are now, as the firewall has it: a company's own is mostly at a private address. */
@@ -321,46 +301,4 @@ async function rangesOf(urls: readonly (string | undefined)[]): Promise<EgressRa
     }
   }
   return ranges;
-}
-
-/** The files of the folder that a build leaves, in the order of their names: each is read on the way to the next. */
-class Outputs {
-  private readonly entries: AsyncIterator<Entry, undefined>;
-  private next: Promise<Entry | undefined>;
-
-  constructor(archive: Readable) {
-    const entries = extract();
-    archive.once('error', (error: Error) => entries.destroy(error));
-    archive.pipe(entries);
-    this.entries = entries[Symbol.asyncIterator]() as AsyncIterator<Entry, undefined>;
-    // The folder itself comes before what is in it.
-    this.next = this.entry().then((folder) => (folder?.resume(), this.entry()));
-    this.next.catch(() => undefined);
-  }
-
-  /** Undefined where there is none of this name. */
-  async text(name: string): Promise<string | undefined> {
-    const file = await this.take(name, LARGEST_TEXT);
-    return file && text(file);
-  }
-
-  async file(name: string, most: number): Promise<Readable> {
-    const file = await this.take(name, most);
-    if (file === undefined) throw new BuildFailed('unavailable', UNKNOWN);
-    return file;
-  }
-
-  private async take(name: string, most: number): Promise<Readable | undefined> {
-    const entry = await this.next;
-    if (entry?.header.name !== `out/${name}`) return undefined;
-    if (entry.header.type !== 'file' || entry.header.size > most) throw new BuildFailed('unavailable', UNKNOWN);
-    // Reached once this one has been read.
-    this.next = this.entry();
-    this.next.catch(() => undefined);
-    return entry;
-  }
-
-  private async entry(): Promise<Entry | undefined> {
-    return (await this.entries.next()).value;
-  }
 }

@@ -365,7 +365,7 @@ export class DockerOrchestrator extends Orchestrator {
     if (layers === undefined) return undefined;
     const volume = new LayerVolume(docker, owner, config.image, layers.volume ?? `faas-layers-${owner}`, layers);
     const pull = (image: string, signal: AbortSignal) => this.images.pulled(image, signal);
-    return new DockerLayers(docker, config, layers, owner, volume, this.logger, pull);
+    return new DockerLayers(docker, config, layers, owner, volume, this.logger, pull, () => this.network.ready());
   }
 
   private changed(functionId: FunctionId): void {

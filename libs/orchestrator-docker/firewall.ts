@@ -16,13 +16,16 @@ import { WorkerNetwork } from './worker-network.js';
 const { docker } = loadConfig(process.env).orchestrator;
 const engine = new DockerEngine(connectDocker());
 const logger = pino({ level: 'silent' });
-const builds = docker.layers && (await buildNetworkOf(docker, docker.layers));
-
-/** The network is made if there is none. */
-async function rulesOf(config: DockerConfig) {
-  const network = new WorkerNetwork(engine, { ...config, firewall: { ...config.firewall, mode: 'off' } }, logger);
-  return { bridge: bridgeOf(await network.inspect()), policy: await policyOf(config) };
+/** Made if there is none. */
+function networkOf(config: DockerConfig): WorkerNetwork {
+  return new WorkerNetwork(engine, { ...config, firewall: { ...config.firewall, mode: 'off' } }, logger);
 }
 
+async function rulesOf(config: DockerConfig) {
+  return { bridge: bridgeOf(await networkOf(config).inspect()), policy: await policyOf(config) };
+}
+
+const { layers } = docker;
+const builds = layers && (await buildNetworkOf(docker, layers, await networkOf(docker).ready()));
 const networks = [await rulesOf(docker), ...(builds === undefined ? [] : [await rulesOf(builds)])];
 process.stdout.write(shellScript(networks, families()));

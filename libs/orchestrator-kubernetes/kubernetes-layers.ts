@@ -2,21 +2,18 @@ import { randomBytes } from 'node:crypto';
 import type { V1ContainerState, V1Pod } from '@kubernetes/client-node';
 import type { Logger } from 'pino';
 import type { KubernetesConfig, LayersConfig } from '#libs/config/config.js';
-import { within } from '#libs/deadlines/within.js';
+import { BuildCutOff, exchange, type TcpAddress } from '#libs/orchestrator/build-exchange.js';
 import { type OneTimeToken, oneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import {
   BuildFailed,
   type BuildRequest,
   type Built,
   jobFor,
-  largestArchive,
   type LayerEngine,
   reportIn,
 } from '#libs/orchestrator/layers.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
-import type { EndpointAddress } from '#libs/orchestrator/workload.js';
 import { ApiRefusal, ENGINE } from './api-fault.js';
-import { BuildCutOff, exchange, type Outcome } from './build-exchange.js';
 import { BUILD_MARGIN_MS, buildPod } from './build-pod.js';
 import type { ClusterCache } from './cluster-cache.js';
 import { imageFault, moment, unscheduled } from './faults.js';
@@ -71,6 +68,7 @@ export class KubernetesLayers implements LayerEngine {
     keep: (built: Built) => Promise<T>,
     signal: AbortSignal,
   ): Promise<T> {
+    const { rules } = this;
     const name = `faas-build-${randomBytes(8).toString('hex')}`;
     this.building.add(name);
     // Ends the exchange, and with it the build, however this ends.
@@ -80,7 +78,8 @@ export class KubernetesLayers implements LayerEngine {
       const address = await this.start(name, token, signal);
       const ending = AbortSignal.any([signal, leaving.signal]);
       const hasEnded = () => stateOf(this.cache.pods.get(NOBODY, name))?.running === undefined;
-      const { report, lock, archive } = await this.run(address, token, { request, onLine, hasEnded }, ending);
+      const job = jobFor(request, rules, { uv: '', cache: '', wheels: undefined });
+      const { report, lock, archive } = await exchange(address, token, { job, onLine, rules, hasEnded }, ending);
       return await keep({ ...reportIn(report), lock, archive: () => Promise.resolve(archive()) });
     } catch (error) {
       signal.throwIfAborted();
@@ -143,7 +142,7 @@ export class KubernetesLayers implements LayerEngine {
   }
 
   /** A pod that runs, and what lets it be given a job. */
-  private async start(name: string, { sha256 }: OneTimeToken, signal: AbortSignal): Promise<Address> {
+  private async start(name: string, { sha256 }: OneTimeToken, signal: AbortSignal): Promise<TcpAddress> {
     await this.cache.current(signal);
     const { api, owner, config, rules } = this;
     const hangsOn = await ownerOfPods(api, signal);
@@ -153,7 +152,7 @@ export class KubernetesLayers implements LayerEngine {
     return this.addressOf(name, signal);
   }
 
-  private async addressOf(name: string, signal: AbortSignal): Promise<Address> {
+  private async addressOf(name: string, signal: AbortSignal): Promise<TcpAddress> {
     const deadline = Date.now() + START_MS;
     for (;;) {
       const pod = this.cache.pods.get(NOBODY, name);
@@ -169,30 +168,6 @@ export class KubernetesLayers implements LayerEngine {
         throw new BuildFailed('unavailable', `The pod that builds did not start within ${START_MS} ms: ${why}`);
       }
       await this.cache.change(NOBODY, LOOK_AGAIN_MS, signal);
-    }
-  }
-
-  private async run(
-    address: Address,
-    token: OneTimeToken,
-    { request, onLine, hasEnded }: { request: BuildRequest; onLine: (line: string) => void; hasEnded: () => boolean },
-    signal: AbortSignal,
-  ): Promise<Outcome> {
-    const { rules } = this;
-    const job = jobFor(request, rules, { uv: '', cache: '', wheels: undefined });
-    const options = { onLine, most: largestArchive(rules), hasEnded };
-    const over = AbortSignal.timeout(rules.timeoutMs);
-    const giveUp = new AbortController();
-    const ending = AbortSignal.any([signal, giveUp.signal]);
-    const work = exchange(address, token, job, options, ending);
-    try {
-      return await within('a build', { signal: AbortSignal.any([signal, over]) }, () => work);
-    } catch (error) {
-      giveUp.abort();
-      work.catch(() => undefined);
-      signal.throwIfAborted();
-      if (!over.aborted) throw error;
-      throw new BuildFailed('timed_out', `The build took longer than ${rules.timeoutMs} ms (BUILD_TIMEOUT_MS).`);
     }
   }
 
@@ -222,8 +197,6 @@ export class KubernetesLayers implements LayerEngine {
     await this.api.delete(POD, name, { gracePeriodSeconds: 0 }, AbortSignal.timeout(CLEAN_MS));
   }
 }
-
-type Address = EndpointAddress & { readonly kind: 'tcp' };
 
 function stateOf(pod: V1Pod | undefined, container = BUILDER): V1ContainerState | undefined {
   return pod?.status?.containerStatuses?.find(({ name }) => name === container)?.state;

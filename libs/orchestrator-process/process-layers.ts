@@ -2,7 +2,7 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { createHash, randomBytes, randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { constants, existsSync } from 'node:fs';
-import { chmod, chown, cp, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, chown, cp, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, delimiter, dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
@@ -11,8 +11,6 @@ import { promisify } from 'node:util';
 import type { LayersConfig, ProcessConfig } from '#libs/config/config.js';
 import { within } from '#libs/deadlines/within.js';
 import {
-  BUILD_FOLDERS,
-  BUILT_ARCHIVE,
   BuildFailed,
   type BuildRequest,
   type Built,
@@ -38,6 +36,9 @@ const MIB = 1024 * 1024;
 const LARGEST_TEXT = 4 * MIB;
 /** What the folder of a build with a user of its own is called, before the user's number. */
 const OWN_USER = 'user-';
+/** What a build finds; its result is in the first. */
+const FOLDERS = ['out', 'layer', 'tmp'];
+const ARCHIVE = 'site-packages.tar';
 const DESCRIBE = `import platform, sys
 print(sys.implementation.cache_tag, platform.machine(), *platform.libc_ver())`;
 
@@ -73,14 +74,14 @@ export class ProcessLayers implements LayerEngine {
   ): Promise<T> {
     const { place, uid } = await this.claim();
     try {
-      await this.layOut(place, uid, request);
-      await this.run(place, uid, onLine, signal);
+      const job = await this.layOut(place, uid, request);
+      await this.run(place, uid, job, onLine, signal);
       const report = reportIn(await this.read(join(place, 'out', 'result.json')));
       const lock = await this.read(join(place, 'out', 'lock.txt'));
       return await keep({
         ...report,
         lock,
-        archive: () => this.stream(join(place, 'out', BUILT_ARCHIVE), largestArchive(this.rules)),
+        archive: () => this.stream(join(place, 'out', ARCHIVE), largestArchive(this.rules)),
       });
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code;
@@ -173,19 +174,17 @@ export class ProcessLayers implements LayerEngine {
     });
   }
 
-  private async layOut(place: string, uid: number | undefined, request: BuildRequest): Promise<void> {
+  /** The job that can be done there. */
+  private async layOut(place: string, uid: number | undefined, request: BuildRequest): Promise<string> {
     const cache = this.rules.allowSdists ? join(place, 'cache') : this.cacheDir;
-    for (const folder of [...BUILD_FOLDERS.map((name) => join(place, name)), cache]) {
+    for (const folder of [...FOLDERS.map((name) => join(place, name)), cache]) {
       await mkdir(folder, { recursive: true, mode: 0o700 });
       if (uid !== undefined) await chown(folder, uid, uid);
     }
     // It stays the manager's: whoever could put a link in the place of `out` would have the manager read another build's.
     await chmod(place, 0o711);
     const { wheelsDir: wheels, memoryMiB } = this.rules;
-    const places = { uv: await this.uv(), cache, wheels, memoryMiB };
-    const job = join(place, 'in', 'job.json');
-    await writeFile(job, jobFor(request, this.rules, places), { mode: 0o600, flag: 'wx' });
-    if (uid !== undefined) await chown(job, uid, uid);
+    return jobFor(request, this.rules, { uv: await this.uv(), cache, wheels, memoryMiB });
   }
 
   private async environment(env: Readonly<Record<string, string>>): Promise<Record<string, string>> {
@@ -202,6 +201,7 @@ export class ProcessLayers implements LayerEngine {
   private async run(
     place: string,
     uid: number | undefined,
+    job: string,
     onLine: (line: string) => void,
     signal: AbortSignal,
   ): Promise<void> {
@@ -210,10 +210,13 @@ export class ProcessLayers implements LayerEngine {
     const child = spawn(command, ['-m', 'faas_builder', place], {
       cwd: join(place, 'tmp'),
       detached: true,
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: 'pipe',
       env: { ...(await this.environment(env)), HOME: join(place, 'tmp'), TMPDIR: join(place, 'tmp') },
       ...(uid === undefined ? {} : { uid, gid: uid }),
     });
+    // It may end before it has read all of it.
+    child.stdin.on('error', () => undefined);
+    child.stdin.end(job);
     const errors = text(child.stderr);
     errors.catch(() => undefined);
     createInterface({ input: child.stdout }).on('line', onLine);

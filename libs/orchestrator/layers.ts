@@ -53,13 +53,6 @@ export interface Built {
   readonly archive: () => Promise<Readable>;
 }
 
-/** What whoever builds finds: the job in the first, and its result is in the second. */
-export const BUILD_FOLDERS = ['in', 'out', 'layer', 'tmp'] as const;
-/** In `out`, beside `lock.txt` and `result.json`. */
-export const BUILT_ARCHIVE = 'site-packages.tar';
-/** The line that says that they are there; builders of former releases say nothing. */
-export const BUILT_LINE = 'Done';
-
 /**
  * `refused`: what was asked for can't be had. `too_large`, `timed_out`: it takes more than there may be. `index`: the
  * index can't be reached, or has answered wrongly. `unavailable`: nothing can be built here just now.
@@ -139,7 +132,7 @@ export function reportIn(text: string): Extract<BuildReport, { status: 'built' }
   }
 }
 
-/** What the builder reads (`apps/worker/faas_builder/job.py`). */
+/** What the builder is told (`apps/worker/faas_builder/job.py`); one that is asked over HTTP knows the first two itself. */
 export interface BuildPlaces {
   readonly uv: string;
   readonly cache: string;

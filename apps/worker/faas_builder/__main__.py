@@ -1,7 +1,8 @@
-"""`python -m faas_builder <folder>`: reads `in/job.json` there, and writes its result into `out`.
+"""`python -m faas_builder <folder>`: reads its job from standard input, and writes its result to `out`.
 
-Lines on standard output are what is shown while it builds; `out/result.json` says how it ended. Of
-a layer that is built the last line says so, once all of it is there.
+Lines on standard output are what is shown while it builds; `out/result.json` says how it ended. The
+job is in no file and no argument: an index may hold credentials, and what is built may run code of
+its own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import signal
 import sys
 
-from .build import Failed, build, tell
+from .build import Failed, build
 from .job import Job
 
 _PR_SET_PDEATHSIG = 1
@@ -22,10 +23,11 @@ def main() -> int:
     folder = sys.argv[1]
     # Where it is a process of the manager's machine, it ends with its manager.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    with open(os.path.join(folder, "in", "job.json"), encoding="utf-8") as file:
-        job = Job.read(json.load(file), folder)
-    # An index may hold credentials, and what is built may run code of its own.
-    os.unlink(os.path.join(folder, "in", "job.json"))
+    given = sys.stdin.read()
+    if not given:
+        # Whoever was to give it is gone.
+        return 1
+    job = Job.read(json.loads(given), folder)
     # Whatever becomes of whoever waits for it.
     signal.alarm(job.seconds)
     try:
@@ -42,8 +44,6 @@ def main() -> int:
     path = os.path.join(folder, "out", "result.json")
     with open(path, "w", encoding="utf-8") as file:
         json.dump(result, file)
-    if result["status"] == "built":
-        tell("Done")
     return 0
 
 

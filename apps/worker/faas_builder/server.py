@@ -1,6 +1,6 @@
 """`python -m faas_builder.server <folder>`: builds once, for whoever knows the token, and ends.
 
-Where a manager can't lay files out beside a builder. `POST /build` with the job is answered with
+Where a manager doesn't share a machine's files with a builder. `POST /build` with the job is answered with
 lines of JSON: `{"line": …}` for each that is printed, at last `{"result": …, "lock": …,
 "archive": <bytes>}`, and then the archive. The build ends with the connection.
 """
@@ -49,6 +49,8 @@ class Server(ThreadingHTTPServer):
         self.digest = bytes.fromhex(sha256)
         self._lock = threading.Lock()
         self._is_taken = False
+        # It has started by the time that the job is there.
+        self.builder = start_builder(folder)
         super().__init__((host, port), Handler)
 
     def server_bind(self) -> None:
@@ -85,19 +87,12 @@ class Handler(BaseHTTPRequestHandler):
     def build(self, job: dict[str, Any]) -> NoReturn:
         folder = self.server.folder
         signal.alarm(job["seconds"] + _HAND_OUT_SECONDS)
-        job |= {"uv": os.environ.get("FAAS_UV", _UV), "cache": os.path.join(folder, "cache")}
-        for name in ("in", "out", "layer", "tmp", "cache"):
-            os.makedirs(os.path.join(folder, name), 0o700, exist_ok=True)
-        with open(os.path.join(folder, "in", "job.json"), "w", encoding="utf-8") as file:
-            json.dump(job, file)
+        job |= {"uv": os.environ.get("FAAS_UV", _UV), "cache": cache_of(folder)}
         self.connection.settimeout(None)
-        builder = subprocess.Popen(
-            [sys.executable, "-m", "faas_builder", folder],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-            errors="replace",
-        )
+        builder = self.server.builder
+        assert builder.stdin is not None
+        with builder.stdin as stdin, contextlib.suppress(BrokenPipeError):
+            json.dump(job, stdin)
         threading.Thread(target=self.end_with_connection, args=(builder,), daemon=True).start()
         self.send_response(HTTPStatus.OK)
         self.send_header("Connection", "close")
@@ -141,6 +136,23 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+
+def start_builder(folder: str) -> subprocess.Popen[str]:
+    for name in ("out", "layer", "tmp"):
+        os.makedirs(os.path.join(folder, name), 0o700, exist_ok=True)
+    os.makedirs(cache_of(folder), 0o700, exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "faas_builder", folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+
+
+def cache_of(folder: str) -> str:
+    return os.environ.get("FAAS_CACHE", os.path.join(folder, "cache"))
 
 
 def fault_of(status: int) -> dict[str, str]:

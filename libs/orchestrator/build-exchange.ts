@@ -2,13 +2,17 @@ import { once } from 'node:events';
 import { type IncomingMessage, request } from 'node:http';
 import { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { OneTimeToken } from '#libs/orchestrator/generic-worker.js';
-import type { EndpointAddress } from '#libs/orchestrator/workload.js';
+import { within } from '#libs/deadlines/within.js';
+import type { OneTimeToken } from './generic-worker.js';
+import { BuildFailed, type BuildRules, largestArchive } from './layers.js';
+import type { EndpointAddress } from './workload.js';
 
 /** Of a line that the builder prints, a report or a lock. */
 const LARGEST_LINE_BYTES = 8 * 1024 * 1024;
-const RETRY_MS = 100;
+const RETRY_MS = 10;
 const CONNECT_MS = 10_000;
+/** From its start until it listens. */
+const LISTEN_MS = 60_000;
 const NEWLINE = 10;
 
 /** What the builder sends at last (`apps/worker/faas_builder/server.py`); code of a source distribution may have made it up. */
@@ -19,28 +23,52 @@ export interface Outcome {
   readonly archive: () => Readable;
 }
 
+export type TcpAddress = EndpointAddress & { readonly kind: 'tcp' };
+
 /** The connection ended before there was a result: whatever builds has ended. */
 export class BuildCutOff extends Error {}
 
 export interface ExchangeOptions {
+  readonly job: string;
   readonly onLine: (line: string) => void;
-  /** Bytes of an archive. */
-  readonly most: number;
-  /** Whether the pod can't take a job any more. */
+  readonly rules: Pick<BuildRules, 'timeoutMs' | 'largestMiB' | 'mostFiles'>;
+  /** Whether the builder can't take a job any more. */
   readonly hasEnded: () => boolean;
 }
 
 /**
- * Has one pod build one job, all of it in one exchange, with which the build ends: tells `onLine` what is printed, and
- * answers when there is a result. The archive can be read until the signal aborts.
+ * Has one builder do one job, all of it in one exchange, with which the build ends: tells `onLine` what is printed, and
+ * answers when there is a result. The archive can be read until the signal aborts. Throws {@link BuildCutOff}, or
+ * {@link BuildFailed} when it takes too long.
  */
 export async function exchange(
-  address: EndpointAddress & { kind: 'tcp' },
-  { token }: Pick<OneTimeToken, 'token'>,
-  job: string,
-  { onLine, most, hasEnded }: ExchangeOptions,
+  address: TcpAddress,
+  token: Pick<OneTimeToken, 'token'>,
+  options: ExchangeOptions,
   signal: AbortSignal,
 ): Promise<Outcome> {
+  const { timeoutMs } = options.rules;
+  const over = AbortSignal.timeout(timeoutMs);
+  const giveUp = new AbortController();
+  const work = converse(address, token, options, AbortSignal.any([signal, giveUp.signal]));
+  try {
+    return await within('a build', { signal: AbortSignal.any([signal, over]) }, () => work);
+  } catch (error) {
+    giveUp.abort();
+    work.catch(() => undefined);
+    signal.throwIfAborted();
+    if (!over.aborted) throw error;
+    throw new BuildFailed('timed_out', `The build took longer than ${timeoutMs} ms (BUILD_TIMEOUT_MS).`);
+  }
+}
+
+async function converse(
+  address: TcpAddress,
+  { token }: Pick<OneTimeToken, 'token'>,
+  { job, onLine, rules, hasEnded }: ExchangeOptions,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const most = largestArchive(rules);
   const reply = new Reply(await ask(address, token, job, hasEnded, signal));
   for (;;) {
     const said = messageIn(await reply.line());
@@ -54,19 +82,20 @@ export async function exchange(
   }
 }
 
-/** Whatever runs in the pod may not listen yet. */
+/** It may not listen yet; and a port that the engine publishes takes connections before, and resets them. */
 async function ask(
-  { host, port }: { readonly host: string; readonly port: number },
+  { host, port }: TcpAddress,
   token: string,
   job: string,
   hasEnded: () => boolean,
   signal: AbortSignal,
 ): Promise<IncomingMessage> {
+  const until = Date.now() + LISTEN_MS;
   const headers = { Authorization: `Bearer ${token}`, 'Content-Length': Buffer.byteLength(job) };
   for (;;) {
     const outgoing = request({ host, port, method: 'POST', path: '/build', headers, agent: false, signal });
     const unheard = setTimeout(() => {
-      outgoing.destroy(new Error(`The pod that builds can't be reached at ${host}:${port}.`));
+      outgoing.destroy(new Error(`The builder can't be reached at ${host}:${port}.`));
     }, CONNECT_MS);
     outgoing.once('socket', (socket) => socket.once('connect', () => clearTimeout(unheard)));
     try {
@@ -74,12 +103,13 @@ async function ask(
       const [response] = (await once(outgoing, 'response', { signal })) as [IncomingMessage];
       if (response.statusCode === 200) return response;
       response.destroy();
-      throw new BuildCutOff(`The pod that builds refused its job with ${response.statusCode}.`);
+      throw new BuildCutOff(`The builder refused its job with ${response.statusCode}.`);
     } catch (error) {
       signal.throwIfAborted();
       const { code, message } = error as NodeJS.ErrnoException;
       if (error instanceof BuildCutOff) throw error;
-      if (code !== 'ECONNREFUSED' || hasEnded()) throw new BuildCutOff(message, { cause: error });
+      const isEarly = code === 'ECONNREFUSED' || code === 'ECONNRESET';
+      if (!isEarly || hasEnded() || Date.now() > until) throw new BuildCutOff(message, { cause: error });
       await delay(RETRY_MS, undefined, { signal });
     } finally {
       clearTimeout(unheard);
