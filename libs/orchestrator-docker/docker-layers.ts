@@ -84,6 +84,7 @@ export class DockerLayers implements LayerEngine {
       const ended = this.watched(id, signal);
       await this.engine.start(id, signal);
       const address = await this.addressOf(id, place, signal);
+      this.volume.expect();
       const wheels = rules.wheelsDir === undefined ? undefined : WHEELS;
       const job = jobFor(request, rules, { uv: '', cache: '', wheels });
       const ending = AbortSignal.any([signal, leaving.signal]);
@@ -248,7 +249,6 @@ export class DockerLayers implements LayerEngine {
       Labels: { [LABEL.owner]: this.owner, [LABEL.layers]: 'build' },
       StopTimeout: 1,
       HostConfig: {
-        Init: true,
         NetworkMode: network,
         ReadonlyRootfs: true,
         CapDrop: ['ALL'],

@@ -22,6 +22,8 @@ type AddWhole = (header: Partial<Header>, content: Buffer, added: (error?: Error
 const SMALL_BYTES = 64 * 1024;
 const PIECE_BYTES = 256 * 1024;
 const REMOVE_MS = 20_000;
+/** Longer than most builds. */
+const SPARE_MS = 60_000;
 const SWEEP_MS = 60_000;
 /** Without anything known to be there in vain. */
 const SWEEP_EVERY_MS = 24 * 3_600_000;
@@ -46,6 +48,12 @@ for name in os.listdir(root):
         shutil.rmtree(path, ignore_errors=True)
 `;
 
+/** A container to fill the volume by, made ahead. */
+interface Porter {
+  readonly id: Promise<string>;
+  readonly unused: NodeJS.Timeout;
+}
+
 /** How a container gets at the layers. */
 export function layersMount(owner: string, volume: string, isReader = true) {
   const options = { NoCopy: true, Labels: { [LABEL.owner]: owner }, DriverConfig: { Name: '', Options: {} } };
@@ -69,6 +77,7 @@ export class LayerVolume {
   private readonly longestMs: number;
   private readonly leaving = new Leaving();
   private sweptAt = Date.now();
+  private spare: Porter | undefined;
 
   constructor(
     private readonly engine: DockerEngine,
@@ -102,6 +111,16 @@ export class LayerVolume {
     return work;
   }
 
+  /** A layer comes soon: what it takes can be made ahead. */
+  expect(): void {
+    if (this.spare !== undefined || this.closing.signal.aborted) return;
+    // Not aborted: nobody would know whether it was made.
+    const id = this.make(AbortSignal.timeout(REMOVE_MS));
+    id.catch(() => undefined);
+    const unused = setTimeout(() => void this.dropSpare(), SPARE_MS).unref();
+    this.spare = { id, unused };
+  }
+
   /** A worker didn't find it, or may not have: it is looked for again. */
   forget({ digest }: Layer): void {
     this.known.delete(digest);
@@ -110,6 +129,7 @@ export class LayerVolume {
   /** Ends what is being unpacked, and waits for what is being removed. */
   async close(): Promise<void> {
     this.closing.abort(new Error('The engine is closed.'));
+    await this.dropSpare();
     await Promise.allSettled(this.filling.values());
     await this.leaving.gone();
   }
@@ -129,7 +149,7 @@ export class LayerVolume {
   private async fill(layer: Layer, signal: AbortSignal): Promise<boolean> {
     let porter: string;
     try {
-      porter = await this.engine.create(`faas-layer-${randomBytes(8).toString('hex')}`, this.container({}), signal);
+      porter = (await this.takeSpare()) ?? (await this.make(signal));
     } catch (error) {
       if (isImageMissing(error)) return false;
       throw error;
@@ -141,8 +161,28 @@ export class LayerVolume {
       await this.unpack(porter, layer, folder, signal);
       return true;
     } finally {
-      this.leaving.add(this.engine.remove({ id: porter, volume: undefined }, true, AbortSignal.timeout(REMOVE_MS)));
+      this.remove(porter);
     }
+  }
+
+  private make(signal: AbortSignal): Promise<string> {
+    return this.engine.create(`faas-layer-${randomBytes(8).toString('hex')}`, this.container({}), signal);
+  }
+
+  private remove(porter: string): void {
+    this.leaving.add(this.engine.remove({ id: porter, volume: undefined }, true, AbortSignal.timeout(REMOVE_MS)));
+  }
+
+  private async takeSpare(): Promise<string | undefined> {
+    const { spare } = this;
+    this.spare = undefined;
+    clearTimeout(spare?.unused);
+    return spare?.id.catch(() => undefined);
+  }
+
+  private async dropSpare(): Promise<void> {
+    const porter = await this.takeSpare();
+    if (porter !== undefined) this.remove(porter);
   }
 
   /** Puts everything below `folder`, whatever the archive says of owners and modes, and at last the link to it. */

@@ -18,6 +18,7 @@ import warnings
 from typing import Any
 
 from .job import Job
+from .places import ARCHIVE
 from .pythons import admits
 from .sizes import Intake, files_in, memory_of_family
 
@@ -34,8 +35,6 @@ _INDEX_FAULT = re.compile(
     re.IGNORECASE,
 )
 _NO_SPACE = re.compile(r"No space left on device|os error 28|Disk quota exceeded", re.IGNORECASE)
-#: After the other files there by its name: whoever reads them all in one go comes to it last.
-ARCHIVE = "site-packages.tar"
 _LIBC = ctypes.CDLL(None)
 _MODE = py_compile.PycInvalidationMode.UNCHECKED_HASH
 

@@ -24,7 +24,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NoReturn
 
-from .build import ARCHIVE
+from .places import ARCHIVE
 
 #: For the job: a manager that doesn't come soon has died, and its pod takes the room of another.
 _JOB_SECONDS = 60
