@@ -37,15 +37,19 @@ export class LayerBuilder implements OnApplicationShutdown {
     @InjectPinoLogger(LayerBuilder.name) private readonly logger: PinoLogger,
   ) {}
 
-  /** Undefined: there is no place for it now. */
-  async begin(key: string): Promise<Begun | undefined> {
+  /**
+   * Undefined: there is no place for it now.
+   *
+   * @param withinMs what was built not longer ago isn't built again; null: ever
+   */
+  async begin(key: string, withinMs: number | null): Promise<Begun | undefined> {
     this.stopping.signal.throwIfAborted();
     if (this.taken >= this.config.concurrency) return undefined;
     this.taken += 1;
     const free = () => void (this.taken -= 1);
     const token = randomUUID();
     try {
-      return { key, token, isOurs: await this.layers.begin(key, token, LEASE_MS), [Symbol.dispose]: free };
+      return { key, token, isOurs: await this.layers.begin(key, token, LEASE_MS, withinMs), [Symbol.dispose]: free };
     } catch (error) {
       free();
       throw error;

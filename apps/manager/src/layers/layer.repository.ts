@@ -63,16 +63,23 @@ export class LayerRepository {
     return row;
   }
 
-  /** Makes this caller the one that builds; false: somebody else does. */
-  async begin(key: string, token: string, leaseMs: number): Promise<boolean> {
+  /**
+   * Makes this caller the one that builds; false: somebody else does, or has done so not longer ago than `withinMs`
+   * (null: ever).
+   */
+  async begin(key: string, token: string, leaseMs: number, withinMs: number | null): Promise<boolean> {
     const rows = await this.database.query(
       `INSERT INTO layer_builds (key, state, lease_token, lease_until)
        VALUES ($1, 'building', $2, now() + $3 * interval '1 millisecond')
        ON CONFLICT (key) DO UPDATE SET state = 'building', digest = NULL, error = NULL, last_lines = '[]',
          began_at = now(), ended_at = NULL, lease_token = excluded.lease_token, lease_until = excluded.lease_until
-       WHERE layer_builds.state <> 'building' OR layer_builds.lease_until < now()
+       WHERE CASE layer_builds.state
+         WHEN 'building' THEN layer_builds.lease_until < now()
+         WHEN 'ready' THEN layer_builds.ended_at <= now() - $4::float8 * interval '1 millisecond'
+           OR NOT EXISTS (SELECT FROM layers WHERE digest = layer_builds.digest)
+         ELSE true END
        RETURNING key`,
-      [key, token, leaseMs],
+      [key, token, leaseMs, withinMs],
     );
     return rows.length > 0;
   }

@@ -63,9 +63,7 @@ export class LayersService {
     const indexes = [indexUrl, ...extraIndexUrls].map((url) => url && withoutLogin(url));
     const what = [LAYER_FORMAT, request, indexes, wheelsDir, allowSdists, platform];
     const key = createHash('sha256').update(JSON.stringify(what)).digest('hex');
-    // What a lock says doesn't change.
-    const digest = await this.layers.ready(key, isLock ? null : LOOKED_UP_MS);
-    return { key, request, digest };
+    return { key, request, digest: await this.layers.ready(key, validMs(request)) };
   }
 
   /**
@@ -85,7 +83,10 @@ export class LayersService {
       const isUnderWay = build?.state === 'building' && !build.isAbandoned;
       if (isAwaited && build !== undefined && build.state !== 'building') return outcomeOf(build);
       if (!isUnderWay) {
-        using begun = await this.builder.begin(key);
+        // Somebody may have built it since it was looked for.
+        const built = await this.layers.ready(key, validMs(request));
+        if (built !== undefined) return built;
+        using begun = await this.builder.begin(key, validMs(request));
         // Waiting for a place costs the build nothing of its own time.
         if (begun?.isOurs === true) {
           return await this.builder.build(begun, request, engine, Date.now() + this.longestMs);
@@ -160,6 +161,11 @@ export class LayersService {
 
 function missing(digest: string): Error {
   return new Error(`The layer ${digest} is not in the database.`);
+}
+
+/** What a lock says doesn't change. */
+function validMs({ isLock }: BuildRequest): number | null {
+  return isLock ? null : LOOKED_UP_MS;
 }
 
 /** Of a build that somebody else has made. */
