@@ -1,12 +1,10 @@
-import { randomBytes } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
-import type { ContainerCreateOptions, MountSettings } from 'dockerode';
 import type { Logger } from 'pino';
 import type { DockerConfig, LayersConfig } from '#libs/config/config.js';
 import type { EgressRange } from '#libs/config/egress-range.js';
 import { within } from '#libs/deadlines/within.js';
-import { BuildCutOff, exchange, type TcpAddress } from '#libs/orchestrator/build-exchange.js';
-import { type OneTimeToken, oneTimeToken } from '#libs/orchestrator/generic-worker.js';
+import { BuildCutOff, exchange, JobNotTaken } from '#libs/orchestrator/build-exchange.js';
+import { LONGEST_WAIT_MS, oneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import {
   BuildFailed,
   type BuildRequest,
@@ -16,33 +14,39 @@ import {
   reportIn,
 } from '#libs/orchestrator/layers.js';
 import { Leaving } from '#libs/orchestrator/leaving.js';
+import { WarmPool } from '#libs/orchestrator/warm-pool.js';
+import { BuildContainers, type Builder, type BuildPlace, WHEELS_DIR } from './build-containers.js';
 import type { DockerEngine } from './docker-engine.js';
-import { isImageMissing } from './engine-fault.js';
+import { isImageMissing, isMissing } from './engine-fault.js';
 import { LABEL } from './labels.js';
 import type { LayerVolume } from './layer-volume.js';
 import type { Reach } from './reach.js';
-import { addressOf, replicaOf, WORKER_PORT } from './replica.js';
 import { NetworkUnusable, WorkerNetwork } from './worker-network.js';
 
-const USER = 65_532;
-const MIB = 1024 * 1024;
-const UV = '/opt/builder/bin/uv';
-const WHEELS = '/wheels';
-const PORT_KEY = `${WORKER_PORT}/tcp`;
 const CLEAN_MS = 30_000;
 const SWEEP_MS = 60_000;
 const PULL_MS = 600_000;
+/** Whoever has built once is likely to do so again: so long a container waits for the next job. */
+const WAITS_MS = 10 * 60_000;
+const WAITING = 1;
+/** Of one that is started for a job. */
+const LEASE_MS = 60_000;
 
-interface Place {
-  readonly network: string;
-  readonly reach: Reach;
+interface OwnNetwork {
+  readonly network: WorkerNetwork;
+  readonly name: string;
 }
 
-/** Builds layers in containers of their own: on a network of their own, without anything of a function or a manager. */
+/** Builds layers in containers of their own, on a network of their own. */
 export class DockerLayers implements LayerEngine {
-  private network: Promise<{ readonly network: WorkerNetwork; readonly name: string }> | undefined;
+  private network: Promise<OwnNetwork> | undefined;
+  private readonly containers: BuildContainers;
+  private readonly waiting: WarmPool<Builder>;
   private readonly leaving = new Leaving();
+  /** By its id, which may be another one after every build of the image. */
+  private image: string | undefined;
   private hasBuilt = false;
+  private resting: NodeJS.Timeout | undefined;
 
   constructor(
     private readonly engine: DockerEngine,
@@ -53,17 +57,20 @@ export class DockerLayers implements LayerEngine {
     private readonly logger: Logger,
     private readonly pull: (image: string, signal: AbortSignal) => Promise<void>,
     private readonly workersReach: () => Promise<Reach>,
-  ) {}
+  ) {
+    this.containers = new BuildContainers(engine, rules, owner, volume.volume, (signal) => this.place(signal));
+    this.waiting = new WarmPool<Builder>(this.containers, WAITING, logger.child({ pool: 'builds' }));
+  }
 
   async platform(signal: AbortSignal): Promise<string> {
     const { image } = this.rules;
     const found = await this.engine.imageId(image, signal);
-    if (found !== undefined) return found;
+    if (found !== undefined) return (this.image = found);
     await this.pull(image, AbortSignal.timeout(PULL_MS)).catch((error: unknown) => {
       const reason = error instanceof Error ? error.message : String(error);
       throw new BuildFailed('unavailable', `the image ${image} (BUILDER_IMAGE) is not on the engine: ${reason}`);
     });
-    return (await this.engine.imageId(image, AbortSignal.timeout(CLEAN_MS))) ?? image;
+    return (this.image = (await this.engine.imageId(image, AbortSignal.timeout(CLEAN_MS))) ?? image);
   }
 
   async build<T>(
@@ -72,46 +79,25 @@ export class DockerLayers implements LayerEngine {
     keep: (built: Built) => Promise<T>,
     signal: AbortSignal,
   ): Promise<T> {
-    const { rules } = this;
-    const name = `${buildPrefix(this.owner)}${randomBytes(8).toString('hex')}`;
-    const token = oneTimeToken();
-    // Ends the exchange, and with it the build, however this ends.
-    const leaving = new AbortController();
-    let id: string | undefined;
+    this.containers.building += 1;
     try {
-      const place = await this.place(signal);
-      id = await this.engine.create(name, this.builder(name, token, place), signal);
-      const ended = this.watched(id, signal);
-      await this.engine.start(id, signal);
-      const address = await this.addressOf(id, place, signal);
-      this.volume.expect();
-      const wheels = rules.wheelsDir === undefined ? undefined : WHEELS;
-      const job = jobFor(request, rules, { uv: '', cache: '', wheels });
-      const ending = AbortSignal.any([signal, leaving.signal]);
-      const { report, lock, archive } = await exchange(address, token, { job, onLine, rules, hasEnded: ended }, ending);
-      return await keep({ ...reportIn(report), lock, archive: () => Promise.resolve(archive()) });
-    } catch (error) {
-      signal.throwIfAborted();
-      // The network may have been removed between builds, and an index have another address by now.
-      if (!(error instanceof BuildFailed) || error.fault === 'index') this.forget();
-      throw await this.faultOf(error, id, signal);
+      return await this.builtByAny(request, onLine, keep, signal);
     } finally {
-      leaving.abort();
-      this.hasBuilt = true;
-      // The one who asked for it need not wait for that.
-      this.leaving.add(this.clean(id ?? name, name));
+      this.containers.building -= 1;
     }
   }
 
   async sweep(kept: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
-    const old = Date.now() / 1_000 - (2 * this.rules.timeoutMs) / 1_000 - 60;
+    const longestMs = 2 * this.rules.timeoutMs + 60_000;
     const ours = [`${LABEL.owner}=${this.owner}`, LABEL.layers];
-    for (const { Id: id, Created, Mounts } of await this.engine.list(ours, signal)) {
-      if (Created >= old) continue;
-      const volume = Mounts.find(({ Name }) => Name?.startsWith(buildPrefix(this.owner)) === true)?.Name;
+    for (const { Id: id, Created, Mounts, State } of await this.engine.list(ours, signal)) {
+      // One that runs may have waited for its job.
+      const ageMs = Date.now() - Created * 1_000 - (State === 'running' ? 2 * LONGEST_WAIT_MS : 0);
+      if (ageMs <= longestMs) continue;
+      const volume = Mounts.find(({ Name }) => Name?.startsWith(this.containers.prefix) === true)?.Name;
       await this.engine.remove({ id, volume }, true, signal);
     }
-    const unused = await this.engine.unusedVolumes(buildPrefix(this.owner), signal);
+    const unused = await this.engine.unusedVolumes(this.containers.prefix, signal);
     for (const volume of unused) await this.engine.removeVolume(volume, signal);
     await this.volume.sweep(kept, signal);
     await this.sweepCache(signal);
@@ -119,8 +105,83 @@ export class DockerLayers implements LayerEngine {
 
   /** Waits for what is being removed. */
   async close(): Promise<void> {
+    clearTimeout(this.resting);
     this.forget();
-    await Promise.all([this.leaving.gone(), this.volume.close()]);
+    await Promise.all([this.waiting.close(), this.leaving.gone(), this.volume.close()]);
+  }
+
+  private async builtByAny<T>(
+    request: BuildRequest,
+    onLine: (line: string) => void,
+    keep: (built: Built) => Promise<T>,
+    signal: AbortSignal,
+  ): Promise<T> {
+    const waiting = this.takeWaiting();
+    this.expectMore();
+    if (waiting !== undefined) {
+      try {
+        return await this.builtBy(waiting, request, onLine, keep, signal);
+      } catch (error) {
+        // It had ended since it was last asked after.
+        if (!(error instanceof BuildFailed && error.cause instanceof JobNotTaken)) throw error;
+      }
+    }
+    return this.builtBy(await this.started(signal), request, onLine, keep, signal);
+  }
+
+  /** Undefined where there is none of the image that layers are built with now. */
+  private takeWaiting(): Builder | undefined {
+    const waiting = this.waiting.take();
+    if (waiting === undefined || waiting.image === (this.image ?? waiting.image)) return waiting;
+    this.leaving.add(this.containers.remove(waiting));
+    return this.takeWaiting();
+  }
+
+  private async started(signal: AbortSignal): Promise<Builder> {
+    try {
+      return await this.containers.start(oneTimeToken(), signal, LEASE_MS);
+    } catch (error) {
+      this.forget();
+      throw await this.faultOf(error, undefined, signal);
+    }
+  }
+
+  private async builtBy<T>(
+    builder: Builder,
+    request: BuildRequest,
+    onLine: (line: string) => void,
+    keep: (built: Built) => Promise<T>,
+    signal: AbortSignal,
+  ): Promise<T> {
+    const { rules } = this;
+    // Ends the exchange, and with it the build, however this ends.
+    const leaving = new AbortController();
+    try {
+      this.volume.expect();
+      const wheels = rules.wheelsDir === undefined ? undefined : WHEELS_DIR;
+      const job = jobFor(request, rules, { uv: '', cache: '', wheels });
+      const options = { job, onLine, rules, hasEnded: builder.isOver };
+      const ending = AbortSignal.any([signal, leaving.signal]);
+      const { report, lock, archive } = await exchange(builder.address, builder, options, ending);
+      return await keep({ ...reportIn(report), lock, archive: () => Promise.resolve(archive()) });
+    } catch (error) {
+      signal.throwIfAborted();
+      // The network may have been removed between builds, and an index have another address by now.
+      if (error instanceof BuildCutOff || (error instanceof BuildFailed && error.fault === 'index')) this.forget();
+      throw await this.faultOf(error, builder.id, signal);
+    } finally {
+      leaving.abort();
+      this.hasBuilt = true;
+      // The one who asked for it need not wait for that.
+      this.leaving.add(this.containers.remove(builder));
+    }
+  }
+
+  private expectMore(): void {
+    this.waiting.rest(false);
+    this.waiting.start();
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => this.waiting.rest(true), WAITS_MS).unref();
   }
 
   private forget(): void {
@@ -128,32 +189,13 @@ export class DockerLayers implements LayerEngine {
     this.network = undefined;
   }
 
-  /** Only after builds, which fill it. uv waits for those that are at work with it. */
+  /** Only after builds, which fill it. */
   private async sweepCache(signal: AbortSignal): Promise<void> {
     if (!this.hasBuilt || this.rules.allowSdists) return;
     this.hasBuilt = false;
-    const config = this.container('none', [this.cacheVolume()], {
-      Cmd: ['python3', '-m', 'faas_builder.cache', UV, '/cache', String(this.rules.cacheMiB * MIB)],
-    });
-    const HostConfig = { ...config.HostConfig, AutoRemove: true };
-    const status = await this.engine.runToEnd({ ...config, HostConfig }, SWEEP_MS, signal);
+    const status = await this.containers.sweepCache(SWEEP_MS, signal);
     if (status === 0) return;
     throw new Error(`The builds' cache can't be emptied (status ${status}): is ${this.rules.image} of this release?`);
-  }
-
-  /** Whether it has ended. */
-  private watched(id: string, signal: AbortSignal): () => boolean {
-    let hasEnded = false;
-    const ended = this.engine.wait(id, this.rules.timeoutMs + CLEAN_MS, signal);
-    ended.catch(() => undefined).finally(() => (hasEnded = true));
-    return () => hasEnded;
-  }
-
-  private async addressOf(id: string, { network, reach }: Place, signal: AbortSignal): Promise<TcpAddress> {
-    const [container] = await this.engine.list([], signal, { id: [id] });
-    const address = container && addressOf(replicaOf(container), network, reach);
-    if (address?.kind !== 'tcp') throw new BuildCutOff('The container that builds got no address.');
-    return address;
   }
 
   private async faultOf(error: unknown, id: string | undefined, signal: AbortSignal): Promise<unknown> {
@@ -161,27 +203,29 @@ export class DockerLayers implements LayerEngine {
     if (error instanceof NetworkUnusable) return new BuildFailed('unavailable', error.message);
     // The kernel may have ended the build, or a program that uv has started, which is all that uv knows.
     const isUnclear = error instanceof BuildFailed && ['refused', 'unavailable'].includes(error.fault);
-    const isCutOff = error instanceof BuildCutOff;
-    if (id === undefined || !(isUnclear || isCutOff)) return error;
-    const { State: state } = await this.engine.inspect(id, signal);
-    if (state.OOMKilled) {
-      return new BuildFailed(
-        'too_large',
-        `The build took more memory than ${this.rules.memoryMiB} MiB (BUILD_MEMORY_MIB).`,
-      );
+    if (!isUnclear && !(error instanceof BuildCutOff)) return error;
+    const ended = id === undefined ? undefined : await this.endOf(id, signal);
+    if (ended?.OOMKilled === true) {
+      const most = `${this.rules.memoryMiB} MiB (BUILD_MEMORY_MIB)`;
+      return new BuildFailed('too_large', `The build took more memory than ${most}.`);
     }
-    if (!isCutOff) return error;
-    const how = state.Running ? error.message : `The build ended with status ${state.ExitCode} and without a result.`;
+    if (isUnclear) return error;
+    const how =
+      ended?.Running === false ? `The build ended with status ${ended.ExitCode} and without a result.` : error.message;
     return new BuildFailed('unavailable', how, { cause: error });
   }
 
-  private async clean(idOrName: string, volume: string): Promise<void> {
-    const signal = AbortSignal.timeout(CLEAN_MS);
-    await this.engine.remove({ id: idOrName, volume }, true, signal);
+  private async endOf(id: string, signal: AbortSignal) {
+    try {
+      return (await this.engine.inspect(id, signal)).State;
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
   }
 
   /** Where the index is reached, and this manager reaches what builds. */
-  private async place(signal: AbortSignal): Promise<Place> {
+  private async place(signal: AbortSignal): Promise<BuildPlace> {
     this.network ??= this.open().catch((error: unknown) => {
       this.network = undefined;
       throw error;
@@ -190,85 +234,10 @@ export class DockerLayers implements LayerEngine {
     return { network: name, reach: await within('the network of builds', { signal }, () => network.ready()) };
   }
 
-  private async open(): Promise<{ readonly network: WorkerNetwork; readonly name: string }> {
+  private async open(): Promise<OwnNetwork> {
     const config = await buildNetworkOf(this.config, this.rules, await this.workersReach());
     return { network: new WorkerNetwork(this.engine, config, this.logger), name: config.network };
   }
-
-  private builder(name: string, { sha256 }: OneTimeToken, { network, reach }: Place): ContainerCreateOptions {
-    const { wheelsDir, allowSdists } = this.rules;
-    const wheels = { Type: 'bind' as const, Source: wheelsDir ?? '', Target: WHEELS, ReadOnly: true };
-    const mounts = [
-      this.mount(name, '/build'),
-      // Code of a source distribution could put other packages there for the next builds.
-      ...(allowSdists ? [] : [this.cacheVolume()]),
-      ...(wheelsDir === undefined ? [] : [wheels]),
-    ];
-    const { HostConfig, ...config } = this.container(network, mounts, {
-      Cmd: ['python3', '-m', 'faas_builder.server', '/build'],
-      Env: [
-        'HOME=/build/tmp',
-        'TMPDIR=/build/tmp',
-        `FAAS_BUILD_SHA256=${sha256}`,
-        ...(allowSdists ? [] : ['FAAS_CACHE=/cache']),
-      ],
-    });
-    return {
-      ...config,
-      ExposedPorts: { [PORT_KEY]: {} },
-      HostConfig: {
-        ...HostConfig,
-        PortBindings: reach === 'published' ? { [PORT_KEY]: [{ HostIp: '127.0.0.1', HostPort: '' }] } : {},
-      },
-    };
-  }
-
-  private cacheVolume(): MountSettings {
-    return this.mount(`${this.volume.volume}-cache`, '/cache');
-  }
-
-  private mount(Source: string, Target: string): MountSettings {
-    const VolumeOptions = {
-      NoCopy: false,
-      Labels: { [LABEL.owner]: this.owner },
-      DriverConfig: { Name: '', Options: {} },
-    };
-    return { Type: 'volume', Source, Target, ReadOnly: false, VolumeOptions };
-  }
-
-  private container(
-    network: string,
-    mounts: MountSettings[],
-    config: Pick<ContainerCreateOptions, 'Cmd' | 'Env'>,
-  ): ContainerCreateOptions {
-    const { image, memoryMiB } = this.rules;
-    return {
-      Image: image,
-      User: `${USER}:${USER}`,
-      ...config,
-      Labels: { [LABEL.owner]: this.owner, [LABEL.layers]: 'build' },
-      StopTimeout: 1,
-      HostConfig: {
-        NetworkMode: network,
-        ReadonlyRootfs: true,
-        CapDrop: ['ALL'],
-        SecurityOpt: ['no-new-privileges'],
-        IpcMode: 'private',
-        Tmpfs: { '/tmp': 'rw,noexec,nosuid,nodev,size=64m,mode=1777' },
-        Memory: memoryMiB * MIB,
-        MemorySwap: memoryMiB * MIB,
-        PidsLimit: 256,
-        Ulimits: [{ Name: 'core', Soft: 0, Hard: 0 }],
-        RestartPolicy: { Name: 'no' },
-        LogConfig: { Type: 'json-file', Config: { 'max-size': '2m', 'max-file': '1' } },
-        Mounts: mounts,
-      },
-    };
-  }
-}
-
-function buildPrefix(owner: string): string {
-  return `faas-build-${owner}-`;
 }
 
 /**

@@ -14,6 +14,8 @@ const CONNECT_MS = 10_000;
 /** From its start until it listens. */
 const LISTEN_MS = 60_000;
 const NEWLINE = 10;
+/** It doesn't listen yet, or its address isn't known yet; a port that the engine publishes resets what comes too soon. */
+const EARLY: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ECONNRESET', 'EHOSTUNREACH']);
 
 /** What the builder sends at last (`apps/worker/faas_builder/server.py`); code of a source distribution may have made it up. */
 export interface Outcome {
@@ -27,6 +29,9 @@ export type TcpAddress = EndpointAddress & { readonly kind: 'tcp' };
 
 /** The connection ended before there was a result: whatever builds has ended. */
 export class BuildCutOff extends Error {}
+
+/** It has not even taken its job. */
+export class JobNotTaken extends BuildCutOff {}
 
 export interface ExchangeOptions {
   readonly job: string;
@@ -82,7 +87,6 @@ async function converse(
   }
 }
 
-/** It may not listen yet; and a port that the engine publishes takes connections before, and resets them. */
 async function ask(
   { host, port }: TcpAddress,
   token: string,
@@ -103,13 +107,12 @@ async function ask(
       const [response] = (await once(outgoing, 'response', { signal })) as [IncomingMessage];
       if (response.statusCode === 200) return response;
       response.destroy();
-      throw new BuildCutOff(`The builder refused its job with ${response.statusCode}.`);
+      throw new JobNotTaken(`The builder refused its job with ${response.statusCode}.`);
     } catch (error) {
       signal.throwIfAborted();
       const { code, message } = error as NodeJS.ErrnoException;
       if (error instanceof BuildCutOff) throw error;
-      const isEarly = code === 'ECONNREFUSED' || code === 'ECONNRESET';
-      if (!isEarly || hasEnded() || Date.now() > until) throw new BuildCutOff(message, { cause: error });
+      if (!EARLY.has(code ?? '') || hasEnded() || Date.now() > until) throw new JobNotTaken(message, { cause: error });
       await delay(RETRY_MS, undefined, { signal });
     } finally {
       clearTimeout(unheard);

@@ -41,6 +41,7 @@ const ASK_AGAIN_MS = 500;
 const UP_MS = 30_000;
 const FIRST_LOOK_MS = 20;
 const LAST_LOOK_MS = 250;
+const UNHEARD_MS = 500;
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 600_000;
 const CLOSE_MS = 5_000;
@@ -330,9 +331,12 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
   private async whenUp(member: M, signal: AbortSignal): Promise<Kind> {
     const deadline = Date.now() + UP_MS;
     for (let pause = FIRST_LOOK_MS; Date.now() < deadline; pause = Math.min(pause * 1.3, LAST_LOOK_MS)) {
+      const askedAt = Date.now();
       const kind = await kindOf(member.address, member.call.token);
       if (kind !== 'silent') return kind;
-      if (pause >= LAST_LOOK_MS && (await this.source.hasEnded?.(member)) === true) return 'silent';
+      // Nobody refuses at the address of one that is gone.
+      const isUnheard = Date.now() - askedAt >= UNHEARD_MS;
+      if ((isUnheard || pause >= LAST_LOOK_MS) && (await this.source.hasEnded?.(member)) === true) return 'silent';
       await delay(pause, undefined, { signal });
     }
     return 'silent';
@@ -344,7 +348,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
     const pauseMs = Math.min(FIRST_PAUSE_MS * 2 ** this.failures, LONGEST_PAUSE_MS);
     this.failures += 1;
     this.notBefore = Date.now() + pauseMs;
-    this.logger.warn({ err: error, pauseMs }, 'no generic worker could be started; functions start cold');
+    this.logger.warn({ err: error, pauseMs }, 'no generic worker could be started; whatever needs one starts cold');
   }
 
   private async drop(member: M): Promise<void> {

@@ -120,7 +120,7 @@ async function openNetwork(image: string): Promise<EngineRoom> {
     clear: async () => {
       for (const { Id } of await containers()) await docker.getContainer(Id).remove({ force: true, v: true });
       await removeNetwork(network);
-      await removeNetwork(`${network}-build`);
+      for (const kind of ['build', 'build-offline']) await removeNetwork(`${network}-${kind}`);
       for (const name of [volume, `${volume}-cache`]) await docker.getVolume(name).remove().catch(ignoreMissing);
     },
   };

@@ -4,7 +4,7 @@ import { expect, vi } from 'vitest';
 import type { V1Pod } from '@kubernetes/client-node';
 import { POD } from '#libs/orchestrator-kubernetes/kinds.js';
 import { LABEL } from '#libs/orchestrator-kubernetes/labels.js';
-import { docker, WORKER_IMAGE } from '../docker/support/docker-tests.js';
+import { docker, withoutWaiting, WORKER_IMAGE } from '../docker/support/docker-tests.js';
 import type { SmallRoom } from '../kubernetes/support/small-room.js';
 import type { EngineRoom } from './engine.js';
 import type { Stage } from './stage.js';
@@ -93,10 +93,13 @@ export async function nothingIsBuilt({ engine, room }: Stage): Promise<void> {
     async () => {
       if (engine.name === 'kubernetes') return expect(await podsOfBuilds(room)).toEqual([]);
       if (engine.name !== 'docker') return expect(await builders(room.env['PROCESS_RUNTIME_DIR']!)).toEqual([]);
-      const network = `${room.env['DOCKER_NETWORK']}-build`;
-      expect(await docker.listContainers({ all: true, filters: { network: [network] } })).toEqual([]);
+      const builds = await docker.listContainers({
+        all: true,
+        filters: { network: [`${room.env['DOCKER_NETWORK']}-build`] },
+      });
+      expect((await withoutWaiting(builds)).map(({ Names, Status }) => `${Names[0]}: ${Status}`)).toEqual([]);
     },
-    { timeout: 20_000 },
+    { timeout: 60_000 },
   );
 }
 

@@ -2,7 +2,8 @@
 
 Where a manager doesn't share a machine's files with a builder. `POST /build` with the job is answered with
 lines of JSON: `{"line": …}` for each that is printed, at last `{"result": …, "lock": …,
-"archive": <bytes>}`, and then the archive. The build ends with the connection.
+"archive": <bytes>}`, and then the archive. The build ends with the connection. Until then `GET
+/health` answers as a generic worker's does, and whoever shows the token there renews the lease.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from typing import Any, NoReturn
 
 from .places import ARCHIVE
 
-#: For the job: a manager that doesn't come soon has died, and its pod takes the room of another.
-_JOB_SECONDS = 60
+#: For the job: a manager that neither comes nor renews has died, and its pod takes the room of
+#: another.
+_LEASE_SECONDS = int(os.environ.get("FAAS_BUILD_LEASE_SECONDS", "60"))
 #: For handing out what was built.
 _HAND_OUT_SECONDS = 120
 _REQUEST_SECONDS = 10
+_TOKEN_HEADER = "X-Faas-Token"
 _LARGEST_JOB = 1024 * 1024
 _CHUNK = 1024 * 1024
 _EVENTS = "/sys/fs/cgroup/memory.events"
@@ -64,15 +67,36 @@ class Server(ThreadingHTTPServer):
             is_first, self._is_taken = not self._is_taken, True
         return is_first
 
+    def renew(self) -> None:
+        with self._lock:
+            # A job has its own time.
+            if not self._is_taken:
+                signal.alarm(_LEASE_SECONDS)
+
 
 class Handler(BaseHTTPRequestHandler):
     server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
     timeout = _REQUEST_SECONDS
 
+    def do_GET(self) -> None:
+        if self.path != "/health":
+            return self.send_error(HTTPStatus.NOT_FOUND)
+        if self.headers.get("X-Faas-Lease") == "renew" and self.knows(_TOKEN_HEADER):
+            self.server.renew()
+        body = b'{"status": "generic"}'
+        self.send_response(HTTPStatus.SERVICE_UNAVAILABLE)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def knows(self, header: str, scheme: str = "") -> bool:
+        said = self.headers.get(header) or ""
+        shown = hashlib.sha256(said.removeprefix(scheme).encode("latin-1", "replace")).digest()
+        return said.startswith(scheme) and hmac.compare_digest(shown, self.server.digest)
+
     def do_POST(self) -> None:
-        scheme, _, token = (self.headers.get("Authorization") or "").partition(" ")
-        shown = hashlib.sha256(token.encode("latin-1", "replace")).digest()
-        if scheme != "Bearer" or not hmac.compare_digest(shown, self.server.digest):
+        if not self.knows("Authorization", "Bearer "):
             return self.send_error(HTTPStatus.FORBIDDEN)
         length = self.headers.get("Content-Length") or ""
         if self.path != "/build" or not length.isdecimal() or int(length) > _LARGEST_JOB:
@@ -166,7 +190,7 @@ def main() -> int:
     # The first process of a container is ended by no signal that it doesn't take.
     for number in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, lambda *_: os._exit(1))
-    signal.alarm(_JOB_SECONDS)
+    signal.alarm(_LEASE_SECONDS)
     host, port = os.environ.get("FAAS_HOST", ""), int(os.environ.get("FAAS_PORT", "8000"))
     Server(host, port, sys.argv[1], os.environ["FAAS_BUILD_SHA256"]).serve_forever()
     return 0

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ JOB: dict[str, Any] = {
 
 
 class Builder:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lease: int = 60) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         uv = folder / "uv"
@@ -51,10 +52,24 @@ class Builder:
             "FAAS_HOST": "127.0.0.1",
             "FAAS_PORT": str(self.port),
             "FAAS_UV": str(uv),
+            "FAAS_BUILD_LEASE_SECONDS": str(lease),
             "FAAS_BUILD_SHA256": hashlib.sha256(TOKEN.encode()).hexdigest(),
         }
         command = [sys.executable, "-m", "faas_builder.server", str(self.folder)]
         self.process = subprocess.Popen(command, env=env)
+
+    def health(self, headers: dict[str, str]) -> Any:
+        """None where nobody listens."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
+        try:
+            connection.request("GET", "/health", headers=headers)
+            response = connection.getresponse()
+            assert response.status == 503
+            return json.load(response)
+        except (ConnectionError, http.client.RemoteDisconnected):
+            return None
+        finally:
+            connection.close()
 
     def ask(self, job: dict[str, Any], token: str = TOKEN) -> http.client.HTTPResponse:
         def connected() -> http.client.HTTPConnection | None:
@@ -108,6 +123,25 @@ def test_it_takes_one_job_and_only_from_who_knows_the_token(builder: Builder) ->
     assert builder.ask(JOB).status == 409
     # Nobody can look the job up: the login of an index stands in it.
     assert not [path for path in builder.folder.rglob("*") if b"seconds" in content_of(path)]
+
+
+def test_it_waits_for_its_job_as_long_as_its_manager_asks_after_it(tmp_path: Path) -> None:
+    builder = Builder(tmp_path, lease=2)
+    renewal = {"X-Faas-Lease": "renew", "X-Faas-Token": TOKEN}
+    try:
+        assert eventually(lambda: builder.health(renewal), "it listens") == {"status": "generic"}
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            assert builder.health(renewal) == {"status": "generic"}
+            time.sleep(0.2)
+        # Whoever doesn't know the token may look, which renews nothing.
+        others = {**renewal, "X-Faas-Token": "another"}
+        while builder.health(others) is not None:
+            assert time.monotonic() < until + PATIENCE_SECONDS
+        assert builder.process.wait(PATIENCE_SECONDS) == 1
+    finally:
+        builder.process.kill()
+        builder.process.wait()
 
 
 def test_the_build_ends_with_the_connection(builder: Builder) -> None:

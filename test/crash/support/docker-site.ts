@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type Docker from 'dockerode';
 import { LABEL } from '#libs/orchestrator-docker/labels.js';
 import { functionIdOf } from '#libs/orchestrator-docker/replica.js';
-import { BUILDER_IMAGE, docker, WORKER_IMAGE } from '../../docker/support/docker-tests.js';
+import { BUILDER_IMAGE, docker, withoutWaiting, WORKER_IMAGE } from '../../docker/support/docker-tests.js';
 import { BRIDGE_HOST, DockerDaemon } from './docker-daemon.js';
 import { processes } from './processes.js';
 import type { Builds, CrashSite, EngineDaemon, WorkerView } from './site.js';
@@ -83,10 +83,15 @@ export class DockerSite implements CrashSite {
     const ids = new Set(containers.map(({ Id }) => Id));
     const { Volumes: volumes } = await this.own.docker.listVolumes();
     const used = new Set(containers.flatMap(({ Mounts }) => Mounts.map(({ Name }) => Name)));
+    const builds = containers.filter(({ Labels }) => LABEL.layers in Labels);
+    const stray = [
+      ...containers.filter((one) => !builds.includes(one) && !this.isOfPool(one)),
+      ...(await withoutWaiting(builds)),
+    ];
     const endpoints = Object.keys((await this.network())?.Containers ?? {});
     return [
-      ...containers
-        .filter((one) => !this.isOfPool(one) && !functionIds.has(functionIdOf(one) ?? ''))
+      ...stray
+        .filter((one) => !functionIds.has(functionIdOf(one) ?? ''))
         .map(({ Id, Names, State }) => `container ${Id.slice(0, 12)} ${Names[0]} (${State}) belongs to no function`),
       ...containers
         .filter(({ State }) => State !== 'running')

@@ -4,9 +4,11 @@ import { pino } from 'pino';
 import { vi } from 'vitest';
 import { type DockerConfig, NO_POOL, type PoolConfig } from '#libs/config/config.js';
 import { loadConfig } from '#libs/config/load-config.js';
+import { kindOf } from '#libs/orchestrator/generic-worker.js';
 import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { connectDocker } from '#libs/orchestrator-docker/create-docker-orchestrator.js';
 import { ensureChains, families } from '#libs/orchestrator-docker/packet-filter.js';
+import { WORKER_PORT } from '#libs/orchestrator-docker/replica.js';
 import { DockerOrchestrator } from '#libs/orchestrator-docker/docker.orchestrator.js';
 
 export const WORKER_IMAGE = process.env['DOCKER_TEST_WORKER_IMAGE'] ?? 'faas-worker:local';
@@ -96,6 +98,17 @@ export async function removeNetwork(name: string): Promise<void> {
     if (Object.keys(left ?? {}).length > 0) throw error;
   }
   await removeStaleRules();
+}
+
+/** Those containers that don't run to be given a function, or a job, later. */
+export async function withoutWaiting(containers: readonly Docker.ContainerInfo[]): Promise<Docker.ContainerInfo[]> {
+  const kinds = await Promise.all(
+    containers.map(({ NetworkSettings }) => {
+      const host = Object.values(NetworkSettings.Networks)[0]?.IPAddress;
+      return host ? kindOf({ kind: 'tcp', host, port: WORKER_PORT }, false) : undefined;
+    }),
+  );
+  return containers.filter((_, index) => kinds[index] !== 'generic');
 }
 
 /** Rules of networks that are gone, where this process may. */
