@@ -13,6 +13,7 @@ const PORT = 8000;
 const PORT_KEY = `${PORT}/tcp`;
 const PING_MS = 3_000;
 const REMOVAL_TRIES = 10;
+const BUILDER_MS = 30_000;
 const POOL_PREFIX = '/faas-pool-';
 
 /** Functions in containers, on a network that only this run uses. */
@@ -128,6 +129,17 @@ export class DockerEngine {
     return { generic: pool.length, areUp: up.every(Boolean), others: containers.length - pool.length };
   }
 
+  /** Until an installation that has built something is ready to do so again. */
+  async untilBuilderWaits(owner) {
+    const until = performance.now() + BUILDER_MS;
+    for (;;) {
+      const found = await this.#docker.listContainers({ filters: { name: [`^/faas-build-${owner}-`] } });
+      for (const { Id } of found) if (await this.#isUp(Id)) return;
+      if (performance.now() > until) throw new Error('No builder waits.');
+      await delay(100);
+    }
+  }
+
   /** Everything of one installation that is neither in the pool nor removed. */
   async leftovers(owner) {
     const containers = await this.#docker.listContainers({ all: true, filters: { label: [`faas.owner=${owner}`] } });
@@ -241,7 +253,8 @@ export class DockerEngine {
   /** By its own address where this machine has a way to it, else by its port on loopback. */
   async #reach(id, { wait = true } = {}) {
     const { NetworkSettings } = await this.#docker.getContainer(id).inspect();
-    const address = NetworkSettings.Networks[this.#network]?.IPAddress;
+    const { [this.#network]: own, [`${this.#network}-build`]: ofBuilds } = NetworkSettings.Networks;
+    const address = (own ?? ofBuilds)?.IPAddress;
     const direct = { origin: `http://${address}:${PORT}`, path: '/' };
     if (process.platform === 'linux' && address && (!wait || (await isHealthy(direct)))) return direct;
     const port = NetworkSettings.Ports[PORT_KEY]?.[0]?.HostPort;

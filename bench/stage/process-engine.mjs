@@ -45,6 +45,9 @@ export class ProcessEngine {
     return indexEnvironment();
   }
 
+  /** A process is no slower to start when it is needed. */
+  async untilBuilderWaits() {}
+
   /** How many milliseconds uv takes for a package and what it needs, with nothing in its cache. */
   async installByHand(requirement) {
     const folder = await this.#folderOf({});
