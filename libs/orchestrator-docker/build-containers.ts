@@ -83,7 +83,7 @@ export class BuildContainers implements PoolSource<Builder> {
         isOver,
       };
     } catch (error) {
-      await this.remove({ id: name, volume: name });
+      await this.remove({ id: name, volume: name }).catch(() => undefined);
       throw error;
     }
   }
@@ -178,6 +178,8 @@ export class BuildContainers implements PoolSource<Builder> {
       Labels: { [LABEL.owner]: this.owner, [LABEL.layers]: 'build' },
       StopTimeout: 1,
       HostConfig: {
+        // Reaps what source distributions leave behind.
+        Init: true,
         NetworkMode: network,
         ReadonlyRootfs: true,
         CapDrop: ['ALL'],

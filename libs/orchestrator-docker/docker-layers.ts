@@ -1,4 +1,5 @@
 import { lookup } from 'node:dns/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { DockerConfig, LayersConfig } from '#libs/config/config.js';
 import type { EgressRange } from '#libs/config/egress-range.js';
@@ -17,7 +18,7 @@ import { Leaving } from '#libs/orchestrator/leaving.js';
 import { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import { BuildContainers, type Builder, type BuildPlace, WHEELS_DIR } from './build-containers.js';
 import type { DockerEngine } from './docker-engine.js';
-import { isImageMissing, isMissing } from './engine-fault.js';
+import { EngineRefusal, isImageMissing, isMissing } from './engine-fault.js';
 import { LABEL } from './labels.js';
 import type { LayerVolume } from './layer-volume.js';
 import type { Reach } from './reach.js';
@@ -26,6 +27,9 @@ import { NetworkUnusable, WorkerNetwork } from './worker-network.js';
 const CLEAN_MS = 30_000;
 const SWEEP_MS = 60_000;
 const PULL_MS = 600_000;
+/** Until the engine knows that a container has ended. */
+const VERDICT_MS = 2_000;
+const LOOK_MS = 50;
 /** Whoever has built once is likely to do so again: so long a container waits for the next job. */
 const WAITS_MS = 10 * 60_000;
 const WAITING = 1;
@@ -46,6 +50,7 @@ export class DockerLayers implements LayerEngine {
   /** By its id, which may be another one after every build of the image. */
   private image: string | undefined;
   private hasBuilt = false;
+  private isClosed = false;
   private resting: NodeJS.Timeout | undefined;
 
   constructor(
@@ -105,9 +110,11 @@ export class DockerLayers implements LayerEngine {
 
   /** Waits for what is being removed. */
   async close(): Promise<void> {
+    this.isClosed = true;
     clearTimeout(this.resting);
+    await this.waiting.close();
     this.forget();
-    await Promise.all([this.waiting.close(), this.leaving.gone(), this.volume.close()]);
+    await Promise.all([this.leaving.gone(), this.volume.close()]);
   }
 
   private async builtByAny<T>(
@@ -116,8 +123,7 @@ export class DockerLayers implements LayerEngine {
     keep: (built: Built) => Promise<T>,
     signal: AbortSignal,
   ): Promise<T> {
-    const waiting = this.takeWaiting();
-    this.expectMore();
+    const waiting = await this.takeWaiting(signal);
     if (waiting !== undefined) {
       try {
         return await this.builtBy(waiting, request, onLine, keep, signal);
@@ -130,18 +136,34 @@ export class DockerLayers implements LayerEngine {
   }
 
   /** Undefined where there is none of the image that layers are built with now. */
-  private takeWaiting(): Builder | undefined {
+  private async takeWaiting(signal: AbortSignal): Promise<Builder | undefined> {
     const waiting = this.waiting.take();
+    this.expectMore();
+    try {
+      // The rules of its network may be lost since it was started.
+      if (waiting !== undefined) await this.place(signal);
+    } catch (error) {
+      this.drop(waiting);
+      throw await this.faultOf(error, undefined, signal);
+    }
     if (waiting === undefined || waiting.image === (this.image ?? waiting.image)) return waiting;
-    this.leaving.add(this.containers.remove(waiting));
-    return this.takeWaiting();
+    this.drop(waiting);
+    return undefined;
+  }
+
+  /** The one who asked for it need not wait for that. */
+  private drop(builder: Builder | undefined): void {
+    if (builder !== undefined) this.leaving.add(this.containers.remove(builder));
   }
 
   private async started(signal: AbortSignal): Promise<Builder> {
+    const starting = this.containers.start(oneTimeToken(), signal, LEASE_MS);
     try {
-      return await this.containers.start(oneTimeToken(), signal, LEASE_MS);
+      return await within('a start', { signal }, () => starting);
     } catch (error) {
-      this.forget();
+      // It goes on where nobody waits for it any more.
+      this.leaving.add(starting.then((late) => this.containers.remove(late)));
+      if (error instanceof EngineRefusal || error instanceof BuildCutOff) this.forget();
       throw await this.faultOf(error, undefined, signal);
     }
   }
@@ -167,13 +189,13 @@ export class DockerLayers implements LayerEngine {
     } catch (error) {
       signal.throwIfAborted();
       // The network may have been removed between builds, and an index have another address by now.
-      if (error instanceof BuildCutOff || (error instanceof BuildFailed && error.fault === 'index')) this.forget();
+      const isLost = error instanceof BuildCutOff && !(error instanceof JobNotTaken);
+      if (isLost || (error instanceof BuildFailed && error.fault === 'index')) this.forget();
       throw await this.faultOf(error, builder.id, signal);
     } finally {
       leaving.abort();
       this.hasBuilt = true;
-      // The one who asked for it need not wait for that.
-      this.leaving.add(this.containers.remove(builder));
+      this.drop(builder);
     }
   }
 
@@ -201,23 +223,27 @@ export class DockerLayers implements LayerEngine {
   private async faultOf(error: unknown, id: string | undefined, signal: AbortSignal): Promise<unknown> {
     if (isImageMissing(error)) return new BuildFailed('unavailable', `The image ${this.rules.image} is missing.`);
     if (error instanceof NetworkUnusable) return new BuildFailed('unavailable', error.message);
-    // The kernel may have ended the build, or a program that uv has started, which is all that uv knows.
-    const isUnclear = error instanceof BuildFailed && ['refused', 'unavailable'].includes(error.fault);
-    if (!isUnclear && !(error instanceof BuildCutOff)) return error;
+    if (!(error instanceof BuildCutOff)) return error;
     const ended = id === undefined ? undefined : await this.endOf(id, signal);
     if (ended?.OOMKilled === true) {
       const most = `${this.rules.memoryMiB} MiB (BUILD_MEMORY_MIB)`;
-      return new BuildFailed('too_large', `The build took more memory than ${most}.`);
+      return new BuildFailed('too_large', `The build took more memory than ${most}.`, { cause: error });
     }
-    if (isUnclear) return error;
     const how =
-      ended?.Running === false ? `The build ended with status ${ended.ExitCode} and without a result.` : error.message;
+      ended === undefined ? error.message : `The build ended with status ${ended.ExitCode} and without a result.`;
     return new BuildFailed('unavailable', how, { cause: error });
   }
 
+  /** How a container has ended; undefined where it runs, or nobody knows. */
   private async endOf(id: string, signal: AbortSignal) {
+    const until = Date.now() + VERDICT_MS;
     try {
-      return (await this.engine.inspect(id, signal)).State;
+      for (;;) {
+        const { State: state } = await this.engine.inspect(id, signal);
+        if (!state.Running) return state;
+        if (Date.now() > until) return undefined;
+        await delay(LOOK_MS, undefined, { signal });
+      }
     } catch (error) {
       if (isMissing(error)) return undefined;
       throw error;
@@ -226,6 +252,7 @@ export class DockerLayers implements LayerEngine {
 
   /** Where the index is reached, and this manager reaches what builds. */
   private async place(signal: AbortSignal): Promise<BuildPlace> {
+    if (this.isClosed) throw new BuildFailed('unavailable', 'The engine is closed.');
     this.network ??= this.open().catch((error: unknown) => {
       this.network = undefined;
       throw error;

@@ -11,7 +11,7 @@ import { inPieces, layerEntries, type LayerEntry } from '#libs/orchestrator/laye
 import { Leaving } from '#libs/orchestrator/leaving.js';
 import { type Layer, longestUnpackingMs } from '#libs/orchestrator/layers.js';
 import type { DockerEngine } from './docker-engine.js';
-import { isImageMissing } from './engine-fault.js';
+import { isImageMissing, isMissing } from './engine-fault.js';
 import { LABEL } from './labels.js';
 
 /** Where every worker has the layers. */
@@ -147,19 +147,32 @@ export class LayerVolume {
 
   /** False where there is no image yet: what starts a worker says so. */
   private async fill(layer: Layer, signal: AbortSignal): Promise<boolean> {
+    const spare = await this.takeSpare();
+    if (spare !== undefined) {
+      try {
+        await this.fillBy(spare, layer, signal);
+        return true;
+      } catch (error) {
+        // Somebody has removed it meanwhile.
+        if (!isMissing(error)) throw error;
+      }
+    }
     let porter: string;
     try {
-      porter = (await this.takeSpare()) ?? (await this.make(signal));
+      porter = await this.make(signal);
     } catch (error) {
       if (isImageMissing(error)) return false;
       throw error;
     }
+    await this.fillBy(porter, layer, signal);
+    return true;
+  }
+
+  private async fillBy(porter: string, layer: Layer, signal: AbortSignal): Promise<void> {
     try {
       // By the folder behind the link, which somebody may have removed.
-      if (await this.engine.hasPath(porter, `${this.pathOf(layer.digest)}/.`, signal)) return true;
-      const folder = `in-${randomBytes(8).toString('hex')}`;
-      await this.unpack(porter, layer, folder, signal);
-      return true;
+      if (await this.engine.hasPath(porter, `${this.pathOf(layer.digest)}/.`, signal)) return;
+      await this.unpack(porter, layer, `in-${randomBytes(8).toString('hex')}`, signal);
     } finally {
       this.remove(porter);
     }

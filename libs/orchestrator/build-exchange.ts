@@ -10,12 +10,12 @@ import type { EndpointAddress } from './workload.js';
 /** Of a line that the builder prints, a report or a lock. */
 const LARGEST_LINE_BYTES = 8 * 1024 * 1024;
 const RETRY_MS = 10;
-const CONNECT_MS = 10_000;
+const ANSWER_MS = 10_000;
 /** From its start until it listens. */
 const LISTEN_MS = 60_000;
 const NEWLINE = 10;
 /** It doesn't listen yet, or its address isn't known yet; a port that the engine publishes resets what comes too soon. */
-const EARLY: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ECONNRESET', 'EHOSTUNREACH']);
+const EARLY: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ECONNRESET', 'EHOSTUNREACH', 'EPIPE']);
 
 /** What the builder sends at last (`apps/worker/faas_builder/server.py`); code of a source distribution may have made it up. */
 export interface Outcome {
@@ -97,11 +97,16 @@ async function ask(
   const until = Date.now() + LISTEN_MS;
   const headers = { Authorization: `Bearer ${token}`, 'Content-Length': Buffer.byteLength(job) };
   for (;;) {
+    signal.throwIfAborted();
+    // Nobody answers, or refuses, at the address of one that is gone.
+    if (hasEnded()) throw new JobNotTaken('The builder has ended.');
     const outgoing = request({ host, port, method: 'POST', path: '/build', headers, agent: false, signal });
+    // An abort may come when nothing else listens.
+    outgoing.on('error', () => undefined);
+    // It answers as soon as it has its job.
     const unheard = setTimeout(() => {
       outgoing.destroy(new Error(`The builder can't be reached at ${host}:${port}.`));
-    }, CONNECT_MS);
-    outgoing.once('socket', (socket) => socket.once('connect', () => clearTimeout(unheard)));
+    }, ANSWER_MS);
     try {
       outgoing.end(job);
       const [response] = (await once(outgoing, 'response', { signal })) as [IncomingMessage];
@@ -112,7 +117,7 @@ async function ask(
       signal.throwIfAborted();
       const { code, message } = error as NodeJS.ErrnoException;
       if (error instanceof BuildCutOff) throw error;
-      if (!EARLY.has(code ?? '') || hasEnded() || Date.now() > until) throw new JobNotTaken(message, { cause: error });
+      if (!EARLY.has(code ?? '') || Date.now() > until) throw new JobNotTaken(message, { cause: error });
       await delay(RETRY_MS, undefined, { signal });
     } finally {
       clearTimeout(unheard);

@@ -262,7 +262,7 @@ export class WarmPool<M extends PoolMember> implements PoolReport {
       while (members.length > 0) await Promise.all(members.splice(0, RENEWED_AT_ONCE).map((one) => this.renew(one)));
       await this.retireOldest(now);
     }
-    const room = await this.source.room(this.ready.length + this.coming.size);
+    const room = this.rests ? 0 : await this.source.room(this.ready.length + this.coming.size);
     if (this.closing.signal.aborted) return;
     const members = this.ready.length + this.coming.size;
     const target = poolTarget({ size: this.rests ? 0 : this.size, recent: this.asked.length, room, members });

@@ -93,10 +93,8 @@ export async function nothingIsBuilt({ engine, room }: Stage): Promise<void> {
     async () => {
       if (engine.name === 'kubernetes') return expect(await podsOfBuilds(room)).toEqual([]);
       if (engine.name !== 'docker') return expect(await builders(room.env['PROCESS_RUNTIME_DIR']!)).toEqual([]);
-      const builds = await docker.listContainers({
-        all: true,
-        filters: { network: [`${room.env['DOCKER_NETWORK']}-build`] },
-      });
+      const network = ['build', 'build-offline'].map((kind) => `${room.env['DOCKER_NETWORK']}-${kind}`);
+      const builds = await docker.listContainers({ all: true, filters: { network } });
       expect((await withoutWaiting(builds)).map(({ Names, Status }) => `${Names[0]}: ${Status}`)).toEqual([]);
     },
     { timeout: 60_000 },

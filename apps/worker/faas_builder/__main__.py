@@ -1,4 +1,4 @@
-"""`python -m faas_builder <folder>`: reads its job from standard input, and writes its result to `out`.
+"""`python -m faas_builder <folder>`: does the job on standard input, writes its result to `out`.
 
 Lines on standard output are what is shown while it builds; `out/result.json` says how it ended. The
 job is in no file and no argument: an index may hold credentials, and what is built may run code of

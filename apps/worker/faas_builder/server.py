@@ -1,9 +1,10 @@
 """`python -m faas_builder.server <folder>`: builds once, for whoever knows the token, and ends.
 
-Where a manager doesn't share a machine's files with a builder. `POST /build` with the job is answered with
-lines of JSON: `{"line": …}` for each that is printed, at last `{"result": …, "lock": …,
-"archive": <bytes>}`, and then the archive. The build ends with the connection. Until then `GET
-/health` answers as a generic worker's does, and whoever shows the token there renews the lease.
+Where a manager doesn't share a machine's files with a builder. `POST /build` with the job is
+answered with lines of JSON: `{"line": …}` for each that is printed, at last `{"result": …,
+"lock": …, "archive": <bytes>}`, and then the archive. The build ends with the connection. Until
+then `GET /health` answers as a generic worker's does, and whoever shows the token there renews the
+lease.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ _REQUEST_SECONDS = 10
 _TOKEN_HEADER = "X-Faas-Token"
 _LARGEST_JOB = 1024 * 1024
 _CHUNK = 1024 * 1024
-_EVENTS = "/sys/fs/cgroup/memory.events"
+#: Of both versions of control groups.
+_EVENTS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 _KILLED = re.compile(r"oom_kill [1-9]\d*\s*")
 #: uv lies beside this package in its image.
 _UV = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin", "uv")
@@ -67,11 +69,14 @@ class Server(ThreadingHTTPServer):
             is_first, self._is_taken = not self._is_taken, True
         return is_first
 
-    def renew(self) -> None:
+    def waits(self, *, renews: bool) -> bool:
+        """Whether it can take a job. A job that is under way has its own time."""
         with self._lock:
-            # A job has its own time.
-            if not self._is_taken:
+            if self._is_taken or self.builder.poll() is not None:
+                return False
+            if renews:
                 signal.alarm(_LEASE_SECONDS)
+            return True
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -80,10 +85,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path != "/health":
-            return self.send_error(HTTPStatus.NOT_FOUND)
-        if self.headers.get("X-Faas-Lease") == "renew" and self.knows(_TOKEN_HEADER):
-            self.server.renew()
-        body = b'{"status": "generic"}'
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        renews = self.headers.get("X-Faas-Lease") == "renew" and self.knows(_TOKEN_HEADER)
+        waits = self.server.waits(renews=renews)
+        body = json.dumps({"status": "generic" if waits else "building"}).encode()
         self.send_response(HTTPStatus.SERVICE_UNAVAILABLE)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -115,7 +121,8 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.settimeout(None)
         builder = self.server.builder
         assert builder.stdin is not None
-        with builder.stdin as stdin, contextlib.suppress(BrokenPipeError):
+        # What became of one that has ended is told below. Closing writes what was kept back.
+        with contextlib.suppress(BrokenPipeError), builder.stdin as stdin:
             json.dump(job, stdin)
         threading.Thread(target=self.end_with_connection, args=(builder,), daemon=True).start()
         self.send_response(HTTPStatus.OK)
@@ -146,6 +153,9 @@ class Handler(BaseHTTPRequestHandler):
             with open(os.path.join(out, "result.json"), encoding="utf-8") as file:
                 result = json.load(file)
         if result["status"] != "built":
+            if has_run_out_of_memory():
+                message = "The build took more memory than it may (BUILD_MEMORY_MIB)."
+                result |= {"kind": "too_large", "message": message}
             self.tell({"result": result, "lock": "", "archive": 0})
             return
         with open(os.path.join(out, "lock.txt"), encoding="utf-8") as file:
@@ -180,10 +190,16 @@ def cache_of(folder: str) -> str:
 
 
 def fault_of(status: int) -> dict[str, str]:
-    with contextlib.suppress(OSError), open(_EVENTS, encoding="ascii") as events:
-        if status == -signal.SIGKILL and any(re.fullmatch(_KILLED, line) for line in events):
-            return {"kind": "too_large", "message": "The build took more memory than it may."}
     return {"kind": "failed", "message": f"The builder ended with status {status}."}
+
+
+def has_run_out_of_memory() -> bool:
+    """The kernel has ended something here: the builder, or a program that uv has started."""
+    for path in _EVENTS:
+        with contextlib.suppress(OSError), open(path, encoding="ascii") as events:
+            if any(re.fullmatch(_KILLED, line) for line in events):
+                return True
+    return False
 
 
 def main() -> int:

@@ -121,6 +121,7 @@ def test_it_takes_one_job_and_only_from_who_knows_the_token(builder: Builder) ->
     building = builder.ask({**JOB, "requirements": "slow", "is_lock": False})
     assert json.loads(building.readline()) == {"line": "asking the index"}
     assert builder.ask(JOB).status == 409
+    assert builder.health({}) == {"status": "building"}
     # Nobody can look the job up: the login of an index stands in it.
     assert not [path for path in builder.folder.rglob("*") if b"seconds" in content_of(path)]
 

@@ -103,9 +103,9 @@ export async function removeNetwork(name: string): Promise<void> {
 /** Those containers that don't run to be given a function, or a job, later. */
 export async function withoutWaiting(containers: readonly Docker.ContainerInfo[]): Promise<Docker.ContainerInfo[]> {
   const kinds = await Promise.all(
-    containers.map(({ NetworkSettings }) => {
+    containers.map(async ({ NetworkSettings }) => {
       const host = Object.values(NetworkSettings.Networks)[0]?.IPAddress;
-      return host ? kindOf({ kind: 'tcp', host, port: WORKER_PORT }, false) : undefined;
+      return host ? await kindOf({ kind: 'tcp', host, port: WORKER_PORT }, false) : undefined;
     }),
   );
   return containers.filter((_, index) => kinds[index] !== 'generic');

@@ -76,7 +76,6 @@ export class LayerRepository {
        WHERE CASE layer_builds.state
          WHEN 'building' THEN layer_builds.lease_until < now()
          WHEN 'ready' THEN layer_builds.ended_at <= now() - $4::float8 * interval '1 millisecond'
-           OR NOT EXISTS (SELECT FROM layers WHERE digest = layer_builds.digest)
          ELSE true END
        RETURNING key`,
       [key, token, leaseMs, withinMs],
