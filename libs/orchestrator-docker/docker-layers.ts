@@ -13,6 +13,7 @@ import {
   jobFor,
   type LayerEngine,
   reportIn,
+  tooMuchMemory,
 } from '#libs/orchestrator/layers.js';
 import { Leaving } from '#libs/orchestrator/leaving.js';
 import { WarmPool } from '#libs/orchestrator/warm-pool.js';
@@ -185,7 +186,7 @@ export class DockerLayers implements LayerEngine {
       const options = { job, onLine, rules, hasEnded: builder.isOver };
       const ending = AbortSignal.any([signal, leaving.signal]);
       const { report, lock, archive } = await exchange(builder.address, builder, options, ending);
-      return await keep({ ...reportIn(report), lock, archive: () => Promise.resolve(archive()) });
+      return await keep({ ...reportIn(report, rules), lock, archive: () => Promise.resolve(archive()) });
     } catch (error) {
       signal.throwIfAborted();
       // The network may have been removed between builds, and an index have another address by now.
@@ -225,10 +226,7 @@ export class DockerLayers implements LayerEngine {
     if (error instanceof NetworkUnusable) return new BuildFailed('unavailable', error.message);
     if (!(error instanceof BuildCutOff)) return error;
     const ended = id === undefined ? undefined : await this.endOf(id, signal);
-    if (ended?.OOMKilled === true) {
-      const most = `${this.rules.memoryMiB} MiB (BUILD_MEMORY_MIB)`;
-      return new BuildFailed('too_large', `The build took more memory than ${most}.`, { cause: error });
-    }
+    if (ended?.OOMKilled === true) return tooMuchMemory(this.rules, { cause: error });
     const how =
       ended === undefined ? error.message : `The build ended with status ${ended.ExitCode} and without a result.`;
     return new BuildFailed('unavailable', how, { cause: error });

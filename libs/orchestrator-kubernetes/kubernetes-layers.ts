@@ -11,6 +11,7 @@ import {
   jobFor,
   type LayerEngine,
   reportIn,
+  tooMuchMemory,
 } from '#libs/orchestrator/layers.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { ApiRefusal, ENGINE } from './api-fault.js';
@@ -80,7 +81,7 @@ export class KubernetesLayers implements LayerEngine {
       const hasEnded = () => stateOf(this.cache.pods.get(NOBODY, name))?.running === undefined;
       const job = jobFor(request, rules, { uv: '', cache: '', wheels: undefined });
       const { report, lock, archive } = await exchange(address, token, { job, onLine, rules, hasEnded }, ending);
-      return await keep({ ...reportIn(report), lock, archive: () => Promise.resolve(archive()) });
+      return await keep({ ...reportIn(report, rules), lock, archive: () => Promise.resolve(archive()) });
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof BuildCutOff) throw await this.verdict(name, error);
@@ -177,10 +178,7 @@ export class KubernetesLayers implements LayerEngine {
     for (;;) {
       const pod = this.cache.pods.get(NOBODY, name);
       const ended = stateOf(pod)?.terminated;
-      if (ended?.reason === 'OOMKilled') {
-        const most = `${this.rules.memoryMiB} MiB (BUILD_MEMORY_MIB)`;
-        return new BuildFailed('too_large', `The build took more memory than ${most}.`);
-      }
+      if (ended?.reason === 'OOMKilled') return tooMuchMemory(this.rules);
       const { reason, message: said } = pod?.status ?? {};
       if (reason !== undefined)
         return new BuildFailed('unavailable', `The pod that builds has ended: ${said ?? reason}`);

@@ -76,7 +76,7 @@ export class ProcessLayers implements LayerEngine {
     try {
       const job = await this.layOut(place, uid, request);
       await this.run(place, uid, job, onLine, signal);
-      const report = reportIn(await this.read(join(place, 'out', 'result.json')));
+      const report = reportIn(await this.read(join(place, 'out', 'result.json')), this.rules);
       const lock = await this.read(join(place, 'out', 'lock.txt'));
       return await keep({
         ...report,

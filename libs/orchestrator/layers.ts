@@ -106,8 +106,15 @@ export type BuildReport =
 const MIB = 1024 * 1024;
 const LONGEST_MESSAGE = 8_000;
 
+export function tooMuchMemory({ memoryMiB }: Pick<LayersConfig, 'memoryMiB'>, options?: ErrorOptions): BuildFailed {
+  return new BuildFailed('too_large', `The build took more memory than ${memoryMiB} MiB (BUILD_MEMORY_MIB).`, options);
+}
+
 /** Reads the builder's report, which code of a source distribution may have written in its place. */
-export function reportIn(text: string): Extract<BuildReport, { status: 'built' }> {
+export function reportIn(
+  text: string,
+  rules: Pick<LayersConfig, 'memoryMiB'>,
+): Extract<BuildReport, { status: 'built' }> {
   const report = JSON.parse(text) as Partial<Record<string, unknown>>;
   const word = (name: string) => {
     const said = report[name];
@@ -123,6 +130,8 @@ export function reportIn(text: string): Extract<BuildReport, { status: 'built' }
       throw new BuildFailed('refused', word('message'));
     case 'too_large':
       throw new BuildFailed('too_large', word('message'));
+    case 'out_of_memory':
+      throw tooMuchMemory(rules);
     case 'index':
       throw new BuildFailed('index', word('message'));
     case 'no_space':

@@ -154,8 +154,7 @@ class Handler(BaseHTTPRequestHandler):
                 result = json.load(file)
         if result["status"] != "built":
             if has_run_out_of_memory():
-                message = "The build took more memory than it may (BUILD_MEMORY_MIB)."
-                result |= {"kind": "too_large", "message": message}
+                result["kind"] = "out_of_memory"
             self.tell({"result": result, "lock": "", "archive": 0})
             return
         with open(os.path.join(out, "lock.txt"), encoding="utf-8") as file:
