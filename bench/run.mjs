@@ -7,6 +7,7 @@
 //   npm run bench -- history --rows 10000000  over a history of so many calls (a million)
 //   npm run bench -- --check                 a target that isn't met is a failure
 //   npm run bench -- former --former ../old  against another checkout whose program is built (--former-image: its worker)
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { FIGURES, ON_REQUEST } from './figures/figures.mjs';
 import { describeLoad, describeMachine } from './report/machine.mjs';
@@ -130,7 +131,8 @@ function readArguments() {
     if (!(share > 0 && share <= 10)) throw new Error('--share is a number above 0, up to 10.');
     const usual = known.filter((name) => !ON_REQUEST.includes(name));
     const names = positionals.length === 0 ? usual : known.filter((name) => positionals.includes(name));
-    return { names, options: { ...values, share } };
+    const former = values.former === '' ? '' : resolve(values.former);
+    return { names, options: { ...values, share, former } };
   } catch (error) {
     console.error(`✗ ${error.message}`);
     process.exit(2);
