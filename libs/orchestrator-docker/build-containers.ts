@@ -97,8 +97,7 @@ export class BuildContainers implements PoolSource<Builder> {
   }
 
   async room(members: number): Promise<number> {
-    if (this.engine.isLocal) return roomIn(process.availableMemory(), members);
-    return roomIn((await this.engine.describe(AbortSignal.timeout(REMOVE_MS))).memoryBytes / 2, members);
+    return roomIn(await this.engine.freeBytes(AbortSignal.timeout(REMOVE_MS)), members);
   }
 
   /** Empties the builds' cache down to what it may take. uv waits for those that are at work with it. */

@@ -259,6 +259,11 @@ export class DockerEngine {
     };
   }
 
+  /** Memory of its machine that is free; half of all where that is another one, which the engine doesn't tell of. */
+  async freeBytes(signal: AbortSignal): Promise<number> {
+    return this.isLocal ? process.availableMemory() : (await this.describe(signal)).memoryBytes / 2;
+  }
+
   /** The whole answer in the engine's multiplexed form. */
   async logTail(id: string, tail: number, timestamps: boolean, signal: AbortSignal): Promise<Buffer> {
     return this.call('read a log', signal, (abortSignal) =>

@@ -4,15 +4,13 @@ import type { Logger } from 'pino';
 import type { DockerConfig, LayersConfig } from '#libs/config/config.js';
 import type { EgressRange } from '#libs/config/egress-range.js';
 import { within } from '#libs/deadlines/within.js';
-import { BuildCutOff, exchange, JobNotTaken } from '#libs/orchestrator/build-exchange.js';
+import { BuildCutOff, builtAt, JobNotTaken } from '#libs/orchestrator/build-exchange.js';
 import { LONGEST_WAIT_MS, oneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import {
   BuildFailed,
   type BuildRequest,
   type Built,
-  jobFor,
   type LayerEngine,
-  reportIn,
   tooMuchMemory,
 } from '#libs/orchestrator/layers.js';
 import { Leaving } from '#libs/orchestrator/leaving.js';
@@ -177,16 +175,11 @@ export class DockerLayers implements LayerEngine {
     signal: AbortSignal,
   ): Promise<T> {
     const { rules } = this;
-    // Ends the exchange, and with it the build, however this ends.
-    const leaving = new AbortController();
     try {
       this.volume.expect();
       const wheels = rules.wheelsDir === undefined ? undefined : WHEELS_DIR;
-      const job = jobFor(request, rules, { uv: '', cache: '', wheels });
-      const options = { job, onLine, rules, hasEnded: builder.isOver };
-      const ending = AbortSignal.any([signal, leaving.signal]);
-      const { report, lock, archive } = await exchange(builder.address, builder, options, ending);
-      return await keep({ ...reportIn(report, rules), lock, archive: () => Promise.resolve(archive()) });
+      const options = { request, wheels, onLine, rules, hasEnded: builder.isOver };
+      return await builtAt(builder.address, builder, options, keep, signal);
     } catch (error) {
       signal.throwIfAborted();
       // The network may have been removed between builds, and an index have another address by now.
@@ -194,7 +187,6 @@ export class DockerLayers implements LayerEngine {
       if (isLost || (error instanceof BuildFailed && error.fault === 'index')) this.forget();
       throw await this.faultOf(error, builder.id, signal);
     } finally {
-      leaving.abort();
       this.hasBuilt = true;
       this.drop(builder);
     }

@@ -16,6 +16,7 @@ import { WorkerNetwork } from './worker-network.js';
 const { docker } = loadConfig(process.env).orchestrator;
 const engine = new DockerEngine(connectDocker());
 const logger = pino({ level: 'silent' });
+
 /** Made if there is none. */
 function networkOf(config: DockerConfig): WorkerNetwork {
   return new WorkerNetwork(engine, { ...config, firewall: { ...config.firewall, mode: 'off' } }, logger);

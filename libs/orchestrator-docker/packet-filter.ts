@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
-import { setTimeout } from 'node:timers/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Chain, Family } from './firewall-rules.js';
 import { removals, repairs } from './rule-scripts.js';
 
@@ -62,7 +62,7 @@ async function bring(program: string, scriptFor: (saved: string) => string | und
       if (isLast || !isWorthAnotherTry(error)) throw error;
     }
     if (isLast) return;
-    await setTimeout(pauseMs * (0.5 + Math.random()));
+    await delay(pauseMs * (0.5 + Math.random()));
   }
 }
 
@@ -74,10 +74,7 @@ function isWorthAnotherTry(error: unknown): boolean {
 /** Settles in time even when the program can't be killed. */
 function run(program: string, args: readonly string[], input = ''): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
-  const late = globalThis.setTimeout(
-    () => reject(new Error(`${program} did not end in ${COMMAND_MS} ms`)),
-    COMMAND_MS + 1_000,
-  );
+  const late = setTimeout(() => reject(new Error(`${program} did not end in ${COMMAND_MS} ms`)), COMMAND_MS + 1_000);
   const options = {
     timeout: COMMAND_MS,
     killSignal: 'SIGKILL',

@@ -80,9 +80,7 @@ export class PoolContainers implements PoolSource<PoolContainer> {
   }
 
   async room(members: number): Promise<number> {
-    if (this.engine.isLocal) return roomIn(process.availableMemory(), members);
-    // What is free on another machine the engine doesn't tell.
-    return roomIn((await this.engine.describe(AbortSignal.timeout(REMOVE_MS))).memoryBytes / 2, members);
+    return roomIn(await this.engine.freeBytes(AbortSignal.timeout(REMOVE_MS)), members);
   }
 
   /**

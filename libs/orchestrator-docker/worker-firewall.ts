@@ -155,8 +155,8 @@ export class WorkerFirewall {
   }
 
   private async setFamily(bridge: Bridge, policy: FirewallPolicy, family: Family): Promise<string | undefined> {
-    const refused = this.missesLimits ? undefined : await ensured(bridge, policy, family);
-    if (!this.missesLimits && (refused === undefined || !lacksExtension(refused))) return refused;
+    const refused = await ensured(bridge, policy, family);
+    if (refused === undefined || !lacksExtension(refused)) return refused;
     // Small kernels lack the two extensions; better rules without limits than none.
     const refusedToo = await ensured(bridge, { ...policy, tracked: undefined }, family);
     if (refusedToo !== undefined || this.missesLimits) return refusedToo;

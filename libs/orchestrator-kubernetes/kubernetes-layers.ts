@@ -2,15 +2,13 @@ import { randomBytes } from 'node:crypto';
 import type { V1ContainerState, V1Pod } from '@kubernetes/client-node';
 import type { Logger } from 'pino';
 import type { KubernetesConfig, LayersConfig } from '#libs/config/config.js';
-import { BuildCutOff, exchange, type TcpAddress } from '#libs/orchestrator/build-exchange.js';
+import { BuildCutOff, builtAt, type TcpAddress } from '#libs/orchestrator/build-exchange.js';
 import { type OneTimeToken, oneTimeToken } from '#libs/orchestrator/generic-worker.js';
 import {
   BuildFailed,
   type BuildRequest,
   type Built,
-  jobFor,
   type LayerEngine,
-  reportIn,
   tooMuchMemory,
 } from '#libs/orchestrator/layers.js';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
@@ -72,16 +70,11 @@ export class KubernetesLayers implements LayerEngine {
     const { rules } = this;
     const name = `faas-build-${randomBytes(8).toString('hex')}`;
     this.building.add(name);
-    // Ends the exchange, and with it the build, however this ends.
-    const leaving = new AbortController();
     try {
       const token = oneTimeToken();
       const address = await this.start(name, token, signal);
-      const ending = AbortSignal.any([signal, leaving.signal]);
       const hasEnded = () => stateOf(this.cache.pods.get(NOBODY, name))?.running === undefined;
-      const job = jobFor(request, rules, { uv: '', cache: '', wheels: undefined });
-      const { report, lock, archive } = await exchange(address, token, { job, onLine, rules, hasEnded }, ending);
-      return await keep({ ...reportIn(report, rules), lock, archive: () => Promise.resolve(archive()) });
+      return await builtAt(address, token, { request, onLine, rules, hasEnded }, keep, signal);
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof BuildCutOff) throw await this.verdict(name, error);
@@ -90,7 +83,6 @@ export class KubernetesLayers implements LayerEngine {
       }
       throw error;
     } finally {
-      leaving.abort();
       // A sweep does it later where it can't be done now.
       await this.end(name).catch(() => undefined);
       this.building.delete(name);

@@ -4,7 +4,16 @@ import { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { within } from '#libs/deadlines/within.js';
 import type { OneTimeToken } from './generic-worker.js';
-import { BuildFailed, type BuildRules, largestArchive } from './layers.js';
+import {
+  BuildFailed,
+  type BuildRequest,
+  type BuildRules,
+  type Built,
+  jobFor,
+  largestArchive,
+  reportIn,
+} from './layers.js';
+import type { LayersConfig } from '#libs/config/config.js';
 import type { EndpointAddress } from './workload.js';
 
 /** Of a line that the builder prints, a report or a lock. */
@@ -39,6 +48,36 @@ export interface ExchangeOptions {
   readonly rules: Pick<BuildRules, 'timeoutMs' | 'largestMiB' | 'mostFiles'>;
   /** Whether the builder can't take a job any more. */
   readonly hasEnded: () => boolean;
+}
+
+interface BuildOptions extends Omit<ExchangeOptions, 'job'> {
+  readonly request: BuildRequest;
+  readonly wheels?: string | undefined;
+  readonly rules: LayersConfig;
+}
+
+/**
+ * Has one builder build, and calls `keep` with what came of it; however that ends, the build ends with it. Throws
+ * {@link BuildCutOff} or {@link BuildFailed}.
+ *
+ * @param wheels the folder where the builder finds some; undefined: none
+ */
+export async function builtAt<T>(
+  address: TcpAddress,
+  token: Pick<OneTimeToken, 'token'>,
+  { request, wheels, rules, ...options }: BuildOptions,
+  keep: (built: Built) => Promise<T>,
+  signal: AbortSignal,
+): Promise<T> {
+  const leaving = new AbortController();
+  const ending = AbortSignal.any([signal, leaving.signal]);
+  const job = jobFor(request, rules, { uv: '', cache: '', wheels });
+  try {
+    const { report, lock, archive } = await exchange(address, token, { ...options, job, rules }, ending);
+    return await keep({ ...reportIn(report, rules), lock, archive: () => Promise.resolve(archive()) });
+  } finally {
+    leaving.abort();
+  }
 }
 
 /**

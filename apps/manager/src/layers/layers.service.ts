@@ -84,7 +84,7 @@ export class LayersService {
       if (isAwaited && build !== undefined && build.state !== 'building') return outcomeOf(build);
       if (!isUnderWay) {
         // Somebody may have built it since it was looked for.
-        const built = await this.layers.ready(key, validMs(request));
+        const built = build?.state === 'ready' ? await this.layers.ready(key, validMs(request)) : undefined;
         if (built !== undefined) return built;
         using begun = await this.builder.begin(key, validMs(request));
         // Waiting for a place costs the build nothing of its own time.
