@@ -15,6 +15,8 @@ import { layFunction, placesOf } from './worker-process.js';
 
 /** A handler that loads more slowly is looked at again like any that starts. */
 const LOAD_MS = 500;
+/** A folder without a record that is older than this isn't being made any more. */
+const HALF_MADE_MS = 10_000;
 
 interface PoolProcess extends PoolMember {
   readonly record: ReplicaRecord;
@@ -58,6 +60,7 @@ export class ProcessPool implements PoolSource<PoolProcess> {
 
   /** Ends the workers of managers that are gone, and clears away those that have ended. */
   async sweep(): Promise<void> {
+    await this.replicas.clearHalfMade(POOL, HALF_MADE_MS);
     for (const record of await this.store.load(POOL)) {
       const isUp = record.process === undefined || (await isAlive(record.process));
       if (!isUp || !(await isAlive(record.manager))) await this.replicas.destroy(record);

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, rm, utimes } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, utimes } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -34,12 +34,13 @@ it('moves a worker of the pool to its function, under the name of its user', asy
   expect(await store.load('abc')).toMatchObject([{ ...place, functionId: 'abc', uid, serves: false }]);
 });
 
-it('removes folders without a record, but not those just being made', async () => {
-  const half = store.dir(await store.claim('abc'));
+it('tells folders without a record apart, and those that another manager may be making', async () => {
+  const { uid, ...place } = await store.claim('abc');
+  const half = [{ ...place, uid, process: undefined }];
   expect(await store.load('abc')).toEqual([]);
+  expect(await store.halfMade('abc')).toEqual(half);
+  expect(await store.halfMade('abc', 10_000)).toEqual([]);
+  await utimes(store.dir(place), new Date(0), new Date(0));
+  expect(await store.halfMade('abc', 10_000)).toEqual(half);
   expect(await readdir(store.functionDir('abc'))).toHaveLength(1);
-  await mkdir(join(half, 'w'));
-  await utimes(half, new Date(0), new Date(0));
-  await store.load('abc');
-  expect(await readdir(store.functionDir('abc'))).toHaveLength(0);
 });

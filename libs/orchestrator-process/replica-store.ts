@@ -8,8 +8,6 @@ import { processesOf, type UidRange } from './users.js';
 
 /** Stands for the function of a generic worker that has none; no function has an id like this. */
 export const POOL = '.pool';
-/** A folder without a record that is older than this isn't being made any more. */
-const HALF_MADE_MS = 10_000;
 const UNNAMED = 2 ** 32;
 const MOST_ATTEMPTS = 100;
 
@@ -37,6 +35,8 @@ export interface ReplicaRecord {
 
 /** Where a replica's folder is: records are found by it, and it names them. */
 export type ReplicaPlace = Pick<ReplicaRecord, 'functionId' | 'replica'>;
+
+export type HalfMade = ReplicaPlace & Pick<ReplicaRecord, 'uid' | 'process'>;
 
 export interface ReplicaExit {
   /** Both null when nobody saw it. */
@@ -82,8 +82,8 @@ export class ReplicaStore {
     return join(this.ownerDir, functionId);
   }
 
-  dir({ functionId, replica }: ReplicaPlace): string {
-    return join(this.functionDir(functionId), replica.slice(replica.lastIndexOf('-') + 1));
+  dir(place: ReplicaPlace): string {
+    return join(this.functionDir(place.functionId), nameOf(place));
   }
 
   /** The only folder a replica may write to. */
@@ -137,18 +137,30 @@ export class ReplicaStore {
     throw new Error('no uid is free for a worker');
   }
 
-  /** Replicas with a record, oldest first. A folder without one never had a process, or is half removed: it goes. */
+  /** Replicas with a record, oldest first. */
   async load(functionId: FunctionId): Promise<ReplicaRecord[]> {
-    const dir = this.functionDir(functionId);
-    const entries = await orElse(readdir(dir, { withFileTypes: true }), []);
     const records: ReplicaRecord[] = [];
-    for (const { name } of entries.filter((entry) => entry.isDirectory())) {
-      const path = join(dir, name);
-      const record = await read<ReplicaRecord>(join(path, 'record.json'));
-      if (record !== undefined) records.push({ ...record, functionId, replica: `${functionId}-${name}` });
-      else if (await isOlder(path, HALF_MADE_MS)) await removeTrees([path]);
+    for (const place of await this.places(functionId)) {
+      const record = await this.recordOf(place);
+      if (record !== undefined) records.push({ ...record, ...place });
     }
     return records.toSorted((a, b) => a.startedAt - b.startedAt || (a.replica < b.replica ? -1 : 1));
+  }
+
+  /**
+   * Folders without a record: a manager ended before it started a process for it, or while it cleared it away.
+   *
+   * @param olderThanMs where another manager may be making one just now
+   */
+  async halfMade(functionId: FunctionId, olderThanMs?: number): Promise<HalfMade[]> {
+    const found: HalfMade[] = [];
+    for (const place of await this.places(functionId)) {
+      if ((await this.recordOf(place)) !== undefined) continue;
+      if (olderThanMs !== undefined && !(await isOlder(this.dir(place), olderThanMs))) continue;
+      const uid = this.uids && Number.parseInt(nameOf(place), 16);
+      found.push({ ...place, uid, process: undefined });
+    }
+    return found;
   }
 
   /** Whether it hasn't been cleared away. */
@@ -200,6 +212,16 @@ export class ReplicaStore {
     await rm(this.functionDir(functionId), { recursive: true, force: true });
   }
 
+  private async places(functionId: FunctionId): Promise<ReplicaPlace[]> {
+    const entries = await orElse(readdir(this.functionDir(functionId), { withFileTypes: true }), []);
+    const folders = entries.filter((entry) => entry.isDirectory());
+    return folders.map(({ name }) => ({ functionId, replica: `${functionId}-${name}` }));
+  }
+
+  private recordOf(place: ReplicaPlace): Promise<ReplicaRecord | undefined> {
+    return read(join(this.dir(place), 'record.json'));
+  }
+
   private async makeFunctionDir(functionId: FunctionId): Promise<void> {
     await mkdir(this.functionDir(functionId), { recursive: true });
     // Whatever the umask: its replicas must get through.
@@ -214,6 +236,10 @@ export class ReplicaStore {
     }
     return true;
   }
+}
+
+function nameOf({ replica }: ReplicaPlace): string {
+  return replica.slice(replica.lastIndexOf('-') + 1);
 }
 
 async function isOlder(path: string, ms: number): Promise<boolean> {

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -70,4 +70,11 @@ it('forgets a replica that another process of its manager has removed', async ()
   await vi.waitFor(() => expect(looks(kept.record.replica)).toBeGreaterThan(1), 5_000);
   expect(looks(gone.record.replica)).toBe(0);
   expect(forgotten).not.toHaveBeenCalledWith(kept.record.replica);
+});
+
+it('clears away at the next step what a killed manager had only begun to make', async () => {
+  const { record } = await startedElsewhere('00000001');
+  await store.claim('abc');
+  expect(await replicas.settle('abc')).toMatchObject([{ replica: record.replica }]);
+  expect(await readdir(store.functionDir('abc'))).toEqual(['00000001']);
 });

@@ -11,7 +11,7 @@ import { type FunctionId, LEAVING_MS, type Workload, type WorkloadFault } from '
 import { removeLeftovers } from './clean-up.js';
 import type { Interpreter } from './interpreter.js';
 import { identityOf, isAlive, type ProcessIdentity, processes } from './process-table.js';
-import { POOL, type ReplicaExit, type ReplicaRecord, type ReplicaStore } from './replica-store.js';
+import { type HalfMade, POOL, type ReplicaExit, type ReplicaRecord, type ReplicaStore } from './replica-store.js';
 import type { WorkerLogs } from './worker-log.js';
 import { killAll, layFunction, layOut, startWorker, terminate } from './worker-process.js';
 
@@ -80,6 +80,8 @@ export class Replicas {
   /** Finds out what still lives, notes why the rest ended and clears it away. */
   async settle(functionId: FunctionId): Promise<ReplicaRecord[]> {
     const living: ReplicaRecord[] = [];
+    // Whatever their age: there may be no other step for as long as the function is idle.
+    await this.clearHalfMade(functionId);
     for (const loaded of await this.store.load(functionId)) {
       const record = { ...loaded, process: await this.processOf(loaded) };
       // One from the pool whose manager ended before it gave it its function: nobody else is at it now.
@@ -96,6 +98,15 @@ export class Replicas {
       else living.push(record);
     }
     return living;
+  }
+
+  /** @param olderThanMs where another manager may be making one just now */
+  async clearHalfMade(functionId: FunctionId, olderThanMs?: number): Promise<void> {
+    for (const place of await this.store.halfMade(functionId, olderThanMs)) {
+      await this.store.removeReplica(place);
+      // A step that has outlived its lease may have started it meanwhile. From now on it can't.
+      await killAll(await this.processOf(place), place.uid);
+    }
   }
 
   async start(workload: Workload, hash: string, interpreter: Interpreter): Promise<ReplicaRecord> {
@@ -222,7 +233,7 @@ export class Replicas {
   }
 
   /** What a manager that was killed between starting a process and noting its pid left behind is found by its tag. */
-  private async processOf(record: ReplicaRecord): Promise<ProcessIdentity | undefined> {
+  private async processOf(record: HalfMade): Promise<ProcessIdentity | undefined> {
     if (record.process !== undefined) return record.process;
     const [tag, user] = [this.store.tag(record), record.uid ?? process.geteuid?.()];
     const found = await processes.read();
