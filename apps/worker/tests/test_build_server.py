@@ -66,7 +66,7 @@ class Builder:
             response = connection.getresponse()
             assert response.status == 503
             return json.load(response)
-        except (ConnectionError, http.client.RemoteDisconnected):
+        except (ConnectionError, http.client.HTTPException):
             return None
         finally:
             connection.close()

@@ -221,6 +221,21 @@ def test_streams_can_be_set_up_anew_when_the_file_is_loaded(serve: Serve) -> Non
     assert worker.health()["worker"]["runner"] == 1
 
 
+BUFFERS = """
+import sys
+def handle(payload):
+    sys.stdout.reconfigure(write_through=False)
+    print("kept back", payload, end="")
+    return "done"
+"""
+
+
+def test_what_a_stream_keeps_back_is_the_line_of_the_call_that_has_printed_it(serve: Serve) -> None:
+    worker = serve(BUFFERS)
+    for payload in "1", "2":
+        assert f"[it] kept back {payload}" in lines_of(worker, payload, f"back {payload}")
+
+
 WRAPS = """
 import contextlib, io, sys, time
 def handle(payload):

@@ -25,21 +25,28 @@ type Action =
   | 'remove schedule'
   | 'replay';
 
-const PRINCIPALS = new WeakMap<IncomingMessage, Principal>();
+const PRINCIPAL = Symbol('principal');
+
+// A property: a weak map of all requests would cost the garbage collector more than all else that a call leaves.
+type Known = IncomingMessage & { [PRINCIPAL]?: Principal };
 
 /** Remembers who sent a request. */
 export function notePrincipal(request: IncomingMessage, principal: Principal): void {
-  PRINCIPALS.set(request, principal);
+  (request as Known)[PRINCIPAL] = principal;
+}
+
+function principalOf(request: IncomingMessage): Principal | undefined {
+  return (request as Known)[PRINCIPAL];
 }
 
 /** The name of the key that a request came with; null: it came without. */
 export function keyOf(request: IncomingMessage): string | null {
-  return PRINCIPALS.get(request)?.key ?? null;
+  return principalOf(request)?.key ?? null;
 }
 
 /** What its key may do; all where it came without. */
 export function scopeOf(request: IncomingMessage): Scope {
-  return PRINCIPALS.get(request)?.scope ?? 'admin';
+  return principalOf(request)?.scope ?? 'admin';
 }
 
 /** For a part of a request that needs more than its route. Throws {@link Forbidden} unless its key may do all. */

@@ -113,26 +113,24 @@ class FunctionApp:
     async def _never(self, scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError("It was answered before.")
 
-    async def _is_turned_away(
-        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
-    ) -> bool:
-        is_admitted = self.gate.admits(scope, headers)
+    def _is_for_other(self, headers: dict[bytes, bytes]) -> bool:
+        """A call for whoever had this address."""
         function = headers.get(Header.FUNCTION)
-        # Whatever its token: a call for whoever had this address goes elsewhere at once.
-        if function is not None and self.function is not None and function != self.function:
-            await read_rest(receive)
-            await respond(send, worker_misdirected())
-            return True
-        if not is_admitted:
-            await self.gate.turn_away(receive, send)
-        return not is_admitted
+        return function is not None and self.function is not None and function != self.function
+
+    async def _turn_away(self, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+        if not self._is_for_other(headers):
+            return await self.gate.turn_away(receive, send)
+        # Whatever its token: it goes elsewhere at once.
+        await read_rest(receive)
+        return await respond(send, worker_misdirected())
 
     async def execute(
         self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
     ) -> None:
         started_ns = monotonic_ns()
-        if await self._is_turned_away(scope, headers, receive, send):
-            return None
+        if not self.gate.admits(scope, headers) or self._is_for_other(headers):
+            return await self._turn_away(headers, receive, send)
         limit_ms = self._limit_ms(headers)
         request_id = _printable(headers.get(Header.REQUEST_ID, b""))
         attempt = _number(headers.get(Header.ATTEMPT, b""))
@@ -186,8 +184,8 @@ class FunctionApp:
     ) -> None:
         """A call whose method, path, query, headers and body are the handler's to read."""
         started_ns = monotonic_ns()
-        if await self._is_turned_away(scope, headers, receive, send):
-            return None
+        if not self.gate.admits(scope, headers) or self._is_for_other(headers):
+            return await self._turn_away(headers, receive, send)
         if self.draining:
             return await respond(send, worker_draining())
         limit_ms = self._limit_ms(headers)
@@ -256,24 +254,30 @@ class FunctionApp:
         call.timer = self.loop.call_later(max(seconds, 0), self._expire, call)
         scope["faas.on_disconnect"] = lambda: self._abandon(call)
         try:
-            if not self.calls.is_full:
-                await self.calls.enter(call)
-                await self._run(call, started_ns)
-            elif await self._wait_turn(call):
-                await self._run(call, started_ns)
+            if self.calls.enter(call) or await self._wait_turn(call):
+                answer = await self._answer(call, started_ns)
+                if call.settled:
+                    await asyncio.sleep(0)  # see _wait_turn
+                elif answer is not None:
+                    call.settled = True
+                    if answer.is_good:
+                        self.heartbeat.good += 1
+                    await respond(call.send, answer, close=self.closing)
+                elif call.is_complete:
+                    self.heartbeat.good += 1
         finally:
             call.timer.cancel()
             # Or the connection would keep the payload until its next request.
             scope.pop("faas.on_disconnect", None)
 
-    async def _run(self, call: Call, started_ns: int) -> None:
-        answer: Answer | None
+    async def _answer(self, call: Call, started_ns: int) -> Answer | None:
         try:
             if self.is_damaged:
-                answer = worker_draining()
-            else:
-                answer = await self.invoker.answer(call)
-                await self.runner.after_call(started_ns)
+                return worker_draining()
+            answer = await self.invoker.answer(call)
+            forked = self.runner.forks.concern(started_ns)
+            self.runner.after_call(started_ns, await self.runner.after_forks() if forked else None)
+            return answer
         except BaseException:
             # What answers are made with is broken.
             self.runner.retire(Reason.DAMAGED)
@@ -281,15 +285,6 @@ class FunctionApp:
         finally:
             call.output.finish(self.runner.streams.pipes, tells_end=self.settings.tells_end)
             self.calls.leave(call)
-        if call.settled:
-            await asyncio.sleep(0)  # see _wait_turn
-        elif answer is not None:
-            call.settled = True
-            if answer.is_good:
-                self.heartbeat.good += 1
-            await respond(call.send, answer, close=self.closing)
-        elif call.is_complete:
-            self.heartbeat.good += 1
 
     async def health(
         self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
@@ -310,7 +305,7 @@ class FunctionApp:
         task = asyncio.current_task()
         call.cancel = task.cancel if task else None
         try:
-            await self.calls.enter(call)
+            await self.calls.enter_in_turn(call)
         except asyncio.CancelledError:
             # Only its deadline or its caller ends a call that waits. The refusal is written by
             # another task: a request that ends before it would be answered with 500.

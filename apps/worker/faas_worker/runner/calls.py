@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic_ns
 from typing import Any
@@ -44,8 +45,8 @@ class Call:
         """Of what the handler has returned; None: it has been sent."""
         return result_answer(value, max_bytes)
 
-    async def answer_on_loop(self, value: Any, max_bytes: int) -> Answer | None:
-        return await result_answer_on_loop(value, max_bytes)
+    def answer_on_loop(self, value: Any, max_bytes: int) -> Awaitable[Answer | None]:
+        return result_answer_on_loop(value, max_bytes)
 
     def failed(self, error: BaseException, file: str | None) -> Answer | None:
         return handler_error(error, file)
@@ -67,7 +68,8 @@ class CallTable:
         self.running: set[Call] = set()
         #: Those whose bodies are being read.
         self._read: set[Call] = set()
-        self._slots = asyncio.Semaphore(concurrency)
+        self._free = concurrency
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._heartbeat = heartbeat
         # Those that wait, and those whose turn has come and that haven't noticed yet.
         self._arriving = 0
@@ -75,11 +77,6 @@ class CallTable:
         self._leaves_abandoned = False
         self.on_empty: Callable[[], object] | None = None
         self.last_start_ns = monotonic_ns()
-
-    @property
-    def is_full(self) -> bool:
-        """A call must wait its turn."""
-        return self._slots.locked()
 
     @contextmanager
     def reading(self, call: Call) -> Iterator[None]:
@@ -92,15 +89,43 @@ class CallTable:
             self._read.discard(call)
             self.refresh()
 
-    async def enter(self, call: Call) -> None:
+    def enter(self, call: Call) -> bool:
+        """False: it must wait its turn."""
+        if self._free == 0:
+            return False
+        self._free -= 1
+        self._begin(call)
+        return True
+
+    async def enter_in_turn(self, call: Call) -> None:
+        """When one of those that run has left, and the others that wait have had their turn."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
         self._arriving += 1
         try:
-            await self._slots.acquire()
+            await turn
         except asyncio.CancelledError:
             self._arriving -= 1
+            if turn.cancelled():
+                with suppress(ValueError):
+                    self._waiting.remove(turn)
+            else:
+                self._release()
             self.note_if_empty()
             raise
         self._arriving -= 1
+        self._begin(call)
+
+    def _release(self) -> None:
+        """Who waits has the slot from now on, so that nobody who comes meanwhile gets it."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+    def _begin(self, call: Call) -> None:
         self.running.add(call)
         self.last_start_ns = monotonic_ns()
         if call.deadline_ns > self._latest_ns:
@@ -110,7 +135,7 @@ class CallTable:
     def leave(self, call: Call) -> None:
         self.running.discard(call)
         if not call.lent:
-            self._slots.release()
+            self._release()
         if not self.running and not self._read:
             self._latest_ns = 0
         self._tell()
@@ -124,7 +149,7 @@ class CallTable:
         """A call that can't be ended no longer counts against the bound: others must get on."""
         if not call.lent:
             call.lent = True
-            self._slots.release()
+            self._release()
         if self._leaves_abandoned:
             self.refresh()
 

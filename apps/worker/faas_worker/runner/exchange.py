@@ -16,7 +16,6 @@ from .uvicorn_parts import STATUS_LINE
 _REST_SECONDS = 1.0
 # One piece is written faster than two, but a large one is not copied for it.
 _COPIED_BYTES = 64 * 1024
-_JSON = b"content-type: application/json\r\n"
 
 #: No body may follow these (RFC 9110, 6.4.1).
 NO_BODY = frozenset({204, 205, 304})
@@ -47,15 +46,15 @@ async def respond(send: Send, answer: Answer, *, close: bool = False) -> None:
         cycle.keep_alive = False
     ((name, runner),) = cycle.default_headers
     is_head = cycle.scope["method"] == "HEAD"
-    head = b"%b%b%b%b: %b\r\n%b%b\r\n" % (
-        STATUS_LINE[answer.status],
-        b"%b: 1\r\n%b" % (Header.ANSWER, answer.head) if isinstance(answer, Reply) else _JSON,
-        b"%b: %b\r\n" % (Header.ERROR, answer.code.encode()) if is_head and answer.code else b"",
-        name,
-        runner,
-        _length_of(answer),
-        b"" if cycle.keep_alive else b"connection: close\r\n",
-    )
+    if isinstance(answer, Reply):
+        lines = b"%b: 1\r\n%b%b" % (Header.ANSWER, answer.head, _length_of(answer))
+    else:
+        lines = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(answer.body)
+        if is_head and answer.code:
+            lines += b"%b: %b\r\n" % (Header.ERROR, answer.code.encode())
+    if not cycle.keep_alive:
+        lines += b"connection: close\r\n"
+    head = b"%b%b%b: %b\r\n\r\n" % (STATUS_LINE[answer.status], lines, name, runner)
     cycle.response_started = cycle.response_complete = True
     cycle.waiting_for_100_continue = False
     if is_head or answer.status in NO_BODY:
@@ -70,9 +69,7 @@ async def respond(send: Send, answer: Answer, *, close: bool = False) -> None:
     cycle.on_response()
 
 
-def _length_of(answer: Answer) -> bytes:
-    if not isinstance(answer, Reply):
-        return b"content-length: %d\r\n" % len(answer.body)
+def _length_of(answer: Reply) -> bytes:
     if answer.status == RESET_CONTENT:
         return b"content-length: 0\r\n"
     if answer.status in NO_BODY:

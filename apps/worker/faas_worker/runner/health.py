@@ -63,7 +63,7 @@ class Health:
         self.has_set_limits = False
         self._descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._recursion_limit = sys.getrecursionlimit()
-        self._names = [_Names(*which) for which in _WATCHED]
+        self._watch = _Watch()
         self._trial: _Trial | None = None
         self._turns = 0
         in_container = os.getppid() == 1
@@ -142,33 +142,50 @@ class Health:
             return True
         if self.has_set_limits and are_lowered(self._limits):
             return True
-        return any(names.are_lost() for names in self._names)
+        return self._watch.are_lost()
 
     def _most_descriptors(self, *, in_use: bool) -> float:
         share = _DESCRIPTORS_SHARE_IN_USE if in_use else _DESCRIPTORS_SHARE
         return math.inf if self._descriptors < 0 else share * self._descriptors
 
 
-class _Names:
-    """Names of a module that programs can't do without, at a few nanoseconds each."""
+class _Watch:
+    """Names of modules that programs can't do without, at a few nanoseconds each."""
 
-    def __init__(self, names: Mapping[str, object], only: str = "") -> None:
-        wanted = only.split() or [*names]
-        self._names = names
-        self._look: Callable[[], object] = (
-            partial(itemgetter(*wanted), names) if only else lambda: (*names.values(),)
-        )
-        self._is_fixed = names is vars(builtins)
-        self._originals = {name: names[name] for name in wanted}
-        self._seen = self._look()
+    def __init__(self) -> None:
+        self._names = [_Names(*which) for which in _WATCHED]
+        # Nothing in here is Python's own code.
+        self._looks = [names.look for names in self._names]
+        self._seen: list[object] = [look() for look in self._looks]
 
     def are_lost(self) -> bool:
         """One is gone, or is nothing that a program could use in its place."""
         try:
-            if self._look() == self._seen:
+            # Before it is judged: what changes meanwhile differs from it the next time.
+            seen = [look() for look in self._looks]
+            if seen == self._seen:
                 return False
         except _Anything:  # a name is gone, or its value's comparison is the handler's own
-            pass
+            seen = []
+        if any(names.are_lost() for names in self._names):
+            return True
+        self._seen = seen
+        return False
+
+
+class _Names:
+    """Of one module or type."""
+
+    def __init__(self, names: Mapping[str, object], only: str = "") -> None:
+        wanted = only.split() or [*names]
+        self._names = names
+        self.look: Callable[[], object] = (
+            partial(itemgetter(*wanted), names) if only else partial(tuple, names.values())
+        )
+        self._is_fixed = names is vars(builtins)
+        self._originals = {name: names[name] for name in wanted}
+
+    def are_lost(self) -> bool:
         for name, original in self._originals.items():
             current = self._names.get(name)
             if current is original or original is None:
@@ -177,7 +194,6 @@ class _Names:
                 return True
             if self._is_fixed and _callable(original) and name not in _REPLACEABLE:
                 return True
-        self._seen = self._look()
         return False
 
 

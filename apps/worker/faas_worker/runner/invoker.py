@@ -54,10 +54,10 @@ class Invoker:
             self._answer_on_loop if handler.is_async else self._answer_from_thread
         )
 
-    async def _answer_on_loop(self, call: Call) -> Answer | None:
+    def _answer_on_loop(self, call: Call) -> Awaitable[Answer | None]:
         # The request's own task has a copy of the context already: the server was started in it.
         CURRENT_OUTPUT.set(call.output)
-        return await self._finish_on_loop(call, call.start, self._handler.call)
+        return self._finish_on_loop(call, call.start, self._handler.call)
 
     async def _answer_from_thread(self, call: Call) -> Answer | None:
         if self.main_loop is not None and self._busy:

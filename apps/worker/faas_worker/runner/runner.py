@@ -297,14 +297,17 @@ class Runner:
         except _Anything:
             _exit(Exit.UNFIT)
 
-    async def after_call(self, started_ns: int) -> None:
+    async def after_forks(self) -> Reason | None:
+        """For `after_call`, where the call may have made processes."""
+        try:
+            return await self.forks.settle(in_use=len(self.calls.running) > 1)
+        except _Anything:
+            return Reason.DAMAGED
+
+    def after_call(self, started_ns: int, reason: Reason | None) -> None:
         """Before its answer: what a call has broken or kept must not fail those after it."""
         in_use = len(self.calls.running) > 1
-        reason: Reason | None
         try:
-            reason = None
-            if self.forks.concern(started_ns):
-                reason = await self.forks.settle(in_use=in_use)
             is_long = monotonic_ns() - started_ns > _LONG_NS
             look = self.health.look if is_long else self.health.after_call
             reason = reason or look(in_use=in_use)

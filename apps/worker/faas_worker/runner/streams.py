@@ -14,6 +14,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from select import select
 from time import monotonic
+from typing import ClassVar
 
 CALL_BYTES = 1024 * 1024
 # A pipe that polls as writable takes this much at once.
@@ -95,6 +96,11 @@ class CallOutput:
                 rest = b"" if unfinished[pipe] else rest
             if newline or rest:
                 self._put(pipe, lines.split(b"\n") if newline else [], rest)
+
+    @property
+    def is_whole(self) -> bool:
+        """Each of its lines has its end."""
+        return not self._unfinished
 
     def flush(self, pipe: _Pipe) -> None:
         """What has no newline yet gets out, should this process end before there is one."""
@@ -201,6 +207,8 @@ class _Buffer(io.BufferedIOBase):
 class Streams:
     """The streams that handler code has in its process."""
 
+    _own: ClassVar[tuple[io.TextIOWrapper, io.TextIOWrapper]]
+
     def __init__(self, mark: str) -> None:
         CallOutput.mark = mark
         null = os.open(os.devnull, os.O_RDONLY)
@@ -209,8 +217,9 @@ class Streams:
             os.close(null)
         sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115 - lives as long as we do
         self.pipes = _Pipe(1), _Pipe(2)
-        sys.stdout = sys.__stdout__ = _text(self.pipes[0], "<stdout>")  # type: ignore[misc]
-        sys.stderr = sys.__stderr__ = _text(self.pipes[1], "<stderr>")  # type: ignore[misc]
+        out, err = Streams._own = _text(self.pipes[0], "<stdout>"), _text(self.pipes[1], "<stderr>")
+        sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
+        sys.stderr = sys.__stderr__ = err  # type: ignore[misc]
         self.keep()
 
     def keep(self) -> None:
@@ -227,13 +236,30 @@ class Streams:
         except Exception:  # detached
             return False
 
-    @staticmethod
-    def flush() -> None:
+    @classmethod
+    def flush(cls) -> None:
         """Text that is still in the streams themselves belongs to the call that has just run."""
+        if cls._is_flushed():
+            return
         with suppress(BaseException):
             sys.stdout.flush()
         with suppress(BaseException):
             sys.stderr.flush()
+
+    @classmethod
+    def _is_flushed(cls) -> bool:
+        """Told fast where calls print nothing."""
+        out, err = cls._own
+        try:
+            return (
+                sys.stdout is out
+                and sys.stderr is err
+                and out.write_through
+                and err.write_through
+                and CURRENT_OUTPUT.get().is_whole
+            )
+        except Exception:  # detached
+            return False
 
 
 def _text(pipe: _Pipe, name: str) -> io.TextIOWrapper:
