@@ -5,18 +5,19 @@ import { untilQuiet } from '../stage/quiet.mjs';
 import { inTurn } from './pairs.mjs';
 
 const ROUNDS = { count: 20, seconds: 90 };
+const POOL_SIZE = 2;
 const GIVE_UP_MS = 60_000;
 const MOST_MS = 60;
 
 /** From the first byte of an upload to the answer of the first successful call, beside a worker started by hand. */
 export async function measureDeploy(stage) {
   const { engine } = stage;
-  const pooled = await stage.manager({ environment: { WARM_POOL_SIZE: '2' } });
+  const pooled = await stage.manager({ environment: { WARM_POOL_SIZE: String(POOL_SIZE) } });
   const cold = await stage.manager();
   const sides = {
-    pooled: () => deploy(pooled, engine),
-    cold: () => deploy(cold, engine),
-    byHand: () => untilQuiet(engine).then(() => startByHand(engine, ECHO)),
+    pooled: () => deploy(pooled, engine, POOL_SIZE),
+    cold: () => deploy(cold, engine, POOL_SIZE),
+    byHand: () => untilQuiet(engine, { generic: POOL_SIZE }).then(() => startByHand(engine, ECHO)),
   };
   for (const measure of Object.values(sides)) await measure();
   const rounds = await inTurn(stage, ROUNDS, sides);

@@ -4,11 +4,11 @@ import { cpuMicroseconds } from '../stage/process-use.mjs';
 import { untilQuiet } from '../stage/quiet.mjs';
 import { untilAsleep } from '../stage/sleep.mjs';
 import { deploy } from './deploy.mjs';
-import { inPairs } from './pairs.mjs';
+import { COMPILED_SECONDS, inPairs, inTurn, overStarts } from './pairs.mjs';
 
-/** Short rounds and many: a disturbance spoils one pair. */
-const LATENCY = { count: 60, seconds: 40, calls: 300 };
-const THROUGHPUT = { count: 60, seconds: 60, connections: 16, roundSeconds: 0.4 };
+/** Of each start. Short rounds and many: a disturbance spoils one pair. */
+const LATENCY = { count: 12, seconds: 15, calls: 300 };
+const THROUGHPUT = { count: 16, seconds: 25, connections: 16, roundSeconds: 0.4 };
 const WORKER = { count: 40, seconds: 40, connections: 16, roundSeconds: 0.4 };
 const WAKES = { count: 40, seconds: 150 };
 const DEPLOYS = { count: 40, seconds: 150 };
@@ -27,7 +27,7 @@ const least = { target: `≥ 1 / ${MOST_RATIO} ×`, meets: ({ ratio }) => ratio.
  */
 export async function measureFormer(stage) {
   if (stage.options.former === '') throw new Error('Name a checkout of the former revision: --former DIRECTORY.');
-  const parts = [await calls(stage)];
+  const parts = [await callsOfStarts(stage)];
   for (const [text, handler] of Object.entries(HANDLERS)) parts.push(await workers(stage, handler, text));
   parts.push(await wakesAndDeploys(stage));
   return {
@@ -36,9 +36,28 @@ export async function measureFormer(stage) {
   };
 }
 
-async function calls(stage) {
-  const managers = await bothManagers(stage);
-  const [ours, reference] = await Promise.all(managers.map(targetOf));
+async function callsOfStarts(stage) {
+  const starts = await overStarts(stage, calls);
+  const [single, many] = [starts.flatMap((start) => start.single), starts.flatMap((start) => start.many)];
+  const withHistory = ({ kept, reference }) => ({ ours: kept, reference });
+  const rows = [
+    ...rowsOfCalls(single, many, 'no history', { most, least }),
+    ...rowsOfCalls(single.map(withHistory), many.map(withHistory), 'with history', {}, `${REFERENCE}, no history`),
+  ];
+  return { rows, pairs: { single, many } };
+}
+
+/** A former revision may have no history: what that costs has a figure of its own, and is shown here apart. */
+async function calls(stage, isReversed) {
+  const { former } = stage.options;
+  const starts = {
+    ours: () => stage.manager({ environment: { HISTORY: 'off' } }),
+    kept: () => stage.manager(),
+    reference: () => stage.manager({ root: former, environment: { HISTORY: 'off', ...formerImage(stage) } }),
+  };
+  const names = Object.keys(starts);
+  const sides = {};
+  for (const name of isReversed ? names.toReversed() : names) sides[name] = await targetOf(await starts[name]());
   const load = stage.load();
   const round = async ({ target, pid }, amount) => {
     const before = await cpuMicroseconds(pid);
@@ -47,18 +66,13 @@ async function calls(stage) {
     return { ...answered, cpuPerCall: after === undefined ? null : (after - before) / answered.calls };
   };
   const measure = (limits, amount) =>
-    inPairs(
-      stage,
-      limits,
-      () => round(ours, amount),
-      () => round(reference, amount),
-    );
+    inTurn(stage, limits, Object.fromEntries(names.map((name) => [name, () => round(sides[name], amount)])));
   const loaded = { connections: THROUGHPUT.connections, seconds: THROUGHPUT.roundSeconds };
-  for (const side of [ours, reference]) await round(side, { ...loaded, seconds: WARM_UP_SECONDS });
+  for (const side of Object.values(sides)) await round(side, { ...loaded, seconds: COMPILED_SECONDS });
   const single = await measure(LATENCY, { connections: 1, calls: LATENCY.calls });
   const many = await measure(THROUGHPUT, loaded);
-  await Promise.all([ours, reference].map(({ remove }) => remove()));
-  return { rows: rowsOfCalls(single, many), pairs: { single, many } };
+  await Promise.all(Object.values(sides).map(({ remove }) => remove()));
+  return { single, many };
 }
 
 async function workers(stage, handler, text) {
@@ -95,13 +109,16 @@ async function wakesAndDeploys(stage) {
   return { rows, pairs: { wakes, deploys } };
 }
 
-async function bothManagers(stage, environment = {}) {
-  const { former, 'former-image': image } = stage.options;
-  const own = image === '' ? {} : { WORKER_IMAGE: image };
+async function bothManagers(stage, environment) {
+  const { former } = stage.options;
   return [
     await stage.manager({ environment }),
-    await stage.manager({ root: former, environment: { ...environment, ...own } }),
+    await stage.manager({ root: former, environment: { ...environment, ...formerImage(stage) } }),
   ];
+}
+
+function formerImage({ options: { 'former-image': image } }) {
+  return image === '' ? {} : { WORKER_IMAGE: image };
 }
 
 async function targetOf(manager) {
@@ -109,16 +126,17 @@ async function targetOf(manager) {
   return { manager, id, target: manager.target(id), pid: manager.pid, remove: () => manager.remove(id) };
 }
 
-function rowsOfCalls(single, many) {
+function rowsOfCalls(single, many, how, limits, reference = REFERENCE) {
+  const of = (figure, unit, pairs, value, limit) => row(`${figure}, ${how}`, unit, pairs, value, limit, reference);
   const at = `${THROUGHPUT.connections} connections`;
   const rows = [
-    row('call, 1 connection, p50', 'ms', single, ({ p50 }) => p50, most),
-    row(`throughput, ${at}`, 'calls/s', many, ({ perSecond }) => perSecond, least),
+    of('call, 1 connection, p50', 'ms', single, ({ p50 }) => p50, limits.most),
+    of(`throughput, ${at}`, 'calls/s', many, ({ perSecond }) => perSecond, limits.least),
   ];
   if (many.some(({ ours }) => ours.cpuPerCall === null)) return rows;
-  return [...rows, row(`processor time per call, ${at}`, 'µs', many, ({ cpuPerCall }) => cpuPerCall, most)];
+  return [...rows, of(`processor time per call, ${at}`, 'µs', many, ({ cpuPerCall }) => cpuPerCall, limits.most)];
 }
 
-function row(figure, unit, pairs, value, limit) {
-  return makeRow(pairs.map(pick(value)), { figure, reference: REFERENCE, unit, ...limit });
+function row(figure, unit, pairs, value, limit, reference = REFERENCE) {
+  return makeRow(pairs.map(pick(value)), { figure, reference, unit, ...limit });
 }

@@ -2,13 +2,12 @@ import { ECHO, ECHO_CALL } from '../reference/handlers.mjs';
 import { countRow, makeRow, pick } from '../report/rows.mjs';
 import { quantileOf } from '../report/statistics.mjs';
 import { cpuMicroseconds } from '../stage/process-use.mjs';
-import { inPairs } from './pairs.mjs';
+import { COMPILED_SECONDS, inPairs, overStarts } from './pairs.mjs';
 
 const CONNECTIONS = 16;
-/** Short rounds and several: a disturbance spoils one pair. */
-const ROUNDS = { count: 40, seconds: 160 };
-const ROUND_SECONDS = 2;
-const WARM_UP_SECONDS = 3;
+/** Of each start. Short rounds and several: a disturbance spoils one pair. */
+const ROUNDS = { count: 10, seconds: 30 };
+const ROUND_SECONDS = 1;
 const SEGMENTS = 10;
 const PAGES = 200;
 const MOST_MS = 50;
@@ -17,7 +16,7 @@ const RARE = 20_000;
 
 /** What the history costs calls, and how fast it is read when there is much of it. */
 export async function measureHistory(stage) {
-  const pairs = await stage.part(measureCost);
+  const pairs = (await overStarts(stage, measureCost)).flat();
   const pages = await stage.part(measurePages);
   const perSecond = makeRow(pairs.map(pick((side) => side.perSecond)), {
     figure: `throughput with the history, ${CONNECTIONS} connections`,
@@ -34,7 +33,7 @@ export async function measureHistory(stage) {
   return { rows: [perSecond, cpu, ...pages], pairs };
 }
 
-async function measureCost(stage) {
+async function measureCost(stage, isOffFirst) {
   const load = await stage.leanLoad();
   const side = async (HISTORY) => {
     const manager = await stage.manager({ environment: { HISTORY } });
@@ -46,9 +45,10 @@ async function measureCost(stage) {
       return { ...answered, cpuPerCall: (after - before) / answered.calls };
     };
   };
-  const [ours, reference] = [await side('on'), await side('off')];
-  for (const warm of [ours, reference]) await warm(WARM_UP_SECONDS);
-  return inPairs(stage, ROUNDS, ours, reference);
+  const sides = {};
+  for (const HISTORY of isOffFirst ? ['off', 'on'] : ['on', 'off']) sides[HISTORY] = await side(HISTORY);
+  for (const warm of Object.values(sides)) await warm(COMPILED_SECONDS);
+  return inPairs(stage, ROUNDS, sides.on, sides.off);
 }
 
 async function measurePages(stage) {
