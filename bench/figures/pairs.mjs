@@ -7,9 +7,8 @@ const MOST_DISCARDED = 3;
 
 /**
  * Measures the sides in turn (A B B A …), so that whatever else the machine does hits all alike, as does what one of
- * them leaves the next to bear. Ends after `count`
- * rounds, or once `seconds` have passed and there are enough to say something; `--share` shortens both. A round in
- * which a call fails is noted and left out; several of them are a fault.
+ * them leaves the next to bear. Ends after `count` rounds, or once `seconds` have passed and there are enough to say
+ * something; `--share` shortens both. A round in which a call fails is noted and left out; several of them are a fault.
  */
 export async function inTurn(stage, { count, seconds }, sides) {
   const { share } = stage;

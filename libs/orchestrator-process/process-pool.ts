@@ -60,8 +60,11 @@ export class ProcessPool implements PoolSource<PoolProcess> {
 
   /** Ends the workers of managers that are gone, and clears away those that have ended. */
   async sweep(): Promise<void> {
-    await this.replicas.clearHalfMade(POOL, HALF_MADE_MS);
-    for (const record of await this.store.load(POOL)) {
+    const { records, halfMade } = await this.store.look(POOL);
+    for (const place of halfMade) {
+      if (await this.store.isOlder(place, HALF_MADE_MS)) await this.replicas.clear(place);
+    }
+    for (const record of records) {
       const isUp = record.process === undefined || (await isAlive(record.process));
       if (!isUp || !(await isAlive(record.manager))) await this.replicas.destroy(record);
     }

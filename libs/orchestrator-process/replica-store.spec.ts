@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, utimes } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, utimes } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -36,11 +36,19 @@ it('moves a worker of the pool to its function, under the name of its user', asy
 
 it('tells folders without a record apart, and those that another manager may be making', async () => {
   const { uid, ...place } = await store.claim('abc');
-  const half = [{ ...place, uid, process: undefined }];
   expect(await store.load('abc')).toEqual([]);
-  expect(await store.halfMade('abc')).toEqual(half);
-  expect(await store.halfMade('abc', 10_000)).toEqual([]);
+  expect(await store.look('abc')).toEqual({ records: [], halfMade: [{ ...place, uid, process: undefined }] });
+  expect(await store.isOlder(place, 10_000)).toBe(false);
   await utimes(store.dir(place), new Date(0), new Date(0));
-  expect(await store.halfMade('abc', 10_000)).toEqual(half);
+  expect(await store.isOlder(place, 10_000)).toBe(true);
   expect(await readdir(store.functionDir('abc'))).toHaveLength(1);
+});
+
+it('takes no folder of another naming for that of a user', async () => {
+  const place = { functionId: 'abc', replica: `abc-${(62_000).toString(16).padStart(8, '0')}` };
+  await mkdir(store.dir(place), { recursive: true });
+  expect(await store.look('abc')).toEqual({
+    records: [],
+    halfMade: [{ ...place, uid: undefined, process: undefined }],
+  });
 });

@@ -36,7 +36,8 @@ export interface ReplicaRecord {
 /** Where a replica's folder is: records are found by it, and it names them. */
 export type ReplicaPlace = Pick<ReplicaRecord, 'functionId' | 'replica'>;
 
-export type HalfMade = ReplicaPlace & Pick<ReplicaRecord, 'uid' | 'process'>;
+/** What has to be known of a replica to end it and clear it away. */
+export type Clearable = ReplicaPlace & Pick<ReplicaRecord, 'uid' | 'process'>;
 
 export interface ReplicaExit {
   /** Both null when nobody saw it. */
@@ -82,8 +83,8 @@ export class ReplicaStore {
     return join(this.ownerDir, functionId);
   }
 
-  dir(place: ReplicaPlace): string {
-    return join(this.functionDir(place.functionId), nameOf(place));
+  dir({ functionId, replica }: ReplicaPlace): string {
+    return join(this.functionDir(functionId), replica.slice(replica.lastIndexOf('-') + 1));
   }
 
   /** The only folder a replica may write to. */
@@ -139,28 +140,32 @@ export class ReplicaStore {
 
   /** Replicas with a record, oldest first. */
   async load(functionId: FunctionId): Promise<ReplicaRecord[]> {
-    const records: ReplicaRecord[] = [];
-    for (const place of await this.places(functionId)) {
-      const record = await this.recordOf(place);
-      if (record !== undefined) records.push({ ...record, ...place });
-    }
-    return records.toSorted((a, b) => a.startedAt - b.startedAt || (a.replica < b.replica ? -1 : 1));
+    return (await this.look(functionId)).records;
   }
 
   /**
-   * Folders without a record: a manager ended before it started a process for it, or while it cleared it away.
-   *
-   * @param olderThanMs where another manager may be making one just now
+   * `records` as `load` has them. `halfMade`: folders without one, since a manager ended before it started a process, or
+   * while it cleared it away; or another one is making it just now.
    */
-  async halfMade(functionId: FunctionId, olderThanMs?: number): Promise<HalfMade[]> {
-    const found: HalfMade[] = [];
-    for (const place of await this.places(functionId)) {
-      if ((await this.recordOf(place)) !== undefined) continue;
-      if (olderThanMs !== undefined && !(await isOlder(this.dir(place), olderThanMs))) continue;
-      const uid = this.uids && Number.parseInt(nameOf(place), 16);
-      found.push({ ...place, uid, process: undefined });
+  async look(functionId: FunctionId): Promise<{ records: ReplicaRecord[]; halfMade: Clearable[] }> {
+    const dir = this.functionDir(functionId);
+    const entries = await orElse(readdir(dir, { withFileTypes: true }), []);
+    const records: ReplicaRecord[] = [];
+    const halfMade: Clearable[] = [];
+    for (const { name } of entries.filter((entry) => entry.isDirectory())) {
+      const place = { functionId, replica: `${functionId}-${name}` };
+      const record = await read<ReplicaRecord>(join(dir, name, 'record.json'));
+      if (record !== undefined) records.push({ ...record, ...place });
+      else halfMade.push({ ...place, uid: this.uidOf(name), process: undefined });
     }
-    return found;
+    records.sort((a, b) => a.startedAt - b.startedAt || (a.replica < b.replica ? -1 : 1));
+    return { records, halfMade };
+  }
+
+  /** Whether nothing was put into its folder, or taken out of it, for so long. */
+  async isOlder(place: ReplicaPlace, ms: number): Promise<boolean> {
+    const found = await orElse(stat(this.dir(place)), undefined);
+    return found !== undefined && Date.now() - found.mtimeMs > ms;
   }
 
   /** Whether it hasn't been cleared away. */
@@ -212,14 +217,11 @@ export class ReplicaStore {
     await rm(this.functionDir(functionId), { recursive: true, force: true });
   }
 
-  private async places(functionId: FunctionId): Promise<ReplicaPlace[]> {
-    const entries = await orElse(readdir(this.functionDir(functionId), { withFileTypes: true }), []);
-    const folders = entries.filter((entry) => entry.isDirectory());
-    return folders.map(({ name }) => ({ functionId, replica: `${functionId}-${name}` }));
-  }
-
-  private recordOf(place: ReplicaPlace): Promise<ReplicaRecord | undefined> {
-    return read(join(this.dir(place), 'record.json'));
+  /** Undefined for a folder of another naming, such as of a manager that couldn't switch users. */
+  private uidOf(name: string): number | undefined {
+    if (this.uids === undefined) return undefined;
+    const uid = Number.parseInt(name, 16);
+    return uid >= this.uids.first && uid < this.uids.first + this.uids.count ? uid : undefined;
   }
 
   private async makeFunctionDir(functionId: FunctionId): Promise<void> {
@@ -236,15 +238,6 @@ export class ReplicaStore {
     }
     return true;
   }
-}
-
-function nameOf({ replica }: ReplicaPlace): string {
-  return replica.slice(replica.lastIndexOf('-') + 1);
-}
-
-async function isOlder(path: string, ms: number): Promise<boolean> {
-  const found = await orElse(stat(path), undefined);
-  return found !== undefined && Date.now() - found.mtimeMs > ms;
 }
 
 async function read<T>(path: string): Promise<T | undefined> {

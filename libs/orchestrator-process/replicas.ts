@@ -11,7 +11,7 @@ import { type FunctionId, LEAVING_MS, type Workload, type WorkloadFault } from '
 import { removeLeftovers } from './clean-up.js';
 import type { Interpreter } from './interpreter.js';
 import { identityOf, isAlive, type ProcessIdentity, processes } from './process-table.js';
-import { type HalfMade, POOL, type ReplicaExit, type ReplicaRecord, type ReplicaStore } from './replica-store.js';
+import { type Clearable, POOL, type ReplicaExit, type ReplicaRecord, type ReplicaStore } from './replica-store.js';
 import type { WorkerLogs } from './worker-log.js';
 import { killAll, layFunction, layOut, startWorker, terminate } from './worker-process.js';
 
@@ -80,9 +80,10 @@ export class Replicas {
   /** Finds out what still lives, notes why the rest ended and clears it away. */
   async settle(functionId: FunctionId): Promise<ReplicaRecord[]> {
     const living: ReplicaRecord[] = [];
+    const { records, halfMade } = await this.store.look(functionId);
     // Whatever their age: there may be no other step for as long as the function is idle.
-    await this.clearHalfMade(functionId);
-    for (const loaded of await this.store.load(functionId)) {
+    for (const place of halfMade) await this.clear(place);
+    for (const loaded of records) {
       const record = { ...loaded, process: await this.processOf(loaded) };
       // One from the pool whose manager ended before it gave it its function: nobody else is at it now.
       if (record.process === undefined || record.serves === false) {
@@ -98,15 +99,6 @@ export class Replicas {
       else living.push(record);
     }
     return living;
-  }
-
-  /** @param olderThanMs where another manager may be making one just now */
-  async clearHalfMade(functionId: FunctionId, olderThanMs?: number): Promise<void> {
-    for (const place of await this.store.halfMade(functionId, olderThanMs)) {
-      await this.store.removeReplica(place);
-      // A step that has outlived its lease may have started it meanwhile. From now on it can't.
-      await killAll(await this.processOf(place), place.uid);
-    }
   }
 
   async start(workload: Workload, hash: string, interpreter: Interpreter): Promise<ReplicaRecord> {
@@ -193,10 +185,15 @@ export class Replicas {
     if (record.functionId !== POOL && !this.removing.has(record.functionId)) {
       await this.departures.tell(record.functionId, this.logs.of(record));
     }
-    await this.store.removeReplica(record);
+    await this.clear(record);
+  }
+
+  /** Clears away what is left of one that isn't known to run. */
+  async clear(place: Clearable): Promise<void> {
+    await this.store.removeReplica(place);
     // One that another process had laid out and not yet started may have been started meanwhile. From now on it can't.
-    if (record.process === undefined) await killAll(await this.processOf(record), record.uid);
-    if (record.uid !== undefined) await removeLeftovers(record.uid);
+    if (place.process === undefined) await killAll(await this.processOf(place), place.uid);
+    if (place.uid !== undefined) await removeLeftovers(place.uid);
   }
 
   /** @param child of this process */
@@ -233,7 +230,7 @@ export class Replicas {
   }
 
   /** What a manager that was killed between starting a process and noting its pid left behind is found by its tag. */
-  private async processOf(record: HalfMade): Promise<ProcessIdentity | undefined> {
+  private async processOf(record: Clearable): Promise<ProcessIdentity | undefined> {
     if (record.process !== undefined) return record.process;
     const [tag, user] = [this.store.tag(record), record.uid ?? process.geteuid?.()];
     const found = await processes.read();
