@@ -130,7 +130,7 @@ describe('A step that begins with the request for it', () => {
     await manager.stop();
     const requests = async () => {
       const rows = await Promise.all((await here.repository.idsOf(id)).map((one) => here.row(one)));
-      return rows.map(({ reconcileRequests }) => reconcileRequests);
+      return Object.fromEntries(rows.map((row) => [row.id, row.reconcileRequests]));
     };
     const before = await requests();
 
