@@ -5,6 +5,7 @@
 //   npm run bench -- throughput --profile    with the manager's CPU profile beside the results
 //   npm run bench -- --share 0.1             a tenth of the counts and times, for a quick look
 //   npm run bench -- history --rows 10000000  over a history of so many calls (a million)
+//   npm run bench -- updates --share 5 --calls 100000  a hundred updates and rollbacks, under so many calls
 //   npm run bench -- --check                 a target that isn't met is a failure
 //   npm run bench -- former --former ../old  against another checkout whose program is built (--former-image: its worker)
 import { resolve } from 'node:path';
@@ -119,6 +120,7 @@ function readArguments() {
         profile: { type: 'boolean', default: false },
         share: { type: 'string', default: '1' },
         rows: { type: 'string', default: '1000000' },
+        calls: { type: 'string', default: '0' },
         check: { type: 'boolean', default: false },
         former: { type: 'string', default: '' },
         'former-image': { type: 'string', default: '' },
@@ -129,10 +131,12 @@ function readArguments() {
     if (!['', 'docker', 'process'].includes(values.engine)) throw new Error('--engine is docker or process.');
     const share = Number(values.share);
     if (!(share > 0 && share <= 10)) throw new Error('--share is a number above 0, up to 10.');
+    const calls = Number(values.calls);
+    if (!(calls >= 0 && calls <= 1_000_000)) throw new Error('--calls is a number from 0 to 1000000.');
     const usual = known.filter((name) => !ON_REQUEST.includes(name));
     const names = positionals.length === 0 ? usual : known.filter((name) => positionals.includes(name));
     const former = values.former === '' ? '' : resolve(values.former);
-    return { names, options: { ...values, share, former } };
+    return { names, options: { ...values, share, calls, former } };
   } catch (error) {
     console.error(`✗ ${error.message}`);
     process.exit(2);

@@ -18,7 +18,7 @@ const LIMITS = { update: 80, rollback: 50, warm: 50 };
 /**
  * Updates and rollbacks of a function that has 50 calls a second, then the division of its calls between two
  * revisions, with the settings of a new installation, whose pool has been filled. `--share 5` makes a hundred updates
- * and a hundred rollbacks of it.
+ * and a hundred rollbacks of it, and `--calls` as many more as there are until so many calls were made.
  */
 export async function measureUpdates(stage) {
   const { manager, ids } = await openSleepers(stage, 1, { environment: { WARM_POOL_SIZE: 'auto' } });
@@ -26,8 +26,9 @@ export async function measureUpdates(stage) {
   const updated = new Updated(manager, await manager.upload(codeOf(0), { min_replicas: 1 }));
   const load = new Load(updated);
   const count = Math.max(3, Math.round(UPDATES * stage.share));
+  const { calls } = stage.options;
   const rounds = [];
-  for (let number = 1; number <= count; number += 1) {
+  for (let number = 1; number <= count || load.calls < calls; number += 1) {
     await untilAsleep(manager, sleeper);
     await untilSettled(manager);
     const reference = await timed(() => callSleeper(manager, sleeper));
@@ -40,15 +41,16 @@ export async function measureUpdates(stage) {
     await updated.measure('POST', 'rollback', undefined, number);
     rounds.push({ update, rollback, reference });
   }
-  // Revisions count and count + 1 answer count - 1 and count. Both keep their workers from now on.
-  await updated.divide(count, count + 1, 50);
+  // Revisions last and last + 1 answer last - 1 and last. Both keep their workers from now on.
+  const last = rounds.length;
+  await updated.divide(last, last + 1, 50);
   for (const [index, round] of rounds.entries()) {
-    round.warm = await updated.toWarm(count + (index % 2));
-    await updated.divide(count, count + 1, 50);
+    round.warm = await updated.toWarm(last + (index % 2));
+    await updated.divide(last, last + 1, 50);
     await delay(PAUSE_MS);
   }
   await load.end();
-  const split = await splitOf(updated, count, Math.max(1_000, Math.round(SPLIT_CALLS * stage.share)));
+  const split = await splitOf(updated, last, Math.max(1_000, Math.round(SPLIT_CALLS * stage.share)));
   return { rows: rowsOf(stage.engine.name, rounds, load, split), rounds, calls: load.calls, split };
 }
 
@@ -145,9 +147,10 @@ class Load {
   }
 
   async #run(updated) {
+    const began = performance.now();
     while (!this.#isOver) {
       this.#underWay.push(this.#one(updated));
-      await delay(CALL_EVERY_MS);
+      await delay(Math.max(0, began + this.calls * CALL_EVERY_MS - performance.now()));
     }
   }
 
