@@ -357,6 +357,24 @@ def test_signals_do_not_put_off_the_end_of_what_the_function_has_stopped(worker:
     assert time.monotonic() - began < 8
 
 
+def test_what_it_prints_does_not_wait_for_the_end_of_what_has_read_it(worker: Worker) -> None:
+    source = (
+        b"for pid in siblings(): os.kill(pid, signal.SIGSTOP)\n"
+        b"print('the key is', os.environ['KEY'], flush=True)\n"
+        b"def handle(payload): return payload\n"
+    )
+    _, specialiser = worker.runner_pids()
+    with ThreadPoolExecutor(1) as pool:
+        given = pool.submit(
+            worker.specialise, SIBLINGS + source, FAAS_SECRETS="KEY", KEY="not-for-the-log"
+        )
+        eventually(lambda: "the key is ***\n" in worker.log(), "its line is there")
+        assert specialiser in worker.runner_pids()
+        with suppress(OSError, http.client.HTTPException):
+            given.result()
+    assert "not-for-the-log" not in worker.log()
+
+
 def _serves(worker: Worker) -> bool:
     with suppress(OSError):
         return worker.call("good", timeout=1).status == 200

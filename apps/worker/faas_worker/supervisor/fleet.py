@@ -34,7 +34,7 @@ from .decisions import (
     start_delay,
 )
 from .leftovers import Leftovers
-from .output import OUTLETS
+from .output import relay
 from .reports import LastExit, OomCounter, explain_exit, log, write_line
 from .runner_process import RunnerProcess, fork_runner
 
@@ -277,15 +277,7 @@ class Fleet:
 
     def relay_output(self) -> bool:
         """False when there was none."""
-        found = False
-        for runner in self.runners.values():
-            for stream in runner.output.streams:
-                if not stream.ended and not stream.outlet.is_full:
-                    found = stream.read() or found
-        for outlet in OUTLETS:
-            if outlet.has_pending:
-                outlet.flush()
-        return found
+        return relay(runner.output for runner in self.runners.values())
 
     def read_channels(self, now: float) -> bool:
         """True when a handler makes processes."""

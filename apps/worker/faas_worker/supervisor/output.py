@@ -10,6 +10,7 @@ import os
 import re
 import select
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 
@@ -145,6 +146,11 @@ class RunnerOutput:
         for stream in self.streams:
             stream.close()
 
+    @property
+    def readable(self) -> list[_Stream]:
+        """Those that may have something, for which there is room."""
+        return [stream for stream in self.streams if not stream.ended and not stream.outlet.is_full]
+
     def loaded(self) -> None:
         """Why it could not be loaded will not be asked."""
         self.streams[1].tail = None
@@ -153,6 +159,18 @@ class RunnerOutput:
         """Its last lines while the handler was being loaded."""
         lines = (self.streams[1].tail or b"").decode("utf-8", "replace").splitlines()
         return "\n".join(lines[-_TAIL_LINES:])
+
+
+def relay(outputs: Iterable[RunnerOutput]) -> bool:
+    """Copies what there is; False when there was nothing. Waits for no reader."""
+    found = False
+    for output in outputs:
+        for stream in output.readable:
+            found = stream.read() or found
+    for outlet in OUTLETS:
+        if outlet.has_pending:
+            outlet.flush()
+    return found
 
 
 class _Stream:

@@ -36,6 +36,7 @@ from ..runner.results import Answer, refused, worker_misdirected
 from ..runner.server import CONNECTION, Server
 from ..settings import GENERIC_VARIABLES, Settings, SettingsError, read_settings
 from .code import lay_code_out
+from .output import relay
 from .reports import log
 from .runner_process import RunnerProcess, fork_runner
 
@@ -101,7 +102,13 @@ def wait_for_function(
             # The function has stopped it: it could not end by itself.
             os.kill(pid, signal.SIGKILL)
         left = None if end is None else max(end - time.monotonic(), 0.01)
-        ready, _, _ = select.select([signals.fd, *([ours] if ours >= 0 else [])], [], [], left)
+        # What its first call prints doesn't wait until this is over.
+        outputs = [] if runner is None else [runner.output]
+        sources = [stream.source for output in outputs for stream in output.readable]
+        watched = [signals.fd, *([ours] if ours >= 0 else []), *sources]
+        ready, _, _ = select.select(watched, [], [], left)
+        if not set(sources).isdisjoint(ready):
+            relay(outputs)
         for number, sender in signals.read():
             # The runner may serve already: what handler code sends doesn't count.
             if number == signal.SIGCHLD or system.is_from_within(sender, runners):
@@ -119,6 +126,9 @@ def wait_for_function(
                 if given and standby is not None:
                     runner = hand_over(standby, given)
                 found = unpack(given)
+                if found is not None:
+                    # Of what the runner prints.
+                    confidential.hide(found[1], found[0].secrets_dir)
                 end = time.monotonic() + _END_SECONDS
         if ours < 0:
             ended, wait_status = os.waitpid(pid, os.WNOHANG)

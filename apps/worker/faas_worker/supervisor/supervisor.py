@@ -130,9 +130,8 @@ class Supervisor:
             if outlet.has_pending:
                 poll.register(outlet.fd, select.POLLOUT)
         for runner in self.fleet.runners.values():
-            for stream in runner.output.streams:
-                if not stream.ended and not stream.outlet.is_full:
-                    poll.register(stream.source, select.POLLIN)
+            for stream in runner.output.readable:
+                poll.register(stream.source, select.POLLIN)
 
     def read_signals(self, now: float) -> None:
         for number, sender in self.signals.read():
