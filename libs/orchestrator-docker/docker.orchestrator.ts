@@ -10,7 +10,14 @@ import type { LayerEngine } from '#libs/orchestrator/layers.js';
 import { specHash } from '#libs/orchestrator/spec-hash.js';
 import { WarmPool } from '#libs/orchestrator/warm-pool.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
-import type { Endpoint, FunctionId, Observed, Workload, WorkloadFault } from '#libs/orchestrator/workload.js';
+import {
+  type Endpoint,
+  faultFor,
+  type FunctionId,
+  type Observed,
+  type Workload,
+  type WorkloadFault,
+} from '#libs/orchestrator/workload.js';
 import { settled } from '#libs/deadlines/within.js';
 import { Claims } from './claims.js';
 import { codeVolumePrefix } from './code-volume.js';
@@ -240,7 +247,7 @@ export class DockerOrchestrator extends Orchestrator {
       const quick = (await this.startAhead(workload, spec, signal, onReady)) ?? this.stillWaits(workload);
       if (quick !== undefined) return quick;
     }
-    const look = () => this.observer.observe(functionId, spec, place.reach, signal);
+    const look = async () => seenFor(workload, await this.observer.observe(functionId, spec, place.reach, signal));
     const seen = await look();
     const holdEnded = workload.replaceEndedFrom !== undefined && workload.replaceEndedFrom.getTime() > Date.now();
     const wanted = { ...workload, spec, holdEnded };
@@ -383,6 +390,11 @@ function unlessRefused(error: unknown): undefined {
 
 function unlessMissing(error: unknown): undefined {
   if (!isMissing(error)) throw error;
+}
+
+/** With faults as they count for the workload. */
+function seenFor(workload: Workload, seen: readonly Seen[]): Seen[] {
+  return seen.map((one) => (one.fault === undefined ? one : { ...one, fault: faultFor(workload, one.fault) }));
 }
 
 /** Terminal before passing, faults before progress, newer before older. */

@@ -1,5 +1,5 @@
 import type { V1ContainerStateWaiting, V1Deployment, V1Pod, V1PodCondition } from '@kubernetes/client-node';
-import type { WorkloadFault } from '#libs/orchestrator/workload.js';
+import { faultFor, type WorkloadFault } from '#libs/orchestrator/workload.js';
 import { LAYER_CONTAINER } from './names.js';
 import type { Replica } from './replica.js';
 
@@ -82,12 +82,12 @@ export function moment(time: Date | string | undefined): Date {
 }
 
 /**
- * The most telling first: terminal before passing, faults before progress, newer before older. `runs`: a replica of the
- * same spec is ready, so whatever kept another from loading the code is not the code.
+ * The most telling first: terminal before passing, faults before progress, newer before older. `hasServed`: a replica of
+ * the same revision is ready, or has been, so whatever kept another from loading the code is not the code.
  */
-export function ranked(faults: readonly WorkloadFault[], runs: boolean): WorkloadFault[] {
+export function ranked(faults: readonly WorkloadFault[], hasServed: boolean): WorkloadFault[] {
   return faults
-    .map((fault) => (runs ? { ...fault, terminal: false } : fault))
+    .map((fault) => faultFor({ hasServed }, fault))
     .toSorted((a, b) => weight(b) - weight(a) || b.at.getTime() - a.at.getTime());
 }
 

@@ -233,9 +233,10 @@ export class KubernetesOrchestrator extends Orchestrator {
     const manifests = manifestsFor(workload, { owner, spec, config, tokens, layer });
     const applied = await this.convergence.apply(functionId, manifests, signal);
     const replicas = this.replicasOf(functionId);
-    const runs = replicas.some((replica) => replica.spec === spec && replica.ready);
-    const noted = runs ? undefined : notedFault(applied, spec);
-    const faults = noted === undefined ? ranked(await this.faultsOf(workload, spec, applied, signal), runs) : [noted];
+    const hasServed = workload.hasServed === true || replicas.some((one) => one.spec === spec && one.ready);
+    const noted = hasServed ? undefined : notedFault(applied, spec);
+    const faults =
+      noted === undefined ? ranked(await this.faultsOf(workload, spec, applied, signal), hasServed) : [noted];
     const terminal = faults.find((fault) => fault.terminal);
     let deployment = applied;
     if (terminal !== undefined && noted === undefined) {
@@ -260,7 +261,8 @@ export class KubernetesOrchestrator extends Orchestrator {
   private isWaking(workload: Workload, spec: string, deployment: V1Deployment | undefined): boolean {
     if (workload.replicas === 0) return false;
     if (deployment !== undefined && (deployment.spec?.replicas ?? 1) > 0) return false;
-    if (deployment !== undefined && notedFault(deployment, spec) !== undefined) return false;
+    if (workload.hasServed !== true && deployment !== undefined && notedFault(deployment, spec) !== undefined)
+      return false;
     return !this.replicasOf(workload.functionId).some((one) => one.spec === spec && !one.leaving && !one.ended);
   }
 

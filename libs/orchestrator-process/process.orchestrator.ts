@@ -13,7 +13,7 @@ import { observedOf, planFor, type Standing, withheldOf } from '#libs/orchestrat
 import { specHash } from '#libs/orchestrator/spec-hash.js';
 import type { WorkerTokens } from '#libs/orchestrator/worker-tokens.js';
 import type { ReplicaLog } from '#libs/orchestrator/replica-log.js';
-import type { FunctionId, Observed, Workload } from '#libs/orchestrator/workload.js';
+import { faultFor, type FunctionId, type Observed, type Workload } from '#libs/orchestrator/workload.js';
 import { findInterpreter, type Interpreter } from './interpreter.js';
 import { ProcessLayers } from './process-layers.js';
 import { ProcessPool } from './process-pool.js';
@@ -89,7 +89,7 @@ export class ProcessOrchestrator extends Orchestrator {
     await this.replicas.probe(living);
 
     const fault = await this.store.faultOf(functionId);
-    const current = fault?.hash === hash ? fault : undefined;
+    const current = fault?.hash === hash ? { ...fault, reason: faultFor(workload, fault.reason) } : undefined;
     const withheld = withheldOf(current, workload.replaceEndedFrom, new Date());
     const { start } = planFor(this.standing(living), hash, wanted, withheld);
     if (start > 0 && current !== undefined && current.owed > 0 && withheld === 0) {

@@ -45,6 +45,11 @@ export interface Workload {
    */
   readonly replaceEndedFrom?: Date;
   /**
+   * A replica of this revision has been ready: what keeps the next one from loading the code may pass, such as a
+   * database that is away, and is tried again. No part of the spec.
+   */
+  readonly hasServed?: boolean;
+  /**
    * The engine had nothing of the function when it was last looked at, and nobody has acted since: a replica may be
    * started before looking again. A guess, which the step corrects by what it sees. No part of the spec.
    */
@@ -125,7 +130,7 @@ export function mayServe(revision: number | undefined, wanted: Pick<Workload, 'r
 }
 
 export type WorkloadFaultCode =
-  /** The file can't be loaded: retrying the same code can't help. */
+  /** The file can't be loaded. Trying the same code again can't help, unless it has been loaded before. */
   | 'handler_not_loadable'
   /** A replica ended by itself. */
   | 'worker_crashed'
@@ -139,6 +144,11 @@ export type WorkloadFaultCode =
   | 'unschedulable'
   /** Nothing is wrong, replicas are on their way. */
   | 'starting';
+
+/** What its replicas tell, as far as that is final for the workload. */
+export function faultFor({ hasServed = false }: Pick<Workload, 'hasServed'>, fault: WorkloadFault): WorkloadFault {
+  return hasServed && fault.terminal ? { ...fault, terminal: false } : fault;
+}
 
 export interface WorkloadFault {
   readonly code: WorkloadFaultCode;

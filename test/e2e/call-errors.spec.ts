@@ -2,7 +2,7 @@ import { expect, it, vi } from 'vitest';
 import { docker } from '../docker/support/docker-tests.js';
 import { executeFunction, type FunctionDto } from '../client/index.js';
 import { describeOnContainers, describeOnDocker, describeOnEachEngine } from '../support/engines.js';
-import { OBEDIENT, POISONABLE, SLEEPY } from '../support/handlers.js';
+import { AWAY_FOR_A_WHILE, OBEDIENT, POISONABLE, SLEEPY } from '../support/handlers.js';
 import { expectProblem } from '../support/http.js';
 import { Stage } from '../support/stage.js';
 
@@ -47,6 +47,13 @@ describeOnEachEngine('a call that fails', (engine) => {
     const problem = expectProblem(await ask('exit 7'), 502, 'worker_crashed');
     expect(problem).toMatchObject({ reason: 'exit', detail: expect.stringContaining('7') as string });
     expect((await ask('again')).text).toBe('{"result":"again"}');
+  });
+
+  it('is the last one of its kind once a file can be loaded that could before', { timeout: 60_000 }, async () => {
+    const { id } = await stage.manager.add(AWAY_FOR_A_WHILE);
+    expectProblem(await stage.manager.call(id, 'away'), 502, 'worker_crashed');
+    await vi.waitFor(async () => expect((await stage.manager.call(id, 'back')).text).toBe('{"result":"back"}'), 50_000);
+    await stage.manager.remove(id);
   });
 
   it('answers 504 when the handler runs past the time limit of the upload, blocked or asleep', async () => {

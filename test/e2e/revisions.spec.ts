@@ -1,8 +1,10 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, vi } from 'vitest';
 import type { FunctionDetailDto, FunctionDto, RevisionDto } from '../client/index.js';
 import { expectAsDocumented } from '../support/document.js';
-import { describeOnAnyEngine, describeOnEachEngine } from '../support/engines.js';
+import { describeOnAnyEngine, describeOnEachEngine, describeOnProcesses } from '../support/engines.js';
 import { ECHO } from '../support/handlers.js';
 import { type Answer, expectProblem } from '../support/http.js';
 import type { TestManager } from '../support/manager.js';
@@ -378,6 +380,39 @@ describeOnAnyEngine('revisions', (engine) => {
     });
   });
 });
+
+describeOnProcesses('a function whose file can’t be loaded any more', (engine) => {
+  const stage = Stage.on(engine);
+
+  it('says so when it is gone back to, and serves once that is over', { timeout: 120_000 }, async () => {
+    const { manager } = stage;
+    const database = createServer().listen(0, '127.0.0.1');
+    await once(database, 'listening');
+    const { port } = database.address() as AddressInfo;
+    const { id } = await manager.add(NEEDING(port));
+    database.close();
+    expectProblem(await manager.call(id, 'leave'), 502, 'worker_crashed');
+    await vi.waitFor(async () => {
+      const refused = expectProblem(await manager.call(id, ''), 409, 'function_not_runnable');
+      expect(refused.detail).toContain('ConnectionRefusedError');
+    });
+    expectProblem(await post(manager, `${id}/rollback`, { revision: 1 }), 422, 'handler_not_loadable');
+    await once(database.listen(port, '127.0.0.1'), 'listening');
+    const back = await post(manager, `${id}/rollback`, { revision: 1 });
+    expect(back.status, back.text).toBe(200);
+    expect((await manager.call(id, 'here')).text).toBe('{"result":"here"}');
+    database.close();
+    await manager.remove(id);
+  });
+});
+
+/** Connects to something while it is loaded. */
+const NEEDING = (port: number) => `import os, socket
+socket.create_connection(("127.0.0.1", ${port})).close()
+def handle(payload):
+    os._exit(3) if payload == "leave" else None
+    return payload
+`;
 
 function answeringName(name: string): string {
   return `def ${name}(payload):\n    return payload\n`;

@@ -111,6 +111,17 @@ export function faultBehaviour(stage: () => Stage): void {
     expect((await stage().ensure(successor, workload)).reason).toEqual(reason);
   });
 
+  it('goes on trying a handler that can’t be loaded and has served before', async () => {
+    const manager = await stage().manager();
+    const workload = { ...stage().workload(NOT_LOADABLE), hasServed: true };
+    const told = new Map<number, WorkloadFault>();
+    await stage().settle(manager, workload, ({ reason }) => {
+      if (reason?.code === 'handler_not_loadable') told.set(reason.at.getTime(), reason);
+      return told.size >= 2;
+    });
+    for (const reason of told.values()) expect(reason).toMatchObject({ terminal: false, line: NOT_LOADABLE_LINE });
+  });
+
   it('runs the next revision of a handler that could not be loaded', async () => {
     const manager = await stage().manager();
     const broken = stage().workload(NOT_LOADABLE);

@@ -3,7 +3,7 @@ import { type Capabilities, Orchestrator } from '../orchestrator.js';
 import { observedOf, planFor, type Standing, withheldOf } from '../replica-plan.js';
 import type { ReplicaLog } from '../replica-log.js';
 import { specHash } from '../spec-hash.js';
-import type { FunctionId, Observed, Workload } from '../workload.js';
+import { faultFor, type FunctionId, type Observed, type Workload } from '../workload.js';
 import type { MemoryReplica } from './memory.replica.js';
 import { type MemoryFunction, MemoryWorld } from './memory.world.js';
 
@@ -37,20 +37,15 @@ export class MemoryOrchestrator extends Orchestrator {
       await this.departures.tell(workload.functionId, logOf(replica));
       home.departed.delete(replica);
     }
-    const fault = home.fault?.hash === hash ? home.fault : undefined;
+    const fault =
+      home.fault?.hash === hash ? { ...home.fault, reason: faultFor(workload, home.fault.reason) } : undefined;
     const withheld = withheldOf(fault, workload.replaceEndedFrom, new Date());
     const { start, drain } = planFor(standing(home), hash, workload.replicas, withheld);
     if (start > 0 && fault !== undefined) home.fault = { ...fault, owed: 0 };
     for (let started = 0; started < start; started += 1) this.world.start(this.owner, workload, hash);
     for (const replica of home.replicas) if (drain.includes(replica.id)) replica.drain(workload.limits.timeoutMs);
     const primary = standing(home).find((one) => one.hash === hash)?.replica ?? '';
-    return observedOf(
-      standing(home),
-      hash,
-      workload.replicas,
-      primary,
-      home.fault?.hash === hash ? home.fault.reason : undefined,
-    );
+    return observedOf(standing(home), hash, workload.replicas, primary, fault?.reason);
   }
 
   async remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {

@@ -211,10 +211,16 @@ export class FunctionReconciler {
       ...(row.servingRevision !== null && { formerRevision: row.servingRevision }),
       ...(row.formerTimeoutMs === null ? {} : { formerTimeoutMs: Math.max(row.formerTimeoutMs, timeoutMs) }),
       ...(row.isRun && { tellsEnd: true }),
+      ...(hasServed(row) && { hasServed: true }),
       ...(isFresh && { isFresh }),
       ...(row.notBefore === null ? {} : { replaceEndedFrom: row.notBefore }),
     };
   }
+}
+
+/** Whether workers of the revision that it wants now have been ready. */
+function hasServed({ provisionalUntil, rolloutUntil, isRun }: FunctionEntity): boolean {
+  return provisionalUntil === null && rolloutUntil === null && !isRun;
 }
 
 /** What runs goes on as it was last seen; nothing is started without what it needs. */

@@ -154,6 +154,19 @@ describe('decide', () => {
     expect(decide(rowOf(), seen(0, faultOf('handler_not_loadable')), OPTIONS).nextMs).toBeNull();
   });
 
+  it('tries a file again that could be loaded before, and tells its calls why after the second time', () => {
+    const again = (at: Date) => seen(0, faultOf('handler_not_loadable', at, false));
+    const first = decide(rowOf(), again(NOW), OPTIONS);
+    expect(first).toMatchObject({ phase: 'creating', failures: 1, nextMs: 500 });
+    const before = rowOf({ failures: 1, lastFault: first.lastFault });
+    expect(decide(before, again(NOW), OPTIONS)).toMatchObject({ phase: 'creating' });
+    const second = decide(before, again(from(100)), OPTIONS);
+    expect(second).toMatchObject({ phase: 'error', failures: 2, reason: { code: 'handler_not_loadable' } });
+    const row = rowOf({ failures: 2, lastFault: second.lastFault, phase: 'error' });
+    expect(decide(row, again(from(100)), OPTIONS)).toMatchObject({ phase: 'error', nextMs: 1_000 });
+    expect(decide(row, seen(1), OPTIONS)).toMatchObject({ phase: 'running', reason: null });
+  });
+
   it('lets a provisional function wait for its deadline, then abandons it', () => {
     const row = rowOf({ provisionalUntil: from(7_000) });
     const terminal = seen(0, faultOf('handler_not_loadable'));

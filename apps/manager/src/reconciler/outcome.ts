@@ -6,6 +6,8 @@ import type { Outcome } from '../functions/function.repository.js';
  * After so many failures in a row the function is in error: calls are refused with the reason, attempts go on.
  */
 export const FAILURES_UNTIL_ERROR = 5;
+/** The same of a file that can't be loaded any more. */
+const LOADS_UNTIL_ERROR = 2;
 /** How often a replica of a revision that takes over may end before it is given up. */
 const FAILURES_UNTIL_GIVEN_UP = 2;
 /**
@@ -51,7 +53,7 @@ export function decide(row: FunctionEntity, observed: Observed, options: DecideO
   const asWanted = satisfied && fault?.code !== 'rejected';
   const serving = row.replicas > 0 && observed.endpoints.length > 0;
   const failures = failuresAfter(row, satisfied, fresh, options.now);
-  const phase = phaseOf(row, observed, failures);
+  const phase = phaseOf(row, observed, failures, fresh);
   const terminal = fault?.terminal === true;
   const waiting = !asWanted && !terminal;
   const leaving = (observed.leaving ?? 0) > 0;
@@ -109,10 +111,14 @@ function isForgiven({ failures, phase, phaseSince, lastFault }: FunctionEntity, 
   return now.getTime() - readySince > FORGIVEN_AFTER_BACKOFFS * backoffMs(failures, 0.5);
 }
 
-function phaseOf(row: FunctionEntity, observed: Observed, failures: number): Phase {
+function phaseOf(row: FunctionEntity, observed: Observed, failures: number, fresh: boolean): Phase {
   if (row.replicas === 0) return observed.replicas === 0 ? 'idle' : row.phase;
   if (observed.endpoints.length > 0) return 'running';
   if (observed.reason?.terminal === true) return 'error';
+  if (observed.reason?.code === 'handler_not_loadable') {
+    // It is tried again, at once the first time. Its calls get the reason meanwhile, unless it was told of a former start.
+    if (row.phase === 'error' || (fresh && failures >= LOADS_UNTIL_ERROR)) return 'error';
+  }
   if (observed.reason !== undefined && CANT_START.has(observed.reason.code)) return 'error';
   return failures >= FAILURES_UNTIL_ERROR ? 'error' : 'creating';
 }

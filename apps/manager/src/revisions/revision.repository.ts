@@ -231,8 +231,8 @@ export class RevisionRepository {
       if (chosen === undefined) throw await this.unusable(id, to, ask);
       const { areBuilt, ...found } = chosen;
       const { number } = found;
-      // It has the calls, and nothing is on its way to take them.
-      if (number === row.activeRevision && row.servingRevision === null) return found;
+      // It has the calls, and nothing is on its way to take them. In error it is tried again at once.
+      if (number === row.activeRevision && row.servingRevision === null && row.phase !== 'error') return found;
       const resolved = resolve(await this.settingsOf(row, number, ask));
       const revision = number === serving ? undefined : await this.makePending(id, number, ask);
       const activated = await this.activate(row, number, serving, resolved, revision && paces, ask);

@@ -235,6 +235,12 @@ export class RevisionsService {
     if (revision === null) return new RevisionNotFound(id, number);
     // One that has been followed already has taken over too.
     const hasServed = revision.servedAt?.getTime() !== servedAt?.getTime();
+    // It was gone back to, and had the calls already.
+    if (row.activeRevision === number && !hasServed && !isDivided(row)) {
+      if (row.phase === 'creating') return undefined;
+      if (row.phase === 'error')
+        return failureOf(id, row.reason ?? row.lastFault ?? { code: 'worker_crashed', message: '' });
+    }
     // Beside divided traffic it has workers of its own, which have answered.
     const hasAnswered = isDivided(row) && revision.state === 'ready';
     if (row.activeRevision === number || hasServed || hasAnswered) return { row, revision };
