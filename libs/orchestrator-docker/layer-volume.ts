@@ -170,12 +170,21 @@ export class LayerVolume {
 
   private async fillBy(porter: string, layer: Layer, signal: AbortSignal): Promise<void> {
     try {
-      // By the folder behind the link, which somebody may have removed.
-      if (await this.engine.hasPath(porter, `${this.pathOf(layer.digest)}/.`, signal)) return;
+      if (await this.isThere(porter, layer, signal)) return;
       await this.unpack(porter, layer, `in-${randomBytes(8).toString('hex')}`, signal);
     } finally {
       this.remove(porter);
     }
+  }
+
+  /** By the folder behind the link, which somebody may have removed, or emptied. */
+  private async isThere(porter: string, layer: Layer, signal: AbortSignal): Promise<boolean> {
+    const folder = this.pathOf(layer.digest);
+    if (!(await this.engine.hasPath(porter, `${folder}/.`, signal))) return false;
+    for await (const { name } of layerEntries(await layer.open(signal), this.limits)) {
+      return this.engine.hasPath(porter, `${folder}/${name}`, signal);
+    }
+    return true;
   }
 
   private make(signal: AbortSignal): Promise<string> {

@@ -142,9 +142,10 @@ class SmallFiles {
   }
 }
 
+/** One that somebody has emptied isn't, and no matter whether one is that has always been empty. */
 function isThere(path: string): Promise<boolean> {
-  return stat(path).then(
-    (found) => found.isDirectory(),
+  return readdir(path).then(
+    (names) => names.length > 0,
     () => false,
   );
 }

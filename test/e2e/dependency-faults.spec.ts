@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
 import { describeOnEachEngineWithLayers } from '../support/engines.js';
 import { type Answer, expectProblem } from '../support/http.js';
-import { killBuilds, nothingIsBuilt, wipeLayers } from '../support/layers.js';
+import { emptyLayers, killBuilds, nothingIsBuilt, wipeLayers } from '../support/layers.js';
 import type { TestManager } from '../support/manager.js';
 import { PackageIndex } from '../support/package-index.js';
 import { hostForWorkers } from '../support/package-index-host.js';
@@ -179,6 +179,39 @@ describeOnEachEngineWithLayers('Packages that can’t be built', (engine) => {
     for (const other of others) expect((await warm.call(idOf(other))).json()).toEqual({ result: '1.0' });
     for (const one of [id, ...others.map(idOf)]) await warm.remove(one);
     await warm.stop();
+  });
+
+  it('are never taken for those of the worker when they were removed under it', async () => {
+    // The worker has another one of that name.
+    index.add(wheel('idna'));
+    const code = `import idna, os
+def handle(payload):
+    if payload == "leave":
+        os._exit(3)
+    return getattr(idna, "VERSION", "the worker's own")
+`;
+    const id = idOf(await add('idna', { code }));
+    await wipeLayers(stage);
+    await manager.call(id, 'leave');
+    const results = new Set<string>();
+    await vi.waitFor(async () => {
+      const { status, text } = await manager.call(id);
+      expect(status, text).toBe(200);
+      results.add(text);
+    }, 60_000);
+    expect([...results]).toEqual(['{"result":"1.0"}']);
+    await manager.remove(id);
+  });
+
+  it('are unpacked again after somebody has emptied their folder', async () => {
+    index.add(wheel('emptiedpkg'));
+    const id = idOf(await add('emptiedpkg', { code: uses('emptiedpkg') }));
+    await emptyLayers(stage);
+    const other = await stage.start({ PYTHON_INDEX_URL: index.url });
+    const later = idOf(await add('emptiedpkg', { code: uses('emptiedpkg'), by: other }));
+    expect((await other.call(later)).json()).toEqual({ result: '1.0' });
+    for (const one of [id, later]) await other.remove(one);
+    await other.stop();
   });
 
   it('come from a folder of wheels where there is no index, if the engine’s machine is one', async () => {

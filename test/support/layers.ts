@@ -26,6 +26,18 @@ export async function wipeLayers(stage: Stage): Promise<void> {
   }
 }
 
+/** The same with what is in them; the folders stay. */
+export async function emptyLayers(stage: Stage): Promise<void> {
+  if (stage.engine.name === 'docker') await inVolume(volumeOf(stage), 'rm -rf /volume/in-*/*');
+  if (stage.engine.name !== 'process') return;
+  for (const owner of await ownersOf(stage)) {
+    const layers = join(owner, '.layers');
+    for (const layer of await readdir(layers)) {
+      for (const name of await readdir(join(layers, layer))) await rm(join(layers, layer, name), { recursive: true });
+    }
+  }
+}
+
 /** How many bytes builds on this machine have left for later ones. */
 export async function cachedBytes(stage: Stage): Promise<number> {
   if (stage.engine.name === 'docker') {

@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -379,6 +380,30 @@ def _serves(worker: Worker) -> bool:
     with suppress(OSError):
         return worker.call("good", timeout=1).status == 200
     return False
+
+
+def test_a_worker_whose_packages_were_removed_leaves_in_place_of_using_its_own(
+    worker: Worker, tmp_path: Path
+) -> None:
+    layer = tmp_path / "layer"
+    layer.mkdir()
+    (layer / "idna.py").write_text("NAME = 'the layer'\n")
+    source = (
+        b"import os, idna\n"
+        b"def handle(payload):\n"
+        b"    return os._exit(3) if payload == 'exit' else idna.NAME\n"
+    )
+    given(worker, source, FAAS_LAYER=str(layer))
+    assert worker.call("good").result == "the layer"
+    shutil.rmtree(layer)
+    with suppress(ConnectionError, http.client.HTTPException):
+        worker.call("exit")
+    assert exit_status(worker) == 76
+    last = json.loads(worker.log().splitlines()[-1])
+    assert last == {
+        "faas": "worker_failed",
+        "message": "The packages of the function are gone from its machine.",
+    }
 
 
 def test_code_arrives_byte_for_byte_and_may_be_large(worker: Worker) -> None:

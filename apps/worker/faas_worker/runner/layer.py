@@ -13,6 +13,11 @@ import uvicorn
 _KEPT = frozenset({"faas_worker", "uvicorn", "uvloop"})
 
 
+def is_lost(layer: str | None) -> bool:
+    """Somebody has removed it: the worker's own packages must not stand in for its own."""
+    return layer is not None and not os.path.isdir(layer)
+
+
 def take_layer(layer: str) -> None:
     """After the standard library and before the worker's own packages, as if it were the only
     folder of packages: what the worker has loaded of the same name is not the handler's."""

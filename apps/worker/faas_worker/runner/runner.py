@@ -42,7 +42,7 @@ from .failures import MESSAGE_CHARS, Failure, cut
 from .forks import MAKING_PROCESSES, Forks, ignore_signals
 from .health import SETTING_LIMITS, Health, warm_up
 from .invoker import Invoker, start_thread
-from .layer import take_layer
+from .layer import is_lost, take_layer
 from .loading import Handler, HandlerNotLoadable, load_handler, report_line
 from .server import Server
 from .streams import Streams
@@ -182,6 +182,9 @@ class Runner:
     def load(self) -> Handler:
         system.apply_limits(self.settings)
         confidential.hide(os.environ, self.settings.secrets_dir)
+        if is_lost(self.settings.layer):
+            # The supervisor says why.
+            return self.leave(Exit.UNFIT)
         if self.settings.layer is not None:
             take_layer(self.settings.layer)
         # Last: what the function brings along by the same name counts.

@@ -22,6 +22,7 @@ from ..protocol import (
     unpack_news,
 )
 from ..runner.failures import Failure
+from ..runner.layer import is_lost
 from ..runner.loading import failure_in, report_line
 from ..settings import Settings
 from .decisions import (
@@ -260,6 +261,9 @@ class Fleet:
     def on_load_failure(
         self, runner: RunnerProcess, last_exit: LastExit, now: float, *, killed: bool
     ) -> None:
+        if is_lost(self.settings.layer):
+            self.give_up("The packages of the function are gone from its machine.")
+            return
         pause = self.loads.failed(killed=killed and runner.load_report is None)
         if pause is not None:
             log("load_failed", runner=runner.number, attempt=self.loads.failures)
