@@ -273,6 +273,8 @@ describeOnAnyEngine('keys of secrets', (engine) => {
     const body = JSON.stringify({ function_name: 'handle', code: READING, secrets: { A: 'sealed' } });
     const headers = { 'Content-Type': 'application/json' };
     expectProblem(await mistaken.send('/functions', { method: 'POST', headers, body }), 409, 'secret_unreadable');
+    const revised = await mistaken.send(`/functions/${awake.id}/revisions`, { method: 'POST', headers, body: '{}' });
+    expectProblem(revised, 409, 'secret_unreadable');
     expect((await mistaken.send('/functions', { method: 'POST', ...upload(ECHO) })).status).toBe(201);
     await mistaken.stop();
 

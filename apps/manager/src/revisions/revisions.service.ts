@@ -94,14 +94,14 @@ export class RevisionsService {
     createdBy: string | null,
     { versions, named }: Asking,
   ): Promise<RevisionOf> {
-    const { id } = await this.functions.find(reference);
+    const { id, secrets } = await this.functions.find(reference);
     named(id);
     using reservation = this.memory.reserve();
     const fileBytes = Math.min(this.limits.uploadBytes, this.orchestrator.capabilities.largestCodeBytes);
     const times = this.memory.timesOf(UPLOAD_TIMES, fileBytes);
     const counted = { add: (bytes: number) => reservation.add(Math.ceil(bytes * times)) };
     const { functionName, code, message, settings, unset } = await readRevision(request, fileBytes, counted);
-    await this.secrets.require(settings.secrets ?? {});
+    await this.secrets.require(settings.secrets ?? (unset.includes('secrets') ? {} : secrets));
     const choice = layerChoice({
       requirements: unset.includes('requirements') ? null : settings.requirements,
       code,
