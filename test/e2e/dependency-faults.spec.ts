@@ -88,6 +88,12 @@ describeOnEachEngineWithLayers('Packages that can’t be built', (engine) => {
     await impatient.stop();
   });
 
+  it('come from an index that the installation may not ask', async () => {
+    index.mood = 'closed';
+    const refused = expectProblem(await add('closedpkg'), 503, 'build_unavailable');
+    expect(refused.detail).toContain('401 Unauthorized');
+  });
+
   it('are tried again after whatever built them was killed', async () => {
     index.add(wheel('killedpkg'));
     index.hold();

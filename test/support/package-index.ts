@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import type { Wheel } from './wheels.js';
 
 /** How it answers. `lies`: by other hashes than its files have. `silent`: never. */
-export type Mood = 'sound' | 'lies' | 'silent' | 'failing';
+export type Mood = 'sound' | 'lies' | 'silent' | 'failing' | 'closed';
 
 /** A wheel, or what is given out as something else. */
 type Distribution = Pick<Wheel, 'file' | 'project' | 'bytes' | 'sha256'>;
@@ -69,6 +69,7 @@ export class PackageIndex {
   }
 
   private answer(path: string): { status: number; type: string; body: string | Buffer } {
+    if (this.mood === 'closed') return { status: 401, type: 'text/plain', body: 'who are you?' };
     if (this.mood === 'failing') return { status: 500, type: 'text/plain', body: 'out of order' };
     const file = this.wheels.find((one) => path === `/files/${one.file}`);
     if (file !== undefined) return { status: 200, type: 'application/octet-stream', body: file.bytes };

@@ -31,7 +31,8 @@ _PR_SET_PDEATHSIG = 1
 #: What uv says when it is the index that is at fault, and not what was asked for.
 _INDEX_FAULT = re.compile(
     r"error sending request|Failed to fetch|Request failed|timed? ?out|dns error|Could not connect"
-    r"|HTTP status server error|Connection (refused|reset)|error decoding response|tls handshake",
+    r"|lack of valid authentication credentials|HTTP status server error"
+    r"|Connection (refused|reset)|error decoding response|tls handshake",
     re.IGNORECASE,
 )
 _NO_SPACE = re.compile(r"No space left on device|os error 28|Disk quota exceeded", re.IGNORECASE)
