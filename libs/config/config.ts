@@ -4,6 +4,8 @@ import type { SecretsKey } from './secrets-keys.js';
 
 /** What no setting of a function may exceed, however the manager is configured. */
 export const LONGEST_TIMEOUT_MS = 3_600_000;
+/** In characters, of which nearly all take a byte. A lock has a hundred hashes and more for some packages. */
+export const LONGEST_REQUIREMENTS = 1024 * 1024;
 /** What timers of 32 bits hold. */
 export const LONGEST_IDLE_MS = 2_147_483_647;
 export const MOST_REPLICAS = 1_000;

@@ -22,6 +22,7 @@ import {
   type InvocationsConfig,
   LONGEST_AGE_MS,
   LONGEST_IDLE_MS,
+  LONGEST_REQUIREMENTS,
   LONGEST_TIMEOUT_MS,
   MOST_ATTEMPTS,
   MOST_CONCURRENCY,
@@ -516,7 +517,7 @@ const LONGEST_ESCAPE = 6;
 
 /** What one request within the limits may need in memory. */
 export function largestRequestBytes(payloadBytes: number, uploadBytes: number): number {
-  return Math.max(payloadBytes * LONGEST_ESCAPE, uploadBytes) + MIB;
+  return Math.max(payloadBytes * LONGEST_ESCAPE, uploadBytes + LONGEST_REQUIREMENTS) + MIB;
 }
 
 function limitsOf(env: Environment, faults: string[]): LimitsConfig {

@@ -1,6 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { CLOSE_BRACE, JsonStrings, lastByte, longestString, namesMember, PARSED_BYTES } from './json-scan.js';
+import {
+  CLOSE_BRACE,
+  JsonStrings,
+  lastByte,
+  longestString,
+  namesMember,
+  parseBeside,
+  PARSED_BYTES,
+} from './json-scan.js';
 
 /** A string of JSON with what may and may not stand in one. */
 const pieces = fc.constantFrom(
@@ -66,6 +74,43 @@ describe('longestString', () => {
     expect(longestString(Buffer.from('['.repeat(1_000_000)))).toBe('more_beside');
     expect(longestString(Buffer.from(`"a\n${long}`))).toBe('malformed');
     expect(longestString(Buffer.from(`{"a":${long.slice(0, -1)}`))).toBe('malformed');
+  });
+});
+
+describe('parseBeside', () => {
+  const read = (text: string) => parseBeside(Buffer.from(text), ['a', 'b']);
+  const long = (letter: string, bytes = PARSED_BYTES) => letter.repeat(bytes);
+
+  it('takes long texts of the members that are named, escapes and all', () => {
+    for (const value of [
+      { a: long('x'), b: long('"', 2 * PARSED_BYTES) },
+      { b: long('\u0001'), c: [{ a: 'ä' }], a: long('é') },
+      { c: 'short', b: long('x'), a: 'y' },
+      { a: 'short' },
+    ]) {
+      expect(read(JSON.stringify(value))).toEqual({ value });
+    }
+  });
+
+  it('takes none of others', () => {
+    for (const value of [
+      { c: long('x') },
+      { a: long('x'), c: long('x') },
+      { a: long('x'), b: long('x'), c: long('x') },
+      { [long('a')]: 'x' },
+      { c: { a: long('x') } },
+    ]) {
+      expect(read(JSON.stringify(value))).toBe('more_beside');
+    }
+    expect(read(`{"a":"${long('x')}","a":1}`)).toBe('more_beside');
+    expect(read(`${long(' ')} {"a":"x"}`)).toBe('more_beside');
+  });
+
+  it('leaves what is no JSON, or no object, to be refused', () => {
+    expect(read(`{"a":"${long('x')}"`)).toBe('malformed');
+    expect(read(`{"a":"${long('\n')}"}`)).toBe('malformed');
+    expect(read('[1]')).toEqual({ value: [1] });
+    expect(read(`["${long('x')}"]`)).toMatchObject({ value: [expect.any(String)] });
   });
 });
 

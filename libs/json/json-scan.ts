@@ -134,25 +134,42 @@ export interface Token {
   readonly end: number;
 }
 
+const NO_TOKEN: Token = { start: 0, end: -1 };
+
 /**
  * The longest string of a JSON text of any length, if at most {@link PARSED_BYTES} stand beside it. Otherwise why not:
  * a string is malformed, or there is more beside it. Scans no further than that takes.
  */
 export function longestString(bytes: Buffer): Token | 'malformed' | 'more_beside' {
+  const found = longestStrings(bytes, 1);
+  return typeof found === 'string' ? found : (found[0] as Token);
+}
+
+/** The same of so many strings, the longest first. */
+function longestStrings(bytes: Buffer, count: number): readonly Token[] | 'malformed' | 'more_beside' {
   const strings = new JsonStrings(bytes);
-  let longest: Token = { start: 0, end: -1 };
-  const lengthOf = ({ start, end }: Token) => end - start + 1;
+  const longest: Token[] = Array.from({ length: count }, () => NO_TOKEN);
+  let shortest = 0;
+  let together = 0;
   let at = 0;
-  // What stands beside the longest string only grows, so the scan ends as soon as that is too much.
-  while (at - lengthOf(longest) <= PARSED_BYTES) {
+  // What stands beside the longest strings only grows, so the scan ends as soon as that is too much.
+  while (at - together <= PARSED_BYTES) {
     const start = bytes.indexOf(QUOTE, at);
     if (start < 0) break;
     const end = strings.endOf(start + 1);
     if (end < 0) return 'malformed';
-    if (end - start + 1 > lengthOf(longest)) longest = { start, end };
     at = end + 1;
+    if (at - start <= shortest) continue;
+    longest[count - 1] = { start, end };
+    longest.sort((one, other) => lengthOf(other) - lengthOf(one));
+    together += at - start - shortest;
+    shortest = lengthOf(longest[count - 1] as Token);
   }
-  return bytes.length - lengthOf(longest) > PARSED_BYTES ? 'more_beside' : longest;
+  return bytes.length - together > PARSED_BYTES ? 'more_beside' : longest;
+}
+
+function lengthOf({ start, end }: Token): number {
+  return end - start + 1;
 }
 
 /** Whether the text of a string has more bytes of UTF-8 than that. Escapes only make a text longer than it is. */
@@ -191,6 +208,45 @@ function parsed(text: string, long?: Token): ParsedJson | 'malformed' {
   } catch {
     return 'malformed';
   }
+}
+
+/**
+ * Parses JSON of any length, of which no more than {@link PARSED_BYTES} stand beside the texts of these members of its
+ * object. The bytes must be UTF-8.
+ */
+export function parseBeside(
+  bytes: Buffer,
+  names: readonly string[],
+): { readonly value: unknown } | 'malformed' | 'more_beside' {
+  if (bytes.length <= PARSED_BYTES) return parsed(bytes.toString('utf8'));
+  const longest = longestStrings(bytes, names.length);
+  if (typeof longest === 'string') return longest;
+  // As few as that takes: what is short may be a text of any member.
+  let beside = bytes.length;
+  const long = longest.filter((token) => {
+    const isNeeded = beside > PARSED_BYTES;
+    if (isNeeded) beside -= lengthOf(token);
+    return isNeeded;
+  });
+  long.sort((one, other) => one.start - other.start);
+  const standIns = long.map((_, index) => `${STAND_IN} ${index}`);
+  let text = '';
+  let at = 0;
+  for (const [index, { start, end }] of long.entries()) {
+    text += `${bytes.toString('utf8', at, start)}"${standIns[index]}"`;
+    at = end + 1;
+  }
+  const read = parsed(text + bytes.toString('utf8', at));
+  if (read === 'malformed' || !isJsonObject(read.value)) return read;
+  const { value } = read;
+  let found = 0;
+  for (const name of names) {
+    const token = long[standIns.indexOf(value[name] as string)];
+    if (token === undefined) continue;
+    value[name] = JSON.parse(bytes.toString('utf8', token.start, token.end + 1)) as string;
+    found += 1;
+  }
+  return found < long.length ? 'more_beside' : { value };
 }
 
 /**

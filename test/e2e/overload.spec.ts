@@ -67,7 +67,7 @@ describeOnAnyEngine('a manager that holds as much as it may', (engine) => {
   const LIMIT = 4 * MIB;
   const stage = Stage.on(engine, {
     MAX_PAYLOAD_BYTES: String(MIB / 2),
-    MAX_UPLOAD_BYTES: String(3 * MIB),
+    MAX_UPLOAD_BYTES: String(2 * MIB),
     MAX_HELD_BYTES: String(LIMIT),
   });
   const open: (() => void)[] = [];

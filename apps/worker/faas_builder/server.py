@@ -35,7 +35,8 @@ _LEASE_SECONDS = int(os.environ.get("FAAS_BUILD_LEASE_SECONDS", "60"))
 _HAND_OUT_SECONDS = 120
 _REQUEST_SECONDS = 10
 _TOKEN_HEADER = "X-Faas-Token"
-_LARGEST_JOB = 1024 * 1024
+#: Requirements of 1 MiB, of which JSON may write each character as two, and what else there is.
+_LARGEST_JOB = 4 * 1024 * 1024
 _CHUNK = 1024 * 1024
 #: Of both versions of control groups.
 _EVENTS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")

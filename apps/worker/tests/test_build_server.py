@@ -116,6 +116,12 @@ def test_a_fault_of_the_job_is_its_result(builder: Builder) -> None:
     assert (outcome["archive"], response.read()) == (0, b"")
 
 
+def test_a_job_may_have_as_many_requirements_as_a_manager_takes(builder: Builder) -> None:
+    # JSON writes each quote as two characters.
+    building = builder.ask({**JOB, "requirements": '"' * 1024 * 1024, "is_lock": False})
+    assert json.loads(building.readline()) == {"line": "asking the index"}
+
+
 def test_it_takes_one_job_and_only_from_who_knows_the_token(builder: Builder) -> None:
     assert builder.ask(JOB, "another").status == 403
     building = builder.ask({**JOB, "requirements": "slow", "is_lock": False})

@@ -38,6 +38,7 @@ import { linkToNext } from '../http/pages.js';
 import { type Filter, type Page, queryOf } from './page.js';
 import { readUpdate, updated } from './update.js';
 import { uploadFailure, uploadVerdict } from './upload-verdict.js';
+import { FORM_OVERHEAD_BYTES } from './upload-form.js';
 import { readRun, readUpload, type Upload } from './upload.js';
 
 /** How long a removal may take before it is answered with 202 and goes on by itself. */
@@ -133,7 +134,7 @@ export class FunctionsService {
 
   private bounds(reservation: MemoryReservation) {
     const fileBytes = Math.min(this.limits.uploadBytes, this.orchestrator.capabilities.largestCodeBytes);
-    const times = this.memory.timesOf(UPLOAD_TIMES, fileBytes);
+    const times = this.memory.timesOf(UPLOAD_TIMES, fileBytes + FORM_OVERHEAD_BYTES);
     return { fileBytes, counted: { add: (bytes: number) => reservation.add(Math.ceil(bytes * times)) } };
   }
 

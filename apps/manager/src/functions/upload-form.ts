@@ -1,6 +1,7 @@
 import busboy from 'busboy';
 import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
+import { LONGEST_REQUIREMENTS } from '#libs/config/config.js';
 import { AppError } from '#libs/errors/app-error.js';
 import { Chunks } from '../memory/chunks.js';
 import type { MemoryReservation } from '../memory/memory-budget.js';
@@ -18,9 +19,9 @@ export const FILE = 'python_file';
 export const REQUIREMENTS_FILE = 'requirements_file';
 const FILES: ReadonlySet<string> = new Set([FILE, REQUIREMENTS_FILE]);
 /** What the other parts and the part headers may add to the file. */
-export const FORM_OVERHEAD_BYTES = 256 * 1024;
-/** As much as the largest may have, and a byte by which a larger one is known. */
-const FIELD_BYTES = 64 * 1024 + 1;
+export const FORM_OVERHEAD_BYTES = 256 * 1024 + LONGEST_REQUIREMENTS;
+const FIELD_BYTES = 64 * 1024;
+const mostBytesOf = (name: string) => (name === 'requirements' ? LONGEST_REQUIREMENTS : FIELD_BYTES);
 
 /** Reads a form that has the file and text fields of these names. */
 export function readForm(
@@ -35,7 +36,16 @@ export function readForm(
       ? new InvalidUpload('form', 'A part of the form has no name.')
       : unknownField(name, [FILE, REQUIREMENTS_FILE, ...textFields]);
   return new Promise((resolve, reject) => {
+    // All that arrives counts, since a field is heard of only when the parser has kept all of it.
+    const count = (chunk: Buffer) => {
+      try {
+        reservation.add(chunk.length);
+      } catch (error) {
+        fail(error as AppError);
+      }
+    };
     const fail = (error: AppError) => {
+      request.off('data', count);
       request.unpipe(parser);
       // Most clients read no answer before they have sent everything. The server's time limit for requests bounds that.
       request.resume();
@@ -46,8 +56,13 @@ export function readForm(
       parser = busboy({
         headers: request.headers,
         defParamCharset: 'utf8',
-        // Busboy truncates a file that reaches its limit, so a file of the full size needs one byte more.
-        limits: { fileSize: fileBytes + 1, fieldSize: FIELD_BYTES, parts: 60, headerPairs: 50 },
+        // Each part has its own limit below. Busboy truncates what reaches these, so the full size needs one byte more.
+        limits: {
+          fileSize: Math.max(fileBytes, LONGEST_REQUIREMENTS) + 1,
+          fieldSize: LONGEST_REQUIREMENTS + 1,
+          parts: 60,
+          headerPairs: 50,
+        },
       });
     } catch (error) {
       reject(new InvalidUpload('form', `Send the upload as multipart/form-data: ${(error as Error).message}.`));
@@ -56,20 +71,19 @@ export function readForm(
     const form: Form = { fields: new Map() };
     const files: Promise<void>[] = [];
     parser.on('file', (name, stream) => {
-      if (name === REQUIREMENTS_FILE) {
-        files.push(collectRequirements(stream, form, reservation).catch((error: unknown) => fail(brokenOff(error))));
-        return;
-      }
-      if (name !== FILE) {
+      if (!FILES.has(name)) {
         fail(isTextField(name) ? new InvalidUpload(name, `${name} must be a text field, not a file.`) : unknown(name));
         stream.resume();
         return;
       }
-      stream.on('limit', () => fail(new UploadTooLarge(fileBytes)));
-      const collected = collect(stream, reservation).then(
+      const [member, most, tooLarge] =
+        name === FILE
+          ? (['file', fileBytes, () => new UploadTooLarge(fileBytes)] as const)
+          : (['requirements', LONGEST_REQUIREMENTS, () => tooLong(name, LONGEST_REQUIREMENTS)] as const);
+      const collected = collect(stream, most, tooLarge).then(
         (content) => {
-          if (form.file !== undefined) fail(new InvalidUpload(FILE, `${FILE} was sent more than once.`));
-          else form.file = content;
+          if (form[member] !== undefined) fail(new InvalidUpload(name, `${name} was sent more than once.`));
+          else form[member] = content;
         },
         (error: unknown) => fail(brokenOff(error)),
       );
@@ -80,17 +94,12 @@ export function readForm(
         fail(unknown(name));
       } else if (FILES.has(name)) {
         fail(new InvalidUpload(name, `${name} must be a file part: send it with a file name.`));
-      } else if (info.valueTruncated) {
-        fail(new InvalidUpload(name, `A form field is longer than ${FIELD_BYTES - 1} bytes.`));
+      } else if (info.valueTruncated || Buffer.byteLength(value) > mostBytesOf(name)) {
+        fail(tooLong(name, mostBytesOf(name)));
       } else if (form.fields.has(name)) {
         fail(new InvalidUpload(name, `${name} was sent more than once.`));
       } else {
-        try {
-          reservation.add(value.length);
-          form.fields.set(name, value);
-        } catch (error) {
-          fail(error as AppError);
-        }
+        form.fields.set(name, value);
       }
     });
     parser.on('partsLimit', () => fail(new InvalidUpload('form', 'The form has too many parts.')));
@@ -102,6 +111,7 @@ export function readForm(
     request.on('close', () => {
       if (!request.complete) fail(new InvalidUpload('form', 'The upload was cut off.'));
     });
+    request.on('data', count);
     request.pipe(parser);
   });
 }
@@ -115,34 +125,16 @@ function brokenOff(error: unknown): AppError {
   return error instanceof AppError ? error : new InvalidUpload('form', 'The upload ended in the middle of the file.');
 }
 
-/** It is a setting as well, and as large as that may be. */
-async function collectRequirements(
-  stream: Readable,
-  form: Form,
-  reservation: Pick<MemoryReservation, 'add'>,
-): Promise<void> {
+function tooLong(name: string, most: number): InvalidUpload {
+  return new InvalidUpload(name, `${name} is longer than ${most} bytes.`);
+}
+
+async function collect(stream: Readable, most: number, tooLarge: () => AppError): Promise<Buffer> {
   const chunks = new Chunks();
   let bytes = 0;
   for await (const chunk of stream as AsyncIterable<Buffer>) {
     bytes += chunk.length;
-    // What is more is read and forgotten.
-    if (bytes > FIELD_BYTES) continue;
-    reservation.add(chunk.length);
-    chunks.add(chunk);
-  }
-  if (form.requirements !== undefined) {
-    throw new InvalidUpload(REQUIREMENTS_FILE, `${REQUIREMENTS_FILE} was sent more than once.`);
-  }
-  if (bytes >= FIELD_BYTES || (stream as { truncated?: boolean }).truncated === true) {
-    throw new InvalidUpload(REQUIREMENTS_FILE, `${REQUIREMENTS_FILE} is longer than ${FIELD_BYTES - 1} bytes.`);
-  }
-  form.requirements = chunks.take();
-}
-
-async function collect(stream: Readable, reservation: Pick<MemoryReservation, 'add'>): Promise<Buffer> {
-  const chunks = new Chunks();
-  for await (const chunk of stream as AsyncIterable<Buffer>) {
-    reservation.add(chunk.length);
+    if (bytes > most) throw tooLarge();
     chunks.add(chunk);
   }
   return chunks.take();

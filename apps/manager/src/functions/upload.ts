@@ -1,7 +1,8 @@
 import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
+import { LONGEST_REQUIREMENTS } from '#libs/config/config.js';
 import { UnsupportedEncoding } from '#libs/errors/errors.js';
-import { isJsonObject, LONGEST_ESCAPE, PARSED_BYTES, parseBounded, STAND_IN } from '#libs/json/json-scan.js';
+import { isJsonObject, LONGEST_ESCAPE, PARSED_BYTES, parseBeside } from '#libs/json/json-scan.js';
 import { readBounded } from '../http/body.js';
 import type { MemoryReservation } from '../memory/memory-budget.js';
 import { faultIn } from '../revisions/faultless.js';
@@ -64,6 +65,8 @@ interface Kind<Form extends Dto, Json extends Dto> {
 
 const NAME = 'function_name';
 const CODE = 'code';
+/** The members of JSON that may be long. */
+const LONG = [CODE, 'requirements'];
 const UPLOAD = { form: UploadDto, json: JsonUploadDto, members: [NAME, ...METADATA_NAMES, ...SETTING_NAMES] };
 const REVISION = {
   form: RevisionUploadDto,
@@ -209,23 +212,20 @@ async function readJson(
   fileBytes: number,
   reservation: Pick<MemoryReservation, 'add'>,
 ): Promise<Readonly<Record<string, unknown>>> {
-  const body = await readBounded(request, fileBytes * LONGEST_ESCAPE + PARSED_BYTES, reservation, {
+  const most = (fileBytes + LONGEST_REQUIREMENTS) * LONGEST_ESCAPE + PARSED_BYTES;
+  const body = await readBounded(request, most, reservation, {
     tooLarge: () => new UploadTooLarge(fileBytes, CODE),
     cutOff: () => new InvalidUpload('body', 'The upload was cut off.'),
   });
   if (!isUtf8(body)) throw new InvalidUpload('body', 'The body is not UTF-8.');
-  const parsed = parseBounded(body);
+  const parsed = parseBeside(body, LONG);
   if (parsed === 'malformed') throw new InvalidUpload('body', 'The body is not JSON.');
-  if (parsed === 'more_beside') throw muchBeside();
-  const { value, long } = parsed;
+  if (parsed === 'more_beside') {
+    throw new InvalidUpload('body', `The body holds more than ${PARSED_BYTES} bytes beside ${LONG.join(' and ')}.`);
+  }
+  const { value } = parsed;
   if (!isJsonObject(value)) throw new InvalidUpload('body', 'The body is not a JSON object.');
-  if (long === undefined) return value;
-  if (value[CODE] !== STAND_IN) throw muchBeside();
-  return { ...value, [CODE]: JSON.parse(body.toString('utf8', long.start, long.end + 1)) as string };
-}
-
-function muchBeside(): InvalidUpload {
-  return new InvalidUpload('body', `The body holds more than ${PARSED_BYTES} bytes beside the code.`);
+  return value;
 }
 
 function numberIn(text: string): number | string {

@@ -1,7 +1,10 @@
+import { LONGEST_REQUIREMENTS } from '#libs/config/config.js';
 import { describe, expect, it } from 'vitest';
-import { LONGEST_REQUIREMENTS, parseRequirements } from './requirements.js';
+import { parseRequirements } from './requirements.js';
 
 const HASH = `--hash=sha256:${'a'.repeat(64)}`;
+/** As many as a package with wheels for all platforms has. */
+const HASHES = Array.from({ length: 120 }, () => `    ${HASH}`).join(' \\\n');
 const OTHER_HASH = `--hash=sha256:${'b'.repeat(64)}`;
 
 const linesOf = (text: string) => {
@@ -91,15 +94,29 @@ a==1.0.post1 \\
     expect(faultOf(text)).toMatch(why);
   });
 
+  it('may be a lock of many packages', () => {
+    const lock = Array.from({ length: 100 }, (_, at) => `pkg${at}==1.0 \\\n${HASHES}\n`).join('');
+    expect(lock.length).toBeGreaterThan(LONGEST_REQUIREMENTS * 0.95);
+    expect(linesOf(lock)).toBe(lock);
+    const longer = `${lock}${'x'.repeat(LONGEST_REQUIREMENTS)}`;
+    expect(faultOf(longer)).toBe(`requirements has ${longer.length} characters, and may have ${LONGEST_REQUIREMENTS}.`);
+  });
+
   it('are read in little time, whatever they hold', () => {
     const beganAt = performance.now();
     for (const text of [
-      `a${' '.repeat(60_000)}!`,
-      `a[${'b,'.repeat(30_000)}`,
-      `${'a-'.repeat(30_000)}!`,
-      'a==1,'.repeat(12_000),
+      `a${' '.repeat(1_000_000)}!`,
+      `a[${'b,'.repeat(500_000)}`,
+      `${'a-'.repeat(500_000)}!`,
+      'a==1,'.repeat(200_000),
+      `a;${'b '.repeat(500_000)}!`,
+      `a;${`b${HASH} `.repeat(10_000)}!`,
+      `a @ https://b/${'c'.repeat(1_000_000)}!`,
+      ' # a'.repeat(250_000),
+      `a==1${` ${HASH}`.repeat(13_000)} !`,
+      'a\\\n'.repeat(19_000),
     ])
-      expect(faultOf(text)).toBeDefined();
+      expect(faultOf(text) ?? linesOf(text)).toBeDefined();
     expect(performance.now() - beganAt).toBeLessThan(2_000);
   });
 });

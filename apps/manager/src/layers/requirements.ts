@@ -1,6 +1,6 @@
-/** In characters, of which nearly all take a byte. */
-export const LONGEST_REQUIREMENTS = 64 * 1024;
-const MOST_LINES = 10_000;
+import { LONGEST_REQUIREMENTS } from '#libs/config/config.js';
+
+const MOST_LINES = 20_000;
 
 const NAME = '[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?';
 const EXTRAS = `\\[\\s*(?:${NAME}\\s*(?:,\\s*${NAME}\\s*)*)?\\]`;

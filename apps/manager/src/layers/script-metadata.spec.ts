@@ -1,3 +1,4 @@
+import { LONGEST_REQUIREMENTS } from '#libs/config/config.js';
 import { describe, expect, it } from 'vitest';
 import { metadataIn } from './script-metadata.js';
 
@@ -64,7 +65,7 @@ describe('Script metadata', () => {
     [block('dependencies = ["a"]', 'dependencies = ["b"]'), /names dependencies twice/],
     [block('requires-python = ">=3; import os"'), /can't be read/],
     [block('other = 1'), /unknown member "other"/],
-    [block(`dependencies = ["${'a'.repeat(70_000)}"]`), /more than 65536 characters/],
+    [block(`dependencies = ["${'a'.repeat(LONGEST_REQUIREMENTS)}"]`), /more than 1048576 characters/],
   ])('is refused where it can’t be read: %#', (code, why) => {
     expect(metadataIn(code)).toEqual({ fault: expect.stringMatching(why) as string });
   });

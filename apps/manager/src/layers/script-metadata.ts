@@ -1,4 +1,5 @@
-import { LONGEST_REQUIREMENTS, NOTHING, parseRequirements, type Requirements } from './requirements.js';
+import { LONGEST_REQUIREMENTS } from '#libs/config/config.js';
+import { NOTHING, parseRequirements, type Requirements } from './requirements.js';
 
 /** What PEP 723 gives as its pattern, without the lines of a block, which are read one by one. */
 const OPENING = /^# \/\/\/ ([a-zA-Z0-9-]+)$/;

@@ -1,5 +1,6 @@
 import {
   LONGEST_IDLE_MS,
+  LONGEST_REQUIREMENTS,
   LONGEST_TIMEOUT_MS,
   MOST_CONCURRENCY,
   MOST_CPU_MILLIS,
@@ -10,7 +11,7 @@ import { ApiProperty, type ApiPropertyOptions } from '@nestjs/swagger';
 import { IsInt, IsOptional, Min } from 'class-validator';
 import { Faultless } from './faultless.js';
 import { InvalidUpload } from '../functions/errors.js';
-import { LONGEST_REQUIREMENTS, parseRequirements } from '../layers/requirements.js';
+import { parseRequirements } from '../layers/requirements.js';
 import { environmentFault, LARGEST_ENVIRONMENT } from './environment.js';
 import { MOST_SECRETS, type SecretTargets, secretsFault, variablesOf } from './secret-targets.js';
 
@@ -77,7 +78,7 @@ function Secrets(): PropertyDecorator {
 /** The packages that an upload may name. */
 function Packages(): PropertyDecorator {
   return (target, name) => {
-    const description = `Packages that the code imports: the lines of a requirements file, at most ${LONGEST_REQUIREMENTS / 1024} KiB, or a lock with hashes. Without it a block of script metadata (PEP 723) in the code counts.`;
+    const description = `Packages that the code imports: the lines of a requirements file, at most ${LONGEST_REQUIREMENTS / 1024 ** 2} MiB, or a lock with hashes. Without it a block of script metadata (PEP 723) in the code counts.`;
     SETTINGS.set(name as string, {
       member: { type: String, maxLength: LONGEST_REQUIREMENTS, nullable: true, description },
       text: { type: String, maxLength: LONGEST_REQUIREMENTS, description },

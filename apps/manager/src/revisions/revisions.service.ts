@@ -15,6 +15,7 @@ import { isDivided } from '../functions/function.entity.js';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { InlineReconciler } from '../functions/inline-reconciler.js';
 import { FunctionsService, UPLOAD_TIMES } from '../functions/functions.service.js';
+import { FORM_OVERHEAD_BYTES } from '../functions/upload-form.js';
 import { readRevision } from '../functions/upload.js';
 import { type LayerChoice, layerChoice } from '../layers/layer-choice.js';
 import type { BuildRow } from '../layers/layer.repository.js';
@@ -98,7 +99,7 @@ export class RevisionsService {
     named(id);
     using reservation = this.memory.reserve();
     const fileBytes = Math.min(this.limits.uploadBytes, this.orchestrator.capabilities.largestCodeBytes);
-    const times = this.memory.timesOf(UPLOAD_TIMES, fileBytes);
+    const times = this.memory.timesOf(UPLOAD_TIMES, fileBytes + FORM_OVERHEAD_BYTES);
     const counted = { add: (bytes: number) => reservation.add(Math.ceil(bytes * times)) };
     const { functionName, code, message, settings, unset } = await readRevision(request, fileBytes, counted);
     await this.secrets.require(settings.secrets ?? (unset.includes('secrets') ? {} : secrets));

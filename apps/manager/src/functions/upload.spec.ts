@@ -1,0 +1,109 @@
+import { LONGEST_REQUIREMENTS } from '#libs/config/config.js';
+import type { IncomingMessage } from 'node:http';
+import { PassThrough } from 'node:stream';
+import { describe, expect, it, vi } from 'vitest';
+import { field, file, form, type Form, type Part } from '../../../../test/support/uploads.js';
+import { readRevision, readRun } from './upload.js';
+
+const MOST_CODE = 2 * 1024 * 1024;
+const CODE = `def handle(payload):\n    return payload\n# ${'x'.repeat(100_000)}\n`;
+/** As long as it may be. */
+const LOCK = Array.from(
+  { length: 11_000 },
+  (_, at) => `p${at}==1 --hash=sha256:${'a'.repeat(64)}`.padEnd(94) + '\n',
+).join('');
+const LONGEST = LOCK + '#'.repeat(LONGEST_REQUIREMENTS - LOCK.length);
+
+type Request = PassThrough & IncomingMessage;
+
+/** One of which nothing has arrived yet. */
+function begun({ headers }: Form): Request {
+  const lower = { 'content-type': headers['Content-Type'] };
+  return Object.assign(new PassThrough(), { headers: lower, complete: true }) as unknown as Request;
+}
+
+function requestOf(whole: Form): Request {
+  const request = begun(whole);
+  request.end(whole.body);
+  return request;
+}
+
+const uncounted = { add: () => undefined };
+const sent = (request: Form) => readRevision(requestOf(request), MOST_CODE, uncounted);
+const asForm = (...parts: Part[]) => sent(form(...parts));
+const jsonOf = (members: object) => ({
+  headers: { 'Content-Type': 'application/json' },
+  body: Buffer.from(JSON.stringify(members)),
+});
+const asJson = (members: object) => sent(jsonOf(members));
+const ofFile = (name: string, content: string | Buffer): Part => ({ name, content, filename: 'f.txt' });
+
+describe('Requirements of an upload', () => {
+  it('may have 1 MiB, however they are sent', async () => {
+    const settings = { requirements: LONGEST };
+    expect((await asForm(file(CODE), field('requirements', LONGEST))).settings).toEqual(settings);
+    expect((await asForm(ofFile('requirements_file', LONGEST))).settings).toEqual(settings);
+    const read = await asJson({ code: CODE, requirements: LONGEST, timeout_ms: 5 });
+    expect(read).toMatchObject({ code: Buffer.from(CODE), settings: { requirements: LONGEST, timeout_ms: 5 } });
+    expect((await asJson({ requirements: LONGEST })).settings).toEqual(settings);
+  });
+
+  it('may have no more, and the error says where and how much', async () => {
+    const most = String(LONGEST_REQUIREMENTS);
+    const fault = (name: string) => ({ extras: { field: name }, message: expect.stringContaining(most) as string });
+    await expect(asForm(field('requirements', `${LONGEST}#`))).rejects.toMatchObject(fault('requirements'));
+    const asFile = asForm(ofFile('requirements_file', `${LONGEST}#`));
+    await expect(asFile).rejects.toMatchObject(fault('requirements_file'));
+    await expect(asJson({ code: CODE, requirements: `${LONGEST}#` })).rejects.toMatchObject(fault('requirements'));
+  });
+
+  it('make room for nothing else', async () => {
+    const long = 'x'.repeat(65_537);
+    await expect(asForm(file(CODE), field('message', long))).rejects.toMatchObject({
+      extras: { field: 'message' },
+      message: 'message is longer than 65536 bytes.',
+    });
+    const refused = {
+      extras: { field: 'body' },
+      message: 'The body holds more than 65536 bytes beside code and requirements.',
+    };
+    await expect(asJson({ code: CODE, message: long })).rejects.toMatchObject(refused);
+    await expect(asJson({ code: CODE, requirements: LONGEST, message: long })).rejects.toMatchObject(refused);
+    await expect(asForm(file('#'.repeat(MOST_CODE + 1)))).rejects.toMatchObject({ code: 'upload_too_large' });
+  });
+
+  it('leave the other texts of JSON as they are, whichever is the longest of them', async () => {
+    const read = await asJson({ code: `#${'x'.repeat(65_536)}`, message: 'why', env: { LONG: 'y'.repeat(2_000) } });
+    expect(read).toMatchObject({ message: 'why', settings: { env: { LONG: 'y'.repeat(2_000) } } });
+    const policy = { defaults: {} as never, ceilings: () => ({}) };
+    const run = { function_name: 'handle', code: CODE, payload: 'z'.repeat(60_000) };
+    expect(await readRun(requestOf(jsonOf(run)), MOST_CODE, policy, uncounted)).toMatchObject({ payload: run.payload });
+  });
+});
+
+describe('The memory of a form', () => {
+  it('counts as it arrives, before a field is whole', async () => {
+    const sending = form(file('x = 1\n'), field('requirements', LONGEST));
+    const request = begun(sending);
+    let held = 0;
+    const reading = readRevision(request, MOST_CODE, { add: (bytes) => void (held += bytes) });
+    const half = sending.body.subarray(0, sending.body.length / 2);
+    request.write(half);
+    await vi.waitFor(() => expect(held).toBe(half.length));
+    request.end(sending.body.subarray(half.length));
+    await reading;
+    expect(held).toBe(sending.body.length);
+  });
+
+  it('that there is not is told at once, and the rest is read and forgotten', async () => {
+    const request = requestOf(form(file(CODE), field('requirements', LONGEST)));
+    let room = 50_000;
+    const full = new Error('full');
+    const counted = (bytes: number) => {
+      room -= bytes;
+      if (room < 0) throw full;
+    };
+    await expect(readRevision(request, MOST_CODE, { add: counted })).rejects.toBe(full);
+    await vi.waitFor(() => expect(request.readableEnded).toBe(true));
+  });
+});
