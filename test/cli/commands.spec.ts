@@ -139,6 +139,12 @@ describeOnProcesses('the command line, piped', (engine) => {
     expect((await cli.run(['secrets'])).out).toMatch(/db-password +\S+ +safe/);
     expect(await cli.run(['secrets', 'remove', 'db-password'])).toMatchObject({ code: 4 });
     expect(await cli.run(['secrets', 'set'])).toMatchObject({ code: 2 });
+    const { stdout } = await shell(
+      `printf '\\xff\\xfeabc' | faas secrets set bytes 2>&1; echo "\${PIPESTATUS[1]}"; faas secrets`,
+    );
+    expect(stdout).toMatch(/^error: The value is not UTF-8\.\n.*base64\.\n2\n/);
+    expect(stdout).not.toMatch(/^bytes/m);
+    expect((await cli.run(['secrets', '--help'])).out).toContain('One line end at its end is cut off.');
     await cli.json('remove', 'safe', '--yes');
     expect(await cli.json('secrets', 'remove', 'db-password')).toEqual({ name: 'db-password', removed: true });
   });

@@ -7,6 +7,7 @@ import { describeFault } from '../deploy/python-fault.js';
 import { integer } from '../deploy/settings.js';
 import { Failure } from '../failure.js';
 import { type Output, printable } from '../output.js';
+import { utf8 } from '../utf8.js';
 
 /** As long as a manager lets a call take, MAX_TIMEOUT_MS unless configured, and some more to wait for its turn. */
 const WAIT_MS = 16 * 60_000;
@@ -68,12 +69,7 @@ function headerText(text: string): string {
 export async function payloadOf(payload: string | undefined, file: string | undefined): Promise<string> {
   if (payload !== undefined && file !== undefined) throw new Failure('usage', 'Give a payload or --file, not both.');
   if (file === undefined && payload !== '-') return payload ?? '';
-  const bytes = file === undefined ? await buffer(process.stdin) : read(file);
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    throw new Failure('usage', 'The payload is not UTF-8.', undefined, 'A payload is text: encode bytes, as base64.');
-  }
+  return utf8(file === undefined ? await buffer(process.stdin) : read(file), 'The payload');
 }
 
 function read(path: string): Buffer {

@@ -1,4 +1,4 @@
-import { text } from 'node:stream/consumers';
+import { buffer } from 'node:stream/consumers';
 import { Argument, type Command } from 'commander';
 import type { SecretDto } from '../client/index.js';
 import { command, nameIn } from '../command.js';
@@ -6,6 +6,7 @@ import { answered, connect, SOON } from '../connection.js';
 import { Failure } from '../failure.js';
 import { askHidden, hasTerminal } from '../login/prompt.js';
 import type { Output } from '../output.js';
+import { utf8 } from '../utf8.js';
 
 const ACTIONS = ['set', 'remove'] as const;
 const HEAD = ['SECRET', 'UPDATED', 'USED BY'];
@@ -15,6 +16,10 @@ export function addSecrets(program: Command): void {
   const made = command(program, 'secrets', 'list the secrets, set one, or remove one')
     .addArgument(new Argument('[action]', 'set or remove; the list if left out').choices(ACTIONS))
     .argument('[name]', "the secret's name", nameIn)
+    .addHelpText(
+      'after',
+      '\nset reads the value from stdin, or asks for it in a terminal. One line end at its end is cut off.',
+    )
     .action(async (action: (typeof ACTIONS)[number] | undefined, name: string | undefined) => {
       const output = made.output();
       if (action === undefined) return list(output);
@@ -45,7 +50,7 @@ async function remove(name: string, output: Output): Promise<void> {
 
 /** One line end that a shell has put at the end is no part of it. */
 async function readValue(name: string): Promise<string> {
-  const value = hasTerminal() ? await askHidden(`Value of ${name}: `) : await text(process.stdin);
+  const value = hasTerminal() ? await askHidden(`Value of ${name}: `) : utf8(await buffer(process.stdin), 'The value');
   const read = value.replace(/\r?\n$/, '');
   if (read === '') throw new Failure('usage', 'The value is empty: write it to stdin, or type it in a terminal.');
   return read;
