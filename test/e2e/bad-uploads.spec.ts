@@ -30,6 +30,11 @@ const REFUSED: readonly { readonly what: string; readonly field: string; readonl
     parts: [file(ECHO), { name: 'function_name', content: 'handle', filename: 'name.txt' }],
   },
   { what: 'an empty file', field: 'python_file', parts: [file(''), NAME] },
+  {
+    what: 'a text that is not UTF-8',
+    field: 'description',
+    parts: [file(ECHO), NAME, field('description', Buffer.from([0xe9]))],
+  },
   { what: 'a file that is not UTF-8', field: 'python_file', parts: [file(Buffer.from([0x23, 0xe9, 0x0a])), NAME] },
   {
     what: 'a file that says that it is UTF-8, and is not',

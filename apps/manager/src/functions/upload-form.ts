@@ -21,6 +21,8 @@ const FILES: ReadonlySet<string> = new Set([FILE, REQUIREMENTS_FILE]);
 /** What the other parts and the part headers may add to the file. */
 export const FORM_OVERHEAD_BYTES = 256 * 1024 + LONGEST_REQUIREMENTS;
 const FIELD_BYTES = 64 * 1024;
+/** What the parser puts in the place of bytes that are no text, whatever character set a part names. Nobody means it. */
+const REPLACEMENT = '\uFFFD';
 const mostBytesOf = (name: string) => (name === 'requirements' ? LONGEST_REQUIREMENTS : FIELD_BYTES);
 
 /** Reads a form that has the file and text fields of these names. */
@@ -89,13 +91,16 @@ export function readForm(
       );
       files.push(collected);
     });
-    parser.on('field', (name, value, info) => {
+    // Undefined: it names a character set that the parser doesn't know.
+    parser.on('field', (name, value: string | undefined, info) => {
       if (info.nameTruncated || !(FILES.has(name) || isTextField(name))) {
         fail(unknown(name));
       } else if (FILES.has(name)) {
         fail(new InvalidUpload(name, `${name} must be a file part: send it with a file name.`));
-      } else if (info.valueTruncated || Buffer.byteLength(value) > mostBytesOf(name)) {
+      } else if (info.valueTruncated || Buffer.byteLength(value ?? '') > mostBytesOf(name)) {
         fail(tooLong(name, mostBytesOf(name)));
+      } else if (value === undefined || value.includes(REPLACEMENT)) {
+        fail(new InvalidUpload(name, `${name} is not UTF-8 text, nor in the character set that its part names.`));
       } else if (form.fields.has(name)) {
         fail(new InvalidUpload(name, `${name} was sent more than once.`));
       } else {

@@ -81,6 +81,28 @@ describe('Requirements of an upload', () => {
   });
 });
 
+describe('A text field of a form', () => {
+  const NOT_UTF8 = Buffer.from('{"A": "\xe9"}', 'latin1');
+  const typed = (content: Buffer, contentType: string): Part => ({ ...field('env', content), contentType });
+
+  it.each([
+    ['none', field('env', NOT_UTF8)],
+    ['UTF-8', typed(NOT_UTF8, 'text/plain; charset=utf-8')],
+    ['one that nobody knows', typed(Buffer.from('{"A": "x"}'), 'text/plain; charset=x-none')],
+  ])('that is no text is refused where its part names as character set: %s', async (_, part) => {
+    await expect(asForm(part)).rejects.toMatchObject({
+      extras: { field: 'env' },
+      message: expect.stringMatching(/^env is not UTF-8 text/) as string,
+    });
+  });
+
+  it('is read in the character set that its part names', async () => {
+    const settings = { env: { A: 'é' } };
+    expect(await asForm(field('env', '{"A": "é"}'))).toMatchObject({ settings });
+    expect(await asForm(typed(NOT_UTF8, 'text/plain; charset=iso-8859-1'))).toMatchObject({ settings });
+  });
+});
+
 describe('The memory of a form', () => {
   it('counts as it arrives, before a field is whole', async () => {
     const sending = form(file('x = 1\n'), field('requirements', LONGEST));
