@@ -302,6 +302,34 @@ describeOnProcesses('the command line, piped', (engine) => {
     await cli.json('invoke', 'failing', 'one');
     const { stdout, stderr } = await shell('faas list --json | head -c 1; echo "${PIPESTATUS[0]}"');
     expect({ stdout, stderr }).toEqual({ stdout: '[0\n', stderr: '' });
+    // That it has gone is told by the next line that is written.
+    const following = shell('faas logs failing -f | head -n 1; echo "${PIPESTATUS[0]}"');
+    let ended: Awaited<typeof following> | undefined;
+    do {
+      const calling = cli.json('invoke', 'failing', 'another').then(() => undefined);
+      ended = await Promise.race([following, calling]);
+      await calling;
+    } while (ended === undefined);
+    expect(ended).toEqual({ stdout: expect.stringMatching(/ got \w+\n0\n$/) as string, stderr: '' });
+  });
+
+  it('ends with its own code where its reader has gone', async () => {
+    for (const [command, code] of [
+      ['deploy broken.py', 6],
+      ['deploy broken.py --json', 6],
+      ['get nobody', 3],
+      ['logs nobody -f --json', 3],
+      ['list', 0],
+    ] as const) {
+      const { stdout } = await shell(`faas ${command} 2>&1 | true; echo "\${PIPESTATUS[0]}"`);
+      expect({ command, stdout }).toEqual({ command, stdout: `${code}\n` });
+    }
+  });
+
+  it('says in a line that its result can’t be written', async () => {
+    const { stdout } = await shell('faas list 2>&1 >/dev/full; echo "$?"');
+    expect(stdout).toMatch(/^error: The result can't be written: ENOSPC.*\n1\n$/);
+    expect((await shell('faas get nobody 2>/dev/full; echo "$?"')).stdout).toBe('3\n');
   });
 
   it('stores a key that works for its user alone, and shows it to nobody', async () => {

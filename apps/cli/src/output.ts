@@ -30,6 +30,13 @@ export class Output {
     return this.write(this.json ? JSON.stringify(value) : human());
   }
 
+  /** For what may go on for ever: its reader has seen enough once it goes. */
+  endWithReader(): void {
+    this.out.once('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EPIPE') process.exit();
+    });
+  }
+
   /** Resolves once a reader that is slower than us has room again. */
   drained(): Promise<void> {
     return new Promise((resolve) => {

@@ -70,6 +70,8 @@ export async function run(args: readonly string[]): Promise<number> {
     // It was asked for nothing, and has shown what there is.
     if (error instanceof CommanderError && error.code === 'commander.help') return EXIT.usage;
     const failure = asFailure(error);
+    // Also where nobody reads it any more.
+    process.exitCode = EXIT[failure.kind];
     new Output(wantsJson(args)).fail(failure);
     return EXIT[failure.kind];
   }

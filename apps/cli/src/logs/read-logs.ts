@@ -15,6 +15,7 @@ const GIVE_UP_MS = 60_000;
 const PAUSE_MS = 1_000;
 
 export async function readLogs(ref: string, query: Query, isFollowed: boolean, output: Output): Promise<void> {
+  output.endWithReader();
   if (isFollowed) return follow(ref, query, output);
   for await (const line of linesOf(uncut(await open(ref, query)))) await print(line, output);
 }
