@@ -13,8 +13,6 @@ from collections.abc import Iterable, Mapping, MutableMapping
 MASK = "***"
 # What is shorter is found in any text, and would tell that it is a part of it.
 _FEWEST_CHARS = 4
-# Of a value of several lines, such as a key in PEM: a log has them one by one.
-_FEWEST_CHARS_OF_LINE = 8
 
 # The longest first: of a value nothing must be left around a part of it. No pattern: compiling
 # one of values as large as they may be takes more memory than a small worker has.
@@ -73,9 +71,11 @@ def _files(folder: str) -> list[str]:
 
 def _forms_of(values: Iterable[str]) -> Iterable[str]:
     for value in values:
+        # Of a value of several lines, such as a key in PEM, a log has them one by one.
         lines = value.splitlines() if "\n" in value or "\r" in value else []
-        parts = [line.strip() for line in lines if len(line.strip()) >= _FEWEST_CHARS_OF_LINE]
-        for part in (value, value.strip(), *parts):
+        for part in (value, value.strip(), *(line.strip() for line in lines)):
             if len(part) >= _FEWEST_CHARS:
                 # As it is, and as Python and JSON write it in quotes.
-                yield from (part, repr(part)[1:-1], json.dumps(part)[1:-1])
+                for form in (repr(part), json.dumps(part), json.dumps(part, ensure_ascii=False)):
+                    yield form[1:-1]
+                yield part

@@ -94,13 +94,20 @@ def test_a_file_of_another_name_is_refused(worker: Worker, name: str) -> None:
 
 def test_short_values_are_left_alone_and_quoted_ones_found() -> None:
     try:
-        environ = {"FAAS_SECRETS": "A,B,C", "A": "abc", "B": 'quo"ted\t', "C": "ends\n"}
+        environ = {"FAAS_SECRETS": "A,B,C,D,E", "A": "abc", "B": 'quo"ted\t', "C": "ends\n"}
+        environ |= {"D": 'gr\u00f6\u00dfer "x"\x01', "E": "bob\nhunter2\nfour\n"}
         confidential.hide(environ, "/nowhere")
         assert environ["FAAS_SECRETS_DIR"] == "/nowhere"
         assert confidential.masked("abc") == "abc"
         assert confidential.masked(repr('quo"ted\t')) == "'***'"
         assert confidential.masked(json.dumps('quo"ted\t')) == '"***"'
         assert confidential.masked_bytes(b"it ends") == b"it ***"
+        for ascii_only in (True, False):
+            text = json.dumps(environ["D"], ensure_ascii=ascii_only)
+            assert confidential.masked(text) == '"***"'
+            assert confidential.masked_bytes(text.encode()) == b'"***"'
+        assert confidential.masked("bob\nhunter2\nfour\n") == "***"
+        assert confidential.masked("bob is hunter2, not four") == "bob is ***, not ***"
     finally:
         confidential.hide({}, "/nowhere")
     assert confidential.masked("ends") == "ends"
