@@ -38,6 +38,8 @@ it.each([
   ['tail', '10001', 'tail must be a whole number from 0 to 10000.'],
   ['tail', ['1', '2'], 'tail must be a whole number from 0 to 10000.'],
   ['since', '10m', 'since must be a time such as 2026-11-23T12:00:00Z (RFC 3339).'],
+  ['since', '2026-02-30T00:00:00Z', 'since must be a time such as 2026-11-23T12:00:00Z (RFC 3339).'],
+  ['since', '2026-13-01T00:00:00Z', 'since must be a time such as 2026-11-23T12:00:00Z (RFC 3339).'],
   ['follow', '', 'follow must be true or false.'],
   ['follow', 'toString', 'follow must be true or false.'],
   ['source', 'stderr', 'source must be handler or worker.'],

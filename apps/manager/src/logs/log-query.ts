@@ -1,4 +1,5 @@
 import { InvalidRequest } from '#libs/errors/errors.js';
+import { hasDay } from '#libs/json/time.js';
 import { nextTime, timeOf } from '#libs/orchestrator/replica-log.js';
 import { type LogSource, SOURCES } from './dto/log-record.dto.js';
 
@@ -31,7 +32,9 @@ export interface EventClient {
  * gets what came after the event that it names.
  */
 export function logQueryOf(query: Record<string, unknown>, client: EventClient): LogQuery {
-  const since = read(query, 'since', 'a time such as 2026-11-23T12:00:00Z (RFC 3339)', timeOf);
+  const since = read(query, 'since', 'a time such as 2026-11-23T12:00:00Z (RFC 3339)', (text) =>
+    hasDay(text) ? timeOf(text) : undefined,
+  );
   const follow = read(query, 'follow', 'true or false', (text) => SWITCH.get(text));
   const resumed = client.isEventStream ? timeOf(client.lastEventId ?? '') : undefined;
   const from = resumed && nextTime(resumed);
