@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   CLOSE_BRACE,
+  jsonObjectIn,
   JsonStrings,
   lastByte,
   longestString,
@@ -74,6 +75,19 @@ describe('longestString', () => {
     expect(longestString(Buffer.from('['.repeat(1_000_000)))).toBe('more_beside');
     expect(longestString(Buffer.from(`"a\n${long}`))).toBe('malformed');
     expect(longestString(Buffer.from(`{"a":${long.slice(0, -1)}`))).toBe('malformed');
+  });
+});
+
+describe('jsonObjectIn', () => {
+  it.each([
+    ['{"a": 1}', { a: 1 }],
+    ['', 'empty'],
+    ['{', 'not JSON'],
+    ['[]', 'not a JSON object'],
+    ['null', 'not a JSON object'],
+    [Buffer.from([0x22, 0xe9, 0x22]), 'not UTF-8'],
+  ])('finds in %j: %j', (bytes, found) => {
+    expect(jsonObjectIn(Buffer.from(bytes as string))).toEqual(found);
   });
 });
 

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { randomUUID } from 'node:crypto';
 
 /**
@@ -182,6 +183,17 @@ export const STAND_IN = randomUUID();
 
 export function isJsonObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** The object of a short JSON text, or what the bytes are instead. */
+export function jsonObjectIn(
+  bytes: Buffer,
+): Readonly<Record<string, unknown>> | 'empty' | 'not UTF-8' | 'not JSON' | 'not a JSON object' {
+  if (bytes.length === 0) return 'empty';
+  if (!isUtf8(bytes)) return 'not UTF-8';
+  const read = parsed(bytes.toString('utf8'));
+  if (read === 'malformed') return 'not JSON';
+  return isJsonObject(read.value) ? read.value : 'not a JSON object';
 }
 
 export interface ParsedJson {

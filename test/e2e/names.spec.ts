@@ -260,10 +260,17 @@ describeOnAnyEngine('what users say of a function', (engine) => {
       await manager.remove(id);
     });
 
-    it.each(['', 'x', '[]', 'null', '"x"', '{"name":"a"'])('no JSON object: %j', async (body) => {
+    it.each([
+      ['', 'The body is empty.'],
+      ['x', 'The body is not JSON.'],
+      ['{"name":"a"', 'The body is not JSON.'],
+      ['[]', 'The body is not a JSON object.'],
+      ['null', 'The body is not a JSON object.'],
+      ['"x"', 'The body is not a JSON object.'],
+    ])('no JSON object: %j', async (body, detail) => {
       const { id } = await stage.manager.add(ECHO);
       const problem = expectProblem(await change(stage.manager, id, body), 400, 'invalid_update');
-      expect(problem.field).toBe('body');
+      expect(problem).toMatchObject({ field: 'body', detail: expect.stringContaining(detail) as string });
       await stage.manager.remove(id);
     });
 

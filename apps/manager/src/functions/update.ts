@@ -1,7 +1,6 @@
 import type { Scope } from '#libs/config/api-keys.js';
-import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
-import { isJsonObject, LONGEST_ESCAPE, longestString, PARSED_BYTES } from '#libs/json/json-scan.js';
+import { isJsonObject, jsonObjectIn, LONGEST_ESCAPE, longestString, PARSED_BYTES } from '#libs/json/json-scan.js';
 import { readBounded } from '../http/body.js';
 import { shownUrl } from '../invocations/invocation-policy.js';
 import type { MemoryReservation } from '../memory/memory-budget.js';
@@ -44,9 +43,9 @@ export async function readJsonObject(
   if (body.length > PARSED_BYTES && longestString(body) === 'more_beside') {
     throw new InvalidUpdate('body', `The body holds more than ${PARSED_BYTES} bytes beside its longest text.`);
   }
-  const value = objectIn(body);
-  if (value === undefined) throw new InvalidUpdate('body', `Send a JSON object, such as ${example}.`);
-  return value;
+  const value = jsonObjectIn(body);
+  if (typeof value !== 'string') return value;
+  throw new InvalidUpdate('body', `The body is ${value}. Send a JSON object, such as ${example}.`);
 }
 
 /** Of a body of a few bytes what counts in memory is the request itself. */
@@ -85,14 +84,4 @@ function merged(before: object, changes: unknown): unknown {
   if (changes === null) return {};
   if (!isJsonObject(changes)) return changes;
   return Object.fromEntries(Object.entries({ ...before, ...changes }).filter(([, value]) => value !== null));
-}
-
-function objectIn(body: Buffer): Update | undefined {
-  if (!isUtf8(body)) return undefined;
-  try {
-    const value: unknown = JSON.parse(body.toString('utf8'));
-    return isJsonObject(value) ? value : undefined;
-  } catch {
-    return undefined;
-  }
 }

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { describe, expect, it, vi } from 'vitest';
 import { field, file, form, type Form, type Part } from '../../../../test/support/uploads.js';
-import { readRevision, readRun } from './upload.js';
+import { readRevision, readRun, readUpload } from './upload.js';
 
 const MOST_CODE = 2 * 1024 * 1024;
 const CODE = `def handle(payload):\n    return payload\n# ${'x'.repeat(100_000)}\n`;
@@ -28,6 +28,7 @@ function requestOf(whole: Form): Request {
   return request;
 }
 
+const policy = { defaults: {} as never, ceilings: () => ({}) };
 const uncounted = { add: () => undefined };
 const sent = (request: Form) => readRevision(requestOf(request), MOST_CODE, uncounted);
 const asForm = (...parts: Part[]) => sent(form(...parts));
@@ -75,9 +76,22 @@ describe('Requirements of an upload', () => {
   it('leave the other texts of JSON as they are, whichever is the longest of them', async () => {
     const read = await asJson({ code: `#${'x'.repeat(65_536)}`, message: 'why', env: { LONG: 'y'.repeat(2_000) } });
     expect(read).toMatchObject({ message: 'why', settings: { env: { LONG: 'y'.repeat(2_000) } } });
-    const policy = { defaults: {} as never, ceilings: () => ({}) };
     const run = { function_name: 'handle', code: CODE, payload: 'z'.repeat(60_000) };
     expect(await readRun(requestOf(jsonOf(run)), MOST_CODE, policy, uncounted)).toMatchObject({ payload: run.payload });
+  });
+});
+
+describe('An upload as JSON', () => {
+  it.each([
+    ['function_name', { code: CODE, function_name: 1 }, 'function_name must be a string'],
+    ['code', { code: 1, function_name: 'handle' }, 'code must be a string'],
+    ['function_name', { code: CODE }, 'function_name is missing'],
+    ['code', { code: null, function_name: 'handle' }, 'code is missing'],
+  ])('is told what is wrong with its %s', async (name, members, message) => {
+    await expect(readUpload(requestOf(jsonOf(members)), MOST_CODE, policy, uncounted)).rejects.toMatchObject({
+      extras: { field: name },
+      message: expect.stringContaining(message) as string,
+    });
   });
 });
 

@@ -7,6 +7,7 @@ describe('environmentFault', () => {
     [{ GREETING: 'Hello', _x: '', a1: 'é😀\n"$(HOME)" $$' }],
     [{ FAAS_EVENT_LOOP: 'asyncio', MY_PYTHONPATH: 'x', PATHS: 'x' }],
     [{ A: 'x'.repeat(LARGEST_ENVIRONMENT - 1) }],
+    [{ ['A'.repeat(255)]: 'x' }],
   ])('lets %j pass', (environment) => {
     expect(environmentFault(environment)).toBeUndefined();
   });
@@ -23,6 +24,7 @@ describe('environmentFault', () => {
     [{ '': 'x' }, 'the name ""'],
     [{ 'A=B': 'x' }, 'the name "A=B"'],
     [{ '1A': 'x' }, 'the name "1A"'],
+    [{ ['A'.repeat(256)]: 'x' }, 'A" is longer than 255 characters'],
     [{ A: 'x'.repeat(LARGEST_ENVIRONMENT) }, `may have ${LARGEST_ENVIRONMENT}`],
     [{ FAAS_EVENT_LOOP: 'gevent' }, 'must be uvloop or asyncio'],
   ])('refuses %j', (environment, told) => {

@@ -3,7 +3,8 @@ import { isJsonObject } from '#libs/json/json-scan.js';
 /** In bytes of UTF-8, names and values together. Programs may get more, but a whole request of it must stay small. */
 export const LARGEST_ENVIRONMENT = 32 * 1024;
 
-const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,254}$/;
+const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
+const LONGEST_NAME = 255;
 /**
  * What the worker itself goes by, and what an interpreter or its loader reads only when it starts: a worker that waited
  * for its function has been started before.
@@ -15,6 +16,7 @@ const FREE = 'FAAS_EVENT_LOOP';
 
 /** Why no variable may have this name; undefined: one may. */
 export function variableFault(name: string): string | undefined {
+  if (name.length > LONGEST_NAME) return `is longer than ${LONGEST_NAME} characters`;
   if (!NAME.test(name)) return 'must have letters, digits and underscores, and not begin with a digit';
   return RESERVED.test(name) ? 'is reserved for the worker and for Python' : undefined;
 }

@@ -1,6 +1,5 @@
-import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
-import { isJsonObject, LONGEST_ESCAPE } from '#libs/json/json-scan.js';
+import { jsonObjectIn, LONGEST_ESCAPE } from '#libs/json/json-scan.js';
 import { readBounded } from '../http/body.js';
 import type { MemoryReservation } from '../memory/memory-budget.js';
 import { InvalidSecret } from './errors.js';
@@ -18,8 +17,10 @@ export async function readSecretValue(
     tooLarge: () => new InvalidSecret('value', `value may have ${LARGEST_SECRET} bytes.`),
     cutOff: () => new InvalidSecret('body', 'The body was cut off.'),
   });
-  const sent = objectIn(body);
-  if (sent === undefined) throw new InvalidSecret('body', 'Send a JSON object, {"value": "…"}.');
+  const sent = jsonObjectIn(body);
+  if (typeof sent === 'string') {
+    throw new InvalidSecret('body', `The body is ${sent}. Send a JSON object, {"value": "…"}.`);
+  }
   const { value, ...others } = sent;
   // Its name may be a value that was meant for another place.
   if (Object.keys(others).length > 0) throw new InvalidSecret('body', 'There is no other member than value.');
@@ -34,14 +35,4 @@ export function valueFault(value: unknown): string | undefined {
   if (value.includes('\0') || !value.isWellFormed()) return 'value holds characters that are no text.';
   const bytes = Buffer.byteLength(value);
   return bytes > LARGEST_SECRET ? `value has ${bytes} bytes, and may have ${LARGEST_SECRET}.` : undefined;
-}
-
-function objectIn(body: Buffer): Readonly<Record<string, unknown>> | undefined {
-  if (!isUtf8(body)) return undefined;
-  try {
-    const value: unknown = JSON.parse(body.toString('utf8'));
-    return isJsonObject(value) ? value : undefined;
-  } catch {
-    return undefined;
-  }
 }

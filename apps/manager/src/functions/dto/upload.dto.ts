@@ -214,7 +214,8 @@ function requirementsFileFault(file: unknown): string | undefined {
 }
 
 function codeFault(code: unknown): string | undefined {
-  if (typeof code !== 'string') return 'code is missing: send the text of the Python file.';
+  if (code === undefined) return 'code is missing: send the text of the Python file.';
+  if (typeof code !== 'string') return 'code must be a string, the text of the Python file.';
   if (code.length === 0) return 'code is empty.';
   if (!code.isWellFormed()) return 'code holds half of a surrogate pair, which is no text.';
   if (namesAnotherEncoding(Buffer.from(code))) {
@@ -224,7 +225,8 @@ function codeFault(code: unknown): string | undefined {
 }
 
 function functionNameFault(name: unknown): string | undefined {
-  if (typeof name !== 'string') return 'function_name is missing: send the name of the function inside the file.';
+  if (name === undefined) return 'function_name is missing: send the name of the function inside the file.';
+  if (typeof name !== 'string') return 'function_name must be a string, the name of the function inside the file.';
   const parsed = parseFunctionName(name);
   return 'fault' in parsed ? parsed.fault : undefined;
 }
