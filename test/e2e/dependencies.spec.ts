@@ -75,7 +75,7 @@ describeOnEachEngineWithLayers('Packages of functions', (engine) => {
       ...form(
         { name: 'function_name', content: 'handle' },
         { name: 'python_file', content: TELLS_VERSION, filename: 'a.py' },
-        { name: 'requirements_file', content: lock.text, filename: 'requirements.txt' },
+        { name: 'requirements_file', content: `${lock.text}# ${'x'.repeat(100_000)}\n`, filename: 'requirements.txt' },
       ),
     });
     expect(locked.status, locked.text).toBe(201);
@@ -157,6 +157,28 @@ def handle(payload):
     expect((await revising).json()).toMatchObject({ revision: 2, status: 'ready', serving: true, build: null });
     expect((await manager.call(id)).json()).toEqual({ result: 1 });
     await manager.remove(id);
+  });
+
+  it('of a first upload are built before there is a function, which comes though the client has left', async () => {
+    index.add(wheel('firstpkg'));
+    index.hold();
+    const leaving = new AbortController();
+    const body = { code: PLAIN, function_name: 'handle', name: 'first', requirements: 'firstpkg' };
+    const uploading = manager.send('/functions', {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify(body),
+      signal: leaving.signal,
+    });
+    await vi.waitFor(() => expect(index.asked).toContain('/simple/firstpkg/'), { timeout: 20_000 });
+    expectProblem(await manager.send('/functions/first'), 404, 'function_not_found');
+    leaving.abort();
+    await expect(uploading).rejects.toThrow();
+    index.letGo();
+    await vi.waitFor(async () => expect((await manager.call('first')).json()).toEqual({ result: 'plain' }), {
+      timeout: 20_000,
+    });
+    await manager.remove('first');
   });
 
   it('that can’t be had change nothing, and uv says why', async () => {
