@@ -109,7 +109,7 @@ export class FunctionsService {
 
   /**
    * Has `work` use the code once it is ready, as a function that nobody else sees, and removes it whatever becomes of
-   * that. It is not waited for once `leaving` aborts.
+   * that. It is not waited for once `leaving` aborts, which it does at the latest when the answer has been sent.
    */
   async once<T>(
     request: IncomingMessage,
@@ -127,8 +127,11 @@ export class FunctionsService {
     try {
       return await work(made, upload.payload);
     } finally {
-      // It need not be waited for, and goes by itself at its end should that not be written down.
-      void this.removeLater(made);
+      // Once its answer has gone out, which needs the processor first. It goes by itself at its end should that not be
+      // written down.
+      const remove = () => void this.removeLater(made);
+      if (leaving.aborted) remove();
+      else leaving.addEventListener('abort', remove, { once: true });
     }
   }
 
