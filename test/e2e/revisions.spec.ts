@@ -394,7 +394,14 @@ describeOnProcesses('a function whose file can’t be loaded any more', (engine)
     expectProblem(await manager.call(id, 'leave'), 502, 'worker_crashed');
     await vi.waitFor(async () => {
       const refused = expectProblem(await manager.call(id, ''), 409, 'function_not_runnable');
+      expect(refused).toMatchObject({ function_status: 'error' });
       expect(refused.detail).toContain('ConnectionRefusedError');
+    });
+    expect((await manager.send(`/functions/${id}`)).json()).toMatchObject({
+      status: 'error',
+      ready_replicas: 0,
+      last_error: { code: 'handler_not_loadable', message: expect.stringContaining('ConnectionRefused') as string },
+      conditions: [{ type: 'Ready', status: false, reason: 'handler_not_loadable' }, { type: 'Reconciled' }],
     });
     expectProblem(await post(manager, `${id}/rollback`, { revision: 1 }), 422, 'handler_not_loadable');
     await once(database.listen(port, '127.0.0.1'), 'listening');

@@ -30,19 +30,6 @@ def handle(payload):
     return command
 `;
 
-/** Told `away` it ends, and can't be loaded where it was for two seconds. */
-export const AWAY_FOR_A_WHILE = `import os, tempfile, time
-MARK = os.path.join(tempfile.gettempdir(), "away")
-if os.path.exists(MARK) and time.time() < float(open(MARK).read()):
-    raise ConnectionError("the database is away")
-def handle(payload):
-    if payload == "away":
-        with open(MARK, "w") as file:
-            file.write(str(time.time() + 2))
-        os._exit(3)
-    return payload
-`;
-
 /** A coroutine that sleeps for as long as it is told. */
 export const SLEEPY = `import asyncio
 
