@@ -147,10 +147,12 @@ class Load {
   }
 
   async #run(updated) {
-    const began = performance.now();
+    let next = performance.now();
     while (!this.#isOver) {
       this.#underWay.push(this.#one(updated));
-      await delay(Math.max(0, began + this.calls * CALL_EVERY_MS - performance.now()));
+      // After a stall some are made up for, and not so many at once that they find no place.
+      next = Math.max(next + CALL_EVERY_MS, performance.now() - (AT_ONCE / 2) * CALL_EVERY_MS);
+      await delay(Math.max(0, next - performance.now()));
     }
   }
 

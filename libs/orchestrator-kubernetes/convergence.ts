@@ -68,8 +68,8 @@ export class Convergence {
     return scaled;
   }
 
-  /** Writes a fault down in the Deployment's annotation. */
-  async note(deployment: V1Deployment, fault: string, signal: AbortSignal): Promise<V1Deployment> {
+  /** Writes a fault down in the Deployment's annotation; null: there is none any more. */
+  async note(deployment: V1Deployment, fault: string | null, signal: AbortSignal): Promise<V1Deployment> {
     return this.patch(deployment, { metadata: { annotations: { [FAULT_ANNOTATION]: fault } } }, signal);
   }
 

@@ -32,7 +32,7 @@ import { KubernetesLayers } from './kubernetes-layers.js';
 import { LABEL, ownedBy } from './labels.js';
 import { isAutoscaled, manifestsFor } from './manifests.js';
 import { deploymentName } from './names.js';
-import { notedFault, noteOf } from './noted-fault.js';
+import { hasNote, notedFault, noteOf } from './noted-fault.js';
 import { observedOf, surplusPoolReplicas } from './observe.js';
 import { logsOf } from './pod-logs.js';
 import { podTemplate } from './pod-template.js';
@@ -239,8 +239,10 @@ export class KubernetesOrchestrator extends Orchestrator {
       noted === undefined ? ranked(await this.faultsOf(workload, spec, applied, signal), hasServed) : [noted];
     const terminal = faults.find((fault) => fault.terminal);
     let deployment = applied;
-    if (terminal !== undefined && noted === undefined) {
-      deployment = await this.convergence.note(applied, noteOf(terminal, spec), signal);
+    if (noted === undefined && (terminal !== undefined || hasNote(applied))) {
+      // What was noted of a spec that was given up goes: should that be wanted again, it is tried again.
+      const note = terminal === undefined ? null : noteOf(terminal, spec);
+      deployment = await this.convergence.note(applied, note, signal);
     }
     const hopeless = terminal !== undefined && !this.servesFormer(functionId, spec);
     const autoscaled = isAutoscaled(workload, this.config.autoscale);

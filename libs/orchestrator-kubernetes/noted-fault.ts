@@ -13,6 +13,10 @@ export function noteOf(fault: WorkloadFault, spec: string): string {
   return JSON.stringify(note);
 }
 
+export function hasNote(deployment: V1Deployment): boolean {
+  return deployment.metadata?.annotations?.[FAULT_ANNOTATION] !== undefined;
+}
+
 /** The fault that an earlier step noted of this spec; what anybody else wrote there counts for nothing. */
 export function notedFault(deployment: V1Deployment, spec: string): WorkloadFault | undefined {
   const text = deployment.metadata?.annotations?.[FAULT_ANNOTATION];

@@ -89,6 +89,8 @@ export class ProcessOrchestrator extends Orchestrator {
     await this.replicas.probe(living);
 
     const fault = await this.store.faultOf(functionId);
+    // Of a spec that was given up: should it be wanted again, it is tried again.
+    if (fault !== undefined && fault.hash !== hash) await this.store.removeFault(functionId);
     const current = fault?.hash === hash ? { ...fault, reason: faultFor(workload, fault.reason) } : undefined;
     const withheld = withheldOf(current, workload.replaceEndedFrom, new Date());
     const { start } = planFor(this.standing(living), hash, wanted, withheld);

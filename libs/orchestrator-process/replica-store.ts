@@ -205,6 +205,10 @@ export class ReplicaStore {
     return write(join(this.functionDir(functionId), 'fault.json'), fault);
   }
 
+  removeFault(functionId: FunctionId): Promise<void> {
+    return rm(join(this.functionDir(functionId), 'fault.json'), { force: true });
+  }
+
   /** The record goes last: while there is one, somebody still looks after the replica. */
   async removeReplica(place: ReplicaPlace): Promise<void> {
     const dir = this.dir(place);

@@ -234,6 +234,18 @@ describe('FunctionRepository', () => {
     expect(await due()).toEqual([id]);
   });
 
+  it('keeps a function that is to be tried anew from what an older step has found', async () => {
+    const id = await here.add();
+    const claim = await claimOne();
+    await here.database.query(
+      `UPDATE functions SET phase = 'creating', failures = 0, not_before = NULL, generation = generation + 1 WHERE id = $1`,
+      [id],
+    );
+    await repository().record(claim, { ...READY, phase: 'error', reason: FAULT, failures: 4, backoffMs: 60_000 });
+    const row = await here.row(id);
+    expect(row).toMatchObject({ phase: 'creating', failures: 0, notBefore: null, reason: null });
+  });
+
   it('removes twice as it removes once', async () => {
     const id = await here.add();
     const first = await repository().markDeleted(id);

@@ -73,6 +73,23 @@ def test_errors_and_logs_have_a_mask_in_their_place(worker: Worker, tmp_path: Pa
     assert "hunter2" not in worker.log()
 
 
+def test_marks_of_the_worker_stay_whole_though_a_secret_is_a_part_of_them(
+    worker: Worker, tmp_path: Path
+) -> None:
+    answer = worker.specialise(
+        b"def handle(payload):\n    print('a call of the user')\n",
+        files={"words": "call\nuser\nfaas"},
+        FAAS_SECRETS="words",
+        FAAS_SECRETS_DIR=str(tmp_path / "secrets"),
+        FAAS_TELLS_END="yes",
+    )
+    assert answer.status == 202
+    worker.call("", X_Request_Id="call-of-user")
+    expected = "[call-of-user] a *** of the ***\n", '[call-of-user] {"faas": "end of call"}\n'
+    for line in expected:
+        eventually(lambda line=line: line in worker.log(), "its line is there")
+
+
 def test_a_file_that_cannot_be_loaded_tells_none(worker: Worker, tmp_path: Path) -> None:
     source = (
         "import os, sys\n"

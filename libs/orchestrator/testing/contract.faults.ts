@@ -111,6 +111,18 @@ export function faultBehaviour(stage: () => Stage): void {
     expect((await stage().ensure(successor, workload)).reason).toEqual(reason);
   });
 
+  it('tries a revision again that could not be loaded, when it is wanted once more after another one', async () => {
+    const manager = await stage().manager();
+    const broken = stage().workload(NOT_LOADABLE);
+    const { reason } = await stage().settle(manager, broken, (seen) => seen.reason?.terminal === true);
+    await stage().settleReady(manager, stage().revised(broken, answering('other')));
+    await stage().settle(
+      manager,
+      { ...broken, formerRevision: undefined },
+      (seen) => seen.reason?.terminal === true && seen.reason.at.getTime() > (reason?.at.getTime() ?? Infinity),
+    );
+  });
+
   it('goes on trying a handler that can’t be loaded and has served before', async () => {
     const manager = await stage().manager();
     const workload = { ...stage().workload(NOT_LOADABLE), hasServed: true };

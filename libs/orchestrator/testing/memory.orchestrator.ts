@@ -37,6 +37,7 @@ export class MemoryOrchestrator extends Orchestrator {
       await this.departures.tell(workload.functionId, logOf(replica));
       home.departed.delete(replica);
     }
+    if (home.fault !== undefined && home.fault.hash !== hash) home.fault = undefined;
     const fault =
       home.fault?.hash === hash ? { ...home.fault, reason: faultFor(workload, home.fault.reason) } : undefined;
     const withheld = withheldOf(fault, workload.replaceEndedFrom, new Date());

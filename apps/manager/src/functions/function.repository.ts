@@ -450,8 +450,8 @@ export class FunctionRepository {
 
   private async recordAll(steps: readonly Step[]): Promise<undefined[]> {
     const written = steps.map(({ claim: { row, token }, outcome }) => {
-      const { id, reconcileRequests, activeRevision } = row;
-      return { ...outcome, id, token, reconcileRequests, activeRevision };
+      const { id, reconcileRequests, activeRevision, generation } = row;
+      return { ...outcome, id, token, reconcileRequests, activeRevision, generation };
     });
     // It makes an upload stay that its caller is told of next.
     const keeps = steps.some(
@@ -462,10 +462,11 @@ export class FunctionRepository {
          SELECT * FROM jsonb_to_recordset($1::jsonb) AS step (id text, token uuid, phase text, reason jsonb,
            "lastFault" jsonb, endpoints jsonb, "primaryReplica" text, "hostPort" integer, "observedGeneration" integer,
            provisional boolean, failures integer, "backoffMs" float8, "nextMs" float8, "reconcileRequests" integer,
-           abandon boolean, "takesOver" boolean, "activeRevision" integer)
+           abandon boolean, "takesOver" boolean, "activeRevision" integer, generation integer)
        ), held AS (
          SELECT id, "takesOver" AND active_revision = "activeRevision" AS "takesOver", active_revision,
-           active_revision <> "activeRevision" AS "isOutdated"
+           active_revision <> "activeRevision" OR (functions.generation <> step.generation
+             AND functions.phase = 'creating' AND functions.failures = 0 AND not_before IS NULL) AS "isOutdated"
          FROM functions JOIN step USING (id) WHERE lease_token = token ${IN_LOCK_ORDER} OF functions
        ), taken_over AS (
          UPDATE revisions SET state = 'ready', error = NULL, served_at = now() FROM held
@@ -479,7 +480,9 @@ export class FunctionRepository {
          endpoints = CASE WHEN deleted_at IS NOT NULL THEN '[]' ELSE step.endpoints END,
          reason = CASE WHEN held."isOutdated" THEN functions.reason ELSE step.reason END, last_fault = "lastFault", primary_replica = "primaryReplica", host_port = "hostPort",
          observed_generation = "observedGeneration", provisional_until = CASE WHEN provisional THEN provisional_until END,
-         failures = CASE WHEN held."isOutdated" THEN functions.failures ELSE step.failures END, postponed = 0, not_before = now() + "backoffMs" * interval '1 millisecond',
+         failures = CASE WHEN held."isOutdated" THEN functions.failures ELSE step.failures END, postponed = 0,
+         not_before = CASE WHEN held."isOutdated" THEN functions.not_before
+           ELSE now() + "backoffMs" * interval '1 millisecond' END,
          reconcile_at = CASE WHEN wakes <> "reconcileRequests" THEN now()
            ELSE now() + "nextMs" * interval '1 millisecond' END,
          serving_revision = CASE WHEN held."takesOver" THEN NULL ELSE serving_revision END,

@@ -109,7 +109,7 @@ export class FunctionsService {
 
   /**
    * Has `work` use the code once it is ready, as a function that nobody else sees, and removes it whatever becomes of
-   * that. It is not waited for once `leaving` aborts, which it does at the latest when the answer has been sent.
+   * that. Nobody waits for that once `leaving` aborts, at the latest when the answer has been sent.
    */
   async once<T>(
     request: IncomingMessage,

@@ -368,7 +368,9 @@ function refusalOf(row: FunctionEntity): AppError | undefined {
   if (row.deletedAt !== null) return new FunctionNotRunnable(id, 'deleting', 'it is being removed');
   // While another revision tries to take over, calls wait for what comes of it.
   if (row.servingRevision === null && (row.phase === 'error' || row.phase === 'stopped')) {
-    return new FunctionNotRunnable(id, row.phase, row.reason?.message ?? row.lastFault?.message);
+    // While it is tried again, what counts is why it failed.
+    const reason = row.reason?.code === 'starting' ? row.lastFault : row.reason;
+    return new FunctionNotRunnable(id, row.phase, (reason ?? row.lastFault)?.message);
   }
   if (!row.enabled) return new FunctionDisabled(id);
   return undefined;

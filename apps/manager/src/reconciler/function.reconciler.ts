@@ -219,8 +219,8 @@ export class FunctionReconciler {
 }
 
 /** Whether workers of the revision that it wants now have been ready. */
-function hasServed({ provisionalUntil, rolloutUntil, isRun }: FunctionEntity): boolean {
-  return provisionalUntil === null && rolloutUntil === null && !isRun;
+function hasServed({ provisionalUntil, rolloutUntil }: FunctionEntity): boolean {
+  return provisionalUntil === null && rolloutUntil === null;
 }
 
 /** What runs goes on as it was last seen; nothing is started without what it needs. */

@@ -61,7 +61,8 @@ export function decide(row: FunctionEntity, observed: Observed, options: DecideO
   const backoff = backoffAfter(row, failures, fresh, options);
   const provisional = row.provisionalUntil !== null && (row.isRun || !(satisfied || serving));
   const isRollout = row.rolloutUntil !== null;
-  const state = { waiting: waiting || isRollout, queued, provisional, terminal, leaving, backoff };
+  const held = observed.replicas === 0 && fault?.code === 'handler_not_loadable' && !isRollout;
+  const state = { waiting: waiting || isRollout, queued, held, provisional, terminal, leaving, backoff };
   const next = nextMs(row, state, options);
   return {
     phase,
@@ -115,10 +116,10 @@ function phaseOf(row: FunctionEntity, observed: Observed, failures: number, fres
   if (row.replicas === 0) return observed.replicas === 0 ? 'idle' : row.phase;
   if (observed.endpoints.length > 0) return 'running';
   if (observed.reason?.terminal === true) return 'error';
-  if (observed.reason?.code === 'handler_not_loadable') {
-    // It is tried again, at once the first time. Its calls get the reason meanwhile, unless it was told of a former start.
-    if (row.phase === 'error' || (fresh && failures >= LOADS_UNTIL_ERROR)) return 'error';
-  }
+  // It is tried again, at once the first time, and its calls get the reason until a try succeeds. A replica that starts
+  // after a sleep, or the first time again, may still tell of the one before.
+  if (observed.reason?.code === 'handler_not_loadable' && fresh && failures >= LOADS_UNTIL_ERROR) return 'error';
+  if (row.phase === 'error' && row.lastFault?.code === 'handler_not_loadable') return 'error';
   if (observed.reason !== undefined && CANT_START.has(observed.reason.code)) return 'error';
   return failures >= FAILURES_UNTIL_ERROR ? 'error' : 'creating';
 }
@@ -128,6 +129,8 @@ function nextMs(
   state: {
     waiting: boolean;
     queued: boolean;
+    /** Nothing of it runs, and nothing will before its backoff is over. */
+    held: boolean;
     provisional: boolean;
     terminal: boolean;
     leaving: boolean;
@@ -139,7 +142,7 @@ function nextMs(
   const untilAbandoned =
     state.provisional && row.provisionalUntil ? row.provisionalUntil.getTime() - options.now.getTime() : null;
   if (state.waiting) {
-    const most = state.queued ? QUEUED_RECHECK_MS : STARTING_RECHECK_MS;
+    const most = state.queued ? QUEUED_RECHECK_MS : state.held ? BACKOFF_CAP_MS : STARTING_RECHECK_MS;
     const recheck = state.backoff === null ? most : Math.min(Math.max(state.backoff, 1), most);
     return Math.max(1, untilAbandoned === null ? recheck : Math.min(recheck, untilAbandoned));
   }

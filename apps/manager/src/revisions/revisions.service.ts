@@ -240,7 +240,10 @@ export class RevisionsService {
     if (row.activeRevision === number && !hasServed && !isDivided(row)) {
       if (row.phase === 'creating') return undefined;
       if (row.phase === 'error')
-        return failureOf(id, row.reason ?? row.lastFault ?? { code: 'worker_crashed', message: '' });
+        return failureOf(
+          id,
+          (row.reason?.code === 'starting' ? row.lastFault : row.reason) ?? { code: 'worker_crashed', message: '' },
+        );
     }
     // Beside divided traffic it has workers of its own, which have answered.
     const hasAnswered = isDivided(row) && revision.state === 'ready';

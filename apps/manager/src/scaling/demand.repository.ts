@@ -170,7 +170,8 @@ export class DemandRepository {
          SELECT id FROM functions
          WHERE replicas > 0 AND deleted_at IS NULL
            AND (resting_since IS NOT NULL OR (min_replicas = 0 AND idle_timeout_ms > 0))
-           AND provisional_until IS NULL AND rollout_until IS NULL AND phase = 'running'
+           AND provisional_until IS NULL AND rollout_until IS NULL
+           AND (phase = 'running' OR phase = 'error' AND last_fault->>'code' = 'handler_not_loadable')
            AND NOT EXISTS (SELECT FROM functions AS waiting WHERE waiting.wanted_traffic->'fault' = 'null'
              AND waiting.id = COALESCE(functions.workload_of, functions.id))
            AND last_used_at < now() - interval '1 millisecond'

@@ -21,7 +21,7 @@ CALL_BYTES = 1024 * 1024
 _ATOMIC_BYTES = 4096
 _PIECE_BYTES = 3840
 # After it nothing of a call follows: see docs/worker-protocol.md, Log.
-_END = b'{"faas": "end of call"}'
+END_OF_CALL = b'{"faas": "end of call"}'
 # A call waits so long at once, and in all, for somebody to read what it prints.
 _WAIT_SECONDS = 0.1
 _WRITE_LIMIT_SECONDS = 1.0
@@ -127,7 +127,7 @@ class CallOutput:
                 self._put(pipes[0], [note.encode()])
             if tells_end:
                 for pipe in pipes:
-                    self._put(pipe, [_END])
+                    self._put(pipe, [END_OF_CALL])
 
     def _put(self, pipe: _Pipe, lines: list[bytes], rest: bytes = b"") -> None:
         """`rest`: the beginning of a line whose end is still to come."""

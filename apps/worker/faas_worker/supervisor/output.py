@@ -15,6 +15,7 @@ from contextlib import suppress
 from functools import lru_cache
 
 from ..confidential import masked_bytes
+from ..runner.streams import END_OF_CALL
 
 _READ_BYTES = 64 * 1024
 # The most a pipe holds that nobody privileged has enlarged, and a little more.
@@ -243,7 +244,7 @@ class _Stream:
             self._put(b"\n".join(pieces))
 
     def _put(self, lines: bytes) -> None:
-        lines = _in_pieces(_printable(masked_bytes(lines))) + b"\n"
+        lines = _in_pieces(_printable(_masked(lines))) + b"\n"
         self.outlet.put(lines)
         if self.tail is not None:
             self.tail = (self.tail + lines)[-_TAIL_BYTES:]
@@ -263,6 +264,26 @@ class _Stream:
         name, _, text = line.partition(b"] ")
         begun = self._unfinished.pop(name, None)
         return line if begun is None else begun + text
+
+
+def _masked(lines: bytes) -> bytes:
+    """But for the worker's own marks, of which a short secret may be a part."""
+    masked = masked_bytes(lines)
+    if masked == lines:
+        return lines
+    marks, texts = [], []
+    for line in lines.split(b"\n"):
+        call = _MARK_OF_A_CALL.match(line)
+        mark = call[0] if call else b""
+        if line[len(mark) :] == END_OF_CALL:
+            mark = line
+        marks.append(mark)
+        texts.append(line[len(mark) :])
+    texts = masked_bytes(b"\n".join(texts)).split(b"\n")
+    if len(texts) < len(marks):
+        # One of several lines is gone.
+        return masked
+    return b"\n".join(mark + text for mark, text in zip(marks, texts, strict=True))
 
 
 def _in_pieces(lines: bytes) -> bytes:
