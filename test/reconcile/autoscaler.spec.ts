@@ -10,7 +10,7 @@ import { FunctionChanges } from '../../apps/manager/src/functions/function-chang
 import { FunctionRepository } from '../../apps/manager/src/functions/function.repository.js';
 import { Autoscaler } from '../../apps/manager/src/scaling/autoscaler.js';
 import { createSharedDatabase } from '../support/postgres.js';
-import { Installation } from './installation.js';
+import { Installation, newFunction } from './installation.js';
 
 const CONFIG = {
   intervalMs: 10,
@@ -107,6 +107,19 @@ describe('Autoscaler', () => {
     await here.database.query('UPDATE functions SET provisional_until = NULL');
     await expect.poll(async () => (await here.row(id)).phase, { timeout: 15_000 }).toBe('idle');
     expect(await here.row(id)).toMatchObject({ replicas: 0 });
+  });
+
+  it('lets a function fall asleep whose file can’t be loaded any more', async () => {
+    here.start();
+    const wanted = newFunction({ idleTimeoutMs: 0 });
+    const { id } = await here.repository.insert(wanted);
+    const { primaryReplica } = await here.ready(id);
+    here.world.failLoading(wanted.codeSha256);
+    here.world.killReplica(primaryReplica);
+    await expect.poll(async () => (await here.row(id)).phase, { timeout: 15_000 }).toBe('error');
+    await here.database.query('UPDATE functions SET idle_timeout_ms = 100');
+    await expect.poll(async () => (await here.row(id)).phase, { timeout: 15_000 }).toBe('idle');
+    expect(await here.row(id)).toMatchObject({ replicas: 0, lastFault: { code: 'handler_not_loadable' } });
   });
 
   it('asks for the memory only when a function needs more replicas', async () => {
