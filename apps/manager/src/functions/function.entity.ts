@@ -23,6 +23,11 @@ export interface StoredFault extends Omit<WorkloadFault, 'code' | 'at'> {
   readonly at: string;
 }
 
+/** Why a function in error is so: while it is tried again, what counts is how the last try failed. */
+export function errorOf({ reason, lastFault }: Pick<FunctionEntity, 'reason' | 'lastFault'>): StoredFault | null {
+  return reason === null || reason.code === 'starting' ? lastFault : reason;
+}
+
 /** Desired and observed state of one function; also the queue entry of its reconciling. */
 @Entity('functions')
 export class FunctionEntity {

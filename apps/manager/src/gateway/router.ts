@@ -11,7 +11,7 @@ import { FunctionNotFound } from '../functions/errors.js';
 import { FunctionBus } from '../functions/function-bus.js';
 import { FunctionChanges } from '../functions/function-changes.js';
 import type { HistorySetting } from '../functions/dto/history-setting.dto.js';
-import { type FunctionEntity, servingOf } from '../functions/function.entity.js';
+import { errorOf, type FunctionEntity, servingOf } from '../functions/function.entity.js';
 import { isFunctionId } from '../functions/function-id.js';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { Activator } from '../scaling/activator.js';
@@ -368,9 +368,7 @@ function refusalOf(row: FunctionEntity): AppError | undefined {
   if (row.deletedAt !== null) return new FunctionNotRunnable(id, 'deleting', 'it is being removed');
   // While another revision tries to take over, calls wait for what comes of it.
   if (row.servingRevision === null && (row.phase === 'error' || row.phase === 'stopped')) {
-    // While it is tried again, what counts is why it failed.
-    const reason = row.reason?.code === 'starting' ? row.lastFault : row.reason;
-    return new FunctionNotRunnable(id, row.phase, (reason ?? row.lastFault)?.message);
+    return new FunctionNotRunnable(id, row.phase, errorOf(row)?.message);
   }
   if (!row.enabled) return new FunctionDisabled(id);
   return undefined;

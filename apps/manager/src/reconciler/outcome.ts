@@ -116,8 +116,8 @@ function phaseOf(row: FunctionEntity, observed: Observed, failures: number, fres
   if (row.replicas === 0) return observed.replicas === 0 ? 'idle' : row.phase;
   if (observed.endpoints.length > 0) return 'running';
   if (observed.reason?.terminal === true) return 'error';
-  // It is tried again, at once the first time, and its calls get the reason until a try succeeds. A replica that starts
-  // after a sleep, or the first time again, may still tell of the one before.
+  // It is tried again, at once the first time, and its calls get the reason until a try succeeds. While a new replica
+  // starts the engine may still report the fault of an earlier one: only a fresh fault counts.
   if (observed.reason?.code === 'handler_not_loadable' && fresh && failures >= LOADS_UNTIL_ERROR) return 'error';
   if (row.phase === 'error' && row.lastFault?.code === 'handler_not_loadable') return 'error';
   if (observed.reason !== undefined && CANT_START.has(observed.reason.code)) return 'error';

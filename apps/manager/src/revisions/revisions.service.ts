@@ -11,7 +11,7 @@ import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { FunctionNotFound, FunctionRemoved, InvalidUpdate } from '../functions/errors.js';
 import { FunctionChanges } from '../functions/function-changes.js';
-import { isDivided } from '../functions/function.entity.js';
+import { errorOf, isDivided } from '../functions/function.entity.js';
 import { FunctionRepository } from '../functions/function.repository.js';
 import { InlineReconciler } from '../functions/inline-reconciler.js';
 import { FunctionsService, UPLOAD_TIMES } from '../functions/functions.service.js';
@@ -239,11 +239,7 @@ export class RevisionsService {
     // It was gone back to, and had the calls already.
     if (row.activeRevision === number && !hasServed && !isDivided(row)) {
       if (row.phase === 'creating') return undefined;
-      if (row.phase === 'error')
-        return failureOf(
-          id,
-          (row.reason?.code === 'starting' ? row.lastFault : row.reason) ?? { code: 'worker_crashed', message: '' },
-        );
+      if (row.phase === 'error') return failureOf(id, errorOf(row) ?? { code: 'worker_crashed', message: '' });
     }
     // Beside divided traffic it has workers of its own, which have answered.
     const hasAnswered = isDivided(row) && revision.state === 'ready';
