@@ -84,6 +84,8 @@ export class DockerOrchestrator extends Orchestrator {
   private readonly builds: DockerLayers | undefined;
   private readonly mutex = new KeyedMutex();
   private readonly listeners = new Set<Listener>();
+  /** Replicas that have calls before their place is taken. */
+  private readonly published = new Map<FunctionId, Pick<Replica, 'id' | 'revision' | 'state'>>();
 
   /** `owner` names this installation on the engine; two that share an engine must differ. */
   constructor(
@@ -160,11 +162,15 @@ export class DockerOrchestrator extends Orchestrator {
   }
 
   async ensure(workload: Workload, signal: AbortSignal, onReady?: OnReady): Promise<Observed> {
-    const tell =
-      onReady &&
-      ((replica?: WarmReplica) =>
-        onReady(replica === undefined ? [] : seenReady(replica, workload.revision).endpoints));
-    return this.mutex.run(workload.functionId, signal, () => this.step(workload, signal, tell));
+    const { functionId, revision } = workload;
+    const tell = (replica?: WarmReplica) => {
+      if (replica === undefined) this.published.delete(functionId);
+      else this.published.set(functionId, { id: replica.id, revision, state: 'running' });
+      onReady?.(replica === undefined ? [] : seenReady(replica, revision).endpoints);
+    };
+    return this.mutex.run(functionId, signal, () =>
+      this.step(workload, signal, onReady && tell).finally(() => this.published.delete(functionId)),
+    );
   }
 
   async remove(functionId: FunctionId, graceMs: number, signal: AbortSignal): Promise<void> {
@@ -211,8 +217,10 @@ export class DockerOrchestrator extends Orchestrator {
   }
 
   async logs(functionId: FunctionId, signal: AbortSignal): Promise<ReplicaLog[]> {
+    const published = this.published.get(functionId);
     const replicas = await this.observer.list(functionId, signal);
-    return replicas.filter(({ state }) => state !== 'gone').map((replica) => logOf(this.docker, replica));
+    const named = replicas.filter(({ id, state }) => state !== 'gone' && id !== published?.id);
+    return [...named, ...(published ? [published] : [])].map((replica) => logOf(this.docker, replica));
   }
 
   override async confirms({ replica, address }: Endpoint, signal: AbortSignal): Promise<boolean> {

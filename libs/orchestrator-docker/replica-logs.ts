@@ -7,7 +7,10 @@ import { RepeatedLines } from './repeated-lines.js';
 import type { Replica } from './replica.js';
 
 /** The log of a container, which goes with it. */
-export function logOf(engine: DockerEngine, { id, revision, state }: Replica): ReplicaLog {
+export function logOf(
+  engine: DockerEngine,
+  { id, revision, state }: Pick<Replica, 'id' | 'revision' | 'state'>,
+): ReplicaLog {
   return {
     replica: id,
     revision,

@@ -51,6 +51,11 @@ describeOnEachEngine('a run', (engine) => {
     const slow = 'import time\ndef handle(payload):\n    print("begun", flush=True)\n    time.sleep(60)\n';
     expectProblem(await run(manager, { code: slow, timeout_ms: 500 }), 504, 'handler_timeout');
     expectProblem(await run(manager, { code: 'import nowhere_to_be_found' }), 422, 'handler_not_loadable');
+    const kept = async () => (await manager.send('/runs?limit=1')).json();
+    const error = { code: 'handler_not_loadable' };
+    await vi.waitFor(async () => expect(await kept()).toMatchObject([{ status: 'failed', error }]), {
+      timeout: 15_000,
+    });
     expect((await manager.send('/functions')).json()).toEqual([]);
     await vi.waitFor(async () => expect(await stage.room.workers()).toEqual([]), { timeout: 60_000 });
   });

@@ -184,6 +184,22 @@ describe.skipIf(reason !== undefined)('warm pool: what a killed manager leaves o
     });
   });
 
+  it('shows the log of a worker that has calls before its place is taken', async () => {
+    const manager = await stage.manager();
+    const workload = { ...stage.workload(answering('one')), isFresh: true };
+    await site.waiting(stage.owner);
+    const listed: Promise<string[]>[] = [];
+    const { endpoints } = await manager.ensure(workload, stage.signal(), (told) => {
+      const logs = manager.logs(workload.functionId, stage.signal());
+      if (told.length > 0) listed.push(logs.then((found) => found.map(({ replica }) => replica)));
+    });
+    const replicas = endpoints.map(({ replica }) => replica);
+    expect(replicas).toHaveLength(1);
+    expect(await Promise.all(listed)).toEqual([replicas]);
+    const after = await manager.logs(workload.functionId, stage.signal());
+    expect(after.map(({ replica }) => replica)).toEqual(replicas);
+  });
+
   it('hears of a replica from the pool that is removed by hand', async () => {
     const manager = await stage.manager();
     const workload = stage.workload(answering('one'));

@@ -60,12 +60,20 @@ export interface Removal {
   readonly row: FunctionEntity;
 }
 
-interface Start extends Metadata {
+interface Creation extends Metadata {
   readonly createdBy: string | null;
   /** Called with the id as soon as there is one. */
-  readonly named: (id: FunctionId) => void;
+  readonly named?: (id: FunctionId) => void;
   /** It is there for one call, which takes so long at most. */
-  readonly run?: { readonly forMs: number; readonly leaving: AbortSignal };
+  readonly runMs?: number;
+}
+
+/** A function on its way to its first worker. */
+export interface Started {
+  readonly id: FunctionId;
+  readonly withinMs: number;
+  /** Why it gets none; undefined once it has one. */
+  readonly failure: Promise<AppError | undefined>;
 }
 
 /** What users do with functions: writes what is wanted and waits until the reconcile loop has made it so. */
@@ -104,32 +112,32 @@ export class FunctionsService {
     mayReceive(request, upload.metadata);
     const fault = this.policy.faultOf(upload.metadata);
     if (fault) throw new InvalidUpload(fault.field, fault.message);
-    return this.start(upload, { createdBy, named, ...upload.metadata });
+    return this.ready(await this.create(upload, { createdBy, named, ...upload.metadata }));
   }
 
   /**
-   * Has `work` use the code once it is ready, as a function that nobody else sees, and removes it whatever becomes of
-   * that. Nobody waits for that once `leaving` aborts, at the latest when the answer has been sent.
+   * Has `work` use the code as a function that nobody else sees, which has yet to begin, and removes it whatever becomes
+   * of that. Nobody waits for it once `leaving` aborts, at the latest when the answer has been sent.
    */
   async once<T>(
     request: IncomingMessage,
     createdBy: string | null,
     leaving: AbortSignal,
-    work: (id: FunctionId, payload: string) => Promise<T>,
+    work: (started: Started, payload: string) => Promise<T>,
   ): Promise<T> {
     using reservation = this.memory.reserve();
     const { fileBytes, counted } = this.bounds(reservation);
     const upload = await readRun(request, fileBytes, this.policy, counted);
-    let id: FunctionId | undefined;
-    const forMs = upload.spec.timeout_ms;
-    await this.start(upload, { createdBy, named: (given) => (id = given), run: { forMs, leaving }, ...UNNAMED });
-    const made = id as unknown as FunctionId;
+    const id = await this.create(upload, { createdBy, runMs: upload.spec.timeout_ms, ...UNNAMED });
+    const over = new AbortController();
+    const failure = this.failureToStart(id, AbortSignal.any([leaving, over.signal]));
     try {
-      return await work(made, upload.payload);
+      return await work({ id, withinMs: this.defaults.readyTimeoutMs, failure }, upload.payload);
     } finally {
+      over.abort();
       // Once its answer has gone out, which needs the processor first. It goes by itself at its end should that not be
       // written down.
-      const remove = () => void this.removeLater(made);
+      const remove = () => void this.removeLater(id);
       if (leaving.aborted) remove();
       else leaving.addEventListener('abort', remove, { once: true });
     }
@@ -141,15 +149,15 @@ export class FunctionsService {
     return { fileBytes, counted: { add: (bytes: number) => reservation.add(Math.ceil(bytes * times)) } };
   }
 
-  private async start(
+  private async create(
     { functionName, code, spec, said }: Omit<Upload, 'metadata'>,
-    { createdBy, named, run, ...metadata }: Start,
-  ): Promise<FunctionEntity> {
+    { createdBy, named, runMs, ...metadata }: Creation,
+  ): Promise<FunctionId> {
     await this.secrets.require(spec.secrets);
     const layer = await this.layerOf(said.includes('requirements') ? spec.requirements : undefined, code);
     const { pids, readyTimeoutMs } = this.defaults;
     const id = newFunctionId();
-    named(id);
+    named?.(id);
     const codeSha256 = createHash('sha256').update(code).digest('hex');
     const wanted: NewFunction = {
       id,
@@ -163,8 +171,8 @@ export class FunctionsService {
       codeSha256,
       createdBy,
       layerDigest: layer,
-      isRun: run !== undefined,
-      provisionalForMs: readyTimeoutMs + PROVISIONAL_MARGIN_MS + (run?.forMs ?? 0),
+      isRun: runMs !== undefined,
+      provisionalForMs: readyTimeoutMs + PROVISIONAL_MARGIN_MS + (runMs ?? 0),
     };
     const revision = { number: 1, functionName, code, codeSha256, layer };
     await this.inline.write(id, async (lease) => ({
@@ -173,7 +181,7 @@ export class FunctionsService {
       isFresh: true,
     }));
     this.logger.info({ functionId: id, functionName, bytes: code.length }, 'function added');
-    return this.ready(id, run?.leaving);
+    return id;
   }
 
   /** The digest of the layer with what the upload asks for, which is built first. */
@@ -280,25 +288,39 @@ export class FunctionsService {
     return row;
   }
 
-  private async ready(id: FunctionId, leaving?: AbortSignal): Promise<FunctionEntity> {
-    let last: FunctionEntity | null = null;
-    const look = async () => {
-      last = await this.repository.find(id);
-      return uploadVerdict(id, last);
-    };
-    const verdict = await this.changes.until(id, this.defaults.readyTimeoutMs, look, leaving);
+  private async ready(id: FunctionId): Promise<FunctionEntity> {
+    const { verdict, last } = await this.judged(id);
     if (verdict !== undefined && !(verdict instanceof AppError)) return verdict;
-    const failure =
-      verdict ??
-      (leaving?.aborted === true
-        ? new FunctionNotReady(id, 'its caller has left.')
-        : uploadFailure(id, last, this.defaults.readyTimeoutMs));
+    const failure = verdict ?? uploadFailure(id, last, this.defaults.readyTimeoutMs);
     await this.removeFailed(
       id,
       failure,
       verdict instanceof FunctionNotReady ? REFUSED_REMOVAL_WAIT_MS : REMOVAL_WAIT_MS,
     );
     throw failure;
+  }
+
+  /** Never rejects. Undefined once it runs, or `over` aborts. */
+  private async failureToStart(id: FunctionId, over: AbortSignal): Promise<AppError | undefined> {
+    try {
+      const { verdict, last } = await this.judged(id, over);
+      if (over.aborted) return undefined;
+      if (verdict !== undefined) return verdict instanceof AppError ? verdict : undefined;
+      return uploadFailure(id, last, this.defaults.readyTimeoutMs);
+    } catch (error) {
+      return error instanceof AppError ? error : undefined;
+    }
+  }
+
+  /** The outcome of an upload; undefined: there is none within its time, or before `over` has aborted. */
+  private async judged(id: FunctionId, over?: AbortSignal) {
+    let last: FunctionEntity | null = null;
+    const look = async () => {
+      last = await this.repository.find(id);
+      return uploadVerdict(id, last);
+    };
+    const verdict = await this.changes.until(id, this.defaults.readyTimeoutMs, look, over);
+    return { verdict, last };
   }
 
   private async removeFailed(id: FunctionId, failure: AppError, waitMs: number): Promise<void> {

@@ -54,8 +54,20 @@ export interface Call {
   readonly isBackground?: boolean;
   /** Takes a result that is too large to be kept. Without it every result is kept whole. */
   readonly sink?: AnswerSink;
+  /** Its function has yet to begin. */
+  readonly start?: FirstStart;
   /** It is an HTTP call, whose answer goes where this says. `readPayload` reads the beginning of its body. */
   readonly http?: HttpRequest;
+}
+
+/** A function that is called before its first worker is ready. */
+export interface FirstStart {
+  /** How long its worker may take. */
+  readonly withinMs: number;
+  /** Why it gets none; undefined once it has one, or nobody waits any more. */
+  readonly failure: Promise<AppError | undefined>;
+  /** Called when a worker has a place for the call. */
+  readonly onWorker: () => void;
 }
 
 /** A background call's is read when it has a slot: those that wait for one keep nothing in memory. */
@@ -103,7 +115,8 @@ export class Invoker {
       this.metrics.ended('ok', timing, now);
       this.tell(call, now, body, result);
       return result;
-    } catch (error) {
+    } catch (thrown) {
+      const error = await whyNoWorker(thrown, call);
       const now = performance.now();
       const code = error instanceof AppError ? error.code : 'internal_error';
       this.metrics.ended(code, timing, now);
@@ -183,7 +196,7 @@ export class Invoker {
     call.timing.functionId = functionOf(first);
     // It may have changed, or gone, while the payload arrived.
     let route = this.router.knownRoute(first.id) ?? (await this.again(first, call));
-    const giveUpAt = performance.now() + Math.max(route.timeoutMs, SHORTEST_WAIT_MS);
+    const giveUpAt = performance.now() + Math.max(route.timeoutMs, call.start?.withinMs ?? SHORTEST_WAIT_MS);
     let refusals = 0;
     for (;;) {
       if (route.refusal) {
@@ -230,6 +243,7 @@ export class Invoker {
     const slot = taken instanceof Slot ? taken : await taken;
     // Not `using`: what that is compiled to costs more than taking and giving back the slot does.
     try {
+      call.start?.onWorker();
       const sent = typeof body === 'function' ? await body() : body;
       timing.sends(performance.now());
       timing.revision = slot.replica.endpoint.revision ?? route.revision;
@@ -309,6 +323,14 @@ export class Invoker {
     // A lost request is harmless: the engine's own hints and the resync say the same.
     this.repository.requestReconcile(route.id).catch(() => undefined);
   }
+}
+
+/** What became of a call whose function may never have begun: that has a better reason than the call can see. */
+async function whyNoWorker(error: unknown, { start, timing }: Call): Promise<unknown> {
+  const isWithoutWorker =
+    error instanceof FunctionNotRunnable || error instanceof FunctionNotReady || error instanceof CallCancelled;
+  if (start === undefined || timing.sentAt > 0 || !isWithoutWorker) return error;
+  return (await start.failure) ?? error;
 }
 
 /** Throws what keeps another one of its function from being opened, which counts as the function's. */

@@ -93,7 +93,8 @@ export class FunctionReconciler {
     publishReady: OnReady,
   ): Promise<number | null> {
     const { row } = claim;
-    const mayServe = row.provisionalUntil === null;
+    // Nobody knows of an upload that may fail yet, and a run waits for nothing else.
+    const mayServe = row.provisionalUntil === null || row.isRun;
     const observed = await this.ensured(claim, { stepTimeoutMs, signal }, mayServe ? publishReady : undefined);
     const outcome = decide(row, observed, { now: new Date(), resyncMs, random: Math.random() });
     if (outcome.phase !== row.phase) {

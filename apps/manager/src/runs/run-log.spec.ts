@@ -22,7 +22,13 @@ function followed(printed: readonly string[], tail: readonly string[] = []) {
   }
   const log = { replica: 'r1', revision: 1, isOpen: true, lines };
   const orchestrator: Partial<Orchestrator> = { logs: () => Promise.resolve([log]) };
-  return { run: new RunLog(orchestrator as Orchestrator).follow('aaaaaaaaaaaaaaaa', REQUEST), ranges };
+  return { run: begun(orchestrator), ranges };
+}
+
+function begun(orchestrator: Partial<Orchestrator>) {
+  const run = new RunLog(orchestrator as Orchestrator).of('aaaaaaaaaaaaaaaa', REQUEST);
+  run.follow();
+  return run;
 }
 
 describe('the log of a run', () => {
@@ -58,7 +64,7 @@ describe('the log of a run', () => {
 
   it('is empty where the engine can’t be asked', async () => {
     const orchestrator: Partial<Orchestrator> = { logs: () => Promise.reject(new Error('It is away.')) };
-    using log = new RunLog(orchestrator as Orchestrator).follow('aaaaaaaaaaaaaaaa', REQUEST);
+    using log = begun(orchestrator);
     expect(await log.lines(20)).toEqual([]);
   });
 });

@@ -20,8 +20,7 @@ const READ_MS = 5_000;
 export class RunLog {
   constructor(private readonly orchestrator: Orchestrator) {}
 
-  /** Begins to read before the call does: to open an engine's log takes longer than most calls. */
-  follow(id: FunctionId, requestId: string): FollowedRun {
+  of(id: FunctionId, requestId: string): FollowedRun {
     return new FollowedRun(this.orchestrator, id, requestId);
   }
 }
@@ -34,12 +33,18 @@ export class FollowedRun implements Disposable {
   private readonly ended = Promise.withResolvers<void>();
   private ends = 0;
   private isCut = false;
+  private isFollowed = false;
 
   constructor(
     private readonly orchestrator: Orchestrator,
     private readonly id: FunctionId,
     private readonly requestId: string,
-  ) {
+  ) {}
+
+  /** Begins to read once there is a worker, and no later: to open an engine's log takes longer than most calls. */
+  follow(): void {
+    if (this.isFollowed) return;
+    this.isFollowed = true;
     this.read().catch(() => undefined);
   }
 

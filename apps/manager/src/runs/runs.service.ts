@@ -1,9 +1,8 @@
 import { AppError } from '#libs/errors/app-error.js';
 import { requestIdOf } from '#libs/errors/request-id.js';
-import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Injectable } from '@nestjs/common';
 import type { Request, Response } from 'express';
-import { FunctionsService } from '../functions/functions.service.js';
+import { FunctionsService, type Started } from '../functions/functions.service.js';
 import { CallTiming } from '../gateway/call-timing.js';
 import { Cancellation } from '../gateway/cancellation.js';
 import { Invoker } from '../gateway/invoker.js';
@@ -36,8 +35,8 @@ export class RunsService {
     const leaving = new AbortController();
     response.once('close', () => leaving.abort());
     if (response.destroyed) leaving.abort();
-    return this.functions.once(request, createdBy, leaving.signal, (id, payload) =>
-      this.call(id, payload, createdBy, request, response),
+    return this.functions.once(request, createdBy, leaving.signal, (started, payload) =>
+      this.call(started, payload, createdBy, request, response),
     );
   }
 
@@ -49,7 +48,7 @@ export class RunsService {
   }
 
   private async call(
-    id: FunctionId,
+    { id, withinMs, failure }: Started,
     payload: string,
     createdBy: string | null,
     request: Request,
@@ -60,17 +59,28 @@ export class RunsService {
     const cancellation = new Cancellation();
     response.once('close', () => cancellation.cancel());
     if (response.destroyed) cancellation.cancel();
+    void failure.then((found) => found && cancellation.cancel());
     const timing = new CallTiming();
-    using log = this.log.follow(id, requestId);
+    using log = this.log.of(id, requestId);
+    const start = { withinMs, failure, onWorker: () => log.follow() };
     const readPayload = () => Promise.resolve(Buffer.from(JSON.stringify({ payload })));
     try {
-      const call = { kind: 'run', requestId, createdBy, cancellation, timing, reservation, readPayload } as const;
+      const call = {
+        kind: 'run',
+        requestId,
+        createdBy,
+        cancellation,
+        timing,
+        reservation,
+        start,
+        readPayload,
+      } as const;
       const body = await this.invoker.invoke(id, call);
       const tookMs = timing.workerMs;
       // Without a sink every result is kept whole.
       return answerOf(body as Buffer, tookMs, await log.lines(LOG_MS.answered));
     } catch (error) {
-      if (!(error instanceof AppError) || cancellation.isCancelled) throw error;
+      if (!(error instanceof AppError) || cancellation.isCancelled || timing.sentAt === 0) throw error;
       const lines = await log.lines(LOG_MS.failed);
       throw error.with({ logs: lines.map(({ line }) => line) });
     }
