@@ -5,6 +5,7 @@ import type { Duplex, Readable, Writable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { PARSED_BYTES } from '#libs/json/json-scan.js';
 import { Chunks } from '../memory/chunks.js';
+import { notePassed } from '../memory/passed-bytes.js';
 import type { Connection, Connections } from './connections.js';
 import type { Expiring } from './deadlines.js';
 import { headersOfHandler, type Mount } from './http-headers.js';
@@ -257,6 +258,7 @@ class HttpExchange implements Dispatcher.DispatchHandler, Expiring {
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     this.passedBytes += chunk.length;
+    notePassed(chunk.length);
     if (!this.isOfHandler) this.keep(chunk);
     else if (this.stream === undefined && chunk.length === this.length) this.kept.add(chunk);
     else {

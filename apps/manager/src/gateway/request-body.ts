@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { Chunks } from '../memory/chunks.js';
+import { notePassed } from '../memory/passed-bytes.js';
 import type { MemoryReservation } from '../memory/memory-budget.js';
 import { CallCancelled } from './errors.js';
 import type { HttpBody } from './http-exchange.js';
@@ -107,6 +108,7 @@ export class RequestBody implements HttpBody {
     const { request } = this;
     for await (const chunk of request.iterator({ destroyOnReturn: false })) {
       this.read += (chunk as Buffer).length;
+      notePassed((chunk as Buffer).length);
       yield chunk as Buffer;
     }
     this.isWhole = true;

@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import { notePassed } from '../memory/passed-bytes.js';
 import type { Cancellation } from './cancellation.js';
 import type { Deadlines, Expiring } from './deadlines.js';
 import { CLOSE, closeFrame, FrameTracker } from './web-socket-frames.js';
@@ -94,6 +95,7 @@ export class WebSocketTunnel implements Expiring {
     const isOpen = this.closing === undefined || !frames.isBetween;
     if (!isOpen || !to.writable) return;
     direction.bytes += chunk.length;
+    notePassed(chunk.length);
     const end = frames.follow(chunk);
     if (frames.hasClosed) this.noteFailure();
     if (this.closing !== undefined) {

@@ -1,0 +1,29 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+
+/**
+ * A stream's pieces lie outside of the heap that V8 looks at: left to itself it collects them when tens of megabytes of
+ * them are dead, which the processor's caches have long forgotten. To do so sooner costs a millisecond or two, and makes
+ * large streams half as fast again.
+ */
+const COLLECTED_BYTES = 16 * 1024 * 1024;
+
+const collect = collector();
+let passed = 0;
+
+/** Told of each piece of a stream that the manager hands on. */
+export function notePassed(bytes: number): void {
+  passed += bytes;
+  if (passed < COLLECTED_BYTES) return;
+  passed = 0;
+  collect({ type: 'minor' });
+}
+
+function collector(): (options: { readonly type: 'minor' }) => void {
+  setFlagsFromString('--expose-gc');
+  try {
+    return runInNewContext('gc') as ReturnType<typeof collector>;
+  } finally {
+    setFlagsFromString('--no-expose-gc');
+  }
+}
