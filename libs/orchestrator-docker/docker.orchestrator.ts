@@ -163,13 +163,15 @@ export class DockerOrchestrator extends Orchestrator {
 
   async ensure(workload: Workload, signal: AbortSignal, onReady?: OnReady): Promise<Observed> {
     const { functionId, revision } = workload;
-    const tell = (replica?: WarmReplica) => {
-      if (replica === undefined) this.published.delete(functionId);
-      else this.published.set(functionId, { id: replica.id, revision, state: 'running' });
-      onReady?.(replica === undefined ? [] : seenReady(replica, revision).endpoints);
-    };
+    const tell =
+      onReady &&
+      ((replica?: WarmReplica) => {
+        if (replica === undefined) this.published.delete(functionId);
+        else this.published.set(functionId, { id: replica.id, revision, state: 'running' });
+        onReady(replica === undefined ? [] : seenReady(replica, revision).endpoints);
+      });
     return this.mutex.run(functionId, signal, () =>
-      this.step(workload, signal, onReady && tell).finally(() => this.published.delete(functionId)),
+      this.step(workload, signal, tell).finally(() => this.published.delete(functionId)),
     );
   }
 

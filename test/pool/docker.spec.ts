@@ -190,8 +190,9 @@ describe.skipIf(reason !== undefined)('warm pool: what a killed manager leaves o
     await site.waiting(stage.owner);
     const listed: Promise<string[]>[] = [];
     const { endpoints } = await manager.ensure(workload, stage.signal(), (told) => {
+      if (told.length === 0) return;
       const logs = manager.logs(workload.functionId, stage.signal());
-      if (told.length > 0) listed.push(logs.then((found) => found.map(({ replica }) => replica)));
+      listed.push(logs.then((found) => found.map(({ replica }) => replica)));
     });
     const replicas = endpoints.map(({ replica }) => replica);
     expect(replicas).toHaveLength(1);

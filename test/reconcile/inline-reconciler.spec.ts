@@ -53,6 +53,25 @@ describe('A step that begins with the request for it', () => {
     expect(asked.slice(1).filter(({ isFresh }) => isFresh)).toEqual([]);
   });
 
+  it('tells of the worker of a run before that is written, and of an upload’s only afterwards', async () => {
+    const manager = here.start(NO_POLL, { deaf: true });
+    const told = new Map<string, string>();
+    manager.bus.on('ready', (id, endpoints) => {
+      if (endpoints.length > 0) told.set(id, endpoints[0]?.replica ?? '');
+    });
+    const recorded = manager.repository.record.bind(manager.repository);
+    const toldBefore: string[] = [];
+    manager.repository.record = (claim, outcome) => {
+      if (told.has(claim.row.id)) toldBefore.push(claim.row.id);
+      return recorded(claim, outcome);
+    };
+    const run = await manager.add(newFunction({ isRun: true }));
+    const upload = await manager.add();
+    for (const id of [run, upload]) await here.ready(id);
+    expect(toldBefore).toEqual([run]);
+    expect(told.has(upload)).toBe(false);
+  });
+
   it('calls nobody else to the row, who could not act upon it anyway', async () => {
     const listener = new Notifications(here.url, pino({ level: 'silent' }));
     const heard: (string | undefined)[] = [];

@@ -52,6 +52,7 @@ const OWNER = 'this-installation';
 /** Any manager of an installation without its HTTP side: a loop and an orphan collector of its own. */
 export class RunningManager {
   readonly life = new Life();
+  readonly bus = new FunctionBus();
   readonly repository: FunctionRepository;
   readonly changes: FunctionChanges;
   readonly inline: InlineReconciler;
@@ -70,7 +71,7 @@ export class RunningManager {
     this.orchestrator = new MortalOrchestrator(installation.world, OWNER, this.life);
     this.notifications = new Notifications(installation.url, silent);
     this.changes = new FunctionChanges(this.notifications);
-    const bus = new FunctionBus();
+    const { bus } = this;
     this.slots = new StepSlots(config);
     this.inline = new InlineReconciler(this.repository, this.slots, bus, config);
     this.demands = new DemandRepository(new MortalDatabase(installation.source, this.life));

@@ -66,13 +66,14 @@ export class FunctionChanges {
     this.waits.push(id);
     try {
       for (;;) {
+        if (signal?.aborted === true) return undefined;
         const found = await look().catch((error: unknown) => {
           if (!(error instanceof DatabaseUnavailable) || performance.now() >= deadline) throw error;
           return undefined;
         });
         if (found !== undefined) return found;
         const left = deadline - performance.now();
-        if (left <= 0 || signal?.aborted === true) return undefined;
+        if (left <= 0) return undefined;
         await settledWithin(changed.promise, Math.min(POLL_MS, left));
         changed = Promise.withResolvers<void>();
       }

@@ -2,6 +2,7 @@ import type { Scope } from '#libs/config/api-keys.js';
 import type { FunctionDefaults, LimitsConfig } from '#libs/config/config.js';
 import { FUNCTION_DEFAULTS, LIMITS_CONFIG } from '#libs/config/config.module.js';
 import { AppError } from '#libs/errors/app-error.js';
+import { InternalError } from '#libs/errors/errors.js';
 import { Orchestrator } from '#libs/orchestrator/orchestrator.js';
 import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable, StreamableFile } from '@nestjs/common';
@@ -71,8 +72,9 @@ interface Creation extends Metadata {
 /** A function on its way to its first worker. */
 export interface Started {
   readonly id: FunctionId;
+  /** How long that may take. */
   readonly withinMs: number;
-  /** Why it gets none; undefined once it has one. */
+  /** Why it gets none. Undefined once it has one, or nobody waits any more. Never rejects. */
   readonly failure: Promise<AppError | undefined>;
 }
 
@@ -302,14 +304,12 @@ export class FunctionsService {
 
   /** Never rejects. Undefined once it runs, or `over` aborts. */
   private async failureToStart(id: FunctionId, over: AbortSignal): Promise<AppError | undefined> {
-    try {
-      const { verdict, last } = await this.judged(id, over);
-      if (over.aborted) return undefined;
-      if (verdict !== undefined) return verdict instanceof AppError ? verdict : undefined;
-      return uploadFailure(id, last, this.defaults.readyTimeoutMs);
-    } catch (error) {
-      return error instanceof AppError ? error : undefined;
-    }
+    const failure = await this.judged(id, over)
+      .then(({ verdict, last }) => verdict ?? uploadFailure(id, last, this.defaults.readyTimeoutMs))
+      .catch((error: unknown) => (error instanceof AppError ? error : new InternalError(error)));
+    if (over.aborted || !(failure instanceof AppError)) return undefined;
+    this.logger.info({ functionId: id, code: failure.code, reason: failure.message }, 'run failed to start');
+    return failure;
   }
 
   /** The outcome of an upload; undefined: there is none within its time, or before `over` has aborted. */

@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { loadConfig } from '#libs/config/load-config.js';
+import type { AppError } from '#libs/errors/app-error.js';
 import { Notifications } from '#libs/database/notifications.js';
 import { ColdStartMetrics, Metrics } from '#libs/observability/metrics.js';
 import { MemoryOrchestrator } from '#libs/orchestrator/testing/memory.orchestrator.js';
@@ -9,6 +10,7 @@ import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import type { PinoLogger } from 'nestjs-pino';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { EngineUnavailable } from '../functions/errors.js';
 import { FunctionBus } from '../functions/function-bus.js';
 import { FunctionChanges } from '../functions/function-changes.js';
 import { FunctionEntity } from '../functions/function.entity.js';
@@ -204,6 +206,54 @@ describe('Invoker', () => {
     };
     const readPayload = () => body.begin({ add: () => undefined });
     await expect(invoker.invoke(ID, { ...callOf(''), readPayload, http })).rejects.toMatchObject({ code });
+  });
+
+  describe('a call of a function that has yet to begin', () => {
+    const startOf = (failure: Promise<AppError | undefined>, onWorker = () => undefined) => ({
+      start: { withinMs: 60_000, failure, onWorker },
+    });
+
+    it('fails with what keeps its worker from starting', async () => {
+      Object.assign(row, { phase: 'creating', endpoints: [] });
+      const { promise, resolve } = Promise.withResolvers<AppError | undefined>();
+      const onWorker = vi.fn(() => undefined);
+      const call = invoker.invoke(ID, { ...callOf('x'), ...startOf(promise, onWorker) });
+      await vi.waitFor(() => expect(router.knownRoute(ID)?.pool.waiting).toBe(1));
+      resolve(new EngineUnavailable('It is away.'));
+      await expect(call).rejects.toMatchObject({ code: 'orchestrator_unavailable' });
+      expect(onWorker).not.toHaveBeenCalled();
+      expect(await counts()).toMatchObject({ [`${ID} orchestrator_unavailable`]: 1 });
+    });
+
+    it('fails so too where its function is refused first', async () => {
+      Object.assign(row, { phase: 'error', endpoints: [], reason: { code: 'handler_not_loadable', message: 'No.' } });
+      const failure = Promise.resolve(new EngineUnavailable('It is away.'));
+      const call = invoker.invoke(ID, { ...callOf('x'), ...startOf(failure) });
+      await expect(call).rejects.toMatchObject({ code: 'orchestrator_unavailable' });
+    });
+
+    it('is cancelled by a caller who leaves', async () => {
+      Object.assign(row, { phase: 'creating', endpoints: [] });
+      const { promise, resolve } = Promise.withResolvers<AppError | undefined>();
+      const waiting = callOf('x');
+      const call = invoker.invoke(ID, { ...waiting, ...startOf(promise) });
+      await vi.waitFor(() => expect(router.knownRoute(ID)?.pool.waiting).toBe(1));
+      waiting.cancellation.cancel();
+      resolve(undefined);
+      await expect(call).rejects.toMatchObject({ code: 'call_cancelled' });
+    });
+
+    it('goes on where a worker has it, whatever becomes of the start', async () => {
+      const { promise, resolve } = Promise.withResolvers<AppError | undefined>();
+      const onWorker = vi.fn(() => undefined);
+      const call = invoker.invoke(ID, { ...callOf('hold'), ...startOf(promise, onWorker) });
+      await vi.waitFor(() => expect(held).toHaveLength(1));
+      expect(onWorker).toHaveBeenCalledOnce();
+      resolve(new EngineUnavailable('It is away.'));
+      await promise;
+      held[0]?.();
+      expect(String(await call)).toBe('{"result":{"payload":"hold"}}');
+    });
   });
 
   it('asks for a replica of a function that sleeps, and refuses one that can’t run', async () => {

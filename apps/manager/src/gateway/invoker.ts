@@ -62,9 +62,9 @@ export interface Call {
 
 /** A function that is called before its first worker is ready. */
 export interface FirstStart {
-  /** How long its worker may take. */
+  /** How long that may take. */
   readonly withinMs: number;
-  /** Why it gets none; undefined once it has one, or nobody waits any more. */
+  /** Why there will be none. Undefined once there is one, or nobody waits any more. Never rejects. */
   readonly failure: Promise<AppError | undefined>;
   /** Called when a worker has a place for the call. */
   readonly onWorker: () => void;
@@ -98,8 +98,10 @@ export class Invoker {
    * everything else. Each call is counted and told of once, by its outcome.
    */
   async invoke(id: FunctionId, call: Call): Promise<Buffer | 'streamed'> {
-    const { reservation, timing } = call;
+    const { reservation, timing, start } = call;
     this.ends.begin(timing);
+    // A call that a worker has runs on, whatever becomes of the start.
+    void start?.failure.then((failure) => failure && timing.sentAt === 0 && call.cancellation.cancel());
     let body: Body | undefined;
     try {
       const found = this.chosen(id, call);
@@ -196,7 +198,8 @@ export class Invoker {
     call.timing.functionId = functionOf(first);
     // It may have changed, or gone, while the payload arrived.
     let route = this.router.knownRoute(first.id) ?? (await this.again(first, call));
-    const giveUpAt = performance.now() + Math.max(route.timeoutMs, call.start?.withinMs ?? SHORTEST_WAIT_MS);
+    const waitMs = (call.start?.withinMs ?? 0) + SHORTEST_WAIT_MS;
+    const giveUpAt = performance.now() + Math.max(route.timeoutMs, waitMs);
     let refusals = 0;
     for (;;) {
       if (route.refusal) {
@@ -325,10 +328,11 @@ export class Invoker {
   }
 }
 
-/** What became of a call whose function may never have begun: that has a better reason than the call can see. */
+/** Why a call has failed. Where its function never had a worker, what kept it from one says more than the call can. */
 async function whyNoWorker(error: unknown, { start, timing }: Call): Promise<unknown> {
-  const isWithoutWorker =
-    error instanceof FunctionNotRunnable || error instanceof FunctionNotReady || error instanceof CallCancelled;
+  const isWithoutWorker = [FunctionNotRunnable, FunctionNotReady, FunctionNotFound, CallCancelled].some(
+    (kind) => error instanceof kind,
+  );
   if (start === undefined || timing.sentAt > 0 || !isWithoutWorker) return error;
   return (await start.failure) ?? error;
 }

@@ -4,6 +4,7 @@ import type { Writable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { areTooManyPieces, Chunks } from '../memory/chunks.js';
 import type { MemoryReservation } from '../memory/memory-budget.js';
+import { notePassed } from '../memory/passed-bytes.js';
 import type { Cancellation } from './cancellation.js';
 import type { Connection, Connections } from './connections.js';
 import type { Expiring } from './deadlines.js';
@@ -251,6 +252,7 @@ class Exchange implements Dispatcher.DispatchHandler, Expiring {
 
   private pass(stream: Writable, controller: Dispatcher.DispatchController, chunk: Buffer): void {
     this.lastSent = lastByte(chunk) ?? this.lastSent;
+    notePassed(chunk.length);
     if (stream.write(chunk) || controller.paused) return;
     controller.pause();
     this.leftMs = this.expiresAt - performance.now();

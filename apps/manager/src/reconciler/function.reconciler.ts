@@ -93,7 +93,7 @@ export class FunctionReconciler {
     publishReady: OnReady,
   ): Promise<number | null> {
     const { row } = claim;
-    // Nobody knows of an upload that may fail yet, and a run waits for nothing else.
+    // Calls of an upload begin once it can't fail any more. A run has one, which waits already.
     const mayServe = row.provisionalUntil === null || row.isRun;
     const observed = await this.ensured(claim, { stepTimeoutMs, signal }, mayServe ? publishReady : undefined);
     const outcome = decide(row, observed, { now: new Date(), resyncMs, random: Math.random() });
@@ -154,7 +154,7 @@ export class FunctionReconciler {
 
   private async remove(claim: Claim, { stepTimeoutMs }: Pace, signal: AbortSignal): Promise<number | null> {
     const { row } = claim;
-    // One that was never ready has no calls.
+    // Nobody has one that was never ready, and of a run only the one who has called it.
     if (row.provisionalUntil === null) await delay(REMOVAL_NOTICE_MS, undefined, { signal });
     const graceMs = Math.min(row.timeoutMs, REMOVAL_GRACE_MS);
     await within('a removal', { ms: graceMs + stepTimeoutMs, graceMs: ABORT_GRACE_MS, signal }, (bounded) =>

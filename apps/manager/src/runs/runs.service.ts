@@ -59,7 +59,6 @@ export class RunsService {
     const cancellation = new Cancellation();
     response.once('close', () => cancellation.cancel());
     if (response.destroyed) cancellation.cancel();
-    void failure.then((found) => found && cancellation.cancel());
     const timing = new CallTiming();
     using log = this.log.of(id, requestId);
     const start = { withinMs, failure, onWorker: () => log.follow() };
