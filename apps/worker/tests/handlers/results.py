@@ -24,6 +24,7 @@ def raise_half_way() -> Iterator[int]:
 
 
 def until_there_is(path: str) -> Iterator[str]:
+    yield "not yet"
     Path(f"{path}.reached").touch()
     while not Path(path).exists():
         yield "not yet"
