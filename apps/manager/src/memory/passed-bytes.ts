@@ -8,7 +8,8 @@ import { runInNewContext } from 'node:vm';
  */
 const COLLECTED_BYTES = 16 * 1024 * 1024;
 
-const collect = collector();
+/** Made when it is needed first: calls may be dearer beside it. */
+let collect: ReturnType<typeof collector> | undefined;
 let passed = 0;
 
 /** Told of each piece of a stream that the manager hands on. */
@@ -16,6 +17,7 @@ export function notePassed(bytes: number): void {
   passed += bytes;
   if (passed < COLLECTED_BYTES) return;
   passed = 0;
+  collect ??= collector();
   collect({ type: 'minor' });
 }
 
