@@ -74,7 +74,7 @@ export interface Started {
   readonly id: FunctionId;
   /** How long that may take. */
   readonly withinMs: number;
-  /** Why it gets none. Undefined once it has one, or nobody waits any more. Never rejects. */
+  /** Why it will have none. Undefined once it has one, or nobody waits any more. Never rejects. */
   readonly failure: Promise<AppError | undefined>;
 }
 

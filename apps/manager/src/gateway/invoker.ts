@@ -5,6 +5,7 @@ import { Injectable } from '@nestjs/common';
 import { REDACTED } from '../functions/dto/history-setting.dto.js';
 import { FunctionNotFound, FunctionNotReady } from '../functions/errors.js';
 import { FunctionRepository } from '../functions/function.repository.js';
+import type { Started } from '../functions/functions.service.js';
 import { Activator } from '../scaling/activator.js';
 import { RevisionWithoutTraffic } from '../traffic/errors.js';
 import type { Choice } from '../traffic/traffic.js';
@@ -61,11 +62,7 @@ export interface Call {
 }
 
 /** A function that is called before its first worker is ready. */
-export interface FirstStart {
-  /** How long that may take. */
-  readonly withinMs: number;
-  /** Why there will be none. Undefined once there is one, or nobody waits any more. Never rejects. */
-  readonly failure: Promise<AppError | undefined>;
+export interface FirstStart extends Omit<Started, 'id'> {
   /** Called when a worker has a place for the call. */
   readonly onWorker: () => void;
 }
@@ -330,11 +327,9 @@ export class Invoker {
 
 /** Why a call has failed. Where its function never had a worker, what kept it from one says more than the call can. */
 async function whyNoWorker(error: unknown, { start, timing }: Call): Promise<unknown> {
-  const isWithoutWorker = [FunctionNotRunnable, FunctionNotReady, FunctionNotFound, CallCancelled].some(
-    (kind) => error instanceof kind,
-  );
-  if (start === undefined || timing.sentAt > 0 || !isWithoutWorker) return error;
-  return (await start.failure) ?? error;
+  if (start === undefined || timing.sentAt > 0) return error;
+  const kinds = [FunctionNotRunnable, FunctionNotReady, FunctionNotFound, CallCancelled];
+  return kinds.some((kind) => error instanceof kind) ? ((await start.failure) ?? error) : error;
 }
 
 /** Throws what keeps another one of its function from being opened, which counts as the function's. */

@@ -8,7 +8,7 @@ import { runInNewContext } from 'node:vm';
  */
 const COLLECTED_BYTES = 16 * 1024 * 1024;
 
-/** Made when it is needed first: calls may be dearer beside it. */
+/** Made once it is needed: a second context of V8 may make calls dearer. */
 let collect: ReturnType<typeof collector> | undefined;
 let passed = 0;
 

@@ -154,7 +154,7 @@ export class FunctionReconciler {
 
   private async remove(claim: Claim, { stepTimeoutMs }: Pace, signal: AbortSignal): Promise<number | null> {
     const { row } = claim;
-    // Nobody has one that was never ready, and of a run only the one who has called it.
+    // No calls are on their way to one that was never ready, nor to a run, which is called once.
     if (row.provisionalUntil === null) await delay(REMOVAL_NOTICE_MS, undefined, { signal });
     const graceMs = Math.min(row.timeoutMs, REMOVAL_GRACE_MS);
     await within('a removal', { ms: graceMs + stepTimeoutMs, graceMs: ABORT_GRACE_MS, signal }, (bounded) =>
