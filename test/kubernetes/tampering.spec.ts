@@ -100,7 +100,12 @@ describe.skipIf(noCluster)('objects that others touch [kubernetes]', () => {
     });
     await traffic.more(10);
     const workers = async () => (await room.workers()).filter((name) => !others.includes(name));
-    const before = await workers();
+    // The pod that the first revision had before it got traffic again may still be ending.
+    const before = await vi.waitFor(async () => {
+      const now = await workers();
+      expect(now).toHaveLength(targets.length);
+      return now;
+    }, SECONDS);
     await Promise.all(before.map((name) => cluster.evict(name)));
     await vi.waitFor(async () => {
       const now = await workers();
