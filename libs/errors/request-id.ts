@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { randomUUIDv7 } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 
 const ACCEPTABLE = /^[A-Za-z0-9._-]{1,64}$/;
@@ -15,7 +15,13 @@ export function requestIdOf(request: IncomingMessage): string {
   const known = carrier[KEY];
   if (known !== undefined) return known;
   const given = request.headers['x-request-id'];
-  const id = typeof given === 'string' && ACCEPTABLE.test(given) ? given : randomUUID();
+  const id = typeof given === 'string' && ACCEPTABLE.test(given) ? given : randomUUIDv7();
   carrier[KEY] = id;
   return id;
+}
+
+/** The request's id where it is a fresh one, a UUID that no other request has; undefined: its caller chose it. */
+export function freshIdOf(request: IncomingMessage): string | undefined {
+  const id = requestIdOf(request);
+  return id === request.headers['x-request-id'] ? undefined : id;
 }

@@ -1,3 +1,4 @@
+import { randomUUIDv7 } from 'node:crypto';
 import { request } from 'node:http';
 import { expect, it, vi } from 'vitest';
 import type { InvocationDto, LogRecordDto, StatisticsDto } from '../client/index.js';
@@ -65,7 +66,7 @@ describeOnEachEngine('the history', (engine) => {
         kind: 'execute',
         status: 'succeeded',
         revision: 1,
-        request_id: fine.headers['x-request-id'],
+        request_id: idOf(fine),
         payload_bytes: 19,
         result_bytes: Buffer.byteLength(fine.text),
         error: null,
@@ -88,6 +89,18 @@ describeOnEachEngine('the history', (engine) => {
 
     await manager.remove(id);
     expectProblem(await manager.send(`/invocations/${idOf(fine)}`), 404, 'invocation_not_found');
+  });
+
+  it('tells calls apart whose callers send the same request id', { timeout: 120_000 }, async () => {
+    const { manager } = stage;
+    const { id } = await manager.add(ECHO);
+    const requestId = randomUUIDv7();
+    const send = () => manager.call(id, 'hello', { headers: { 'X-Request-Id': requestId } });
+    const ids = [idOf(await send()), idOf(await send())];
+    expect(new Set([requestId, ...ids]).size).toBe(3);
+    const calls = await list(manager, `/functions/${id}/invocations`);
+    expect(calls.map((call) => call.id).toSorted()).toEqual(ids.toSorted());
+    expect(calls.map((call) => call.request_id)).toEqual([requestId, requestId]);
   });
 
   it('has calls that were refused, and those whose callers left', { timeout: 120_000 }, async () => {

@@ -2,7 +2,7 @@ import type { AppError } from '#libs/errors/app-error.js';
 import { asAppError } from '#libs/errors/problem.filter.js';
 import type { ProblemLog } from '#libs/errors/problem-log.js';
 import { sendProblem } from '#libs/errors/problem.js';
-import { requestIdOf } from '#libs/errors/request-id.js';
+import { freshIdOf, requestIdOf } from '#libs/errors/request-id.js';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type MemoryBudget, MemoryReservation } from '../memory/memory-budget.js';
 import { keyOf } from '../auth/audit.js';
@@ -16,6 +16,7 @@ const INVOCATION = 'X-Faas-Invocation';
 /** What every call that comes in by a request has. */
 export interface Incoming {
   readonly requestId: string;
+  readonly freshId: string | undefined;
   readonly createdBy: string | null;
   readonly timing: CallTiming;
   readonly cancellation: Cancellation;
@@ -47,7 +48,8 @@ export abstract class CallEdge {
       isOver = true;
     });
     try {
-      await call({ requestId, createdBy: keyOf(request), timing, cancellation, reservation });
+      const freshId = freshIdOf(request);
+      await call({ requestId, freshId, createdBy: keyOf(request), timing, cancellation, reservation });
     } catch (thrown) {
       this.fail(response, asAppError(thrown, request.method ?? '', request.url ?? ''), requestId, timing);
     } finally {

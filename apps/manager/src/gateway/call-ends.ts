@@ -47,9 +47,9 @@ export class CallEnds {
     this.listener = listener;
   }
 
-  /** Gives a call its id, where anybody keeps it. */
-  begin(timing: CallTiming): void {
-    if (this.listener !== undefined) timing.id = randomUUIDv7();
+  /** Gives a call its id, where anybody keeps it: that of its request if no other call can have that. */
+  begin(timing: CallTiming, freshId?: string): void {
+    if (this.listener !== undefined) timing.id = freshId ?? randomUUIDv7();
   }
 
   tell(call: EndedCall): void {

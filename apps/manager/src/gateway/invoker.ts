@@ -37,6 +37,8 @@ import { type AnswerSink, callWorker, type WorkerAnswer, type WorkerCall } from 
 export interface Call {
   readonly kind: CallKind;
   readonly requestId: string;
+  /** The same where it is a UUID that no other call has: the call is kept under it, too. */
+  readonly freshId?: string | undefined;
   /** The name of the key that it came with; null: none. */
   readonly createdBy: string | null;
   readonly attemptOf?: AttemptOf | undefined;
@@ -96,7 +98,7 @@ export class Invoker {
    */
   async invoke(id: FunctionId, call: Call): Promise<Buffer | 'streamed'> {
     const { reservation, timing, start } = call;
-    this.ends.begin(timing);
+    this.ends.begin(timing, call.freshId);
     // A call that a worker has runs on, whatever becomes of the start.
     void start?.failure.then((failure) => failure && timing.sentAt === 0 && call.cancellation.cancel());
     let body: Body | undefined;
