@@ -196,11 +196,11 @@ export class FunctionEntity {
   @CreateDateColumn({ name: 'created_at', type: 'timestamptz' })
   createdAt: Date;
 
-  /** Set until the function was ready for the first time. One that isn't ready by then is removed. */
   /** It is there for one call, provisional for as long as that may take, and no function to anybody else. */
   @Column({ name: 'is_run', type: 'boolean', default: false })
   isRun: boolean;
 
+  /** Set until the function was ready for the first time. One that isn't ready by then is removed. */
   @Column({ name: 'provisional_until', type: 'timestamptz', nullable: true })
   provisionalUntil: Date | null;
 
