@@ -13,8 +13,8 @@ export class InvalidUpload extends AppError {
 export class UploadTooLarge extends AppError {
   readonly code = 'upload_too_large';
   readonly kind = 'too_large';
-  constructor(limitBytes: number, field: 'python_file' | 'code' = 'python_file') {
-    super(`The uploaded file is larger than the limit of ${limitBytes} bytes.`, {
+  constructor(limitBytes: number, field: 'python_file' | 'code' | 'form' = 'python_file') {
+    super(`The uploaded ${field === 'form' ? 'form' : 'file'} is larger than the limit of ${limitBytes} bytes.`, {
       extras: { field, limit_bytes: limitBytes },
     });
   }

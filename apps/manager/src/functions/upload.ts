@@ -26,7 +26,7 @@ import {
 } from './dto/upload.dto.js';
 import { InvalidUpload, UploadTooLarge } from './errors.js';
 import { asPythonReads } from './function-name.js';
-import { FILE, FORM_OVERHEAD_BYTES, readForm, REQUIREMENTS_FILE, unknownField } from './upload-form.js';
+import { FILE, readForm, REQUIREMENTS_FILE, unknownField } from './upload-form.js';
 
 /** What a valid upload asks for. */
 export interface Upload {
@@ -140,7 +140,7 @@ async function read<Form extends Dto, Json extends Dto>(
   settings: Partial<FunctionSpec>;
   unset: readonly SettingName[];
 }> {
-  const { 'content-encoding': encoding, 'content-type': type = '', 'content-length': length = 0 } = request.headers;
+  const { 'content-encoding': encoding, 'content-type': type = '' } = request.headers;
   if (encoding !== undefined && encoding !== 'identity') throw new UnsupportedEncoding(encoding);
   const { form, json, members } = kind;
   if (JSON_TYPE.test(type)) {
@@ -156,7 +156,6 @@ async function read<Form extends Dto, Json extends Dto>(
   if (!MULTIPART.test(type)) {
     throw new InvalidUpload('form', 'Send the upload as multipart/form-data, or as application/json.');
   }
-  if (Number(length) > fileBytes + FORM_OVERHEAD_BYTES) throw new UploadTooLarge(fileBytes);
   const { file, requirements, fields } = await readForm(request, fileBytes, members, reservation);
   const values = { ...valuesOf(fields), ...(requirements && fromFile(requirements, fields)) };
   const dto = checked(Object.assign(new form(), values, file && { [FILE]: file }));
