@@ -106,9 +106,12 @@ export function readForm(
         fail(unknown(name));
       } else if (FILES.has(name)) {
         fail(new InvalidUpload(name, `${name} must be a file part: send it with a file name.`));
+      } else if (info.valueTruncated) {
+        // Maybe in the middle of a character.
+        fail(tooLong(name, mostBytesOf(name)));
       } else if (value === undefined || value.includes(REPLACEMENT)) {
         fail(new InvalidUpload(name, `${name} is not UTF-8 text, nor in the character set that its part names.`));
-      } else if (info.valueTruncated || Buffer.byteLength(value) > mostBytesOf(name)) {
+      } else if (Buffer.byteLength(value) > mostBytesOf(name)) {
         fail(tooLong(name, mostBytesOf(name)));
       } else if (form.fields.has(name)) {
         fail(new InvalidUpload(name, `${name} was sent more than once.`));

@@ -111,6 +111,18 @@ describe('A text field of a form', () => {
     });
   });
 
+  it.each([
+    ['ends in the middle of a character', '€'.repeat(2_000_000)],
+    ['is no UTF-8', Buffer.alloc(2_000_000, 0xe9)],
+  ])('that is too long is told so where what is read of it %s', async (_, content) => {
+    for (const [name, most] of Object.entries({ requirements: LONGEST_REQUIREMENTS, env: 65_536, message: 65_536 })) {
+      await expect(asForm(field(name, content))).rejects.toMatchObject({
+        extras: { field: name },
+        message: `${name} is longer than ${most} bytes.`,
+      });
+    }
+  });
+
   it('is read in the character set that its part names', async () => {
     const settings = { env: { A: 'é' } };
     expect(await asForm(field('env', '{"A": "é"}'))).toMatchObject({ settings });
