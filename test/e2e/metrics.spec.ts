@@ -91,6 +91,29 @@ describeOnEachLocalEngine('metrics', (engine) => {
     await stage.manager.remove(id);
   });
 
+  it('count runs together, and nothing by the id of one', async () => {
+    const ids = (samples: Map<string, number>) =>
+      new Set([...samples.keys()].flatMap((name) => /function="([a-z2-7]{16})"/.exec(name)?.[1] ?? []));
+    const run = async (payload: string) => {
+      const body = JSON.stringify({ function_name: 'handle', code: OBEDIENT, payload });
+      const headers = { 'Content-Type': 'application/json' };
+      return (await stage.manager.send('/runs', { method: 'POST', headers, body })).status;
+    };
+    const before = ids(await read(stage.manager));
+    const running = run('sleep 2');
+    await until((samples) => {
+      expect(samples.get('faas_calls_in_flight{function="run"}')).toBe(1);
+      expect([...ids(samples).difference(before)]).toEqual([]);
+    });
+    expect([await running, await run('raise oh'), await run('raise oh')]).toEqual([200, 500, 500]);
+    const samples = await read(stage.manager);
+    expect(samples.get('faas_calls_total{function="run",code="ok"}')).toBe(1);
+    expect(samples.get('faas_calls_total{function="run",code="handler_error"}')).toBe(2);
+    expect(samples.get('faas_cold_starts_total{function="run"}')).toBe(3);
+    expect(samples.get('faas_call_duration_seconds_count{function="run"}')).toBe(3);
+    expect([...ids(samples).difference(before)]).toEqual([]);
+  });
+
   it('measure what the manager asks of its engine, and its own steps', async () => {
     const { id } = await stage.manager.add(ECHO);
     await stage.manager.remove(id);

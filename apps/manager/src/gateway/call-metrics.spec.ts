@@ -2,6 +2,7 @@ import { ColdStartMetrics } from '#libs/observability/metrics.js';
 import { Metrics } from '#libs/observability/metrics.js';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { FunctionRepository } from '../functions/function.repository.js';
+import type { CallKind } from './call-ends.js';
 import { CallMetrics } from './call-metrics.js';
 import { CallTiming } from './call-timing.js';
 
@@ -18,9 +19,9 @@ function countingWith(maxFunctions: number, present: Set<string>) {
     new ColdStartMetrics(metrics),
   );
   return {
-    call: (functionId: string | undefined, code = 'ok') => {
+    call: (functionId: string | undefined, code = 'ok', kind: CallKind = 'execute') => {
       present.add(functionId ?? '');
-      calls.ended(code, Object.assign(new CallTiming(), { functionId }), performance.now());
+      calls.ended(code, Object.assign(new CallTiming(), { functionId }), performance.now(), kind);
     },
     counts: async () =>
       Object.fromEntries(
@@ -51,6 +52,20 @@ describe('CallMetrics', () => {
     for (const id of ['a', 'b', 'c', 'd', 'a']) call(id);
     expect(await counts()).toEqual({ 'a ok': 2, 'b ok': 1, 'other ok': 2 });
     expect(['a', 'd', 'never called'].map(labelOf)).toEqual(['a', 'other', 'other']);
+  });
+
+  it('counts runs together, whatever limit there is, and never forgets them', async () => {
+    const present = new Set<string>();
+    const { call, counts, labelOf } = countingWith(1, present);
+    for (const id of ['a', 'b', undefined]) call(id, 'handler_error', 'run');
+    call('c');
+    present.clear();
+    const runs = { 'run handler_error': 3 };
+    expect(await counts()).toEqual(runs);
+    vi.advanceTimersByTime(HOUR_MS + 1);
+    call('d', 'ok', 'run');
+    expect(await counts()).toEqual({ ...runs, 'run ok': 1 });
+    expect(labelOf('e')).toBe('e');
   });
 
   it('forgets functions that are gone though nobody reads, for as long as it runs', async () => {
@@ -92,7 +107,7 @@ describe('CallMetrics', () => {
     const repository = { existing: () => Promise.reject(new Error('away')) };
     const stages = new ColdStartMetrics(metrics);
     const calls = new CallMetrics({ maxFunctions: 2 }, repository as unknown as FunctionRepository, metrics, stages);
-    calls.ended('ok', Object.assign(new CallTiming(), { functionId: 'a' }), performance.now());
+    calls.ended('ok', Object.assign(new CallTiming(), { functionId: 'a' }), performance.now(), 'execute');
     expect(await metrics.text()).toContain('faas_calls_total{function="a",code="ok"} 1');
   });
 });

@@ -6,12 +6,15 @@ import type { FunctionId } from '#libs/orchestrator/workload.js';
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { Counter } from 'prom-client';
 import { FunctionRepository } from '../functions/function.repository.js';
+import type { CallKind } from './call-ends.js';
 import type { CallTiming } from './call-timing.js';
 
 /** Upper ends of the buckets, in seconds. */
 const CALL_SECONDS = [0.002, 0.005, 0.01, 0.025, 0.1, 0.25, 1, 2.5, 10, 60];
 const OVERHEAD_SECONDS = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1];
 const OTHER = 'other';
+/** The label of all runs together: each has a function of its own, which is gone before anybody could look at it. */
+const RUN = 'run';
 /** When there are more functions than labels, those that weren't called for this long lose theirs. */
 const UNUSED_MS = 60 * 60_000;
 /** Removed functions are forgotten this often, even if nobody reads the metrics. */
@@ -47,6 +50,7 @@ class CallSeries {
 export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdown {
   private readonly series = new Map<FunctionId, CallSeries>();
   private readonly others = new CallSeries();
+  private readonly runs = new CallSeries();
   /** Calls that never reached a function: they were refused before, or there is no such function. */
   private readonly unrouted = new CallSeries();
   private readonly overhead = new HistogramSeries(OVERHEAD_SECONDS);
@@ -72,9 +76,9 @@ export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdow
   }
 
   /** Counts a call by its outcome: `ok`, or the code of a problem. */
-  ended(code: string, timing: CallTiming, now: number): void {
+  ended(code: string, timing: CallTiming, now: number, kind: CallKind): void {
     const { functionId, isAnswered, isCold } = timing;
-    const series = functionId === undefined ? this.unrouted : this.seriesOf(functionId);
+    const series = kind === 'run' ? this.runs : functionId === undefined ? this.unrouted : this.seriesOf(functionId);
     series.usedAt = now;
     series.outcomes.set(code, (series.outcomes.get(code) ?? 0) + 1);
     if (timing.dividedTo !== undefined && functionId !== undefined) series.countDivided(timing.dividedTo, code);
@@ -86,7 +90,8 @@ export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdow
   }
 
   /** The value of the label `function`. */
-  labelOf(id: FunctionId): string {
+  labelOf(id: FunctionId, isRun = false): string {
+    if (isRun) return RUN;
     return this.seriesOf(id) === this.others ? OTHER : id;
   }
 
@@ -157,9 +162,11 @@ export class CallMetrics implements OnApplicationBootstrap, OnApplicationShutdow
     });
   }
 
-  private readonly labelled = (): [string, CallSeries][] => [
-    ...this.series,
-    ...(this.others.outcomes.size > 0 ? [[OTHER, this.others] as [string, CallSeries]] : []),
-    ['', this.unrouted],
-  ];
+  private readonly labelled = (): [string, CallSeries][] => {
+    const shared: [string, CallSeries][] = [
+      [OTHER, this.others],
+      [RUN, this.runs],
+    ];
+    return [...this.series, ...shared.filter(([, { outcomes }]) => outcomes.size > 0), ['', this.unrouted]];
+  };
 }

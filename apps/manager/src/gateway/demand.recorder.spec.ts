@@ -50,6 +50,7 @@ beforeEach(() => {
     invocationDefaults: {},
     history: {},
     workloadOf: null,
+    isRun: false,
     split: undefined,
     revision: 1,
   };

@@ -113,14 +113,14 @@ export class Invoker {
       body = call.isBackground === true ? readOnce(call) : await call.readPayload();
       const result = await this.run(route, body, call);
       const now = performance.now();
-      this.metrics.ended('ok', timing, now);
+      this.metrics.ended('ok', timing, now, call.kind);
       this.tell(call, now, body, result);
       return result;
     } catch (thrown) {
       const error = await whyNoWorker(thrown, call);
       const now = performance.now();
       const code = error instanceof AppError ? error.code : 'internal_error';
-      this.metrics.ended(code, timing, now);
+      this.metrics.ended(code, timing, now, call.kind);
       this.tell(call, now, body, undefined, { code, detail: error instanceof AppError ? error.message : undefined });
       throw error;
     }

@@ -17,7 +17,7 @@ export class LoadGauges {
         collect() {
           this.reset();
           for (const route of router.known()) {
-            this.inc({ function: calls.labelOf(functionOf(route)) }, of(route));
+            this.inc({ function: calls.labelOf(functionOf(route), route.isRun) }, of(route));
           }
         },
       });

@@ -57,6 +57,8 @@ export interface Route {
   name: string | null;
   /** The function, where these are workers of one of its revisions beside its own. */
   workloadOf: FunctionId | null;
+  /** It is there for one call. */
+  readonly isRun: boolean;
   /** How its calls are divided among revisions; undefined: these workers have them all. */
   split: Split | undefined;
   /** The revision that has the calls of these workers. */
@@ -208,6 +210,7 @@ export class Router implements OnApplicationShutdown {
       published: [],
       name: null,
       workloadOf: row.workloadOf,
+      isRun: row.isRun,
       split: undefined,
       revision: servingOf(row),
     };
