@@ -66,7 +66,7 @@ export const SECRETS_DIR = '/run/secrets';
 
 /** What every worker of this function is told, wherever it runs: of its secrets, which variables are some. */
 export function workerVariables(workload: Workload): Record<string, string> {
-  const { functionId, functionName, revision, limits, environment, secrets, tellsEnd } = workload;
+  const { functionId, functionName, revision, limits, environment, secrets, isCalledOnce } = workload;
   return {
     ...environment,
     FAAS_FUNCTION: functionId,
@@ -74,7 +74,7 @@ export function workerVariables(workload: Workload): Record<string, string> {
     HANDLER_FUNCTION: `function.handler.${functionName}`,
     FAAS_TIMEOUT_MS: String(limits.timeoutMs),
     FAAS_CONCURRENCY: String(limits.concurrency),
-    ...(tellsEnd && { FAAS_TELLS_END: 'yes' }),
+    ...(isCalledOnce && { FAAS_CALLED_ONCE: 'yes' }),
     ...(secrets && { FAAS_SECRETS: Object.keys(secrets.variables).join(',') }),
   };
 }

@@ -28,8 +28,11 @@ export interface Workload {
   readonly environment?: Readonly<Record<string, string>>;
   /** Unset: none. */
   readonly secrets?: WorkloadSecrets;
-  /** The worker says in its log when a call has printed all that it will; unset: it doesn't. */
-  readonly tellsEnd?: boolean;
+  /**
+   * There will be one call: the worker loads the code once, and says in its log when the call has printed all that it
+   * will. Unset: there may be any number.
+   */
+  readonly isCalledOnce?: boolean;
   /** Packages that the code may import; unset: none. */
   readonly layer?: Layer;
   /**

@@ -1,3 +1,9 @@
+import { once } from 'node:events';
+import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { type IncomingMessage, request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it, vi } from 'vitest';
 import type { RunResult } from '../client/index.js';
 import { describeOnAnyEngine, describeOnEachEngine } from '../support/engines.js';
@@ -49,7 +55,15 @@ describeOnEachEngine('a run', (engine) => {
     const problem = expectProblem(await run(manager, { code: raising, payload: 'oh' }), 500, 'handler_error');
     expect(problem).toMatchObject({ python_type: 'ValueError', python_message: 'oh', logs: ['before'] });
     const slow = 'import time\ndef handle(payload):\n    print("begun", flush=True)\n    time.sleep(60)\n';
-    expectProblem(await run(manager, { code: slow, timeout_ms: 500 }), 504, 'handler_timeout');
+    expect(expectProblem(await run(manager, { code: slow, timeout_ms: 500 }), 504, 'handler_timeout')).toMatchObject({
+      logs: ['begun'],
+    });
+    const leaving =
+      'import os\nprint("loaded")\ndef handle(payload):\n    print("called", flush=True)\n    os._exit(3)\n';
+    expect(expectProblem(await run(manager, { code: leaving }), 502, 'worker_crashed')).toMatchObject({
+      reason: 'exit',
+      logs: ['loaded', 'called'],
+    });
     expectProblem(await run(manager, { code: 'import nowhere_to_be_found' }), 422, 'handler_not_loadable');
     const kept = async () => (await manager.send('/runs?limit=1')).json();
     const error = { code: 'handler_not_loadable' };
@@ -58,6 +72,32 @@ describeOnEachEngine('a run', (engine) => {
     });
     expect((await manager.send('/functions')).json()).toEqual([]);
     await vi.waitFor(async () => expect(await stage.room.workers()).toEqual([]), { timeout: 60_000 });
+  });
+});
+
+describeOnAnyEngine('runs with large results', (engine) => {
+  const stage = Stage.on(engine, { MAX_HELD_BYTES: '80000000' });
+
+  it('are answered whole, however slowly that is read', { timeout: 120_000 }, async () => {
+    const bytes = 15_000_000;
+    const code = `def handle(payload):\n    return "x" * ${bytes}\n`;
+    const body = JSON.stringify({ function_name: 'handle', code });
+    const headers = { 'Content-Type': 'application/json' };
+    // As over a line of 5 MB/s.
+    const read = async () => {
+      const sent = request(`${stage.manager.url}/runs`, { method: 'POST', headers }).end(body);
+      const [answer] = (await once(sent, 'response')) as [IncomingMessage];
+      let got = 0;
+      for await (const piece of answer) {
+        got += (piece as Buffer).length;
+        await delay((piece as Buffer).length / 5_000);
+      }
+      return { status: answer.statusCode, got, wanted: Number(answer.headers['content-length']) };
+    };
+    for (const { status, got, wanted } of await Promise.all([read(), read()])) {
+      expect([status, got]).toEqual([200, wanted]);
+      expect(got).toBeGreaterThan(bytes);
+    }
   });
 });
 
@@ -106,6 +146,32 @@ describeOnAnyEngine('runs', (engine) => {
     [{ code: 'x', function_name: 'not a name' }, 'function_name'],
   ])('are refused with the member at fault: %j', async (body, member) => {
     expect(expectProblem(await run(stage.manager, body), 400, 'invalid_upload')).toMatchObject({ field: member });
+  });
+
+  const isProcess = engine.name === 'process';
+  it.runIf(isProcess)('keep what they have printed when their worker is killed, and are not begun again', async () => {
+    const marks = mkdtempSync(join(tmpdir(), 'faas-runs-'));
+    chmodSync(marks, 0o777);
+    const code = [
+      'import os, tempfile, time',
+      `mark = tempfile.mkdtemp(dir="${marks}")`,
+      'print("loaded")',
+      'def handle(payload):',
+      '    print("called", flush=True)',
+      '    os.rename(mark, f"{mark}-{os.getppid()}")',
+      '    time.sleep(60)',
+    ].join('\n');
+    const asked = run(stage.manager, { code });
+    const worker = await vi.waitFor(() => {
+      const [pid] = readdirSync(marks).flatMap((name) => /-(\d+)$/.exec(name)?.[1] ?? []);
+      expect(pid).toBeDefined();
+      return Number(pid);
+    }, 30_000);
+    process.kill(worker, 'SIGKILL');
+    const problem = expectProblem(await asked, 502, 'worker_crashed');
+    expect(problem).toMatchObject({ logs: ['loaded', 'called'] });
+    expect(readdirSync(marks)).toHaveLength(1);
+    rmSync(marks, { recursive: true });
   });
 
   it('end with whoever asked for them', async () => {

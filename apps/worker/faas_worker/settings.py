@@ -49,8 +49,8 @@ class Settings:
     revision: int | None
     # Folders, and "ipc": what holds nothing but what handlers leave.
     scratch: tuple[str, ...]
-    # Says in its log when a call has printed all that it will.
-    tells_end: bool
+    # Its code is loaded once, and the log says when its call has printed all that it will.
+    is_called_once: bool
     # Where the handler finds those of its secrets that are files.
     secrets_dir: str
     # The handler's file, when it was handed over instead of laid out.
@@ -120,7 +120,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         most_tasks=read.optional_number("FAAS_MOST_TASKS"),
         event_loop=read.choice("FAAS_EVENT_LOOP", ("uvloop", "asyncio")),
         layer=read.folder("FAAS_LAYER"),
-        tells_end=read.choice("FAAS_TELLS_END", ("no", "yes")) == "yes",
+        is_called_once=read.choice("FAAS_CALLED_ONCE", ("no", "yes")) == "yes",
         layers_dir=read.text("FAAS_LAYERS_DIR", "/layers"),
         specialise_sha256=read.digest("FAAS_SPECIALISE_SHA256"),
         kind=read.choice("FAAS_HANDLER_KIND", KINDS),

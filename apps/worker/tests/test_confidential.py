@@ -81,7 +81,7 @@ def test_marks_of_the_worker_stay_whole_though_a_secret_is_a_part_of_them(
         files={"words": "call\nuser\nfaas"},
         FAAS_SECRETS="words",
         FAAS_SECRETS_DIR=str(tmp_path / "secrets"),
-        FAAS_TELLS_END="yes",
+        FAAS_CALLED_ONCE="yes",
     )
     assert answer.status == 202
     worker.call("", X_Request_Id="call-of-user")

@@ -222,6 +222,39 @@ def test_a_first_load_that_was_killed_is_tried_once_more(start: Start, tmp_path:
     assert worker.log().count("load_failed") == 1
 
 
+@pytest.mark.parametrize("payload", ["die", "hang"])
+def test_code_that_is_called_once_is_never_loaded_again(
+    start: Start, tmp_path: Path, payload: str
+) -> None:
+    (tmp_path / "code.py").write_text(
+        "import os, tempfile, time\n"
+        f"tempfile.mkdtemp(prefix='loaded-', dir={str(tmp_path)!r})\n"
+        "def handle(payload): os._exit(3) if payload == 'die' else time.sleep(60)\n"
+    )
+    env = {"FAAS_APP_DIR": str(tmp_path), "FAAS_TIMEOUT_MS": "300"}
+    worker = start("code.handle", FAAS_CALLED_ONCE="yes", **env)
+    if payload == "die":
+        assert worker.is_cut_off("die")
+        assert worker.last_exit()["reason"] == "exit"
+    else:
+        assert worker.call("hang").status == 504
+    late = eventually(lambda: worker.call("late"), "what comes after it answers")
+    assert "not run again" in late.error["message"]
+    assert len(list(tmp_path.glob("loaded-*"))) == 1
+
+
+def test_code_that_is_called_once_is_not_loaded_again_when_it_was_killed(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text(
+        "import os, tempfile\n"
+        f"tempfile.mkdtemp(prefix='loaded-', dir={str(tmp_path)!r})\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = run_worker(tmp_path, HANDLER_FUNCTION="code.handle", FAAS_CALLED_ONCE="yes")
+    assert done.returncode == 65
+    assert b"SIGKILL" in done.stderr
+    assert len(list(tmp_path.glob("loaded-*"))) == 1
+
+
 def test_it_listens_on_tcp_before_the_handler_is_loaded(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     (tmp_path / "slow.py").write_text(

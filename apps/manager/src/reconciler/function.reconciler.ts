@@ -196,6 +196,8 @@ export class FunctionReconciler {
     if (!revision) throw new Error(`Revision ${row.activeRevision} of function ${row.id} is missing.`);
     const { timeoutMs, concurrency, memoryMiB, cpuMillis, pids } = row;
     const secrets = await this.secrets.of(row.secrets);
+    // The code of a run may have had its effect.
+    const replaceEndedFrom = row.isRun && row.observedGeneration > 0 ? row.provisionalUntil : row.notBefore;
     return {
       functionId: row.id,
       revision: revision.number,
@@ -211,10 +213,10 @@ export class FunctionReconciler {
       ...(revision.layer !== null && { layer: this.layers.layer(revision.layer) }),
       ...(row.servingRevision !== null && { formerRevision: row.servingRevision }),
       ...(row.formerTimeoutMs === null ? {} : { formerTimeoutMs: Math.max(row.formerTimeoutMs, timeoutMs) }),
-      ...(row.isRun && { tellsEnd: true }),
+      ...(row.isRun && { isCalledOnce: true }),
       ...(hasServed(row) && { hasServed: true }),
       ...(isFresh && { isFresh }),
-      ...(row.notBefore === null ? {} : { replaceEndedFrom: row.notBefore }),
+      ...(replaceEndedFrom !== null && { replaceEndedFrom }),
     };
   }
 }

@@ -51,11 +51,17 @@ export class FollowedRun implements Disposable {
   /**
    * The lines of the handler. Waits until the worker has said that there will be none of this call any more, for
    * `waitMs` at most: a worker that was ended doesn't say so. Empty where the engine can't be asked.
+   *
+   * @param replica the worker that has had the call
    */
-  async lines(waitMs: number): Promise<LogRecordDto[]> {
+  async lines(waitMs: number, replica: string | undefined): Promise<LogRecordDto[]> {
     const hasEnded = this.ended.promise.then(() => true);
     const isWhole = await Promise.race([hasEnded, delay(waitMs, false, { signal: this.over.signal })]);
-    return newestOf(isWhole && !this.isCut ? this.records : await this.newest());
+    if (isWhole && !this.isCut) return newestOf(this.records);
+    const of = (records: readonly LogRecordDto[]) => newestOf(records.filter((record) => record.replica === replica));
+    const [read, found] = [of(this.records), of(await this.newest())];
+    // The worker may be gone, with its log.
+    return found.length < read.length ? read : found;
   }
 
   [Symbol.dispose](): void {

@@ -68,8 +68,12 @@ export class RunsController {
     'build_unavailable',
   )
   async run(@Req() request: Request, @Res() response: Response): Promise<void> {
-    const body = await this.audit.of('run', request, () => this.runs.run(request, response, keyOf(request)));
-    response.type('application/json').send(body);
+    const pieces = await this.audit.of('run', request, () => this.runs.run(request, response, keyOf(request)));
+    const bytes = pieces.reduce((sum, { length }) => sum + length, 0);
+    response.type('application/json').setHeader('Content-Length', bytes);
+    response.cork();
+    for (const piece of pieces) response.write(piece);
+    response.end();
   }
 
   @Get()

@@ -7,6 +7,7 @@ import { CallTiming } from '../gateway/call-timing.js';
 import { Cancellation } from '../gateway/cancellation.js';
 import { Invoker } from '../gateway/invoker.js';
 import { HistoryService } from '../history/history.service.js';
+import { noteUncounted } from '../http/client-connection.js';
 import { InvocationDto } from '../invocations/dto.js';
 import { callFilterOf } from '../invocations/invocation-query.js';
 import type { ListFilter } from '../invocations/invocation.repository.js';
@@ -28,10 +29,10 @@ export class RunsService {
   ) {}
 
   /**
-   * The body of the answer, `RunResult` of the document. Throws what an upload or a call of a function would; of a call with
-   * what it has printed.
+   * The body of the answer, `RunResult` of the document, in pieces, as a result may be large. Throws what an upload or a
+   * call of a function would; of a call with what it has printed.
    */
-  run(request: Request, response: Response, createdBy: string | null): Promise<Buffer> {
+  run(request: Request, response: Response, createdBy: string | null): Promise<readonly Buffer[]> {
     const leaving = new AbortController();
     response.once('close', () => leaving.abort());
     if (response.destroyed) leaving.abort();
@@ -53,7 +54,7 @@ export class RunsService {
     createdBy: string | null,
     request: Request,
     response: Response,
-  ): Promise<Buffer> {
+  ): Promise<readonly Buffer[]> {
     const requestId = requestIdOf(request);
     const reservation = this.memory.reserveUntilClosed(response);
     const cancellation = new Cancellation();
@@ -74,21 +75,23 @@ export class RunsService {
         start,
         readPayload,
       } as const;
-      const body = await this.invoker.invoke(id, call);
-      const tookMs = timing.workerMs;
       // Without a sink every result is kept whole.
-      return answerOf(body as Buffer, tookMs, await log.lines(LOG_MS.answered));
+      const body = (await this.invoker.invoke(id, call)) as Buffer;
+      const tookMs = timing.workerMs;
+      const rest = restOf(tookMs, await log.lines(LOG_MS.answered, timing.replica));
+      reservation.add(rest.length);
+      noteUncounted(response, false);
+      return [body.subarray(0, body.lastIndexOf('}')), rest];
     } catch (error) {
       if (!(error instanceof AppError) || cancellation.isCancelled || timing.sentAt === 0) throw error;
-      const lines = await log.lines(LOG_MS.failed);
+      const lines = await log.lines(LOG_MS.failed, timing.replica);
       throw error.with({ logs: lines.map(({ line }) => line) });
     }
   }
 }
 
-/** @param body `{"result": …}` as the worker wrote it */
-function answerOf(body: Buffer, tookMs: number, logs: readonly object[]): Buffer {
-  const open = body.subarray(0, body.lastIndexOf('}'));
+/** What follows the result in the answer. */
+function restOf(tookMs: number, logs: readonly object[]): Buffer {
   const rest = JSON.stringify({ duration_ms: Math.round(tookMs * 1_000) / 1_000, logs });
-  return Buffer.concat([open, Buffer.from(`,${rest.slice(1)}`)]);
+  return Buffer.from(`,${rest.slice(1)}`);
 }

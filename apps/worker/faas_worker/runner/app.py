@@ -283,7 +283,7 @@ class FunctionApp:
             self.runner.retire(Reason.DAMAGED)
             raise
         finally:
-            call.output.finish(self.runner.streams.pipes, tells_end=self.settings.tells_end)
+            call.output.finish(self.runner.streams.pipes, tells_end=self.settings.is_called_once)
             self.calls.leave(call)
 
     async def health(

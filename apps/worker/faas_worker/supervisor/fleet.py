@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..protocol import (
+    AUTO,
     LINGER_SECONDS,
     OF_THE_WORKER,
     SHARED,
@@ -50,6 +51,10 @@ _CLEARING_PAUSE_SECONDS = 0.01
 _SHARED_SECONDS = 0.65
 # So long after it began to retire a runner may still take requests that were on their way.
 _SETTLE_SECONDS = 0.15
+# For a health probe, which says how the one before it has ended.
+_OVER = b"""def handle(payload):
+    raise RuntimeError("The code has ended before it was called, and is not run again.")
+"""
 
 
 class Fleet:
@@ -109,7 +114,7 @@ class Fleet:
         self.number += 1
         try:
             runner = fork_runner(
-                self.settings, self.number, self.listener, self.notice, self._release_in_child
+                self._next_settings(), self.number, self.listener, self.notice, self._release_in_child
             )
         except OSError as error:
             log("fork_failed", message=os.strerror(error.errno or 0))
@@ -117,6 +122,13 @@ class Fleet:
             return error.errno not in (errno.EAGAIN, errno.ENOMEM)
         self.runners[runner.pid] = runner
         return True
+
+    def _next_settings(self) -> Settings:
+        """What the next runner loads. Code that is called once may have had its effect: what comes
+        after it only tells how it has ended."""
+        if not (self.settings.is_called_once and self.loads.has_succeeded):
+            return self.settings
+        return replace(self.settings, function="over.handle", code=_OVER, kind=AUTO, layer=None)
 
     def give_up(self, reason: str) -> None:
         write_line(json.dumps({"faas": "worker_failed", "message": reason}).encode(), seconds=2)
@@ -264,7 +276,8 @@ class Fleet:
         if is_lost(self.settings.layer):
             self.give_up("The packages of the function are gone from its machine.")
             return
-        pause = self.loads.failed(killed=killed and runner.load_report is None)
+        is_tried_again = killed and runner.load_report is None and not self.settings.is_called_once
+        pause = self.loads.failed(killed=is_tried_again)
         if pause is not None:
             log("load_failed", runner=runner.number, attempt=self.loads.failures)
             self.start_at = now + pause
