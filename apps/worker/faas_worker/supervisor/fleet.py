@@ -114,7 +114,11 @@ class Fleet:
         self.number += 1
         try:
             runner = fork_runner(
-                self._next_settings(), self.number, self.listener, self.notice, self._release_in_child
+                self._next_settings(),
+                self.number,
+                self.listener,
+                self.notice,
+                self._release_in_child,
             )
         except OSError as error:
             log("fork_failed", message=os.strerror(error.errno or 0))
