@@ -208,6 +208,12 @@ describe('Invoker', () => {
     await expect(invoker.invoke(ID, { ...callOf(''), readPayload, http })).rejects.toMatchObject({ code });
   });
 
+  it('finds the function of a run for that run alone', async () => {
+    Object.assign(row, { isRun: true });
+    await expect(invoker.invoke(ID, callOf('x'))).rejects.toMatchObject({ code: 'function_not_found' });
+    expect(String(await invoker.invoke(ID, { ...callOf('x'), kind: 'run' }))).toBe('{"result":{"payload":"x"}}');
+  });
+
   describe('a call of a function that has yet to begin', () => {
     const startOf = (failure: Promise<AppError | undefined>, onWorker = () => undefined) => ({
       start: { withinMs: 60_000, failure, onWorker },

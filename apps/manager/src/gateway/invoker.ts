@@ -158,7 +158,9 @@ export class Invoker {
   private chosenOf(route: Route, reference: string, call: Call): Route | Promise<Route> {
     const { split } = route;
     const { timing, choice } = call;
-    if (route.workloadOf !== null) throw new FunctionNotFound(reference);
+    // Nobody but the run itself knows of the function that it is.
+    const isHidden = route.isRun && call.kind !== 'run';
+    if (route.workloadOf !== null || isHidden) throw new FunctionNotFound(reference);
     timing.calledId = route.id;
     timing.servedBy = route.revision;
     timing.keeps = route.history;
