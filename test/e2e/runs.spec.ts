@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it, vi } from 'vitest';
 import type { RunResult } from '../client/index.js';
-import { describeOnAnyEngine, describeOnEachEngine } from '../support/engines.js';
+import { describeOnAnyEngine, describeOnDocker, describeOnEachEngine } from '../support/engines.js';
 import { type Answer, expectProblem } from '../support/http.js';
 import type { TestManager } from '../support/manager.js';
 import { newKey, putSecret } from '../support/secrets.js';
@@ -190,6 +190,26 @@ describeOnAnyEngine('runs', (engine) => {
     leaving.abort();
     await asked;
     await vi.waitFor(async () => expect(await isRunning()).toBe(false), { timeout: 30_000 });
+  });
+});
+
+describeOnDocker('a run whose process is killed at once', (engine) => {
+  const stage = Stage.on(engine, { WARM_POOL_SIZE: '2' });
+
+  // The less memory, the sooner it is full: before the worker has done with taking its function.
+  it('says whether that was for want of memory', { timeout: 120_000 }, async () => {
+    const { manager } = stage;
+    const greedy = 'def handle(p):\n    kept = []\n    while True:\n        kept.append(bytearray(1_000_000))\n';
+    const suicidal = 'import os\ndef handle(p):\n    os.kill(os.getpid(), 9)\n';
+    for (let round = 0; round < 5; round += 1) {
+      for (const [code, reason] of [
+        [greedy, 'out_of_memory'],
+        [suicidal, 'signal'],
+      ]) {
+        const problem = expectProblem(await run(manager, { code, memory_mib: 40 }), 502, 'worker_crashed');
+        expect(problem).toMatchObject({ reason });
+      }
+    }
   });
 });
 

@@ -55,7 +55,12 @@ def main() -> int:
         take_on(received.environment)
         freeze()
         supervisor = Supervisor(
-            received.settings, listener, signals, received.notice, received.runner
+            received.settings,
+            listener,
+            signals,
+            received.notice,
+            received.runner,
+            received.oom,
         )
         if received.is_leaving:
             supervisor.begin_drain(time.monotonic())

@@ -358,6 +358,51 @@ def test_signals_do_not_put_off_the_end_of_what_the_function_has_stopped(worker:
     assert time.monotonic() - began < 8
 
 
+_MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """Of processes that have 64 MiB."""
+    group = _MEMORY_GROUPS / f"faas-test-{os.getpid()}"
+    group.mkdir()
+    for limit in "memory.limit_in_bytes", "memory.memsw.limit_in_bytes":
+        if (group / limit).exists():
+            (group / limit).write_text(str(64 * 2**20))
+    yield group
+
+    def removed() -> bool:
+        with suppress(OSError):
+            group.rmdir()
+        return not group.exists()
+
+    eventually(removed, "all of its processes have ended")
+
+
+@pytest.mark.skipif(
+    not os.access(_MEMORY_GROUPS / "cgroup.procs", os.W_OK),
+    reason="needs a cgroup (version 1) of its own",
+)
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (b"kept = [bytearray(2**20) for _ in range(2**10)]", "out_of_memory"),
+        (b"os.kill(os.getpid(), signal.SIGKILL)", "signal"),
+    ],
+)
+def test_how_a_runner_ended_before_there_is_a_supervisor_is_told(
+    memory_group: Path, tmp_path: Path, end: bytes, reason: str
+) -> None:
+    # While the specialiser stands still there is no supervisor: the worker waits for its end.
+    stop = b"def handle(payload):\n    for pid in siblings(): os.kill(pid, signal.SIGSTOP)\n    "
+    for worker in _generic(tmp_path):
+        for pid in worker.process.pid, *worker.runner_pids():
+            (memory_group / "cgroup.procs").write_text(str(pid))
+        given(worker, SIBLINGS + stop + end + b"\n")
+        assert worker.is_cut_off("now")
+        assert worker.last_exit()["reason"] == reason
+
+
 def test_what_it_prints_does_not_wait_for_the_end_of_what_has_read_it(worker: Worker) -> None:
     source = (
         b"for pid in siblings(): os.kill(pid, signal.SIGSTOP)\n"

@@ -65,14 +65,16 @@ class Fleet:
         release_in_child: Callable[[], None],
         notice: Notice | None = None,
         prepared: RunnerProcess | None = None,
+        oom: OomCounter | None = None,
     ) -> None:
-        """`prepared`: a first runner that is there already and has been told what to load."""
+        """`prepared`: a first runner that is there already and has been told what to load; `oom`
+        counts from before that."""
         self.settings = settings
         self.listener = listener
         self.release_in_child = release_in_child
         self.runners: dict[int, RunnerProcess] = {}
         self.notice = notice or Notice.shared()
-        self.oom = OomCounter()
+        self.oom = oom or OomCounter()
         self.silence_limit = SilenceLimit()
         self.loads = LoadHistory()
         self.number = 1 if prepared else 0

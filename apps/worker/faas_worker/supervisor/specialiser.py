@@ -37,7 +37,7 @@ from ..runner.server import CONNECTION, Server
 from ..settings import GENERIC_VARIABLES, Settings, SettingsError, read_settings
 from .code import lay_code_out
 from .output import relay
-from .reports import log
+from .reports import OomCounter, log
 from .runner_process import RunnerProcess, fork_runner
 
 _BODY_SECONDS = 10.0
@@ -60,6 +60,8 @@ class Received(NamedTuple):
     settings: Settings
     environment: dict[str, str]
     notice: Notice
+    #: Counts from before the function was there.
+    oom: OomCounter | None
     #: The first runner, which has its function already; None when it has ended.
     runner: RunnerProcess | None
     #: The worker was told to leave meanwhile.
@@ -95,6 +97,7 @@ def wait_for_function(
     os.close(theirs)
     runners = set[int]() if standby is None else {standby.pid}
     given, found = bytearray(), None
+    oom: OomCounter | None = None
     runner: RunnerProcess | None = None
     is_leaving, end = False, None
     while True:
@@ -122,6 +125,8 @@ def wait_for_function(
             if not chunk:
                 os.close(ours)
                 ours = -1
+                # The first call may use up the memory before there is a supervisor.
+                oom = OomCounter()
                 # First: the runner tells by itself when it isn't whole.
                 if given and standby is not None:
                     runner = hand_over(standby, given)
@@ -135,7 +140,7 @@ def wait_for_function(
             if ended:
                 break
     if found is not None:
-        return Received(*found, notice, runner, is_leaving)
+        return Received(*found, notice, oom, runner, is_leaving)
     status = os.waitstatus_to_exitcode(wait_status)
     return 0 if is_leaving else status if status >= 0 else Exit.NO_SPECIALISER
 

@@ -18,7 +18,7 @@ from .fleet import Fleet
 from .listener import listen, refuse_waiting, stop_listening
 from .output import OUTLETS
 from .processes import Processes
-from .reports import log
+from .reports import OomCounter, log
 from .runner_process import RunnerProcess
 
 _RESTING_TICK_SECONDS = 0.5
@@ -42,12 +42,13 @@ class Supervisor:
         signals: system.SignalFile,
         notice: Notice | None = None,
         prepared: RunnerProcess | None = None,
+        oom: OomCounter | None = None,
     ) -> None:
         self.settings = settings
         # Of what runners print.
         confidential.hide(os.environ, settings.secrets_dir)
         self.signals = signals
-        self.fleet = Fleet(settings, listener, signals.release_in_child, notice, prepared)
+        self.fleet = Fleet(settings, listener, signals.release_in_child, notice, prepared, oom)
         self.processes = Processes(self.fleet, self.reap)
         self.drain_until: float | None = None
         #: Nobody takes connections any more.
