@@ -259,7 +259,8 @@ export class DockerOrchestrator extends Orchestrator {
     }
     const look = async () => seenFor(workload, await this.observer.observe(functionId, spec, place.reach, signal));
     const seen = await look();
-    const holdEnded = workload.replaceEndedFrom !== undefined && workload.replaceEndedFrom.getTime() > Date.now();
+    const { startsNone = false, replaceEndedFrom } = workload;
+    const holdEnded = startsNone || (replaceEndedFrom !== undefined && replaceEndedFrom.getTime() > Date.now());
     const wanted = { ...workload, spec, holdEnded };
     const plan = planReplicas(wanted, seen);
 

@@ -67,6 +67,12 @@ describe('planReplicas', () => {
     });
   });
 
+  it('starts nothing where nothing may be started, and keeps what has ended as the proof of why', () => {
+    const ended = { id: 'a', slot: 1, state: 'ended' as const };
+    expect(plan(1, [], true, { startsNone: true })).toEqual(NOTHING);
+    expect(plan(1, [ended], true, { startsNone: true })).toMatchObject({ start: [], discard: [] });
+  });
+
   it('keeps the former spec until the wanted replicas are ready, then lets it go', () => {
     const former = { id: 'old', spec: 'old', slot: 1 };
     expect(plan(1, [former])).toEqual({ ...NOTHING, former: ['old'], start: [2] });

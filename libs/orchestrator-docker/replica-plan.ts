@@ -21,6 +21,8 @@ export interface Wanted {
   readonly replicas: number;
   /** Ended replicas are not replaced yet. */
   readonly holdEnded: boolean;
+  /** Nothing is started any more. */
+  readonly startsNone?: boolean | undefined;
 }
 
 export interface Plan {
@@ -73,7 +75,7 @@ export function planReplicas(wanted: Wanted, seen: readonly Seen[]): Plan {
     keep,
     former,
     promote,
-    start: freeSlots(terminal === undefined ? vacant - held : 0, taken),
+    start: freeSlots(terminal === undefined && wanted.startsNone !== true ? vacant - held : 0, taken),
     faults: ended.flatMap(({ fault }) => fault ?? []),
   };
 }

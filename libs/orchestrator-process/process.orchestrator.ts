@@ -92,7 +92,7 @@ export class ProcessOrchestrator extends Orchestrator {
     // Of a spec that was given up: should it be wanted again, it is tried again.
     if (fault !== undefined && fault.hash !== hash) await this.store.removeFault(functionId);
     const current = fault?.hash === hash ? { ...fault, reason: faultFor(workload, fault.reason) } : undefined;
-    const withheld = withheldOf(current, workload.replaceEndedFrom, new Date());
+    const withheld = withheldOf(current, workload, new Date());
     const { start } = planFor(this.standing(living), hash, wanted, withheld);
     if (start > 0 && current !== undefined && current.owed > 0 && withheld === 0) {
       await this.store.saveFault(functionId, { ...current, owed: 0 });

@@ -65,12 +65,14 @@ describe('observedOf', () => {
 
 describe('withheldOf', () => {
   const now = new Date(1_000);
+  const until = (ms: number) => ({ replaceEndedFrom: new Date(ms) });
 
   it('withholds every replica of a handler that cannot be loaded, and those that ended while backing off', () => {
-    expect(withheldOf(undefined, new Date(2_000), now)).toBe(0);
-    expect(withheldOf({ reason: fault(true), owed: 1 }, undefined, now)).toBe(Infinity);
-    expect(withheldOf({ reason: fault(false), owed: 2 }, new Date(2_000), now)).toBe(2);
-    expect(withheldOf({ reason: fault(false), owed: 2 }, new Date(1_000), now)).toBe(0);
-    expect(withheldOf({ reason: fault(false), owed: 2 }, undefined, now)).toBe(0);
+    expect(withheldOf(undefined, until(2_000), now)).toBe(0);
+    expect(withheldOf({ reason: fault(true), owed: 1 }, {}, now)).toBe(Infinity);
+    expect(withheldOf({ reason: fault(false), owed: 2 }, until(2_000), now)).toBe(2);
+    expect(withheldOf({ reason: fault(false), owed: 2 }, until(1_000), now)).toBe(0);
+    expect(withheldOf({ reason: fault(false), owed: 2 }, {}, now)).toBe(0);
+    expect(withheldOf(undefined, { startsNone: true }, now)).toBe(Infinity);
   });
 });

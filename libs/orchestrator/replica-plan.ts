@@ -1,4 +1,4 @@
-import type { EndpointAddress, Observed, WorkloadFault } from './workload.js';
+import type { EndpointAddress, Observed, Workload, WorkloadFault } from './workload.js';
 
 /** A live replica that wasn't told to leave, oldest first in any list. */
 export interface Standing {
@@ -30,12 +30,13 @@ export function planFor(standing: readonly Standing[], hash: string, wanted: num
   };
 }
 
-/** How many replicas may not be started now: all when the handler can't be loaded, those that ended while backing off. */
+/** How many replicas may not be started now: none may when the handler can't be loaded, and while backing off those that ended. */
 export function withheldOf(
   fault: { readonly reason: WorkloadFault; readonly owed: number } | undefined,
-  replaceEndedFrom: Date | undefined,
+  { replaceEndedFrom, startsNone = false }: Pick<Workload, 'replaceEndedFrom' | 'startsNone'>,
   now: Date,
 ): number {
+  if (startsNone) return Infinity;
   if (fault === undefined) return 0;
   if (fault.reason.terminal) return Infinity;
   return replaceEndedFrom !== undefined && now < replaceEndedFrom ? fault.owed : 0;

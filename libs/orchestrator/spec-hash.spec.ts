@@ -18,7 +18,13 @@ describe('specHash', () => {
   it('is the same for the same spec, whatever the count, the backoff and the order of the engine’s facts', () => {
     const hash = specHash(WORKLOAD, { image: 'i', network: 'n' });
     expect(hash).toMatch(/^[0-9a-f]{16}$/);
-    const other = { ...WORKLOAD, code: Buffer.from('code'), replicas: 9, replaceEndedFrom: new Date() };
+    const other = {
+      ...WORKLOAD,
+      code: Buffer.from('code'),
+      replicas: 9,
+      replaceEndedFrom: new Date(),
+      startsNone: true,
+    };
     expect(specHash(other, { network: 'n', image: 'i' })).toBe(hash);
   });
 

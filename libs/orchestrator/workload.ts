@@ -47,6 +47,8 @@ export interface Workload {
    * No part of the spec.
    */
   readonly replaceEndedFrom?: Date;
+  /** No replica is started any more, whatever becomes of those that there are. No part of the spec. */
+  readonly startsNone?: boolean;
   /**
    * A replica of this revision has been ready: what keeps the next one from loading the code may pass, such as a
    * database that is away, and is tried again. No part of the spec.

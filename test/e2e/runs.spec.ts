@@ -4,7 +4,7 @@ import { type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { expect, it, vi } from 'vitest';
+import { afterAll, expect, it, vi } from 'vitest';
 import type { RunResult } from '../client/index.js';
 import { describeOnAnyEngine, describeOnDocker, describeOnEachEngine } from '../support/engines.js';
 import { type Answer, expectProblem } from '../support/http.js';
@@ -148,32 +148,6 @@ describeOnAnyEngine('runs', (engine) => {
     expect(expectProblem(await run(stage.manager, body), 400, 'invalid_upload')).toMatchObject({ field: member });
   });
 
-  const isProcess = engine.name === 'process';
-  it.runIf(isProcess)('keep what they have printed when their worker is killed, and are not begun again', async () => {
-    const marks = mkdtempSync(join(tmpdir(), 'faas-runs-'));
-    chmodSync(marks, 0o777);
-    const code = [
-      'import os, tempfile, time',
-      `mark = tempfile.mkdtemp(dir="${marks}")`,
-      'print("loaded")',
-      'def handle(payload):',
-      '    print("called", flush=True)',
-      '    os.rename(mark, f"{mark}-{os.getppid()}")',
-      '    time.sleep(60)',
-    ].join('\n');
-    const asked = run(stage.manager, { code });
-    const worker = await vi.waitFor(() => {
-      const [pid] = readdirSync(marks).flatMap((name) => /-(\d+)$/.exec(name)?.[1] ?? []);
-      expect(pid).toBeDefined();
-      return Number(pid);
-    }, 30_000);
-    process.kill(worker, 'SIGKILL');
-    const problem = expectProblem(await asked, 502, 'worker_crashed');
-    expect(problem).toMatchObject({ logs: ['loaded', 'called'] });
-    expect(readdirSync(marks)).toHaveLength(1);
-    rmSync(marks, { recursive: true });
-  });
-
   it('end with whoever asked for them', async () => {
     const { manager } = stage;
     const leaving = new AbortController();
@@ -213,6 +187,36 @@ describeOnDocker('a run whose process is killed at once', (engine) => {
   });
 });
 
+describeOnAnyEngine('a run whose worker is killed', (engine) => {
+  const stage = Stage.on(engine);
+  const marks = mkdtempSync(join(tmpdir(), 'faas-runs-'));
+  chmodSync(marks, 0o777);
+  afterAll(() => rmSync(marks, { recursive: true }));
+
+  it.runIf(engine.name === 'process')('keeps what it has printed, and is not begun again', async () => {
+    const code = [
+      'import os, tempfile, time',
+      `mark = tempfile.mkdtemp(dir="${marks}")`,
+      'print("loaded")',
+      'def handle(payload):',
+      '    print("called", flush=True)',
+      '    os.rename(mark, f"{mark}-{os.getppid()}")',
+      '    time.sleep(60)',
+    ].join('\n');
+    const asked = run(stage.manager, { code });
+    const worker = await vi.waitFor(() => {
+      const [pid] = readdirSync(marks).flatMap((name) => /-(\d+)$/.exec(name)?.[1] ?? []);
+      expect(pid).toBeDefined();
+      return Number(pid);
+    }, 30_000);
+    process.kill(worker, 'SIGKILL');
+    const problem = expectProblem(await asked, 502, 'worker_crashed');
+    expect(problem).toMatchObject({ logs: ['loaded', 'called'] });
+    await vi.waitFor(async () => expect(await stage.room.workers()).toEqual([]), { timeout: 60_000 });
+    expect(readdirSync(marks)).toHaveLength(1);
+  });
+});
+
 describeOnAnyEngine('a run that has yet to start', (engine) => {
   const stage = Stage.on(engine, { READY_TIMEOUT_MS: '600000' });
 
@@ -225,7 +229,20 @@ describeOnAnyEngine('a run that has yet to start', (engine) => {
       body: JSON.stringify({ function_name: 'handle', code: 'import time\ntime.sleep(500)\n' }),
       signal: leaving.signal,
     }).catch(() => undefined);
-    await vi.waitFor(async () => expect(await stage.room.workers()).toHaveLength(1), { timeout: 60_000 });
+    const worker = await vi.waitFor(
+      async () => {
+        const [name] = await stage.room.workers();
+        expect(name).toBeDefined();
+        return name;
+      },
+      { timeout: 60_000 },
+    );
+    // Nobody else can call it.
+    const id = /[a-z2-7]{16}/.exec(worker ?? '')?.[0];
+    for (const path of ['execute', 'invocations']) {
+      const call = { method: 'POST', body: '{"payload": ""}' };
+      expectProblem(await manager.send(`/functions/${id}/${path}`, call), 404, 'function_not_found');
+    }
     leaving.abort();
     await asked;
     await vi.waitFor(async () => expect(await stage.room.workers()).toEqual([]), { timeout: 60_000 });

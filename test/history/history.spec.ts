@@ -213,6 +213,19 @@ describe('calls that have ended', () => {
     expect((await rows()).map(({ id }) => id)).toEqual([first.id]);
   });
 
+  it('are dropped and counted where a manager leaves without a database, the last ones too', async () => {
+    const repository = Object.assign(new HistoryRepository(here.database), {
+      write: () => {
+        ends.tell(ended());
+        return Promise.reject(new DatabaseUnavailable(new Error('it went away')));
+      },
+    });
+    const { ends, recorder, count } = history({}, repository);
+    ends.tell(ended());
+    await recorder.onApplicationShutdown();
+    expect(await count('faas_history_dropped_total{reason="shutdown"}')).toBe(2);
+  });
+
   it('are not kept where the history is off', async () => {
     const { ends, recorder } = history({ isOn: false });
     const timing = new CallTiming();

@@ -155,6 +155,7 @@ class Heartbeat(_Shared):
     deadline_ns: int
     good: int
     is_resting: int
+    has_begun: int
 
     _fields_ = (
         ("beat_ns", ctypes.c_uint64),
@@ -165,6 +166,8 @@ class Heartbeat(_Shared):
         ("good", ctypes.c_uint64),
         #: Beats slowly: nobody has called it for a while.
         ("is_resting", ctypes.c_uint64),
+        #: With the function's file.
+        ("has_begun", ctypes.c_uint64),
     )
 
 

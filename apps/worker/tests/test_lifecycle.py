@@ -222,24 +222,58 @@ def test_a_first_load_that_was_killed_is_tried_once_more(start: Start, tmp_path:
     assert worker.log().count("load_failed") == 1
 
 
-@pytest.mark.parametrize("payload", ["die", "hang"])
-def test_code_that_is_called_once_is_never_loaded_again(
-    start: Start, tmp_path: Path, payload: str
-) -> None:
-    (tmp_path / "code.py").write_text(
-        "import os, tempfile, time\n"
-        f"tempfile.mkdtemp(prefix='loaded-', dir={str(tmp_path)!r})\n"
-        "def handle(payload): os._exit(3) if payload == 'die' else time.sleep(60)\n"
-    )
-    env = {"FAAS_APP_DIR": str(tmp_path), "FAAS_TIMEOUT_MS": "300"}
-    worker = start("code.handle", FAAS_CALLED_ONCE="yes", **env)
+ONCE = """import os, tempfile, time
+tempfile.mkdtemp(prefix="loaded-", dir={marks!r})
+def main(payload):
     if payload == "die":
-        assert worker.is_cut_off("die")
+        os._exit(3)
+    time.sleep(float(payload))
+    return "done"
+async def main_async(payload):
+    return main(payload)
+"""
+
+
+@pytest.fixture
+def once(start: Start, tmp_path: Path) -> Callable[[str], Worker]:
+    """A worker whose code is called once, as managers call it."""
+    (tmp_path / "code.py").write_text(ONCE.format(marks=str(tmp_path)))
+    env = {"FAAS_APP_DIR": str(tmp_path), "FAAS_TIMEOUT_MS": "3000"}
+    return lambda name: start(
+        f"code.{name}", FAAS_CALLED_ONCE="yes", FAAS_FUNCTION="a-function", **env
+    )
+
+
+@pytest.mark.parametrize("name", ["main", "main_async"])
+@pytest.mark.parametrize("payload", ["die", "60"])
+def test_code_that_is_called_once_is_never_loaded_again(
+    once: Callable[[str], Worker], tmp_path: Path, name: str, payload: str
+) -> None:
+    worker = once(name)
+    if payload == "die":
+        assert worker.is_cut_off("die", X_Faas_Function="a-function")
         assert worker.last_exit()["reason"] == "exit"
     else:
-        assert worker.call("hang").status == 504
-    late = eventually(lambda: worker.call("late"), "what comes after it answers")
-    assert "not run again" in late.error["message"]
+        with suppress(ConnectionError):
+            assert worker.call(payload, X_Faas_Function="a-function").status == 504
+
+    def late() -> str:
+        with suppress(ConnectionError):
+            answer = worker.call("late", X_Faas_Function="a-function")
+            return str(answer.json.get("error", {}).get("message"))
+        return ""
+
+    eventually(lambda: "not run again" in late(), "what comes after it answers")
+    assert len(list(tmp_path.glob("loaded-*"))) == 1
+
+
+@pytest.mark.parametrize("name", ["main", "main_async"])
+def test_code_that_is_called_once_is_left_alone_while_it_blocks(
+    once: Callable[[str], Worker], tmp_path: Path, name: str
+) -> None:
+    worker = once(name)
+    assert worker.call("1.5", X_Faas_Function="a-function").result == "done"
+    assert worker.health()["worker"]["runner"] == 1
     assert len(list(tmp_path.glob("loaded-*"))) == 1
 
 

@@ -40,7 +40,7 @@ export class MemoryOrchestrator extends Orchestrator {
     if (home.fault !== undefined && home.fault.hash !== hash) home.fault = undefined;
     const fault =
       home.fault?.hash === hash ? { ...home.fault, reason: faultFor(workload, home.fault.reason) } : undefined;
-    const withheld = withheldOf(fault, workload.replaceEndedFrom, new Date());
+    const withheld = withheldOf(fault, workload, new Date());
     const { start, drain } = planFor(standing(home), hash, workload.replicas, withheld);
     if (start > 0 && fault !== undefined) home.fault = { ...fault, owed: 0 };
     for (let started = 0; started < start; started += 1) this.world.start(this.owner, workload, hash);

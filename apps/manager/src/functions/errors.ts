@@ -14,9 +14,11 @@ export class UploadTooLarge extends AppError {
   readonly code = 'upload_too_large';
   readonly kind = 'too_large';
   constructor(limitBytes: number, field: 'python_file' | 'code' | 'form' = 'python_file') {
-    super(`The uploaded ${field === 'form' ? 'form' : 'file'} is larger than the limit of ${limitBytes} bytes.`, {
-      extras: { field, limit_bytes: limitBytes },
-    });
+    const what =
+      field === 'form'
+        ? `form is larger than the ${limitBytes} bytes that its file and all its other fields may have together`
+        : `file is larger than the limit of ${limitBytes} bytes`;
+    super(`The uploaded ${what}.`, { extras: { field, limit_bytes: limitBytes } });
   }
 }
 

@@ -21,8 +21,6 @@ const FILES: ReadonlySet<string> = new Set([FILE, REQUIREMENTS_FILE]);
 /** What the other parts and the part headers may add to the file. */
 export const FORM_OVERHEAD_BYTES = 256 * 1024 + LONGEST_REQUIREMENTS;
 const FIELD_BYTES = 64 * 1024;
-/** A form that is so many times too large is refused as a whole. Up to there the part at fault is looked for. */
-const FAR_TOO_LARGE = 4;
 /** What the parser puts in the place of bytes that are no text, whatever character set a part names. Nobody means it. */
 const REPLACEMENT = '\uFFFD';
 const mostBytesOf = (name: string) => (name === 'requirements' ? LONGEST_REQUIREMENTS : FIELD_BYTES);
@@ -41,16 +39,15 @@ export function readForm(
       : unknownField(name, [FILE, REQUIREMENTS_FILE, ...textFields]);
   const formBytes = fileBytes + FORM_OVERHEAD_BYTES;
   const tooLarge = () => new UploadTooLarge(formBytes, 'form');
-  if (Number(request.headers['content-length']) > FAR_TOO_LARGE * formBytes) return Promise.reject(tooLarge());
+  if (Number(request.headers['content-length']) > formBytes) return Promise.reject(tooLarge());
   return new Promise((resolve, reject) => {
     let arrived = 0;
-    // All that arrives counts, since a field is heard of only when the parser has kept all of it. What is beyond the
-    // largest form doesn't: its parts are not kept beyond their own limits.
+    // All that arrives counts, since a field is heard of only when the parser has kept all of it.
     const count = (chunk: Buffer) => {
       arrived += chunk.length;
       try {
-        if (arrived > FAR_TOO_LARGE * formBytes) throw tooLarge();
-        if (arrived <= formBytes) reservation.add(chunk.length);
+        if (arrived > formBytes) throw tooLarge();
+        reservation.add(chunk.length);
       } catch (error) {
         fail(error as AppError);
       }
@@ -123,9 +120,7 @@ export function readForm(
     parser.on('error', (error) => {
       fail(new InvalidUpload('form', `The multipart form is malformed: ${(error as Error).message}.`));
     });
-    parser.on('close', () => {
-      void Promise.all(files).then(() => (arrived > formBytes ? fail(tooLarge()) : resolve(form)));
-    });
+    parser.on('close', () => void Promise.all(files).then(() => resolve(form)));
     request.on('error', () => fail(new InvalidUpload('form', 'The upload was cut off.')));
     request.on('close', () => {
       if (!request.complete) fail(new InvalidUpload('form', 'The upload was cut off.'));

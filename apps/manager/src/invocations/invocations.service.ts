@@ -349,7 +349,7 @@ function asEnqueued(
 
 /** The revision that would run the call now. Throws what a call at once is refused with. */
 function callableRevision(route: Route, reference: string, choice: Choice | null): number {
-  if (route.workloadOf !== null) throw new FunctionNotFound(reference);
+  if (route.workloadOf !== null || route.isRun) throw new FunctionNotFound(reference);
   if (route.refusal) throw route.refusal;
   if (route.isDisabled) throw new FunctionDisabled(route.id);
   const { split, revision } = route;

@@ -16,7 +16,7 @@ import { InstallationPolicy } from '../revisions/installation-policy.js';
 import { RevisionRepository } from '../revisions/revision.repository.js';
 import { SecretUnreadable } from '../secrets/errors.js';
 import { SecretsService } from '../secrets/secrets.service.js';
-import { backoffMs, decide, rolloutFault, workloadFault } from './outcome.js';
+import { backoffMs, decide, isBegunRun, rolloutFault, workloadFault } from './outcome.js';
 import { isLive } from '../traffic/traffic.js';
 import { TrafficRepository } from '../traffic/traffic.repository.js';
 import { ReconcileMetrics } from './reconcile-metrics.js';
@@ -196,8 +196,6 @@ export class FunctionReconciler {
     if (!revision) throw new Error(`Revision ${row.activeRevision} of function ${row.id} is missing.`);
     const { timeoutMs, concurrency, memoryMiB, cpuMillis, pids } = row;
     const secrets = await this.secrets.of(row.secrets);
-    // The code of a run may have had its effect.
-    const replaceEndedFrom = row.isRun && row.observedGeneration > 0 ? row.provisionalUntil : row.notBefore;
     return {
       functionId: row.id,
       revision: revision.number,
@@ -216,7 +214,9 @@ export class FunctionReconciler {
       ...(row.isRun && { isCalledOnce: true }),
       ...(hasServed(row) && { hasServed: true }),
       ...(isFresh && { isFresh }),
-      ...(replaceEndedFrom !== null && { replaceEndedFrom }),
+      ...(row.notBefore === null ? {} : { replaceEndedFrom: row.notBefore }),
+      // It may have had its effect.
+      ...(isBegunRun(row) && { startsNone: true }),
     };
   }
 }

@@ -63,6 +63,16 @@ describe('backoffMs', () => {
 });
 
 describe('decide', () => {
+  it('gives up a run whose worker was ready and is gone', () => {
+    const run = { isRun: true, provisionalUntil: from(60_000), observedGeneration: 3 };
+    const fault = faultOf('worker_crashed');
+    expect(decide(rowOf(run), seen(0, fault), OPTIONS).phase).toBe('error');
+    expect(decide(rowOf(run), seen(0), OPTIONS).phase).toBe('error');
+    expect(decide(rowOf(run), seen(1), OPTIONS).phase).toBe('running');
+    expect(decide(rowOf({ ...run, observedGeneration: 0 }), seen(0, fault), OPTIONS).phase).toBe('creating');
+    expect(decide(rowOf({ observedGeneration: 3 }), seen(0, fault), OPTIONS).phase).toBe('creating');
+  });
+
   it('calls a function with all its replicas running, whatever went wrong before', () => {
     const fault = faultOf('worker_crashed', from(-1_000));
     const row = rowOf({ failures: 2, lastFault: stored(fault), provisionalUntil: from(10_000) });

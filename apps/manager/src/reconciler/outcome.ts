@@ -44,6 +44,11 @@ export interface DecideOptions {
   readonly random: number;
 }
 
+/** Whether it is called once and its worker has been ready: what becomes of that one is not made good by another. */
+export function isBegunRun({ isRun, observedGeneration }: FunctionEntity): boolean {
+  return isRun && observedGeneration > 0;
+}
+
 /** What the row should say after the engine showed `observed`. Pure. */
 export function decide(row: FunctionEntity, observed: Observed, options: DecideOptions): Outcome {
   const fault = storedFault(observed.reason);
@@ -115,7 +120,7 @@ function isForgiven({ failures, phase, phaseSince, lastFault }: FunctionEntity, 
 function phaseOf(row: FunctionEntity, observed: Observed, failures: number, fresh: boolean): Phase {
   if (row.replicas === 0) return observed.replicas === 0 ? 'idle' : row.phase;
   if (observed.endpoints.length > 0) return 'running';
-  if (observed.reason?.terminal === true) return 'error';
+  if (observed.reason?.terminal === true || isBegunRun(row)) return 'error';
   // It is tried again, at once the first time, and its calls get the reason until a try succeeds. While a new replica
   // starts the engine may still report the fault of an earlier one: only a fresh fault counts.
   if (observed.reason?.code === 'handler_not_loadable' && fresh && failures >= LOADS_UNTIL_ERROR) return 'error';

@@ -57,11 +57,12 @@ export class FollowedRun implements Disposable {
   async lines(waitMs: number, replica: string | undefined): Promise<LogRecordDto[]> {
     const hasEnded = this.ended.promise.then(() => true);
     const isWhole = await Promise.race([hasEnded, delay(waitMs, false, { signal: this.over.signal })]);
-    if (isWhole && !this.isCut) return newestOf(this.records);
     const of = (records: readonly LogRecordDto[]) => newestOf(records.filter((record) => record.replica === replica));
-    const [read, found] = [of(this.records), of(await this.newest())];
+    const read = of(this.records);
+    if (isWhole && !this.isCut) return read;
+    const found = of(await this.newest());
     // The worker may be gone, with its log.
-    return found.length < read.length ? read : found;
+    return timeOf(found.at(-1)) < timeOf(read.at(-1)) ? read : found;
   }
 
   [Symbol.dispose](): void {
@@ -110,6 +111,10 @@ export class FollowedRun implements Disposable {
 
 function isEnd({ line, request_id: request }: LogRecordDto): boolean {
   return request !== null && line === END;
+}
+
+function timeOf(record: LogRecordDto | undefined): string {
+  return record?.time ?? '';
 }
 
 function newestOf(lines: readonly LogRecordDto[]): LogRecordDto[] {

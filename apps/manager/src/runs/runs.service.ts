@@ -1,5 +1,5 @@
 import { AppError } from '#libs/errors/app-error.js';
-import { requestIdOf } from '#libs/errors/request-id.js';
+import { freshIdOf, requestIdOf } from '#libs/errors/request-id.js';
 import { Injectable } from '@nestjs/common';
 import type { Request, Response } from 'express';
 import { FunctionsService, type Started } from '../functions/functions.service.js';
@@ -55,7 +55,7 @@ export class RunsService {
     request: Request,
     response: Response,
   ): Promise<readonly Buffer[]> {
-    const requestId = requestIdOf(request);
+    const [requestId, freshId] = [requestIdOf(request), freshIdOf(request)];
     const reservation = this.memory.reserveUntilClosed(response);
     const cancellation = new Cancellation();
     response.once('close', () => cancellation.cancel());
@@ -68,6 +68,7 @@ export class RunsService {
       const call = {
         kind: 'run',
         requestId,
+        freshId,
         createdBy,
         cancellation,
         timing,
@@ -79,7 +80,7 @@ export class RunsService {
       const body = (await this.invoker.invoke(id, call)) as Buffer;
       const tookMs = timing.workerMs;
       const rest = restOf(tookMs, await log.lines(LOG_MS.answered, timing.replica));
-      reservation.add(rest.length);
+      // All but what follows the result is reserved.
       noteUncounted(response, false);
       return [body.subarray(0, body.lastIndexOf('}')), rest];
     } catch (error) {

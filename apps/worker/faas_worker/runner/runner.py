@@ -190,6 +190,7 @@ class Runner:
         # Last: what the function brings along by the same name counts.
         sys.path.append(_OFFERED)
         settings = self.settings
+        self.heartbeat.has_begun = 1
         try:
             handler = load_handler(settings.handler, settings.app_dir, settings.code, settings.kind)
             if handler.kind is Kind.ASGI:

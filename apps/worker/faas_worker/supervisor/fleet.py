@@ -51,7 +51,7 @@ _CLEARING_PAUSE_SECONDS = 0.01
 _SHARED_SECONDS = 0.65
 # So long after it began to retire a runner may still take requests that were on their way.
 _SETTLE_SECONDS = 0.15
-# For a health probe, which says how the one before it has ended.
+# Stands in for code that has ended, so that `/health` can tell how.
 _OVER = b"""def handle(payload):
     raise RuntimeError("The code has ended before it was called, and is not run again.")
 """
@@ -129,12 +129,16 @@ class Fleet:
         self.runners[runner.pid] = runner
         return True
 
+    @property
+    def _is_begun_for_good(self) -> bool:
+        """Code that is called once may have had its effect, and is not loaded again."""
+        return self.settings.is_called_once and self.loads.has_succeeded
+
     def _next_settings(self) -> Settings:
-        """What the next runner loads. Code that is called once may have had its effect: what comes
-        after it only tells how it has ended."""
-        if not (self.settings.is_called_once and self.loads.has_succeeded):
+        """What the next runner loads."""
+        if not self._is_begun_for_good:
             return self.settings
-        return replace(self.settings, function="over.handle", code=_OVER, kind=AUTO, layer=None)
+        return replace(self.settings, handler="over.handle", code=_OVER, kind=AUTO, layer=None)
 
     def give_up(self, reason: str) -> None:
         write_line(json.dumps({"faas": "worker_failed", "message": reason}).encode(), seconds=2)
@@ -147,7 +151,7 @@ class Fleet:
 
     def ensure_one(self, now: float) -> None:
         """Starts the next runner unless one serves or is on its way."""
-        if self.draining:
+        if self.draining or (self._is_begun_for_good and self.runners):
             return
         if not self.loading() and not self.serving() and self.start_at is None:
             self.start_at = now + start_delay(self.crashes)
@@ -230,7 +234,8 @@ class Fleet:
             elif runner.state == "serving":
                 self.retire(runner, now, Order.RETIRE)
         self.makes_way = True
-        self.start_at = now + _SHARED_SECONDS
+        if not self._is_begun_for_good:
+            self.start_at = now + _SHARED_SECONDS
 
     def on_exit(self, runner: RunnerProcess, wait_status: int, now: float) -> None:
         del self.runners[runner.pid]
@@ -282,7 +287,8 @@ class Fleet:
         if is_lost(self.settings.layer):
             self.give_up("The packages of the function are gone from its machine.")
             return
-        is_tried_again = killed and runner.load_report is None and not self.settings.is_called_once
+        has_had_effect = self.settings.is_called_once and runner.heartbeat.has_begun
+        is_tried_again = killed and runner.load_report is None and not has_had_effect
         pause = self.loads.failed(killed=is_tried_again)
         if pause is not None:
             log("load_failed", runner=runner.number, attempt=self.loads.failures)
