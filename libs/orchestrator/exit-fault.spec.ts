@@ -105,5 +105,8 @@ describe('exitFault', () => {
   it('tells lack of memory only when that was the end', () => {
     expect(exitFault({ ...TERMINATION, exitCode: 137, oomKilled: true }).code).toBe('out_of_memory');
     expect(exitFault({ ...TERMINATION, exitCode: 143, oomKilled: true }).code).toBe('worker_crashed');
+    const gaveUp = (reason: string) => [`{"faas": "worker_failed", "message": "Again.", "reason": "${reason}"}`];
+    expect(exitFault({ ...TERMINATION, exitCode: 76, log: gaveUp('out_of_memory') }).code).toBe('out_of_memory');
+    expect(exitFault({ ...TERMINATION, exitCode: 76, log: gaveUp('stuck') }).code).toBe('worker_crashed');
   });
 });

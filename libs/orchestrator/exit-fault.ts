@@ -34,8 +34,11 @@ export function exitFault(termination: Termination): WorkloadFault {
   const { exitCode = NOT_SEEN } = termination;
   const report = [EXIT_NOT_LOADABLE, NOT_SEEN].includes(exitCode) ? loadReport(termination) : undefined;
   if (report !== undefined) return report;
-  const failure = [EXIT_FAILED, NOT_SEEN].includes(exitCode) ? failureIn(termination.log) : undefined;
-  if (failure !== undefined) return fault(termination, 'worker_crashed', failure);
+  const failure = [EXIT_FAILED, NOT_SEEN].includes(exitCode) ? lastNote(termination.log, 'worker_failed') : undefined;
+  if (typeof failure?.message === 'string') {
+    const code = failure.reason === 'out_of_memory' ? failure.reason : 'worker_crashed';
+    return fault(termination, code, failure.message);
+  }
   if (termination.neverReady && exitCode > 0 && exitCode < SIGNALLED && ABOUT_THE_HANDLER.test(logOf(termination))) {
     return unreportedLoadFault(termination);
   }
@@ -73,15 +76,10 @@ function loadFault(note: WorkerNote, at: Date): WorkloadFault {
   };
 }
 
-/** Why our own worker gave up on itself, in its words. */
-function failureIn(log: readonly string[]): string | undefined {
-  const message = lastNote(log, 'worker_failed')?.message;
-  return typeof message === 'string' ? message : undefined;
-}
-
 interface WorkerNote {
   readonly type?: unknown;
   readonly message?: unknown;
+  readonly reason?: unknown;
   readonly traceback?: unknown;
   readonly line?: unknown;
   readonly advice?: unknown;

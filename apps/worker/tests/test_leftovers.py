@@ -133,6 +133,7 @@ def test_a_worker_whose_runners_fail_alike_again_and_again_ends(start: Start) ->
     note = json.loads(worker.log().splitlines()[-1])
     assert note["faas"] == "worker_failed"
     assert note["message"].startswith("Ended after 5 failures in a row: Its handler kept")
+    assert note["reason"] == "stuck"
 
 
 def test_one_more_failure_of_the_same_kind_is_one_too_many() -> None:

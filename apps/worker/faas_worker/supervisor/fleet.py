@@ -140,8 +140,12 @@ class Fleet:
             return self.settings
         return replace(self.settings, handler="over.handle", code=_OVER, kind=AUTO, layer=None)
 
-    def give_up(self, reason: str) -> None:
-        write_line(json.dumps({"faas": "worker_failed", "message": reason}).encode(), seconds=2)
+    def give_up(self, message: str, reason: str | None = None) -> None:
+        """`reason`: of the exits that it is given up for."""
+        note = {"faas": "worker_failed", "message": message}
+        if reason is not None:
+            note["reason"] = reason
+        write_line(json.dumps(note).encode(), seconds=2)
         self.exit_status = Exit.FAILED
 
     def _release_in_child(self) -> None:
@@ -279,7 +283,8 @@ class Fleet:
         self.failures.add((last_exit.reason, last_exit.message), after_good=has_results)
         if self.failures.are_too_many(of_the_worker=of_the_worker):
             count = self.failures.count
-            self.give_up(f"Ended after {count} failures in a row: {last_exit.message}")
+            message = f"Ended after {count} failures in a row: {last_exit.message}"
+            self.give_up(message, last_exit.reason)
 
     def on_load_failure(
         self, runner: RunnerProcess, last_exit: LastExit, now: float, *, killed: bool
