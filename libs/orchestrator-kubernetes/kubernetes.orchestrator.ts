@@ -222,9 +222,26 @@ export class KubernetesOrchestrator extends Orchestrator {
       setTimeout(() => this.cache.hint(functionId), OWN_PODS_AFTER_MS).unref();
       return this.see(workload, spec, deployment, []);
     }
+    if (workload.isCalledOnce === true && deployment === undefined) {
+      await served;
+      const once = await this.seeOnce(workload, spec, signal);
+      if (once !== undefined) return once;
+    }
     const [{ deployment: applied, faults }] = await settled([this.converge(workload, made, signal), served]);
     await this.poolReplicas.retire(workload, surplusPoolReplicas(workload, spec, this.replicasOf(functionId)), signal);
     return this.see(workload, spec, applied, faults);
+  }
+
+  /** By a pod of the pool alone: one of the function's own would load the code as well. Undefined where there is none. */
+  private async seeOnce(workload: Workload, spec: string, signal: AbortSignal): Promise<Observed | undefined> {
+    const begun = this.replicasOf(workload.functionId).filter(
+      (one) => one.fromPool && one.spec === spec && !one.leaving && !one.ended,
+    );
+    const ends = await Promise.all(begun.map((replica) => this.terminations.of(replica, signal)));
+    const faults = ends.filter((fault) => fault !== undefined);
+    const isOver = workload.startsNone === true || faults.some(({ terminal }) => terminal);
+    if (!isOver && begun.length === faults.length) return undefined;
+    return this.see(workload, spec, undefined, faults);
   }
 
   private async converge(workload: Workload, { spec, layer }: Made, signal: AbortSignal): Promise<Converged> {

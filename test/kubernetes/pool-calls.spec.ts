@@ -1,4 +1,7 @@
 import { beforeAll, describe, expect, it, vi } from 'vitest';
+import { DEPLOYMENT, POD } from '#libs/orchestrator-kubernetes/kinds.js';
+import { LABEL } from '#libs/orchestrator-kubernetes/labels.js';
+import { type Answer, expectProblem } from '../support/http.js';
 import type { TestManager } from '../support/manager.js';
 import { Stage } from '../support/stage.js';
 import { eitherCluster } from './support/either-cluster.js';
@@ -56,6 +59,37 @@ describe.skipIf(noCluster)('calls while a pod of the pool serves [kubernetes]', 
     await first.remove(id);
     expect(await room.cluster.of(id)).toEqual([]);
     for (const manager of managers) await manager.stop();
+    await vi.waitFor(async () => expect(await room.workers()).toEqual([]), SLOW);
+  });
+
+  it('are of that pod alone where code is run once, which loads it once', async () => {
+    const manager = await withPool();
+    await pool().filled(2);
+    // For longer than a pod of its own takes to start.
+    const code = 'import time\nprint("loaded")\ndef handle(payload):\n    time.sleep(6)\n    return "done"\n';
+    const headers = { 'Content-Type': 'application/json' };
+    const run = (file: string) =>
+      manager.send('/runs', { method: 'POST', headers, body: JSON.stringify({ function_name: 'handle', code: file }) });
+    let answer: Answer | undefined;
+    const asked = run(code).then((given) => (answer = given));
+    const made = new Set<string>();
+    await vi.waitFor(async () => {
+      const objects = await Promise.all([POD, DEPLOYMENT].map((kind) => room.cluster.ours(kind)));
+      for (const { metadata } of objects.flat()) {
+        if (metadata?.labels?.[LABEL.functionId] !== undefined) made.add(metadata.name ?? '');
+      }
+      expect(answer).toBeDefined();
+    }, SLOW);
+    const { status, text } = await asked;
+    expect(status, text).toBe(200);
+    expect(JSON.parse(text)).toMatchObject({ result: 'done', logs: [{ line: 'loaded' }] });
+    expect(made.size).toBe(1);
+    await pool().filled(2);
+    expectProblem(await run('import nowhere_to_be_found\n'), 422, 'handler_not_loadable');
+    const ofFunctions = async () =>
+      (await room.cluster.ours(POD)).filter(({ metadata }) => metadata?.labels?.[LABEL.functionId] !== undefined);
+    await vi.waitFor(async () => expect(await ofFunctions()).toEqual([]), SLOW);
+    await manager.stop();
     await vi.waitFor(async () => expect(await room.workers()).toEqual([]), SLOW);
   });
 
