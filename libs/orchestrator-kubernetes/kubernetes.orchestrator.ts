@@ -223,8 +223,8 @@ export class KubernetesOrchestrator extends Orchestrator {
       return this.see(workload, spec, deployment, []);
     }
     if (workload.isCalledOnce === true && deployment === undefined) {
-      await served;
-      const once = await this.seeOnce(workload, spec, signal);
+      const hasNone = (await served) === undefined && isWaking;
+      const once = hasNone ? undefined : await this.seeOnce(workload, spec, signal);
       if (once !== undefined) return once;
     }
     const [{ deployment: applied, faults }] = await settled([this.converge(workload, made, signal), served]);
@@ -278,7 +278,7 @@ export class KubernetesOrchestrator extends Orchestrator {
 
   /** Nothing of it runs or starts: a caller would wait for a new pod's whole start. */
   private isWaking(workload: Workload, spec: string, deployment: V1Deployment | undefined): boolean {
-    if (workload.replicas === 0) return false;
+    if (workload.replicas === 0 || workload.startsNone === true) return false;
     if (deployment !== undefined && (deployment.spec?.replicas ?? 1) > 0) return false;
     if (workload.hasServed !== true && deployment !== undefined && notedFault(deployment, spec) !== undefined)
       return false;

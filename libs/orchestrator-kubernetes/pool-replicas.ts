@@ -43,18 +43,18 @@ export class PoolReplicas {
   }
 
   /**
-   * Gives a pod to a workload that nothing serves yet. True when it answers already; false where there is none that
-   * fits, so that the function's own pods must be waited for.
+   * Gives a pod to a workload that nothing serves yet. True when it answers already, false while it loads; undefined
+   * where there is none that fits, so that the function's own pods must be waited for.
    */
   async begin(
     workload: Workload,
     spec: string,
     layer: FetchedLayer | undefined,
     signal: AbortSignal,
-  ): Promise<boolean> {
-    if (!this.fits(workload)) return false;
+  ): Promise<boolean | undefined> {
+    if (!this.fits(workload)) return undefined;
     const member = this.pool.take();
-    if (member === undefined) return false;
+    if (member === undefined) return undefined;
     const { functionId, revision } = workload;
     try {
       // When this manager is killed with but one of these done, nobody calls the pod: as the function's it goes with
@@ -69,7 +69,7 @@ export class PoolReplicas {
       await this.discard(member);
       signal.throwIfAborted();
       this.logger.info({ err: error, functionId, pod: member.id }, 'warm start failed');
-      return false;
+      return undefined;
     }
   }
 

@@ -239,6 +239,7 @@ describeOnAnyEngine('a run that has yet to start', (engine) => {
     );
     // Nobody else can call it.
     const id = /[a-z2-7]{16}/.exec(worker ?? '')?.[0];
+    expect(id).toBeDefined();
     for (const path of ['execute', 'invocations']) {
       const call = { method: 'POST', body: '{"payload": ""}' };
       expectProblem(await manager.send(`/functions/${id}/${path}`, call), 404, 'function_not_found');

@@ -89,6 +89,23 @@ describe.skipIf(noCluster)('calls while a pod of the pool serves [kubernetes]', 
     const ofFunctions = async () =>
       (await room.cluster.ours(POD)).filter(({ metadata }) => metadata?.labels?.[LABEL.functionId] !== undefined);
     await vi.waitFor(async () => expect(await ofFunctions()).toEqual([]), SLOW);
+
+    await pool().filled(2);
+    const lost = run(code);
+    await vi.waitFor(async () => {
+      expect((await manager.send('/metrics')).text).toMatch(/^faas_calls_in_flight\{function="run"\} 1/m);
+    }, SLOW);
+    const [pod, ...others] = await ofFunctions();
+    expect(others).toEqual([]);
+    await room.cluster.endPods(pod?.metadata?.labels?.[LABEL.functionId] ?? '');
+    expectProblem(await lost, 502, 'worker_crashed');
+    const had = new Set([pod?.metadata?.name]);
+    await vi.waitFor(async () => {
+      const now = await ofFunctions();
+      for (const { metadata } of now) had.add(metadata?.name);
+      expect(now).toEqual([]);
+    }, SLOW);
+    expect(had.size).toBe(1);
     await manager.stop();
     await vi.waitFor(async () => expect(await room.workers()).toEqual([]), SLOW);
   });

@@ -69,6 +69,8 @@ describe('decide', () => {
     expect(decide(rowOf(run), seen(0, fault), OPTIONS).phase).toBe('error');
     expect(decide(rowOf(run), seen(0), OPTIONS).phase).toBe('error');
     expect(decide(rowOf(run), seen(1), OPTIONS).phase).toBe('running');
+    // It doesn't answer at the moment.
+    expect(decide(rowOf(run), seen(0, faultOf('starting'), 1), OPTIONS).phase).toBe('creating');
     expect(decide(rowOf({ ...run, observedGeneration: 0 }), seen(0, fault), OPTIONS).phase).toBe('creating');
     expect(decide(rowOf({ observedGeneration: 3 }), seen(0, fault), OPTIONS).phase).toBe('creating');
   });

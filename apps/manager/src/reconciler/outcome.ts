@@ -120,7 +120,8 @@ function isForgiven({ failures, phase, phaseSince, lastFault }: FunctionEntity, 
 function phaseOf(row: FunctionEntity, observed: Observed, failures: number, fresh: boolean): Phase {
   if (row.replicas === 0) return observed.replicas === 0 ? 'idle' : row.phase;
   if (observed.endpoints.length > 0) return 'running';
-  if (observed.reason?.terminal === true || isBegunRun(row)) return 'error';
+  const isGone = observed.replicas === 0 || (observed.reason !== undefined && observed.reason.code !== 'starting');
+  if (observed.reason?.terminal === true || (isBegunRun(row) && isGone)) return 'error';
   // It is tried again, at once the first time, and its calls get the reason until a try succeeds. While a new replica
   // starts the engine may still report the fault of an earlier one: only a fresh fault counts.
   if (observed.reason?.code === 'handler_not_loadable' && fresh && failures >= LOADS_UNTIL_ERROR) return 'error';

@@ -207,7 +207,8 @@ class Fleet:
         for runner in self.runners.values():
             if runner.forked:
                 continue
-            if runner.state == "loading" and not self.loads.has_succeeded:
+            is_loading_first = runner.state == "loading" and not self.loads.has_succeeded
+            if is_loading_first or self._is_begun_for_good:
                 runner.reason = runner.reason or _TOO_MANY
             else:
                 runner.surplus = True
