@@ -232,7 +232,10 @@ export class KubernetesOrchestrator extends Orchestrator {
     return this.see(workload, spec, applied, faults);
   }
 
-  /** By a pod of the pool alone: one of the function's own would load the code as well. Undefined where there is none. */
+  /**
+   * What is called once as a pod of the pool runs it: a pod of its own would load the code as well. Undefined where no
+   * such pod is sound, so that it needs its own.
+   */
   private async seeOnce(workload: Workload, spec: string, signal: AbortSignal): Promise<Observed | undefined> {
     const begun = this.replicasOf(workload.functionId).filter(
       (one) => one.fromPool && one.spec === spec && !one.leaving && !one.ended,

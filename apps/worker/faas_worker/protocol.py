@@ -166,7 +166,7 @@ class Heartbeat(_Shared):
         ("good", ctypes.c_uint64),
         #: Beats slowly: nobody has called it for a while.
         ("is_resting", ctypes.c_uint64),
-        #: With the function's file.
+        #: To run the function's file.
         ("has_begun", ctypes.c_uint64),
     )
 

@@ -12,6 +12,7 @@ import { InlineReconciler, StepSlots } from './inline-reconciler.js';
 import type { FunctionChanges } from './function-changes.js';
 import type { FunctionRepository } from './function.repository.js';
 import type { LayersService } from '../layers/layers.service.js';
+import { FORM_OVERHEAD_BYTES } from './upload-form.js';
 import { FunctionsService } from './functions.service.js';
 import type { SecretsService } from '../secrets/secrets.service.js';
 import { InstallationPolicy } from '../revisions/installation-policy.js';
@@ -81,6 +82,8 @@ describe('The size of an upload', () => {
   });
 
   it('may be far too large without being read to its end first', async () => {
-    expect(await upload(3 * MIB, MIB, 10 * MIB)).toMatchObject({ extras: { field: 'form' } });
+    expect(await upload(3 * MIB, MIB, 10 * MIB)).toMatchObject({
+      extras: { field: 'form', limit_bytes: MIB + FORM_OVERHEAD_BYTES },
+    });
   });
 });

@@ -104,7 +104,7 @@ export function readForm(
       } else if (FILES.has(name)) {
         fail(new InvalidUpload(name, `${name} must be a file part: send it with a file name.`));
       } else if (info.valueTruncated) {
-        // Maybe in the middle of a character.
+        // First, as what is left may end in the middle of a character.
         fail(tooLong(name, mostBytesOf(name)));
       } else if (value === undefined || value.includes(REPLACEMENT)) {
         fail(new InvalidUpload(name, `${name} is not UTF-8 text, nor in the character set that its part names.`));

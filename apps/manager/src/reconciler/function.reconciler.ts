@@ -215,7 +215,7 @@ export class FunctionReconciler {
       ...(hasServed(row) && { hasServed: true }),
       ...(isFresh && { isFresh }),
       ...(row.notBefore === null ? {} : { replaceEndedFrom: row.notBefore }),
-      // It may have had its effect.
+      // Its code may have had its effect.
       ...(isBegunRun(row) && { startsNone: true }),
     };
   }

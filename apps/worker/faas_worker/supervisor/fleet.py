@@ -130,18 +130,18 @@ class Fleet:
         return True
 
     @property
-    def _is_begun_for_good(self) -> bool:
-        """Code that is called once may have had its effect, and is not loaded again."""
+    def _may_not_load_again(self) -> bool:
+        """It is called once, and may have had its effect already."""
         return self.settings.is_called_once and self.loads.has_succeeded
 
     def _next_settings(self) -> Settings:
         """What the next runner loads."""
-        if not self._is_begun_for_good:
+        if not self._may_not_load_again:
             return self.settings
         return replace(self.settings, handler="over.handle", code=_OVER, kind=AUTO, layer=None)
 
     def give_up(self, message: str, reason: str | None = None) -> None:
-        """`reason`: of the exits that it is given up for."""
+        """`reason`: how its runners ended, where that is why."""
         note = {"faas": "worker_failed", "message": message}
         if reason is not None:
             note["reason"] = reason
@@ -155,7 +155,7 @@ class Fleet:
 
     def ensure_one(self, now: float) -> None:
         """Starts the next runner unless one serves or is on its way."""
-        if self.draining or (self._is_begun_for_good and self.runners):
+        if self.draining or (self._may_not_load_again and self.runners):
             return
         if not self.loading() and not self.serving() and self.start_at is None:
             self.start_at = now + start_delay(self.crashes)
@@ -203,12 +203,12 @@ class Fleet:
 
     def kill_bystanders(self) -> None:
         """Those whose handlers have made no processes: their end is nobody's fault, unless nothing
-        but the function's file has run yet."""
+        but the function's file has run yet. Of code that is called once it is the end."""
         for runner in self.runners.values():
             if runner.forked:
                 continue
             is_loading_first = runner.state == "loading" and not self.loads.has_succeeded
-            if is_loading_first or self._is_begun_for_good:
+            if is_loading_first or self._may_not_load_again:
                 runner.reason = runner.reason or _TOO_MANY
             else:
                 runner.surplus = True
@@ -239,7 +239,7 @@ class Fleet:
             elif runner.state == "serving":
                 self.retire(runner, now, Order.RETIRE)
         self.makes_way = True
-        if not self._is_begun_for_good:
+        if not self._may_not_load_again:
             self.start_at = now + _SHARED_SECONDS
 
     def on_exit(self, runner: RunnerProcess, wait_status: int, now: float) -> None:
@@ -293,8 +293,8 @@ class Fleet:
         if is_lost(self.settings.layer):
             self.give_up("The packages of the function are gone from its machine.")
             return
-        has_had_effect = self.settings.is_called_once and runner.heartbeat.has_begun
-        is_tried_again = killed and runner.load_report is None and not has_had_effect
+        may_have_had_effect = self.settings.is_called_once and runner.heartbeat.has_begun
+        is_tried_again = killed and runner.load_report is None and not may_have_had_effect
         pause = self.loads.failed(killed=is_tried_again)
         if pause is not None:
             log("load_failed", runner=runner.number, attempt=self.loads.failures)
