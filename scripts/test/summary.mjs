@@ -1,12 +1,24 @@
 import { existsSync } from 'node:fs';
 import { relative } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 import { say } from '../setup/progress.mjs';
 
-/** Says what was skipped and how many passed, and answers the exit code. */
+const SHOWN_LINES = 12;
+const OF_THE_RUNNER = /^\s+at .*(node_modules|node:internal|new Promise)/;
+
+/** Says what failed, what was skipped and how many passed, and answers the exit code. */
 export function closeWith(summaries) {
   const total = (key) => summaries.reduce((sum, summary) => sum + summary[key], 0);
   const [passed, failed, skipped] = [total('passed'), total('failed'), total('skipped')];
   const reasons = summaries.flatMap(({ reasons }) => reasons);
+  const failures = summaries.flatMap(({ failures }) => failures);
+  if (failures.length > 0) {
+    say('\nFailed:');
+    for (const failure of failures) {
+      const lines = failure.split('\n').filter((line) => !OF_THE_RUNNER.test(line));
+      say(`  - ${lines.slice(0, SHOWN_LINES).join('\n      ')}`);
+    }
+  }
   if (reasons.length > 0) {
     say('\nSkipped:');
     for (const reason of reasons) say(`  - ${reason}`);
@@ -21,20 +33,25 @@ export function closeWith(summaries) {
 export function vitestSummary(text, ok, root) {
   if (text === undefined) return nothingReported('vitest', ok);
   const report = JSON.parse(text);
-  const reasons = [];
-  const summary = { ok, passed: 0, failed: 0, skipped: 0, reasons };
+  const [failures, reasons] = [[], []];
+  const summary = { ok, passed: 0, failed: 0, skipped: 0, failures, reasons };
   for (const file of report.testResults) {
     const left = new Map();
     let failedHere = 0;
     for (const test of file.assertionResults) {
       if (test.status === 'passed') summary.passed += 1;
-      else if (test.status === 'failed') failedHere += 1;
-      else {
+      else if (test.status === 'failed') {
+        failedHere += 1;
+        failures.push(
+          `${relative(root, file.name)}: ${test.fullName}\n${stripVTControlCharacters(test.failureMessages.join('\n'))}`,
+        );
+      } else {
         summary.skipped += 1;
         const suite = test.ancestorTitles.find((title) => title !== '') ?? test.title;
         left.set(suite, (left.get(suite) ?? 0) + 1);
       }
     }
+    if (failedHere === 0 && file.status === 'failed') failures.push(`${relative(root, file.name)}\n${file.message}`);
     summary.failed += failedHere > 0 || file.status !== 'failed' ? failedHere : 1;
     for (const [suite, count] of left) reasons.push(`${relative(root, file.name)}: ${suite} (${count})`);
   }
@@ -52,12 +69,16 @@ export function pytestSummary(text, ok) {
   const skipped = count('skipped');
   const left = new Map();
   for (const [tag] of text.matchAll(/<skipped\b[^>]*>/g)) {
-    const reason = unescape(/\bmessage="([^"]*)"/.exec(tag)?.[1] ?? 'no reason given');
+    const reason = unescape(/\bmessage="([^"]*)"/.exec(tag)?.[1] ?? 'no reason given').replaceAll('\n', ' ');
     left.set(reason, (left.get(reason) ?? 0) + 1);
   }
   const reasons = [...left].map(([reason, times]) => `apps/worker: ${reason} (${times})`);
+  const failures = [...text.matchAll(/<testcase\b([^>]*)><(?:failure|error)\b([^>]*)>/g)].map(([, test, failure]) => {
+    const said = (tag, name) => unescape(new RegExp(`\\b${name}="([^"]*)"`).exec(tag)?.[1] ?? '');
+    return `apps/worker: ${said(test, 'classname')} ${said(test, 'name')}\n${said(failure, 'message')}`;
+  });
   const passed = Math.max(0, count('tests') - failed - skipped);
-  return { ok, passed, failed: failed === 0 && !ok && passed > 0 ? 1 : failed, skipped, reasons };
+  return { ok, passed, failed: failed === 0 && !ok && passed > 0 ? 1 : failed, skipped, failures, reasons };
 }
 
 /** Facts about this machine that explain most of what is skipped. */
@@ -75,10 +96,10 @@ function factsOf() {
 
 function nothingReported(runner, ok) {
   const failed = ok ? 0 : 1;
-  return { ok: false, passed: 0, failed, skipped: 0, reasons: [`${runner} wrote no report`] };
+  return { ok: false, passed: 0, failed, skipped: 0, failures: [], reasons: [`${runner} wrote no report`] };
 }
 
 function unescape(text) {
   const named = { quot: '"', apos: "'", lt: '<', gt: '>', amp: '&' };
-  return text.replace(/&(quot|apos|lt|gt|amp);/g, (_, name) => named[name]).replace(/&#10;/g, ' ');
+  return text.replace(/&(quot|apos|lt|gt|amp);/g, (_, name) => named[name]).replace(/&#10;/g, '\n');
 }

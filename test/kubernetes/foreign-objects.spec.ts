@@ -26,9 +26,10 @@ describe.skipIf(noCluster).each(KINDS)(
       const name = nameOf(workload.functionId);
       await cluster.objects.create(foreignObject(kind, name, cluster.namespace));
       await stage.until(
-        'its status is as it stays',
-        () => cluster.get(kind, name) as Promise<{ status?: object }>,
-        ({ status }) => kind !== DEPLOYMENT || status !== undefined,
+        'the cluster has noted all that it notes in it',
+        () => cluster.get(kind, name) as Promise<Noted>,
+        ({ metadata, status }) =>
+          kind !== DEPLOYMENT || (status?.observedGeneration !== undefined && metadata.annotations !== undefined),
       );
       const theirs = contentOf(await cluster.get(kind, name));
 
@@ -47,6 +48,12 @@ describe.skipIf(noCluster).each(KINDS)(
     });
   },
 );
+
+/** What the cluster writes into a Deployment of its own accord, some time after it was made. */
+interface Noted {
+  metadata: { annotations?: object };
+  status?: { observedGeneration?: number };
+}
 
 /** All but what the cluster itself goes on reporting. */
 function contentOf(object: object): object {
