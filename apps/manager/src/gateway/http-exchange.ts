@@ -86,6 +86,8 @@ export function exchangeHttp(connections: Connections, http: HttpRequest, call: 
     const exchange = new HttpExchange(connections, connection, http, call, now + call.timeoutMs, resolve);
     const { whole, announced } = http.body;
     const headers = [
+      // The worker takes it out of them, which is done soonest at their beginning.
+      ...connections.tokenHeader,
       ...http.headers,
       'x-faas-function',
       call.functionId,
@@ -94,7 +96,6 @@ export function exchangeHttp(connections: Connections, http: HttpRequest, call: 
       'x-faas-payload-bytes',
       String(http.payloadBytes),
       ...attemptHeader(call),
-      ...connections.tokenHeader,
     ];
     if (whole === undefined) {
       headers.push('x-faas-hold', '1');

@@ -28,7 +28,7 @@ import {
 } from './errors.js';
 import { exchangeHttp, type HttpRequest, type WebSocketCaller } from './http-exchange.js';
 import { PostMortem } from './post-mortem.js';
-import { functionOf, type Route, Router } from './router.js';
+import { functionOf, isCallable, type Route, Router } from './router.js';
 import { type Replica, Slot } from './slot-pool.js';
 import { isExplained, isResult, meaningOf } from './worker-answer.js';
 import { type AnswerSink, callWorker, type WorkerAnswer, type WorkerCall } from './worker-client.js';
@@ -158,9 +158,7 @@ export class Invoker {
   private chosenOf(route: Route, reference: string, call: Call): Route | Promise<Route> {
     const { split } = route;
     const { timing, choice } = call;
-    // Nobody but the run itself knows of the function that it is.
-    const isHidden = route.isRun && call.kind !== 'run';
-    if (route.workloadOf !== null || isHidden) throw new FunctionNotFound(reference);
+    if (!isCallable(route) && call.kind !== 'run') throw new FunctionNotFound(reference);
     timing.calledId = route.id;
     timing.servedBy = route.revision;
     timing.keeps = route.history;

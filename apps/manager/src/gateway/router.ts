@@ -70,6 +70,11 @@ export function functionOf({ id, workloadOf }: Pick<Route, 'id' | 'workloadOf'>)
   return workloadOf ?? id;
 }
 
+/** Whether calls may name it: neither workers of a revision, nor what was made for one call and only that may use. */
+export function isCallable({ workloadOf, isRun }: Pick<Route, 'workloadOf' | 'isRun'>): boolean {
+  return workloadOf === null && !isRun;
+}
+
 /** `again`: it has changed once more meanwhile. */
 interface Reloading {
   again: boolean;

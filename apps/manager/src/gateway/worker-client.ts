@@ -92,6 +92,8 @@ export function callWorker(connections: Connections, call: WorkerCall): Promise<
         method: 'POST',
         path: '/',
         headers: [
+          // The worker takes it out of them, which is done soonest at their beginning.
+          ...connections.tokenHeader,
           'content-type',
           'application/json',
           'x-faas-function',
@@ -101,7 +103,6 @@ export function callWorker(connections: Connections, call: WorkerCall): Promise<
           'x-faas-timeout-ms',
           String(call.timeoutMs),
           ...attemptHeader(call),
-          ...connections.tokenHeader,
         ],
         body: call.body,
       },

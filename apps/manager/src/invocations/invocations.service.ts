@@ -14,7 +14,7 @@ import { eventModeOf, STRUCTURED } from '../gateway/cloud-event.js';
 import { headersForWorker } from '../gateway/http-headers.js';
 import type { HttpTarget } from '../gateway/http-calls.js';
 import { FunctionDisabled, InvalidEvent } from '../gateway/errors.js';
-import { type Route, Router } from '../gateway/router.js';
+import { isCallable, type Route, Router } from '../gateway/router.js';
 import { type KeptCallWithPayload, statusOf } from '../history/call.js';
 import { HistoryService } from '../history/history.service.js';
 import { MemoryBudget } from '../memory/memory-budget.js';
@@ -349,7 +349,7 @@ function asEnqueued(
 
 /** The revision that would run the call now. Throws what a call at once is refused with. */
 function callableRevision(route: Route, reference: string, choice: Choice | null): number {
-  if (route.workloadOf !== null || route.isRun) throw new FunctionNotFound(reference);
+  if (!isCallable(route)) throw new FunctionNotFound(reference);
   if (route.refusal) throw route.refusal;
   if (route.isDisabled) throw new FunctionDisabled(route.id);
   const { split, revision } = route;

@@ -8,6 +8,7 @@ import sys
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from time import monotonic_ns
 from typing import Any, Protocol
 
@@ -63,7 +64,7 @@ class Disconnected(OSError):  # noqa: N818 - named for what it says
     """Nobody waits for the answer any more."""
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Request:
     method: str
     #: What stands before the path: where the function is mounted.
@@ -103,11 +104,13 @@ class Request:
 
 def request_of(scope: Scope, headers: dict[bytes, bytes]) -> Request:
     kept = []
-    for name, value in scope["headers"]:
-        if name.startswith(_RENAMED):
-            kept.append((name[len(_RENAMED) :], value))
-        elif not name.startswith(_OWN) and name != b"connection":
-            kept.append((name, value))
+    for header in scope["headers"]:
+        name = header[0]
+        if not name.startswith(_OWN):
+            if name != b"connection":
+                kept.append(header)
+        elif name.startswith(_RENAMED):
+            kept.append((name[len(_RENAMED) :], header[1]))
     return Request(
         method=scope["method"],
         root=headers.get(Header.ROOT, b"").decode("latin-1"),
@@ -161,10 +164,8 @@ def encoded_head(status: Any, headers: Headers) -> tuple[bytes, int | None]:
             raise AnswerInvalid(f"it has more than {MOST_HEADERS} headers")
         if size > MOST_HEADER_BYTES:
             raise AnswerInvalid(f"its headers have more than {MOST_HEADER_BYTES} bytes")
-        name = bytes(name).lower()
+        name = _lower(bytes(name))
         value = bytes(value).strip(b" \t")
-        if not is_token(name):
-            raise AnswerInvalid(f"{_shown(name)} can't be the name of a header")
         if _NO_VALUE.search(value):
             raise AnswerInvalid(f"its header {_shown(name)} has a value with control characters")
         if name in _DROPPED or name.startswith(_OWN):
@@ -176,6 +177,15 @@ def encoded_head(status: Any, headers: Headers) -> tuple[bytes, int | None]:
             continue
         lines.append(b"%b: %b\r\n" % (name, value))
     return b"".join(lines), length
+
+
+@lru_cache(maxsize=256)
+def _lower(name: bytes) -> bytes:
+    """Raises AnswerInvalid. Few names are in most answers."""
+    name = name.lower()
+    if not is_token(name):
+        raise AnswerInvalid(f"{_shown(name)} can't be the name of a header")
+    return name
 
 
 def latin_header(name: Any, value: Any) -> tuple[bytes, bytes]:
