@@ -69,9 +69,12 @@ describe('an engine that never answers', () => {
     const manager = start();
     const id = await here.add();
     const late = Promise.withResolvers<Observed>();
-    manager.orchestrator.ensure = () => late.promise;
+    manager.orchestrator.ensure = () => {
+      // Each step after the first.
+      manager.orchestrator.ensure = () => Promise.reject(new OrchestratorUnavailable('memory', 'still'));
+      return late.promise;
+    };
     await vi.waitFor(async () => expect((await here.row(id)).postponed).toBeGreaterThan(0), 10_000);
-    manager.orchestrator.ensure = () => Promise.reject(new OrchestratorUnavailable('memory', 'still'));
     const record = vi.spyOn(manager.repository, 'record');
     const address = { kind: 'tcp', host: '127.0.0.1', port: 1 } as const;
     const endpoints = [{ replica: 'late', address }];
