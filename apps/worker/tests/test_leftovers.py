@@ -22,11 +22,11 @@ Start = Callable[..., Worker]
 KEEPING = "keeping.handle"
 
 
-def start_with_few_descriptors(start: Start) -> Worker:
+def start_with_few_descriptors(start: Start, handler: str = KEEPING) -> Worker:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
     try:
-        return start(KEEPING)
+        return start(handler)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
@@ -120,6 +120,17 @@ def test_a_call_that_keeps_nearly_all_descriptors_costs_its_runner(start: Start)
         with contextlib.suppress(http.client.RemoteDisconnected):
             hostile()
     assert worker.call("good").result == "good"
+
+
+def test_a_loop_that_lacks_descriptors_to_run_again_costs_its_own_call_alone(start: Start) -> None:
+    worker = start_with_few_descriptors(start, "keeping.stop")
+
+    def hostile() -> None:
+        assert worker.is_cut_off("stop")
+
+    recovers_after(worker, hostile)
+    # Not by its silence, after the time limit of its calls.
+    assert "runner_silent" not in worker.log()
 
 
 def test_a_worker_whose_runners_fail_alike_again_and_again_ends(start: Start) -> None:

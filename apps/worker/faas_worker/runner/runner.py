@@ -214,12 +214,18 @@ class Runner:
     def serve(self, invoker: Invoker) -> None:
         """Does not return."""
         try:
-            self.loop.run_until_complete(self.begin(invoker))
+            # In the same run in which calls come: each takes descriptors, which they may use up.
+            beginning = self.loop.create_task(self.begin(invoker))
+            beginning.add_done_callback(self.leave_unless_begun)
+            latest_ns = self.heartbeat.beat_ns
             while True:
                 # A handler's own task may stop the loop: by stop(), sys.exit() or Ctrl-C.
                 with contextlib.suppress(_Anything):
                     self.loop.run_forever()
                 self.leave_if_forked()
+                if not beginning.done() or self.heartbeat.beat_ns == latest_ns:
+                    break  # It can't run any more.
+                latest_ns = self.heartbeat.beat_ns
                 # What ended it may have struck anywhere.
                 self.loop.call_soon(self.beat)
         finally:
@@ -244,6 +250,10 @@ class Runner:
         # What looks for damage comes after the calls that wait.
         self.heartbeat.beat_ns = monotonic_ns()
         self.beat_timer = self.loop.call_later(BEAT_SECONDS, self.beat)
+
+    def leave_unless_begun(self, beginning: asyncio.Task[None]) -> None:
+        if beginning.cancelled() or beginning.exception() is not None:
+            _exit(Exit.UNFIT)
 
     # Looking after itself
 

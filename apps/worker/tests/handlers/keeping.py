@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -85,3 +87,18 @@ def handle(payload: str) -> object:
         case "good":
             return "good"
     return "done"
+
+
+def keep_all_descriptors() -> None:
+    while True:
+        keep_descriptors()
+
+
+async def stop(payload: str) -> str:
+    """The event loop needs descriptors whenever it runs again."""
+    if payload == "stop":
+        threading.Thread(target=keep_all_descriptors, daemon=True).start()
+        while True:
+            asyncio.get_running_loop().stop()
+            await asyncio.sleep(0)
+    return payload
