@@ -51,7 +51,9 @@ export function vitestSummary(text, ok, root) {
         left.set(suite, (left.get(suite) ?? 0) + 1);
       }
     }
-    if (failedHere === 0 && file.status === 'failed') failures.push(`${relative(root, file.name)}\n${file.message}`);
+    if (failedHere === 0 && file.status === 'failed') {
+      failures.push(`${relative(root, file.name)}\n${stripVTControlCharacters(file.message || 'a hook of it failed')}`);
+    }
     summary.failed += failedHere > 0 || file.status !== 'failed' ? failedHere : 1;
     for (const [suite, count] of left) reasons.push(`${relative(root, file.name)}: ${suite} (${count})`);
   }

@@ -414,8 +414,9 @@ def test_flooding_the_supervisor_costs_at_most_a_runner(start: Start) -> None:
     assert worker.process.poll() is None
 
 
-def test_stopping_the_loop_or_exiting_from_a_task_changes_nothing(start: Start) -> None:
-    worker = start(ASYNC)
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_stopping_the_loop_or_exiting_from_a_task_changes_nothing(start: Start, loop: str) -> None:
+    worker = start(ASYNC, FAAS_EVENT_LOOP=loop)
     assert worker.call("stop loop").result == "still here"
     assert worker.call("good").runner == 1
 

@@ -70,7 +70,7 @@ export function functionOf({ id, workloadOf }: Pick<Route, 'id' | 'workloadOf'>)
   return workloadOf ?? id;
 }
 
-/** Whether calls may name it: neither workers of a revision, nor what was made for one call and only that may use. */
+/** Whether calls may name it: not the workers of one revision, nor what was made for one call, which alone may use it. */
 export function isCallable({ workloadOf, isRun }: Pick<Route, 'workloadOf' | 'isRun'>): boolean {
   return workloadOf === null && !isRun;
 }

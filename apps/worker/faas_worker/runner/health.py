@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from operator import itemgetter
-from select import POLLNVAL, poll
 from typing import Any
 
 from ..protocol import Reason
@@ -58,10 +57,7 @@ class Health:
         self._connect = connect
         self._own = {fd: _identity(fd) for fd in own}
         self._streams = {fd: stat.S_ISSOCK(os.fstat(fd).st_mode) for fd in (0, 1, 2)}
-        # One call of the system for all of them. What is ready there is of no interest.
-        self._open = poll()
-        for fd in (*own, *self._streams):
-            self._open.register(fd, 0)
+        self._open = (*own, *self._streams)
         self._limits = own_limits()
         # Told by an event: asking for all limits after each call takes as long as all else.
         self.has_set_limits = False
@@ -137,7 +133,10 @@ class Health:
             self._trial = None
 
     def _is_damaged(self) -> bool:
-        if any(event & POLLNVAL for _, event in self._open.poll(0)):
+        try:
+            for fd in self._open:
+                os.get_inheritable(fd)
+        except OSError:
             return True
         if sys.getrecursionlimit() < self._recursion_limit:
             return True

@@ -164,7 +164,7 @@ def encoded_head(status: Any, headers: Headers) -> tuple[bytes, int | None]:
             raise AnswerInvalid(f"it has more than {MOST_HEADERS} headers")
         if size > MOST_HEADER_BYTES:
             raise AnswerInvalid(f"its headers have more than {MOST_HEADER_BYTES} bytes")
-        name = _lower(bytes(name))
+        name = _checked_name(bytes(name))
         value = bytes(value).strip(b" \t")
         if _NO_VALUE.search(value):
             raise AnswerInvalid(f"its header {_shown(name)} has a value with control characters")
@@ -180,8 +180,8 @@ def encoded_head(status: Any, headers: Headers) -> tuple[bytes, int | None]:
 
 
 @lru_cache(maxsize=256)
-def _lower(name: bytes) -> bytes:
-    """Raises AnswerInvalid. Few names are in most answers."""
+def _checked_name(name: bytes) -> bytes:
+    """In small letters. Raises AnswerInvalid. Most answers use the same few names."""
     name = name.lower()
     if not is_token(name):
         raise AnswerInvalid(f"{_shown(name)} can't be the name of a header")

@@ -214,21 +214,20 @@ class Runner:
     def serve(self, invoker: Invoker) -> None:
         """Does not return."""
         try:
-            # In the same run in which calls come: each takes descriptors, which they may use up.
-            beginning = self.loop.create_task(self.begin(invoker))
-            beginning.add_done_callback(self.leave_unless_begun)
-            latest_ns = self.heartbeat.beat_ns
+            # In the run in which calls come, too: uvloop takes descriptors for each run, and calls
+            # may use them up.
+            self.loop.create_task(self.begin(invoker)).add_done_callback(self.leave_unless_begun)
             while True:
-                # A handler's own task may stop the loop: by stop(), sys.exit() or Ctrl-C.
-                with contextlib.suppress(_Anything):
-                    self.loop.run_forever()
-                self.leave_if_forked()
-                if not beginning.done() or self.heartbeat.beat_ns == latest_ns:
-                    break  # It can't run any more.
-                latest_ns = self.heartbeat.beat_ns
+                try:
+                    # A handler's own task may stop the loop: by stop(), sys.exit() or Ctrl-C.
+                    with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                        self.loop.run_forever()
+                finally:
+                    self.leave_if_forked()
                 # What ended it may have struck anywhere.
                 self.loop.call_soon(self.beat)
         finally:
+            # It is the loop itself that has failed, and nothing that runs on it.
             _exit(Exit.UNFIT)
 
     def prepare(self, invoker: Invoker) -> None:

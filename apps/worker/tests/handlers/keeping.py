@@ -89,7 +89,7 @@ def handle(payload: str) -> object:
     return "done"
 
 
-def keep_all_descriptors() -> None:
+def keep_descriptors_for_ever() -> None:
     while True:
         keep_descriptors()
 
@@ -97,7 +97,7 @@ def keep_all_descriptors() -> None:
 async def stop(payload: str) -> str:
     """The event loop needs descriptors whenever it runs again."""
     if payload == "stop":
-        threading.Thread(target=keep_all_descriptors, daemon=True).start()
+        threading.Thread(target=keep_descriptors_for_ever, daemon=True).start()
         while True:
             asyncio.get_running_loop().stop()
             await asyncio.sleep(0)
