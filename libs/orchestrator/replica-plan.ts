@@ -30,7 +30,10 @@ export function planFor(standing: readonly Standing[], hash: string, wanted: num
   };
 }
 
-/** How many replicas may not be started now: all where none may or the handler can't be loaded, while backing off those that ended. */
+/**
+ * How many replicas may not be started now: all where `startsNone` says so or the handler can't be loaded; while backing
+ * off, those that ended.
+ */
 export function withheldOf(
   fault: { readonly reason: WorkloadFault; readonly owed: number } | undefined,
   { replaceEndedFrom, startsNone = false }: Pick<Workload, 'replaceEndedFrom' | 'startsNone'>,

@@ -15,7 +15,9 @@ export function closeWith(summaries) {
   if (failures.length > 0) {
     say('\nFailed:');
     for (const failure of failures) {
-      const lines = failure.split('\n').filter((line) => !OF_THE_RUNNER.test(line));
+      const lines = stripVTControlCharacters(failure)
+        .split('\n')
+        .filter((line) => !OF_THE_RUNNER.test(line));
       say(`  - ${lines.slice(0, SHOWN_LINES).join('\n      ')}`);
     }
   }
@@ -36,15 +38,14 @@ export function vitestSummary(text, ok, root) {
   const [failures, reasons] = [[], []];
   const summary = { ok, passed: 0, failed: 0, skipped: 0, failures, reasons };
   for (const file of report.testResults) {
+    const path = relative(root, file.name);
     const left = new Map();
     let failedHere = 0;
     for (const test of file.assertionResults) {
       if (test.status === 'passed') summary.passed += 1;
       else if (test.status === 'failed') {
         failedHere += 1;
-        failures.push(
-          `${relative(root, file.name)}: ${test.fullName}\n${stripVTControlCharacters(test.failureMessages.join('\n'))}`,
-        );
+        failures.push(`${path}: ${test.fullName}\n${test.failureMessages.join('\n')}`);
       } else {
         summary.skipped += 1;
         const suite = test.ancestorTitles.find((title) => title !== '') ?? test.title;
@@ -52,13 +53,17 @@ export function vitestSummary(text, ok, root) {
       }
     }
     if (failedHere === 0 && file.status === 'failed') {
-      failures.push(`${relative(root, file.name)}\n${stripVTControlCharacters(file.message || 'a hook of it failed')}`);
+      failedHere = 1;
+      failures.push(`${path}\n${file.message || 'something outside of its tests failed'}`);
     }
-    summary.failed += failedHere > 0 || file.status !== 'failed' ? failedHere : 1;
-    for (const [suite, count] of left) reasons.push(`${relative(root, file.name)}: ${suite} (${count})`);
+    summary.failed += failedHere;
+    for (const [suite, count] of left) reasons.push(`${path}: ${suite} (${count})`);
   }
   // Errors outside any test fail the run without failing a test.
-  if (!ok && summary.failed === 0 && summary.passed > 0) summary.failed = 1;
+  if (!ok && summary.failed === 0 && summary.passed > 0) {
+    summary.failed = 1;
+    failures.push('vitest: something outside of all tests failed');
+  }
   return summary;
 }
 
@@ -66,19 +71,22 @@ export function vitestSummary(text, ok, root) {
 export function pytestSummary(text, ok) {
   const totals = /<testsuite\b([^>]*)>/.exec(text ?? '')?.[1];
   if (totals === undefined) return nothingReported('pytest', ok);
-  const count = (name) => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(totals)?.[1] ?? 0);
+  const count = (name) => Number(attribute(totals, name) ?? 0);
   const failed = count('failures') + count('errors');
   const skipped = count('skipped');
   const left = new Map();
   for (const [tag] of text.matchAll(/<skipped\b[^>]*>/g)) {
-    const reason = unescape(/\bmessage="([^"]*)"/.exec(tag)?.[1] ?? 'no reason given').replaceAll('\n', ' ');
+    const reason = (attribute(tag, 'message') ?? 'no reason given').replaceAll('\n', ' ');
     left.set(reason, (left.get(reason) ?? 0) + 1);
   }
   const reasons = [...left].map(([reason, times]) => `apps/worker: ${reason} (${times})`);
-  const failures = [...text.matchAll(/<testcase\b([^>]*)><(?:failure|error)\b([^>]*)>/g)].map(([, test, failure]) => {
-    const said = (tag, name) => unescape(new RegExp(`\\b${name}="([^"]*)"`).exec(tag)?.[1] ?? '');
-    return `apps/worker: ${said(test, 'classname')} ${said(test, 'name')}\n${said(failure, 'message')}`;
-  });
+  const failures = [...text.matchAll(/<testcase\b([^>]*)><(?:failure|error)\b([^>]*)>([^<]*)/g)].map(
+    ([, test, failure, told]) => {
+      // A file that can't be loaded has why in its text alone.
+      const errors = unescape(told).match(/^E .*/gm) ?? [attribute(failure, 'message')];
+      return [`apps/worker: ${attribute(test, 'classname')} ${attribute(test, 'name')}`, ...errors].join('\n');
+    },
+  );
   const passed = Math.max(0, count('tests') - failed - skipped);
   return { ok, passed, failed: failed === 0 && !ok && passed > 0 ? 1 : failed, skipped, failures, reasons };
 }
@@ -99,6 +107,12 @@ function factsOf() {
 function nothingReported(runner, ok) {
   const failed = ok ? 0 : 1;
   return { ok: false, passed: 0, failed, skipped: 0, failures: [], reasons: [`${runner} wrote no report`] };
+}
+
+/** Of a tag of XML. */
+function attribute(tag, name) {
+  const found = new RegExp(`\\b${name}="([^"]*)"`).exec(tag)?.[1];
+  return found && unescape(found);
 }
 
 function unescape(text) {

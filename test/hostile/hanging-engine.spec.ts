@@ -70,7 +70,7 @@ describe('an engine that never answers', () => {
     const id = await here.add();
     const late = Promise.withResolvers<Observed>();
     manager.orchestrator.ensure = () => {
-      // Each step after the first.
+      // This step alone hangs; those after it fail at once.
       manager.orchestrator.ensure = () => Promise.reject(new OrchestratorUnavailable('memory', 'still'));
       return late.promise;
     };

@@ -26,7 +26,7 @@ describe.skipIf(noCluster).each(KINDS)(
       const name = nameOf(workload.functionId);
       await cluster.objects.create(foreignObject(kind, name, cluster.namespace));
       await stage.until(
-        'the cluster has noted all that it notes in it',
+        'the cluster has written into it what it writes of its own accord',
         () => cluster.get(kind, name) as Promise<Noted>,
         ({ metadata, status }) =>
           kind !== DEPLOYMENT || (status?.observedGeneration !== undefined && metadata.annotations !== undefined),

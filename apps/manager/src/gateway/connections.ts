@@ -57,7 +57,7 @@ export class Connections {
   private readonly runners = new Map<string, Runner>();
   private newestRunner = '';
   private closing = false;
-  /** The header that goes with each call, as name and value. */
+  /** The header that goes with each call, as name and value; first, as the worker takes it out of them. */
   readonly tokenHeader: readonly string[];
 
   constructor(

@@ -86,7 +86,6 @@ export function exchangeHttp(connections: Connections, http: HttpRequest, call: 
     const exchange = new HttpExchange(connections, connection, http, call, now + call.timeoutMs, resolve);
     const { whole, announced } = http.body;
     const headers = [
-      // The worker takes it out of them, which is fastest at their beginning.
       ...connections.tokenHeader,
       ...http.headers,
       'x-faas-function',

@@ -92,7 +92,6 @@ export function callWorker(connections: Connections, call: WorkerCall): Promise<
         method: 'POST',
         path: '/',
         headers: [
-          // The worker takes it out of them, which is fastest at their beginning.
           ...connections.tokenHeader,
           'content-type',
           'application/json',

@@ -181,7 +181,7 @@ def encoded_head(status: Any, headers: Headers) -> tuple[bytes, int | None]:
 
 @lru_cache(maxsize=256)
 def _checked_name(name: bytes) -> bytes:
-    """In small letters. Raises AnswerInvalid. Most answers use the same few names."""
+    """In lower case. Raises AnswerInvalid. Kept, as most answers use the same few names."""
     name = name.lower()
     if not is_token(name):
         raise AnswerInvalid(f"{_shown(name)} can't be the name of a header")

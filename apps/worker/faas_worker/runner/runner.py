@@ -214,8 +214,8 @@ class Runner:
     def serve(self, invoker: Invoker) -> None:
         """Does not return."""
         try:
-            # In the run in which calls come, too: uvloop takes descriptors for each run, and calls
-            # may use them up.
+            # Begins and serves in one run of the loop: uvloop needs free descriptors for each run,
+            # and the first calls may use them up.
             self.loop.create_task(self.begin(invoker)).add_done_callback(self.leave_unless_begun)
             while True:
                 try:
