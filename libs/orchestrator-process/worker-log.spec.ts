@@ -1,7 +1,7 @@
 import { appendFile, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import type { PlainLine } from '#libs/orchestrator/replica-log.js';
 import { type ReplicaRecord, ReplicaStore } from './replica-store.js';
 import { WorkerLogs } from './worker-log.js';
@@ -96,5 +96,43 @@ it('shows whoever follows it what was written just before the cut, once', async 
   await appendFile(store.log(record), stamped(3, 'after'));
   expect(await reader.next()).toMatchObject({ value: { text: 'before' } });
   expect(await reader.next()).toMatchObject({ value: { text: 'after' } });
+  await reader.return?.();
+});
+
+it('loses nothing that is written while it is cut, and shows whoever follows it all of that once', async () => {
+  const count = 20_000;
+  const time = (number: number) => `2026-01-02T03:04:05.${String(number).padStart(9, '0')}Z`;
+  const write = (from: number, to: number) =>
+    appendFile(
+      store.log(record),
+      Array.from(
+        { length: to - from },
+        (_, at) => `${time(from + at)} stdout ${from + at} ${'x'.repeat(1_000)}\n`,
+      ).join(''),
+    );
+  await write(0, 1);
+  const lines = logs.of(record).lines({ tail: 1, follow: true, signal: AbortSignal.timeout(20_000) });
+  const reader = lines[Symbol.asyncIterator]();
+  await reader.next();
+  const written = new AbortController();
+  const cutting = (async () => {
+    while (!written.signal.aborted) await logs.rotate(record);
+  })();
+  const seen: number[] = [0];
+  const reading = (async () => {
+    while (seen.at(-1) !== count - 1) {
+      const { value, done } = await reader.next();
+      if (done === true) return;
+      seen.push(Number(value.text.split(' ')[0]));
+    }
+  })();
+  for (let from = 1; from < count; from += 7) {
+    await write(from, Math.min(count, from + 7));
+    // No more than a cut keeps may be unread.
+    await vi.waitFor(() => expect(from - (seen.at(-1) ?? 0)).toBeLessThan(500), { timeout: 10_000, interval: 1 });
+  }
+  written.abort();
+  await Promise.all([cutting, reading]);
+  expect(seen).toEqual(Array.from({ length: count }, (_, number) => number));
   await reader.return?.();
 });

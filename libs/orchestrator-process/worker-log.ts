@@ -1,5 +1,5 @@
-import { type FSWatcher, watch } from 'node:fs';
-import { type FileHandle, open, stat, truncate, writeFile } from 'node:fs/promises';
+import { type FSWatcher, readSync, truncateSync, watch, writeSync } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   LineSplitter,
@@ -36,9 +36,13 @@ export class WorkerLogs {
     const size = (await stat(path).catch(() => undefined))?.size ?? 0;
     if (size <= ROTATE_BYTES) return;
     await using file = await open(path, 'r');
-    await writeFile(`${path}.1`, await chunkAt(file, size - KEPT_BYTES, KEPT_BYTES), { mode: 0o600 });
+    await using kept = await open(`${path}.1`, 'w', 0o600);
+    await kept.writeFile(await chunkAt(file, size - KEPT_BYTES, KEPT_BYTES));
+    // What was written meanwhile, and then the cut, with no pause between them in which more could be written and lost.
+    const rest = Buffer.alloc(KEPT_BYTES);
+    writeSync(kept.fd, rest, 0, readSync(file.fd, rest, 0, rest.length, size));
     // The worker's descriptor appends, so that it goes on at the new end.
-    await truncate(path, 0);
+    truncateSync(path);
   }
 
   /** The last lines of one replica, as many as a report of how it ended can need. */
@@ -86,6 +90,7 @@ export class WorkerLogs {
         // What was written between the last look and the cut.
         const unread = { tail: Infinity, since: nextTime(last, 1), signal };
         for (const line of await newestOf(`${path}.1`, { from: 1 }, unread)) if (line.time >= since) yield line;
+        position.from = 0;
       }
       for await (const text of textsOf(path, position)) {
         const line = stamps.read(text);
@@ -180,14 +185,15 @@ class Stamps {
   }
 }
 
-/** Whole lines only, up to the end of the file as it is now; leaves in `position` where the next one begins. */
+/**
+ * Whole lines only, up to the end of the file as it is now; leaves in `position` where the next one begins. None of a
+ * file that was cut since.
+ */
 async function* textsOf(path: string, position: { from: number }): AsyncGenerator<string> {
   const file = await open(path, 'r').catch(() => undefined);
   if (file === undefined) return;
   try {
     const { size } = await file.stat();
-    // A file that is shorter now was cut, and begins anew.
-    if (size < position.from) position.from = 0;
     let at = Math.max(0, position.from);
     const splitter = new LineSplitter();
     while (at < size) {

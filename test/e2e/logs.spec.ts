@@ -193,6 +193,14 @@ describeOnEachLocalEngine('logs', (engine) => {
     await reader.until('"missed"', 20_000);
     const missed = reader.records.find((record) => 'missed' in record);
     expectAsDocumented(missed, 'MissedLinesDto');
+    // Nothing is shown until all that was printed before has been read, and that may be much.
+    await vi.waitFor(
+      async () => {
+        await stage.manager.call(id, '1', { headers: { 'X-Request-Id': 'caught-up' } });
+        await reader.until('caught-up', 1_000);
+      },
+      { timeout: 20_000 },
+    );
     await stage.manager.call(id, '1', { headers: { 'X-Request-Id': 'after-the-gap' } });
     await reader.until('after-the-gap', 20_000);
     await stage.manager.remove(id);
