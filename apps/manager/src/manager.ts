@@ -59,7 +59,7 @@ export class Manager {
       );
       app.useLogger(app.get(NestLogger));
       app.disable('x-powered-by');
-      serveDocs(app, openApiDocument(app));
+      serveDocs(app, () => openApiDocument(app));
       await app.init();
       const shutdown = new GracefulShutdown();
       const calls = app.get(HttpCalls);
