@@ -7,16 +7,31 @@ const sources = { resolve: { conditions }, ssr: { resolve: { conditions } } };
 
 /** Suites of users' view that an engine can make a difference to. */
 const onTheClusterToo = [
+  'background-calls',
   'bad-calls',
   'call-errors',
   'database-outage',
   'engine-outage',
+  'function-settings',
   'functions',
+  'history',
+  'hostile',
+  'http-calls',
+  'later-http',
   'lifecycle',
+  'logs',
+  'ordinary-python',
   'plain-image',
   'races',
+  'revisions',
+  'runs',
   'scaling',
+  'schedules',
+  'secrets',
+  'settings',
+  'traffic',
   'upload-errors',
+  'web-sockets',
 ].map((name) => `test/e2e/${name}.spec.ts`);
 
 /** Suites that any cluster must pass, and not only one whose nodes and faults are ours. */
