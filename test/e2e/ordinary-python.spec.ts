@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { FunctionDto } from '../client/index.js';
+import { ON_CLUSTER } from '../support/engine.js';
 import { describeOnEachEngine } from '../support/engines.js';
 import { Stage } from '../support/stage.js';
 
@@ -19,6 +20,7 @@ interface Options {
 }
 
 describeOnEachEngine('a handler as ordinary Python', (engine) => {
+  const areContainers = engine.name === 'docker' || ON_CLUSTER;
   const stage = Stage.on(engine);
   const added: FunctionDto[] = [];
   afterAll(async () => void (await Promise.all(added.map(({ id }) => stage.manager.remove(id)))));
@@ -160,7 +162,7 @@ describeOnEachEngine('a handler as ordinary Python', (engine) => {
   it('has the arguments, the user and the home of a script without options', async () => {
     const id = await add('script');
     // As processes, workers have users that only their number tells from others.
-    const entry = engine.name === 'docker' ? true : (expect.any(Boolean) as boolean);
+    const entry = areContainers ? true : (expect.any(Boolean) as boolean);
     expect(await result(id)).toEqual({ format: 'table', arguments: 1, user: true, home: true, entry });
   });
 
@@ -198,7 +200,7 @@ describeOnEachEngine('a handler as ordinary Python', (engine) => {
   });
 
   // In containers there is no package but those of their image.
-  if (engine.name === 'docker') return;
+  if (areContainers) return;
   describe('with gevent', () => {
     let packages: string;
     // Where the workers' users may read it.

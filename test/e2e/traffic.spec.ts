@@ -5,12 +5,17 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it, vi } from 'vitest';
 import type { FunctionDetailDto, RevisionDto, TrafficDto } from '../client/index.js';
 import { expectAsDocumented } from '../support/document.js';
-import { describeOnAnyEngine, describeOnEachEngine } from '../support/engines.js';
+import { describeOnAnyEngine, describeOnEachEngine, describeOnProcesses } from '../support/engines.js';
 import { type Answer, expectProblem } from '../support/http.js';
 import type { TestManager } from '../support/manager.js';
 import { Stage } from '../support/stage.js';
 
 const answering = (text: string) => `def handle(payload):\n    return ${JSON.stringify(text)}\n`;
+
+const halves = [
+  { revision: 1, percent: 50 },
+  { revision: 2, percent: 50 },
+];
 
 function send(manager: TestManager, method: string, path: string, body: unknown, headers: Record<string, string> = {}) {
   return manager.send(`/functions/${path}`, {
@@ -229,10 +234,6 @@ describeOnEachEngine('traffic of a function', (engine) => {
 
 describeOnAnyEngine('divided traffic', (engine) => {
   const stage = Stage.on(engine, { READY_TIMEOUT_MS: '8000', SCALE_INTERVAL_MS: '200' });
-  const halves = [
-    { revision: 1, percent: 50 },
-    { revision: 2, percent: 50 },
-  ];
   const made = async (second = answering('r2')) => {
     const { id } = await stage.manager.add(answering('r1'));
     await revised(stage.manager, id, { code: second });
@@ -316,28 +317,6 @@ describeOnAnyEngine('divided traffic', (engine) => {
     await manager.remove(id);
   });
 
-  it('stays divided when the newest revision can no longer be loaded, and says why', { timeout: 90_000 }, async () => {
-    const { manager } = stage;
-    const folder = await mkdtemp(join(tmpdir(), 'faas-flag-'));
-    await chmod(folder, 0o755);
-    const flag = join(folder, 'broken');
-    const id = await made();
-    await divided(manager, id, halves);
-    const moody = `import os\nif os.path.exists(${JSON.stringify(flag)}):\n    raise ValueError('moody')\n${answering('r3')}`;
-    await revised(manager, id, { code: moody });
-    await writeFile(flag, '');
-    expectProblem(await send(manager, 'PUT', `${id}/traffic`, { mode: 'auto' }), 422, 'handler_not_loadable');
-    const seen = (await manager.send(`/functions/${id}/traffic`)).json() as TrafficDto;
-    expect(seen).toMatchObject({ mode: 'targets', targets: [{ revision: 1 }, { revision: 2 }] });
-    expect(seen.pending).toMatchObject({ mode: 'auto', error: { code: 'handler_not_loadable' } });
-    expect(await counted(manager, id, 40)).toEqual({ r1: expect.any(Number), r2: expect.any(Number) });
-    await rm(folder, { recursive: true });
-    // The revision failed, so the newest one that can serve has the calls.
-    expect((await send(manager, 'PUT', `${id}/traffic`, { mode: 'auto' })).status).toBe(200);
-    expect(await counted(manager, id, 20)).toEqual({ r2: 20 });
-    await manager.remove(id);
-  });
-
   it(
     'leaves the settings of the function alone, and its former revisions to go back to',
     { timeout: 90_000 },
@@ -393,6 +372,34 @@ describeOnAnyEngine('divided traffic', (engine) => {
     await both();
     await send(manager, 'PUT', `${id}/traffic`, { mode: 'auto' });
     await both();
+    await manager.remove(id);
+  });
+});
+
+// What makes its revision fail is a file of this machine.
+describeOnProcesses('divided traffic of a function whose newest file fails', (engine) => {
+  const stage = Stage.on(engine, { READY_TIMEOUT_MS: '8000', SCALE_INTERVAL_MS: '200' });
+
+  it('stays divided when the newest revision can no longer be loaded, and says why', { timeout: 90_000 }, async () => {
+    const { manager } = stage;
+    const folder = await mkdtemp(join(tmpdir(), 'faas-flag-'));
+    await chmod(folder, 0o755);
+    const flag = join(folder, 'broken');
+    const { id } = await manager.add(answering('r1'));
+    await revised(manager, id, { code: answering('r2') });
+    await divided(manager, id, halves);
+    const moody = `import os\nif os.path.exists(${JSON.stringify(flag)}):\n    raise ValueError('moody')\n${answering('r3')}`;
+    await revised(manager, id, { code: moody });
+    await writeFile(flag, '');
+    expectProblem(await send(manager, 'PUT', `${id}/traffic`, { mode: 'auto' }), 422, 'handler_not_loadable');
+    const seen = (await manager.send(`/functions/${id}/traffic`)).json() as TrafficDto;
+    expect(seen).toMatchObject({ mode: 'targets', targets: [{ revision: 1 }, { revision: 2 }] });
+    expect(seen.pending).toMatchObject({ mode: 'auto', error: { code: 'handler_not_loadable' } });
+    expect(await counted(manager, id, 40)).toEqual({ r1: expect.any(Number), r2: expect.any(Number) });
+    await rm(folder, { recursive: true });
+    // The revision failed, so the newest one that can serve has the calls.
+    expect((await send(manager, 'PUT', `${id}/traffic`, { mode: 'auto' })).status).toBe(200);
+    expect(await counted(manager, id, 20)).toEqual({ r2: 20 });
     await manager.remove(id);
   });
 });
