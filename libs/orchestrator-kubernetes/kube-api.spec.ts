@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { OrchestratorUnavailable } from '#libs/orchestrator/errors.js';
 import { CONFIG_MAP, DEPLOYMENT, POD } from './kinds.js';
 import { KubeApi, requestBody } from './kube-api.js';
@@ -54,6 +54,15 @@ describe('KubeApi', () => {
     });
     await expect(api.list(POD, 'a=b', leaving.signal)).rejects.toThrow('enough');
     expect(server.asked).toHaveLength(1);
+  });
+
+  it('says once that the cluster can’t be reached when the kubeconfig gives no credentials', async () => {
+    const api = await apiOn((_asked, response) => json(response, 200, { items: [] }));
+    vi.spyOn(server.access, 'applySecurityAuthentication').mockRejectedValue(new Error('the login program failed'));
+    await expect(api.list(POD, 'a=b', signal)).rejects.toThrow(
+      /^The Kubernetes engine can't be reached: the kubeconfig's credentials can't be had: the login program failed$/,
+    );
+    expect(server.asked).toEqual([]);
   });
 
   it('takes what is gone for removed, and for not found', async () => {

@@ -182,7 +182,7 @@ export class KubeApi {
 }
 
 function faultOf(error: unknown): unknown {
-  if (!(error instanceof Error)) return error;
+  if (!(error instanceof Error) || error instanceof OrchestratorUnavailable) return error;
   if (error.name === 'TimeoutError' || error.name === 'AbortError') {
     return new OrchestratorUnavailable(ENGINE, `the API server gave no answer in ${CALL_TIMEOUT_MS} ms`, error);
   }

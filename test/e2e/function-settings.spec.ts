@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { FunctionDetailDto, FunctionDto } from '../client/index.js';
+import { ON_CLUSTER } from '../support/engine.js';
 import { describeOnAnyEngine, describeOnContainers, describeOnEachEngine } from '../support/engines.js';
 import { ECHO } from '../support/handlers.js';
 import { expectProblem } from '../support/http.js';
@@ -111,7 +112,8 @@ describeOnAnyEngine('settings of an upload', (engine) => {
       expect(problem.detail).toContain(told);
     });
 
-    it('min_replicas, by the memory that each will have', async () => {
+    // On a cluster its own quotas bound that.
+    it.skipIf(ON_CLUSTER)('min_replicas, by the memory that each will have', async () => {
       const problem = expectProblem(
         await upload(stage.manager, { memory_mib: 1_024, min_replicas: 5 }),
         400,

@@ -87,7 +87,7 @@ describeOnAnyEngine('a manager with former settings', (engine) => {
     });
 
     it('goes on acting while the engine of that one does not answer', { timeout: 60_000 }, async () => {
-      const faulty = await stage.start({ ...OTHER, ...stage.room.nowhere });
+      const faulty = await stage.start({ ...OTHER, WORKER_MEMORY_MIB: '330', ...stage.room.nowhere });
       const { id } = await stage.manager.add(ECHO);
       expect((await stage.manager.call(id, 'as before')).text).toBe('{"result":"as before"}');
       expect((await stage.manager.send(`/functions/${id}`)).json()).toMatchObject({ timeout_ms: 20_000 });
