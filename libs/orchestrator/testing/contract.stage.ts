@@ -30,6 +30,8 @@ export interface ContractHarness {
 export interface ContractOptions {
   /** How long any one condition may take to come true, in milliseconds. */
   readonly deadlineMs?: number;
+  /** Why replicas can have no packages here; unset: they can. */
+  readonly whyNoLayers?: string | undefined;
 }
 
 export interface Watching {

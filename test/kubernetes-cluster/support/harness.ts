@@ -8,29 +8,36 @@ import { TEST_TOKENS } from '#libs/orchestrator/testing/tokens.js';
 import { callIfReachable, type ContractHarness } from '#libs/orchestrator/testing/contract.js';
 import { accessCluster } from '#libs/orchestrator-kubernetes/cluster-access.js';
 import { KubernetesOrchestrator } from '#libs/orchestrator-kubernetes/kubernetes.orchestrator.js';
+import { OfferedLayers } from '../../kubernetes/support/offered-layers.js';
+import { freePort } from '../../support/http.js';
 import type { TestCluster } from './cluster.js';
 import { CLUSTER_IMAGES } from './images.js';
 
-export async function clusterConfig(
-  cluster: TestCluster,
-  changes: Partial<KubernetesConfig> = {},
-): Promise<KubernetesConfig> {
+/** Where pods of the cluster reach this machine, which has their packages; unset: nowhere. */
+export const LAYERS_HOST = process.env['LAYERS_HOST'];
+
+async function configOf(cluster: TestCluster): Promise<KubernetesConfig> {
   const kubeconfig = join(mkdtempSync(join(tmpdir(), 'faas-kube-')), 'config');
   writeFileSync(kubeconfig, await cluster.managerConfig(), { mode: 0o600 });
-  const { kubernetes } = loadConfig({
+  const place = `${LAYERS_HOST}:${await freePort()}`;
+  return loadConfig({
     KUBECONFIG: kubeconfig,
     KUBERNETES_NAMESPACE: cluster.namespace,
     KUBERNETES_REACH: 'pod',
     HPA_MAX_REPLICAS: '1',
     WORKER_IMAGE: CLUSTER_IMAGES.worker,
-  }).orchestrator;
-  return { ...kubernetes, ...changes };
+    ...(LAYERS_HOST !== undefined && { LAYERS_ADDR: place, LAYERS_URL: `http://${place}` }),
+  }).orchestrator.kubernetes;
 }
 
-export function clusterHarness(cluster: TestCluster, config: KubernetesConfig): ContractHarness {
+export async function clusterHarness(cluster: TestCluster): Promise<ContractHarness> {
+  const config = await configOf(cluster);
   const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
+  const served = config.layers?.served;
+  const layers = served && (await OfferedLayers.at(served, logger));
   return {
     restartsByItself: true,
+    offer: (layer) => layers?.offer(layer),
     open: (owner) =>
       new KubernetesOrchestrator(config, owner, TEST_TOKENS, logger, accessCluster(config.kubeconfig, false)),
     shut: (orchestrator) => (orchestrator as KubernetesOrchestrator).close(),
@@ -39,6 +46,9 @@ export function clusterHarness(cluster: TestCluster, config: KubernetesConfig): 
       const containerId = replica.split('/')[1] ?? '';
       if (!(await (await cluster.reaper()).kill(containerId))) throw new Error(`Nothing of ${containerId} runs.`);
     },
-    close: () => cluster.close(),
+    close: async () => {
+      layers?.close();
+      await cluster.close();
+    },
   };
 }
