@@ -1,4 +1,4 @@
-import { type FSWatcher, readSync, truncateSync, watch, writeSync } from 'node:fs';
+import { appendFileSync, type FSWatcher, readSync, truncateSync, watch, writeSync } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
@@ -16,6 +16,8 @@ const FOLLOW_MS = { longest: 100, least: 5 };
 const ROTATE_BYTES = 4 * 1024 * 1024;
 const KEPT_BYTES = 1024 * 1024;
 const CHUNK_BYTES = 64 * 1024;
+/** Longer ones are cut by the worker. */
+const LONGEST_LINE_BYTES = 128 * 1024;
 /** Of the end of a log. */
 const FIRST_BYTES = 256 * 1024;
 /** As the worker writes each line ({@link STAMPS}): its time and its stream, then the line itself. */
@@ -37,12 +39,17 @@ export class WorkerLogs {
     if (size <= ROTATE_BYTES) return;
     await using file = await open(path, 'r');
     await using kept = await open(`${path}.1`, 'w', 0o600);
-    await kept.writeFile(await chunkAt(file, size - KEPT_BYTES, KEPT_BYTES));
-    // What was written meanwhile, and then the cut, with no pause between them in which more could be written and lost.
-    const rest = Buffer.alloc(KEPT_BYTES);
-    writeSync(kept.fd, rest, 0, readSync(file.fd, rest, 0, rest.length, size));
+    const before = await chunkAt(file, size - KEPT_BYTES, KEPT_BYTES);
+    await kept.writeFile(before);
+    const room = Buffer.alloc(KEPT_BYTES);
+    // Without a pause, for what the worker writes between the last reading and the cut is lost.
+    const since = room.subarray(0, readSync(file.fd, room, 0, room.length, size));
+    writeSync(kept.fd, since);
     // The worker's descriptor appends, so that it goes on at the new end.
     truncateSync(path);
+    // What it has written of a line stays before what it writes of it next.
+    const begun = lineBegunIn(before, since);
+    if (begun.length > 0) appendFileSync(path, begun);
   }
 
   /** The last lines of one replica, as many as a report of how it ended can need. */
@@ -77,7 +84,9 @@ export class WorkerLogs {
     if (newest.length < tail && !signal.aborted) {
       // It begins within a line.
       const former = await newestOf(`${path}.1`, { from: 1 }, { tail: tail - newest.length, since, signal });
-      newest = [...former, ...newest];
+      // It may have been cut just now.
+      const first = newest[0]?.time;
+      newest = [...former.filter(({ time }) => first === undefined || time < first), ...newest];
     }
     yield* newest;
     if (!follow) return;
@@ -133,6 +142,14 @@ class Changes implements Disposable {
   }
 }
 
+/** What comes after the last newline of both; nothing where that is longer than lines are. */
+function lineBegunIn(before: Buffer, since: Buffer): Buffer {
+  const end = since.lastIndexOf(10);
+  const begun =
+    end >= 0 ? since.subarray(end + 1) : Buffer.concat([before.subarray(before.lastIndexOf(10) + 1), since]);
+  return begun.length > LONGEST_LINE_BYTES ? Buffer.alloc(0) : begun;
+}
+
 /** A file that is shorter than what has been read of it begins anew. */
 async function isCut(path: string, { from }: { readonly from: number }): Promise<boolean> {
   return ((await stat(path).catch(() => undefined))?.size ?? from) < from;
@@ -186,8 +203,8 @@ class Stamps {
 }
 
 /**
- * Whole lines only, up to the end of the file as it is now; leaves in `position` where the next one begins. None of a
- * file that was cut since.
+ * Whole lines only, up to the end of the file as it is now; leaves in `position` where the next one begins. None when
+ * the file is shorter than that: it was cut.
  */
 async function* textsOf(path: string, position: { from: number }): AsyncGenerator<string> {
   const file = await open(path, 'r').catch(() => undefined);

@@ -196,7 +196,7 @@ describeOnEachLocalEngine('logs', (engine) => {
     await reader.until('"missed"', 20_000);
     const missed = reader.records.find((record) => 'missed' in record);
     expectAsDocumented(missed, 'MissedLinesDto');
-    // Nothing is shown until all that was printed before has been read, and that may be much.
+    // Lines go on being left out until the engine's log has been read up to its end.
     await vi.waitFor(
       async () => {
         await stage.manager.call(id, '1', { headers: { 'X-Request-Id': 'caught-up' } });

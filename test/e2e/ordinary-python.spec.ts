@@ -20,7 +20,7 @@ interface Options {
 }
 
 describeOnEachEngine('a handler as ordinary Python', (engine) => {
-  const areContainers = engine.name === 'docker' || ON_CLUSTER;
+  const inContainers = engine.name === 'docker' || ON_CLUSTER;
   const stage = Stage.on(engine);
   const added: FunctionDto[] = [];
   afterAll(async () => void (await Promise.all(added.map(({ id }) => stage.manager.remove(id)))));
@@ -162,7 +162,7 @@ describeOnEachEngine('a handler as ordinary Python', (engine) => {
   it('has the arguments, the user and the home of a script without options', async () => {
     const id = await add('script');
     // As processes, workers have users that only their number tells from others.
-    const entry = areContainers ? true : (expect.any(Boolean) as boolean);
+    const entry = inContainers ? true : (expect.any(Boolean) as boolean);
     expect(await result(id)).toEqual({ format: 'table', arguments: 1, user: true, home: true, entry });
   });
 
@@ -200,7 +200,7 @@ describeOnEachEngine('a handler as ordinary Python', (engine) => {
   });
 
   // In containers there is no package but those of their image.
-  if (areContainers) return;
+  if (inContainers) return;
   describe('with gevent', () => {
     let packages: string;
     // Where the workers' users may read it.

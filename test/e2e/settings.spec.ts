@@ -87,6 +87,7 @@ describeOnAnyEngine('a manager with former settings', (engine) => {
     });
 
     it('goes on acting while the engine of that one does not answer', { timeout: 60_000 }, async () => {
+      // Others than those that the test before has left, so that these are newer.
       const faulty = await stage.start({ ...OTHER, WORKER_MEMORY_MIB: '330', ...stage.room.nowhere });
       const { id } = await stage.manager.add(ECHO);
       expect((await stage.manager.call(id, 'as before')).text).toBe('{"result":"as before"}');

@@ -29,11 +29,16 @@ const NO_POOL = { WARM_POOL_SIZE: '0' };
 const ofDocker = await onDocker(WORKER_IMAGE);
 const ofProcesses: TestEngine = {
   name: 'process',
-  missing: existsSync(PYTHON) ? undefined : `the worker's Python ${PYTHON} has not been set up`,
+  missing: whyNoProcesses(),
   openRoom: openFolder,
 };
 const ofSmallCluster: TestEngine = { ...smallEngine(), missing: ofProcesses.missing ?? whyNoControlPlane() };
 const ofCluster = onCluster(CLUSTER_IMAGES.worker);
+
+function whyNoProcesses(): string | undefined {
+  if (ON_CLUSTER) return 'the cluster is under test';
+  return existsSync(PYTHON) ? undefined : `the worker's Python ${PYTHON} has not been set up`;
+}
 
 /** Runs a suite once for each engine; one that can't be used here is skipped by a name that says why. */
 export function describeOnEachEngine(title: string, suite: (engine: TestEngine) => void): void {
@@ -71,7 +76,7 @@ export function describeOnProcesses(title: string, suite: (engine: TestEngine) =
 
 /** The same where functions can have packages. */
 export function describeOnEachEngineWithLayers(title: string, suite: (engine: TestEngine) => void): void {
-  const missing = 'pods of the cluster have no way to the manager of a test';
+  const missing = 'pods of the cluster have no way to the managers of these tests';
   const engines = ON_CLUSTER ? [{ ...ofCluster, missing }] : [ofDocker, ofProcesses, ofSmallCluster];
   for (const engine of engines) describeOn(engine, title, suite);
 }

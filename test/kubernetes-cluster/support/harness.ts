@@ -14,20 +14,24 @@ import type { TestCluster } from './cluster.js';
 import { CLUSTER_IMAGES } from './images.js';
 
 /** Where pods of the cluster reach this machine, which has their packages; unset: nowhere. */
-export const LAYERS_HOST = process.env['LAYERS_HOST'];
+export const LAYERS_HOST = process.env['LAYERS_HOST'] || undefined;
 
 async function configOf(cluster: TestCluster): Promise<KubernetesConfig> {
   const kubeconfig = join(mkdtempSync(join(tmpdir(), 'faas-kube-')), 'config');
   writeFileSync(kubeconfig, await cluster.managerConfig(), { mode: 0o600 });
-  const place = `${LAYERS_HOST}:${await freePort()}`;
   return loadConfig({
     KUBECONFIG: kubeconfig,
     KUBERNETES_NAMESPACE: cluster.namespace,
     KUBERNETES_REACH: 'pod',
     HPA_MAX_REPLICAS: '1',
     WORKER_IMAGE: CLUSTER_IMAGES.worker,
-    ...(LAYERS_HOST !== undefined && { LAYERS_ADDR: place, LAYERS_URL: `http://${place}` }),
+    ...(LAYERS_HOST !== undefined && (await layersAt(LAYERS_HOST))),
   }).orchestrator.kubernetes;
+}
+
+async function layersAt(host: string): Promise<Record<'LAYERS_ADDR' | 'LAYERS_URL', string>> {
+  const place = `${host.includes(':') ? `[${host}]` : host}:${await freePort()}`;
+  return { LAYERS_ADDR: place, LAYERS_URL: `http://${place}` };
 }
 
 export async function clusterHarness(cluster: TestCluster): Promise<ContractHarness> {

@@ -62,8 +62,8 @@ SwaggerUIBundle({
 
 /**
  * Swagger UI at /docs, the document beside it as JSON and YAML. Everybody may read them, so all answers share the same
- * bytes. They are made once, when somebody asks for the first time: most managers end before that, and a start without
- * them takes a fifth less.
+ * bytes. They are made once, when somebody asks for the first time. That stops all else for some tenths of a second; made
+ * at each start they would cost every manager as much, of which most are never asked.
  */
 export function serveDocs(app: INestApplication, makeDocument: () => OpenAPIObject): void {
   const json = once(() => JSON.stringify(makeDocument()));
