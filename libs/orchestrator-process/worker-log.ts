@@ -16,8 +16,6 @@ const FOLLOW_MS = { longest: 100, least: 5 };
 const ROTATE_BYTES = 4 * 1024 * 1024;
 const KEPT_BYTES = 1024 * 1024;
 const CHUNK_BYTES = 64 * 1024;
-/** Longer ones are cut by the worker. */
-const LONGEST_LINE_BYTES = 128 * 1024;
 /** Of the end of a log. */
 const FIRST_BYTES = 256 * 1024;
 /** As the worker writes each line ({@link STAMPS}): its time and its stream, then the line itself. */
@@ -48,7 +46,7 @@ export class WorkerLogs {
     // The worker's descriptor appends, so that it goes on at the new end.
     truncateSync(path);
     // What it has written of a line stays before what it writes of it next.
-    const begun = lineBegunIn(before, since);
+    const begun = lineBegunIn(Buffer.concat([lineBegunIn(before), since]));
     if (begun.length > 0) appendFileSync(path, begun);
   }
 
@@ -142,12 +140,9 @@ class Changes implements Disposable {
   }
 }
 
-/** What comes after the last newline of both; nothing where that is longer than lines are. */
-function lineBegunIn(before: Buffer, since: Buffer): Buffer {
-  const end = since.lastIndexOf(10);
-  const begun =
-    end >= 0 ? since.subarray(end + 1) : Buffer.concat([before.subarray(before.lastIndexOf(10) + 1), since]);
-  return begun.length > LONGEST_LINE_BYTES ? Buffer.alloc(0) : begun;
+/** What comes after the last newline. */
+function lineBegunIn(text: Buffer): Buffer {
+  return text.subarray(text.lastIndexOf(10) + 1);
 }
 
 /** A file that is shorter than what has been read of it begins anew. */

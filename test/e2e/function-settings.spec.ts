@@ -112,7 +112,7 @@ describeOnAnyEngine('settings of an upload', (engine) => {
       expect(problem.detail).toContain(told);
     });
 
-    // Where one machine holds them all.
+    // The bound is one machine's memory.
     it.skipIf(ON_CLUSTER)('min_replicas, by the memory that each will have', async () => {
       const problem = expectProblem(
         await upload(stage.manager, { memory_mib: 1_024, min_replicas: 5 }),

@@ -81,8 +81,8 @@ describeOnEachLocalEngine('logs', (engine) => {
     const lines = await linesOf(id, `?request_id=${requestId}`);
     const said = lines.map(({ line, stream }) => `${stream}: ${line}`).toSorted();
     // Kubernetes keeps both streams in one.
-    const streams = ON_CLUSTER ? ['null', 'null'] : ['stdout', 'stderr'];
-    expect(said).toEqual([`${streams[1]}: whispered hello`, `${streams[0]}: said hello`].toSorted());
+    const [out, error] = ON_CLUSTER ? ['null', 'null'] : ['stdout', 'stderr'];
+    expect(said).toEqual([`${error}: whispered hello`, `${out}: said hello`].toSorted());
     for (const line of lines) {
       expectAsDocumented(line, 'LogRecordDto');
       expect(line).toMatchObject({ revision: 1, source: 'handler', request_id: requestId });
