@@ -60,11 +60,11 @@ describe('A step that begins with the request for it', () => {
       if (endpoints.length > 0) told.add(id);
     });
     const recorded = manager.repository.record.bind(manager.repository);
-    /** Whether a function's worker had been told of when its first step was written; further steps follow it. */
+    /** Whether a function's worker had been told of when the first step that has seen it was written. */
     const toldBefore = new Map<string, boolean>();
     manager.repository.record = (claim, outcome) => {
       const { id } = claim.row;
-      if (!toldBefore.has(id)) toldBefore.set(id, told.has(id));
+      if (outcome.endpoints.length > 0 && !toldBefore.has(id)) toldBefore.set(id, told.has(id));
       return recorded(claim, outcome);
     };
     const run = await manager.add(newFunction({ isRun: true }));
