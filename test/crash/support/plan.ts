@@ -44,7 +44,7 @@ export interface Plan {
 /** About as long as the operations take when nothing is killed. */
 const LATEST_MS = { process: 700, docker: 1_300, kubernetes: 3_000, 'small kubernetes': 2_000 };
 /** An API server may be away for longer than a connection takes to be made anew. */
-const LONGEST_DOWN_MS = { process: 250, docker: 250, kubernetes: 250, 'small kubernetes': 1_500 };
+const LONGEST_DOWN_MS = { process: 250, docker: 250, kubernetes: 1_500, 'small kubernetes': 1_500 };
 
 export function planRound(seed: string, ground: Ground, round: number): Plan {
   const { engine } = ground;
@@ -80,8 +80,8 @@ function victimsOf({ engine, hasPool }: Ground, random: Random): Victim[] {
   // What runs inside of a pod is its node's to know.
   all.push(isCluster(engine) ? 'manager' : 'runner');
   if (hasPool) all.push('waiting');
-  if (engine === 'docker') all.push('engine', 'engine');
-  if (engine === 'small kubernetes') all.push('engine', 'engine', 'watches');
+  if (engine === 'docker' || isCluster(engine)) all.push('engine', 'engine');
+  if (isCluster(engine)) all.push('watches');
   const first = random.pick(all);
   const second = random.chance(0.4) ? random.pick(all) : first;
   const isSame = second === first || (first.startsWith('manager') && second.startsWith('manager'));

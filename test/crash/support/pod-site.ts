@@ -2,18 +2,34 @@ import type { V1Pod } from '@kubernetes/client-node';
 import { POD } from '#libs/orchestrator-kubernetes/kinds.js';
 import { LABEL } from '#libs/orchestrator-kubernetes/labels.js';
 import { isEnded, podOf } from '#libs/orchestrator-kubernetes/replica.js';
+import type { ApiProxy } from '../../kubernetes/support/api-proxy.js';
 import type { KubernetesRoom } from '../../kubernetes/support/kubernetes-room.js';
-import type { CrashEngine, CrashSite, WorkerView } from './site.js';
+import type { CrashEngine, CrashSite, EngineDaemon, WorkerView } from './site.js';
 
 const POOL_SIZE = 2;
 
-/** Workers as pods of a namespace that belongs to the suite alone: whatever has our label there is the managers' doing. */
+/**
+ * Workers as pods of a namespace that belongs to the suite alone: whatever has our label there is the managers' doing.
+ * The cluster outlives the managers; its API server can be away from them while its pods go on.
+ */
 export abstract class PodSite implements CrashSite {
   abstract readonly engine: CrashEngine;
   readonly pool?: NonNullable<CrashSite['pool']>;
+  /** Where workers don't live on, their node is taken to have gone down with the API server. */
+  readonly daemon: EngineDaemon = {
+    kill: () => this.proxy.cut(),
+    restart: async (keepWorkers) => {
+      await this.proxy.mend();
+      if (keepWorkers) return;
+      const waiting = (await this.pool?.waiting()) ?? [];
+      for (const worker of [...(await this.workers()), ...waiting]) await this.kill(worker);
+    },
+  };
 
   protected constructor(
     private readonly room: KubernetesRoom,
+    /** The managers' way to the API server. */
+    private readonly proxy: ApiProxy,
     private readonly options: PodSiteOptions,
   ) {
     if (options.hasPool) this.pool = { size: POOL_SIZE, waiting: () => this.views(isWaiting) };
@@ -44,8 +60,13 @@ export abstract class PodSite implements CrashSite {
     else await this.killServing(worker);
   }
 
-  close(): Promise<void> {
-    return this.room.clear();
+  async cutWatches(): Promise<void> {
+    this.proxy.dropWatches();
+  }
+
+  async close(): Promise<void> {
+    await this.room.clear();
+    await this.proxy.cut();
   }
 
   /** Its process, which nothing starts again. It may be gone already. */
