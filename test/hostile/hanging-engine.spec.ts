@@ -67,13 +67,13 @@ describe('an engine that never answers', () => {
 
   it('writes nothing when it answers after the step was given up', async () => {
     const manager = start();
-    const id = await here.add();
     const late = Promise.withResolvers<Observed>();
     manager.orchestrator.ensure = () => {
       // This step alone hangs; those after it fail at once.
       manager.orchestrator.ensure = () => Promise.reject(new OrchestratorUnavailable('memory', 'still'));
       return late.promise;
     };
+    const id = await here.add();
     await vi.waitFor(async () => expect((await here.row(id)).postponed).toBeGreaterThan(0), 10_000);
     const record = vi.spyOn(manager.repository, 'record');
     const address = { kind: 'tcp', host: '127.0.0.1', port: 1 } as const;
