@@ -62,6 +62,17 @@ it('cuts a log that is too long, and goes on', async () => {
   expect(kept.size).toBeLessThanOrEqual(1024 * 1024);
 });
 
+it('keeps what was cut when another manager would cut it at the same time', async () => {
+  const all = Array.from({ length: 5 * 1024 }, (_, index) => String(index).padEnd(1023, '.'));
+  const other = new WorkerLogs(new ReplicaStore(folder, 'owner'));
+  for (let round = 0; round < 40; round += 1) {
+    await writeFile(store.log(record), all.map((line) => `${line}\n`).join(''));
+    const late = delay(round % 4).then(() => other.rotate(record));
+    await Promise.all([logs.rotate(record), late]);
+    expect(await texts(500)).toEqual(all.slice(-500));
+  }
+});
+
 it('reads times and streams as the worker writes them', async () => {
   const [first, second] = ['2026-01-02T03:04:05.000000001Z', '2026-01-02T03:04:05.000000002Z'];
   await writeFile(

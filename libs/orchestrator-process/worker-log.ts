@@ -1,4 +1,15 @@
-import { appendFileSync, type FSWatcher, readSync, truncateSync, watch, writeSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  type FSWatcher,
+  fstatSync,
+  openSync,
+  readSync,
+  renameSync,
+  truncateSync,
+  watch,
+  writeFileSync,
+} from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
@@ -35,19 +46,7 @@ export class WorkerLogs {
     const path = this.store.log(place);
     const size = (await stat(path).catch(() => undefined))?.size ?? 0;
     if (size <= ROTATE_BYTES) return;
-    await using file = await open(path, 'r');
-    await using kept = await open(`${path}.1`, 'w', 0o600);
-    const before = await chunkAt(file, size - KEPT_BYTES, KEPT_BYTES);
-    await kept.writeFile(before);
-    const room = Buffer.alloc(KEPT_BYTES);
-    // Without a pause, for what the worker writes between the last reading and the cut is lost.
-    const since = room.subarray(0, readSync(file.fd, room, 0, room.length, size));
-    writeSync(kept.fd, since);
-    // The worker's descriptor appends, so that it goes on at the new end.
-    truncateSync(path);
-    // What it has written of a line stays before what it writes of it next.
-    const begun = lineBegunIn(Buffer.concat([lineBegunIn(before), since]));
-    if (begun.length > 0) appendFileSync(path, begun);
+    cut(path);
   }
 
   /** The last lines of one replica, as many as a report of how it ended can need. */
@@ -230,4 +229,29 @@ async function chunkAt(file: FileHandle, position: number, bytes: number): Promi
 
 async function modifiedAt(path: string): Promise<Date | undefined> {
   return (await stat(path).catch(() => undefined))?.mtime;
+}
+
+/** Without a pause, for what the worker writes between the last reading and the cut is lost. */
+function cut(path: string): void {
+  const file = openSync(path, 'r');
+  try {
+    const { size } = fstatSync(file);
+    // Another manager of this folder has been here.
+    if (size <= ROTATE_BYTES) return;
+    const before = Buffer.alloc(KEPT_BYTES);
+    readSync(file, before, 0, KEPT_BYTES, size - KEPT_BYTES);
+    // A former one stays whole until this one is.
+    writeFileSync(`${path}.1.new`, before, { mode: 0o600 });
+    renameSync(`${path}.1.new`, `${path}.1`);
+    const room = Buffer.alloc(KEPT_BYTES);
+    const since = room.subarray(0, readSync(file, room, 0, KEPT_BYTES, size));
+    appendFileSync(`${path}.1`, since);
+    // The worker's descriptor appends, so that it goes on at the new end.
+    truncateSync(path);
+    // What it has written of a line stays before what it writes of it next.
+    const begun = lineBegunIn(Buffer.concat([lineBegunIn(before), since]));
+    if (begun.length > 0) appendFileSync(path, begun);
+  } finally {
+    closeSync(file);
+  }
 }
